@@ -1,0 +1,267 @@
+"""The client's side of all contracts of one route: which receipts it may sign now (receipts.md, 5.3).
+
+The client counts for itself: ids it was given, positions that follow from them, roots of both id boundaries. A
+proposal is signed when it lies within that count and its roots agree with those of its neighbours at the same
+position; until then it waits here. The caller stores what it signs before it sends it.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from itertools import pairwise
+from typing import Final, TypeAlias
+
+from p2pinfer.core.codes import Code
+from p2pinfer.core.contract import Contract
+from p2pinfer.core.counting import Work, committed_of
+from p2pinfer.core.errors import LocalProtocolError, RemoteProtocolError
+from p2pinfer.core.keys import PrivateKey
+from p2pinfer.core.receipt import FINAL, Receipt, verify_proposal
+from p2pinfer.core.records import SignedRecord, countersign
+from p2pinfer.core.tree import Salt, Tree
+from p2pinfer.core.units import Roles
+
+AHEAD_S: Final = 2.0  # a proposal may be faster than the ids that justify it, but not by more
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """Store this complete receipt of stage number `stage`, then send it."""
+
+    stage: int
+    receipt: SignedRecord[Receipt]
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """The stage asked for what is signed already: send its highest complete receipt again."""
+
+    stage: int
+    receipt: SignedRecord[Receipt]
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Tell the stage that its proposal `seq` is not signed."""
+
+    stage: int
+    seq: int
+    code: Code
+    text: str
+
+
+Decision: TypeAlias = Sign | Repeat | Refuse
+
+
+class Agreement(Enum):
+    """Of a stage's boundary roots with what is known of the other sides."""
+
+    WHOLE = auto()
+    OPEN = auto()  # another side has not proposed yet
+    BROKEN = auto()
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A proposal that may not be signed yet; `ahead_since` is when it was first beyond the client's count."""
+
+    committed: int
+    signed: SignedRecord[Receipt]
+    ahead_since: float | None = None
+
+
+@dataclass(slots=True)
+class _Stage:
+    """What one stage has proposed and what of it was signed."""
+
+    contract: SignedRecord[Contract]
+    work: Work
+    bodies: dict[int, bytes] = field(default_factory=dict)  # by number, to tell a second body
+    roots: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)  # in and out, by committed positions
+    waiting: list[_Waiting] = field(default_factory=list)  # in order of number
+    last: Receipt | None = None  # the highest proposed
+    proposed: int = 0  # positions of it
+    complete: SignedRecord[Receipt] | None = None
+    lost: bool = False
+
+    @property
+    def ended(self) -> bool:
+        """No more proposals will come."""
+        return self.lost or (self.last is not None and self.last.state == FINAL)
+
+
+class ClientAccount:
+    """All contracts of one generation, head first.
+
+    A stage is named by its place in the route. `now` is the caller's monotonic clock, in seconds.
+    """
+
+    def __init__(
+        self, contracts: Sequence[SignedRecord[Contract]], prompt: Sequence[int], secret: bytes, key: PrivateKey
+    ) -> None:
+        _check_route([contract.record for contract in contracts])
+        self._stages = [_Stage(contract, contract.record.work(len(prompt))) for contract in contracts]
+        self._salt = Salt(secret)
+        self._key = key
+        self._prompt = len(prompt)
+        self._inputs, self._outputs = Tree(), Tree()  # ids into the head, ids out of the tail
+        self._inputs.add(self._salt.leaf(at, id_.to_bytes(4, "big")) for at, id_ in enumerate(prompt))
+
+    @property
+    def counted(self) -> int:
+        """Positions that are computed by the client's own count."""
+        return self._prompt + len(self._outputs) - 1
+
+    @property
+    def closed(self) -> bool:
+        """Whether every stage's final receipt is complete, but for lost stages."""
+        return all(stage.lost or _is_final(stage.complete) for stage in self._stages)
+
+    @property
+    def deadline(self) -> float | None:
+        """When `late` has something to say at the earliest."""
+        times = [waiting.ahead_since for stage in self._stages for waiting in stage.waiting]
+        return min((time + AHEAD_S for time in times if time is not None), default=None)
+
+    def complete(self, stage: int) -> SignedRecord[Receipt] | None:
+        """The highest receipt signed for a stage."""
+        return self._stages[stage].complete
+
+    def add_ids(self, ids: Iterable[int]) -> list[Decision]:
+        """The tail delivered these ids; return what follows."""
+        for id_ in ids:
+            leaf = self._salt.leaf(self._prompt + len(self._outputs), id_.to_bytes(4, "big"))
+            self._inputs.add((leaf,))
+            self._outputs.add((leaf,))
+        return self._release()
+
+    def propose(self, stage: int, body: bytes, signature: bytes, now: float) -> list[Decision]:
+        """Take a proposal; return what follows, for this stage and for others that waited for it.
+
+        Raises RemoteProtocolError: BAD_RECORD, BAD_SIGNATURE, RECEIPT_MISMATCH or RECEIPT_CONFLICT. Nothing of this
+        proposal is signed then, or ever.
+        """
+        at = self._stages[stage]
+        signed = verify_proposal(body, signature, at.contract)
+        seq = signed.record.seq
+        if at.bodies.setdefault(seq, body) != body:
+            raise RemoteProtocolError(f"a second body under receipt number {seq}", Code.RECEIPT_CONFLICT)
+        if at.complete is not None and seq <= at.complete.record.seq:
+            return [Repeat(stage, at.complete)]
+        if any(waiting.signed.record.seq == seq for waiting in at.waiting):
+            return []
+        committed = self._check(at, signed.record)
+        at.last, at.proposed = signed.record, committed
+        roots = signed.record.in_root, signed.record.out_root
+        if at.roots.setdefault(committed, roots) != roots or self._agreement(stage, committed) is Agreement.BROKEN:
+            raise _mismatch(f"roots at {committed} positions are not those of the neighbours or of the ids delivered")
+        at.waiting.append(_Waiting(committed, signed, now if committed > max(self.counted, self._prompt) else None))
+        return self._release()
+
+    def lost(self, stage: int) -> list[Decision]:
+        """A stage is gone and will propose no more: its neighbours' receipts no longer wait for its roots."""
+        self._stages[stage].lost = True
+        return self._release()
+
+    def late(self, now: float) -> list[Refuse]:
+        """Refuse what stayed beyond the count for AHEAD_S. It is still signed if the ids come after all."""
+        refusals = []
+        for place, stage in enumerate(self._stages):
+            for waiting in stage.waiting:
+                if waiting.ahead_since is not None and now - waiting.ahead_since >= AHEAD_S:
+                    waiting.ahead_since = None
+                    text = f"{waiting.committed} positions claimed, {self.counted} counted"
+                    refusals.append(Refuse(place, waiting.signed.record.seq, Code.RECEIPT_AHEAD, text))
+        return refusals
+
+    def _check(self, stage: _Stage, receipt: Receipt) -> int:
+        """Hold a proposal to the client's count; return its positions."""
+        terms = stage.contract.record
+        if stage.last is not None and (why := receipt.follows(stage.last)):
+            raise _mismatch(why)
+        committed = committed_of(receipt.usage, len(terms.span))
+        cached = receipt.usage.cached // len(terms.span)
+        if cached > min(committed, max(self._prompt, terms.start)):
+            raise _mismatch(f"{cached} positions cached of {committed}")
+        if receipt.usage != (count := stage.work.usage(committed, cached)):
+            raise _mismatch(f"receipt {receipt.seq} claims {receipt.usage}, counted {count}")
+        if receipt.state != FINAL and committed % terms.limits.cadence:
+            raise _mismatch(f"{committed} positions are no multiple of the cadence {terms.limits.cadence}")
+        return committed
+
+    def _release(self) -> list[Decision]:
+        """Sign the highest proposal of each stage that may be signed; it stands for all before it."""
+        decisions: list[Decision] = []
+        for place, stage in enumerate(self._stages):
+            ready = None
+            for waiting in tuple(stage.waiting):
+                if waiting.committed <= self.counted:
+                    waiting.ahead_since = None
+                match self._agreement(place, waiting.committed):
+                    case Agreement.BROKEN:
+                        text = f"roots at {waiting.committed} positions differ"
+                        decisions.append(Refuse(place, waiting.signed.record.seq, Code.RECEIPT_MISMATCH, text))
+                        stage.waiting.remove(waiting)
+                    case Agreement.WHOLE if self._counts(waiting.committed):
+                        ready = waiting
+            if ready is not None:
+                stage.complete = countersign(ready.signed, self._key)
+                stage.waiting = stage.waiting[stage.waiting.index(ready) + 1 :]
+                decisions.append(Sign(place, stage.complete))
+        return decisions
+
+    def _counts(self, committed: int) -> bool:
+        """Whether these positions are computed, as far as the client can tell.
+
+        Ids prove what came before them. Before the first one, only all stages together prove the prompt's prefill.
+        """
+        if committed > self.counted:
+            return False
+        if committed > self._prompt:
+            return True
+        begun = len(self._outputs) > 0
+        return all(stage.proposed >= committed or (begun and stage.ended) for stage in self._stages)
+
+    def _agreement(self, place: int, committed: int) -> Agreement:
+        """Compare a stage's roots with what must stand on the other side of both boundaries."""
+        mine = self._stages[place].roots[committed]
+        others = self._root_before(place, committed), self._root_after(place, committed)
+        if any(other is not None and other != root for root, other in zip(mine, others, strict=True)):
+            return Agreement.BROKEN
+        neighbours = place - 1, place + 1
+        for other, neighbour in zip(others, neighbours, strict=True):
+            if other is None and not (0 <= neighbour < len(self._stages) and self._stages[neighbour].ended):
+                return Agreement.OPEN
+        return Agreement.WHOLE
+
+    def _root_before(self, place: int, committed: int) -> bytes | None:
+        """What came in, by the predecessor's word or the client's own ids; None while unknown."""
+        if place > 0:
+            roots = self._stages[place - 1].roots.get(committed)
+            return roots and roots[1]
+        return self._inputs.root(committed) if committed <= len(self._inputs) else None
+
+    def _root_after(self, place: int, committed: int) -> bytes | None:
+        """What went out, by the successor's word or the ids that were delivered; None while unknown."""
+        if place < len(self._stages) - 1:
+            roots = self._stages[place + 1].roots.get(committed)
+            return roots and roots[0]
+        count = self._stages[place].work.ids(committed)
+        return self._outputs.root(count) if count <= len(self._outputs) else None
+
+
+def _mismatch(why: str) -> RemoteProtocolError:
+    return RemoteProtocolError(why, Code.RECEIPT_MISMATCH)
+
+
+def _is_final(receipt: SignedRecord[Receipt] | None) -> bool:
+    return receipt is not None and receipt.record.state == FINAL
+
+
+def _check_route(contracts: Sequence[Contract]) -> None:
+    """Contracts we made ourselves must fit one another, or their roots could not be compared."""
+    if not contracts or Roles.HEAD not in contracts[0].roles or Roles.TAIL not in contracts[-1].roles:
+        raise LocalProtocolError("a route runs from a head to a tail")
+    for a, b in pairwise(contracts):
+        if a.span.last != b.span.first or a.codecs[1] != b.codecs[0] or a.limits.cadence != b.limits.cadence:
+            raise LocalProtocolError(f"contracts for layers {a.span} and {b.span} do not fit each other")

@@ -1,0 +1,87 @@
+"""Every error that p2pinfer raises on purpose. The type says whose fault it is; the message holds the numbers.
+
+P2pinferError
+├── UsageError              the user's input, files or settings; the message says what to do
+│   └── ModelError          a model that cannot be imported, found, told apart or loaded
+├── ProtocolError
+│   ├── LocalProtocolError  our own bug: we were about to break the spec
+│   └── RemoteProtocolError a peer broke the spec; `code` is what it is told
+├── PeerError               a peer did what the spec allows, and we cannot go on with it
+│   ├── LinkDead            the link closed; `code` says why, where the peer said so
+│   └── Refused             the peer refused an open or a call; `retry_s` says when to try again
+├── NoRoute                 nobody serves some layers, or no route fits the limits
+├── GenerationFailed        a generation ended for a reason that is not an answer
+├── EngineError             the engine's process died, or was asked for more than it reserved
+└── JournalError            a record could not be made durable (full disk, altered file)
+"""
+
+from p2pinfer.core.codes import Code
+
+
+class P2pinferError(Exception):
+    """Everything below; catching it catches every failure that is not a bug."""
+
+
+class UsageError(P2pinferError):
+    """The user's input is wrong; the message says what to do about it."""
+
+
+class ModelError(UsageError):
+    """A model cannot be imported, found, told apart or loaded."""
+
+
+class ProtocolError(P2pinferError):
+    """The spec was broken; the subclass says by whom."""
+
+
+class LocalProtocolError(ProtocolError):
+    """We were about to break the spec: a bug of ours."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """A peer broke the spec."""
+
+    def __init__(self, message: str, code: Code = Code.BAD_FRAME) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class PeerError(P2pinferError):
+    """A peer did what the spec allows, and we cannot go on with it."""
+
+
+class LinkDead(PeerError):
+    """The link to a peer has closed."""
+
+    def __init__(self, message: str, code: Code = Code.LOST) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Refused(PeerError):
+    """A peer refused what we asked for."""
+
+    def __init__(self, message: str, code: Code, retry_s: float | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.retry_s = retry_s
+
+
+class NoRoute(P2pinferError):
+    """No set of offers covers the model's layers within the limits."""
+
+
+class GenerationFailed(P2pinferError):
+    """A generation ended without an answer that may be called finished."""
+
+    def __init__(self, message: str, code: Code) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class EngineError(P2pinferError):
+    """The engine's process died, or was asked for more than it reserved."""
+
+
+class JournalError(P2pinferError):
+    """A record could not be made durable, or the journal is damaged."""

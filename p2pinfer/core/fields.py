@@ -1,0 +1,194 @@
+"""Fields of messages and records: what may stand in each place of a positional msgpack array.
+
+A message or record is a frozen dataclass whose fields are annotated with a kind:
+
+    position: Annotated[int, UInt(32)]
+
+`check` holds a value to its kinds (constructors call it, so a bad value can be neither sent nor received);
+`to_list` and `from_list` go between a value and the plain array msgpack writes. What the array means, its
+domain and its limits belong to the callers (`messages.py`, `records.py`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Final, Protocol, TypeVar, get_type_hints
+
+MAX_INT_BITS: Final = 53  # every integer fits a double, so that any language can read it
+
+T = TypeVar("T")
+
+
+class Kind(Protocol):
+    """What may stand in a field, and how it looks inside a msgpack array."""
+
+    def check(self, value: object) -> None:
+        """Raise ValueError if `value` may not stand here."""
+
+    def pack(self, value: Any) -> object:
+        """The plain value msgpack writes for a checked `value`."""
+
+    def unpack(self, plain: object) -> object:
+        """The field's value for what msgpack read; `check` comes after."""
+
+
+class _Plain:
+    """A kind that msgpack writes as it is."""
+
+    def pack(self, value: object) -> object:
+        return value
+
+    def unpack(self, plain: object) -> object:
+        return plain
+
+
+@dataclass(frozen=True)
+class UInt(_Plain):
+    """An integer from 0 to 2**bits - 1. True is not 1."""
+
+    bits: int = MAX_INT_BITS
+
+    def check(self, value: object) -> None:
+        # IntEnum and IntFlag members are written as integers, so they pass; bool does not
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << self.bits:
+            raise ValueError(f"{shown(value)} is not an integer of {self.bits} bits")
+
+    def pack(self, value: Any) -> object:
+        return int(value)
+
+
+@dataclass(frozen=True)
+class Bin(_Plain):
+    """Exactly `size` bytes."""
+
+    size: int
+
+    def check(self, value: object) -> None:
+        if type(value) is not bytes or len(value) != self.size:
+            raise ValueError(f"{shown(value)} is not {self.size} bytes")
+
+
+@dataclass(frozen=True)
+class Blob(_Plain):
+    """At most `limit` bytes."""
+
+    limit: int
+
+    def check(self, value: object) -> None:
+        if type(value) is not bytes or len(value) > self.limit:
+            raise ValueError(f"{shown(value)}, limit {self.limit} bytes")
+
+
+@dataclass(frozen=True)
+class Text(_Plain):
+    """UTF-8 text of at most `limit` bytes."""
+
+    limit: int
+
+    def check(self, value: object) -> None:
+        if type(value) is not str or len(value.encode(errors="surrogatepass")) > self.limit:
+            raise ValueError(f"{shown(value)} is not text of at most {self.limit} bytes")
+        value.encode()  # a lone surrogate raises UnicodeEncodeError, which is a ValueError
+
+
+@dataclass(frozen=True)
+class UInts:
+    """A flat array of exactly `count` integers below 2**bits; a tuple in Python."""
+
+    count: int
+    bits: int = MAX_INT_BITS
+
+    def check(self, value: object) -> None:
+        if type(value) is not tuple or len(value) != self.count:
+            raise ValueError(f"{shown(value)} is not {self.count} integers")
+        for item in value:
+            UInt(self.bits).check(item)
+
+    def pack(self, value: Sequence[int]) -> object:
+        return [int(item) for item in value]
+
+    def unpack(self, plain: object) -> object:
+        return tuple(plain) if isinstance(plain, list) else plain
+
+
+@dataclass(frozen=True)
+class Many:
+    """At most `limit` items of one kind; a tuple in Python."""
+
+    kind: Kind
+    limit: int
+
+    def check(self, value: object) -> None:
+        if type(value) is not tuple or len(value) > self.limit:
+            raise ValueError(f"{shown(value)}, limit {self.limit} items")
+        for item in value:
+            self.kind.check(item)
+
+    def pack(self, value: Sequence[Any]) -> object:
+        return [self.kind.pack(item) for item in value]
+
+    def unpack(self, plain: object) -> object:
+        return tuple(self.kind.unpack(item) for item in plain) if isinstance(plain, list) else plain
+
+
+@dataclass(frozen=True)
+class Struct:
+    """Another dataclass of fields, as a nested array."""
+
+    shape: type[Any]
+
+    def check(self, value: object) -> None:
+        if type(value) is not self.shape:
+            raise ValueError(f"{shown(value)} is no {self.shape.__name__}")
+
+    def pack(self, value: Any) -> object:
+        return to_list(value)
+
+    def unpack(self, plain: object) -> object:
+        return from_list(self.shape, plain)
+
+
+def shown(value: object) -> str:
+    """A value as an error says it: short, and never the work of writing out megabytes that a peer sent."""
+    if isinstance(value, bytes | str | list | tuple | dict):
+        return f"{type(value).__name__} of {len(value)}"
+    return repr(value)[:60]
+
+
+def kinds_of(shape: type[Any]) -> tuple[tuple[str, Kind], ...]:
+    """The fields of `shape` in order, each with its kind."""
+    if (kinds := _KINDS.get(shape)) is None:
+        hints = get_type_hints(shape, include_extras=True)
+        kinds = _KINDS[shape] = tuple((field.name, hints[field.name].__metadata__[0]) for field in fields(shape))
+    return kinds
+
+
+_KINDS: Final[dict[type[Any], tuple[tuple[str, Kind], ...]]] = {}  # reading annotations takes longer than a message
+
+
+def check(value: object) -> None:
+    """Hold every field of a dataclass to its kind.
+
+    Raises ValueError naming the field.
+    """
+    for name, kind in kinds_of(type(value)):
+        try:
+            kind.check(getattr(value, name))
+        except ValueError as error:
+            raise ValueError(f"{type(value).__name__}.{name}: {error}") from None
+
+
+def to_list(value: object) -> list[object]:
+    """The array msgpack writes for a checked dataclass."""
+    assert is_dataclass(value)
+    return [kind.pack(getattr(value, name)) for name, kind in kinds_of(type(value))]
+
+
+def from_list(shape: type[T], plain: object) -> T:
+    """The value an array stands for; its constructor checks it.
+
+    Raises ValueError for anything else.
+    """
+    kinds = kinds_of(shape)
+    if not isinstance(plain, list) or len(plain) != len(kinds):
+        raise ValueError(f"{shape.__name__} has {len(kinds)} fields, not {shown(plain)}")
+    return shape(*(kind.unpack(item) for (_, kind), item in zip(kinds, plain, strict=True)))

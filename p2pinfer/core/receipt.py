@@ -1,0 +1,105 @@
+"""Receipts: a cumulative total of one contract's work, signed by the node, then by the client (protocols/receipts.md).
+
+The highest number that both signed is the whole truth of a contract. When one is due, and when it may be signed, is
+for `stage_account.py` and `client_account.py`.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Final
+
+from p2pinfer.core.codes import Code
+from p2pinfer.core.contract import Contract
+from p2pinfer.core.counting import committed_of
+from p2pinfer.core.errors import RemoteProtocolError
+from p2pinfer.core.fields import Bin, Struct, UInt
+from p2pinfer.core.pricing import Usage, amount_of
+from p2pinfer.core.records import MAX_SKEW_S, Record, SignedRecord, verify_record
+from p2pinfer.core.units import RecordId, Roles
+
+RUNNING: Final = 0
+FINAL: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt(Record):
+    """Signatures: the node's, then the client's."""
+
+    TYPE: ClassVar = "receipt"
+    contract: Annotated[RecordId, Bin(32)]
+    seq: Annotated[int, UInt(32)]
+    usage: Annotated[Usage, Struct(Usage)]
+    amount: Annotated[int, UInt()]  # nano-credits, cumulative
+    in_root: Annotated[bytes, Bin(32)]
+    out_root: Annotated[bytes, Bin(32)]
+    time: Annotated[int, UInt()]  # the node's clock, Unix seconds
+    state: Annotated[int, UInt(1)]
+    reason: Annotated[int, UInt(8)]
+
+    def contradiction(self) -> str | None:
+        if self.seq < 1:
+            return "numbers begin at 1"
+        if (self.state == FINAL) != (self.reason != Code.NONE):
+            return f"state {self.state} with reason {self.reason}"
+        return None
+
+    def follows(self, earlier: "Receipt") -> str | None:
+        """Why this cannot come after `earlier` in one contract, or None; signing both is evidence against a signer."""
+        if self.contract != earlier.contract or self.seq <= earlier.seq:
+            return f"number {self.seq} does not follow {earlier.seq}"
+        if earlier.state == FINAL:
+            return f"number {self.seq} after the final {earlier.seq}"
+        if not earlier.usage <= self.usage or self.amount < earlier.amount or self.time < earlier.time:
+            return f"number {self.seq} takes back what {earlier.seq} stated"
+        return None
+
+
+def check_receipt(receipt: Receipt, contract: SignedRecord[Contract]) -> None:
+    """Hold a receipt to its contract: formula, reserve, limits, times.
+
+    Raises RemoteProtocolError (RECEIPT_MISMATCH).
+    """
+    terms = contract.record
+    if why := _misfit(receipt, contract.id, terms):
+        raise RemoteProtocolError(f"receipt {receipt.seq}: {why}", Code.RECEIPT_MISMATCH)
+
+
+def _misfit(receipt: Receipt, contract_id: RecordId, terms: Contract) -> str | None:
+    amount = amount_of(terms.prices, terms.flat, receipt.usage)
+    if receipt.contract != contract_id:
+        return "it names another contract"
+    if receipt.amount != amount:
+        return f"amount {receipt.amount} ncr, usage and prices give {amount} ncr"
+    if receipt.amount > terms.reserve:
+        return f"amount {receipt.amount} ncr, the reserve is {terms.reserve} ncr"
+    if not terms.issued - MAX_SKEW_S <= receipt.time <= terms.expires:
+        return f"time {receipt.time}, the contract runs from {terms.issued} to {terms.expires}"
+    if receipt.usage.sampled and Roles.TAIL not in terms.roles:
+        return "sampled ids without the role tail"
+    try:
+        committed = committed_of(receipt.usage, len(terms.span))
+    except ValueError as error:
+        return str(error)
+    if committed > terms.limits.max_positions:
+        return f"{committed} positions, limit {terms.limits.max_positions}"
+    return None
+
+
+def verify_proposal(body: bytes, signature: bytes, contract: SignedRecord[Contract]) -> SignedRecord[Receipt]:
+    """A receipt with the node's signature alone: nothing earned, but evidence against the node.
+
+    Raises RemoteProtocolError: BAD_RECORD, BAD_SIGNATURE or RECEIPT_MISMATCH.
+    """
+    signed = verify_record(Receipt, body, (signature,), lambda _: (contract.record.node,))
+    check_receipt(signed.record, contract)
+    return signed
+
+
+def verify_receipt(body: bytes, node: bytes, client: bytes, contract: SignedRecord[Contract]) -> SignedRecord[Receipt]:
+    """The way from bytes to a complete receipt, which is a debt of the client.
+
+    Raises RemoteProtocolError: BAD_RECORD, BAD_SIGNATURE or RECEIPT_MISMATCH.
+    """
+    signers = (contract.record.node, contract.record.client)
+    signed = verify_record(Receipt, body, (node, client), lambda _: signers)
+    check_receipt(signed.record, contract)
+    return signed

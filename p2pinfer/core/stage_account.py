@@ -1,0 +1,194 @@
+"""The node's side of one contract: which receipts to propose, and how far it may work unpaid (receipts.md, 5.2).
+
+    RUNNING --every multiple of the cadence--> a proposal, number position / cadence
+    RUNNING --close--> CLOSING: the final proposal
+    CLOSING --the client signed the final--> CLOSED
+
+The caller stores a proposal before it sends it, stores a complete receipt before it acknowledges it, and asks
+`may_compute` before every step. What rows mean is for `stage.py`.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from p2pinfer.core.codes import Code
+from p2pinfer.core.contract import Contract
+from p2pinfer.core.errors import LocalProtocolError, RemoteProtocolError
+from p2pinfer.core.keys import PrivateKey, domain, verify
+from p2pinfer.core.pricing import amount_of
+from p2pinfer.core.receipt import FINAL, RUNNING, Receipt, verify_receipt
+from p2pinfer.core.records import SignedRecord, decode, sign
+from p2pinfer.core.tree import Salt, Tree
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A receipt the node signed, over `committed` positions."""
+
+    committed: int
+    signed: SignedRecord[Receipt]
+
+    @property
+    def seq(self) -> int:
+        return self.signed.record.seq
+
+
+class StageAccount:
+    """committed: positions computed and accepted, as far as this stage has been told
+    paid: positions of the highest complete receipt
+    """
+
+    def __init__(self, contract: SignedRecord[Contract], prompt: int, secret: bytes, key: PrivateKey) -> None:
+        terms = contract.record
+        if key.public != terms.node:
+            raise LocalProtocolError("a contract of another node")
+        self.contract: Final = contract
+        self.committed = 0
+        self.paid = 0
+        self.complete: SignedRecord[Receipt] | None = None
+        self._work = terms.work(prompt)
+        self._salt = Salt(secret)
+        self._key = key
+        self._inputs, self._outputs = Tree(), Tree()
+        self._pending: dict[int, Proposal] = {}  # by number; complete ones and those before them are gone
+        self._last: Proposal | None = None
+        self._reason = Code.NONE
+        self._time = 0
+
+    # Rows, as they cross the boundaries of this stage
+
+    def add_inputs(self, position: int, rows: bytes | memoryview, count: int) -> None:
+        """Rows (ids at the head) that came in for positions from `position` on; rows known before are forgotten."""
+        self._replace(self._inputs, position, self.committed)
+        self._inputs.add(self._salt.leaves(position, rows, count))
+
+    def add_outputs(self, position: int, rows: bytes | memoryview, count: int) -> None:
+        """Rows that went out; at the tail, ids: the one of `position` was sampled from the position before."""
+        if self._work.tail:
+            self._replace(self._outputs, position - self._work.prompt, self._work.ids(self.committed))
+        else:
+            self._replace(self._outputs, position, self.committed)
+        self._outputs.add(self._salt.leaves(position, rows, count))
+
+    @staticmethod
+    def _replace(tree: Tree, index: int, settled: int) -> None:
+        """Make leaf `index` the next one."""
+        if not settled <= index <= len(tree):
+            raise LocalProtocolError(f"leaf {index} of {len(tree)}, of which {settled} are committed")
+        tree.cut(index)
+
+    # How far to work
+
+    @property
+    def limit(self) -> int:
+        """Positions that may be computed before the client signs more."""
+        if self._reason:
+            return self.committed
+        limits = self.contract.record.limits
+        return min(self.paid + limits.window, limits.max_positions)
+
+    def may_compute(self, upto: int) -> bool:
+        """Whether positions [0, upto) may be computed now."""
+        return upto <= self.limit
+
+    def commit(self, positions: int) -> None:
+        """Positions [0, positions) are accepted: a neighbour said so, and it never takes that back.
+
+        Raises RemoteProtocolError (BAD_POSITION) where this stage has not computed them.
+        """
+        outputs = len(self._outputs) + (self._work.prompt - 1 if self._work.tail else 0)
+        if positions > (held := min(len(self._inputs), outputs)):
+            raise RemoteProtocolError(f"{positions} positions committed, {held} computed", Code.BAD_POSITION)
+        if not self._reason:
+            self.committed = max(self.committed, positions)
+
+    # Receipts
+
+    @property
+    def is_due(self) -> bool:
+        """Whether `due` has something; cheap enough to be asked after every step."""
+        if self._last is None:
+            seq = 0
+        elif self._last.signed.record.state == FINAL:
+            return False
+        else:
+            seq = self._last.seq
+        return bool(self._reason) or self.committed >= (seq + 1) * self.contract.record.limits.cadence
+
+    def due(self, now: int) -> list[Proposal]:
+        """New proposals to store and send, in order; `now` is our wall clock in Unix seconds."""
+        if not self.is_due:
+            return []
+        cadence = self.contract.record.limits.cadence
+        first = self._last.seq + 1 if self._last else 1
+        proposals = [self._propose(seq, seq * cadence, now) for seq in range(first, self.committed // cadence + 1)]
+        if self._reason:
+            proposals.append(self._propose(self.committed // cadence + 1, self.committed, now))
+        return proposals
+
+    def close(self, reason: Code, upto: int | None = None) -> None:
+        """Commit no more; the final receipt is due. A second reason changes nothing.
+
+        upto: the client signs no further; what was proposed stays proposed
+        """
+        if not reason:
+            raise LocalProtocolError("a contract closes for a reason")
+        if not self._reason:
+            self._reason = reason
+            if upto is not None:
+                proposed = self._last.committed if self._last else 0
+                self.committed = max(proposed, min(self.committed, upto))
+
+    def sign(self, body: bytes, signature: bytes) -> SignedRecord[Receipt] | None:
+        """Take the client's signature; return the complete receipt to store, or None if it is no news.
+
+        Raises RemoteProtocolError: BAD_RECORD, BAD_SIGNATURE, RECEIPT_MISMATCH, or RECEIPT_CONFLICT where the client
+        signed another body under a number of ours.
+        """
+        receipt = decode(Receipt, body)
+        if self.complete is not None and receipt.seq <= self.complete.record.seq:
+            if receipt.seq == self.complete.record.seq and body != self.complete.body:
+                raise self._conflict(body, signature, receipt.seq)
+            return None
+        if (proposal := self._pending.get(receipt.seq)) is None:
+            raise RemoteProtocolError(f"receipt {receipt.seq} was never proposed", Code.RECEIPT_MISMATCH)
+        if body != proposal.signed.body:
+            raise self._conflict(body, signature, receipt.seq)
+        self.complete = verify_receipt(body, proposal.signed.signatures[0], signature, self.contract)
+        self.paid = proposal.committed
+        self._pending = {seq: later for seq, later in self._pending.items() if seq > receipt.seq}
+        return self.complete
+
+    @property
+    def pending(self) -> tuple[Proposal, ...]:
+        """Proposals the client has not signed, to be sent again as they are."""
+        return tuple(self._pending.values())
+
+    @property
+    def closed(self) -> bool:
+        """Whether the final receipt is complete."""
+        return self.complete is not None and self.complete.record.state == FINAL
+
+    def _propose(self, seq: int, committed: int, now: int) -> Proposal:
+        terms = self.contract.record
+        final = self._reason and seq > committed // terms.limits.cadence
+        self._time = max(self._time, now)  # never decreasing, whatever the clock does
+        usage = self._work.usage(committed)
+        receipt = Receipt(
+            contract=self.contract.id,
+            seq=seq,
+            usage=usage,
+            amount=amount_of(terms.prices, terms.flat, usage),
+            in_root=self._inputs.root(committed),
+            out_root=self._outputs.root(self._work.ids(committed) if self._work.tail else committed),
+            time=self._time,
+            state=FINAL if final else RUNNING,
+            reason=self._reason if final else Code.NONE,
+        )
+        self._last = self._pending[seq] = Proposal(committed, sign(receipt, self._key))
+        return self._last
+
+    def _conflict(self, body: bytes, signature: bytes, seq: int) -> RemoteProtocolError:
+        """Two bodies under one number: evidence against the client, if it signed this one."""
+        verify(self.contract.record.client, domain(Receipt.TYPE), body, signature)
+        return RemoteProtocolError(f"another body than receipt {seq} was proposed with", Code.RECEIPT_CONFLICT)

@@ -1,0 +1,98 @@
+"""Statements: a file that proves what a node earned to anyone, without network, manifest or clock (receipts.md).
+
+    p2pinfer statement 1\\n
+    [header, node's signature]
+    [0, certificate, owner's signature]                     one or more, by id
+    [1, contract, node's and client's signatures,
+        receipt, node's and client's signatures]            any number, by contract id
+
+Every array is canonical and has its length before it, u32be. The header's root covers all frames after the first.
+Which receipts go in is for the caller; `statement_check.py` reads one.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Final
+
+from p2pinfer.core.canonical import pack_array
+from p2pinfer.core.certificate import NodeCert
+from p2pinfer.core.contract import Contract
+from p2pinfer.core.fields import Bin, UInt, UInts
+from p2pinfer.core.keys import PrivateKey
+from p2pinfer.core.receipt import Receipt
+from p2pinfer.core.records import ZEROS, Record, SignedRecord, sign
+from p2pinfer.core.tree import Tree, leaf_of
+from p2pinfer.core.units import OwnerKey, PeerKey, RecordId
+
+MAGIC: Final = b"p2pinfer statement 1\n"
+MAX_FRAME: Final = 4096
+CERTIFICATE: Final = 0
+RECEIPT: Final = 1
+NO_PAYER: Final = PeerKey(ZEROS)
+
+
+@dataclass(frozen=True, slots=True)
+class Header(Record):
+    """Signed by the node."""
+
+    TYPE: ClassVar = "statement"
+    node: Annotated[PeerKey, Bin(32)]
+    owner: Annotated[OwnerKey, Bin(32)]
+    payer: Annotated[PeerKey, Bin(32)]  # zeros for all
+    number: Annotated[int, UInt()]
+    prev: Annotated[RecordId, Bin(32)]  # id of the node's previous statement; zeros for none
+    since: Annotated[int, UInt()]  # Unix seconds of the earliest and the latest receipt that may be in it
+    until: Annotated[int, UInt()]
+    created: Annotated[int, UInt()]
+    count: Annotated[int, UInt()]  # receipts
+    amount: Annotated[int, UInt()]  # nano-credits, their sum
+    root: Annotated[bytes, Bin(32)]
+    log: Annotated[tuple[int, int], UInts(2)] = (0, 0)  # reserved
+    log_root: Annotated[bytes, Bin(32)] = ZEROS  # reserved
+
+    def contradiction(self) -> str | None:
+        return None if self.since <= self.until else f"a period from {self.since} to {self.until}"
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """A contract and its highest complete receipt, as a statement holds them."""
+
+    contract: SignedRecord[Contract]
+    receipt: SignedRecord[Receipt]
+
+
+def write_statement(
+    key: PrivateKey,
+    owner: OwnerKey,
+    certificates: Sequence[SignedRecord[NodeCert]],
+    entries: Iterable[Paid],
+    *,
+    number: int,
+    prev: RecordId,
+    since: int,
+    until: int,
+    created: int,
+    payer: PeerKey = NO_PAYER,
+) -> tuple[SignedRecord[Header], bytes]:
+    """The file's bytes, and the header as it was signed.
+
+    certificates: at least all that the contracts name
+    """
+    frames = [
+        pack_array([CERTIFICATE, certificate.body, certificate.signatures[0]])
+        for certificate in sorted(certificates, key=lambda certificate: certificate.id)
+    ]
+    count = amount = 0
+    for entry in sorted(entries, key=lambda entry: entry.contract.id):
+        frames.append(_receipt_frame(entry))
+        count, amount = count + 1, amount + entry.receipt.record.amount
+    root = Tree(map(leaf_of, frames)).root()
+    header = sign(Header(key.public, owner, payer, number, prev, since, until, created, count, amount, root), key)
+    first = pack_array([header.body, header.signatures[0]])
+    return header, MAGIC + b"".join(len(frame).to_bytes(4, "big") + frame for frame in (first, *frames))
+
+
+def _receipt_frame(entry: Paid) -> bytes:
+    client, node = entry.contract.signatures
+    return pack_array([RECEIPT, entry.contract.body, node, client, entry.receipt.body, *entry.receipt.signatures])

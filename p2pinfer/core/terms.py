@@ -1,0 +1,75 @@
+"""Parts that offers and contracts share: layers, limits, roles and their bounds (protocols/offer.md, "Limits")."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+from p2pinfer.core import fields
+from p2pinfer.core.fields import UInt
+from p2pinfer.core.units import Roles, Span
+
+POSITION_BITS: Final = 32
+
+
+class SpanKind:
+    """A Span, written as two integers."""
+
+    def check(self, value: object) -> None:
+        if type(value) is not Span or value.last >= 1 << POSITION_BITS:
+            raise ValueError(f"{value!r:.60} is no span of layers")
+
+    def pack(self, value: Any) -> object:
+        return [value.first, value.last]
+
+    def unpack(self, plain: object) -> object:
+        if not isinstance(plain, list) or len(plain) != 2:
+            raise ValueError(f"{plain!r:.60} is no span of layers")
+        return Span(*plain)
+
+
+class RolesKind:
+    """Roles, written as bits."""
+
+    def check(self, value: object) -> None:
+        if type(value) is not Roles or not 0 <= value <= Roles.HEAD | Roles.TAIL:
+            raise ValueError(f"{value!r:.60} are no roles")
+
+    def pack(self, value: Any) -> object:
+        return int(value)
+
+    def unpack(self, plain: object) -> object:
+        if type(plain) is not int or plain > Roles.HEAD | Roles.TAIL:
+            raise ValueError(f"{plain!r:.60} are no roles")
+        return Roles(plain)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """All in positions."""
+
+    max_positions: Annotated[int, UInt(POSITION_BITS)]  # of one session
+    window: Annotated[int, UInt(POSITION_BITS)]  # computed but not yet receipted
+    cadence: Annotated[int, UInt(POSITION_BITS)]  # a receipt is proposed at every multiple
+    max_draft: Annotated[int, UInt(POSITION_BITS)]
+    max_chunk: Annotated[int, UInt(POSITION_BITS)]  # of a prompt, in one step
+
+    def __post_init__(self) -> None:
+        fields.check(self)
+        if not (self.max_positions and self.cadence and self.max_chunk):
+            raise ValueError("Limits: max_positions, cadence and max_chunk are at least 1")
+        if self.window < self.least_window:
+            raise ValueError(f"Limits.window: {self.window}, at least {self.least_window} needed")
+
+    @property
+    def least_window(self) -> int:
+        """Below this, prefill would wait for the round trip of every signature."""
+        return 2 * self.max_chunk + 2 * self.cadence
+
+    def within(self, offered: "Limits") -> bool:
+        """Whether a node that offered those limits takes these."""
+        return (
+            self.max_positions <= offered.max_positions
+            and self.window <= offered.window
+            and self.cadence >= offered.cadence  # a signature each costs the node time
+            and self.max_draft <= offered.max_draft
+            and self.max_chunk <= offered.max_chunk
+        )

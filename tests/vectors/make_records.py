@@ -1,0 +1,796 @@
+"""Makes protocols/vectors/{identity,offer,receipts}.json: `python -m tests.vectors.make_records`.
+
+Every key comes from a fixed seed and Ed25519 draws no random numbers, so that the files come out the same each time.
+A vector states inputs in hex and what a reader must find: "ok" with what follows from it, or the code of the error.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from hashlib import sha256, sha512
+from pathlib import Path
+from typing import Final
+
+import msgpack
+from nacl import bindings
+
+from p2pinfer.core import fields
+from p2pinfer.core.canonical import pack_array
+from p2pinfer.core.certificate import MAX_LIFE_S, NodeCert, NodeRevoke
+from p2pinfer.core.codes import Code
+from p2pinfer.core.contract import Contract, generation_of
+from p2pinfer.core.counting import Work
+from p2pinfer.core.keys import PrivateKey, domain, peer_name
+from p2pinfer.core.pricing import Prices, amount_of
+from p2pinfer.core.receipt import Receipt
+from p2pinfer.core.records import ZEROS, Record, SignedRecord, countersign, encode, sign
+from p2pinfer.core.statement import MAGIC, RECEIPT, Paid, write_statement
+from p2pinfer.core.statement_check import verify_statement
+from p2pinfer.core.tree import Salt, Tree, leaf_of
+from p2pinfer.core.units import OwnerKey, RecordId, Roles, Span
+from tests.core.paid_route import (
+    CLIENT,
+    DAY_S,
+    NODES,
+    NOW,
+    OWNER,
+    SECRET,
+    STRANGER,
+    certificate_for,
+    contract_on,
+    offer_of,
+)
+
+SEED: Final = 0  # nothing is drawn
+FOLDER: Final = Path(__file__).parents[2] / "protocols" / "vectors"
+Vector = dict[str, object]
+
+ORDER: Final = 2**252 + 27742317777372353535851937790883648493
+SMALL_ORDER: Final = {
+    "the identity": "0100000000000000000000000000000000000000000000000000000000000000",
+    "order 2": "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "order 4": "0000000000000000000000000000000000000000000000000000000000000000",
+    "order 4, other sign": "0000000000000000000000000000000000000000000000000000000000000080",
+    "order 8": "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+    "order 8, other sign": "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85",
+    "order 8, other point": "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    "order 8, other point and sign": "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa",
+}
+BASE_POINT: Final = bytes.fromhex("58" + "66" * 31)
+FORGED: Final = BASE_POINT + (1).to_bytes(32, "little")  # holds for any message under the identity as key: R = S*B
+RECEIPT_START: Final = bytes([0x97, RECEIPT])  # of a statement's frame
+NODE: Final = NODES[0]
+SOLO: Final = offer_of(NODE, Span(0, 10), Roles.HEAD | Roles.TAIL)
+CERTIFICATE: Final = certificate_for(NODE)
+
+
+def flipped(data: bytes, bit: int) -> bytes:
+    altered = bytearray(data)
+    altered[bit // 8] ^= 1 << bit % 8
+    return bytes(altered)
+
+
+def with_item(body: bytes, place: int, value: object) -> bytes:
+    """The array with one element replaced; what comes out need not be a record."""
+    items = msgpack.unpackb(body)
+    items[place] = value
+    return bytes(msgpack.packb(items))
+
+
+# identity.json
+
+
+def identity() -> dict[str, list[Vector]]:
+    return {
+        "keys": list(_keys()),
+        "signatures": list(_signatures()),
+        "names": list(_names()),
+        "certificates": list(_certificates()),
+        "covers": list(_covers()),
+        "voids": list(_voids()),
+    }
+
+
+def _keys() -> Iterable[Vector]:
+    for name, private in (("an owner", OWNER), ("a node", NODE), ("a client", CLIENT)):
+        yield {"name": name, "seed": private.seed.hex(), "key": private.public.hex(), "expect": "ok"}
+    for name, small in SMALL_ORDER.items():
+        yield {"name": f"small order: {name}", "key": small, "expect": "bad-key"}
+    mixed = bindings.crypto_core_ed25519_add(NODE.public, bytes.fromhex(SMALL_ORDER["order 8"]))
+    yield {"name": "mixed order: a good key plus a point of order 8", "key": mixed.hex(), "expect": "bad-key"}
+    prime = 2**255 - 19
+    sign_bit = 1 << 255
+    for name, value in (
+        ("p + 3, not canonical", prime + 3),
+        ("all ones", 2**256 - 1),
+        ("y = 2, no point", 2),
+        ("y = 1 with the sign bit set, though x is 0", sign_bit | 1),
+        ("y = p - 1 with the sign bit set, though x is 0", sign_bit | prime - 1),
+    ):
+        yield {"name": name, "key": value.to_bytes(32, "little").hex(), "expect": "bad-key"}
+    yield {"name": "31 bytes", "key": NODE.public[:31].hex(), "expect": "bad-key"}
+
+
+def _signatures() -> Iterable[Vector]:
+    body, kind = b"body", "receipt"
+    good = NODE.sign(domain(kind), body)
+    larger = int.from_bytes(good[32:], "little") + ORDER
+    cases = [
+        ("a signature", kind, body, good, "ok"),
+        ("one bit of R flipped", kind, body, flipped(good, 5), "bad-signature"),
+        ("one bit of S flipped", kind, body, flipped(good, 300), "bad-signature"),
+        ("one bit of the body flipped", kind, flipped(body, 0), good, "bad-signature"),
+        ("under another domain", "contract", body, good, "bad-signature"),
+        ("S plus the group order", kind, body, good[:32] + larger.to_bytes(32, "little"), "bad-signature"),
+        ("R the identity, S to match", kind, body, _with_r_identity(kind, body), "bad-signature"),
+        ("63 bytes", kind, body, good[:63], "bad-signature"),
+    ]
+    for name, type_, data, signature, expect in cases:
+        yield {
+            "name": name,
+            "key": NODE.public.hex(),
+            "type": type_,
+            "body": data.hex(),
+            "signature": signature.hex(),
+            "expect": expect,
+        }
+    small = bytes.fromhex(SMALL_ORDER["the identity"])
+    forged = {"name": "a key that verifies every message", "key": small.hex(), "type": kind, "body": body.hex()}
+    yield {**forged, "signature": FORGED.hex(), "expect": "bad-key"}
+
+
+def _with_r_identity(kind: str, body: bytes) -> bytes:
+    """A signature that satisfies the equation with R the identity; libraries differ on it."""
+    secret = int.from_bytes(sha512(NODE.seed).digest()[:32], "little") & ((1 << 254) - 8) | 1 << 254
+    r = (1).to_bytes(32, "little")
+    challenge = int.from_bytes(sha512(r + NODE.public + domain(kind) + body).digest(), "little") % ORDER
+    return r + (challenge * secret % ORDER).to_bytes(32, "little")
+
+
+def _names() -> Iterable[Vector]:
+    for private in (NODE, CLIENT):
+        yield {"name": "a peer", "text": peer_name(private.public), "key": private.public.hex(), "expect": "ok"}
+    good = peer_name(NODE.public)
+    bad_key = peer_name(bytes.fromhex(SMALL_ORDER["order 2"]))
+    for name, text in (
+        ("a character that base58 lacks", good[:-1] + "0"),
+        ("a zero byte before it", "1" + good),
+        ("one character less", good[:-1]),
+        ("an RSA key's name", "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N"),
+        ("a key of small order", bad_key),
+        ("nothing", ""),
+    ):
+        yield {"name": name, "text": text, "expect": "bad-name"}
+
+
+def _certificates() -> Iterable[Vector]:
+    good = CERTIFICATE
+    yield _one("a certificate", good, expect="ok", owner=OWNER.public.hex(), node=NODE.public.hex())
+    longest = certificate_for(NODE, not_before=NOW, not_after=NOW + MAX_LIFE_S)
+    yield _one("of the longest life", longest, expect="ok", owner=OWNER.public.hex(), node=NODE.public.hex())
+    caps = certificate_for(NODE, caps=7)
+    yield _one("a reserved field that is not zero", caps, expect="ok", owner=OWNER.public.hex(), node=NODE.public.hex())
+    yield _one("signed by the node", sign(good.record, NODE), expect="bad-signature")
+    yield _one(
+        "one bit of the signature flipped", good, signature=flipped(good.signatures[0], 77), expect="bad-signature"
+    )
+    yield _one("one bit of the serial flipped", good, body=flipped(good.body, 8 * 70 + 1), expect="bad-signature")
+    other_node = good.body.replace(NODE.public, _good_neighbour(NODE.public))
+    yield _one(
+        "one bit of the node's key flipped, which gives another good key", good, body=other_node, expect="bad-signature"
+    )
+    for name, place, value, expect in (
+        ("another version", 0, 2, "bad-record"),
+        ("a life of 0 s", 5, good.record.not_before, "bad-record"),
+        ("a life of 90 days and 1 s", 5, good.record.not_before + MAX_LIFE_S + 1, "bad-record"),
+        ("a serial of 2^53", 3, 2**53, "bad-record"),
+        ("a negative serial", 3, -1, "bad-record"),
+        ("true for a serial", 3, True, "bad-record"),
+        ("a text for a serial", 3, "1", "bad-record"),
+        ("a node's key of 31 bytes", 2, NODE.public[:31], "bad-record"),
+        ("a node's key of small order", 2, bytes.fromhex(SMALL_ORDER["order 8"]), "bad-key"),
+        ("an owner's key of small order", 1, bytes.fromhex(SMALL_ORDER["the identity"]), "bad-key"),
+    ):
+        body = with_item(good.body, place, value)
+        yield _one(name, good, body=body, signature=OWNER.sign(domain("node-cert"), body), expect=expect)
+    for name, body in _encodings(good.body):
+        yield _one(name, good, body=body, signature=OWNER.sign(domain("node-cert"), body), expect="bad-record")
+
+
+def _good_neighbour(key: bytes) -> bytes:
+    """A good key that differs from this one in a bit."""
+    others = (flipped(key, bit) for bit in range(8 * len(key)))
+    return next(other for other in others if bindings.crypto_core_ed25519_is_valid_point(other))
+
+
+def _encodings(body: bytes) -> Iterable[tuple[str, bytes]]:
+    """Other encodings of the same values, and bytes that are none."""
+    yield "a byte after the end", body + b"\0"
+    yield "the last byte missing", body[:-1]
+    yield "an array header that is longer than needed", b"\xdc\x00" + bytes([body[0] & 15]) + body[1:]
+    yield "an integer that is longer than needed", body[:1] + b"\xcc\x01" + body[2:]
+    yield "a field missing", bytes(msgpack.packb(msgpack.unpackb(body)[:-1]))
+    yield "a field too many", bytes(msgpack.packb([*msgpack.unpackb(body), 0]))
+    yield "nothing", b""
+    yield "1,023 arrays, each in the other", b"\x91" * 1022 + b"\x90"
+    yield "1,025 bytes", bytes(msgpack.packb([1, bytes(1020)]))
+
+
+def _covers() -> Iterable[Vector]:
+    certificate = CERTIFICATE.record
+    first, last = certificate.not_before, certificate.not_after
+    for name, issued, expires, expect in (
+        ("within", NOW, NOW + 3600, True),
+        ("from the first second to the last", first, last, True),
+        ("one second early", first - 1, NOW, False),
+        ("one second late", NOW, last + 1, False),
+    ):
+        yield {"name": name, "body": CERTIFICATE.body.hex(), "issued": issued, "expires": expires, "expect": expect}
+
+
+def _voids() -> Iterable[Vector]:
+    revocation = sign(NodeRevoke(OwnerKey(OWNER.public), NODE.public, 1, NOW), OWNER)
+    earlier = certificate_for(NODE, serial=0)
+    for name, certificate, issued, expect in (
+        ("issued at its time", CERTIFICATE, NOW, True),
+        ("an earlier serial", earlier, NOW, True),
+        ("issued before it", CERTIFICATE, NOW - 1, False),
+        ("a later serial", certificate_for(NODE, serial=2), NOW, False),
+        ("another node", certificate_for(NODES[1]), NOW, False),
+        ("another owner", certificate_for(NODE, owner=STRANGER), NOW, False),
+    ):
+        yield _void(name, revocation.body, revocation.signatures[0], certificate, issued, expect)
+    body, kind = revocation.body, domain("node-revoke")
+    yield _void("a revocation the node signed", body, NODE.sign(kind, body), CERTIFICATE, NOW, "bad-signature")
+    wrong = domain("node-cert")
+    yield _void("signed as a certificate", body, OWNER.sign(wrong, body), CERTIFICATE, NOW, "bad-signature")
+    for name, place, value, expect in (
+        ("a revocation of another version", 0, 2, "bad-record"),
+        ("a revocation with a serial of 2^53", 3, 2**53, "bad-record"),
+        ("a revocation of a node's key of small order", 2, bytes.fromhex(SMALL_ORDER["order 8"]), "bad-key"),
+    ):
+        altered = with_item(body, place, value)
+        yield _void(name, altered, OWNER.sign(kind, altered), CERTIFICATE, NOW, expect)
+
+
+def _void(
+    name: str, body: bytes, signature: bytes, certificate: SignedRecord[NodeCert], issued: int, expect: object
+) -> Vector:
+    return {
+        "name": name,
+        "revocation": body.hex(),
+        "signature": signature.hex(),
+        "certificate": certificate.body.hex(),
+        "issued": issued,
+        "expect": expect,
+    }
+
+
+def _one(name: str, signed: SignedRecord[Record], **values: object) -> Vector:  # type: ignore[type-var]
+    """A vector of a record with one signature."""
+    vector: Vector = {"name": name, "body": signed.body.hex(), "signature": signed.signatures[0].hex()}
+    changes = {name: value.hex() if isinstance(value, bytes) else value for name, value in values.items()}
+    if values["expect"] == "ok":
+        vector["id"] = signed.id.hex()
+    return {**vector, **changes}
+
+
+# offer.json
+
+
+def offer() -> dict[str, list[Vector]]:
+    return {"offers": list(_offers())}
+
+
+def _offers() -> Iterable[Vector]:
+    good = offer_of(NODE, Span(0, 10), Roles.HEAD)
+    yield _one("an offer", good, expect="ok", fields=_plain(good.record))
+    for name, changes in (
+        ("until a quarter of an hour that is known", {"until": (NOW // 900 + 3) * 900}),
+        ("joining", {"state": 1}),
+        ("reserved fields that are not zero", {"log": (3, 9), "log_root": b"r" * 32}),
+        ("of a numerics class that is not known", {"numerics": 999}),
+    ):
+        signed = offer_of(NODE, Span(0, 10), Roles.HEAD, **changes)  # type: ignore[arg-type]
+        yield _one(name, signed, expect="ok", fields=_plain(signed.record))
+    yield _one("signed by another node", sign(good.record, NODES[1]), expect="bad-signature")
+    yield _one(
+        "one bit of the price flipped", good, body=flipped(good.body, _bit_of_price(good)), expect="bad-signature"
+    )
+    yield _one(
+        "one bit of the signature flipped", good, signature=flipped(good.signatures[0], 1), expect="bad-signature"
+    )
+    for name, place, value, expect in (
+        ("another version", 0, 2, "bad-record"),
+        ("a life of 0 s", 7, 0, "bad-record"),
+        ("a life of 61 s", 7, 61, "bad-record"),
+        ("until a second that tells too much", 8, NOW + 1, "bad-record"),
+        ("until more than two hours ahead", 8, (NOW // 900 + 9) * 900, "bad-record"),
+        ("layers that end where they begin", 10, [10, 10], "bad-record"),
+        ("layers backwards", 10, [10, 0], "bad-record"),
+        ("one layer number too many", 10, [0, 5, 10], "bad-record"),
+        ("a role that is unknown", 11, 4, "bad-record"),
+        ("a window below two chunks and two receipts", 14, [4096, 767, 128, 0, 256], "bad-record"),
+        *((name, 14, limits, "bad-record") for name, limits in _NO_LIMITS),
+        ("cached positions that cost more than computed ones", 15, [1, 1, 2, 1, 0], "bad-record"),
+        ("a price of 2^32", 15, [2**32, 1, 0, 1, 0], "bad-record"),
+        ("a state that is unknown", 17, 3, "bad-record"),
+        ("a number of 2^32", 5, 2**32, "bad-record"),
+        ("an array within an inner array", 18, [0, [0], 0], "bad-record"),
+        ("an owner's key of small order", 2, bytes.fromhex(SMALL_ORDER["order 4"]), "bad-key"),
+        ("a node's key of small order", 1, bytes.fromhex(SMALL_ORDER["order 2"]), "bad-key"),
+    ):
+        body = with_item(good.body, place, value)
+        yield _one(name, good, body=body, signature=NODE.sign(domain("offer"), body), expect=expect)
+    for name, body in _encodings(good.body):
+        yield _one(name, good, body=body, signature=NODE.sign(domain("offer"), body), expect="bad-record")
+
+
+_NO_LIMITS: Final = (
+    ("max_positions of 0", [0, 768, 128, 0, 256]),
+    ("a cadence of 0", [4096, 768, 0, 0, 256]),
+    ("max_chunk of 0", [4096, 768, 128, 0, 0]),
+)
+
+
+def _bit_of_price(signed: SignedRecord[Record]) -> int:  # type: ignore[type-var]
+    """A bit inside the prefill price, 20,000, which stands as cd 4e 20."""
+    return 8 * (signed.body.index(bytes.fromhex("cd4e20")) + 2)
+
+
+def _plain(record: Record) -> list[object]:
+    """The fields as JSON writes them: bins in hex."""
+
+    def plain(item: object) -> object:
+        return item.hex() if isinstance(item, bytes) else item
+
+    return [plain(item) for item in fields.to_list(record)]
+
+
+# receipts.json
+
+
+def receipts() -> dict[str, list[Vector]]:
+    return {
+        "usage": list(_usage()),
+        "amounts": list(_amounts()),
+        "leaves": list(_leaves()),
+        "roots": list(_roots()),
+        "hashes": list(_hashes()),
+        "contracts": list(_contracts()),
+        "receipts": list(_receipts()),
+        "contradictions": list(_contradictions()),
+        "statements": list(_statements()),
+    }
+
+
+def _usage() -> Iterable[Vector]:
+    for name, work, committed, cached in (
+        ("the example, head or middle", Work(10, 512, 0, False), 575, 0),
+        ("the example, tail", Work(10, 512, 0, True), 575, 0),
+        ("the tail one position before the prompt's end", Work(10, 512, 0, True), 511, 0),
+        ("the tail at the prompt's end has sampled one id", Work(10, 512, 0, True), 512, 0),
+        ("nothing yet", Work(10, 512, 0, True), 0, 0),
+        ("a replacement that starts among generated positions", Work(10, 512, 540, False), 575, 0),
+        ("a tail that starts among generated positions", Work(10, 512, 540, True), 575, 0),
+        ("a tail that starts within the prompt", Work(10, 512, 100, True), 575, 0),
+        ("positions that were cached", Work(10, 512, 0, False), 575, 496),
+    ):
+        usage = fields.to_list(work.usage(committed, cached))
+        asked = {"layers": work.layers, "prompt": work.prompt, "start": work.start, "tail": work.tail}
+        yield {"name": name, **asked, "committed": committed, "cached": cached, "expect": usage}
+
+
+def _amounts() -> Iterable[Vector]:
+    prices = Prices(20_000, 80_000, 2_000, 640_000)
+    most = Prices(*[2**32 - 1] * 5)
+    for name, at, flat, usage in (
+        ("the example, head or middle", prices, 0, Work(10, 512, 0, False).usage(575)),
+        ("the example, tail", prices, 0, Work(10, 512, 0, True).usage(575)),
+        ("nothing", prices, 0, Work(10, 512, 0, True).usage(0)),
+        ("one unit is rounded up", prices, 0, Work(1, 1, 0, False).usage(1)),
+        ("a flat price", prices, 1_000, Work(1, 1, 0, False).usage(1)),
+        ("the largest product of one field", most, 0, replace(Work(1, 1, 0, False).usage(0), prefill=2**28 - 1)),
+        ("kv counts as it stands", replace(prices, kv=500_000), 0, replace(Work(1, 1, 0, False).usage(0), kv=3)),
+    ):
+        values = {"prices": fields.to_list(at), "flat": flat, "usage": fields.to_list(usage)}
+        yield {"name": name, **values, "expect": amount_of(at, flat, usage)}
+
+
+def _leaves() -> Iterable[Vector]:
+    salt = Salt(SECRET)
+    for name, position, row in (("an id", 0, bytes.fromhex("0000002a")), ("a row", 70_000, bytes(range(64)))):
+        values = {"secret": SECRET.hex(), "position": position, "row": row.hex()}
+        yield {"name": name, **values, "expect": salt.leaf(position, row).hex()}
+
+
+def _roots() -> Iterable[Vector]:
+    leaves = [sha256(b"leaf %d" % number).digest() for number in range(9)]
+    for size in (0, 1, 2, 3, 7, 8, 9):
+        shown = [leaf.hex() for leaf in leaves[:size]]
+        yield {"name": f"{size} leaves", "leaves": shown, "expect": Tree(leaves).root(size).hex()}
+
+
+def _hashes() -> Iterable[Vector]:
+    yield {
+        "name": "generation",
+        "secret": SECRET.hex(),
+        "node": NODE.public.hex(),
+        "expect": generation_of(SECRET, NODE.public).hex(),
+    }
+
+
+def _paid(
+    number: int,
+    positions: int = 200,
+    client: PrivateKey = CLIENT,
+    seq: int = 2,
+    final: bool = True,
+    time: int = NOW + 60,
+    change: Callable[[Receipt], Receipt] = lambda receipt: receipt,
+    **terms: object,
+) -> Paid:
+    """A contract and a receipt on it, for a prompt of 100 ids."""
+    nonce = number.to_bytes(16, "big")
+    contract = countersign(sign(contract_on(SOLO, nonce=nonce, client=client.public, **terms), client), NODE)
+    work = contract.record.work(100)
+    rows = [sha256(b"in" if side else b"out").digest() for side in (0, 1)]
+    reason = Code.END if final else Code.NONE
+    usage, amount = work.usage(positions), contract.record.amount(100, positions)
+    receipt = change(Receipt(contract.id, seq, usage, amount, rows[0], rows[1], time, int(final), reason))
+    return Paid(contract, countersign(sign(receipt, NODE), client))
+
+
+def _contract_vector(name: str, contract: SignedRecord[Contract], expect: str, **changes: bytes) -> Vector:
+    client, node = contract.signatures
+    values = {"body": contract.body, "client_signature": client, "node_signature": node, **changes}
+    vector: Vector = {"name": name, **{key: value.hex() for key, value in values.items()}, "expect": expect}
+    return {**vector, "id": contract.id.hex(), "fields": _plain(contract.record)} if expect == "ok" else vector
+
+
+def _contracts() -> Iterable[Vector]:
+    good = _paid(1).contract
+    client, node = good.signatures
+    yield _contract_vector("a contract", good, "ok")
+    reserved = _paid(1, grant=b"g" * 32, terms=(1, 500, 3)).contract
+    yield _contract_vector("reserved fields that are not zero", reserved, "ok")
+    later = _paid(1, numerics=999, roles=Roles.MIDDLE, codecs=(200, 201), params=ZEROS).contract
+    yield _contract_vector("a numerics class and codecs that are not known", later, "ok")
+    yield _contract_vector("a price of kv", _paid(1, prices=_KV_PRICES).contract, "ok")
+    yield _contract_vector("one bit of the reserve flipped", good, "bad-signature", body=_raised_reserve(good))
+    yield _contract_vector("signatures exchanged", good, "bad-signature", client_signature=node, node_signature=client)
+    yield _contract_vector("signed by the node alone", good, "bad-signature", client_signature=node)
+    yield _contract_vector("signed by the client alone", good, "bad-signature", node_signature=client)
+    for name, place, value, expect in (
+        ("another version", 0, 2, "bad-record"),
+        ("node and client are one key", 6, NODE.public, "bad-record"),
+        ("a client's key of small order", 6, bytes.fromhex(SMALL_ORDER["the identity"]), "bad-key"),
+        ("an owner's key of small order", 4, bytes.fromhex(SMALL_ORDER["order 8"]), "bad-key"),
+        ("rows into a head", 14, [1, 0], "bad-record"),
+        ("rows out of a tail", 14, [0, 1], "bad-record"),
+        ("start at the last position's end", 15, 4096, "bad-record"),
+        ("a window below two chunks and two receipts", 16, [4096, 767, 128, 0, 256], "bad-record"),
+        *((name, 16, limits, "bad-record") for name, limits in _NO_LIMITS),
+        ("cached positions that cost more than computed ones", 17, [1, 1, 2, 1, 0], "bad-record"),
+        ("a reserve of 2^53", 19, 2**53, "bad-record"),
+        ("open for 0 s", 23, NOW, "bad-record"),
+        ("open for a day and a second", 23, NOW + DAY_S + 1, "bad-record"),
+    ):
+        body = with_item(good.body, place, value)
+        signed = [private.sign(domain("contract"), body) for private in (CLIENT, NODE)]
+        yield _contract_vector(name, good, expect, body=body, client_signature=signed[0], node_signature=signed[1])
+    body = with_item(with_item(good.body, 12, 1), 14, [0, 1])
+    signed = [private.sign(domain("contract"), body) for private in (CLIENT, NODE)]
+    name = "sampling parameters without the role tail"
+    yield _contract_vector(name, good, "bad-record", body=body, client_signature=signed[0], node_signature=signed[1])
+
+
+def _raised_reserve(contract: SignedRecord[Contract]) -> bytes:
+    return encode(replace(contract.record, reserve=contract.record.reserve ^ 1))
+
+
+def _receipt_vector(name: str, entry: Paid, expect: str, **changes: bytes) -> Vector:
+    node, client = entry.receipt.signatures
+    values = {"contract": entry.contract.body, "body": entry.receipt.body, "node_signature": node}
+    values |= {"client_signature": client, **changes}
+    vector: Vector = {"name": name, **{key: value.hex() for key, value in values.items()}, "expect": expect}
+    return {**vector, "fields": _plain(entry.receipt.record)} if expect == "ok" else vector
+
+
+def _receipts() -> Iterable[Vector]:
+    good = _paid(1)
+    node, client = good.receipt.signatures
+    yield _receipt_vector("a final receipt", good, "ok")
+    yield _receipt_vector("a running receipt", _paid(1, 128, seq=1, final=False), "ok")
+    yield _receipt_vector("cached positions", _paid(1, change=_cached), "ok")
+    for name, fits in _FITTING:
+        yield _receipt_vector(name, _paid(1, change=fits), "ok")
+    yield _receipt_vector("kv that counts in the amount", _with_kv(1), "ok")
+    yield _receipt_vector("a signature of 63 bytes", good, "bad-signature", client_signature=client[:63])
+    yield _receipt_vector("sampled ids without the role tail", _head_that_sampled(1), "receipt-mismatch")
+    body = encode(replace(good.receipt.record, amount=good.receipt.record.amount ^ 1))
+    yield _receipt_vector("one bit of the amount flipped", good, "bad-signature", body=body)
+    yield _receipt_vector("signatures exchanged", good, "bad-signature", node_signature=client, client_signature=node)
+    yield _receipt_vector("signed by the node alone", good, "bad-signature", client_signature=node)
+    other = replace(_paid(2), contract=good.contract)
+    yield _receipt_vector("of another contract", other, "receipt-mismatch")
+    for name, change in (
+        ("an amount that does not follow from usage", lambda r: replace(r, amount=r.amount + 1)),
+        ("usage of no whole position", lambda r: _recount(r, prefill=r.usage.prefill + 1)),
+        ("cached layer-tokens of no whole position", lambda r: _recount(r, prefill=995, cached=5)),
+        ("more positions than the limit", lambda r: _recount(r, prefill=40_970, decode=0)),
+        ("before the contract by 301 s", lambda r: replace(r, time=NOW - 301)),
+        ("after the contract's end", lambda r: replace(r, time=NOW + 3601)),
+    ):
+        yield _receipt_vector(name, _paid(1, change=change), "receipt-mismatch")
+    yield _receipt_vector("above the reserve", _paid(1, reserve=164), "receipt-mismatch")
+    for name, place, value in (
+        ("number 0", 2, 0),
+        ("a number of 2^32", 2, 2**32),
+        ("usage of 2^28", 3, [2**28, 0, 0, 0, 0]),
+        ("usage of four parts", 3, [1, 0, 0, 0]),
+        ("a root of 31 bytes", 5, bytes(31)),
+        ("final without a reason", 9, 0),
+        ("running with a reason", 8, 0),
+        ("a state that is unknown", 8, 2),
+    ):
+        body = with_item(good.receipt.body, place, value)
+        signed = [private.sign(domain("receipt"), body) for private in (NODE, CLIENT)]
+        changes = {"body": body, "node_signature": signed[0], "client_signature": signed[1]}
+        yield _receipt_vector(name, good, "bad-record", **changes)
+    for name, body in _encodings(good.receipt.body):
+        signed = [private.sign(domain("receipt"), body) for private in (NODE, CLIENT)]
+        changes = {"body": body, "node_signature": signed[0], "client_signature": signed[1]}
+        yield _receipt_vector(name, good, "bad-record", **changes)
+
+
+_FITTING: Final[tuple[tuple[str, Callable[[Receipt], Receipt]], ...]] = (
+    ("prefill and decode of no whole positions, their sum of one", lambda r: _recount(r, prefill=1001, decode=999)),
+    ("more sampled than positions, at the tail", lambda r: _recount(r, sampled=5000)),
+    ("final with a reason that is not known", lambda r: replace(r, reason=255)),
+)
+_KV_PRICES: Final = replace(SOLO.record.prices, kv=500_000)
+
+
+def _with_kv(number: int) -> Paid:
+    """kv at a price of its own: 3 MiB*s add a nano-credit and a half before the rounding."""
+
+    def change(receipt: Receipt) -> Receipt:
+        usage = replace(receipt.usage, kv=3)
+        return replace(receipt, usage=usage, amount=amount_of(_KV_PRICES, 0, usage))
+
+    return _paid(number, prices=_KV_PRICES, change=change)
+
+
+def _head_that_sampled(number: int) -> Paid:
+    terms = {"roles": Roles.HEAD, "codecs": (0, 1), "params": ZEROS}
+    return _paid(number, change=lambda receipt: _recount(receipt, sampled=1), **terms)
+
+
+def _recount(receipt: Receipt, **usage: int) -> Receipt:
+    changed = replace(receipt.usage, **usage)
+    return replace(receipt, usage=changed, amount=amount_of(SOLO.record.prices, 0, changed))
+
+
+def _cached(receipt: Receipt) -> Receipt:
+    return _recount(receipt, prefill=200, cached=800)
+
+
+def _contradictions() -> Iterable[Vector]:
+    first = _paid(1, 128, seq=1, final=False)
+    for name, other, expect in (
+        ("more work under a higher number", _paid(1, 200), False),
+        ("the same bytes", first, False),
+        ("the same number with another body", _paid(1, 200, seq=1), True),
+        ("less work under a higher number", _paid(1, 127), True),
+        ("an earlier time under a higher number", _paid(1, 200, time=NOW), True),
+        (
+            "a lower amount alone under a higher number",
+            _paid(1, 200, change=lambda r: replace(r, amount=first.receipt.record.amount - 1)),
+            True,
+        ),
+        (
+            "less in one field of usage alone under a higher number",
+            _paid(1, 200, change=lambda r: replace(r, usage=replace(r.usage, prefill=999))),
+            True,
+        ),
+        ("the same number on another contract", _paid(2, 200, seq=1), False),
+        ("less work on another contract", _paid(2, 127), False),
+    ):
+        yield _pair(name, first, other, expect)
+    yield _pair("more work under a higher number, which is given first", _paid(1, 200), first, False)
+    yield _pair("less work under a higher number, which is given first", _paid(1, 127), first, True)
+    yield _pair("a receipt after the final one", _paid(1, 128, seq=1), _paid(1, 200), True)
+
+
+def _pair(name: str, first: Paid, second: Paid, expect: bool) -> Vector:
+    return {
+        "name": name,
+        "first": first.receipt.body.hex(),
+        "second": second.receipt.body.hex(),
+        "expect": expect,
+    }
+
+
+def _written(entries: list[Paid], **changes: object) -> bytes:
+    terms: dict[str, object] = {"number": 1, "prev": RecordId(ZEROS), "since": NOW, "until": NOW + 3600}
+    terms |= {"created": NOW + 4000, "certificates": [CERTIFICATE], **changes}
+    certificates = terms.pop("certificates")
+    return write_statement(NODE, OwnerKey(OWNER.public), certificates, entries, **terms)[1]  # type: ignore[arg-type]
+
+
+def _frames(data: bytes) -> list[bytes]:
+    frames, at = [], len(MAGIC)
+    while at < len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        frames.append(data[at + 4 : at + 4 + size])
+        at += 4 + size
+    return frames
+
+
+def _file(frames: Iterable[bytes]) -> bytes:
+    return MAGIC + b"".join(len(frame).to_bytes(4, "big") + frame for frame in frames)
+
+
+def _reheaded(
+    frames: list[bytes], signer: PrivateKey = NODE, until_raw: int | None = None, cut: int = 64, **changes: object
+) -> bytes:
+    """Frames under a header that fits them, root, count and amount, but for `changes`.
+
+    until_raw: an `until` that no header may have
+    cut:       bytes of the header's signature
+    """
+    amounts = [msgpack.unpackb(msgpack.unpackb(frame)[4])[4] for frame in frames if frame[:2] == RECEIPT_START]
+    fitting = {"count": len(amounts), "amount": sum(amounts), "root": Tree(map(leaf_of, frames)).root()}
+    header = verify_statement(_written(_ENTRIES)).header.record
+    body = encode(replace(header, **{**fitting, **changes}))  # type: ignore[arg-type]
+    body = body if until_raw is None else with_item(body, 7, until_raw)
+    return _file([pack_array([body, signer.sign(domain("statement"), body)[:cut]]), *frames])
+
+
+def _certified(certificates: Iterable[SignedRecord[NodeCert]]) -> list[bytes]:
+    """Frames of certificates, in order."""
+    ordered = sorted(certificates, key=lambda certificate: certificate.id)
+    return [pack_array([0, certificate.body, certificate.signatures[0]]) for certificate in ordered]
+
+
+_ENTRIES: Final = [_paid(1), _paid(2, 300), _paid(3, 400, STRANGER)]
+
+
+def _statements() -> Iterable[Vector]:
+    whole = _written(_ENTRIES)
+    renewed = certificate_for(NODE, serial=2)
+    for name, data in (
+        ("three receipts of two payers", whole),
+        ("no receipts", _written([])),
+        ("one payer's receipts", _written([_ENTRIES[2]], payer=STRANGER.public)),
+        ("two certificates", _written([*_ENTRIES, _paid(9, cert=renewed.id)], certificates=[CERTIFICATE, renewed])),
+        ("reserved fields that are not zero", _written([_paid(1, grant=b"g" * 32)])),
+        ("every reserved field, of a certificate without contracts too", _all_reserved()),
+        ("two payers of one amount", _written([_paid(1), _paid(2, client=STRANGER)])),
+        ("kv that counts in an amount, and among no reserved fields", _written([_with_kv(1)])),
+        *((name, _written([_paid(1, change=change)])) for name, change in _FITTING),
+    ):
+        yield _good_statement(name, data)
+    for name, data, expect in _bad_statements(whole, renewed):
+        yield {"name": name, "file": data.hex(), "expect": expect}
+
+
+def _all_reserved() -> bytes:
+    """Seven: caps twice, grant and terms of one contract, terms of another, log and log_root."""
+    used, unused = certificate_for(NODE, caps=7), certificate_for(NODE, caps=8, serial=2)
+    entries = [_paid(1, cert=used.id, grant=b"g" * 32, terms=(0, 500, 0)), _paid(2, cert=used.id, terms=(1, 0, 0))]
+    _, *frames = _frames(_written(entries, certificates=[used, unused]))
+    return _reheaded(frames, log=(3, 9), log_root=b"r" * 32)
+
+
+def _good_statement(name: str, data: bytes) -> Vector:
+    verdict = verify_statement(data)
+    payers = [[share.payer.hex(), share.count, share.amount] for share in verdict.by_payer]
+    return {
+        "name": name,
+        "file": data.hex(),
+        "expect": "ok",
+        "id": verdict.header.id.hex(),
+        "header": _plain(verdict.header.record),
+        "contracts": [entry.contract.id.hex() for entry in verdict.entries],
+        "payers": payers,
+        "reserved": len(verdict.reserved),
+    }
+
+
+def _bad_statements(whole: bytes, renewed: SignedRecord[NodeCert]) -> Iterable[tuple[str, bytes, str]]:
+    header, certificate, *paid = _frames(whole)
+    yield "another first line", whole.replace(b"statement 1", b"statement 2"), "bad-record"
+    yield "nothing", b"", "bad-record"
+    yield "the first line alone", MAGIC, "bad-record"
+    yield "the last byte missing", whole[:-1], "bad-record"
+    yield "a byte after the end", whole + b"\0", "bad-record"
+    yield "the last receipt missing", _file([header, certificate, *paid[:-1]]), "bad-record"
+    yield "a length of 2 GiB", MAGIC + bytes.fromhex("80000000") + whole, "bad-record"
+    long = pack_array([1, bytes(4092)])
+    assert len(long) == 4097
+    yield "a frame of 4,097 bytes, which is no receipt's", _reheaded([certificate, *paid, long]), "bad-record"
+    yield (
+        "one bit of the root flipped",
+        _file([flipped(header, 8 * (len(header) - 110)), certificate, *paid]),
+        "bad-signature",
+    )
+    in_root = 8 * paid[0].index(sha256(b"in").digest())
+    altered = [certificate, flipped(paid[0], in_root), *paid[1:]]
+    yield "one bit of a receipt's in_root flipped", _reheaded(altered), "bad-signature"
+    altered = [certificate, flipped(paid[0], 8 * (len(paid[0]) - 40)), *paid[1:]]
+    yield "one bit of a receipt's last signature flipped", _reheaded(altered), "bad-signature"
+    yield "receipts out of order", _reheaded([certificate, *paid[::-1]]), "bad-record"
+    yield "a contract twice", _reheaded([certificate, paid[0], *paid]), "bad-record"
+    yield "no certificate", _reheaded([]), "bad-record"
+    yield "receipts without certificate", _reheaded(paid), "bad-record"
+    (other,) = _certified([renewed])
+    yield "certificates out of order", _reheaded([*_certified([CERTIFICATE, renewed])[::-1], *paid]), "bad-record"
+    yield "a certificate twice", _reheaded([certificate, certificate, *paid]), "bad-record"
+    for name, foreign in (
+        ("a certificate of another owner", certificate_for(NODE, owner=STRANGER)),
+        ("a certificate of another node", certificate_for(NODES[1])),
+    ):
+        yield name, _reheaded([*_certified([CERTIFICATE, foreign]), *paid]), "bad-record"
+    longer = pack_array([0, CERTIFICATE.body, CERTIFICATE.signatures[0] + b"\0"])
+    yield "a certificate's signature of 65 bytes", _reheaded([longer, *paid]), "bad-signature"
+    longer = pack_array([0, CERTIFICATE.body, bytes(1025)])
+    yield "a certificate's signature of 1,025 bytes", _reheaded([longer, *paid]), "bad-signature"
+    yield "a header's signature of 63 bytes", _reheaded([certificate, *paid], cut=63), "bad-signature"
+    yield "a certificate after a receipt", _reheaded([certificate, *paid, other]), "bad-record"
+    yield "a frame of another kind", _reheaded([certificate, *paid, pack_array([2, b""])]), "bad-record"
+    yield "a count that is wrong", _reheaded([certificate, *paid], count=2), "bad-record"
+    yield "a sum that is wrong", _reheaded([certificate, *paid], amount=1), "bad-record"
+    yield "a root that is wrong", _reheaded([certificate, *paid], root=ZEROS), "bad-record"
+    yield "a header signed by another node", _reheaded([certificate, *paid], signer=NODES[1]), "bad-signature"
+    yield "a header of another owner", _reheaded([certificate, *paid], owner=STRANGER.public), "bad-record"
+    yield "receipts of another payer", _reheaded([certificate, *paid], payer=CLIENT.public), "bad-record"
+    yield "a receipt after the period", _reheaded([certificate, *paid], until=NOW + 59), "bad-record"
+    yield "a receipt before the period", _reheaded([certificate, *paid], since=NOW + 61), "bad-record"
+    yield "a period that ends before it begins", _reheaded([certificate], until_raw=NOW - 1), "bad-record"
+    identity_point = bytes.fromhex(SMALL_ORDER["the identity"])
+    weak = encode(replace(CERTIFICATE.record, owner=OwnerKey(identity_point)))
+    weak_owner = _reheaded([pack_array([0, weak, FORGED])], owner=identity_point)
+    yield "an owner of small order, in header and certificate", weak_owner, "bad-key"
+    yield "a payer of small order", _reheaded([certificate], payer=identity_point), "bad-key"
+    yield "a contract of another owner", _written([_paid(1, owner=STRANGER.public)]), "bad-record"
+    yield "a contract whose certificate is missing", _written([_paid(1, cert=b"c" * 32)]), "bad-record"
+    short = certificate_for(NODE, not_after=NOW + 60)
+    uncovered = _written([_paid(1, cert=short.id)], certificates=[short])
+    yield "a contract that outlives its certificate", uncovered, "bad-record"
+    late = certificate_for(NODE, not_before=NOW + 1)
+    uncovered = _written([_paid(1, cert=late.id)], certificates=[late])
+    yield "a contract issued before its certificate begins", uncovered, "bad-record"
+    yield "sampled ids without the role tail", _written([_head_that_sampled(1)]), "receipt-mismatch"
+    yield (
+        "an amount that does not follow",
+        _written([_paid(1, change=lambda r: replace(r, amount=1))]),
+        "receipt-mismatch",
+    )
+    yield "an amount above the reserve", _written([_paid(1, reserve=1)]), "receipt-mismatch"
+    yield "a receipt after its contract", _written([_paid(1, time=NOW + 3601)], until=NOW + 9999), "receipt-mismatch"
+    lone = _paid(1)
+    forged = replace(lone, receipt=replace(lone.receipt, signatures=(lone.receipt.signatures[0],) * 2))
+    yield "a receipt the client did not sign", _written([forged]), "bad-signature"
+    forged = replace(lone, contract=replace(lone.contract, signatures=(lone.contract.signatures[0],) * 2))
+    yield "a contract the node did not sign", _written([forged]), "bad-signature"
+
+
+FILES: Final = {"identity.json": identity, "offer.json": offer, "receipts.json": receipts}
+
+
+def text_of(name: str) -> str:
+    """What the file holds, to the byte."""
+    about = {"spec": name.replace(".json", ".md"), "seed": SEED, "made_by": "tests/vectors/make_records.py"}
+    return json.dumps({**about, **FILES[name]()}, indent=1, ensure_ascii=False) + "\n"
+
+
+def main() -> None:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        (FOLDER / name).write_text(text_of(name), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""The vectors of identity.md, offer.md and receipts.md: the code finds what they say, and the generator makes them."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from p2pinfer.core import fields
+from p2pinfer.core.certificate import NodeCert, verify_certificate, verify_revocation
+from p2pinfer.core.contract import Contract, generation_of, verify_contract
+from p2pinfer.core.counting import Work
+from p2pinfer.core.errors import RemoteProtocolError, UsageError
+from p2pinfer.core.keys import PrivateKey, check_key, domain, parse_peer_name, verify
+from p2pinfer.core.offer import verify_offer
+from p2pinfer.core.pricing import Prices, Usage, amount_of
+from p2pinfer.core.receipt import Receipt, verify_receipt
+from p2pinfer.core.records import SignedRecord, decode, record_id
+from p2pinfer.core.statement import Paid
+from p2pinfer.core.statement_check import Verdict, compare_statements, verify_statement
+from p2pinfer.core.tree import Salt, Tree
+from tests.vectors import second_reader
+from tests.vectors.make_records import FILES, FOLDER, text_of
+
+Vector = dict[str, Any]
+
+
+def read(file: str) -> dict[str, Any]:
+    made: dict[str, Any] = json.loads((FOLDER / file).read_text(encoding="utf-8"))
+    return made
+
+
+def vectors(file: str, group: str) -> Any:
+    cases = read(file)[group]
+    return pytest.mark.parametrize("vector", cases, ids=lambda vector: vector["name"])
+
+
+def hexed(vector: Vector, *names: str) -> list[bytes]:
+    return [bytes.fromhex(vector[name]) for name in names]
+
+
+def found(call: Callable[[], object]) -> str:
+    """ "ok", or the label of the code."""
+    try:
+        call()
+    except RemoteProtocolError as error:
+        return error.code.label
+    return "ok"
+
+
+def plain(value: object) -> object:
+    return json.loads(json.dumps(fields.to_list(value), default=lambda item: item.hex()))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_generator_makes_the_file_as_it_is(name: str) -> None:
+    assert (FOLDER / name).read_text(encoding="utf-8") == text_of(name)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_failures_outnumber_successes(name: str) -> None:
+    groups = read(name)
+    cases = [case for group in groups.values() if isinstance(group, list) for case in group]
+    checked = [case["expect"] for case in cases if isinstance(case["expect"], str)]
+    failed = [expect for expect in checked if expect.startswith(("bad-", "receipt-"))]
+    assert len(failed) > checked.count("ok")
+
+
+@vectors("identity.json", "keys")
+def test_keys(vector: Vector) -> None:
+    (key,) = hexed(vector, "key")
+    assert found(lambda: check_key(key)) == vector["expect"]
+    if "seed" in vector:
+        assert PrivateKey(bytes.fromhex(vector["seed"])).public == key
+
+
+@vectors("identity.json", "signatures")
+def test_signatures(vector: Vector) -> None:
+    key, body, signature = hexed(vector, "key", "body", "signature")
+    assert found(lambda: verify(key, domain(vector["type"]), body, signature)) == vector["expect"]
+
+
+@vectors("identity.json", "names")
+def test_names(vector: Vector) -> None:
+    if vector["expect"] == "ok":
+        assert parse_peer_name(vector["text"]).hex() == vector["key"]
+    else:
+        with pytest.raises(UsageError):
+            parse_peer_name(vector["text"])
+
+
+@vectors("identity.json", "certificates")
+def test_certificates(vector: Vector) -> None:
+    body, signature = hexed(vector, "body", "signature")
+    assert found(lambda: verify_certificate(body, signature)) == vector["expect"]
+    if vector["expect"] == "ok":
+        signed = verify_certificate(body, signature)
+        assert (signed.id.hex(), signed.record.owner.hex(), signed.record.node.hex()) == (
+            vector["id"],
+            vector["owner"],
+            vector["node"],
+        )
+
+
+@vectors("identity.json", "covers")
+def test_covers(vector: Vector) -> None:
+    certificate = decode(NodeCert, *hexed(vector, "body"))
+    assert certificate.covers(vector["issued"], vector["expires"]) is vector["expect"]
+
+
+@vectors("identity.json", "voids")
+def test_voids(vector: Vector) -> None:
+    body, signature = hexed(vector, "revocation", "signature")
+    if isinstance(vector["expect"], str):
+        assert found(lambda: verify_revocation(body, signature)) == vector["expect"]
+        return
+    certificate = decode(NodeCert, *hexed(vector, "certificate"))
+    assert verify_revocation(body, signature).record.voids(certificate, vector["issued"]) is vector["expect"]
+
+
+@vectors("offer.json", "offers")
+def test_offers(vector: Vector) -> None:
+    body, signature = hexed(vector, "body", "signature")
+    assert found(lambda: verify_offer(body, signature)) == vector["expect"]
+    if vector["expect"] == "ok":
+        signed = verify_offer(body, signature)
+        assert (signed.id.hex(), plain(signed.record)) == (vector["id"], vector["fields"])
+
+
+@vectors("receipts.json", "usage")
+def test_usage(vector: Vector) -> None:
+    work = Work(vector["layers"], vector["prompt"], vector["start"], vector["tail"])
+    assert fields.to_list(work.usage(vector["committed"], vector["cached"])) == vector["expect"]
+
+
+@vectors("receipts.json", "amounts")
+def test_amounts(vector: Vector) -> None:
+    assert amount_of(Prices(*vector["prices"]), vector["flat"], Usage(*vector["usage"])) == vector["expect"]
+
+
+@vectors("receipts.json", "leaves")
+def test_leaves(vector: Vector) -> None:
+    secret, row = hexed(vector, "secret", "row")
+    assert Salt(secret).leaf(vector["position"], row).hex() == vector["expect"]
+
+
+@vectors("receipts.json", "roots")
+def test_roots(vector: Vector) -> None:
+    assert Tree(map(bytes.fromhex, vector["leaves"])).root().hex() == vector["expect"]
+
+
+@vectors("receipts.json", "hashes")
+def test_hashes(vector: Vector) -> None:
+    secret, node = hexed(vector, "secret", "node")
+    assert generation_of(secret, node).hex() == vector["expect"]  # type: ignore[arg-type]
+
+
+@vectors("receipts.json", "contracts")
+def test_contracts(vector: Vector) -> None:
+    body, client, node = hexed(vector, "body", "client_signature", "node_signature")
+    assert found(lambda: verify_contract(body, client, node)) == vector["expect"]
+    if vector["expect"] == "ok":
+        signed = verify_contract(body, client, node)
+        assert (signed.id.hex(), plain(signed.record)) == (vector["id"], vector["fields"])
+
+
+@vectors("receipts.json", "receipts")
+def test_receipts(vector: Vector) -> None:
+    terms, body, node, client = hexed(vector, "contract", "body", "node_signature", "client_signature")
+    contract = SignedRecord(decode(Contract, terms), record_id(Contract, terms), terms, ())
+    assert found(lambda: verify_receipt(body, node, client, contract)) == vector["expect"]
+    if vector["expect"] == "ok":
+        assert plain(verify_receipt(body, node, client, contract).record) == vector["fields"]
+
+
+@vectors("receipts.json", "contradictions")
+def test_contradictions(vector: Vector) -> None:
+    first, second = map(holding, hexed(vector, "first", "second"))
+    contradictions = [both.contradiction for both in compare_statements(first, second)]
+    assert any(why is not None for why in contradictions) is vector["expect"]
+
+
+def holding(body: bytes) -> Verdict:
+    """What a statement would say that holds this receipt; comparing looks at nothing else of it."""
+    (good,) = [case for case in read("receipts.json")["statements"] if case["name"] == "one payer's receipts"]
+    verdict = verify_statement(bytes.fromhex(good["file"]))
+    receipt = decode(Receipt, body)
+    contract = replace(verdict.entries[0].contract, id=receipt.contract)
+    return replace(verdict, entries=(Paid(contract, SignedRecord(receipt, record_id(Receipt, body), body, ())),))
+
+
+@vectors("receipts.json", "statements")
+def test_statements(vector: Vector) -> None:
+    (data,) = hexed(vector, "file")
+    assert found(lambda: verify_statement(data)) == vector["expect"]
+    if vector["expect"] == "ok":
+        verdict = verify_statement(data)
+        assert (verdict.header.id.hex(), plain(verdict.header.record)) == (vector["id"], vector["header"])
+        assert [entry.contract.id.hex() for entry in verdict.entries] == vector["contracts"]
+        assert [[share.payer.hex(), share.count, share.amount] for share in verdict.by_payer] == vector["payers"]
+        assert len(verdict.reserved) == vector["reserved"]
+
+
+# The specs suffice: a reader that was written from them alone finds the same
+
+
+@vectors("receipts.json", "statements")
+def test_a_second_reader_finds_the_same_in_statements(vector: Vector) -> None:
+    (data,) = hexed(vector, "file")
+    assert second_reader.found(lambda: second_reader.verify_statement(data)) == vector["expect"]
+    if vector["expect"] == "ok":
+        verdict = second_reader.verify_statement(data)
+        assert verdict["owed"] == {bytes.fromhex(key): (count, amount) for key, count, amount in vector["payers"]}
+
+
+@vectors("identity.json", "keys")
+def test_a_second_reader_finds_the_same_in_keys(vector: Vector) -> None:
+    assert second_reader.found(lambda: second_reader.check_key(*hexed(vector, "key"))) == vector["expect"]
+
+
+@vectors("identity.json", "signatures")
+def test_a_second_reader_finds_the_same_in_signatures(vector: Vector) -> None:
+    key, body, signature = hexed(vector, "key", "body", "signature")
+    assert second_reader.found(lambda: second_reader.verify(key, vector["type"], body, signature)) == vector["expect"]
+
+
+@vectors("identity.json", "certificates")
+def test_a_second_reader_finds_the_same_in_encodings(vector: Vector) -> None:
+    (body,) = hexed(vector, "body")
+    if vector["expect"] == "ok":
+        second_reader.read_record("node-cert", body)
+    elif vector["expect"] == "bad-record" and not vector["name"].startswith("a life"):
+        with pytest.raises(second_reader.Bad, match="bad-record"):
+            second_reader.read_record("node-cert", body)
