@@ -1,0 +1,92 @@
+"""Files that are there whole or not at all, whatever stops the machine (see also store.py, identity.py).
+
+A file is written beside its place, made durable and renamed into it; a folder is built in a folder of its own and
+renamed. What is left of an interrupted write has a name that starts with `.new-` and is nobody's data.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+PREFIX: Final = ".new-"
+
+
+def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Put `data` at `path`, replacing what was there; durable when this returns."""
+    with new_file(path.parent, mode) as draft:
+        draft.write_bytes(data)
+        place(draft, path)
+
+
+def create_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Put `data` at `path`, where nothing may be yet; durable when this returns.
+
+    Raises:
+        FileExistsError: somebody was faster; their file stands.
+    """
+    with new_file(path.parent, mode) as draft:
+        draft.write_bytes(data)
+        sync(draft)
+        path.hardlink_to(draft)  # unlike a rename, a link never replaces
+    sync(path.parent)
+
+
+@contextmanager
+def new_file(folder: Path, mode: int = 0o644) -> Iterator[Path]:
+    """An empty file in `folder`, gone at the end of the block unless it was placed."""
+    descriptor, name = tempfile.mkstemp(prefix=PREFIX, dir=folder)
+    path = Path(name)
+    try:
+        os.fchmod(descriptor, mode)
+        os.close(descriptor)
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(parent: Path) -> Iterator[Path]:
+    """An empty folder in `parent`, gone with all it holds at the end of the block unless it was placed."""
+    path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+    try:
+        path.chmod(0o755)
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)  # what cannot be removed now is swept later
+
+
+def place(draft: Path, path: Path) -> None:
+    """Make `draft`, a file or an empty or full folder, durable and rename it to `path`."""
+    if draft.is_dir():
+        for item in draft.iterdir():
+            sync(item)
+    sync(draft)
+    draft.rename(path)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until the file or folder at `path` is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sweep(folder: Path, older_than: float) -> None:
+    """Remove what interrupted writes left in `folder` before `older_than` (Unix seconds)."""
+    for path in folder.glob(f"{PREFIX}*"):
+        try:
+            if path.lstat().st_mtime >= older_than:
+                continue
+        except FileNotFoundError:
+            continue  # its writer finished just now
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

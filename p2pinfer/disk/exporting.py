@@ -1,0 +1,196 @@
+"""A statement from the journal: two files that leave the machine, one to prove, one to read (protocols/receipts.md).
+
+FILE is the signed statement; FILE.csv is the same receipts as a table, unsigned. A node may be writing to the journal
+meanwhile. The statement's number is durable before the files appear, so that no number is ever given twice.
+"""
+
+import csv
+import io
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from p2pinfer.core.certificate import NodeCert
+from p2pinfer.core.counting import committed_of
+from p2pinfer.core.errors import JournalError, RemoteProtocolError, UsageError
+from p2pinfer.core.keys import PrivateKey, peer_name
+from p2pinfer.core.ledger import Earned
+from p2pinfer.core.pricing import Prices, Usage
+from p2pinfer.core.records import ZEROS, SignedRecord
+from p2pinfer.core.statement import NO_PAYER, Header, Paid, write_statement
+from p2pinfer.core.statement_check import verify_statement
+from p2pinfer.core.units import OwnerKey, PeerKey, RecordId
+from p2pinfer.disk.atomic import new_file, place
+from p2pinfer.disk.identity import load_key
+from p2pinfer.disk.journal import Journal, open_journal
+from p2pinfer.disk.journal_reader import JournalReader, read_journal
+from p2pinfer.disk.places import is_there
+
+MODE: Final = 0o600  # receipts tell who used whom; whom to give them to is the owner's choice
+TABLE_SUFFIX: Final = ".csv"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to state. since, until: Unix seconds, both included; payer: of all, where None."""
+
+    since: int
+    until: int
+    created: int
+    payer: PeerKey | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written. left_out: receipts wanted, but earned under another node key, or for another owner."""
+
+    file: Path
+    table: Path
+    statement: SignedRecord[Header]
+    entries: list[Earned]
+    left_out: int
+
+
+async def export_statement(
+    folder: Path, journal: Path, file: Path, wanted: Wanted, *, replace: bool = False
+) -> Exported:
+    """Write FILE and FILE.csv, whole or not at all.
+
+    folder: of the node's key; replace: whether files of those names may go
+
+    Raises UsageError for names that cannot be used or a folder without journal or key; and, in a group since the
+    journal's task runs meanwhile, JournalError where a record does not verify, or the disk refuses.
+    """
+    table = file.parent / (file.name + TABLE_SUFFIX)
+    _check_names(file, table, replace)
+    with read_journal(journal) as reader:
+        entries = reader.earned(wanted.since, wanted.until, wanted.payer)
+        certificates = reader.certificates()  # after the contracts that name them
+    key = load_key(folder / "node.key")
+    mine, newest = _own(entries, certificates, key)
+    async with open_journal(journal) as writer:
+        last = await writer.read(JournalReader.last_statement)
+        number, prev = last or (0, RecordId(ZEROS))
+        statement, data = _write(key, mine, certificates, newest, wanted, number + 1, prev)
+        try:
+            with ExitStack() as drafts:
+                ready = [
+                    (_draft(drafts, path, content), path) for path, content in ((table, table_of(mine)), (file, data))
+                ]
+                await _take_number(writer, statement)
+                for draft, path in ready:
+                    place(draft, path)
+        except OSError as error:
+            raise JournalError(f"cannot write {file}: {error.strerror}") from None
+    return Exported(file, table, statement, mine, len(entries) - len(mine))
+
+
+def table_of(entries: Iterable[Earned]) -> bytes:
+    """Receipts as CSV, in the order given; amounts in nano-credits, times in UTC."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(_row(entry) for entry in entries)
+    return text.getvalue().encode()
+
+
+COLUMNS: Final = (
+    *("contract", "seq", "time", "final", "payer", "session", "model", "first_layer", "last_layer", "positions"),
+    *(f"{item.name}_units" for item in fields(Usage)),
+    *(f"{item.name}_price" for item in fields(Prices)),
+    *("flat_ncr", "amount_ncr"),
+)
+
+
+def _row(entry: Earned) -> list[object]:
+    contract, receipt = entry.contract.record, entry.receipt.record
+    return [
+        entry.contract.id.hex(),
+        receipt.seq,
+        datetime.fromtimestamp(receipt.time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        receipt.state,
+        peer_name(contract.client),
+        entry.session.hex(),
+        contract.model.hex(),
+        contract.span.first,
+        contract.span.last,
+        committed_of(receipt.usage, len(contract.span)),
+        *(getattr(receipt.usage, item.name) for item in fields(Usage)),
+        *(getattr(contract.prices, item.name) for item in fields(Prices)),
+        contract.flat,
+        receipt.amount,
+    ]
+
+
+def _check_names(file: Path, table: Path, replace: bool) -> None:
+    if file.suffix == TABLE_SUFFIX:
+        raise UsageError(f"{file} would be the signed statement, and no table: give a name without {TABLE_SUFFIX}")
+    if not is_there(file.parent) or not file.parent.is_dir():
+        raise UsageError(f"there is no folder {file.parent}: make it first")
+    for path in (file, table):
+        if is_there(path) and path.is_dir():
+            raise UsageError(f"{path} is a folder: give the name of a file")
+        if path.exists() and not replace:
+            raise UsageError(f"{path} exists: choose another name, or replace it with --force")
+
+
+def _own(
+    entries: list[Earned], certificates: list[SignedRecord[NodeCert]], key: PrivateKey
+) -> tuple[list[Earned], SignedRecord[NodeCert]]:
+    """What one statement can hold: the work of the present key for its present owner; and its newest certificate."""
+    own = [certificate for certificate in certificates if certificate.record.node == key.public]
+    if not own:
+        raise UsageError("the journal has no certificate of this node's key: start the node once with this folder")
+    newest = max(own, key=lambda certificate: (certificate.record.not_before, certificate.record.serial))
+    parties = (key.public, newest.record.owner)
+    mine = [entry for entry in entries if (entry.contract.record.node, entry.contract.record.owner) == parties]
+    return mine, newest
+
+
+def _write(
+    key: PrivateKey,
+    entries: list[Earned],
+    certificates: list[SignedRecord[NodeCert]],
+    newest: SignedRecord[NodeCert],
+    wanted: Wanted,
+    number: int,
+    prev: RecordId,
+) -> tuple[SignedRecord[Header], bytes]:
+    """The statement, checked as its readers will: a journal that was tampered with is found out here, not there."""
+    named = {entry.contract.record.cert for entry in entries} or {newest.id}
+    statement, data = write_statement(
+        key,
+        OwnerKey(newest.record.owner),
+        [certificate for certificate in certificates if certificate.id in named],
+        [Paid(entry.contract, entry.receipt) for entry in entries],
+        number=number,
+        prev=prev,
+        since=wanted.since,
+        until=wanted.until,
+        created=wanted.created,
+        payer=wanted.payer or NO_PAYER,
+    )
+    try:
+        verify_statement(data)
+    except RemoteProtocolError as error:
+        raise JournalError(f"the journal holds what does not verify: {error}") from None
+    return statement, data
+
+
+async def _take_number(journal: Journal, statement: SignedRecord[Header]) -> None:
+    try:
+        await journal.add_statement(statement.record.number, statement.id, statement.record.created)
+    except JournalError:
+        last = await journal.read(JournalReader.last_statement)
+        if last is not None and last[0] >= statement.record.number:
+            raise JournalError(f"another export became statement {last[0]} just now: run this one again") from None
+        raise
+
+
+def _draft(drafts: ExitStack, path: Path, data: bytes) -> Path:
+    draft = drafts.enter_context(new_file(path.parent, MODE))
+    draft.write_bytes(data)
+    return draft

@@ -1,0 +1,205 @@
+"""Keys and certificate of a data folder, and the lock that one node holds on it (protocols/identity.md).
+
+    owner.key   is paid; made on the first start, and may be moved off the machine afterwards
+    node.key    is the peer
+    node.cert   the owner's word for the node
+    client.key  pays for what this machine asks; with client-2.key and so on for clients that run at the same time
+    node.lock   names the process that uses the folder; client.lock, client-2.lock those that use a client's key
+
+A key file is 64 hex digits of the seed, readable by its user alone. Records are signed in `core`.
+"""
+
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Final, TextIO
+
+from p2pinfer.core.canonical import pack_array, unpack_array
+from p2pinfer.core.certificate import MAX_LIFE_S, NodeCert, verify_certificate
+from p2pinfer.core.errors import RemoteProtocolError, UsageError
+from p2pinfer.core.keys import SEED_BYTES, PrivateKey
+from p2pinfer.core.records import SignedRecord, sign
+from p2pinfer.core.units import OwnerKey, PeerKey
+from p2pinfer.disk.atomic import create_atomic, write_atomic
+from p2pinfer.disk.places import is_there
+
+RENEW_S: Final = 30 * 86_400  # a certificate with less left is renewed, where the owner's key is at hand
+BACKDATE_S: Final = 600  # clients whose clocks are behind date contracts before our first start
+KEY_MODE: Final = 0o600
+FOLDER_MODE: Final = 0o700
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this node is, and who earns by it."""
+
+    key: PrivateKey
+    certificate: SignedRecord[NodeCert]
+
+    @property
+    def owner(self) -> OwnerKey:
+        return self.certificate.record.owner
+
+
+def load_identity(folder: Path, now: int) -> Identity:
+    """The node's identity, made on the first start; `now` is the wall clock in Unix seconds.
+
+    Raises UsageError where a key is damaged or open to others, or the certificate is over and the owner's key is not
+    here to renew it.
+    """
+    _make_folder(folder)
+    node_path, owner_path, cert_path = folder / "node.key", folder / "owner.key", folder / "node.cert"
+    if not node_path.exists() and not cert_path.exists():
+        load_or_make_key(owner_path)
+    owner = load_key(owner_path) if owner_path.exists() else None
+    key = load_or_make_key(node_path)
+    certificate = _load_certificate(cert_path, key) if cert_path.exists() else None
+    if owner is not None and _due(certificate, owner, now):
+        certificate = _certify(key, owner, certificate, now)
+        try:
+            write_atomic(cert_path, pack_array([certificate.body, certificate.signatures[0]]))
+        except OSError as error:
+            raise _cannot_use(folder, error) from None
+    if certificate is None:
+        raise UsageError(f"{folder} has a node key but no certificate: put owner.key there once, or use a new folder")
+    if not certificate.record.not_before <= now < certificate.record.not_after:
+        first, last = (_date(time) for time in (certificate.record.not_before, certificate.record.not_after))
+        raise UsageError(
+            f"the certificate in {folder} holds from {first} to {last}, and the clock says {_date(now)}: "
+            "set the clock, or put owner.key there to renew it"
+        )
+    return Identity(key, certificate)
+
+
+@contextmanager
+def hold_client_key(folder: Path) -> Iterator[PrivateKey]:
+    """A key that pays for what this machine asks, until the block ends or the process dies.
+
+    A peer is one process, so clients that run at the same time have a key each: the first that nobody uses, or a new
+    one. Raises UsageError where it is damaged or open to others.
+    """
+    _make_folder(folder)
+    for number in count(1):
+        name = "client" if number == 1 else f"client-{number}"
+        with _open_lock(folder / f"{name}.lock") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            yield load_or_make_key(folder / f"{name}.key")
+            return
+
+
+def own_keys(folder: Path) -> frozenset[PeerKey]:
+    """Keys in the folder: what they pay, the owner pays itself.
+
+    Raises UsageError where one is damaged or open to others.
+    """
+    paths = (*(folder / name for name in ("owner.key", "node.key")), *folder.glob("client*.key"))
+    return frozenset(load_key(path).public for path in paths if path.exists())
+
+
+def load_key(path: Path) -> PrivateKey:
+    """The key of a file.
+
+    Raises UsageError where the file is damaged or open to others.
+    """
+    try:
+        mode, text = path.stat().st_mode, path.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the key {path}: {error}") from None
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise UsageError(f"the key {path} is open to others: chmod 600 it, and think about who has read it")
+    if len(text) != 2 * SEED_BYTES or set(text) - set("0123456789abcdef"):
+        raise UsageError(f"{path} is no key: one is {2 * SEED_BYTES} hex digits; restore it from a copy")
+    return PrivateKey(bytes.fromhex(text))
+
+
+def load_or_make_key(path: Path) -> PrivateKey:
+    """The key of a file; a new one where there is none. Two processes that make it at once get the same."""
+    if not is_there(path):
+        try:
+            create_atomic(path, os.urandom(SEED_BYTES).hex().encode() + b"\n", KEY_MODE)
+        except FileExistsError:
+            pass  # another process was faster, and its key is ours
+        except OSError as error:
+            raise _cannot_use(path.parent, error) from None
+    return load_key(path)
+
+
+@contextmanager
+def hold_folder(folder: Path) -> Iterator[None]:
+    """Use the folder as a node, alone, until the block ends or the process dies.
+
+    Raises UsageError naming the process that has it.
+    """
+    _make_folder(folder)
+    with _open_lock(folder / "node.lock") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it when the process dies
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read().strip() or "another process"
+            raise UsageError(
+                f"the data folder {folder} is in use by node {holder}: give each node a folder with --data"
+            ) from None
+        lock.truncate(0)
+        lock.write(f"pid {os.getpid()}\n")
+        lock.flush()
+        yield
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_use(folder, error) from None
+
+
+def _open_lock(path: Path) -> TextIO:
+    try:
+        return path.open("a+", encoding="ascii")
+    except OSError as error:
+        raise _cannot_use(path.parent, error) from None
+
+
+def _cannot_use(folder: Path, error: OSError) -> UsageError:
+    return UsageError(f"cannot use the data folder {folder}: {error.strerror}; name another with --data")
+
+
+def _load_certificate(path: Path, key: PrivateKey) -> SignedRecord[NodeCert]:
+    try:
+        body, signature = unpack_array(path.read_bytes(), 2048)
+        if not isinstance(body, bytes) or not isinstance(signature, bytes):
+            raise ValueError("not a record and a signature")
+        certificate = verify_certificate(body, signature)
+    except (ValueError, RemoteProtocolError) as error:
+        raise UsageError(f"{path} is damaged ({error}): delete it where owner.key is at hand, or restore it") from None
+    if certificate.record.node != key.public:
+        raise UsageError(f"{path} is for another node than the key beside it")
+    return certificate
+
+
+def _due(certificate: SignedRecord[NodeCert] | None, owner: PrivateKey, now: int) -> bool:
+    """Whether a new certificate is wanted."""
+    if certificate is None or certificate.record.owner != OwnerKey(owner.public):
+        return True
+    return not certificate.record.not_before <= now < certificate.record.not_after - RENEW_S
+
+
+def _certify(
+    key: PrivateKey, owner: PrivateKey, earlier: SignedRecord[NodeCert] | None, now: int
+) -> SignedRecord[NodeCert]:
+    serial = earlier.record.serial + 1 if earlier else 1
+    start = max(0, now - BACKDATE_S)
+    return sign(NodeCert(OwnerKey(owner.public), key.public, serial, start, start + MAX_LIFE_S), owner)
+
+
+def _date(time: int) -> str:
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d")

@@ -1,0 +1,193 @@
+"""The journal: contracts and receipts of a node or a client, durable before they are sent (receipts.md, "Duties").
+
+One task writes; what waits while it commits shares the next commit, since each one waits for the disk. A store returns
+after its commit. Its caller's cancellation does not undo it. Tables are in `journal_file.py`, queries in
+`journal_reader.py`.
+"""
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, TypeVar
+
+import trio
+
+from p2pinfer.core.certificate import NodeCert
+from p2pinfer.core.codes import Code
+from p2pinfer.core.contract import Contract
+from p2pinfer.core.errors import JournalError, LocalProtocolError, P2pinferError, RemoteProtocolError
+from p2pinfer.core.receipt import FINAL, Receipt
+from p2pinfer.core.records import SignedRecord
+from p2pinfer.core.units import RecordId, SessionId
+from p2pinfer.disk.journal_file import connect_reader, connect_writer
+from p2pinfer.disk.journal_reader import JournalReader
+
+MAX_BATCH: Final = 256  # changes in one commit
+
+T = TypeVar("T")
+Change = Callable[[sqlite3.Connection], object]
+
+
+@dataclass(slots=True, eq=False)
+class _Store:
+    """A change that somebody waits for."""
+
+    change: Change
+    done: trio.Event = field(default_factory=trio.Event)
+    error: P2pinferError | None = None
+
+
+@asynccontextmanager
+async def open_journal(path: Path) -> AsyncIterator["Journal"]:
+    """The journal at `path`, made when there is none.
+
+    Raises JournalError for a file that is no journal, damaged, altered or of a newer version.
+    """
+    with (
+        closing(await trio.to_thread.run_sync(connect_writer, path)) as writer,
+        closing(connect_reader(path)) as reader,
+    ):
+        journal = Journal(path, writer, reader)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(journal.run)
+            try:
+                yield journal
+            finally:
+                journal.stop()
+
+
+class Journal:
+    """Stores; each returns when it is durable, and raises JournalError where it cannot be."""
+
+    def __init__(self, path: Path, writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:
+        self.path: Final = path
+        self._writer = writer
+        self._reader = JournalReader(reader, path)
+        self._reading = trio.CapacityLimiter(1)  # a connection serves one thread at a time
+        self._waiting: list[_Store] = []
+        self._woken = trio.Event()
+        self._stopped = False
+
+    async def read(self, query: Callable[[JournalReader], T]) -> T:
+        """Run a query in a thread. Raises JournalError where the file turns out to be unsound."""
+        return await trio.to_thread.run_sync(query, self._reader, limiter=self._reading)
+
+    async def certify(self, certificate: SignedRecord[NodeCert]) -> None:
+        """Keep a certificate; contracts under it may have to be proven long after it was renewed."""
+        row = (certificate.id, certificate.body, *certificate.signatures)
+        await self._store(lambda db: _execute(db, "INSERT OR IGNORE INTO certificate VALUES (?, ?, ?)", row))
+
+    async def agree(self, contract: SignedRecord[Contract], session: SessionId, prompt: int) -> None:
+        """Store a contract that both signed; prompt: number of prompt ids.
+
+        Raises RemoteProtocolError (BAD_STATE) where it has been stored before: a contract opens once.
+        """
+        await self._store(lambda db: _agree(db, contract, session, prompt))
+
+    async def propose(self, receipt: SignedRecord[Receipt]) -> None:
+        """Store a proposal of ours before it is sent.
+
+        Raises LocalProtocolError for a second body under one number.
+        """
+        await self._store(lambda db: _propose(db, receipt))
+
+    async def complete(self, receipt: SignedRecord[Receipt]) -> None:
+        """Store a receipt with both signatures; lower numbers of its contract mean nothing from then on.
+
+        Raises LocalProtocolError for a second body under one number.
+        """
+        await self._store(lambda db: _complete(db, receipt))
+
+    async def acknowledge(self, contract: RecordId, seq: int) -> None:
+        """The node said that it has the receipt: there is no need to send it again."""
+        query = "UPDATE receipt SET stored = 1 WHERE contract = ? AND seq <= ?"
+        await self._store(lambda db: _execute(db, query, (contract, seq)))
+
+    async def add_statement(self, number: int, id_: RecordId, created: int) -> None:
+        """Remember a statement, so that the next one names it."""
+        query = "INSERT INTO statement VALUES (?, ?, ?)"
+        await self._store(lambda db: _execute(db, query, (number, id_, created)))
+
+    async def run(self) -> None:
+        """Commit what waits, until `stop`; called by `open_journal` alone."""
+        while self._waiting or not self._stopped:
+            await self._woken.wait()
+            self._woken = trio.Event()
+            while self._waiting:
+                batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+                with trio.CancelScope(shield=True):  # the commit is ours, and ends by itself
+                    await trio.to_thread.run_sync(_commit, self._writer, batch)
+                for store in batch:
+                    store.done.set()
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._woken.set()
+
+    async def _store(self, change: Change) -> None:
+        if self._stopped:
+            raise JournalError("the journal is closed")
+        self._waiting.append(store := _Store(change))
+        self._woken.set()
+        await store.done.wait()
+        if store.error is not None:
+            raise store.error
+
+
+def _commit(connection: sqlite3.Connection, batch: list[_Store]) -> None:
+    """Commit all changes at once; where one fails, each alone, so that it fails alone."""
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        for store in batch:
+            store.change(connection)
+        connection.execute("COMMIT")
+    except (sqlite3.Error, P2pinferError) as error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        if len(batch) == 1:
+            batch[0].error = error if isinstance(error, P2pinferError) else JournalError(f"not stored: {error}")
+        else:
+            for store in batch:
+                _commit(connection, [store])
+
+
+def _execute(db: sqlite3.Connection, query: str, values: tuple[object, ...]) -> int:
+    """Rows that changed."""
+    return db.execute(query, values).rowcount
+
+
+def _agree(db: sqlite3.Connection, contract: SignedRecord[Contract], session: SessionId, prompt: int) -> None:
+    terms = contract.record
+    row = (contract.id, contract.body, *contract.signatures, terms.client, terms.node, session, prompt, terms.expires)
+    if not _execute(db, "INSERT OR IGNORE INTO contract VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row):
+        raise RemoteProtocolError("this contract was opened before", Code.BAD_STATE)
+
+
+def _propose(db: sqlite3.Connection, receipt: SignedRecord[Receipt]) -> None:
+    terms = receipt.record
+    generated = bool(terms.usage.decode or terms.usage.sampled)
+    row = (terms.contract, terms.seq, receipt.body, receipt.signatures[0], generated)
+    if not _execute(db, "INSERT INTO proposal VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row):
+        _check_same(db, "proposal", receipt)
+
+
+def _complete(db: sqlite3.Connection, receipt: SignedRecord[Receipt]) -> None:
+    terms = receipt.record
+    row = (terms.contract, terms.seq, receipt.body, *receipt.signatures, terms.state == FINAL, terms.time)
+    query = """INSERT INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (contract) DO UPDATE SET
+               seq = excluded.seq, body = excluded.body, node_signature = excluded.node_signature,
+               client_signature = excluded.client_signature, final = excluded.final, time = excluded.time, stored = 0
+               WHERE excluded.seq > seq"""
+    if not _execute(db, query, row):
+        _check_same(db, "receipt", receipt)
+    _execute(db, "DELETE FROM proposal WHERE contract = ? AND seq <= ?", (terms.contract, terms.seq))
+
+
+def _check_same(db: sqlite3.Connection, table: str, receipt: SignedRecord[Receipt]) -> None:
+    """What stands under a receipt's number must be the receipt."""
+    query = f"SELECT body FROM {table} WHERE contract = ? AND seq = ?"
+    found = db.execute(query, (receipt.record.contract, receipt.record.seq)).fetchone()
+    if found is not None and found[0] != receipt.body:
+        raise LocalProtocolError(f"a second body for receipt {receipt.record.seq} of one contract")

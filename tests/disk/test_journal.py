@@ -1,0 +1,449 @@
+"""The journal: what it stored stays, whatever happens; what is damaged is refused."""
+
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from p2pinfer.core.budget import History
+from p2pinfer.core.client_account import Sign
+from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import JournalError, LocalProtocolError, RemoteProtocolError, UsageError
+from p2pinfer.core.receipt import Receipt
+from p2pinfer.core.records import SignedRecord, countersign, sign
+from p2pinfer.core.units import RecordId, SessionId
+from p2pinfer.disk import journal as journal_module
+from p2pinfer.disk.journal import Journal, open_journal
+from p2pinfer.disk.journal_file import connect_reader
+from p2pinfer.disk.journal_reader import LAPSE_S, JournalReader, read_journal
+from tests.core.paid_route import CLIENT, NODES, NOW, SMALL, STRANGER, PaidRoute, certificate_for, paid_route
+
+SESSION = SessionId(b"session of 16 by")
+EXPIRES = NOW + 3600
+
+WRITER = """
+import sys, trio
+from pathlib import Path
+from p2pinfer.disk.journal import open_journal
+from tests.disk.test_journal import SESSION, finished
+async def main():
+    async with open_journal(Path(sys.argv[1])) as journal:
+        route, complete = finished()
+        await journal.agree(route.contracts[0], SESSION, 6)
+        for receipt in complete:
+            await journal.complete(receipt)
+            print(receipt.record.seq, flush=True)
+        await trio.sleep_forever()
+trio.run(main)
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "node.journal"
+
+
+@pytest.fixture
+async def journal(path: Path) -> AsyncIterator[Journal]:
+    async with open_journal(path) as journal:
+        yield journal
+
+
+def solo() -> PaidRoute:
+    return paid_route(stages=1, prompt=6, layers=6, limits=SMALL)
+
+
+def finished() -> tuple[PaidRoute, list[SignedRecord[Receipt]]]:
+    """A route of one stage after eight positions, and its three complete receipts, the last one final."""
+    route = solo()
+    route.deliver(3)
+    route.compute(8)
+    route.head.close(Code.END)
+    decisions = route.propose(0)
+    return route, [decision.receipt for decision in decisions if isinstance(decision, Sign)]
+
+
+async def proposed(journal: Journal, route: PaidRoute, upto: int) -> list[SignedRecord[Receipt]]:
+    """Store a contract and what is due on it after `upto` positions."""
+    await journal.agree(route.contracts[0], SESSION, len(route.prompt))
+    route.compute(upto)
+    due = [proposal.signed for proposal in route.head.due(NOW)]
+    for receipt in due:
+        await journal.propose(receipt)
+    return due
+
+
+def history(reader: JournalReader, now: int = EXPIRES + LAPSE_S + 1) -> History:
+    return reader.history(CLIENT.public, now)
+
+
+# What was stored
+
+
+async def test_a_complete_receipt_is_found_again(journal: Journal) -> None:
+    route, complete = finished()
+    await journal.agree(route.contracts[0], SESSION, 6)
+    await journal.complete(complete[-1])
+    (earned,) = await journal.read(JournalReader.earned)
+    assert (earned.contract, earned.receipt, earned.session) == (route.contracts[0], complete[-1], SESSION)
+
+
+async def test_the_highest_number_is_kept_whatever_the_order(journal: Journal) -> None:
+    route, complete = finished()
+    await journal.agree(route.contracts[0], SESSION, 6)
+    for receipt in (complete[1], complete[2], complete[0]):
+        await journal.complete(receipt)
+    earned = await journal.read(lambda reader: reader.complete(route.contracts[0].id))
+    assert earned is not None
+    assert earned.receipt.record.seq == complete[2].record.seq
+
+
+async def test_a_contract_is_found_with_its_session(journal: Journal) -> None:
+    contract = solo().contracts[0]
+    await journal.agree(contract, SESSION, 6)
+    assert await journal.read(lambda reader: reader.contract(contract.id)) == (contract, SESSION, 6)
+    assert await journal.read(lambda reader: reader.contract(RecordId(bytes(32)))) is None
+
+
+async def test_a_contract_opens_once(journal: Journal) -> None:
+    contract = solo().contracts[0]
+    await journal.agree(contract, SESSION, 6)
+    with pytest.raises(RemoteProtocolError) as error:
+        await journal.agree(contract, SESSION, 6)
+    assert error.value.code is Code.BAD_STATE
+
+
+async def test_a_proposal_may_be_stored_again(journal: Journal) -> None:
+    due = await proposed(journal, solo(), 8)
+    await journal.propose(due[0])
+    assert [receipt for _, receipt in await journal.read(JournalReader.pending)] == due
+
+
+async def test_a_second_body_under_one_number_is_refused(journal: Journal) -> None:
+    route = solo()
+    (first, *_) = await proposed(journal, route, 8)
+    other = sign(replace(first.record, time=NOW + 1), NODES[0])
+    with pytest.raises(LocalProtocolError):
+        await journal.propose(other)
+    await journal.complete(countersign(first, CLIENT))
+    with pytest.raises(LocalProtocolError):
+        await journal.complete(countersign(other, CLIENT))
+
+
+async def test_a_complete_receipt_settles_all_proposals_up_to_it(journal: Journal) -> None:
+    first, second = await proposed(journal, solo(), 8)
+    await journal.complete(countersign(first, CLIENT))
+    assert [receipt for _, receipt in await journal.read(JournalReader.pending)] == [second]
+    await journal.complete(countersign(second, CLIENT))
+    assert await journal.read(JournalReader.pending) == []
+
+
+async def test_pending_proposals_are_found_by_client(journal: Journal) -> None:
+    await proposed(journal, solo(), 4)
+    assert await journal.read(lambda reader: reader.pending(STRANGER.public)) == []
+    assert len(await journal.read(lambda reader: reader.pending(CLIENT.public))) == 1
+
+
+async def test_a_receipt_without_its_contract_is_not_stored(journal: Journal) -> None:
+    _, complete = finished()
+    with pytest.raises(JournalError):
+        await journal.complete(complete[0])
+
+
+async def test_receipts_are_found_by_time_and_payer(journal: Journal) -> None:
+    route, complete = finished()
+    await journal.agree(route.contracts[0], SESSION, 6)
+    await journal.complete(complete[-1])
+    assert len(await journal.read(lambda reader: reader.earned(NOW, NOW, CLIENT.public))) == 1
+    assert await journal.read(lambda reader: reader.earned(NOW + 1)) == []
+    assert await journal.read(lambda reader: reader.earned(0, NOW - 1)) == []
+    assert await journal.read(lambda reader: reader.earned(payer=STRANGER.public)) == []
+
+
+async def test_a_receipt_is_found_by_the_first_digits_of_its_contract(journal: Journal) -> None:
+    route, complete = finished()
+    await journal.agree(route.contracts[0], SESSION, 6)
+    await journal.complete(complete[-1])
+    digits = route.contracts[0].id.hex()
+    assert len(await journal.read(lambda reader: reader.find_receipts(digits[:7].upper()))) == 1
+    assert await journal.read(lambda reader: reader.find_receipts("x")) == []
+
+
+async def test_a_receipt_is_sent_until_the_node_has_it(journal: Journal) -> None:
+    route, complete = finished()
+    await journal.agree(route.contracts[0], SESSION, 6)
+    await journal.complete(complete[0])
+    assert len(await journal.read(JournalReader.unstored)) == 1
+    await journal.acknowledge(route.contracts[0].id, complete[0].record.seq)
+    assert await journal.read(JournalReader.unstored) == []
+    await journal.complete(complete[-1])
+    assert len(await journal.read(JournalReader.unstored)) == 1
+
+
+async def test_certificates_stay_after_they_are_renewed(journal: Journal) -> None:
+    certificates = [certificate_for(NODES[0], serial=serial) for serial in (1, 2)]
+    for certificate in (*certificates, certificates[0]):
+        await journal.certify(certificate)
+    found = await journal.read(JournalReader.certificates)
+    assert found == sorted(certificates, key=lambda certificate: certificate.id)
+
+
+async def test_statements_are_numbered(journal: Journal) -> None:
+    assert await journal.read(JournalReader.last_statement) is None
+    await journal.add_statement(1, RecordId(bytes(32)), NOW)
+    await journal.add_statement(2, RecordId(b"2" * 32), NOW)
+    assert await journal.read(JournalReader.last_statement) == (2, b"2" * 32)
+    with pytest.raises(JournalError):
+        await journal.add_statement(2, RecordId(b"3" * 32), NOW)
+
+
+# Standing of a client
+
+
+async def test_an_unknown_client_has_no_history(journal: Journal) -> None:
+    assert await journal.read(history) == History(0, 0)
+
+
+async def test_a_final_receipt_makes_a_contract_clean(journal: Journal) -> None:
+    route, complete = finished()
+    await journal.agree(route.contracts[0], SESSION, 6)
+    await journal.complete(complete[-1])
+    assert await journal.read(history) == History(clean=1)
+
+
+async def test_generated_positions_left_unsigned_lapse_a_day_after_the_end(journal: Journal) -> None:
+    await proposed(journal, solo(), 8)
+    assert await journal.read(lambda reader: history(reader, EXPIRES + LAPSE_S)) == History(0, 0)
+    assert await journal.read(lambda reader: history(reader, EXPIRES + LAPSE_S + 1)) == History(0, lapsed=1)
+
+
+async def test_prefill_left_unsigned_costs_a_clean_contract(journal: Journal) -> None:
+    route, complete = finished()
+    await journal.agree(route.contracts[0], SESSION, 6)
+    await journal.complete(complete[-1])
+    other = paid_route(stages=1, prompt=7, layers=30, limits=SMALL)
+    await proposed(journal, other, 4)
+    assert await journal.read(lambda reader: history(reader, NOW)) == History(clean=1)
+    assert await journal.read(history) == History(clean=0)
+
+
+# Writing
+
+
+async def test_many_stores_share_a_commit(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches: list[int] = []
+    commit = journal_module._commit
+    monkeypatch.setattr(journal_module, "_commit", lambda db, batch: (batches.append(len(batch)), commit(db, batch)))
+    async with trio.open_nursery() as nursery:
+        for serial in range(100):
+            nursery.start_soon(journal.certify, certificate_for(NODES[0], serial=serial))
+    assert sum(batches) == 100
+    assert len(batches) <= 3
+
+
+async def test_one_refused_store_does_not_spoil_the_others(journal: Journal) -> None:
+    route, complete = finished()
+    await journal.agree(route.contracts[0], SESSION, 6)
+    refused: list[JournalError] = []
+
+    async def complete_unknown() -> None:
+        try:
+            await journal.complete(sign_unknown(complete[0]))
+        except JournalError as error:
+            refused.append(error)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(journal.complete, complete[0])
+        nursery.start_soon(complete_unknown)
+        nursery.start_soon(journal.complete, complete[1])
+    assert len(refused) == 1
+    assert len(await journal.read(JournalReader.earned)) == 1
+
+
+def sign_unknown(receipt: SignedRecord[Receipt]) -> SignedRecord[Receipt]:
+    """The receipt, for a contract the journal does not know."""
+    return countersign(sign(replace(receipt.record, contract=RecordId(bytes(32))), NODES[0]), CLIENT)
+
+
+async def test_a_cancelled_caller_does_not_undo_its_store(path: Path) -> None:
+    async with open_journal(path) as journal:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await journal.certify(certificate_for(NODES[0]))
+    with read_journal(path) as reader:
+        assert len(reader.certificates()) == 1
+
+
+async def test_what_waits_at_the_end_is_stored(path: Path) -> None:
+    async with trio.open_nursery() as nursery, open_journal(path) as journal:
+        nursery.start_soon(journal.certify, certificate_for(NODES[0]))
+        await wait_all_tasks_blocked()
+    with read_journal(path) as reader:
+        assert len(reader.certificates()) == 1
+
+
+async def test_a_closed_journal_stores_nothing(path: Path) -> None:
+    async with open_journal(path) as journal:
+        pass
+    with pytest.raises(JournalError, match="closed"):
+        await journal.certify(certificate_for(NODES[0]))
+
+
+async def test_a_full_disk_is_a_journal_error_and_costs_nothing_stored(path: Path) -> None:
+    async with open_journal(path) as journal:
+        await journal.certify(certificate_for(NODES[0], serial=1))
+        pages = journal._writer.execute("PRAGMA page_count").fetchone()[0]
+        journal._writer.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(JournalError, match="full"):
+            for serial in range(2, 500):
+                await journal.certify(certificate_for(NODES[0], serial=serial))
+        journal._writer.execute("PRAGMA max_page_count = 10000")
+        await journal.certify(certificate_for(NODES[0], serial=1000))
+    with read_journal(path) as reader:
+        serials = {certificate.record.serial for certificate in reader.certificates()}
+    assert {1, 2, 1000} <= serials
+
+
+# Files
+
+
+async def test_a_journal_is_private(path: Path, journal: Journal) -> None:
+    await journal.certify(certificate_for(NODES[0]))
+    assert {file.stat().st_mode & 0o777 for file in path.parent.glob("node.journal*")} == {0o600}
+
+
+async def test_others_read_while_a_node_writes(path: Path, journal: Journal) -> None:
+    with read_journal(path) as reader:
+        assert reader.certificates() == []
+        await journal.certify(certificate_for(NODES[0]))
+        assert len(reader.certificates()) == 1
+
+
+async def test_two_processes_may_write_one_journal(path: Path) -> None:
+    async with open_journal(path) as first, open_journal(path) as second:
+        await first.certify(certificate_for(NODES[0]))
+        await second.certify(certificate_for(NODES[1]))
+        assert len(await first.read(JournalReader.certificates)) == 2
+
+
+def test_reading_a_journal_that_is_not_there_says_so(path: Path) -> None:
+    with pytest.raises(UsageError, match="no journal"), read_journal(path):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("PRAGMA user_version = 2", "version 2"),
+        ("PRAGMA application_id = 1", "no journal of p2pinfer"),
+        ("DROP TABLE proposal", "altered"),
+        ("ALTER TABLE receipt ADD COLUMN tip INTEGER", "altered"),
+        ("CREATE TRIGGER t AFTER INSERT ON receipt BEGIN DELETE FROM receipt; END", "altered"),
+    ],
+)
+async def test_an_altered_journal_is_refused(path: Path, change: str, message: str) -> None:
+    async with open_journal(path):
+        pass
+    connection = sqlite3.connect(path)
+    connection.execute(change)
+    connection.commit()
+    connection.close()
+    with pytest.raises(JournalError, match=message):
+        async with open_journal(path):
+            pass
+    with pytest.raises(JournalError, match=message), read_journal(path):
+        pass
+
+
+def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
+    path.write_bytes(b"not a database" * 1000)
+    with pytest.raises(JournalError):
+        trio.run(fill, path)
+
+
+def test_a_damaged_file_is_refused(path: Path) -> None:
+    trio.run(fill, path)
+    data = bytearray(path.read_bytes())
+    data[8192:] = bytes(len(data) - 8192)
+    path.write_bytes(data)
+    with pytest.raises(JournalError):
+        trio.run(fill, path)
+
+
+async def fill(path: Path) -> None:
+    """Write some pages to a journal."""
+    async with open_journal(path) as journal:
+        for serial in range(100):
+            await journal.certify(certificate_for(NODES[0], serial=serial))
+
+
+async def fill_all(path: Path) -> None:
+    """Write something to every table."""
+    await fill(path)
+    async with open_journal(path) as journal:
+        route, (first, second, *_) = finished()
+        await journal.agree(route.contracts[0], SESSION, 6)
+        await journal.complete(first)
+        await journal.propose(second)
+
+
+CHANGES = {
+    "contract": "UPDATE contract SET body = x'93'",
+    "receipt": "UPDATE receipt SET body = zeroblob(200)",
+    "proposal": "UPDATE proposal SET body = x''",
+    "certificate": "UPDATE certificate SET body = x'97016162'",
+}
+QUERIES: dict[str, Callable[[JournalReader], object]] = {
+    "contract": lambda reader: reader.find_receipts(""),
+    "receipt": JournalReader.earned,
+    "proposal": JournalReader.pending,
+    "certificate": JournalReader.certificates,
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_record_that_is_none_is_the_journals_fault(path: Path, what: str) -> None:
+    trio.run(fill_all, path)
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute(CHANGES[what]).rowcount
+        db.commit()
+    with read_journal(path) as reader, pytest.raises(JournalError) as error:
+        QUERIES[what](reader)
+    assert str(error.value).startswith(f"the journal {path} is damaged (")
+    assert str(error.value).endswith("): restore it from a copy")
+
+
+@pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
+def test_damage_after_the_journal_was_opened_is_its_fault(path: Path, query: Callable[[JournalReader], object]) -> None:
+    trio.run(fill_all, path)
+    with closing(connect_reader(path)) as connection:
+        connection.execute("PRAGMA shrink_memory")  # what was read in order to trust it is forgotten
+        path.write_bytes(b"\xff" * path.stat().st_size)
+        with pytest.raises(JournalError, match=rf"cannot read the journal {path} \(.*restore it from a copy"):
+            query(JournalReader(connection, path))
+
+
+async def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(JournalError):
+        async with open_journal(tmp_path / "file" / "node.journal"):
+            pass
+
+
+def test_an_acknowledged_receipt_survives_kill_9(path: Path) -> None:
+    _, complete = finished()
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        said = [int(writer.stdout.readline()) for _ in complete]
+        writer.send_signal(signal.SIGKILL)
+    with read_journal(path) as reader:
+        (earned,) = reader.earned()
+    assert earned.receipt.record.seq == max(said)
