@@ -1,0 +1,157 @@
+"""Text to ids and ids to text, by a model's tokenizer (protocols/manifest.md, 4).
+
+Client and tail must read the same text from the same ids, because a stop string is looked for by the one and checked
+by the other. So the text of ids has one definition here: every id stands for some bytes (a special id for none), and
+the text is those bytes as UTF-8, where what is no UTF-8 becomes U+FFFD. It is the same however the ids are grouped.
+"""
+
+import codecs
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from p2pinfer.core.chat import ChatMessage, ChatTemplate
+from p2pinfer.core.errors import ModelError, UsageError
+from p2pinfer.core.manifest import Manifest
+from p2pinfer.core.spelling import spelling_of
+
+
+class Texts:
+    """A model's tokenizer and chat template.
+
+    tokenizer: the bytes of the model's tokenizer.json
+
+    Raises:
+        ModelError: it is no tokenizer, or of a kind whose ids do not stand for bytes.
+    """
+
+    def __init__(self, tokenizer: bytes, manifest: Manifest | None = None) -> None:
+        self._tokenizer, description = _read_tokenizer(tokenizer)
+        spelling = spelling_of(description.get("decoder"))
+        if spelling is None:
+            raise ModelError("this kind of tokenizer is not supported: its ids do not stand for bytes")
+        self._spelling = spelling
+        added = description.get("added_tokens") or []
+        self._special = {item["id"] for item in added if item["special"]}
+        self._added: dict[int, str] = {item["id"]: item["content"] for item in added}
+        self._bytes: dict[int, bytes] = {}
+        self._manifest = manifest
+        self._template: ChatTemplate | None = None
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """The ids of a text, with those that the tokenizer puts before every text."""
+        return tuple(self._tokenizer.encode(text).ids)
+
+    def encode_chat(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
+        """The ids of a conversation, ready for the model's answer. Raises UsageError as `chat` does."""
+        return tuple(self._tokenizer.encode(self.chat(messages), add_special_tokens=False).ids)
+
+    def chat(self, messages: Sequence[ChatMessage]) -> str:
+        """The text of a conversation by the model's template.
+
+        Raises:
+            UsageError: the model has no template, or it does not take these messages.
+        """
+        if self._template is None:
+            if self._manifest is None or not self._manifest.template:
+                raise UsageError("the model has no chat template; ask it without chat messages")
+            bos, ends = self._manifest.bos, self._manifest.ends
+            self._template = ChatTemplate(self._manifest.template, self._name(bos), self._name(ends))
+        return self._template.render(messages)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids."""
+        stream = TextStream(self)
+        return "".join([*map(stream.add, ids), stream.finish()])
+
+    def bytes_of(self, id_: int) -> bytes:
+        """What an id adds to the text; nothing for special ids and for those the tokenizer does not know."""
+        known = self._bytes.get(id_)
+        if known is None:
+            known = self._bytes[id_] = self._read(id_)
+        return known
+
+    @property
+    def drops_first_space(self) -> bool:
+        """Whether a text's first space stands for its beginning, as with sentencepiece."""
+        return self._spelling.drops_first_space
+
+    def _read(self, id_: int) -> bytes:
+        if id_ in self._special:
+            return b""
+        if id_ in self._added:
+            return self._added[id_].encode()
+        name = self._tokenizer.id_to_token(id_)
+        return b"" if name is None else self._spelling.read(name)
+
+    def _name(self, ids: tuple[int, ...]) -> str:
+        return self._tokenizer.id_to_token(ids[0]) or "" if ids else ""
+
+
+def _read_tokenizer(data: bytes) -> tuple[Tokenizer, dict[str, Any]]:
+    try:
+        tokenizer = Tokenizer.from_str(data.decode())
+    except Exception as error:  # noqa: BLE001 - the library has no narrower class
+        raise ModelError(f"tokenizer.json is no tokenizer: {error}") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    description: dict[str, Any] = json.loads(data)  # the library read it, so it is an object of the known fields
+    return tokenizer, description
+
+
+class TextStream:
+    """Ids in, text out, as far as the text is certain (manifest.md, 4.3).
+
+    Held back are the bytes of a character that may still be completed, and what may be the beginning of a stop string.
+    `stop` is the stop string found, whose place is the end of the text. Of several, the one whose last character
+    comes first was found; of those that end together, the longest: so it does not matter how the ids cut the text.
+    """
+
+    def __init__(self, texts: Texts, stops: Sequence[str] = ()) -> None:
+        if "" in stops:
+            raise UsageError("an empty stop string would stop before the first word")
+        self.stop: str | None = None
+        self._texts = texts
+        self._stops = tuple(stops)
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._held = ""
+        self._at_start = texts.drops_first_space
+
+    def add(self, id_: int) -> str:
+        """The text that this id makes certain. After a stop string was found there is none."""
+        return self._take(self._decoder.decode(self._texts.bytes_of(id_)))
+
+    def finish(self) -> str:
+        """The rest of the text, now that no id follows."""
+        text = self._take(self._decoder.decode(b"", final=True))
+        held, self._held = self._held, ""
+        return text + held
+
+    def _take(self, text: str) -> str:
+        if self.stop is not None or not text:
+            return ""
+        if self._at_start:
+            text, self._at_start = text.removeprefix(" "), False
+        text = self._held + text
+        found = _first_stop(text, self._stops)
+        if found is None:
+            certain = len(text) - _longest_beginning(text, self._stops)
+            self._held = text[certain:]
+            return text[:certain]
+        self.stop, self._held = found, ""
+        return text[: text.index(found)]
+
+
+def _first_stop(text: str, stops: Sequence[str]) -> str | None:
+    ends = {stop: text.find(stop) + len(stop) for stop in stops if stop in text}
+    return min(ends, key=lambda stop: (ends[stop], -len(stop)), default=None)
+
+
+def _longest_beginning(text: str, stops: Sequence[str]) -> int:
+    """The length of the longest end of `text` that one of the stop strings begins with."""
+    longest = max(map(len, stops), default=0)
+    return next(
+        (size for size in range(min(longest, len(text)), 0, -1) if any(s.startswith(text[-size:]) for s in stops)), 0
+    )

@@ -1,0 +1,210 @@
+"""A tokenizer.json from the vocabulary in a GGUF file (manifest.md, 5.4).
+
+GGUF has the names, their merges or scores, and the name of a way to split text; the rest is convention. The JSON is
+written here, not by the tokenizers library, because its bytes are part of the model's id.
+
+Where llama.cpp and transformers read one file differently, llama.cpp is followed: the file was made for it, and it
+does what the model's own tokenizer does. So `smollm` splits digits off first, which transformers leaves out: it reads
+"\\n\\n1" as three names of one byte where the model was trained on "\\n\\n" and "1".
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from enum import IntEnum
+from typing import Final
+
+from p2pinfer.core.errors import ModelError
+from p2pinfer.disk.importing.gguf_file import Gguf, Value
+
+Json = dict[str, object]
+
+_TOKENS: Final = "tokenizer.ggml.tokens"
+_LLAMA3: Final = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_QWEN2: Final = _LLAMA3.replace("{1,3}", "")
+
+
+class Kind(IntEnum):
+    """What a name of the vocabulary is."""
+
+    NORMAL = 1
+    UNKNOWN = 2
+    CONTROL = 3
+    USER_DEFINED = 4
+    UNUSED = 5
+    BYTE = 6
+
+
+def tokenizer_json(file: Gguf) -> bytes:
+    """The tokenizer.json that reads as the file's vocabulary does.
+
+    Raises:
+        ModelError: the file has none, or one of a kind that is not supported.
+    """
+    model = file.values.get("tokenizer.ggml.model")
+    if model == "gpt2":
+        description = _byte_level(file)
+    elif model == "llama":
+        description = _sentencepiece(file)
+    else:
+        raise ModelError(f"{file.path}: tokenizer {model!r} is not supported; gpt2 and llama are")
+    return json.dumps(description, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _byte_level(file: Gguf) -> Json:
+    pre = file.values.get("tokenizer.ggml.pre")
+    if pre not in _SPLITS:
+        raise ModelError(f"{file.path}: text split as {pre!r} is not supported; {', '.join(_SPLITS)} are")
+    llama3 = pre in _LLAMA3_NAMES
+    return _description(
+        file,
+        normalizer={"type": "NFC"} if pre == "qwen2" else None,
+        pre_tokenizer=_SPLITS[str(pre)],
+        decoder=_BYTE_LEVEL,
+        model={
+            "type": "BPE",
+            "ignore_merges": llama3,  # a text that is a name of the vocabulary is that name
+            "vocab": _vocabulary(file),
+            "merges": [merge.split(" ") for merge in _texts(file, "tokenizer.ggml.merges")],
+        },
+        begins=llama3,
+    )
+
+
+def _sentencepiece(file: Gguf) -> Json:
+    spaces: Json = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
+    prefixed = file.values.get("tokenizer.ggml.add_space_prefix", True)
+    steps = [{"type": "Prepend", "prepend": "\u2581"}, spaces] if prefixed else [spaces]
+    strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if prefixed else []
+    vocabulary = _vocabulary(file)
+    unknown = next((name for name, kind in zip(vocabulary, _kinds(file), strict=True) if kind == Kind.UNKNOWN), None)
+    return _description(
+        file,
+        normalizer={"type": "Sequence", "normalizers": steps},
+        pre_tokenizer=None,
+        decoder={
+            "type": "Sequence",
+            "decoders": [
+                {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "},
+                {"type": "ByteFallback"},
+                {"type": "Fuse"},
+                *strip,
+            ],
+        },
+        model={
+            "type": "BPE",
+            "unk_token": unknown,
+            "fuse_unk": True,
+            "byte_fallback": True,
+            "vocab": vocabulary,
+            "merges": _merges(vocabulary, _numbers(file, "tokenizer.ggml.scores")),
+        },
+        begins=True,
+    )
+
+
+def _description(
+    file: Gguf, normalizer: Json | None, pre_tokenizer: Json | None, decoder: Json, model: Json, begins: bool
+) -> Json:
+    names, kinds = _texts(file, _TOKENS), _kinds(file)
+    bos = file.values.get("tokenizer.ggml.bos_token_id")
+    begins = bool(file.values.get("tokenizer.ggml.add_bos_token", begins))
+    first = names[bos] if begins and isinstance(bos, int) and bos < len(names) else None
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [
+            _added(id_, name, special=kind != Kind.USER_DEFINED)
+            for id_, (name, kind) in enumerate(zip(names, kinds, strict=True))
+            if kind in (Kind.CONTROL, Kind.USER_DEFINED, Kind.UNKNOWN)
+        ],
+        "normalizer": normalizer,
+        "pre_tokenizer": pre_tokenizer,
+        "post_processor": _beginning(first, names.index(first)) if first is not None else None,
+        "decoder": decoder,
+        "model": model,
+    }
+
+
+def _added(id_: int, name: str, special: bool) -> Json:
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    return {"id": id_, "content": name, **flags, "special": special}
+
+
+def _beginning(name: str, id_: int) -> Json:
+    """Put one name before every text."""
+    begin: Json = {"SpecialToken": {"id": name, "type_id": 0}}
+    texts: list[Json] = [{"Sequence": {"id": letter, "type_id": number}} for number, letter in enumerate("AB")]
+    return {
+        "type": "TemplateProcessing",
+        "single": [begin, texts[0]],
+        "pair": [begin, texts[0], {"SpecialToken": {"id": name, "type_id": 1}}, texts[1]],
+        "special_tokens": {name: {"id": name, "ids": [id_], "tokens": [name]}},
+    }
+
+
+def _merges(vocabulary: Mapping[str, int], scores: Sequence[float]) -> list[list[str]]:
+    """The merges that sentencepiece's scores amount to: the best first, of one name the shortest left part last."""
+    merges = []
+    for (name, _), score in zip(vocabulary.items(), scores, strict=True):
+        cuts = [(name[:cut], name[cut:]) for cut in range(1, len(name))]
+        known = [(left, right) for left, right in cuts if left in vocabulary and right in vocabulary]
+        known.sort(key=lambda cut: (vocabulary[cut[0]], vocabulary[cut[1]]))
+        merges += [(score, left, right) for left, right in known]
+    merges.sort(key=lambda merge: (merge[0], len(merge[1]), len(merge[2])), reverse=True)
+    return [[left, right] for _, left, right in merges]
+
+
+def _vocabulary(file: Gguf) -> dict[str, int]:
+    names = _texts(file, _TOKENS)
+    vocabulary = {name: id_ for id_, name in enumerate(names)}
+    if len(vocabulary) < len(names):
+        raise ModelError(f"{file.path}: {len(names) - len(vocabulary)} names stand twice in the vocabulary")
+    return vocabulary
+
+
+def _kinds(file: Gguf) -> Sequence[float]:
+    if "tokenizer.ggml.token_type" not in file.values:
+        return [Kind.NORMAL] * len(_texts(file, _TOKENS))
+    return _numbers(file, "tokenizer.ggml.token_type")
+
+
+def _texts(file: Gguf, key: str) -> list[str]:
+    return [item for item in _list(file, key) if isinstance(item, str)]
+
+
+def _numbers(file: Gguf, key: str) -> list[float]:
+    numbers = [item for item in _list(file, key) if isinstance(item, int | float)]
+    if len(numbers) != len(_texts(file, _TOKENS)):
+        raise ModelError(f"{file.path}: {len(numbers)} {key} for {len(_texts(file, _TOKENS))} names")
+    return numbers
+
+
+def _list(file: Gguf, key: str) -> list[Value]:
+    value = file.values.get(key)
+    if not isinstance(value, list):
+        raise ModelError(f"{file.path} has no {key}")
+    return value
+
+
+_BYTE_LEVEL: Final[Json] = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+
+
+def _split(pattern: str) -> Json:
+    """Cut text by a pattern, then spell each piece in the byte level characters."""
+    cut = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    return {"type": "Sequence", "pretokenizers": [cut, _BYTE_LEVEL | {"use_regex": False}]}
+
+
+_LLAMA3_NAMES: Final = ("llama-bpe", "llama3", "llama-v3")
+_DIGITS: Final[Json] = {"type": "Digits", "individual_digits": True}
+# how GGUF names a way to split text -> the pre-tokenizer that does it
+_SPLITS: Final[Mapping[str, Json]] = {
+    "gpt-2": _BYTE_LEVEL,
+    "smollm": {"type": "Sequence", "pretokenizers": [_DIGITS, _BYTE_LEVEL]},
+    "qwen2": _split(_QWEN2),
+    **dict.fromkeys(_LLAMA3_NAMES, _split(_LLAMA3)),
+}

@@ -1,0 +1,118 @@
+"""A model in a Hugging Face folder: config.json, tokenizer.json, and safetensors in one file or several."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from p2pinfer.core.errors import ModelError
+from p2pinfer.disk.importing.building import Source
+from p2pinfer.disk.importing.config import read_config
+from p2pinfer.disk.importing.naming import model_name
+from p2pinfer.disk.importing.safetensors_file import open_safetensors
+from p2pinfer.disk.importing.tensors import Tensor
+
+CONFIG: Final = "config.json"
+GENERATION: Final = "generation_config.json"
+TOKENIZER: Final = "tokenizer.json"
+TOKENIZER_CONFIG: Final = "tokenizer_config.json"
+TEMPLATE: Final = "chat_template.jinja"
+README: Final = "README.md"
+WEIGHTS: Final = "model.safetensors"
+INDEX: Final = "model.safetensors.index.json"
+TEXT_FILES: Final = (CONFIG, GENERATION, TOKENIZER, TOKENIZER_CONFIG, TEMPLATE, README, INDEX)  # of which some may lack
+
+_LICENCE: Final = re.compile(r"^---\n(?:.*\n)*?license:[ \t]*([\w.+-]+)[ \t]*\n(?:.*\n)*?---$", re.MULTILINE)
+
+
+def read_folder(folder: Path, name: str = "") -> Source:
+    """The model in a folder, its tensors not read yet.
+
+    Raises:
+        ModelError: a file is missing or damaged, or the model is not supported.
+    """
+    config = _json(folder / CONFIG)
+    return Source(
+        name=model_name(name or folder.resolve().name),
+        config=read_config(config, _json(folder / GENERATION, optional=True)),
+        tokenizer=_read(folder / TOKENIZER),
+        template=_template(folder),
+        licence=_licence(folder),
+        tensors=_tensors(folder),
+    )
+
+
+def weight_files(index: Mapping[str, Any]) -> list[str]:
+    """The files an index names.
+
+    Raises:
+        ModelError: one of them lies outside the folder, or the index is none.
+    """
+    places = index.get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+        raise ModelError(f"{INDEX} has no weight_map")
+    names = sorted(set(places.values()))
+    if outside := [name for name in names if Path(name).name != name]:
+        raise ModelError(f"{INDEX} names a file outside the folder: {outside[0]!r:.120}")
+    return names
+
+
+def _tensors(folder: Path) -> dict[str, Tensor]:
+    if (folder / INDEX).exists():
+        names = weight_files(_json(folder / INDEX))
+    elif (folder / WEIGHTS).exists():
+        names = [WEIGHTS]
+    else:
+        raise ModelError(f"{folder} has neither {WEIGHTS} nor {INDEX}: only safetensors can be imported")
+    tensors: dict[str, Tensor] = {}
+    for name in names:
+        if not (folder / name).is_file():
+            raise ModelError(f"{folder} lacks {name}, which {INDEX} names")
+        tensors |= open_safetensors(folder / name)
+    return tensors
+
+
+def _template(folder: Path) -> str:
+    """The template in a file of its own, else the one in the tokenizer's configuration, else none."""
+    if (folder / TEMPLATE).exists():
+        return _text(folder / TEMPLATE)
+    template = _json(folder / TOKENIZER_CONFIG, optional=True).get("chat_template", "")
+    if isinstance(template, list):  # several, by name
+        named = {str(item.get("name")): item.get("template") for item in template if isinstance(item, dict)}
+        template = named.get("default", "")
+    return template if isinstance(template, str) else ""
+
+
+def _licence(folder: Path) -> str:
+    """What the model card's header says."""
+    if not (folder / README).exists():
+        return ""
+    found = _LICENCE.match(_text(folder / README).replace("\r\n", "\n"))
+    return found[1][:96] if found else ""
+
+
+def _json(path: Path, optional: bool = False) -> dict[str, Any]:
+    if optional and not path.exists():
+        return {}
+    try:
+        content = json.loads(_read(path))
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path} is no JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise ModelError(f"{path} is no JSON object")
+    return content
+
+
+def _text(path: Path) -> str:
+    try:
+        return _read(path).decode()
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{path} is no UTF-8 text: {error}") from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}") from None

@@ -1,0 +1,17 @@
+"""What an imported model is called (manifest.md, 5.5): part of its id, so one rule for everybody."""
+
+import re
+from typing import Final
+
+from p2pinfer.core.errors import ModelError
+
+# the endings that say how a GGUF file is quantised, not what the model is
+_QUANTISED: Final = re.compile(r"[._-](i?q\d\w*|bf16|f16|f32|fp16)$")
+
+
+def model_name(given: str) -> str:
+    """A name in lower case, spaces as hyphens, without what a file's name says about quantisation."""
+    name = _QUANTISED.sub("", "-".join(given.lower().split()))
+    if not name or not name.isprintable() or len(name.encode()) > 96:
+        raise ModelError(f"{given!r:.120} cannot be a model's name; give one: --name NAME")
+    return name

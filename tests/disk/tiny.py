@@ -1,0 +1,166 @@
+"""Models small enough to make in a test: a Hugging Face folder and a GGUF file, with seeded random weights."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gguf import GGUFWriter
+from gguf.constants import GGMLQuantizationType
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from p2pinfer.core.spelling import byte_characters
+from p2pinfer.disk.importing.config import read_config
+from p2pinfer.disk.importing.layout import layout
+
+TEMPLATE = "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}<|assistant|>"
+NAMES = [*sorted(byte_characters(), key=lambda c: byte_characters()[c]), "th", "the", "<|begin|>", "<|end|>"]
+CONFIG: dict[str, Any] = {
+    "architectures": ["LlamaForCausalLM"],
+    "bos_token_id": 258,
+    "eos_token_id": 259,
+    "hidden_act": "silu",
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "max_position_embeddings": 128,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 2,
+    "num_key_value_heads": 2,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": False,
+    "vocab_size": 260,
+}
+
+Arrays = dict[str, NDArray[np.float32]]
+
+
+def tiny_tokenizer() -> bytes:
+    """Byte level, with two merges and two special names."""
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    return json.dumps(
+        {
+            "version": "1.0",
+            "truncation": None,
+            "padding": None,
+            "added_tokens": [
+                {"id": id_, "content": name, "special": True, **flags} for id_, name in enumerate(NAMES) if id_ > 257
+            ],
+            "normalizer": None,
+            "pre_tokenizer": level,
+            "post_processor": None,
+            "decoder": level,
+            "model": {
+                "type": "BPE",
+                "vocab": {name: id_ for id_, name in enumerate(NAMES)},
+                "merges": [["t", "h"], ["th", "e"]],
+            },
+        }
+    ).encode()
+
+
+def tiny_tensors(config: dict[str, Any]) -> Arrays:
+    """Random float32 values under Hugging Face's names."""
+    random = np.random.default_rng(1)
+    shapes = {name: shape for file in layout(read_config(config, {})).values() for name, shape in file.items()}
+    return {name: random.standard_normal(shape, dtype=np.float32) for name, shape in shapes.items()}
+
+
+def tiny_folder(folder: Path, tensors: Arrays | None = None, **changes: Any) -> Path:
+    """A Hugging Face folder; `changes` go into its config.json."""
+    config = CONFIG | changes
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "tokenizer.json").write_bytes(tiny_tokenizer())
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": TEMPLATE}))
+    (folder / "README.md").write_text("---\nlanguage:\n- en\nlicense: apache-2.0\n---\n# Tiny\n")
+    save_file(tiny_tensors(config) if tensors is None else tensors, folder / "model.safetensors")
+    return folder
+
+
+def tiny_gguf(
+    path: Path,
+    architecture: str = "llama",
+    kind: GGMLQuantizationType = GGMLQuantizationType.F32,
+    extra: Arrays | None = None,
+    **changes: Any,
+) -> Arrays:
+    """A GGUF file as llama.cpp's converter writes it; the tensors as Hugging Face has them are returned.
+
+    extra:   tensors added as they are
+    changes: metadata by key, each a value and its type; None leaves it out
+    """
+    config = CONFIG | {
+        "architectures": [{"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3"}[architecture] + "ForCausalLM"]
+    }
+    tensors = tiny_tensors(config)
+    writer = GGUFWriter(path, architecture)
+    writer.add_name("Tiny")
+    writer.add_license("apache-2.0")
+    writer.add_block_count(2)
+    writer.add_context_length(128)
+    writer.add_embedding_length(16)
+    writer.add_feed_forward_length(24)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(NAMES)
+    writer.add_token_types([1] * 258 + [3, 3])
+    writer.add_token_merges(["t h", "th e"])
+    writer.add_bos_token_id(258)
+    writer.add_eos_token_id(259)
+    writer.add_chat_template(TEMPLATE)
+    for key, value in changes.items():
+        writer.kv_data[0].pop(key, None)
+        if value is not None:
+            writer.add_key_value(key, *value)
+    for name, array in tensors.items():
+        _add(writer, name, _interleaved(name, array) if architecture == "llama" else array, kind)
+    for name, array in (extra or {}).items():
+        writer.add_tensor(name, array)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return tensors
+
+
+PARTS = {
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+}
+
+
+def _add(writer: GGUFWriter, name: str, array: NDArray[np.float32], kind: GGMLQuantizationType) -> None:
+    short = name.replace("model.layers.", "blk.")
+    for theirs, ours in PARTS.items():
+        short = short.replace(theirs, ours)
+    if array.ndim == 2 and kind == GGMLQuantizationType.F16:
+        array = array.astype(np.float16)
+    writer.add_tensor(short, array)
+
+
+def _interleaved(name: str, array: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What llama.cpp's converter does to the rows of q and k."""
+    heads = 4 if "q_proj" in name else 2 if "k_proj" in name else 0
+    if not heads:
+        return array
+    rows = array.shape[0]
+    return array.reshape(heads, 2, rows // heads // 2, *array.shape[1:]).swapaxes(1, 2).reshape(array.shape)

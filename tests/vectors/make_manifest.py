@@ -1,0 +1,246 @@
+"""Makes protocols/vectors/manifest.json: `python -m tests.vectors.make_manifest` (the demo model is imported for it).
+
+Nothing here is random; the tests make the same and compare.
+"""
+
+import json
+import struct
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import msgpack
+
+from p2pinfer.core.errors import ModelError, RemoteProtocolError
+from p2pinfer.core.fields import to_list
+from p2pinfer.core.manifest import (
+    File,
+    Manifest,
+    Shape,
+    decode_manifest,
+    encode_manifest,
+    file_names,
+    layer_flops,
+    model_id,
+)
+from p2pinfer.core.text import Texts, TextStream
+from p2pinfer.disk.importing import import_model
+from p2pinfer.disk.importing.naming import model_name
+from p2pinfer.disk.importing.safetensors_file import write_safetensors
+from p2pinfer.disk.importing.tensors import to_bf16
+from p2pinfer.disk.store import Store
+from tests.disk.tiny import tiny_tokenizer
+
+PATH: Final = Path(__file__).parents[2] / "protocols" / "vectors" / "manifest.json"
+SEED: Final = 0  # nothing is drawn
+DEMO: Final = "the demo model, SmolLM2-135M-Instruct"
+
+Vector = dict[str, Any]
+
+SHAPE: Final = Shape(3, 16, 24, 4, 2, 4, 260, 128)
+TINY: Final = Manifest(
+    name="tiny",
+    architecture="llama",
+    licence="apache-2.0",
+    dtype="bf16",
+    sizes=tuple(SHAPE),
+    tied=0,
+    flops=layer_flops(SHAPE),
+    bos=(258,),
+    ends=(259,),
+    template="{{ messages }}",
+    files=tuple(File(name, n + 1, bytes([n]) * 32) for n, name in enumerate(sorted(file_names(3)))),
+)
+
+
+def vectors(demo: bytes) -> dict[str, list[Vector]]:
+    """All of them; `demo` is the demo model's manifest."""
+    return {
+        "manifests": [_manifest(name, data) for name, data in _manifests(demo).items()],
+        "rounding": _rounding(),
+        "safetensors": [_safetensors()],
+        "names": [_name(given) for given in ("SmolLM2-135M-Instruct.Q4_1", "Qwen3 0.6B-IQ2_XXS", "TINY", "x" * 97, "")],
+        "tokenizers": [{"name": "the tokenizer.json of the texts", "tokenizer": tiny_tokenizer().decode()}],
+        "texts": [_text(*case) for case in _texts()],
+    }
+
+
+def _manifests(demo: bytes) -> dict[str, bytes]:
+    good, plain = encode_manifest(TINY), [1, *to_list(TINY)]
+    sizes = list(SHAPE)
+
+    def altered(place: int, value: object) -> bytes:
+        data: bytes = msgpack.packb([*plain[:place], value, *plain[place + 1 :]])
+        return data
+
+    def resized(place: int, value: object) -> bytes:
+        return altered(5, [*sizes[:place], value, *sizes[place + 1 :]])
+
+    files: list[Any] = to_list(TINY)[-1]  # type: ignore[assignment]
+    return {
+        "three layers": good,
+        "the same, called otherwise: another id": encode_manifest(replace(TINY, name="tiny-2")),
+        "output head tied to the embedding": encode_manifest(replace(TINY, tied=1)),
+        "no bos, no ends, no template, no licence": encode_manifest(
+            replace(TINY, bos=(), ends=(), template="", licence="")
+        ),
+        DEMO: demo,
+        "nothing": b"",
+        "not an array": msgpack.packb({}),
+        "version 2": altered(0, 2),
+        "a version that is true": altered(0, True),
+        "a field less": msgpack.packb(plain[:-1]),
+        "a field more": msgpack.packb([*plain, 0]),
+        "a byte after the end": good + b"\0",
+        "the last byte missing": good[:-1],
+        "a length not in its shortest form": good.replace(b"\xa4tiny", b"\xd9\x04tiny"),
+        "a number not in its shortest form": good.replace(b"\x9c\x01", b"\x9c\xcc\x01", 1),
+        "a name of bytes": altered(1, b"tiny"),
+        "no name": altered(1, ""),
+        "a name of 97 bytes": altered(1, "n" * 97),
+        "a name of two lines": altered(1, "ti\nny"),
+        "an unknown architecture": altered(2, "gpt2"),
+        "an unknown dtype": altered(4, "f32"),
+        "seven sizes": altered(5, sizes[:7]),
+        "a size of nothing": resized(1, 0),
+        "a size that is a float": resized(1, 16.0),
+        "a negative size": resized(1, -16),
+        "a size of 33 bits": resized(1, 1 << 32),
+        "1,000 layers": resized(0, 1000),
+        "layers that are not those of the files": resized(0, 2),
+        "heads that cannot share key heads": resized(4, 3),
+        "an odd head size": resized(5, 5),
+        "tied to 2": altered(6, 2),
+        "tied to true": altered(6, True),
+        "flops of 54 bits": altered(7, 1 << 53),
+        "a bos past the vocabulary": altered(8, [260]),
+        "two bos": altered(8, [1, 2]),
+        "an end past the vocabulary": altered(9, [260]),
+        "an end twice": altered(9, [259, 259]),
+        "seventeen ends": altered(9, list(range(17))),
+        "a template that is nil": altered(10, None),
+        "no files": altered(11, []),
+        "files out of order": altered(11, files[::-1]),
+        "a file twice": altered(11, [files[0], *files]),
+        "a layer missing": altered(11, files[:3] + files[4:]),
+        "a file outside the model": altered(11, [["../config.json", *files[0][1:]], *files[1:]]),
+        "a hash of 31 bytes": altered(11, [[files[0][0], 1, bytes(31)], *files[1:]]),
+        "a file without a hash": altered(11, [files[0][:2], *files[1:]]),
+        "1,023 nested arrays": b"\x91" * 1023 + b"\x01",
+        "an array of 2^32-1 items and no more": b"\xdd\xff\xff\xff\xff",
+    }
+
+
+def _manifest(name: str, data: bytes) -> Vector:
+    try:
+        decode_manifest(data)
+    except RemoteProtocolError as error:
+        return {"name": name, "manifest": data.hex(), "expect": error.code.label}
+    return {"name": name, "manifest": data.hex(), "expect": "ok", "id": model_id(data).hex()}
+
+
+def _rounding() -> list[Vector]:
+    cases = {
+        "one": 0x3F800000,
+        "a tie goes to the even neighbour below": 0x3F808000,
+        "a tie goes to the even neighbour above": 0x3F818000,
+        "just above a tie": 0x3F808001,
+        "just below a tie": 0x3F807FFF,
+        "negative": 0xBF818000,
+        "minus zero": 0x80000000,
+        "the smallest number becomes zero": 0x00000001,
+        "a subnormal number": 0x00018000,
+        "the largest number becomes infinite": 0x7F7FFFFF,
+        "the largest that does not": 0x7F7F7FFF,
+        "no number": 0x7F800001,
+        "infinity": 0xFF800000,
+    }
+    result = []
+    for name, bits in cases.items():
+        rounded = int(to_bf16(_float32(bits))[0])
+        finite = rounded & 0x7F80 != 0x7F80
+        result.append({"name": name, "f32": f"{bits:08x}", "expect": f"{rounded:04x}" if finite else "refused"})
+    return result
+
+
+def _float32(bits: int) -> Any:
+    import numpy as np
+
+    return np.frombuffer(struct.pack("<I", bits), "<f4")
+
+
+def _safetensors() -> Vector:
+    import numpy as np
+
+    tensors = {"b": np.array([[0x3F80, 0x4000]], np.uint16), "a.weight": np.array([0xBF80], np.uint16)}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x.safetensors"
+        file = write_safetensors(path, {name: array.shape for name, array in tensors.items()}, tensors.__getitem__)
+        return {
+            "name": "two tensors, in order of their names",
+            "tensors": {
+                name: [list(array.shape), array.astype("<u2").tobytes().hex()] for name, array in tensors.items()
+            },
+            "expect": path.read_bytes().hex(),
+            "sha256": file.digest.hex(),
+        }
+
+
+def _name(given: str) -> Vector:
+    try:
+        return {"name": "a model's name", "given": given, "expect": model_name(given)}
+    except ModelError:
+        return {"name": "a model's name", "given": given, "expect": "refused"}
+
+
+def _texts() -> list[tuple[str, list[int], list[str]]]:
+    car = list("🚗".encode())
+    return [
+        ("no stop strings", [257, 32, *car], []),
+        ("special ids have no text", [258, 257, 259], []),
+        ("ids past the vocabulary have no text", [257, 999], []),
+        ("bytes that are no UTF-8", [0xFF, 0x41], []),
+        ("a character without its end", [0x41, *car[:2]], []),
+        ("the text ends before the stop string", list(b"one END two"), ["END"]),
+        ("a stop string inside one id", [257, 32], ["h"]),
+        ("a stop string over two ids", [257, 114, 101], ["ere"]),
+        ("a stop string of several bytes", [0x41, *car, 0x42], ["🚗"]),
+        ("the stop string that is complete first", list(b"xabc"), ["abc", "b"]),
+        ("complete together: the longest", list(b"xab"), ["b", "ab"]),
+        ("a stop string inside its own beginning", list(b"aaab"), ["aab"]),
+        ("the beginning of a stop string at the end is text", list(b"one EN"), ["END"]),
+        ("the stop string is not looked for across special ids' names", [60, 259, 62], ["<|end|>"]),
+    ]
+
+
+def _text(name: str, ids: list[int], stops: list[str]) -> Vector:
+    """What a stream reads from ids; `used` is how many ids it took to find the stop string."""
+    stream = TextStream(Texts(tiny_tokenizer()), stops)
+    text, used = "", len(ids)
+    for place, id_ in enumerate(ids):
+        text += stream.add(id_)
+        if stream.stop is not None:
+            used = place + 1
+            break
+    text += stream.finish()
+    return {"name": name, "ids": ids, "stops": stops, "expect": text, "stop": stream.stop, "used": used}
+
+
+def demo_manifest() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        return encode_manifest(import_model("demo", Store(Path(folder))).manifest)
+
+
+def text_of(made: dict[str, list[Vector]]) -> str:
+    """The file's text: a vector a line."""
+    parts = [f'"spec": "manifest.md",\n"seed": {SEED},\n"made_by": "tests/vectors/make_manifest.py"']
+    parts += [
+        f'"{kind}": [\n' + ",\n".join(json.dumps(vector, ensure_ascii=False) for vector in group) + "\n]"
+        for kind, group in made.items()
+    ]
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+if __name__ == "__main__":
+    PATH.write_text(text_of(vectors(demo_manifest())))
