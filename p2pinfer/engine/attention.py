@@ -1,0 +1,94 @@
+"""Attention over the paged KV cache: each step's rows look at their own session's positions and at no others.
+
+A step of several rows is one call over a view of the pool where its pages are consecutive, over a copy where they are
+not. Steps of one row whose sessions lie at equal distances, as sessions of one size do, are one call together.
+Query heads that share a key head are folded into rows, so that keys are read once and never repeated.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from p2pinfer.engine.kv import Cache, Place
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the rows of one step look at.
+
+    count: rows of the step
+    place: positions of the pool, the step's own last
+    mask:  (rows x queries per key head, positions), added to scores; None where every row sees every position
+    """
+
+    count: int
+    place: Place
+    mask: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """What single rows of several sessions look at: pieces of the pool at equal distances, the longest's length.
+
+    mask: (rows, 1, 1, length), added to scores
+    """
+
+    count: int
+    start: int
+    distance: int
+    length: int
+    mask: Tensor
+
+
+def attend(queries: Tensor, cache: Cache, layer: int, readings: Sequence[Reading | Together]) -> Tensor:
+    """(rows, heads, head size) -> (rows, heads x head size); the rows of readings follow one another."""
+    if len(readings) == 1:
+        return _look(queries, cache, layer, readings[0])
+    pieces = torch.split(queries, [reading.count for reading in readings])
+    return torch.cat([_look(rows, cache, layer, reading) for rows, reading in zip(pieces, readings, strict=True)])
+
+
+def causal_mask(
+    positions: range, first: int, window: int | None, shared: int, device: torch.device, dtype: torch.dtype
+) -> Tensor | None:
+    """The mask of a step's rows over the positions from `first` on; None where one row sees them all.
+
+    positions: of the step's rows
+    window:    positions each row sees, its own included; None: all before it
+    shared:    query heads per key head
+    """
+    if len(positions) == 1:
+        return None  # `first` is within its window
+    own = torch.arange(positions.start, positions.stop, device=device)[:, None]
+    seen = torch.arange(first, positions.stop, device=device)[None, :]
+    hidden = seen > own
+    if window is not None:
+        hidden |= seen <= own - window
+    return _mask(hidden, dtype).repeat_interleave(shared, 0)
+
+
+def length_mask(lengths: Sequence[int], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The mask of single rows that see so many positions each: (rows, 1, 1, the most positions)."""
+    seen = torch.arange(max(lengths), device=device)[None, :]
+    return _mask(seen >= torch.tensor(lengths, device=device)[:, None], dtype)[:, None, None]
+
+
+def _mask(hidden: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, float("-inf"))
+
+
+def _look(rows: Tensor, cache: Cache, layer: int, reading: Reading | Together) -> Tensor:
+    count, _, size = rows.shape
+    if isinstance(reading, Together):
+        keys, values = cache.read_many(layer, reading.start, reading.distance, count, reading.length)
+    else:
+        keys, values = cache.read(layer, reading.place)
+    grouped = rows.reshape(count, keys.shape[1], -1, size)  # (rows, key heads, queries per key head, head size)
+    if len(keys) == count:  # a row for each session
+        return F.scaled_dot_product_attention(grouped, keys, values, attn_mask=reading.mask).reshape(count, -1)
+    folded = grouped.transpose(0, 1).reshape(1, keys.shape[1], -1, size)  # (1, key heads, rows x queries, head size)
+    seen = F.scaled_dot_product_attention(folded, keys, values, attn_mask=reading.mask)
+    return seen.reshape(keys.shape[1], count, -1, size).transpose(0, 1).reshape(count, -1)

@@ -1,0 +1,64 @@
+"""The KV cache: one pool of positions per layer, shared by all sessions; whose they are is for `core/pages.py`."""
+
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from p2pinfer.core.pages import PAGE
+from p2pinfer.engine.config import ModelConfig
+
+Place = slice | Tensor  # positions of the pool: in one piece, or one by one
+
+
+class Cache:
+    """Keys and values of every layer: (1, key heads, positions of the pool, head size) each."""
+
+    def __init__(self, config: ModelConfig, layers: int, pages: int, device: torch.device, dtype: torch.dtype) -> None:
+        shape = (1, config.kv_heads, pages * PAGE, config.head_size)
+        self._keys = [_zeros(shape, device, dtype) for _ in range(layers)]
+        self._values = [_zeros(shape, device, dtype) for _ in range(layers)]
+
+    @property
+    def bytes(self) -> int:
+        return sum(tensor.nbytes for tensor in (*self._keys, *self._values))
+
+    def write(self, layer: int, places: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Store (positions, key heads, head size) each at the places given."""
+        self._keys[layer].index_copy_(2, places, keys.transpose(0, 1)[None])
+        self._values[layer].index_copy_(2, places, values.transpose(0, 1)[None])
+
+    def read(self, layer: int, place: Place) -> tuple[Tensor, Tensor]:
+        """Keys and values at a place: (1, key heads, positions, head size) each; one piece is not copied."""
+        keys, values = self._keys[layer], self._values[layer]
+        if isinstance(place, slice):
+            length = place.stop - place.start
+            return keys.narrow(2, place.start, length), values.narrow(2, place.start, length)
+        return keys.index_select(2, place), values.index_select(2, place)
+
+    def read_many(self, layer: int, start: int, distance: int, count: int, length: int) -> tuple[Tensor, Tensor]:
+        """Several pieces of one length that begin at equal distances: (count, key heads, length, head size), no copy.
+
+        What lies between a session's last position and the length is somebody's, and must be masked.
+        """
+        keys, values = self._keys[layer], self._values[layer]
+        _, heads, _, size = keys.shape
+        shape, strides = (count, heads, length, size), (distance * size, keys.stride(1), size, 1)
+        return keys.as_strided(shape, strides, start * size), values.as_strided(shape, strides, start * size)
+
+    def clear(self, places: Tensor) -> None:
+        """Write zeros; masked values are multiplied by zero, which does no harm as long as they are finite."""
+        for tensor in (*self._keys, *self._values):
+            tensor.index_fill_(2, places, 0.0)
+
+    @property
+    def positions(self) -> int:
+        return self._keys[0].shape[2]
+
+
+def _zeros(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    # numpy takes zeroed pages from the system: memory that no session has reached costs nothing
+    return torch.from_numpy(np.zeros(prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)

@@ -1,0 +1,33 @@
+"""Linear layers: weights laid out once for the kernel that reads them fastest."""
+
+from typing import Final
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+ONEDNN: Final = "onednn"  # weights prepacked: bf16 takes half the time of aten's on CPU
+ATEN: Final = "aten"
+
+
+def best_kernel(device: torch.device, dtype: torch.dtype) -> str:
+    """The kernel for a device and a numerics class; oneDNN's operators are not in every build of torch."""
+    prepacks = hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch._C._has_mkldnn
+    return ONEDNN if prepacks and device.type == "cpu" and dtype == torch.bfloat16 else ATEN
+
+
+class Linear:
+    """y = x · weightᵀ + bias, for rows x."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, kernel: str) -> None:
+        """weight: (outputs, inputs), on the device and in the dtype that is computed in"""
+        self.bytes = weight.nbytes + (0 if bias is None else bias.nbytes)
+        self._onednn = kernel == ONEDNN
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, 1) if self._onednn else weight.contiguous()
+        self._bias = bias
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        if self._onednn:
+            result: Tensor = torch.ops.mkldnn._linear_pointwise.default(rows, self._weight, self._bias, "none", [], "")
+            return result
+        return F.linear(rows, self._weight, self._bias)

@@ -1,0 +1,78 @@
+"""The engine's process: loads a shard, then answers requests until the parent is gone (`door.py` is its other side).
+
+Started as `python -m p2pinfer.engine.worker FD`, where FD is one end of a socket pair.
+"""
+
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+from typing import Final
+
+from p2pinfer.core.errors import ModelError
+from p2pinfer.engine.steps import (
+    LENGTH_BYTES,
+    Failed,
+    Message,
+    Progress,
+    ShardSpec,
+    pack_message,
+    unpack_request,
+    unpack_spec,
+)
+
+EXIT_ORPHAN: Final = 3
+
+
+def main(fd: int) -> None:
+    """Serve one parent for as long as it lives."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, and it decides
+    with socket.socket(fileno=fd) as door:
+        threading.Thread(target=_end_with_parent, args=[door.fileno()], daemon=True).start()
+        spec = unpack_spec(_receive(door))
+        try:
+            _serve(door, spec)
+        except ModelError as error:
+            _send(door, Failed(str(error)))
+
+
+def _serve(door: socket.socket, spec: ShardSpec) -> None:
+    os.environ["OMP_NUM_THREADS"] = str(spec.threads)  # read when torch is imported
+    from p2pinfer.engine.shard import load_shard
+
+    shard = load_shard(spec, lambda done, total: _send(door, Progress(done, total)))
+    _send(door, shard.facts)
+    while True:
+        _send(door, shard.answer(unpack_request(_receive(door))))
+
+
+def _end_with_parent(fd: int) -> None:
+    """End this process, in the middle of a step if need be, once the other end of the socket is closed."""
+    poll = select.poll()
+    poll.register(fd, 0)  # a hang-up is always reported
+    poll.poll()
+    os._exit(EXIT_ORPHAN)
+
+
+def _send(door: socket.socket, message: Message) -> None:
+    door.sendall(pack_message(message))
+
+
+def _receive(door: socket.socket) -> bytearray:
+    return _take(door, int.from_bytes(_take(door, LENGTH_BYTES), "little"))
+
+
+def _take(door: socket.socket, size: int) -> bytearray:
+    taken = bytearray(size)
+    view = memoryview(taken)
+    while view:
+        if not (count := door.recv_into(view)):
+            sys.exit(EXIT_ORPHAN)
+        view = view[count:]
+    return taken
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
