@@ -1,0 +1,138 @@
+"""A generation as its client sees it, without I/O: stages accept, ids come, the end is checked.
+
+Implements the client's side of protocols/inference.md. The client library feeds it messages and does what they
+return. Contracts, signatures and receipts are `account.py`'s.
+
+    OPENING --Accept of every stage--> RUNNING --last Sampled--> ANSWERED
+       |                                  |
+       +------- refusal, Close, fault ----+--------------------> FAILED
+"""
+
+from collections.abc import Sequence
+from enum import Enum, auto
+from typing import Final
+
+from p2pinfer.core.codes import Code
+from p2pinfer.core.ending import Ending
+from p2pinfer.core.errors import GenerationFailed, RemoteProtocolError
+from p2pinfer.core.messages import Message
+from p2pinfer.core.session_messages import Accept, Close, Prompt, Sampled, SessionMessage, SessionRefused, pack_ids
+from p2pinfer.core.stage import Send
+from p2pinfer.core.units import PeerKey, SessionId
+
+
+class Phase(Enum):
+    OPENING = auto()
+    RUNNING = auto()
+    ANSWERED = auto()
+    FAILED = auto()
+
+
+ALLOWED: Final[frozenset[tuple[Phase, type[Message]]]] = frozenset(
+    {
+        (Phase.OPENING, Accept),
+        (Phase.OPENING, SessionRefused),
+        (Phase.OPENING, Close),
+        (Phase.RUNNING, Sampled),
+        (Phase.RUNNING, Close),
+        (Phase.ANSWERED, Close),
+        (Phase.FAILED, Accept),
+        (Phase.FAILED, SessionRefused),
+        (Phase.FAILED, Sampled),
+        (Phase.FAILED, Close),
+    }
+)
+
+
+class Generation:
+    """ids: sampled so far, the truth after any failure. pieces: the text of each, in order.
+
+    failure: why it FAILED.
+    """
+
+    def __init__(
+        self, session: SessionId, epoch: int, prompt: Sequence[int], route: Sequence[PeerKey], ending: Ending
+    ) -> None:
+        self.session = session
+        self.epoch = epoch
+        self.prompt = tuple(prompt)
+        self.route = tuple(route)
+        self.phase = Phase.OPENING
+        self.reason = Code.NONE
+        self.ids: list[int] = []
+        self.pieces: list[str] = []
+        self.failure: GenerationFailed | None = None
+        self._ending = ending
+        self._awaited = set(route)  # stages that have not accepted yet
+
+    @property
+    def committed(self) -> int:
+        """Positions that the ids at hand prove computed by every stage: P + N - 1, or none before the first id."""
+        return len(self.prompt) + len(self.ids) - 1 if self.ids else 0
+
+    @property
+    def opening(self) -> bool:
+        """Not every stage has accepted yet."""
+        return self.phase is Phase.OPENING
+
+    @property
+    def over(self) -> bool:
+        return self.phase in (Phase.ANSWERED, Phase.FAILED)
+
+    def receive(self, sender: PeerKey, message: SessionMessage) -> list[Send]:
+        """Take a message of this session; return what to send for it.
+
+        A signature in it has been checked. Raises RemoteProtocolError where the sender may not send it.
+        """
+        if sender not in self.route or (self.phase, type(message)) not in ALLOWED:
+            raise RemoteProtocolError(f"{type(message).__name__} while {self.phase.name}", Code.BAD_STATE)
+        if self.over:
+            return []
+        match message:
+            case Accept():
+                return self._accept(sender, message)
+            case SessionRefused():
+                self.fail(f"a stage refused: {message.text}", Code.read(message.code))
+            case Close():
+                self.fail(f"a stage gave up: {message.text}", Code.read(message.code))
+            case Sampled():
+                self._sampled(sender, message)
+        return []
+
+    def fail(self, text: str, code: Code) -> None:
+        """End the generation without an answer; the first reason stays."""
+        if not self.over:
+            self.phase, self.reason = Phase.FAILED, code
+            self.failure = GenerationFailed(text, code)
+
+    def _accept(self, sender: PeerKey, message: Accept) -> list[Send]:
+        if message.epoch != self.epoch or sender not in self._awaited:
+            raise RemoteProtocolError("a second accept, or one of another epoch", Code.BAD_STATE)
+        self._awaited.remove(sender)
+        if self._awaited:
+            return []
+        self.phase = Phase.RUNNING
+        return [Send(self.route[0], Prompt(self.session, self.epoch, pack_ids(self.prompt)))]
+
+    def _sampled(self, sender: PeerKey, message: Sampled) -> None:
+        if sender != self.route[-1]:
+            raise RemoteProtocolError("ids from a stage that is not the tail", Code.BAD_STATE)
+        if message.epoch != self.epoch:
+            return
+        due = len(self.prompt) + len(self.ids)
+        if message.position != due:
+            raise RemoteProtocolError(f"ids from position {message.position}, {due} is next", Code.BAD_POSITION)
+        pieces = []
+        for index, id_ in enumerate(message.ids, 1):
+            ended = self._ending.add(id_)
+            pieces.append(self._ending.piece)
+            claimed = message.reason if index == len(message.ids) else Code.NONE
+            if claimed != ended:
+                raise RemoteProtocolError(
+                    f"the tail says {Code.read(claimed).label} at id {len(self.ids) + index}, it is {ended.label}",
+                    Code.BAD_STATE,
+                )
+        self.ids += message.ids  # all or none: ids of a message that lies are no one's answer
+        self.pieces += pieces
+        if message.reason:
+            self.phase, self.reason = Phase.ANSWERED, Code(message.reason)

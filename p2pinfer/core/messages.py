@@ -1,0 +1,162 @@
+"""Messages of links and calls, version 1 (protocols/wire.md); those of sessions are in `session_messages.py`.
+
+On the wire a message is a msgpack array `[number, field, ...]` (`message_codec.py`) with a length before it
+(`frames.py`). A value of one of these classes is always well formed: its constructor checks it, whoever made it.
+Whether it may be sent *now* is for the links and the exchange; whether its signatures hold is for the records.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Final
+
+from p2pinfer.core import fields
+from p2pinfer.core.fields import Bin, Blob, Many, Struct, Text, UInt
+from p2pinfer.core.units import ModelId
+
+VERSION: Final = 1
+MAX_BODY: Final = 4 << 20  # bytes of one message; rows are cut into frames far below it
+MAX_RECORD: Final = 1024
+MAX_OFFERS: Final = 64
+MAX_PART: Final = 1 << 20
+MAX_TEXT: Final = 256  # bytes
+MAX_ADDRESSES: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message of version 1."""
+
+    NUMBER: ClassVar[int]
+
+    def __post_init__(self) -> None:
+        fields.check(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Hello(Message):
+    """The first message of both sides (wire.md, 3.1)."""
+
+    NUMBER: ClassVar = 1
+    version: Annotated[int, UInt(16)]
+    features: Annotated[int, UInt()]  # bits; none are defined yet, unknown ones are ignored
+    max_body: Annotated[int, UInt(32)]  # bytes of the longest message the sender takes
+    clock_ms: Annotated[int, UInt()]  # wall clock, Unix milliseconds
+    boot: Annotated[bytes, Bin(16)]  # random for each start of the process
+    agent: Annotated[str, Text(64)]  # for people
+
+
+@dataclass(frozen=True, slots=True)
+class Ack(Message):
+    """All bytes received on this link so far, and when the last of them came (wire.md, 3.2)."""
+
+    NUMBER: ClassVar = 2
+    received: Annotated[int, UInt()]
+    at_us: Annotated[int, UInt()]  # the receiver's monotonic clock
+
+
+@dataclass(frozen=True, slots=True)
+class Ping(Message):
+    NUMBER: ClassVar = 3
+    at_us: Annotated[int, UInt()]  # the sender's monotonic clock, returned as it is
+
+
+@dataclass(frozen=True, slots=True)
+class Pong(Message):
+    NUMBER: ClassVar = 4
+    at_us: Annotated[int, UInt()]
+
+
+@dataclass(frozen=True, slots=True)
+class Goodbye(Message):
+    """The last message; the link closes after it."""
+
+    NUMBER: ClassVar = 5
+    code: Annotated[int, UInt(8)]
+    text: Annotated[str, Text(MAX_TEXT)]
+
+
+# Calls: `call` is the asker's number, returned by the one answer.
+
+
+@dataclass(frozen=True, slots=True)
+class RelayedOffer:
+    """An offer with what a stranger needs to check it, as its node or any other peer passes it on."""
+
+    age_ms: Annotated[int, UInt(32)]  # since the relaying peer had it from the node; added up hop by hop
+    offer: Annotated[bytes, Blob(MAX_RECORD)]
+    signature: Annotated[bytes, Bin(64)]  # by the node
+    certificate: Annotated[bytes, Blob(MAX_RECORD)]
+    owner_signature: Annotated[bytes, Bin(64)]
+    addresses: Annotated[tuple[str, ...], Many(Text(MAX_TEXT), MAX_ADDRESSES)]  # unsigned: the handshake proves the key
+
+    def __post_init__(self) -> None:
+        fields.check(self)
+
+
+@dataclass(frozen=True, slots=True)
+class AskOffers(Message):
+    NUMBER: ClassVar = 16
+    call: Annotated[int, UInt(32)]
+    model: Annotated[bytes, Blob(32)]  # 32 bytes, or empty for any model
+    limit: Annotated[int, UInt(8)]  # offers wanted, at most 64
+
+
+@dataclass(frozen=True, slots=True)
+class Offers(Message):
+    NUMBER: ClassVar = 17
+    call: Annotated[int, UInt(32)]
+    offers: Annotated[tuple[RelayedOffer, ...], Many(Struct(RelayedOffer), MAX_OFFERS)]
+
+
+@dataclass(frozen=True, slots=True)
+class AskFile(Message):
+    """Part of a file of a model; the file's name is empty for the manifest itself."""
+
+    NUMBER: ClassVar = 18
+    call: Annotated[int, UInt(32)]
+    model: Annotated[bytes, Bin(32)]
+    name: Annotated[str, Text(64)]
+    offset: Annotated[int, UInt()]
+    limit: Annotated[int, UInt(32)]  # bytes wanted, at most MAX_PART
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart(Message):
+    NUMBER: ClassVar = 19
+    call: Annotated[int, UInt(32)]
+    size: Annotated[int, UInt()]  # bytes of the whole file
+    data: Annotated[bytes, Blob(MAX_PART)]
+
+
+@dataclass(frozen=True, slots=True)
+class AskContacts(Message):
+    """Where else can you be reached? Answered by Contacts."""
+
+    NUMBER: ClassVar = 20
+    call: Annotated[int, UInt(32)]
+
+
+@dataclass(frozen=True, slots=True)
+class Contacts(Message):
+    NUMBER: ClassVar = 21
+    call: Annotated[int, UInt(32)]
+    link: Annotated[tuple[str, ...], Many(Text(MAX_TEXT), MAX_ADDRESSES)]  # multiaddrs of the host that takes links
+    directory: Annotated[tuple[str, ...], Many(Text(MAX_TEXT), MAX_ADDRESSES)]  # multiaddrs of the DHT host
+
+
+@dataclass(frozen=True, slots=True)
+class CallRefused(Message):
+    NUMBER: ClassVar = 22
+    call: Annotated[int, UInt(32)]
+    code: Annotated[int, UInt(8)]
+    text: Annotated[str, Text(MAX_TEXT)]
+    retry_ms: Annotated[int, UInt(32)]  # 0: do not
+
+
+def model_or_none(model: bytes) -> ModelId | None:
+    """The model an AskOffers asks for; none is any."""
+    return ModelId(model) if len(model) == 32 else None
+
+
+def cut_text(text: str) -> str:
+    """As much of a text as a field of text takes."""
+    return text.encode(errors="replace")[:MAX_TEXT].decode(errors="ignore")

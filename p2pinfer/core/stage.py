@@ -1,0 +1,323 @@
+"""One session on one stage, without I/O: which rows may be computed now, and what to send when they are.
+
+Implements the stage's side of protocols/inference.md. The node feeds it messages (`receive`) and results of steps
+(`done`), and does what they return. Signatures, receipts and the window are `account.py`'s; who else waits for the
+engine is `schedule.py`'s.
+
+    RUNNING --Finish, last Sampled, own last sample--> ENDED
+    RUNNING --Close from the client------------------> ENDED
+"""
+
+from dataclasses import dataclass
+from enum import Enum, Flag, auto
+from typing import Final
+
+from p2pinfer.core.codes import Code
+from p2pinfer.core.ending import Ending
+from p2pinfer.core.errors import LocalProtocolError, RemoteProtocolError
+from p2pinfer.core.messages import Message
+from p2pinfer.core.sampling import SamplingRecord
+from p2pinfer.core.session_messages import (
+    Close,
+    Credit,
+    Finish,
+    Forward,
+    Prompt,
+    Sampled,
+    SessionMessage,
+    pack_ids,
+    unpack_ids,
+)
+from p2pinfer.core.units import Codec, PeerKey, Roles, SessionId, Span, row_bytes
+
+CREDIT_CHUNKS: Final = 2  # chunks a receiver takes before it grants more: one computes while the next is on its way
+
+
+class Part(Flag):
+    """What a peer is in this session; with two stages the successor is also the far end."""
+
+    NOBODY = 0
+    CLIENT = auto()
+    PREDECESSOR = auto()
+    SUCCESSOR = auto()
+    FAR_END = auto()  # the tail for the head, the head for the tail
+
+
+class State(Enum):
+    RUNNING = auto()
+    ENDED = auto()
+
+
+# Who may send what, and when. What arrives after the end was sent before its sender knew, and is dropped.
+ALLOWED: Final[dict[tuple[State, type[Message]], Part]] = {
+    (State.RUNNING, Prompt): Part.CLIENT,
+    (State.RUNNING, Forward): Part.PREDECESSOR,
+    (State.RUNNING, Sampled): Part.FAR_END,
+    (State.RUNNING, Finish): Part.PREDECESSOR,
+    (State.RUNNING, Credit): Part.SUCCESSOR,
+    (State.RUNNING, Close): Part.CLIENT | Part.PREDECESSOR | Part.SUCCESSOR | Part.FAR_END,
+    (State.ENDED, Forward): Part.PREDECESSOR,
+    (State.ENDED, Sampled): Part.FAR_END,
+    (State.ENDED, Finish): Part.PREDECESSOR,
+    (State.ENDED, Credit): Part.SUCCESSOR,
+    (State.ENDED, Close): Part.CLIENT | Part.PREDECESSOR | Part.SUCCESSOR | Part.FAR_END,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StageTerms:
+    """What a session on a stage was opened with; `None` neighbours are absent."""
+
+    session: SessionId
+    epoch: int
+    client: PeerKey
+    predecessor: PeerKey | None
+    successor: PeerKey | None
+    far_end: PeerKey | None
+    span: Span
+    roles: Roles
+    prompt: int  # P
+    width: int  # hidden size
+    vocabulary: int
+    codec_in: Codec
+    codec_out: Codec
+    max_positions: int
+    max_chunk: int
+    sampling: SamplingRecord | None  # with the role tail
+
+    def parts(self, peer: PeerKey) -> Part:
+        """Everything `peer` is in this session."""
+        found = Part.CLIENT if peer == self.client else Part.NOBODY
+        for key, part in (
+            (self.predecessor, Part.PREDECESSOR),
+            (self.successor, Part.SUCCESSOR),
+            (self.far_end, Part.FAR_END),
+        ):
+            if key == peer:
+                found |= part
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send `message` to `to`."""
+
+    to: PeerKey
+    message: SessionMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Positions to compute now: `data` holds wire rows in `codec_in`, or ids at the head."""
+
+    position: int
+    count: int
+    data: bytes
+    sample: bool  # the id after the last position is wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a stage computed for a Work: wire rows in `codec_out`, or the id that was sampled at the tail."""
+
+    rows: bytes = b""
+    sampled: int | None = None
+
+
+class StageSession:
+    """computed: positions whose rows have gone through this stage's layers.
+
+    reason: why the session ended; NONE while it runs. After a failure of ours or of a neighbour the node ends the
+    session from outside with `end`.
+    """
+
+    def __init__(self, terms: StageTerms, ending: Ending | None) -> None:
+        assert (Roles.TAIL in terms.roles) == (ending is not None) == (terms.sampling is not None)
+        self.terms = terms
+        self.state = State.RUNNING
+        self.reason = Code.NONE
+        self.computed = 0
+        self.sampled = 0
+        self._ending = ending
+        self._row = row_bytes(terms.codec_in, terms.width)
+        self._waiting = bytearray()  # rows or ids of positions from `computed` on
+        self._granted = CREDIT_CHUNKS * terms.max_chunk  # positions the predecessor may send
+        self._credit = CREDIT_CHUNKS * terms.max_chunk  # positions the successor takes
+        self._working = False
+
+    @property
+    def received(self) -> int:
+        """Positions whose rows (ids at the head) have arrived."""
+        return self.computed + len(self._waiting) // self._row
+
+    @property
+    def limit(self) -> int:
+        """Positions that may be computed before the successor grants more."""
+        return self.terms.max_positions if self.terms.successor is None else self._credit
+
+    def ready(self, limit: int) -> int:
+        """How many positions may be computed now, none of them at or beyond `limit`."""
+        if self._working or self.state is State.ENDED:
+            return 0
+        return max(0, min(self.received, self.limit, limit) - self.computed)
+
+    def take(self, count: int) -> Work:
+        """Work for the next `count` positions; `done` must follow before the next one."""
+        if self._working or self.state is State.ENDED or count > self.received - self.computed:
+            raise LocalProtocolError(f"{count} positions from {self.computed} are not ready")
+        self._working = True
+        data = bytes(self._waiting[: count * self._row])
+        sample = self.terms.sampling is not None and self.computed + count >= self.terms.prompt
+        return Work(self.computed, count, data, sample)
+
+    def done(self, work: Work, result: Result) -> list[Send]:
+        """Take the result of a Work; return what to send for it. After the end there is nothing to send."""
+        self._working = False
+        if self.state is State.ENDED:
+            return []
+        del self._waiting[: work.count * self._row]
+        self.computed += work.count
+        sends = self._grant()
+        if self.terms.successor is not None:
+            sends.append(Send(self.terms.successor, self._forward(work, result)))
+        elif result.sampled is not None:
+            sends += self._sample(result.sampled)
+        return sends
+
+    def receive(self, sender: PeerKey, message: SessionMessage) -> list[Send]:
+        """Take a message of this session; return what to send for it.
+
+        Raises RemoteProtocolError where the sender may not send it, or not now.
+        """
+        allowed = ALLOWED.get((self.state, type(message)), Part.NOBODY)
+        if not allowed & self.terms.parts(sender):
+            who = self.terms.parts(sender)
+            raise RemoteProtocolError(
+                f"{who.name or 'a stranger'} sent {type(message).__name__} while {self.state.name}", Code.BAD_STATE
+            )
+        if self.state is State.ENDED:
+            return []
+        match message:
+            case Prompt():
+                return self._prompt(message)
+            case Forward():
+                return self._rows(message)
+            case Sampled():
+                return self._sampled(message)
+            case Finish():
+                return self._finish(message)
+            case Credit() if message.epoch == self.terms.epoch:
+                self._credit = max(self._credit, message.limit)
+            case Close():
+                self.end(Code.read(message.code))
+        return []
+
+    def end(self, reason: Code) -> None:
+        """End the session for a reason of our own; what was computed stays counted."""
+        if self.state is State.RUNNING:
+            self.state, self.reason = State.ENDED, reason
+            self._waiting.clear()
+
+    def _prompt(self, message: Prompt) -> list[Send]:
+        if message.epoch != self.terms.epoch:
+            return []
+        if Roles.HEAD not in self.terms.roles or self.received:
+            raise RemoteProtocolError("a prompt where none is due", Code.BAD_STATE)
+        count = len(message.ids) // 4
+        if count != self.terms.prompt:
+            raise RemoteProtocolError(f"{count} ids, {self.terms.prompt} were announced", Code.BAD_POSITION)
+        self._check_ids(unpack_ids(message.ids))
+        self._waiting += message.ids
+        return []
+
+    def _rows(self, message: Forward) -> list[Send]:
+        if (message.epoch, message.round) != (self.terms.epoch, 0):
+            return []  # of an older route: dropped, not computed
+        last = message.position + message.count
+        if message.position != self.received or last > self.terms.max_positions:
+            raise RemoteProtocolError(f"rows {message.position}:{last}, {self.received} is next", Code.BAD_POSITION)
+        if last > self._granted:
+            raise RemoteProtocolError(f"rows up to {last}, granted {self._granted}", Code.OVER_CREDIT)
+        if message.codec != self.terms.codec_in or len(message.rows) != message.count * self._row:
+            raise RemoteProtocolError(
+                f"{len(message.rows)} bytes of codec {message.codec} for {message.count} rows", Code.BAD_FRAME
+            )
+        self._waiting += message.rows
+        return []
+
+    def _sampled(self, message: Sampled) -> list[Send]:
+        if (message.epoch, message.round) != (self.terms.epoch, 0):
+            return []
+        if Roles.HEAD not in self.terms.roles:
+            raise RemoteProtocolError("ids sent to a stage that is no head", Code.BAD_STATE)
+        # An id is due when every position before it has been computed here
+        if message.position != self.received or self.computed != self.received or len(message.ids) != 1:
+            raise RemoteProtocolError(
+                f"{len(message.ids)} ids from {message.position}, {self.received} is next", Code.BAD_POSITION
+            )
+        self._check_ids(message.ids)
+        self.sampled += 1
+        if message.reason:
+            return self._finish_ring(Code(message.reason))
+        self._waiting += pack_ids(message.ids)
+        return []
+
+    def _finish(self, message: Finish) -> list[Send]:
+        if message.epoch != self.terms.epoch:
+            return []
+        if message.committed != self.computed:
+            raise RemoteProtocolError(
+                f"finished at {message.committed}, {self.computed} were computed", Code.BAD_POSITION
+            )
+        return self._finish_ring(Code(message.reason))
+
+    def _finish_ring(self, reason: Code) -> list[Send]:
+        self.end(reason)
+        if self.terms.successor is None:
+            return []
+        finish = Finish(self.terms.session, self.terms.epoch, self.computed, reason)
+        return [Send(self.terms.successor, finish)]
+
+    def _sample(self, id_: int) -> list[Send]:
+        terms, ending = self.terms, self._ending
+        assert ending is not None
+        position = terms.prompt + self.sampled
+        self.sampled += 1
+        reason = ending.add(id_)
+        message = Sampled(terms.session, terms.epoch, 0, position, (id_,), reason)
+        sends = [Send(terms.client, message)]
+        if terms.far_end is not None:
+            sends.insert(0, Send(terms.far_end, message))  # the ring waits for it
+        elif not reason:
+            self._waiting += pack_ids((id_,))  # solo: the ring is this stage alone
+        if reason:
+            self.end(reason)
+        return sends
+
+    def _forward(self, work: Work, result: Result) -> Forward:
+        return Forward(
+            self.terms.session,
+            self.terms.epoch,
+            0,
+            work.position,
+            work.count,
+            self.computed,
+            self.terms.codec_out,
+            result.rows,
+        )
+
+    def _grant(self) -> list[Send]:
+        """More credit for the predecessor, a chunk at a time."""
+        limit = min(self.computed + CREDIT_CHUNKS * self.terms.max_chunk, self.terms.max_positions)
+        if self.terms.predecessor is None or limit < min(
+            self._granted + self.terms.max_chunk, self.terms.max_positions
+        ):
+            return []
+        if limit <= self._granted:
+            return []
+        self._granted = limit
+        return [Send(self.terms.predecessor, Credit(self.terms.session, self.terms.epoch, limit))]
+
+    def _check_ids(self, ids: tuple[int, ...]) -> None:
+        if max(ids) >= self.terms.vocabulary:
+            raise RemoteProtocolError(f"id {max(ids)}, the vocabulary has {self.terms.vocabulary}", Code.BAD_VALUES)

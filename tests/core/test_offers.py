@@ -1,0 +1,199 @@
+"""The table of offers: whose is newest, how old it is, and what is passed on."""
+
+from dataclasses import replace
+from hashlib import sha256
+
+import pytest
+
+from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import RemoteProtocolError
+from p2pinfer.core.keys import PrivateKey
+from p2pinfer.core.messages import RelayedOffer
+from p2pinfer.core.offers import HOP_MS, MAX_KNOWN, KnownOffer, OfferTable, adjoining, verify_relayed
+from p2pinfer.core.units import ModelId, Roles, Span
+from tests.core.paid_route import MODEL, NODES, STRANGER, certificate_for, key, offer_of
+
+WHOLE = Roles.HEAD | Roles.TAIL
+ALL = Span(0, 30)
+LIFE_S = 60.0
+HOP_S = HOP_MS / 1000
+
+
+def known(node: PrivateKey = NODES[0], span: Span = ALL, born_s: float = 0.0, /, **changes: object) -> KnownOffer:
+    return KnownOffer(offer_of(node, span, WHOLE, **changes), certificate_for(node), ("/memory/a",), born_s)
+
+
+def relayed(offer: KnownOffer | None = None, now: float = 0.0, **changes: object) -> RelayedOffer:
+    return replace((offer or known()).relay(now), **changes)  # type: ignore[arg-type]
+
+
+def other(name: str) -> ModelId:
+    return ModelId(sha256(name.encode()).digest())
+
+
+def test_an_offer_that_was_passed_on_is_as_old_as_it_is() -> None:
+    assert verify_relayed(relayed(known(), 10.0), 500.0).born_s == 500.0 - 10.0 - HOP_S
+
+
+def test_ages_add_up_over_relays() -> None:
+    once = verify_relayed(relayed(known(), 10.0), 100.0)
+    twice = verify_relayed(once.relay(120.0), 7.0)
+    assert twice.born_s == pytest.approx(7.0 - 30.0 - 2 * HOP_S)
+
+
+def test_a_clock_an_hour_off_does_not_age_an_offer() -> None:
+    offer = known(NODES[0], Span(0, 30), 0.0, issued=1_790_000_000 - 3600)
+    assert verify_relayed(offer.relay(0.0), 0.0).left_s(0.0) == LIFE_S - HOP_S
+
+
+def test_an_offer_past_its_time_is_refused() -> None:
+    with pytest.raises(RemoteProtocolError, match="past its time") as failure:
+        verify_relayed(relayed(known(), LIFE_S), 0.0)
+    assert failure.value.code is Code.UNKNOWN_OFFER
+
+
+def test_an_age_beyond_every_life_is_refused() -> None:
+    with pytest.raises(RemoteProtocolError, match="4294967 s old"):
+        verify_relayed(relayed(age_ms=(1 << 32) - 1), 0.0)
+
+
+def test_every_altered_bit_is_noticed() -> None:
+    offer = relayed()
+    for name in ("offer", "signature", "certificate", "owner_signature"):
+        data = getattr(offer, name)
+        for at in range(0, len(data), 17):
+            altered = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+            with pytest.raises(RemoteProtocolError) as failure:
+                verify_relayed(replace(offer, **{name: altered}), 0.0)
+            assert failure.value.code in (Code.BAD_RECORD, Code.BAD_KEY, Code.BAD_SIGNATURE)
+
+
+def test_an_offer_signed_by_another_node_is_refused() -> None:
+    stolen = known(NODES[1]).relay(0.0)
+    with pytest.raises(RemoteProtocolError) as failure:
+        verify_relayed(relayed(signature=stolen.signature), 0.0)
+    assert failure.value.code is Code.BAD_SIGNATURE
+
+
+@pytest.mark.parametrize("certificate", [certificate_for(NODES[1]), certificate_for(NODES[0], STRANGER)])
+def test_a_certificate_of_another_node_or_owner_is_refused(certificate) -> None:  # type: ignore[no-untyped-def]
+    forged = relayed(certificate=certificate.body, owner_signature=certificate.signatures[0])
+    with pytest.raises(RemoteProtocolError, match="another certificate") as failure:
+        verify_relayed(forged, 0.0)
+    assert failure.value.code is Code.BAD_SIGNATURE
+
+
+def test_a_higher_number_replaces_a_lower_one_whenever_it_was_heard() -> None:
+    table = OfferTable()
+    assert table.add(known(NODES[0], Span(0, 30), 5.0, seq=2))
+    assert not table.add(known(NODES[0], Span(0, 30), 9.0, seq=1))
+    assert table.add(known(NODES[0], Span(0, 30), 1.0, seq=3))
+    assert [held.offer.record.seq for held in table.fresh(10.0)] == [3]
+
+
+def test_the_same_number_again_is_no_news() -> None:
+    table = OfferTable()
+    assert table.add(known(NODES[0], Span(0, 30), 5.0))
+    assert not table.add(known(NODES[0], Span(0, 30), 9.0))
+
+
+def test_a_restarted_node_begins_again_at_one() -> None:
+    table = OfferTable()
+    table.add(known(NODES[0], Span(0, 30), 5.0, seq=40))
+    assert table.add(known(NODES[0], Span(0, 30), 9.0, boot=bytes(16), seq=1))
+
+
+def test_an_offer_of_the_process_before_does_not_come_back() -> None:
+    table = OfferTable()
+    table.add(known(NODES[0], Span(0, 30), 9.0, boot=bytes(16), seq=1))
+    assert not table.add(known(NODES[0], Span(0, 30), 5.0, seq=40))
+
+
+def test_offers_past_their_time_are_forgotten() -> None:
+    table = OfferTable()
+    table.add(known(NODES[0], Span(0, 30), 0.0))
+    table.add(known(NODES[1], Span(0, 30), 30.0))
+    assert [held.node for held in table.fresh(LIFE_S - 0.001)] == [NODES[0].public, NODES[1].public]
+    assert [held.node for held in table.fresh(LIFE_S)] == [NODES[1].public]
+    assert not table.recognise(relayed(known()))
+
+
+def test_only_the_model_asked_for_is_given() -> None:
+    table = OfferTable()
+    table.add(known())
+    table.add(known(NODES[1], Span(0, 30), 0.0, model=other("b")))
+    assert [held.node for held in table.fresh(0.0, MODEL)] == [NODES[0].public]
+    assert table.fresh(0.0, other("c")) == []
+
+
+def test_bytes_that_are_known_need_no_second_check() -> None:
+    table, offer = OfferTable(), known()
+    assert not table.recognise(relayed(offer))
+    table.add(offer)
+    assert table.recognise(relayed(offer, 3.0))
+
+
+def test_a_lie_about_the_address_does_not_hide_the_true_one() -> None:
+    table = OfferTable()
+    table.add(known())
+    assert table.recognise(relayed(addresses=("/memory/b",)))
+    assert table.fresh(0.0)[0].addresses == ("/memory/a", "/memory/b")
+
+
+def test_no_more_addresses_are_kept_than_an_offer_carries() -> None:
+    table = OfferTable()
+    table.add(known())
+    for number in range(20):
+        table.recognise(relayed(addresses=(f"/memory/{number}",)))
+    assert len(table.fresh(0.0)[0].addresses) == 8
+
+
+def test_what_was_replaced_is_not_known_any_more() -> None:
+    table = OfferTable()
+    table.add(known())
+    table.add(known(NODES[0], Span(0, 30), 1.0, seq=2))
+    assert not table.recognise(relayed(known()))
+
+
+def test_an_answer_spreads_over_spans() -> None:
+    table = OfferTable()
+    crowd = [key(f"crowd {number}") for number in range(6)]
+    for node in crowd:
+        table.add(known(node, Span(0, 10), 0.0))
+    table.add(known(NODES[1], Span(10, 20), 0.0))
+    table.add(known(NODES[2], Span(20, 30), 0.0))
+    spans = {held.offer.record.span for held in table.spread(1.0, MODEL, 3)}
+    assert spans == {Span(0, 10), Span(10, 20), Span(20, 30)}
+    assert len(table.spread(1.0, MODEL, 64)) == 8
+
+
+def test_an_answer_spreads_over_models() -> None:
+    table = OfferTable()
+    for number in range(4):
+        table.add(known(key(f"crowd {number}"), Span(0, 30), 0.0))
+    table.add(known(NODES[0], Span(0, 30), 0.0, model=other("b")))
+    assert {held.offer.record.model for held in table.spread(1.0, None, 2)} == {MODEL, other("b")}
+
+
+def test_a_full_table_forgets_what_was_heard_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert MAX_KNOWN == 10_000
+    monkeypatch.setattr("p2pinfer.core.offers.MAX_KNOWN", 2)
+    table = OfferTable()
+    for node in NODES:
+        table.add(known(node))
+    assert [held.node for held in table.fresh(0.0)] == [NODES[1].public, NODES[2].public]
+    assert not table.recognise(relayed(known()))
+
+
+def test_neighbours_are_those_whose_layers_join_ours() -> None:
+    spans = {"far before": Span(0, 5), "before": Span(0, 10), "overlapping": Span(5, 15), "after": Span(20, 30)}
+    offers = {name: known(key(name), span, 0.0) for name, span in spans.items()}
+    found = adjoining(Span(10, 20), offers.values(), 4)
+    assert {held.node for held in found} == {offers[name].node for name in ("before", "overlapping", "after")}
+
+
+def test_no_more_neighbours_than_asked_for_on_each_side() -> None:
+    before = [known(key(f"before {number}"), Span(0, 10), 0.0) for number in range(5)]
+    after = [known(key(f"after {number}"), Span(20, 30), 0.0) for number in range(5)]
+    found = adjoining(Span(10, 20), [*before, *after], 2)
+    assert sorted(held.offer.record.span for held in found) == [Span(0, 10)] * 2 + [Span(20, 30)] * 2

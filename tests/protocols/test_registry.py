@@ -1,0 +1,230 @@
+"""registry.toml against the code, in both directions, and the tables of the specs against registry.toml."""
+
+import ast
+import importlib
+import re
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from p2pinfer.core import messages, session_messages
+from p2pinfer.core.certificate import NodeCert, NodeRevoke
+from p2pinfer.core.codes import ANSWERS, Code
+from p2pinfer.core.contract import Contract
+from p2pinfer.core.draw import Purpose
+from p2pinfer.core.fields import Many, Struct, kinds_of
+from p2pinfer.core.manifest import Manifest
+from p2pinfer.core.message_codec import MESSAGES
+from p2pinfer.core.offer import Offer
+from p2pinfer.core.receipt import Receipt
+from p2pinfer.core.sampling import SamplingRecord
+from p2pinfer.core.statement import Header
+from p2pinfer.core.units import Codec, Numerics, Roles, row_bytes
+from tests.protocols.reading import PROTOCOLS, REGISTRY, ROOT, SPECS, spelled, tables_with
+
+SIGNED: Final = (NodeCert, NodeRevoke, Offer, Contract, Receipt, Header)
+RECORDS: Final[dict[str, type[Any]]] = {
+    **{shape.TYPE: shape for shape in SIGNED},
+    "sampling": SamplingRecord,
+    "manifest": Manifest,
+}
+# Every number these modules give a name is part of a protocol
+WHOLE_MODULES: Final = (
+    "core.messages",
+    "core.session_messages",
+    "core.frames",
+    "core.sampling",
+    "core.draw",
+    "core.stage",
+    "node.session",
+)
+VERSIONS: Final = ("VERSION",)  # of each format: in the first place of its array
+
+
+def sources() -> dict[Path, str]:
+    return {path: path.read_text(encoding="utf-8") for path in (ROOT / "p2pinfer").rglob("*.py")}
+
+
+def constants_of(module: str) -> dict[str, object]:
+    """The named numbers of a module, read from its source: nothing is imported that a test machine may lack."""
+    tree = ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+    found = {}
+    for node in tree.body:
+        match node:
+            case ast.AnnAssign(target=ast.Name(id=name), value=value) if name.isupper() and value is not None:
+                found[name] = value
+    return {name: _number(module, name, value) for name, value in found.items()}
+
+
+def _number(module: str, name: str, value: ast.expr) -> object:
+    if isinstance(value, ast.Constant):
+        return value.value if type(value.value) in (int, float) else None
+    if isinstance(value, ast.BinOp):
+        return getattr(importlib.import_module(module), name)
+    return None
+
+
+def test_every_message_is_registered_as_it_is() -> None:
+    registered = {entry["number"]: (entry["name"], entry["fields"]) for entry in REGISTRY["messages"]}
+    assert registered == {number: (shape.__name__, spelled(shape)) for number, shape in MESSAGES.items()}
+
+
+def test_every_part_is_registered_as_it_is() -> None:
+    known = {shape.__name__: shape for shape in parts_of(*MESSAGES.values(), *RECORDS.values())}
+    assert {entry["name"]: entry["fields"] for entry in REGISTRY["parts"]} == {
+        name: spelled(shape) for name, shape in known.items()
+    }
+
+
+def parts_of(*shapes: type[Any]) -> set[type[Any]]:
+    """The dataclasses that stand in fields of `shapes`."""
+    found: set[type[Any]] = set()
+    for shape in shapes:
+        for _, kind in kinds_of(shape):
+            inner = kind.kind if isinstance(kind, Many) else kind
+            if isinstance(inner, Struct):
+                found |= {inner.shape, *parts_of(inner.shape)}
+    return found
+
+
+def test_every_record_is_registered_as_it_is() -> None:
+    assert {entry["type"]: (entry["name"], entry["fields"]) for entry in REGISTRY["records"]} == {
+        type_: (shape.__name__, spelled(shape)) for type_, shape in RECORDS.items()
+    }
+
+
+def test_every_kind_of_signed_record_is_known_here() -> None:
+    declared = {
+        name for text in sources().values() for name in re.findall(r"^class (\w+)\(Record\)", text, re.MULTILINE)
+    }
+    assert declared == {shape.__name__ for shape in SIGNED}
+
+
+def test_every_code_is_registered_with_its_range() -> None:
+    assert {entry["number"]: entry["name"] for entry in REGISTRY["codes"]} == {code.value: code.label for code in Code}
+    for entry in REGISTRY["codes"]:
+        assert entry["kind"] == kind_of(Code(entry["number"])), entry["name"]
+        assert entry["meaning"], entry["name"]
+
+
+def kind_of(code: Code) -> str:
+    if code in ANSWERS:
+        return "answer"
+    if code in (Code.NONE, Code.UNKNOWN):
+        return "none" if code is Code.NONE else "reading"
+    return next(kind for limit, kind in ((16, "end"), (64, "failure"), (128, "refusal"), (255, "loss")) if code < limit)
+
+
+def test_every_codec_is_registered_with_its_sizes() -> None:
+    registered = {(entry["number"], entry["name"], entry["bit"]) for entry in REGISTRY["codecs"]}
+    assert registered == {(codec.value, codec.label, codec.bit) for codec in Codec}
+    for entry in REGISTRY["codecs"]:
+        for width, size in entry["rows"].items():
+            assert row_bytes(Codec(entry["number"]), int(width)) == size
+
+
+def test_numerics_classes_roles_and_purposes_are_registered() -> None:
+    assert {(e["number"], e["name"]) for e in REGISTRY["numerics"]} == {(n.value, n.label) for n in Numerics}
+    assert {(e["bit"], e["name"].upper()) for e in REGISTRY["roles"]} == {(role.value, role.name) for role in Roles}
+    assert {(e["number"], e["name"].upper()) for e in REGISTRY["purposes"]} == {(p.value, p.name) for p in Purpose}
+
+
+def test_every_domain_in_the_code_is_registered() -> None:
+    used = {f"p2pinfer/1/{shape.TYPE}" for shape in SIGNED}
+    for text in sources().values():
+        used |= set(re.findall(r'b"(p2pinfer/1/[a-z-]+)', text))
+        used |= {f"p2pinfer/1/{name}" for name in re.findall(r'domain\("([a-z-]+)"\)', text)}
+    assert {entry["domain"] for entry in REGISTRY["domains"]} == used
+
+
+def test_every_protocol_id_in_the_code_is_registered() -> None:
+    used = {id_ for text in sources().values() for id_ in re.findall(r'"(/p2pinfer/[^"{}]+)"', text)}
+    assert {entry["id"] for entry in REGISTRY["protocols"]} == used
+
+
+@pytest.mark.parametrize("entry", REGISTRY["constants"], ids=lambda entry: f"{entry['where']}.{entry['name']}")
+def test_a_registered_constant_has_its_value_in_the_code(entry: dict[str, Any]) -> None:
+    assert constants_of(entry["where"]).get(entry["name"]) == entry["value"]
+
+
+@pytest.mark.parametrize("module", WHOLE_MODULES)
+def test_every_number_of_a_protocol_module_is_registered(module: str) -> None:
+    where = f"p2pinfer.{module}"
+    registered = {entry["name"] for entry in REGISTRY["constants"] if entry["where"] == where}
+    named = {name for name, value in constants_of(where).items() if value is not None}
+    assert named - set(VERSIONS) == registered
+
+
+def test_messages_and_records_name_specs_that_exist() -> None:
+    named = {entry["spec"] for table in ("messages", "parts", "records") for entry in REGISTRY[table]}
+    assert {name for name in named if not (PROTOCOLS / name).exists()} == set()
+
+
+@pytest.mark.parametrize("table", ["messages", "parts", "records", "domains"])
+def test_every_name_stands_in_its_spec(table: str) -> None:
+    missing = [
+        f"{entry['spec']}: {name}"
+        for entry in REGISTRY[table]
+        for name in (
+            entry.get("name", entry.get("domain")),
+            *(field.split(":")[0] for field in entry.get("fields", ())),
+        )
+        if not re.search(rf"\b{re.escape(name)}\b", (PROTOCOLS / entry["spec"]).read_text(encoding="utf-8"))
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda path: path.name)
+def test_tables_of_fields_in_a_spec_are_those_of_the_registry(spec: Path) -> None:
+    """A table whose first columns are `field` and `kind` stands under a heading that ends in the name of its message,
+    part or record."""
+    registered = {
+        entry["name"]: entry["fields"] for table in ("messages", "parts", "records") for entry in REGISTRY[table]
+    }
+    for heading, rows in tables_with(spec.read_text(encoding="utf-8"), "field", "kind"):
+        name = re.sub(r" \(.*\)$", "", heading).split()[-1]
+        assert [f"{row['field']}: {row['kind']}" for row in rows] == registered[name], heading
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda path: path.name)
+def test_numbers_and_names_in_tables_of_a_spec_are_those_of_the_registry(spec: Path) -> None:
+    text = spec.read_text(encoding="utf-8")
+    for columns, table in (
+        (("number", "message"), "messages"),
+        (("number", "code"), "codes"),
+        (("number", "codec"), "codecs"),
+    ):
+        registered = {str(entry["number"]): entry["name"] for entry in REGISTRY[table]}
+        for _, rows in tables_with(text, *columns):
+            assert [(row["number"], row[columns[1]]) for row in rows] == [
+                (row["number"], registered.get(row["number"])) for row in rows
+            ]
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda path: path.name)
+def test_limits_in_tables_of_a_spec_are_those_of_the_registry(spec: Path) -> None:
+    """A table whose first columns are `limit` and `value`; names in capitals are constants, others are of fields."""
+    registered = {(entry["name"], entry["value"]) for entry in REGISTRY["constants"]}
+    for _, rows in tables_with(spec.read_text(encoding="utf-8"), "limit", "value"):
+        listed = {
+            (row["limit"], float(row["value"].split()[0].replace(",", ""))) for row in rows if row["limit"].isupper()
+        }
+        assert listed <= registered
+
+
+def test_the_spec_of_inference_lists_every_one_of_its_limits() -> None:
+    tables = tables_with((PROTOCOLS / "inference.md").read_text(encoding="utf-8"), "limit", "value")
+    listed = {row["limit"] for _, rows in tables for row in rows}
+    assert {entry["name"] for entry in REGISTRY["constants"] if entry["spec"] == "inference.md"} == listed
+
+
+def test_no_message_takes_a_number_of_another_use() -> None:
+    assert 38 not in MESSAGES  # kept for drafts
+    assert len(MESSAGES) == len({shape.__name__ for shape in MESSAGES.values()})
+    assert all(0 < number < 128 for number in MESSAGES)  # one byte each: the reader looks at it before it unpacks
+
+
+def test_the_longest_frames_fit_their_limit() -> None:
+    assert session_messages.MAX_ROWS < messages.MAX_BODY
+    assert 4 * session_messages.MAX_IDS < messages.MAX_BODY

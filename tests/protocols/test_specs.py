@@ -1,0 +1,179 @@
+"""The specs as texts: their chapters, their requirements and who quotes them, and what in them is drawn from code."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from p2pinfer.core import generation, stage
+from p2pinfer.core.codes import Code
+from p2pinfer.core.message_codec import decode_message
+from p2pinfer.core.session_messages import Sampled
+from p2pinfer.core.stage import Part
+from p2pinfer.core.units import SessionId
+from tests.protocols import example
+from tests.protocols.reading import PROTOCOLS, REGISTRY, ROOT, SPECS, tables_with
+
+REQUIREMENT: Final = re.compile(r"\[([A-Z]+-\d+)\]")
+ALWAYS: Final = ("Example", "Purpose", "Security", "Why", "Vectors", "Changes")
+OF_A_PROTOCOL: Final = ("Id", "Messages", "States", "Deadlines and limits", "Codes", "Duties")
+PROTOCOL_SPECS: Final = ("wire.md", "inference.md")
+INFERENCE: Final = (PROTOCOLS / "inference.md").read_text(encoding="utf-8")
+NAMES: Final = [path.name for path in SPECS]
+
+
+def text_of(name: str) -> str:
+    return (PROTOCOLS / name).read_text(encoding="utf-8")
+
+
+def headings(text: str) -> list[str]:
+    """Headings without their numbers."""
+    return [re.sub(r"^[\d.]+ ", "", line) for line in re.findall(r"^##+ (.+)$", text, re.MULTILINE)]
+
+
+def requirements(text: str) -> list[str]:
+    """Ids of the requirements a spec makes."""
+    return REQUIREMENT.findall(text)
+
+
+def quoted() -> set[str]:
+    """Ids of requirements that a test or a vector names, or that a Vectors chapter gives to a group of them."""
+    files = [*ROOT.glob("tests/**/*.py"), *PROTOCOLS.glob("vectors/*.json")]
+    found = {id_ for path in files for id_ in re.findall(r"[A-Z]{2,}-\d+", path.read_text(encoding="utf-8"))}
+    for name in NAMES:
+        vectors = PROTOCOLS / "vectors" / name.replace(".md", ".json")
+        groups = json.loads(vectors.read_text(encoding="utf-8")) if vectors.exists() else {}
+        for _, rows in tables_with(text_of(name), "group", "what is checked", "rules"):
+            given = [row["rules"] for row in rows if set(row["group"].split(", ")) <= set(groups)]
+            found |= set(expanded(", ".join(given)))
+    return found
+
+
+def expanded(rules: str) -> Iterator[str]:
+    """`ID-1 to ID-3, ID-5`, one by one."""
+    for prefix, first, last in re.findall(r"([A-Z]+)-(\d+)(?: to [A-Z]+-(\d+))?", rules):
+        yield from (f"{prefix}-{number}" for number in range(int(first), int(last or first) + 1))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_spec_opens_with_a_worked_example(name: str) -> None:
+    assert headings(text_of(name))[0] == "Example"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_spec_has_its_chapters(name: str) -> None:
+    wanted = (*ALWAYS, *OF_A_PROTOCOL) if name in PROTOCOL_SPECS else ALWAYS
+    assert [chapter for chapter in wanted if chapter not in headings(text_of(name))] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_must_stands_in_a_numbered_requirement(name: str) -> None:
+    paragraphs = re.split(r"\n\s*\n|\n(?=\[[A-Z]+-\d+\])", text_of(name))
+    assert [part for part in paragraphs if "MUST" in part and not REQUIREMENT.search(part)] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_requirements_are_numbered_from_one_without_gaps(name: str) -> None:
+    numbers = sorted(int(id_.split("-")[1]) for id_ in requirements(text_of(name)))
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_requirement_is_quoted_by_a_test_or_a_vector(name: str) -> None:
+    assert set(requirements(text_of(name))) - quoted() == set()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_requirement_that_is_referred_to_exists(name: str) -> None:
+    known = {id_ for other in NAMES for id_ in requirements(text_of(other))}
+    assert set(re.findall(r"\b(?:INF|ID|RCT|OFF|WIRE|MAN)-\d+", text_of(name))) - known == set()
+
+
+def test_the_readme_lists_every_file() -> None:
+    rows = next(rows for _, rows in tables_with(text_of("README.md"), "file", "what it fixes"))
+    assert {row["file"] for row in rows} == {*NAMES, "registry.toml", "vectors/*.json"}
+
+
+def test_the_readme_has_the_classes_of_the_registry() -> None:
+    rows = next(rows for _, rows in tables_with(text_of("README.md"), "class", "name"))
+    assert [(row["class"], row["name"]) for row in rows] == [
+        (str(entry["number"]), entry["name"]) for entry in REGISTRY["numerics"]
+    ]
+
+
+def test_references_from_code_to_chapters_lead_somewhere() -> None:
+    missing = []
+    for path in (ROOT / "p2pinfer").rglob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        for name, chapter in re.findall(r'\b(\w+\.md), "([^"]+)"', source):
+            if not any(chapter.lower() in heading.lower() for heading in headings(text_of(name))):
+                missing.append(f"{path.name}: {name}, {chapter}")
+    assert missing == []
+
+
+def test_numbered_references_from_code_lead_somewhere() -> None:
+    missing = []
+    for path in (ROOT / "p2pinfer").rglob("*.py"):
+        for name, number in re.findall(r"\b(\w+\.md), (\d+(?:\.\d+)?)\b", path.read_text(encoding="utf-8")):
+            if not re.search(rf"^##+ {re.escape(number)}\.? ", text_of(name), re.MULTILINE):
+                missing.append(f"{path.name}: {name}, {number}")
+    assert missing == []
+
+
+# inference.md
+
+
+def test_the_example_of_inference_is_what_the_code_sends() -> None:
+    assert re.search(r"```\n(head .*?)```", INFERENCE, re.DOTALL)[1].splitlines() == example.run()  # type: ignore[index]
+
+
+def test_the_bytes_in_the_example_of_inference_are_a_message() -> None:
+    written = re.search(r"`(97 25 [0-9a-f ]+)`", INFERENCE)
+    assert written is not None
+    message = decode_message(bytes.fromhex(written[1]))
+    assert message == Sampled(SessionId(bytes(range(16))), 0, 0, 5, (21,), Code.NONE)
+
+
+def test_the_states_of_a_session_in_the_spec_are_those_of_the_code() -> None:
+    names = {
+        Part.CLIENT: "client",
+        Part.PREDECESSOR: "predecessor",
+        Part.SUCCESSOR: "successor",
+        Part.FAR_END: "far end",
+    }
+    assert state_table("A session, at a stage") == {
+        (state.name.lower(), message.__name__): ", ".join(names[part] for part in parts)
+        for (state, message), parts in stage.ALLOWED.items()
+    }
+
+
+def test_the_states_of_a_generation_in_the_spec_are_those_of_the_code() -> None:
+    assert set(state_table("A generation, at its client")) == {
+        (phase.name.lower(), message.__name__) for phase, message in generation.ALLOWED
+    }
+
+
+def state_table(heading: str) -> dict[tuple[str, str], str]:
+    found = next(rows for title, rows in tables_with(INFERENCE, "state", "message") if heading in title)
+    return {(row["state"], row["message"]): row["from"] for row in found}
+
+
+@pytest.mark.parametrize("module", [stage, generation])
+def test_the_drawing_of_states_in_the_code_stands_in_the_spec(module: Any) -> None:
+    """By its states: the arrows are told in more words where there is room."""
+    drawn = set(re.findall(r"\b[A-Z]{5,}\b", module.__doc__.split("\n\n")[-1]))
+    assert drawn <= set(re.findall(r"\b[A-Z]{5,}\b", INFERENCE))
+
+
+def test_every_refusal_in_the_spec_is_a_code() -> None:
+    known = {entry["name"] for entry in REGISTRY["codes"]}
+    rows = next(rows for _, rows in tables_with(INFERENCE, "refusal", "when"))
+    assert {name.strip("` ") for row in rows for name in row["refusal"].split(",")} <= known
+
+
+def test_vectors_name_only_requirements_that_exist() -> None:
+    named = set(re.findall(r"INF-\d+", Path(PROTOCOLS / "vectors" / "inference.json").read_text(encoding="utf-8")))
+    assert named <= set(requirements(INFERENCE))

@@ -1,0 +1,156 @@
+"""protocols/vectors/inference.json against the code, and against the program that made it."""
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pytest
+
+from p2pinfer.core.codes import Code
+from p2pinfer.core.draw import Purpose, Sampling, uniform
+from p2pinfer.core.errors import RemoteProtocolError
+from p2pinfer.core.message_codec import decode_message, encode_message
+from p2pinfer.core.sampling import decode_sampling, encode_sampling, params_hash
+from p2pinfer.core.stage import Result
+from p2pinfer.core.units import Codec
+from p2pinfer.engine.codecs import decode, encode
+from p2pinfer.engine.sampler import draw_id
+from tests.protocols.reading import PROTOCOLS
+from tests.vectors.make_inference import make, plain, render
+from tests.vectors.rings import key_of, message_of, open_generation, open_stage, sent, stage_key
+
+Case = Mapping[str, Any]
+
+FILE: Final = PROTOCOLS / "vectors" / "inference.json"
+VECTORS: Final[dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
+CODECS: Final = {codec.label: codec for codec in Codec}
+
+
+def cases(list_: str, *, good: bool | None = None) -> list[Any]:
+    """Cases of one list; with `good`, those taken or those refused. Names are theirs alone."""
+    labels = {code.label for code in Code if code}
+    chosen = [case for case in VECTORS[list_] if good is None or good == (case["expect"] not in labels)]
+    return [pytest.param(case, id=case["name"]) for case in chosen]
+
+
+def test_making_the_vectors_again_gives_the_same_bytes() -> None:
+    assert render(make()) == Path(FILE).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("list_", ["messages", "sampling", "stage", "generation"])
+def test_more_is_refused_than_taken(list_: str) -> None:
+    refused = [case for case in VECTORS[list_] if "bad" in case.get("expect", "") or refusal_in(case)]
+    assert len(refused) > len(VECTORS[list_]) / 2
+
+
+def refusal_in(case: Case) -> bool:
+    return any("expect" in step for step in case.get("steps", ()))
+
+
+@pytest.mark.parametrize("list_", ["messages", "sampling", "params", "draws", "samples", "rows", "stage", "generation"])
+def test_no_two_cases_have_one_name(list_: str) -> None:
+    names = [case["name"] for case in VECTORS[list_]]
+    assert sorted(set(names)) == sorted(names)
+
+
+@pytest.mark.parametrize("case", cases("messages", good=True))
+def test_a_message_is_read_and_written(case: Case) -> None:
+    message = decode_message(bytes.fromhex(case["body"]))
+    assert type(message).__name__ == case["expect"]
+    assert {name: plain(getattr(message, name)) for name in case["fields"]} == case["fields"]
+    assert encode_message(message).hex() == case["body"]
+
+
+@pytest.mark.parametrize("case", cases("messages", good=False))
+def test_a_bad_message_is_refused(case: Case) -> None:
+    with pytest.raises(RemoteProtocolError) as caught:
+        decode_message(bytes.fromhex(case["body"]))
+    assert caught.value.code.label == case["expect"]
+
+
+@pytest.mark.parametrize("case", cases("sampling", good=True))
+def test_a_sampling_record_is_read_and_written(case: Case) -> None:
+    record = decode_sampling(bytes.fromhex(case["body"]))
+    assert {name: plain(getattr(record, name)) for name in case["fields"]} == case["fields"]
+    assert encode_sampling(record).hex() == case["body"]
+
+
+@pytest.mark.parametrize("case", cases("sampling", good=False))
+def test_a_bad_sampling_record_is_refused(case: Case) -> None:
+    with pytest.raises(RemoteProtocolError) as caught:
+        decode_sampling(bytes.fromhex(case["body"]))
+    assert caught.value.code.label == case["expect"]
+
+
+@pytest.mark.parametrize("case", cases("params"))
+def test_a_contract_binds_a_sampling_record(case: Case) -> None:
+    assert params_hash(bytes.fromhex(case["secret"]), bytes.fromhex(case["record"])).hex() == case["hash"]
+
+
+@pytest.mark.parametrize("case", cases("draws"))
+def test_a_random_number_follows_from_seed_and_position(case: Case) -> None:
+    assert uniform(case["seed"], case["position"], Purpose(case["purpose"])) == case["bits"] / 2**53
+
+
+@pytest.mark.parametrize("case", cases("samples"))
+def test_an_id_is_drawn(case: Case) -> None:
+    logits = np.frombuffer(bytes.fromhex(case["logits"]), "<f4")
+    sampling = Sampling(case["temperature"], case["top_k"], case["top_p"], case["seed"])
+    assert draw_id(logits, sampling, case["position"]) == case["id"]
+
+
+@pytest.mark.parametrize("case", cases("rows", good=True))
+def test_a_row_is_encoded_and_decoded(case: Case) -> None:
+    values = np.frombuffer(bytes.fromhex(case["values"]), "<f4").reshape(1, -1)
+    assert encode(values, CODECS[case["codec"]]).hex() == case["row"]
+    decoded = decode(bytes.fromhex(case["row"]), CODECS[case["codec"]], case["width"])
+    assert decoded.tolist() == [list(struct.unpack(f"<{case['width']}f", bytes.fromhex(case["decodes"])))]
+
+
+@pytest.mark.parametrize("case", cases("rows", good=False))
+def test_a_bad_row_is_refused(case: Case) -> None:
+    with pytest.raises(RemoteProtocolError) as caught:
+        decode(bytes.fromhex(case["row"]), CODECS[case["codec"]], case["width"])
+    assert caught.value.code.label == case["expect"]
+
+
+@pytest.mark.parametrize("case", cases("stage"))
+def test_a_stage_does_as_the_vector_says(case: Case) -> None:
+    stage, stages = open_stage(case["terms"]), case["terms"]["stages"]
+    for step in case["steps"]:
+        if "ready" in step:
+            assert stage.ready(case["terms"]["max_positions"]) == step["ready"]
+        elif "compute" in step:
+            work = stage.take(step["compute"])
+            sends = stage.done(work, Result(bytes.fromhex(step.get("rows", "")), step.get("sampled")))
+            assert sent(sends, stages) == step["sends"]
+        elif "expect" in step:
+            with pytest.raises(RemoteProtocolError) as caught:
+                stage.receive(key_of(step["from"], stages), message_of(step))
+            assert caught.value.code.label == step["expect"]
+            stage.end(caught.value.code)  # as the node does (INF-17)
+        else:
+            sends = stage.receive(key_of(step["from"], stages), message_of(step))
+            assert sent(sends, stages) == step["sends"]
+    assert (stage.state.name.lower(), stage.reason.label) == (case["state"], case["reason"])
+    assert (stage.computed, stage.received) == (case["computed"], case["received"])
+
+
+@pytest.mark.parametrize("case", cases("generation"))
+def test_a_client_does_as_the_vector_says(case: Case) -> None:
+    generation = open_generation(dict(case))
+    for step in case["steps"]:
+        if "expect" in step:
+            with pytest.raises(RemoteProtocolError) as caught:
+                generation.receive(stage_key(step["from"]), message_of(step))
+            assert caught.value.code.label == step["expect"]
+            generation.fail("as the client does", caught.value.code)
+            continue
+        sends = generation.receive(stage_key(step["from"]), message_of(step))
+        told = [(send.to, encode_message(send.message).hex()) for send in sends]
+        assert told == [(stage_key(send["to"]), send["message"]) for send in step["sends"]]
+    assert generation.ids == case["ids"]
+    assert (generation.phase.name.lower(), generation.reason.label) == (case["state"], case["reason"])
