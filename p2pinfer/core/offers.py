@@ -1,0 +1,141 @@
+"""The offers a peer knows, by the clock of whoever heard them (protocols/offer.md, "States").
+
+Life is measured from receipt, less the age an offer was relayed with, so that a clock an hour off empties nobody's
+table. One offer a node: of one boot the newest number, of another boot what was heard later. Pure: `now` is the
+caller's monotonic clock in seconds.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain, zip_longest
+from typing import Final
+
+from p2pinfer.core.certificate import NodeCert, verify_certificate
+from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import RemoteProtocolError
+from p2pinfer.core.messages import MAX_ADDRESSES, RelayedOffer
+from p2pinfer.core.offer import Offer, verify_offer
+from p2pinfer.core.records import SignedRecord
+from p2pinfer.core.units import ModelId, PeerKey, Span
+
+MAX_KNOWN: Final = 10_000  # nodes; beyond it the oldest are forgotten
+HOP_MS: Final = 50  # added for the way of each relay, which nobody measures
+
+
+@dataclass(frozen=True, slots=True)
+class KnownOffer:
+    """An offer with what came beside it. born_s: when it was signed, by our monotonic clock."""
+
+    offer: SignedRecord[Offer]
+    certificate: SignedRecord[NodeCert]
+    addresses: tuple[str, ...]
+    born_s: float
+
+    @property
+    def node(self) -> PeerKey:
+        return self.offer.record.node
+
+    def left_s(self, now: float) -> float:
+        """Seconds until it is past its time; negative afterwards."""
+        return self.born_s + self.offer.record.life - now
+
+    def relay(self, now: float) -> RelayedOffer:
+        """As we pass it on."""
+        age_ms = max(0, round((now - self.born_s) * 1000)) + HOP_MS
+        certificate = self.certificate
+        return RelayedOffer(
+            age_ms,
+            self.offer.body,
+            self.offer.signatures[0],
+            certificate.body,
+            certificate.signatures[0],
+            self.addresses,
+        )
+
+
+def verify_relayed(relayed: RelayedOffer, now: float) -> KnownOffer:
+    """Check an offer that anybody passed on.
+
+    Raises RemoteProtocolError: BAD_RECORD, BAD_KEY, BAD_SIGNATURE, or UNKNOWN_OFFER for one that is past its time.
+    """
+    offer = verify_offer(relayed.offer, relayed.signature)
+    certificate = verify_certificate(relayed.certificate, relayed.owner_signature)
+    named, given = (offer.record.cert, offer.record.owner, offer.record.node), certificate
+    if named != (given.id, given.record.owner, given.record.node):
+        raise RemoteProtocolError("the offer rests on another certificate", Code.BAD_SIGNATURE)
+    known = KnownOffer(offer, certificate, relayed.addresses, now - relayed.age_ms / 1000)
+    if known.left_s(now) <= 0:
+        raise RemoteProtocolError(f"an offer {relayed.age_ms / 1000:.0f} s old, past its time", Code.UNKNOWN_OFFER)
+    return known
+
+
+class OfferTable:
+    """The newest offer of every node we heard of."""
+
+    def __init__(self) -> None:
+        self._known: dict[PeerKey, KnownOffer] = {}
+        self._bodies: dict[bytes, PeerKey] = {}
+
+    def add(self, known: KnownOffer) -> bool:
+        """Keep an offer; False if what we have is as new."""
+        held = self._known.get(known.node)
+        if held is not None and not _newer(known, held):
+            return False
+        self.forget(known.node)  # so that the dictionary is in order of hearing
+        self._known[known.node] = known
+        self._bodies[known.offer.body] = known.node
+        while len(self._known) > MAX_KNOWN:
+            self.forget(next(iter(self._known)))
+        return True
+
+    def recognise(self, relayed: RelayedOffer) -> bool:
+        """Whether these very bytes are known: then there is no need to check their signatures again.
+
+        Addresses are nobody's word, and whoever passed the offer on first may have lied: all that were named are kept.
+        """
+        if (node := self._bodies.get(relayed.offer)) is None:
+            return False
+        known = self._known[node]
+        addresses = dict.fromkeys((*known.addresses, *relayed.addresses))
+        self._known[node] = replace(known, addresses=tuple(addresses)[:MAX_ADDRESSES])
+        return True
+
+    def forget(self, node: PeerKey) -> None:
+        if (known := self._known.pop(node, None)) is not None:
+            del self._bodies[known.offer.body]
+
+    def fresh(self, now: float, model: ModelId | None = None) -> list[KnownOffer]:
+        """Offers within their life, of one model or of all; the others are forgotten."""
+        for node in [node for node, known in self._known.items() if known.left_s(now) <= 0]:
+            self.forget(node)
+        return [known for known in self._known.values() if model in (None, known.offer.record.model)]
+
+    def spread(self, now: float, model: ModelId | None, limit: int) -> list[KnownOffer]:
+        """At most `limit` fresh offers, taken in turn from every span, so that a whole route is among them."""
+        by_span: dict[tuple[ModelId, Span], list[KnownOffer]] = defaultdict(list)
+        for known in self.fresh(now, model):
+            by_span[known.offer.record.model, known.offer.record.span].append(known)
+        return list(_in_turn(by_span.values()))[:limit]
+
+
+def adjoining(span: Span, offers: Iterable[KnownOffer], count: int) -> list[KnownOffer]:
+    """At most `count` peers that can come before `span` in a route, and as many that can come after it.
+
+    By key, so that a node's choice is steady.
+    """
+    ordered = sorted(offers, key=lambda known: known.node)
+    before = [known for known in ordered if known.offer.record.span.first < span.first <= known.offer.record.span.last]
+    after = [known for known in ordered if known.offer.record.span.first <= span.last < known.offer.record.span.last]
+    return [*before[:count], *(known for known in after[:count] if known not in before[:count])]
+
+
+def _newer(known: KnownOffer, held: KnownOffer) -> bool:
+    one, other = known.offer.record, held.offer.record
+    if one.boot == other.boot:
+        return one.seq > other.seq
+    return known.born_s > held.born_s
+
+
+def _in_turn(groups: Iterable[list[KnownOffer]]) -> Iterator[KnownOffer]:
+    return (known for known in chain.from_iterable(zip_longest(*groups)) if known is not None)

@@ -1,0 +1,102 @@
+"""The first messages on a pipe, before it is a link: who we are, who the peer is, or why not (protocols/wire.md, 3)."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import trio
+
+from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import LinkDead, RemoteProtocolError
+from p2pinfer.core.frames import FrameDecoder, encode_frame
+from p2pinfer.core.messages import MAX_BODY, VERSION, Goodbye, Hello, Message, cut_text
+from p2pinfer.overlay.link import GOODBYE_S, Link, Receiver
+from p2pinfer.overlay.pipe import Pipe
+
+
+def _new_boot() -> bytes:
+    return os.urandom(16)
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """What we say of ourselves in every Hello."""
+
+    agent: str = "p2pinfer/0.1"
+    boot: bytes = field(default_factory=_new_boot)  # 16 bytes, random for each start of the process
+    clock: Callable[[], float] = time.time  # the wall clock, Unix seconds
+
+    def hello(self) -> Hello:
+        return Hello(VERSION, 0, MAX_BODY, int(self.clock() * 1000), self.boot, self.agent)
+
+
+class FirstMessages:
+    """The first messages on a pipe, before it is a link."""
+
+    def __init__(self, pipe: Pipe) -> None:
+        self.pipe = pipe
+        self.taken = False  # a link owns the pipe now
+        self._decoder = FrameDecoder()
+        self._sent = 0
+        self._received = 0
+
+    async def say(self, message: Message) -> None:
+        frame = encode_frame(message)
+        self._sent += len(frame)
+        try:
+            await self.pipe.write(frame)
+        except trio.BrokenResourceError as error:
+            raise LinkDead(f"the connection broke: {error}") from None
+
+    async def refuse(self, code: Code, text: str = "") -> None:
+        """Say goodbye, and wait for the peer to close: closing first could lose the goodbye."""
+        try:
+            await self.say(Goodbye(code, cut_text(text)))
+            with trio.move_on_after(GOODBYE_S):
+                while await self.pipe.read():
+                    pass
+        except (LinkDead, trio.BrokenResourceError):
+            pass  # the peer is gone already
+
+    async def first_message(self) -> Message:
+        """What the peer says first.
+
+        Raises:
+            LinkDead: it says nothing and leaves.
+            RemoteProtocolError: it is no message.
+        """
+        try:
+            while (message := self._decoder.next_message()) is None:
+                data = await self.pipe.read()
+                if not data:
+                    raise LinkDead("the connection ended before a Hello")
+                self._received += len(data)
+                self._decoder.feed(data)
+        except trio.BrokenResourceError as error:
+            raise LinkDead(f"the connection broke: {error}") from None
+        return message
+
+    def make_link(self, hello: Hello, receiver: Receiver, wall_clock: Callable[[], float]) -> Link:
+        self.taken = True
+        return Link(
+            self.pipe,
+            hello,
+            self._decoder,
+            receiver,
+            sent=self._sent,
+            received=self._received,
+            clock_offset_s=hello.clock_ms / 1000 - wall_clock(),
+        )
+
+
+def checked_hello(message: Message) -> Hello:
+    """The Hello of a peer we can talk to.
+
+    Raises RemoteProtocolError for any other message, and for a version that is not ours.
+    """
+    if not isinstance(message, Hello):
+        raise RemoteProtocolError(f"{type(message).__name__} before Hello", Code.BAD_STATE)
+    if message.version != VERSION:
+        raise RemoteProtocolError(f"version {message.version}, ours is {VERSION}", Code.BAD_VERSION)
+    return message

@@ -1,0 +1,217 @@
+"""One libp2p connection: noise, yamux, and in it the one stream a link uses, as a `Pipe`.
+
+We drive libp2p's handshake ourselves rather than through its host: a host's identify, auto-connect and limits cancel
+reads, and a cancelled read or write loses the connection, for noise has advanced its nonce by then. Here nothing is
+cancelled but together with its connection, and giving one up is closing its socket.
+"""
+
+from typing import Final
+
+import trio
+from cryptography.exceptions import InvalidTag
+from libp2p.abc import ISecureConn
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.crypto.x25519 import create_new_key_pair as create_x25519_key_pair
+from libp2p.exceptions import BaseLibp2pError
+from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.peer.id import ID
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
+from libp2p.security.noise.transport import Transport as NoiseTransport
+from noise.exceptions import NoiseInvalidMessage
+
+from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import LinkDead, RemoteProtocolError
+from p2pinfer.core.keys import PEER_ID_PREFIX, PrivateKey, check_key
+from p2pinfer.core.units import PeerKey
+from p2pinfer.overlay.libp2p.multistream import Acceptor, Dialler
+from p2pinfer.overlay.libp2p.records import Records
+from p2pinfer.overlay.libp2p.tcp import Socket
+from p2pinfer.overlay.libp2p.yamux import Yamux
+
+YAMUX: Final = "/yamux/1.0.0"
+LINK: Final = "/p2pinfer/link/1"
+
+# What libp2p and noise raise for bytes that are not what they should be, and for connections that break
+CONNECTION_ERRORS: Final = (BaseLibp2pError, NoiseInvalidMessage, InvalidTag, RemoteProtocolError)
+
+
+class Handshaker:
+    """Turns TCP connections into pipes to proven peers."""
+
+    def __init__(self, key: PrivateKey) -> None:
+        self._noise = NoiseTransport(create_new_key_pair(key.seed), noise_privkey=create_x25519_key_pair().private_key)
+
+    async def dial(self, stream: trio.SocketStream, peer: PeerKey) -> "YamuxPipe":
+        """A pipe to `peer` over a new connection; the connection is closed if it comes to nothing.
+
+        Raises LinkDead (UNREACHABLE) if somebody else answers, or nobody who speaks this.
+        """
+        socket = Socket(stream)
+        try:
+            await _ask(socket, NOISE)
+            connection = RawConnection(socket, True)
+            session = await self._noise.secure_outbound(connection, ID(PEER_ID_PREFIX + peer))
+            records = Records(socket, session)
+            await _ask(records, YAMUX)
+            pipe = YamuxPipe(peer, socket, records, Yamux(LINK, dialled=True))
+            await pipe.agree()
+        except BaseException as error:
+            await socket.close()
+            if _is_remote(error):
+                raise LinkDead(f"the handshake failed: {_reason(error)}", Code.UNREACHABLE) from None
+            raise
+        return pipe
+
+    async def accept(self, stream: trio.SocketStream) -> "YamuxPipe":
+        """A pipe to whoever connected; the connection is closed if it comes to nothing.
+
+        Raises LinkDead if the peer breaks the handshake off.
+        """
+        socket = Socket(stream)
+        try:
+            await _answer(socket, NOISE)
+            session = await self._noise.secure_inbound(RawConnection(socket, False))
+            records = Records(socket, session)
+            await _answer(records, YAMUX)
+            pipe = YamuxPipe(_proven_key(session), socket, records, Yamux(LINK, dialled=False))
+            await pipe.agree()
+        except BaseException as error:
+            await socket.close()
+            if _is_remote(error):
+                raise LinkDead(f"the handshake failed: {_reason(error)}") from None
+            raise
+        return pipe
+
+
+def _is_remote(error: BaseException) -> bool:
+    """Whether a handshake failed, rather than was cancelled. libp2p's handshake raises what its parsers raise."""
+    return isinstance(error, Exception)
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+def _proven_key(session: ISecureConn) -> PeerKey:
+    """Raises RemoteProtocolError unless the peer's key is one that may be a peer."""
+    name: bytes = session.get_remote_peer().to_bytes()
+    if not name.startswith(PEER_ID_PREFIX):
+        raise RemoteProtocolError("the peer's key is no Ed25519 key", Code.BAD_KEY)
+    key = name[len(PEER_ID_PREFIX) :]
+    check_key(key)
+    return PeerKey(key)
+
+
+async def _ask(connection: Socket | Records, protocol: str) -> None:
+    dialler = Dialler(protocol)
+    await connection.write(dialler.opening)
+    while not dialler.receive(await connection.read(1)):
+        pass
+
+
+async def _answer(connection: Socket | Records, protocol: str) -> None:
+    lines: list[bytes] = []
+    acceptor = Acceptor(protocol, lines.append)
+    agreed = False
+    while not agreed:
+        agreed = acceptor.receive(await connection.read(1))
+        if lines:
+            await connection.write(b"".join(lines))
+            lines.clear()
+
+
+class YamuxPipe:
+    """`Pipe` over one connection.
+
+    `run` has to run as long as the pipe is used; it writes what yamux itself has to say.
+    """
+
+    def __init__(self, peer: PeerKey, socket: Socket, records: Records, yamux: Yamux) -> None:
+        self._peer = peer
+        self._socket = socket
+        self._records = records
+        self._yamux = yamux
+        self._writing = trio.Lock()
+        self._came = trio.Event()  # something came that a writer may wait for
+        self._replies_due = trio.Event()
+        self._scope = trio.CancelScope(shield=True)  # only `abort` ends it: goodbyes are said after a cancellation
+
+    @property
+    def peer(self) -> PeerKey:
+        return self._peer
+
+    async def agree(self) -> None:
+        """Let both sides agree on the protocol of the stream.
+
+        Raises what the connection raises.
+        """
+        while True:
+            if self._yamux.replies:
+                await self._records.write(self._yamux.take_replies())
+            if self._yamux.agreed:
+                return
+            if self._yamux.ended:
+                raise RemoteProtocolError("the peer closed the stream")
+            self._yamux.receive(await self._records.read())
+
+    async def run(self) -> None:
+        """Own the connection until `abort`, whatever is cancelled around it."""
+        try:
+            with self._scope:
+                await self._write_replies()
+        finally:
+            await self._socket.close()
+
+    async def _write_replies(self) -> None:
+        while True:
+            self._replies_due = trio.Event()
+            try:
+                async with self._writing:
+                    if self._yamux.replies:
+                        await self._records.write(self._yamux.take_replies())
+            except CONNECTION_ERRORS:
+                return  # the reader finds the same, and tells
+            await self._replies_due.wait()
+
+    async def read(self) -> bytes:
+        try:
+            while not self._yamux.data and not self._yamux.ended:
+                self._receive(await self._records.read())
+        except CONNECTION_ERRORS as error:
+            if self._socket.ended:
+                return b""
+            raise trio.BrokenResourceError(_reason(error)) from None
+        return self._yamux.data.popleft() if self._yamux.data else b""
+
+    def _receive(self, data: bytes) -> None:
+        self._yamux.receive(data)
+        self._came.set()
+        if self._yamux.replies:
+            self._replies_due.set()
+
+    async def write(self, data: bytes) -> None:
+        view = memoryview(data)
+        try:
+            while view:
+                while not (window := self._yamux.send_window):
+                    self._came = trio.Event()
+                    await self._came.wait()
+                await self._write_data(view[:window])
+                view = view[window:]
+        except CONNECTION_ERRORS as error:
+            raise trio.BrokenResourceError(_reason(error)) from None
+
+    async def _write_data(self, data: memoryview) -> None:
+        try:
+            self._writing.acquire_nowait()  # nearly always free, and waiting for a free lock costs a turn
+        except trio.WouldBlock:
+            await self._writing.acquire()
+        try:
+            frames = self._yamux.encode_data(data)
+            await self._records.write(self._yamux.take_replies() + frames)
+        finally:
+            self._writing.release()
+
+    async def abort(self) -> None:
+        self._scope.cancel()
+        await self._socket.close()

@@ -1,0 +1,180 @@
+"""The DHT: who serves what, found without knowing anybody who knows (protocols/wire.md, 6).
+
+libp2p's DHT puts deadlines around its reads, which kills connections; so it has a host of its own, with a random key,
+and shares no connection with links. What it finds are DHT hosts; each says over `/p2pinfer/where/1` where its links
+are taken, and the link's handshake proves the rest. Keys are multihashes, as other implementations expect.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+from weakref import WeakSet
+
+import trio
+from libp2p import new_host
+from libp2p.abc import IHost, INetStream
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.crypto.x25519 import create_new_key_pair as create_x25519_key_pair
+from libp2p.custom_types import TProtocol
+from libp2p.exceptions import BaseLibp2pError
+from libp2p.kad_dht.kad_dht import DHTMode, KadDHT
+from libp2p.network.config import ConnectionConfig
+from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.peer.peerinfo import PeerInfo, info_from_p2p_addr
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
+from libp2p.security.noise.transport import Transport as NoiseTransport
+from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
+from libp2p.stream_muxer.yamux.yamux import Yamux
+from libp2p.tools.anyio_service import background_trio_service
+from libp2p.transport.exceptions import OpenConnectionError
+from libp2p.transport.tcp.tcp import TCP
+from multiaddr import Multiaddr
+from multiaddr.exceptions import Error as MultiaddrError
+
+from p2pinfer.core.errors import LinkDead, RemoteProtocolError, UsageError
+from p2pinfer.core.frames import FrameDecoder, encode_frame
+from p2pinfer.core.messages import Contacts
+from p2pinfer.overlay.libp2p.tcp import Socket, dial_tcp
+from p2pinfer.overlay.pipe import Address, names_peer
+
+WHERE: Final = TProtocol("/p2pinfer/where/1")
+MULTIHASH_SHA256: Final = "1220"  # hex of the code and the length before a SHA-256
+FIND_S: Final = 2.0  # for a whole look-up: no answer is worth waiting for a dead peer
+WHERE_S: Final = 2.0  # for one DHT host to say where its links are taken
+PROVIDE_S: Final = 30.0  # to tell those nearest to a key
+FORGET_S: Final = 300.0  # a DHT host that did not answer is not asked again for so long
+MAX_FOUND: Final = 20
+MAX_CONNECTIONS: Final = 64
+
+# What libp2p's host raises for peers that are away, or speak something else
+DHT_ERRORS: Final = (BaseLibp2pError, MultiaddrError, OSError, trio.TooSlowError, RemoteProtocolError)
+
+logger = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def open_dht(seed: bytes, listen: Sequence[str], links: Sequence[Address]) -> AsyncIterator["Dht"]:
+    """A DHT host for as long as the block lasts.
+
+    seed:   32 random bytes; the host's key is nobody's
+    listen: multiaddrs, port 0 for any
+    links:  where we take links, told to whoever asks
+    """
+    key_pair = create_new_key_pair(seed)
+    addresses = [Multiaddr(address) for address in listen]
+    noise = NoiseTransport(key_pair, noise_privkey=create_x25519_key_pair().private_key)
+    transport = _Tcp()
+    host = new_host(
+        key_pair=key_pair,
+        transports=[transport],
+        sec_opt={NOISE: noise},  # the defaults would offer plaintext
+        muxer_opt={YAMUX: Yamux},
+        connection_config=ConnectionConfig(
+            min_connections=0, low_watermark=0, high_watermark=MAX_CONNECTIONS, max_connections=MAX_CONNECTIONS * 16
+        ),
+    )
+    dht = KadDHT(host, DHTMode.SERVER, strict_validation=True, enable_values=False)
+    try:
+        async with host.run(listen_addrs=addresses), background_trio_service(dht):
+            yield Dht(host, dht, links)
+    finally:
+        transport.close()
+
+
+class _Tcp(TCP):  # type: ignore[misc]  # libp2p is untyped to us
+    """libp2p's TCP, with an end: a cancelled swarm leaves sockets open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._streams: WeakSet[trio.SocketStream] = WeakSet()
+
+    async def dial(self, maddr: Multiaddr) -> RawConnection:
+        try:
+            stream = await dial_tcp(str(maddr))
+        except (LinkDead, UsageError) as error:
+            raise OpenConnectionError(str(error)) from None
+        self._streams.add(stream)
+        return RawConnection(Socket(stream), True)
+
+    def close(self) -> None:
+        for stream in self._streams:
+            stream.socket.close()
+
+
+class Dht:
+    """Our part of the DHT."""
+
+    def __init__(self, host: IHost, dht: KadDHT, links: Sequence[Address]) -> None:
+        self._host = host
+        self._dht = dht
+        self._links = tuple(links)
+        self._silent_since: dict[str, float] = {}  # DHT hosts that did not answer, by name
+        host.set_stream_handler(WHERE, self._say_where)
+
+    def addresses(self) -> tuple[Address, ...]:
+        return tuple(Address(str(address)) for address in self._host.get_addrs())
+
+    async def meet(self, addresses: Sequence[str]) -> None:
+        """Take another DHT host, found at any of these, into our table."""
+        for address in addresses:
+            try:
+                peer = info_from_p2p_addr(Multiaddr(address))
+                with trio.move_on_after(WHERE_S):
+                    await self._host.connect(peer)
+                    await self._dht.add_peer(peer.peer_id, skip_server_mode_check=True)
+                    return
+            except (*DHT_ERRORS, ValueError) as error:
+                logger.info("no DHT host at %s: %s", address, error)
+
+    async def provide(self, key: bytes) -> None:
+        with trio.move_on_after(PROVIDE_S):
+            await self._dht.provide(MULTIHASH_SHA256 + key.hex())
+
+    async def find(self, key: bytes) -> tuple[Address, ...]:
+        """Link addresses of those who provide `key`, as far as they answer within FIND_S."""
+        found: dict[Address, None] = {}
+        with trio.move_on_after(FIND_S):
+            providers = await self._dht.find_providers(MULTIHASH_SHA256 + key.hex(), MAX_FOUND)
+            async with trio.open_nursery() as nursery:
+                for provider in {provider.peer_id: provider for provider in providers}.values():
+                    if provider.peer_id != self._host.get_id() and not self._is_silent(provider):
+                        nursery.start_soon(self._ask_where, provider, found)
+        return tuple(found)
+
+    def _is_silent(self, provider: PeerInfo) -> bool:
+        since = self._silent_since.get(str(provider.peer_id))
+        return since is not None and trio.current_time() < since + FORGET_S
+
+    async def _ask_where(self, provider: PeerInfo, found: dict[Address, None]) -> None:
+        name = str(provider.peer_id)
+        self._silent_since[name] = trio.current_time()
+        try:
+            with trio.fail_after(WHERE_S):
+                await self._host.connect(provider)
+                stream = await self._host.new_stream(provider.peer_id, [WHERE])
+                contacts = await _read_contacts(stream)
+                await stream.close()
+        except DHT_ERRORS as error:
+            logger.info("no answer from the DHT host %s: %s", name, error)
+            return
+        del self._silent_since[name]
+        found.update(dict.fromkeys(Address(address) for address in contacts.link if names_peer(address)))
+
+    async def _say_where(self, stream: INetStream) -> None:
+        try:
+            with trio.fail_after(WHERE_S):
+                await stream.write(encode_frame(Contacts(0, self._links[:8], self.addresses()[:8])))
+                await stream.close()
+        except DHT_ERRORS as error:
+            logger.info("a peer asked where we are, and left: %s", error)
+
+
+async def _read_contacts(stream: INetStream) -> Contacts:
+    decoder = FrameDecoder()
+    decoder.limit = 8192  # 16 addresses of 256 bytes, and what is around them
+    while (message := decoder.next_message()) is None:
+        decoder.feed(await stream.read(8192))
+    if not isinstance(message, Contacts):
+        raise RemoteProtocolError(f"{type(message).__name__} for Contacts")
+    return message

@@ -1,0 +1,165 @@
+"""Peers over TCP and noise: dialling, accepting, and the opening of the whole network."""
+
+import logging
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Final
+
+import trio
+
+from p2pinfer.core.errors import LinkDead
+from p2pinfer.core.keys import PrivateKey, peer_name
+from p2pinfer.core.units import PeerKey
+from p2pinfer.overlay.greeting import Greeting
+from p2pinfer.overlay.libp2p.connection import Handshaker
+from p2pinfer.overlay.libp2p.dht import Dht, open_dht
+from p2pinfer.overlay.libp2p.mdns import Neighbourhood, open_mdns
+from p2pinfer.overlay.libp2p.tcp import addresses_of, dial_tcp, ip_of, listen_tcp
+from p2pinfer.overlay.link import Receiver
+from p2pinfer.overlay.links import open_links
+from p2pinfer.overlay.network import Network
+from p2pinfer.overlay.pipe import Address, Pipe, peer_of
+
+HANDSHAKE_S: Final = 10.0  # for a peer that connected to prove its key and open its stream
+logger = logging.getLogger(__name__)
+
+MAX_HANDSHAKES: Final = 64  # at once; more wait in the kernel's backlog, since each costs us milliseconds
+
+
+@asynccontextmanager
+async def open_libp2p_network(
+    key: PrivateKey,
+    receiver: Receiver,
+    *,
+    listen: Sequence[str] = (),
+    announce: Sequence[str] = (),
+    greeting: Greeting | None = None,
+    mdns: bool = True,
+) -> AsyncIterator[Network]:
+    """A peer of the world for as long as the block lasts.
+
+    listen:   multiaddrs such as /ip4/0.0.0.0/tcp/4001; none for a peer that only dials
+    announce: multiaddrs others reach us at, where those of the listeners are not it (a forwarded port)
+    mdns:     find peers on the local network, and be found there; never over loopback
+
+    Raises UsageError if an address is no address, or in use.
+    """
+    logging.getLogger("libp2p").setLevel(logging.CRITICAL)  # it logs peers' faults, of which we report our own way
+    async with AsyncExitStack() as stack:
+        listeners = await _listen(listen, stack)
+        async with trio.open_nursery() as nursery:
+            ground = Libp2pGround(key, nursery, announce or _addresses(listeners))
+            if listeners:
+                nursery.start_soon(partial(trio.serve_listeners, ground.shake_hands, listeners))
+                nursery.start_soon(ground.run_dht, _with_any_port(listeners))
+                await ground.dht_started.wait()
+            if mdns and (local := _beyond_loopback(_addresses(listeners), key)):
+                nursery.start_soon(ground.run_mdns, local)
+            async with open_links(ground, receiver, greeting or Greeting()) as links:
+                yield links
+            nursery.cancel_scope.cancel()
+
+
+async def _listen(addresses: Sequence[str], stack: AsyncExitStack) -> list[trio.SocketListener]:
+    """Listeners at all addresses; the stack closes them, those too that were open when one failed."""
+    listeners: list[trio.SocketListener] = []
+    for address in addresses:
+        opened = await listen_tcp(address)
+        listeners += [await stack.enter_async_context(listener) for listener in opened]
+    return listeners
+
+
+def _addresses(listeners: Sequence[trio.SocketListener]) -> list[str]:
+    return [address for listener in listeners for address in addresses_of(listener)]
+
+
+def _beyond_loopback(addresses: Sequence[str], key: PrivateKey) -> list[Address]:
+    """Those a local network may hear of."""
+    suffix = f"/p2p/{peer_name(key.public)}"
+    return [Address(address + suffix) for address in addresses if (ip := ip_of(address)) and not ip.is_loopback]
+
+
+def _with_any_port(listeners: Sequence[trio.SocketListener]) -> list[str]:
+    """Where the DHT's host listens: beside the links', for the two cannot share a port."""
+    return [address.rpartition("/")[0] + "/0" for address in _addresses(listeners)]
+
+
+class Libp2pGround:
+    """`Ground` over TCP."""
+
+    def __init__(self, key: PrivateKey, nursery: trio.Nursery, addresses: Sequence[str]) -> None:
+        self._key = key.public
+        self._nursery = nursery
+        self._dht: Dht | None = None
+        self.dht_started = trio.Event()
+        self._neighbourhood = Neighbourhood()
+        suffix = f"/p2p/{peer_name(key.public)}"
+        self._addresses = tuple(Address(address.removesuffix(suffix) + suffix) for address in addresses)
+        self._handshaker = Handshaker(key)
+        self._handshakes = trio.CapacityLimiter(MAX_HANDSHAKES)
+        self._accepted, self._to_accept = trio.open_memory_channel[Pipe](0)
+
+    @property
+    def key(self) -> PeerKey:
+        return self._key
+
+    def addresses(self) -> tuple[Address, ...]:
+        return self._addresses
+
+    async def dial(self, address: Address) -> Pipe:
+        peer = peer_of(address)
+        stream = await dial_tcp(address)
+        pipe = await self._handshaker.dial(stream, peer)
+        self._nursery.start_soon(pipe.run)
+        return pipe
+
+    async def shake_hands(self, stream: trio.SocketStream) -> None:
+        """Whoever connects and proves a key is handed on; whoever does not is forgotten."""
+        try:
+            with trio.fail_after(HANDSHAKE_S):
+                async with self._handshakes:
+                    pipe = await self._handshaker.accept(stream)
+        except (LinkDead, trio.TooSlowError):
+            return  # nobody waits for it, and strangers do this all day
+        await self._accepted.send(pipe)
+        await pipe.run()  # the listener closes the connection when this returns
+
+    async def run_dht(self, listen: Sequence[str]) -> None:
+        """Have a part in the DHT. Links need none: if libp2p's DHT falls over a peer's bytes, we go on without."""
+        try:
+            async with open_dht(os.urandom(32), listen, self._addresses) as self._dht:
+                self.dht_started.set()
+                await trio.sleep_forever()
+        except Exception:
+            logger.warning("the DHT host has failed; new peers are found through known ones only", exc_info=True)
+        finally:
+            self._dht = None
+            self.dht_started.set()  # or has failed to
+
+    async def run_mdns(self, addresses: Sequence[Address]) -> None:
+        """Be found on the local network. What serves keys there is not said; whoever is there may be asked."""
+        try:
+            async with open_mdns(addresses) as self._neighbourhood:
+                await trio.sleep_forever()
+        except OSError as error:
+            logger.warning("no mDNS, so peers on the local network are not found by themselves: %s", error)
+
+    async def accept(self) -> Pipe:
+        return await self._to_accept.receive()
+
+    def directory_addresses(self) -> tuple[Address, ...]:
+        return self._dht.addresses() if self._dht is not None else ()
+
+    async def meet(self, addresses: Sequence[str]) -> None:
+        if self._dht is not None:
+            await self._dht.meet(addresses)
+
+    async def provide(self, key: bytes) -> None:
+        if self._dht is not None:
+            await self._dht.provide(key)
+
+    async def find(self, key: bytes) -> tuple[Address, ...]:
+        found = await self._dht.find(key) if self._dht is not None else ()
+        return tuple(dict.fromkeys((*self._neighbourhood.addresses(), *found)))

@@ -1,0 +1,169 @@
+"""TCP below libp2p: multiaddrs in and out, listeners that know when a port is taken, and one socket as libp2p reads it.
+
+libp2p's own listener shares a busy port silently, and keeps a task for every connection it ever took; its own stream
+reads headers of two bytes from the kernel one by one.
+"""
+
+import errno
+import ipaddress
+import os
+from collections.abc import Sequence
+from typing import Final
+
+import psutil
+import trio
+from libp2p.io.abc import ReadWriteCloser
+from libp2p.io.exceptions import ConnectionClosedError
+from multiaddr import Multiaddr
+from multiaddr.exceptions import Error as MultiaddrError
+
+from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import LinkDead, UsageError
+
+READ_BYTES: Final = 256 * 1024
+BACKLOG: Final = 128  # connections the kernel holds for us while we are busy
+
+
+async def listen_tcp(address: str) -> Sequence[trio.SocketListener]:
+    """Listeners at a multiaddr such as /ip4/0.0.0.0/tcp/4001.
+
+    Raises UsageError if it is no such address, or somebody listens there already.
+    """
+    host, port = _host_and_port(address)
+    try:
+        return await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            hint = "another program, perhaps another node, listens there; give another port, or 0 for any"
+            raise UsageError(f"{address} is in use: {hint}") from None
+        raise UsageError(f"cannot listen at {address}: {error.strerror or error}") from None
+
+
+def addresses_of(listener: trio.SocketListener) -> list[str]:
+    """The multiaddrs at which others may reach a listener: for all interfaces, each of them, loopback last."""
+    host, port = listener.socket.getsockname()[:2]
+    ip = ipaddress.ip_address(host)
+    reachable = _interface_ips(ip.version) if ip.is_unspecified else [ip]
+    return [f"/ip{ip.version}/{ip}/tcp/{port}" for ip in reachable]
+
+
+IP = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def _interface_ips(version: int) -> list[IP]:
+    texts = (entry.address for entries in psutil.net_if_addrs().values() for entry in entries)
+    ips = {ip for text in texts if (ip := _parse_ip(text)) and ip.version == version and not ip.is_link_local}
+    return sorted(ips, key=lambda ip: (ip.is_loopback, ip.packed))
+
+
+def _parse_ip(text: str) -> IP | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None  # a hardware address, or an address with a scope
+
+
+def ip_of(address: str) -> IP | None:
+    """The IP address a multiaddr begins with; None for a name."""
+    return _parse_ip(_host_and_port(address)[0])
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    """Raises UsageError unless `address` begins with /ip4/HOST/tcp/PORT, or ip6 or a DNS name in place of ip4."""
+    try:
+        parsed = Multiaddr(address)
+        names = [protocol.name for protocol in parsed.protocols()]
+        if names[:2] not in (["ip4", "tcp"], ["ip6", "tcp"], ["dns", "tcp"], ["dns4", "tcp"], ["dns6", "tcp"]):
+            raise ValueError("not TCP over IP")
+        return str(parsed.value_for_protocol(names[0])), int(parsed.value_for_protocol("tcp"))
+    except (ValueError, LookupError, MultiaddrError) as error:
+        example = "/ip4/127.0.0.1/tcp/4001"
+        raise UsageError(f"{address!r:.200} is no address like {example}: {error}") from None
+
+
+async def dial_tcp(address: str) -> trio.SocketStream:
+    """A TCP connection, Nagle's delay off (trio sees to that).
+
+    Raises LinkDead (UNREACHABLE) where nobody answers.
+    """
+    host, port = _host_and_port(address)
+    try:
+        return await trio.open_tcp_stream(host, port)
+    except OSError as error:
+        raise LinkDead(f"nobody answers at {address}: {error}", Code.UNREACHABLE) from None
+
+
+class Socket(ReadWriteCloser):  # type: ignore[misc]  # libp2p is untyped to us
+    """A TCP connection the way libp2p wants it, but buffered: `read(n)` returns exactly n bytes.
+
+    It reads and writes the non-blocking descriptor itself: trio's stream goes round the scheduler once more for each.
+
+    buffer: what came and was not taken yet
+    ended:  the peer closed the connection, and not in the middle of something that was being read
+    """
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.buffer = bytearray()
+        self.ended = False
+        self._stream = stream
+        self._closed = False
+
+    async def read(self, n: int | None = None) -> bytes:
+        """Exactly `n` bytes, or whatever is there if n is None."""
+        wanted = 1 if n is None else n
+        while len(self.buffer) < wanted:
+            await self.fill()
+        size = len(self.buffer) if n is None else n
+        with memoryview(self.buffer)[:size] as view:
+            data = bytes(view)
+        del self.buffer[:size]
+        return data
+
+    async def fill(self) -> None:
+        """Wait for more, and add it to the buffer.
+
+        Raises ConnectionClosedError at the end, which `ended` tells from a loss.
+        """
+        try:
+            await trio.lowlevel.wait_readable(self._descriptor())
+            data = os.read(self._descriptor(), READ_BYTES)
+        except BlockingIOError:
+            return  # somebody woke us for nothing; the caller asks again
+        except (OSError, trio.ClosedResourceError) as error:
+            raise _closed(error) from None
+        if not data:
+            self.ended = not self.buffer
+            raise ConnectionClosedError("the connection ended", transport="tcp")
+        self.buffer += data
+
+    async def write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while True:
+            try:
+                view = view[os.write(self._descriptor(), view) :]
+                if not view:
+                    return
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                raise _closed(error) from None
+            try:
+                await trio.lowlevel.wait_writable(self._descriptor())
+            except (OSError, trio.ClosedResourceError) as error:
+                raise _closed(error) from None
+
+    def _descriptor(self) -> int:
+        if self._closed:
+            raise ConnectionClosedError("the connection is closed", transport="tcp")
+        return self._stream.socket.fileno()
+
+    async def close(self) -> None:
+        self._closed = True
+        await trio.aclose_forcefully(self._stream)
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        return None  # asked only for logs and for limits by address, which we do not use
+
+
+def _closed(error: Exception) -> ConnectionClosedError:
+    return ConnectionClosedError(f"the connection broke: {error}", transport="tcp")

@@ -1,0 +1,304 @@
+"""A link: our one long-lived framed connection to a peer (protocols/wire.md).
+
+Its reader and its writer alone touch the pipe, and they are cancelled only together with the link: a cancelled
+operation loses the stream below. Callers put frames into queues and may be cancelled at any time. Links are
+symmetric: nothing here depends on who dialled. The first messages, and which of two streams becomes the link, are
+for `links.py`; what session and call messages mean is for the receiver.
+"""
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import trio
+
+from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import LinkDead, LocalProtocolError, RemoteProtocolError
+from p2pinfer.core.frames import PREFIX, FrameDecoder, encode_frame
+from p2pinfer.core.messages import Ack, Goodbye, Hello, Message, Ping, Pong, cut_text
+from p2pinfer.core.pace import ACK_BYTES, Pace
+from p2pinfer.core.units import PeerKey
+from p2pinfer.overlay.outbox import Outbox, Priority
+from p2pinfer.overlay.pipe import Pipe
+
+PING_S: Final = 2.0  # a ping this often
+SILENT_PINGS: Final = 3  # so many without a pong, and the peer is gone
+ACK_S: Final = 0.1  # and this long after a message that is not acknowledged yet
+GOODBYE_S: Final = 1.0  # for the last message to leave, and the peer to close after it
+ABORT_S: Final = 1.0  # for the ground to let go of a pipe
+CHECK_S: Final = 1.0  # for a peer to prove that a link lives
+BACKLOG_BYTES: Final = 32 * 1024 * 1024  # of all queues; a peer that lets more pile up is too slow to be served
+
+
+class Receiver(Protocol):
+    """Who takes what comes in on links. Synchronous, and never slow: it runs in the links' readers."""
+
+    def on_link(self, link: "Link") -> None:
+        """A link to `link.peer` is up, whoever dialled; nothing has come on it yet."""
+
+    def on_message(self, link: "Link", message: Message) -> None:
+        """A message came. Raising RemoteProtocolError ends the link with its code."""
+
+    def on_closed(self, link: "Link", why: LinkDead) -> None:
+        """The link is dead. Nothing more comes on it, and nothing can be sent."""
+
+
+class Link:
+    """One peer's link, from the exchange of Hellos to its end.
+
+    Every call may be cancelled, and then has sent the whole message or nothing; the link is unharmed.
+    """
+
+    def __init__(
+        self,
+        pipe: Pipe,
+        hello: Hello,
+        decoder: FrameDecoder,
+        receiver: Receiver,
+        *,
+        sent: int,
+        received: int,
+        clock_offset_s: float,
+        clock: Callable[[], float] = trio.current_time,
+    ) -> None:
+        self.peer: PeerKey = pipe.peer
+        self.hello = hello  # the peer's
+        self.clock_offset_s = clock_offset_s  # the peer's wall clock less ours, within one latency
+        self.closed = trio.Event()  # the pipe is gone, too
+        self._pipe = pipe
+        self._decoder = decoder
+        self._receiver = receiver
+        self._clock = clock
+        self._scope = trio.CancelScope(shield=True)  # only `close` and death end it, so that goodbyes are said
+        self._death: tuple[str, Code] | None = None
+        self._goodbye: Goodbye | None = None
+        # sending
+        self._pace = Pace(sent)
+        self._outbox = Outbox()
+        self._wake = trio.Event()  # the writer has something to look at
+        self._ping_due = False
+        self._pong_due: int | None = None  # the peer's clock, to be returned
+        self._pong_came = trio.Event()
+        # receiving
+        self._received = received
+        self._received_at = clock()
+        self._acknowledged = received
+        self._deaf = False  # after bytes that were no frames
+        self._ack_due = False
+        self._ack_wanted = trio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Link to {self.peer.hex()[:8]}, {self._death[1].label if self._death else 'alive'}>"
+
+    @property
+    def dead(self) -> LinkDead | None:
+        """Why the link is dead, or None."""
+        return None if self._death is None else LinkDead(*self._death)
+
+    @property
+    def rtt_s(self) -> float | None:
+        """The least round trip seen lately; None before the first pong."""
+        return self._pace.rtt_s
+
+    @property
+    def rate(self) -> float:
+        """Bytes a second that reached the peer, as measured there; 0 while unknown."""
+        return self._pace.rate
+
+    def frame_budget(self) -> int:
+        """Bytes of rows or file to put into one message: at most 5 ms of the measured rate."""
+        return min(self._pace.frame_budget, self.hello.max_body)
+
+    async def send(self, message: Message, priority: Priority = Priority.CONTROL) -> None:
+        """Queue the message; waits while too much of its priority waits already.
+
+        Raises LinkDead if the link died before the message was queued.
+        """
+        await trio.lowlevel.checkpoint()
+        while self._death is None and not self._outbox.has_room(priority):
+            await self._outbox.wait_room(priority)
+        self.send_nowait(message, priority)
+
+    def send_nowait(self, message: Message, priority: Priority = Priority.CONTROL) -> None:
+        """Queue the message at once; for messages whose number the protocol bounds.
+
+        Raises LinkDead if the link is dead, or dies now because too much waits for a peer that does not take it.
+        """
+        if self._death is not None:
+            raise LinkDead(*self._death)
+        frame = encode_frame(message)
+        if len(frame) - PREFIX > self.hello.max_body:
+            name, limit = type(message).__name__, self.hello.max_body
+            raise LocalProtocolError(f"{name} of {len(frame)} bytes, the peer takes {limit}")
+        if self._outbox.size + len(frame) > BACKLOG_BYTES:
+            self._end(f"{self._outbox.size} bytes wait for a peer that does not take them", Code.SILENT)
+            raise LinkDead(f"{self._outbox.size} bytes wait for a peer that does not take them", Code.SILENT)
+        self._outbox.put(frame, priority)
+        self._wake.set()
+
+    def close(self, code: Code, text: str = "") -> None:
+        """Say goodbye and end the link; of what is queued, control frames still leave. Again does nothing."""
+        if self._death is not None:
+            return
+        self._goodbye = Goodbye(code, cut_text(text))
+        self._die(text or f"we closed the link: {code.label}", code)
+        self._wake.set()
+        self._scope.deadline = trio.current_time() + GOODBYE_S
+
+    async def check(self) -> bool:
+        """Whether the peer answers a ping within CHECK_S."""
+        pong_came = self._pong_came
+        self._ping_due = True
+        self._wake.set()
+        with trio.move_on_after(CHECK_S):
+            await pong_came.wait()
+        return self._death is None and pong_came.is_set()
+
+    async def run(self) -> None:
+        """Carry messages until the link dies, whatever is cancelled around it; its pipe is closed afterwards."""
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    for task in (self._write, self._read, self._watch, self._acknowledge):
+                        nursery.start_soon(task)
+        finally:
+            self._die("the link was cut", Code.LOST)
+            with trio.CancelScope(shield=True), trio.move_on_after(ABORT_S):
+                await self._pipe.abort()
+            self.closed.set()
+
+    def _end(self, text: str, code: Code) -> None:
+        """Die, and let go of the pipe at once."""
+        self._die(text, code)
+        self._scope.cancel()
+
+    def _die(self, text: str, code: Code) -> None:
+        """Fail everything that waits on the link."""
+        if self._death is not None:
+            return
+        self._death = text, code
+        self._outbox.drop_all_but_control()
+        self._pong_came.set()
+        self._receiver.on_closed(self, LinkDead(text, code))
+
+    async def _read(self) -> None:
+        """Take what comes, and wait for nobody but the peer. After our goodbye, wait for the peer's, or the end."""
+        self._take_bytes(b"")  # the messages that came together with the peer's Hello
+        try:
+            while data := await self._pipe.read():
+                self._take_bytes(data)
+        except trio.BrokenResourceError as error:
+            self._end(f"the connection broke: {error}", Code.LOST)
+        else:
+            self._end("the connection ended without a goodbye", Code.LOST)
+
+    def _take_bytes(self, data: bytes) -> None:
+        if self._deaf:
+            return
+        self._received += len(data)
+        self._received_at = self._clock()
+        self._decoder.feed(data)
+        try:
+            while (message := self._decoder.next_message()) is not None:
+                self._take(message)
+        except RemoteProtocolError as error:
+            self._deaf = True
+            self.close(error.code, str(error))
+        if self._received - self._acknowledged >= ACK_BYTES:
+            self._ack_due = True
+            self._wake.set()
+
+    def _take(self, message: Message) -> None:
+        match message:
+            case Goodbye():
+                why = farewell(message)
+                self._end(str(why), why.code)
+            case _ if self._death is not None:
+                pass
+            case Ack():
+                self._pace.add_ack(message.received, message.at_us)
+                self._wake.set()
+            case Ping():
+                self._pong_due = message.at_us
+                self._wake.set()
+            case Pong():
+                self._take_pong(message)
+            case Hello():
+                raise RemoteProtocolError("a second Hello", Code.BAD_STATE)
+            case _:
+                self._ack_wanted.set()
+                self._receiver.on_message(self, message)
+
+    def _take_pong(self, pong: Pong) -> None:
+        rtt_s = self._clock() - pong.at_us / 1e6
+        if rtt_s < -1e-6:  # what rounding to microseconds can make of none
+            raise RemoteProtocolError("a pong from the future", Code.BAD_STATE)
+        self._pace.add_round_trip(max(0.0, rtt_s))
+        self._pong_came.set()
+        self._pong_came = trio.Event()
+
+    async def _write(self) -> None:
+        """Write what is due, the most urgent first, until the goodbye is out."""
+        try:
+            while True:
+                self._wake = trio.Event()
+                if data := self._next_write():
+                    self._pace.add_sent(len(data))
+                    await self._pipe.write(data)
+                elif self._goodbye is None:
+                    await self._wake.wait()
+                else:
+                    await self._pipe.write(encode_frame(self._goodbye))
+                    return
+        except trio.BrokenResourceError as error:
+            self._end(f"the connection broke: {error}", Code.LOST)
+
+    def _next_write(self) -> bytes:
+        """Frames to write together now; empty while there are none, or the window is full."""
+        room = self._pace.window - self._pace.unacknowledged
+        return b"".join((*self._own_frames(), *self._outbox.take(self._pace.frame_budget, room)))
+
+    def _own_frames(self) -> list[bytes]:
+        """What the link itself has to say. It is kept in one place each, so no queue can be too full for it."""
+        frames = []
+        if self._pong_due is not None:
+            frames.append(encode_frame(Pong(self._pong_due)))
+            self._pong_due = None
+        if self._ack_due:
+            frames.append(encode_frame(Ack(self._received, _microseconds(self._received_at))))
+            self._ack_due = False
+            self._acknowledged = self._received
+        if self._ping_due:
+            frames.append(encode_frame(Ping(_microseconds(self._clock()))))
+            self._ping_due = False
+        return frames
+
+    async def _acknowledge(self) -> None:
+        """Acknowledge the last bytes of a burst. Pings and acks alone ask for none, or two idle peers would chatter."""
+        while True:
+            await self._ack_wanted.wait()
+            await trio.sleep(ACK_S)
+            self._ack_wanted = trio.Event()
+            if self._received > self._acknowledged:
+                self._ack_due = True
+                self._wake.set()
+
+    async def _watch(self) -> None:
+        """End the link when the peer no longer answers. A stalled process of ours counts as one ping at most."""
+        unanswered = 0
+        while unanswered < SILENT_PINGS:
+            pong_came = self._pong_came
+            self._ping_due = True
+            self._wake.set()
+            await trio.sleep(PING_S)
+            unanswered = 0 if pong_came.is_set() else unanswered + 1
+        self._end(f"no answer to {SILENT_PINGS} pings in {SILENT_PINGS * PING_S:.0f} s", Code.SILENT)
+
+
+def farewell(goodbye: Goodbye) -> LinkDead:
+    """What a peer's goodbye means to us."""
+    code = Code.read(goodbye.code)
+    return LinkDead(f"the peer closed the link: {goodbye.text or code.label}", code)
+
+
+def _microseconds(seconds: float) -> int:
+    return int(seconds * 1e6)

@@ -1,0 +1,264 @@
+"""The one link to each peer: greetings, simultaneous dials, peers that come back (protocols/wire.md, 3 and 4).
+
+This is `Network` over any ground of pipes. A link is announced when both sides have said Hello, and never before it
+is certain that it stays: of two streams dialled at once the one dialled by the smaller key becomes the link, and
+nobody above notices the other.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import trio
+
+from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import LinkDead, RemoteProtocolError
+from p2pinfer.core.messages import Goodbye, Hello, Message
+from p2pinfer.core.units import PeerKey
+from p2pinfer.overlay.greeting import FirstMessages, Greeting, checked_hello
+from p2pinfer.overlay.link import ABORT_S, GOODBYE_S, Link, Receiver, farewell
+from p2pinfer.overlay.pipe import Address, Ground, Pipe, peer_of
+
+DIAL_S: Final = 10.0  # from dialling to the peer's Hello
+GREET_S: Final = 10.0  # for a peer that opened a pipe to say Hello
+MAX_LINKS: Final = 1024  # each costs some 100 kB; peers we dial ourselves are not counted out
+YIELD_S: Final = 2.0  # for the other stream to become the link, after ours was turned away as the second
+
+
+@asynccontextmanager
+async def open_links(ground: Ground, receiver: Receiver, greeting: Greeting) -> AsyncIterator["Links"]:
+    """Dial and accept for as long as the block lasts; then say goodbye to everybody."""
+    async with trio.open_nursery() as nursery:
+        links = Links(ground, receiver, greeting, nursery)
+        nursery.start_soon(links.accept_all)
+        try:
+            yield links
+        finally:
+            with trio.CancelScope(shield=True):
+                await links.close_all()
+            nursery.cancel_scope.cancel()
+
+
+class Links:
+    """The links of one peer (`Network`)."""
+
+    def __init__(self, ground: Ground, receiver: Receiver, greeting: Greeting, nursery: trio.Nursery) -> None:
+        self._ground = ground
+        self._receiver = receiver
+        self._greeting = greeting
+        self._nursery = nursery
+        self._links: dict[PeerKey, Link] = {}
+        self._attempts: dict[PeerKey, _Attempt] = {}
+        self._closing = False
+        self._link_came = trio.Event()
+
+    @property
+    def key(self) -> PeerKey:
+        return self._ground.key
+
+    def addresses(self) -> tuple[Address, ...]:
+        return self._ground.addresses()
+
+    def link(self, peer: PeerKey) -> Link | None:
+        return self._links.get(peer)
+
+    def links(self) -> tuple[Link, ...]:
+        return tuple(self._links.values())
+
+    def directory_addresses(self) -> tuple[Address, ...]:
+        return self._ground.directory_addresses()
+
+    async def meet(self, addresses: Sequence[str]) -> None:
+        await self._ground.meet(addresses)
+
+    async def provide(self, key: bytes) -> None:
+        await self._ground.provide(key)
+
+    async def find(self, key: bytes) -> tuple[Address, ...]:
+        return await self._ground.find(key)
+
+    async def dial(self, address: str) -> Link:
+        peer = peer_of(address)
+        if peer == self.key:
+            raise LinkDead("the address is our own", Code.UNREACHABLE)
+        while (link := self._links.get(peer)) is None:
+            if self._closing:
+                raise LinkDead("the network is closing", Code.LEAVING)
+            attempt = self._attempts.get(peer) or self._start_attempt(peer, Address(address))
+            await attempt.done.wait()
+            if attempt.failure is not None and attempt.address == address:
+                raise LinkDead(*attempt.failure)
+        await trio.lowlevel.checkpoint()
+        return link
+
+    def _start_attempt(self, peer: PeerKey, address: Address) -> "_Attempt":
+        attempt = self._attempts[peer] = _Attempt(address)
+        self._nursery.start_soon(self._run_attempt, peer, address, attempt)
+        return attempt
+
+    async def _run_attempt(self, peer: PeerKey, address: Address, attempt: "_Attempt") -> None:
+        """Dial once, in a task of its own: whoever asked may be cancelled, the handshake below may not."""
+        try:
+            with trio.move_on_after(DIAL_S) as deadline:
+                await self._dial_once(peer, address)
+            if deadline.cancelled_caught:
+                text = f"no answer from {address} within {DIAL_S:.0f} s"
+                attempt.failure = text, Code.UNREACHABLE
+        except LinkDead as error:
+            attempt.failure = str(error), error.code
+        except RemoteProtocolError as error:
+            attempt.failure = f"{address} broke the protocol: {error}", error.code
+        finally:
+            del self._attempts[peer]
+            attempt.done.set()
+
+    async def _dial_once(self, peer: PeerKey, address: Address) -> None:
+        """Dial and exchange Hellos; the link is up at the end, ours or the one the peer prefers."""
+        pipe = await self._ground.dial(address)
+        greeting = FirstMessages(pipe)
+        try:
+            if pipe.peer != peer:
+                raise LinkDead(f"another peer answered at {address}", Code.UNREACHABLE)
+            await greeting.say(self._greeting.hello())
+            answer = await greeting.first_message()
+            if isinstance(answer, Goodbye) and answer.code == Code.DUPLICATE:
+                await self._wait_link(peer)
+            elif isinstance(answer, Goodbye):
+                raise farewell(answer)
+            else:
+                self._start_link(greeting, checked_hello(answer))
+        finally:
+            if not greeting.taken:
+                await _abort(pipe)
+
+    async def _wait_link(self, peer: PeerKey) -> None:
+        """Wait for the link the peer said it has; its Hello may still be under way."""
+        with trio.move_on_after(YIELD_S):
+            while peer not in self._links:
+                await self._link_came.wait()
+        if peer not in self._links:
+            raise LinkDead("the peer says it has a link to us, and has none", Code.DUPLICATE)
+
+    async def accept_all(self) -> None:
+        """Greet everybody who opens a pipe to us."""
+        while True:
+            self._nursery.start_soon(self._accept, await self._ground.accept())
+
+    async def _accept(self, pipe: Pipe) -> None:
+        greeting = FirstMessages(pipe)
+        try:
+            with trio.move_on_after(GREET_S):
+                hello = checked_hello(await greeting.first_message())
+                if refusal := await self._refusal(pipe.peer, hello):
+                    await greeting.refuse(refusal)
+                else:
+                    await self._admit(greeting, hello)
+        except RemoteProtocolError as error:
+            with trio.move_on_after(GOODBYE_S):
+                await greeting.refuse(error.code, str(error))
+        except LinkDead:
+            pass  # it left before there was a link; nobody waits for one
+        finally:
+            if not greeting.taken:
+                await _abort(pipe)
+
+    async def _refusal(self, peer: PeerKey, hello: Hello) -> Code:
+        """NONE if a pipe that `peer` opened becomes the link, else why not. Waits until that is certain."""
+        while True:
+            attempt, link = self._attempts.get(peer), self._links.get(peer)
+            if self._closing:
+                return Code.LEAVING
+            # Both dial at once: the smaller key's stream stays, unless it comes to nothing
+            if attempt is not None and (attempt.accepts or self.key < peer):
+                await attempt.done.wait()
+            elif link is None:
+                return Code.BUSY if len(self._links) >= MAX_LINKS else Code.NONE
+            elif link.hello.boot != hello.boot:
+                link.close(Code.LOST, "the peer started anew")
+            elif await link.check():
+                return Code.DUPLICATE
+            else:
+                link.close(Code.LOST, "the peer dialled anew")
+
+    async def _admit(self, greeting: FirstMessages, hello: Hello) -> None:
+        """Answer the Hello. Meanwhile nobody here dials that peer, or both streams would become links."""
+        peer = greeting.pipe.peer
+        attempt = _Attempt(None)
+        self._attempts.setdefault(peer, attempt)
+        try:
+            await greeting.say(self._greeting.hello())
+            self._start_link(greeting, hello)
+        except LinkDead as error:
+            attempt.failure = str(error), error.code
+            raise
+        finally:
+            if self._attempts.get(peer) is attempt:
+                del self._attempts[peer]
+            attempt.done.set()
+
+    def _start_link(self, greeting: FirstMessages, hello: Hello) -> None:
+        if self._closing:
+            raise LinkDead("the network is closing", Code.LEAVING)
+        peer = greeting.pipe.peer
+        if (old := self._links.get(peer)) is not None:
+            old.close(Code.DUPLICATE)  # the peer answered this stream knowing of the other
+        link = greeting.make_link(hello, _Forgetting(self, self._receiver), self._greeting.clock)
+        self._links[peer] = link
+        self._link_came.set()
+        self._link_came = trio.Event()
+        self._receiver.on_link(link)
+        self._nursery.start_soon(link.run)
+
+    def forget(self, link: Link) -> None:
+        """The link is dead: it is nobody's link any more."""
+        if self._links.get(link.peer) is link:
+            del self._links[link.peer]
+
+    async def close_all(self) -> None:
+        """Say goodbye to everybody, all at once."""
+        self._closing = True
+        links = self.links()
+        for link in links:
+            link.close(Code.LEAVING)
+        with trio.move_on_after(GOODBYE_S + ABORT_S):
+            for link in links:
+                await link.closed.wait()
+
+
+class _Attempt:
+    """A link in the making; `failure` is set before `done` where there is none at the end.
+
+    address: what is dialled; None where the peer dialled us
+    """
+
+    def __init__(self, address: Address | None) -> None:
+        self.address = address
+        self.done = trio.Event()
+        self.failure: tuple[str, Code] | None = None
+
+    @property
+    def accepts(self) -> bool:
+        return self.address is None
+
+
+class _Forgetting:
+    """A receiver before whom a dead link is forgotten."""
+
+    def __init__(self, links: Links, receiver: Receiver) -> None:
+        self._links = links
+        self._receiver = receiver
+
+    def on_link(self, link: Link) -> None:
+        self._receiver.on_link(link)
+
+    def on_message(self, link: Link, message: Message) -> None:
+        self._receiver.on_message(link, message)
+
+    def on_closed(self, link: Link, why: LinkDead) -> None:
+        self._links.forget(link)
+        self._receiver.on_closed(link, why)
+
+
+async def _abort(pipe: Pipe) -> None:
+    with trio.CancelScope(shield=True), trio.move_on_after(ABORT_S):
+        await pipe.abort()

@@ -1,0 +1,192 @@
+"""A network inside one process: for tests, for examples, and for trying things without sockets.
+
+Same links, same rules, same tests as over libp2p; a `MemoryWorld` is what the peers of one network share.
+"""
+
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import trio
+
+from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import LinkDead
+from p2pinfer.core.keys import peer_name
+from p2pinfer.core.units import PeerKey
+from p2pinfer.overlay.greeting import Greeting
+from p2pinfer.overlay.link import Receiver
+from p2pinfer.overlay.links import open_links
+from p2pinfer.overlay.network import Network
+from p2pinfer.overlay.pipe import Address, Pipe, peer_of
+
+BUFFER_BYTES: Final = 256 * 1024  # one way of a pipe holds so much before a writer waits, like a socket
+READ_BYTES: Final = 64 * 1024  # the most one read returns
+
+
+class MemoryWorld:
+    """Who can reach whom, and the directory of keys.
+
+    latency_s: one way, of every pipe
+    rate:      bytes a second one way of a pipe carries; 0 is without bound
+    """
+
+    def __init__(self, *, latency_s: float = 0.0, rate: float = 0.0) -> None:
+        self.latency_s = latency_s
+        self.rate = rate
+        self.unreachable: set[PeerKey] = set()  # can dial, cannot be dialled
+        self.grounds: dict[PeerKey, MemoryGround] = {}
+        self.providers: dict[bytes, list[Address]] = {}
+
+
+@asynccontextmanager
+async def open_memory_network(
+    world: MemoryWorld, key: PeerKey, receiver: Receiver, greeting: Greeting | None = None
+) -> AsyncIterator[Network]:
+    """A peer of `world` for as long as the block lasts."""
+    ground = MemoryGround(world, key)
+    world.grounds[key] = ground
+    try:
+        async with open_links(ground, receiver, greeting or Greeting()) as links:
+            yield links
+    finally:
+        del world.grounds[key]
+
+
+class MemoryGround:
+    """`Ground` within a world."""
+
+    def __init__(self, world: MemoryWorld, key: PeerKey) -> None:
+        self._world = world
+        self._key = key
+        # A dialler does not wait for the accepting side, as the kernel's backlog lets it not wait
+        self._knocks, self._heard = trio.open_memory_channel[Pipe](64)
+
+    @property
+    def key(self) -> PeerKey:
+        return self._key
+
+    def addresses(self) -> tuple[Address, ...]:
+        return (Address(f"/memory/p2p/{peer_name(self._key)}"),)
+
+    async def dial(self, address: Address) -> Pipe:
+        await trio.sleep(2 * self._world.latency_s)
+        peer = peer_of(address)
+        ground = self._world.grounds.get(peer)
+        if ground is None or peer in self._world.unreachable:
+            raise LinkDead(f"nobody answers at {address}", Code.UNREACHABLE)
+        near, far = memory_pipe_pair(self._key, peer, self._world.latency_s, self._world.rate)
+        try:
+            ground._knocks.send_nowait(far)
+        except trio.WouldBlock:
+            raise LinkDead(f"too many peers wait at {address}", Code.UNREACHABLE) from None
+        return near
+
+    async def accept(self) -> Pipe:
+        return await self._heard.receive()
+
+    def directory_addresses(self) -> tuple[Address, ...]:
+        return ()  # the world's one directory needs no meeting
+
+    async def meet(self, addresses: Sequence[str]) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def provide(self, key: bytes) -> None:
+        providers = self._world.providers.setdefault(key, [])
+        providers.extend(address for address in self.addresses() if address not in providers)
+        await trio.lowlevel.checkpoint()
+
+    async def find(self, key: bytes) -> tuple[Address, ...]:
+        await trio.lowlevel.checkpoint()
+        return tuple(self._world.providers.get(key, ()))
+
+
+def memory_pipe_pair(
+    near: PeerKey, far: PeerKey, latency_s: float = 0.0, rate: float = 0.0
+) -> tuple["MemoryPipe", "MemoryPipe"]:
+    """Two ends of a pipe: the one `near` holds, and the one `far` holds."""
+    there, back = _Way(latency_s, rate), _Way(latency_s, rate)
+    return MemoryPipe(far, back, there), MemoryPipe(near, there, back)
+
+
+class MemoryPipe:
+    """`Pipe` in memory."""
+
+    def __init__(self, peer: PeerKey, incoming: "_Way", outgoing: "_Way") -> None:
+        self._peer = peer
+        self._incoming = incoming
+        self._outgoing = outgoing
+
+    @property
+    def peer(self) -> PeerKey:
+        return self._peer
+
+    async def read(self) -> bytes:
+        return await self._incoming.get()
+
+    async def write(self, data: bytes) -> None:
+        await self._outgoing.put(data)
+
+    async def abort(self) -> None:
+        """What was written still arrives, then the end; what was not read is lost, as with a socket."""
+        self._outgoing.end()
+        self._incoming.break_()
+
+
+class _Way:
+    """Bytes one way, each portion not before its time."""
+
+    def __init__(self, latency_s: float, rate: float) -> None:
+        self._latency_s = latency_s
+        self._rate = rate
+        self._portions: deque[tuple[float, bytes]] = deque()  # when it arrives, and what
+        self._size = 0
+        self._sent_at = 0.0  # when the last byte put has left the sender, at `rate`
+        self._ended = False
+        self._broken = False
+        self._changed = trio.lowlevel.ParkingLot()
+
+    async def put(self, data: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        for start in range(0, len(data), READ_BYTES):
+            while self._size >= BUFFER_BYTES and not self._broken and not self._ended:
+                await self._changed.park()
+            if self._broken or self._ended:
+                raise trio.BrokenResourceError("the other end is closed")
+            self._add(data[start : start + READ_BYTES])
+
+    def _add(self, portion: bytes) -> None:
+        self._sent_at = max(self._sent_at, trio.current_time())
+        if self._rate:
+            self._sent_at += len(portion) / self._rate
+        self._portions.append((self._sent_at + self._latency_s, portion))
+        self._size += len(portion)
+        self._changed.unpark_all()
+
+    async def get(self) -> bytes:
+        await trio.lowlevel.checkpoint()
+        while not self._portions and not self._ended and not self._broken:
+            await self._changed.park()
+        if self._broken:
+            raise trio.BrokenResourceError("this end is closed")
+        if not self._portions:
+            return b""
+        await trio.sleep_until(self._portions[0][0])
+        if self._broken:
+            raise trio.BrokenResourceError("this end is closed")
+        _, portion = self._portions.popleft()
+        self._size -= len(portion)
+        self._changed.unpark_all()
+        return portion
+
+    def end(self) -> None:
+        """The writer is done."""
+        self._ended = True
+        self._changed.unpark_all()
+
+    def break_(self) -> None:
+        """The reader is gone."""
+        self._broken = True
+        self._portions.clear()
+        self._size = 0
+        self._changed.unpark_all()

@@ -1,0 +1,52 @@
+"""The network as everything above sees it: links to peers, and a directory of keys.
+
+`open_memory_network` (`memory.py`) and `open_libp2p_network` (`libp2p/`) open one; the same tests hold for both.
+What comes in goes to the receiver handed in at the opening.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from p2pinfer.core.units import PeerKey
+from p2pinfer.overlay.link import Link, Receiver
+from p2pinfer.overlay.outbox import Priority
+from p2pinfer.overlay.pipe import Address, peer_of
+
+__all__ = ["Address", "Link", "Network", "Priority", "Receiver", "peer_of"]
+
+
+class Network(Protocol):
+    """At most one link to each peer, whoever dialled it."""
+
+    @property
+    def key(self) -> PeerKey:
+        """Who we are."""
+
+    def addresses(self) -> tuple[Address, ...]:
+        """Where we can be dialled; none for a peer that only dials."""
+
+    def link(self, peer: PeerKey) -> Link | None:
+        """The live link to `peer`, if there is one."""
+
+    def links(self) -> tuple[Link, ...]:
+        """All live links."""
+
+    async def dial(self, address: str) -> Link:
+        """The live link to the peer at `address`, or a new one. A cancelled caller leaves the attempt to others.
+
+        Raises:
+            LinkDead: there is none to be had; `code` says why, UNREACHABLE if nobody answered.
+            UsageError: the address names no peer.
+        """
+
+    def directory_addresses(self) -> tuple[Address, ...]:
+        """Where our part of the DHT can be met; none while there is none."""
+
+    async def meet(self, addresses: Sequence[str]) -> None:
+        """Take another peer's part of the DHT, found at any of these, into ours. Never fails."""
+
+    async def provide(self, key: bytes) -> None:
+        """Say in the directory that we serve what the 32 bytes of `key` stand for; to be repeated within the day."""
+
+    async def find(self, key: bytes) -> tuple[Address, ...]:
+        """Addresses of peers that said so, as far as they were found within two seconds."""

@@ -1,0 +1,78 @@
+"""What waits to be written on a link, and what goes first (protocols/wire.md, 5). Decides; `link.py` writes."""
+
+from collections import deque
+from enum import IntEnum
+from typing import Final
+
+import trio
+
+QUEUE_BYTES: Final = 1024 * 1024  # of each priority; beyond it callers wait
+
+
+class Priority(IntEnum):
+    """Which frame goes first when several wait: the least number. Order is kept within a priority only."""
+
+    CONTROL = 0  # credit, receipts, opens and closes: small, and not held back by the window
+    DECODE = 1  # somebody watches these come
+    PREFILL = 2
+    BULK = 3  # files
+
+
+class Outbox:
+    """Frames in queues, one a priority."""
+
+    def __init__(self) -> None:
+        self.size = 0  # bytes of all frames that wait
+        self._queues = tuple(_Queue() for _ in Priority)
+
+    def put(self, frame: bytes, priority: Priority) -> None:
+        queue = self._queues[priority]
+        queue.frames.append(frame)
+        queue.size += len(frame)
+        self.size += len(frame)
+
+    def has_room(self, priority: Priority) -> bool:
+        return self._queues[priority].size < QUEUE_BYTES
+
+    async def wait_room(self, priority: Priority) -> None:
+        """Wait until some of this priority was written, or everything was dropped."""
+        await self._queues[priority].room.park()
+
+    def take(self, budget: int, room: int) -> list[bytes]:
+        """Frames of about `budget` bytes together, or the first one alone if it is longer.
+
+        room: bytes the window still takes. A frame may start while there is any; control frames need none.
+        """
+        frames: list[bytes] = []
+        size = 0
+        for priority, queue in zip(Priority, self._queues, strict=True):
+            while queue.frames and (not frames or size + len(queue.frames[0]) <= budget):
+                if priority is not Priority.CONTROL and size >= room:
+                    break
+                frames.append(queue.take())
+                size += len(frames[-1])
+        self.size -= size
+        return frames
+
+    def drop_all_but_control(self) -> None:
+        """Nothing more of the rest will be written; those who wait for room go on."""
+        for queue in self._queues[Priority.DECODE :]:
+            self.size -= queue.size
+            queue.frames.clear()
+            queue.size = 0
+        for queue in self._queues:
+            queue.room.unpark_all()
+
+
+class _Queue:
+    def __init__(self) -> None:
+        self.frames: deque[bytes] = deque()
+        self.size = 0
+        self.room = trio.lowlevel.ParkingLot()
+
+    def take(self) -> bytes:
+        frame = self.frames.popleft()
+        self.size -= len(frame)
+        if self.size < QUEUE_BYTES:
+            self.room.unpark()
+        return frame

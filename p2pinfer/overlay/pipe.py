@@ -1,0 +1,91 @@
+"""What lies below the links: raw byte streams between peers, and the ground they are laid on.
+
+`memory.py` and `libp2p/` each provide both; `link.py` and `links.py` are written once, over these.
+"""
+
+from collections.abc import Sequence
+from typing import NewType, Protocol
+
+from p2pinfer.core.errors import UsageError
+from p2pinfer.core.keys import parse_peer_name
+from p2pinfer.core.units import PeerKey
+
+Address = NewType("Address", str)  # a multiaddr that ends in /p2p/<peer name>
+
+
+def peer_of(address: str) -> PeerKey:
+    """The peer an address leads to.
+
+    Raises UsageError if the address names none.
+    """
+    _, found, name = address.rpartition("/p2p/")
+    if not found:
+        raise UsageError(f"the address {address!r:.200} does not end in /p2p/ and the name of a peer")
+    return parse_peer_name(name)
+
+
+def names_peer(address: str) -> bool:
+    """Whether an address that a stranger gave may be dialled."""
+    try:
+        peer_of(address)
+    except UsageError:
+        return False
+    return True
+
+
+class Pipe(Protocol):
+    """A byte stream to a peer whose key is proven, for one reader and one writer.
+
+    A cancelled read or write may lose the whole stream: whoever cancels one has to abort the pipe.
+    """
+
+    @property
+    def peer(self) -> PeerKey:
+        """Who is at the other end."""
+
+    async def read(self) -> bytes:
+        """The next bytes, in whatever portions they come; nothing at the end.
+
+        Raises trio.BrokenResourceError if the stream broke.
+        """
+
+    async def write(self, data: bytes) -> None:
+        """Hand the bytes to the stream; waits while the other end does not read.
+
+        Raises trio.BrokenResourceError if the stream broke.
+        """
+
+    async def abort(self) -> None:
+        """Close both ways at once, whatever is under way. Never raises; again does nothing."""
+
+
+class Ground(Protocol):
+    """A network of pipes."""
+
+    @property
+    def key(self) -> PeerKey:
+        """Who we are."""
+
+    def addresses(self) -> tuple[Address, ...]:
+        """Where we can be dialled; none for a peer that only dials."""
+
+    async def dial(self, address: Address) -> Pipe:
+        """A new pipe to the peer at `address`.
+
+        Raises LinkDead (UNREACHABLE) where there is none to be had.
+        """
+
+    async def accept(self) -> Pipe:
+        """The next pipe that a peer opened to us."""
+
+    def directory_addresses(self) -> tuple[Address, ...]:
+        """Where our part of the directory can be met; none while there is none."""
+
+    async def meet(self, addresses: Sequence[str]) -> None:
+        """Take another peer's part of the directory, found at any of these, into ours."""
+
+    async def provide(self, key: bytes) -> None:
+        """Say in the directory that we serve what the 32 bytes of `key` stand for."""
+
+    async def find(self, key: bytes) -> tuple[Address, ...]:
+        """Addresses of peers that said so, as far as they were found in time."""

@@ -1,0 +1,259 @@
+"""Who serves what, among peers of the memory network: asked, announced, passed on, and past their time."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from p2pinfer.core.errors import UsageError
+from p2pinfer.core.keys import PrivateKey, peer_name
+from p2pinfer.core.messages import MAX_OFFERS, AskOffers, Offers
+from p2pinfer.core.offers import KnownOffer
+from p2pinfer.core.units import PeerKey, Roles, Span
+from p2pinfer.overlay.directory import MEET_S, RETRY_S, Directory, model_key
+from p2pinfer.overlay.exchange import Exchange
+from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
+from p2pinfer.overlay.network import Network
+from tests.core.paid_route import MODEL, certificate_for, key, offer_of
+
+LIFE_S = 60.0
+
+
+class Side:
+    """A peer with a directory."""
+
+    def __init__(self, key_: PrivateKey, exchange: Exchange, network: Network, directory: Directory) -> None:
+        self.key = key_
+        self.exchange = exchange
+        self.network = network
+        self.directory = directory
+
+    @property
+    def address(self) -> str:
+        return self.network.addresses()[0]
+
+    def serve(self, span: Span = Span(0, 30), seq: int = 1) -> KnownOffer:  # noqa: B008
+        """Announce an offer."""
+        offer = offer_of(self.key, span, Roles.HEAD | Roles.TAIL, seq=seq)
+        known = KnownOffer(offer, certificate_for(self.key), (self.address,), trio.current_time())
+        self.directory.announce(known)
+        return known
+
+    def nodes(self) -> set[PeerKey]:
+        """Whose offers are known."""
+        return {known.node for known in self.directory.offers()}
+
+
+OpenSide = Callable[..., Awaitable[Side]]
+
+
+@pytest.fixture
+def world() -> MemoryWorld:
+    return MemoryWorld()
+
+
+@pytest.fixture
+async def open_side(world: MemoryWorld, nursery: trio.Nursery) -> OpenSide:
+    async def keep(name: str, bootstrap: Sequence[str], *, task_status: trio.TaskStatus[Side]) -> None:
+        async with trio.open_nursery() as inner:
+            exchange = Exchange(inner)
+            async with open_memory_network(world, key(name).public, exchange) as network:
+                directory = Directory(network, exchange, bootstrap)
+                exchange.on_up = directory.greet
+                task_status.started(Side(key(name), exchange, network, directory))
+                await trio.sleep_forever()
+
+    async def open_one(name: str, *bootstrap: str) -> Side:
+        return await nursery.start(partial(keep, name, bootstrap))
+
+    return open_one
+
+
+async def test_one_live_peer_tells_of_the_rest(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    boot = await open_side("boot")
+    nodes = [await open_side(f"node {number}", boot.address) for number in range(3)]
+    for number, node in enumerate(nodes):
+        await node.network.dial(boot.address)
+        node.serve(Span(10 * number, 10 * number + 10))
+    await trio.sleep(0.1)
+    client = await open_side("client", boot.address)
+    found = await client.directory.look(MODEL)
+    assert {known.node for known in found} == {node.key.public for node in nodes}
+
+
+async def test_a_peer_tells_its_own_offer_first(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    node = await open_side("node")
+    node.serve()
+    client = await open_side("client")
+    link = await client.network.dial(node.address)
+    answer = await client.exchange.call(link, lambda call: AskOffers(call, b"", 1), Offers)
+    assert len(answer.offers) == 1
+    assert answer.offers[0].addresses == (node.address,)
+
+
+async def test_a_node_greets_new_peers_with_its_offer(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    node, other = await open_side("node"), await open_side("other")
+    node.serve()
+    await other.network.dial(node.address)
+    await trio.sleep(0.1)
+    assert other.nodes() == {node.key.public}
+
+
+async def test_a_new_offer_replaces_the_old_one_at_those_who_are_linked(
+    autojump_clock: MockClock, open_side: OpenSide
+) -> None:
+    node, other = await open_side("node"), await open_side("other")
+    node.serve(Span(0, 10))
+    await other.network.dial(node.address)
+    node.serve(Span(10, 20), seq=2)
+    await trio.sleep(0.1)
+    assert [known.offer.record.span for known in other.directory.offers()] == [Span(10, 20)]
+
+
+async def test_a_peer_is_not_told_of_itself(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    boot = await open_side("boot")
+    node = await open_side("node", boot.address)
+    await node.network.dial(boot.address)
+    node.serve()
+    await trio.sleep(0.1)
+    assert await node.directory.look() == []
+
+
+async def test_an_offer_keeps_its_age_on_the_way(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    boot, node = await open_side("boot"), await open_side("node")
+    await node.network.dial(boot.address)
+    node.serve()
+    await trio.sleep(LIFE_S - 10)
+    client = await open_side("client", boot.address)
+    [known] = await client.directory.look(MODEL)
+    assert known.left_s(trio.current_time()) == pytest.approx(10, abs=0.5)
+    await trio.sleep(10)
+    assert client.directory.offers() == []
+
+
+async def test_the_offers_of_a_silent_node_run_out(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    boot, node = await open_side("boot"), await open_side("node")
+    await node.network.dial(boot.address)
+    node.serve()
+    await trio.sleep(LIFE_S)
+    client = await open_side("client", boot.address)
+    assert await client.directory.look() == []
+
+
+async def test_one_bad_offer_of_many_is_left_out(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    node, client = await open_side("node"), await open_side("client")
+    offers = []
+    for number in range(3):
+        signer = key(f"relayed {number}")
+        offer = offer_of(signer, Span(0, 30), Roles.HEAD | Roles.TAIL)
+        offers.append(KnownOffer(offer, certificate_for(signer), (), trio.current_time()).relay(trio.current_time()))
+    offers[1] = replace(offers[1], signature=bytes(64))
+    link = await node.network.dial(client.address)
+    link.send_nowait(Offers(0, tuple(offers)))
+    await trio.sleep(0.1)
+    assert client.nodes() == {key("relayed 0").public, key("relayed 2").public}
+    assert link.dead is None
+
+
+async def test_an_expired_offer_is_left_out(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    node, client = await open_side("node"), await open_side("client")
+    old = KnownOffer(offer_of(node.key, Span(0, 30), Roles.HEAD | Roles.TAIL), certificate_for(node.key), (), -LIFE_S)
+    link = await node.network.dial(client.address)
+    link.send_nowait(Offers(0, (old.relay(trio.current_time()),)))
+    await trio.sleep(0.1)
+    assert client.nodes() == set()
+
+
+async def test_an_answer_has_at_most_64_offers_and_a_whole_route_among_them(
+    autojump_clock: MockClock, open_side: OpenSide
+) -> None:
+    boot, client = await open_side("boot"), await open_side("client")
+    spans = [Span(0, 10)] * 80 + [Span(10, 20), Span(20, 30)]
+    for number, span in enumerate(spans):
+        signer = key(f"crowd {number}")
+        boot.directory.table.add(
+            KnownOffer(
+                offer_of(signer, span, Roles.HEAD | Roles.TAIL), certificate_for(signer), (), trio.current_time()
+            )
+        )
+    link = await client.network.dial(boot.address)
+    answer = await client.exchange.call(link, lambda call: AskOffers(call, MODEL, 255), Offers)
+    assert len(answer.offers) == MAX_OFFERS
+    client.exchange.on_message(link, replace(answer, call=0))
+    assert {known.offer.record.span for known in client.directory.offers()} == set(spans)
+
+
+async def test_only_the_model_asked_for_is_answered(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    node, client = await open_side("node"), await open_side("client")
+    other = key("other")
+    for signer, model in ((key("a"), MODEL), (other, MODEL[::-1])):
+        offer = offer_of(signer, Span(0, 30), Roles.HEAD | Roles.TAIL, model=model)
+        node.directory.table.add(KnownOffer(offer, certificate_for(signer), (), trio.current_time()))
+    link = await client.network.dial(node.address)
+    answer = await client.exchange.call(link, lambda call: AskOffers(call, MODEL[::-1], 64), Offers)
+    assert len(answer.offers) == 1
+
+
+async def test_a_look_waits_for_nobody_who_does_not_answer(
+    autojump_clock: MockClock, open_side: OpenSide, world: MemoryWorld
+) -> None:
+    silent, node = await open_side("silent"), await open_side("node")
+    node.serve()
+
+    async def never(peer: PeerKey, ask: object) -> Offers:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    silent.exchange.answer(AskOffers, never)
+    nobody = f"/memory/p2p/{peer_name(key('nobody').public)}"
+    client = await open_side("client", nobody, silent.address, node.address)
+    began = trio.current_time()
+    assert [known.node for known in await client.directory.look()] == [node.key.public]
+    assert trio.current_time() <= began + MEET_S + 0.01
+
+
+async def test_a_bootstrap_address_that_is_none_is_said_at_once(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    client = await open_side("client", "/ip4/127.0.0.1/tcp/4001")
+    with pytest.raises(BaseExceptionGroup) as failure:
+        await client.directory.look()
+    assert failure.group_contains(UsageError, match="does not end in /p2p/")
+
+
+async def test_a_bootstrap_peer_that_comes_late_is_met(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
+) -> None:
+    address = f"/memory/p2p/{peer_name(key('late').public)}"
+    node = await open_side("node", address)
+    nursery.start_soon(node.directory.keep_meeting)
+    await trio.sleep(RETRY_S / 2)
+    late = await open_side("late")
+    late.serve()
+    await trio.sleep(RETRY_S)
+    assert node.nodes() == {late.key.public}
+
+
+async def test_the_dht_finds_nodes_without_a_bootstrap_peer(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    node, client = await open_side("node"), await open_side("client")
+    node.serve()
+    await node.network.provide(model_key(MODEL))
+    assert [known.node for known in await client.directory.look(MODEL)] == [node.key.public]
+
+
+async def test_an_address_out_of_the_dht_that_is_none_harms_nobody(
+    autojump_clock: MockClock, open_side: OpenSide, world: MemoryWorld
+) -> None:
+    client = await open_side("client")
+    world.providers[model_key(MODEL)] = ["/nonsense"]  # type: ignore[list-item]
+    assert await client.directory.look(MODEL) == []
+
+
+async def test_a_node_says_in_the_dht_what_it_serves(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery, world: MemoryWorld
+) -> None:
+    node = await open_side("node")
+    nursery.start_soon(node.directory.keep_providing, MODEL)
+    await trio.sleep(2)
+    assert world.providers[model_key(MODEL)] == [node.address]

@@ -1,0 +1,503 @@
+"""Calls and sessions between peers of the memory network: every answer, every silence, every stranger."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import LinkDead, Refused, RemoteProtocolError
+from p2pinfer.core.messages import AskContacts, AskOffers, CallRefused, Contacts, FilePart, Offers
+from p2pinfer.core.session_messages import Close, Credit, Finish, Forward, Open, Prompt, SessionMessage, Stored
+from p2pinfer.core.units import Codec, PeerKey, SessionId
+from p2pinfer.overlay.exchange import CALL_S, EARLY_S, MAX_BACKLOG, MAX_CALLS, MAX_EARLY, MAX_EARLY_BYTES, Ask, Exchange
+from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
+from p2pinfer.overlay.network import Network
+
+from .conftest import KEYS
+
+SESSION = SessionId(b"a session of ids")
+OTHER = SessionId(b"another session.")
+
+
+class Side:
+    """A peer: its exchange, its network, and what nobody took."""
+
+    def __init__(self, exchange: Exchange, network: Network) -> None:
+        self.exchange = exchange
+        self.network = network
+        self.strays: list[SessionMessage] = []
+        self.opens: list[Open] = []
+
+    def keep_strays(self) -> None:
+        self.exchange.on_stray = lambda link, message: self.strays.append(message)
+
+    async def dial(self, other: "Side") -> Link:
+        return await self.network.dial(other.network.addresses()[0])
+
+
+OpenSide = Callable[[int], Awaitable[Side]]
+
+
+@pytest.fixture
+async def open_side(nursery: trio.Nursery) -> OpenSide:
+    world = MemoryWorld()
+
+    async def keep(number: int, *, task_status: trio.TaskStatus[Side]) -> None:
+        async with trio.open_nursery() as inner:
+            exchange = Exchange(inner)
+            async with open_memory_network(world, KEYS[number].public, exchange) as network:
+                task_status.started(Side(exchange, network))
+                await trio.sleep_forever()
+
+    return lambda number: nursery.start(partial(keep, number))
+
+
+async def say_where(peer: PeerKey, ask: Ask) -> Contacts:
+    return Contacts(ask.call, ("here",), ())
+
+
+def credit(limit: int, session: SessionId = SESSION) -> Credit:
+    return Credit(session, 0, limit)
+
+
+def rows(size: int, session: SessionId = SESSION) -> Forward:
+    return Forward(session, 0, 0, 0, 1, 0, Codec.F32, bytes(size))
+
+
+# Calls
+
+
+async def test_a_call_is_answered(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    near, far = await open_side(0), await open_side(1)
+    far.exchange.answer(AskContacts, say_where)
+    answer = await near.exchange.call(await near.dial(far), AskContacts, Contacts)
+    assert answer.link == ("here",)
+
+
+async def test_many_calls_at_once_get_their_own_answers(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    near, far = await open_side(0), await open_side(1)
+
+    async def late_first(peer: PeerKey, ask: Ask) -> Offers | Contacts:
+        await trio.sleep(1 if isinstance(ask, AskContacts) else 0)
+        return await say_where(peer, ask) if isinstance(ask, AskContacts) else Offers(ask.call, ())
+
+    far.exchange.answer(AskContacts, late_first)
+    far.exchange.answer(AskOffers, late_first)
+    link = await near.dial(far)
+    answers: list[object] = []
+
+    async def ask_contacts() -> None:
+        answers.append(await near.exchange.call(link, AskContacts, Contacts))
+
+    async def ask_offers() -> None:
+        answers.append(await near.exchange.call(link, lambda call: AskOffers(call, b"", 64), Offers))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask_contacts)
+        nursery.start_soon(ask_offers)
+    assert [type(answer) for answer in answers] == [Offers, Contacts]
+
+
+async def test_a_silent_peer_is_given_up_after_the_deadline(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    near, far = await open_side(0), await open_side(1)
+
+    async def never(peer: PeerKey, ask: Ask) -> Contacts:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    far.exchange.answer(AskContacts, never)
+    link = await near.dial(far)
+    began = trio.current_time()
+    with pytest.raises(Refused) as failure:
+        await near.exchange.call(link, AskContacts, Contacts)
+    assert failure.value.code is Code.SILENT
+    assert trio.current_time() == pytest.approx(began + CALL_S)
+
+
+async def test_an_answer_that_comes_too_late_is_nobodys(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    near, far = await open_side(0), await open_side(1)
+
+    async def late(peer: PeerKey, ask: Ask) -> Contacts:
+        await trio.sleep(CALL_S + 1)
+        return await say_where(peer, ask)
+
+    far.exchange.answer(AskContacts, late)
+    link = await near.dial(far)
+    with pytest.raises(Refused):
+        await near.exchange.call(link, AskContacts, Contacts)
+    await trio.sleep(2)
+    assert link.dead is None
+
+
+async def test_what_a_peer_does_not_answer_it_refuses(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    """WIRE-11."""
+    near, far = await open_side(0), await open_side(1)
+    with pytest.raises(Refused, match="does not answer") as failure:
+        await near.exchange.call(await near.dial(far), AskContacts, Contacts)
+    assert failure.value.code is Code.UNSUPPORTED
+    assert failure.value.retry_s is None
+
+
+async def test_a_refusal_arrives_with_its_code_and_when_to_retry(
+    autojump_clock: MockClock, open_side: OpenSide
+) -> None:
+    near, far = await open_side(0), await open_side(1)
+
+    async def refuse(peer: PeerKey, ask: Ask) -> Contacts:
+        raise Refused("not now", Code.BUSY, 2.5)
+
+    far.exchange.answer(AskContacts, refuse)
+    with pytest.raises(Refused, match="not now") as failure:
+        await near.exchange.call(await near.dial(far), AskContacts, Contacts)
+    assert (failure.value.code, failure.value.retry_s) == (Code.BUSY, 2.5)
+
+
+async def test_a_long_refusal_in_any_script_is_cut(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    near, far = await open_side(0), await open_side(1)
+
+    async def refuse(peer: PeerKey, ask: Ask) -> Contacts:
+        raise Refused("没有" * 200, Code.NOT_FOUND)
+
+    far.exchange.answer(AskContacts, refuse)
+    with pytest.raises(Refused, match="没有没有"):
+        await near.exchange.call(await near.dial(far), AskContacts, Contacts)
+
+
+async def test_an_answer_of_another_kind_breaks_the_protocol(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    near, far = await open_side(0), await open_side(1)
+
+    async def wrong(peer: PeerKey, ask: Ask) -> Offers:
+        return Offers(ask.call, ())
+
+    far.exchange.answer(AskContacts, wrong)
+    with pytest.raises(RemoteProtocolError, match="Offers for an answer"):
+        await near.exchange.call(await near.dial(far), AskContacts, Contacts)
+
+
+async def test_an_answer_by_another_peer_is_not_taken(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    near, far, thief = await open_side(0), await open_side(1), await open_side(2)
+
+    async def slow(peer: PeerKey, ask: Ask) -> Contacts:
+        to_near = thief.network.link(near.network.key)
+        assert to_near is not None
+        to_near.send_nowait(Contacts(ask.call, ("thief",), ()))
+        await trio.sleep(1)
+        return await say_where(peer, ask)
+
+    far.exchange.answer(AskContacts, slow)
+    await near.dial(thief)
+    answer = await near.exchange.call(await near.dial(far), AskContacts, Contacts)
+    assert answer.link == ("here",)
+
+
+async def test_answers_nobody_asked_for_are_dropped(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    """WIRE-11."""
+    near, far = await open_side(0), await open_side(1)
+    link = await near.dial(far)
+    for message in (FilePart(7, 0, b""), CallRefused(8, Code.BUSY, "", 0), Contacts(9, (), ()), Offers(0, ())):
+        link.send_nowait(message)
+    await trio.sleep(1)
+    assert link.dead is None
+
+
+async def test_a_dead_link_ends_its_calls_at_once(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    near, far = await open_side(0), await open_side(1)
+
+    async def leave(peer: PeerKey, ask: Ask) -> Contacts:
+        to_near = far.network.link(peer)
+        assert to_near is not None
+        to_near.close(Code.LEAVING, "bye")
+        await trio.sleep_forever()
+        raise AssertionError
+
+    far.exchange.answer(AskContacts, leave)
+    link = await near.dial(far)
+    began = trio.current_time()
+    with pytest.raises(LinkDead) as failure:
+        await near.exchange.call(link, AskContacts, Contacts)
+    assert failure.value.code is Code.LEAVING
+    assert trio.current_time() < began + CALL_S
+
+
+async def test_a_call_on_a_dead_link_fails(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    near, far = await open_side(0), await open_side(1)
+    link = await near.dial(far)
+    link.close(Code.IDLE)
+    with pytest.raises(LinkDead):
+        await near.exchange.call(link, AskContacts, Contacts)
+
+
+async def test_one_peer_is_not_answered_without_end_at_once(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    """WIRE-12."""
+    near, far = await open_side(0), await open_side(1)
+
+    async def slow(peer: PeerKey, ask: Ask) -> Contacts:
+        await trio.sleep(1)
+        return await say_where(peer, ask)
+
+    far.exchange.answer(AskContacts, slow)
+    link = await near.dial(far)
+    codes: list[Code] = []
+
+    async def one() -> None:
+        try:
+            await near.exchange.call(link, AskContacts, Contacts)
+            codes.append(Code.NONE)
+        except Refused as refusal:
+            codes.append(refusal.code)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(MAX_CALLS + 4):
+            nursery.start_soon(one)
+    assert sorted(codes) == [Code.NONE] * MAX_CALLS + [Code.BUSY] * 4
+    await one()
+    assert codes[-1] is Code.NONE
+
+
+async def test_a_cancelled_call_leaves_nothing_behind(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    near, far = await open_side(0), await open_side(1)
+
+    async def slow(peer: PeerKey, ask: Ask) -> Contacts:
+        await trio.sleep(1)
+        return await say_where(peer, ask)
+
+    far.exchange.answer(AskContacts, slow)
+    link = await near.dial(far)
+    with trio.move_on_after(0.5):
+        await near.exchange.call(link, AskContacts, Contacts)
+    answer = await near.exchange.call(link, AskContacts, Contacts)
+    assert answer.call == 2
+
+
+# Sessions
+
+
+async def test_a_session_takes_the_messages_of_its_peers(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    near, far = await open_side(0), await open_side(1)
+    link = await near.dial(far)
+    with far.exchange.open_session(SESSION, [near.network.key]) as incoming:
+        link.send_nowait(credit(5))
+        assert await incoming.receive() == (near.network.key, credit(5))
+
+
+async def test_a_session_may_take_messages_without_a_channel_but_deaths_come_through_it(
+    autojump_clock: MockClock, open_side: OpenSide
+) -> None:
+    near, far = await open_side(0), await open_side(1)
+    link = await near.dial(far)
+    link.send_nowait(credit(5))
+    await trio.sleep(EARLY_S / 2)
+    taken: list[tuple[PeerKey, SessionMessage]] = []
+    take = lambda peer, message: taken.append((peer, message))  # noqa: E731
+    with far.exchange.open_session(SESSION, [near.network.key], take) as incoming:
+        link.send_nowait(credit(6))
+        link.close(Code.IDLE)
+        peer, why = await incoming.receive()
+    assert taken == [(near.network.key, credit(5)), (near.network.key, credit(6))]
+    assert peer == near.network.key and isinstance(why, LinkDead)
+
+
+async def test_a_session_opens_once(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    near = await open_side(0)
+    with near.exchange.open_session(SESSION, []), pytest.raises(Refused) as failure:  # noqa: SIM117
+        with near.exchange.open_session(SESSION, []):
+            raise AssertionError
+    assert failure.value.code is Code.BAD_STATE
+    with near.exchange.open_session(SESSION, []):
+        await trio.lowlevel.checkpoint()
+
+
+async def test_a_stranger_in_a_session_loses_its_link(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    """WIRE-13."""
+    near, far, stranger = await open_side(0), await open_side(1), await open_side(2)
+    friend, enemy = await near.dial(far), await stranger.dial(far)
+    with far.exchange.open_session(SESSION, [near.network.key]) as incoming:
+        enemy.send_nowait(credit(5))
+        await enemy.closed.wait()
+        assert enemy.dead is not None
+        assert enemy.dead.code is Code.BAD_STATE
+        friend.send_nowait(credit(6))
+        assert await incoming.receive() == (near.network.key, credit(6))
+
+
+async def test_a_session_hears_of_the_death_of_its_links(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    near, far = await open_side(0), await open_side(1)
+    link = await near.dial(far)
+    with near.exchange.open_session(SESSION, [far.network.key]) as incoming:
+        link.close(Code.IDLE)
+        sender, why = await incoming.receive()
+        assert sender == far.network.key
+        assert isinstance(why, LinkDead)
+        assert why.code is Code.IDLE
+
+
+async def test_a_session_hears_nothing_of_the_links_of_others(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    near, far, other = await open_side(0), await open_side(1), await open_side(2)
+    link = await near.dial(other)
+    with near.exchange.open_session(SESSION, [far.network.key]) as incoming:
+        link.close(Code.IDLE)
+        await wait_all_tasks_blocked()
+        assert incoming.statistics().current_buffer_used == 0
+
+
+async def test_a_message_may_come_before_its_session(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    near, far = await open_side(0), await open_side(1)
+    link = await near.dial(far)
+    link.send_nowait(rows(8))
+    link.send_nowait(credit(5))
+    link.send_nowait(credit(9, OTHER))
+    await trio.sleep(EARLY_S / 2)
+    with far.exchange.open_session(SESSION, [near.network.key]) as incoming:
+        assert [incoming.receive_nowait()[1] for _ in range(2)] == [rows(8), credit(5)]
+        with pytest.raises(trio.WouldBlock):
+            incoming.receive_nowait()
+
+
+async def test_a_message_does_not_wait_for_ever_for_its_session(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    """WIRE-14."""
+    near, far = await open_side(0), await open_side(1)
+    link = await near.dial(far)
+    link.send_nowait(credit(5))
+    await trio.sleep(EARLY_S + 0.1)
+    with far.exchange.open_session(SESSION, [near.network.key]) as incoming, pytest.raises(trio.WouldBlock):
+        incoming.receive_nowait()
+
+
+async def test_early_messages_of_a_stranger_do_not_enter_the_session(
+    autojump_clock: MockClock, open_side: OpenSide
+) -> None:
+    near, far, stranger = await open_side(0), await open_side(1), await open_side(2)
+    (await stranger.dial(far)).send_nowait(credit(5))
+    await trio.sleep(0.1)
+    with far.exchange.open_session(SESSION, [near.network.key]) as incoming, pytest.raises(trio.WouldBlock):
+        incoming.receive_nowait()
+
+
+async def test_early_messages_go_with_their_link(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    near, far = await open_side(0), await open_side(1)
+    link = await near.dial(far)
+    link.send_nowait(credit(5))
+    await trio.sleep(0.1)
+    link.close(Code.IDLE)
+    await link.closed.wait()
+    await trio.sleep(0.1)
+    with far.exchange.open_session(SESSION, [near.network.key]) as incoming, pytest.raises(trio.WouldBlock):
+        incoming.receive_nowait()
+
+
+async def test_only_so_many_early_messages_wait(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    """WIRE-14."""
+    near, far = await open_side(0), await open_side(1)
+    link = await near.dial(far)
+    for number in range(MAX_EARLY + 10):
+        link.send_nowait(credit(number))
+    await trio.sleep(0.5)
+    with far.exchange.open_session(SESSION, [near.network.key]) as incoming:
+        assert incoming.statistics().current_buffer_used == MAX_EARLY
+
+
+@pytest.mark.parametrize("message", [rows(MAX_EARLY_BYTES // 4), Prompt(SESSION, 0, bytes(MAX_EARLY_BYTES // 4))])
+async def test_only_so_many_early_bytes_wait(
+    autojump_clock: MockClock, open_side: OpenSide, message: SessionMessage
+) -> None:
+    """WIRE-14."""
+    near, far = await open_side(0), await open_side(1)
+    link = await near.dial(far)
+    for _ in range(8):
+        await link.send(message)
+    await trio.sleep(0.5)
+    with far.exchange.open_session(SESSION, [near.network.key]) as incoming:
+        assert incoming.statistics().current_buffer_used == 4
+
+
+async def test_messages_of_sessions_that_are_not_open_are_strays(
+    autojump_clock: MockClock, open_side: OpenSide
+) -> None:
+    near, far = await open_side(0), await open_side(1)
+    far.keep_strays()
+    link = await near.dial(far)
+    link.send_nowait(Stored(SESSION, 3))
+    link.send_nowait(rows(8))
+    await trio.sleep(0.1)
+    assert far.strays == [Stored(SESSION, 3)]
+
+
+async def test_after_its_end_a_session_is_forgotten(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    near, far = await open_side(0), await open_side(1)
+    far.keep_strays()
+    link = await near.dial(far)
+    with far.exchange.open_session(SESSION, [near.network.key]):
+        await trio.lowlevel.checkpoint()
+    link.send_nowait(credit(5))
+    await trio.sleep(0.1)
+    assert far.strays == [credit(5)]
+    assert link.dead is None
+
+
+async def test_a_peer_that_floods_a_session_loses_its_link_and_the_session_hears_of_it(
+    autojump_clock: MockClock, open_side: OpenSide
+) -> None:
+    near, far = await open_side(0), await open_side(1)
+    link = await near.dial(far)
+    with far.exchange.open_session(SESSION, [near.network.key]) as incoming:
+        for number in range(MAX_BACKLOG + 1):
+            await link.send(credit(number))
+        await link.closed.wait()
+        assert link.dead is not None
+        assert link.dead.code is Code.OVER_CREDIT
+        for number in range(MAX_BACKLOG):
+            assert (await incoming.receive())[1] == credit(number)
+        assert isinstance((await incoming.receive())[1], LinkDead)
+
+
+async def test_messages_of_a_link_are_told_apart(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    near, far = await open_side(0), await open_side(1)
+    link = await near.dial(far)
+    keys = [near.network.key]
+    with far.exchange.open_session(SESSION, keys) as one, far.exchange.open_session(OTHER, keys) as other:
+        link.send_nowait(credit(1, OTHER))
+        link.send_nowait(Finish(SESSION, 0, 5, Code.END))
+        link.send_nowait(Close(OTHER, 0, Code.CANCELLED, 0, ""))
+        await trio.sleep(0.1)
+        assert one.receive_nowait()[1] == Finish(SESSION, 0, 5, Code.END)
+        assert [other.receive_nowait()[1] for _ in range(2)] == [credit(1, OTHER), Close(OTHER, 0, 4, 0, "")]
+
+
+async def test_an_open_goes_to_who_takes_opens(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    near, far = await open_side(0), await open_side(1)
+    far.exchange.on_open = lambda link, message: far.opens.append(message)
+    link = await near.dial(far)
+    message = Open(SESSION, 0, 1, b"", bytes(64), bytes(32), b"", (), (), (), ())
+    link.send_nowait(message)
+    await trio.sleep(0.1)
+    assert far.opens == [message]
+
+
+async def test_an_open_where_nobody_takes_any_harms_nobody(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    near, far = await open_side(0), await open_side(1)
+    link = await near.dial(far)
+    link.send_nowait(Open(SESSION, 0, 1, b"", bytes(64), bytes(32), b"", (), (), (), ()))
+    await trio.sleep(0.1)
+    assert link.dead is None
+
+
+async def test_offers_nobody_asked_for_are_announcements(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    near, far = await open_side(0), await open_side(1)
+    heard: list[Offers] = []
+    far.exchange.on_offers = lambda link, message: heard.append(message)
+    (await near.dial(far)).send_nowait(Offers(0, ()))
+    await trio.sleep(0.1)
+    assert heard == [Offers(0, ())]
+
+
+async def test_whoever_wants_to_hear_of_links_does(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    near, far = await open_side(0), await open_side(1)
+    ups: list[PeerKey] = []
+    far.exchange.on_up = lambda link: ups.append(link.peer)
+    await near.dial(far)
+    await trio.sleep(0.1)
+    assert ups == [near.network.key]

@@ -1,0 +1,161 @@
+"""What only real sockets can show: ports, strangers, dead processes, and another implementation of libp2p."""
+
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from libp2p import new_host
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.crypto.x25519 import create_new_key_pair as create_x25519_key_pair
+from libp2p.peer.peerinfo import info_from_p2p_addr
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
+from libp2p.security.noise.transport import Transport as NoiseTransport
+from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
+from libp2p.stream_muxer.yamux.yamux import Yamux
+from multiaddr import Multiaddr
+
+from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import LinkDead, UsageError
+from p2pinfer.core.frames import FrameDecoder, encode_frame
+from p2pinfer.core.keys import peer_name
+from p2pinfer.core.messages import AskContacts, Hello, Message
+from p2pinfer.overlay.libp2p import open_libp2p_network
+from p2pinfer.overlay.libp2p.tcp import addresses_of, listen_tcp
+from p2pinfer.overlay.network import Network
+
+from .conftest import HELLO, KEYS, Collector
+
+LOOPBACK = "/ip4/127.0.0.1/tcp/0"
+
+
+@asynccontextmanager
+async def open_one(number: int = 0) -> AsyncIterator[tuple[Network, Collector]]:
+    collector = Collector()
+    async with open_libp2p_network(KEYS[number], collector, listen=[LOOPBACK]) as network:
+        yield network, collector
+
+
+def port_of(network: Network) -> int:
+    return int(network.addresses()[0].split("/")[4])
+
+
+async def test_an_address_names_the_peer_by_its_libp2p_name() -> None:
+    async with open_one() as (network, _):
+        assert network.addresses()[0].endswith(f"/p2p/{peer_name(KEYS[0].public)}")
+
+
+async def test_a_port_in_use_is_the_users_to_mend() -> None:
+    async with open_one() as (network, _):
+        address = network.addresses()[0].rpartition("/p2p/")[0]
+        with pytest.raises(UsageError, match=f"{address} is in use.*give another port"):
+            await listen_tcp(address)
+
+
+@pytest.mark.parametrize("address", ["", "127.0.0.1:4001", "/ip4/127.0.0.1/udp/1/quic-v1", "/ip4/300.1.1.1/tcp/1"])
+async def test_what_is_no_address_is_the_users_to_mend(address: str) -> None:
+    with pytest.raises(UsageError, match="no address like"):
+        await listen_tcp(address)
+
+
+async def test_listening_everywhere_gives_addresses_that_can_be_dialled() -> None:
+    (listener,) = await listen_tcp("/ip4/0.0.0.0/tcp/0")
+    async with listener:
+        addresses = addresses_of(listener)
+    assert addresses[-1].startswith("/ip4/127.0.0.1/tcp/")
+    assert not any("0.0.0.0" in address for address in addresses)
+
+
+async def test_announced_addresses_stand_in_for_those_of_the_listeners() -> None:
+    place = "/dns4/car.example/tcp/4001"
+    async with open_libp2p_network(KEYS[0], Collector(), listen=[LOOPBACK], announce=[place]) as network:
+        assert network.addresses() == (f"{place}/p2p/{peer_name(KEYS[0].public)}",)
+
+
+@pytest.mark.parametrize("data", [b"", b"GET / HTTP/1.1\r\n\r\n", bytes(5000), b"\x13/multistream/1.0.0\n\x07/noise\n"])
+async def test_strangers_on_the_port_do_no_harm(data: bytes) -> None:
+    async with open_one() as (network, collector):
+        async with await trio.open_tcp_stream("127.0.0.1", port_of(network)) as stream:
+            await stream.send_all(data)
+            await stream.send_eof()
+            while await stream.receive_some():
+                pass
+        async with open_one(1) as (other, _):
+            await (await other.dial(network.addresses()[0])).send(AskContacts(1))
+            assert await collector.next() == AskContacts(1)
+
+
+async def test_a_listener_that_speaks_something_else_is_unreachable() -> None:
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    address = f"/ip4/127.0.0.1/tcp/{listener.socket.getsockname()[1]}/p2p/{peer_name(KEYS[1].public)}"
+
+    async def greet_like_ssh(stream: trio.SocketStream) -> None:
+        await stream.send_all(b"SSH-2.0-OpenSSH_9.6\r\n")
+
+    async with trio.open_nursery() as nursery, open_one() as (network, _):
+        nursery.start_soon(trio.serve_listeners, greet_like_ssh, [listener])
+        with pytest.raises(LinkDead) as caught:
+            await network.dial(address)
+        assert caught.value.code is Code.UNREACHABLE
+        nursery.cancel_scope.cancel()
+
+
+PEER_PROCESS = """
+import sys, trio
+from p2pinfer.core.keys import PrivateKey
+from p2pinfer.overlay.libp2p import open_libp2p_network
+
+class Deaf:
+    def on_link(self, link): pass
+    def on_message(self, link, message): pass
+    def on_closed(self, link, why): pass
+
+async def main():
+    async with open_libp2p_network(PrivateKey(bytes([99]) * 32), Deaf(), listen=["/ip4/127.0.0.1/tcp/0"]) as network:
+        print(network.addresses()[0], flush=True)
+        await trio.sleep_forever()
+
+trio.run(main)
+"""
+
+
+async def test_a_killed_process_is_noticed_at_once(nursery: trio.Nursery) -> None:
+    process = await trio.lowlevel.open_process([sys.executable, "-c", PEER_PROCESS], stdout=-1)
+    assert process.stdout is not None
+    address = (await process.stdout.receive_some()).decode().strip()
+    async with open_one() as (network, collector):
+        await network.dial(address)
+        process.send_signal(signal.SIGKILL)
+        why = await collector.wait_closed()
+        assert why.code is Code.LOST
+    await process.wait()
+    await process.stdout.aclose()
+
+
+async def test_libp2ps_own_host_can_open_a_link() -> None:
+    """Noise, yamux and multistream-select as another implementation speaks them."""
+    key_pair = create_new_key_pair(KEYS[3].seed)
+    noise = NoiseTransport(key_pair, noise_privkey=create_x25519_key_pair().private_key)
+    host = new_host(key_pair=key_pair, sec_opt={NOISE: noise}, muxer_opt={YAMUX: Yamux})
+    async with open_one() as (network, collector), host.run(listen_addrs=[]):
+        peer = info_from_p2p_addr(Multiaddr(network.addresses()[0]))
+        await host.connect(peer)
+        stream = await host.new_stream(peer.peer_id, ["/p2pinfer/link/1"])
+        await stream.write(encode_frame(HELLO) + encode_frame(AskContacts(5)))
+        assert await collector.next() == AskContacts(5)
+        assert network.links()[0].peer == KEYS[3].public
+        network.links()[0].send_nowait(AskContacts(6))
+        heard = await hear_two(stream)
+        assert isinstance(heard[0], Hello)
+        assert AskContacts(6) in heard
+        await host.close()
+
+
+async def hear_two(stream: object) -> list[Message]:
+    decoder, heard = FrameDecoder(), []
+    while AskContacts(6) not in heard:
+        decoder.feed(await stream.read(4096))  # type: ignore[attr-defined]
+        heard += iter(decoder.next_message, None)
+    return heard

@@ -1,0 +1,270 @@
+"""What a link does with time: silence, slow peers, priorities, windows. In memory, where time jumps."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import LinkDead
+from p2pinfer.core.frames import FrameDecoder
+from p2pinfer.core.messages import Ack, AskContacts, FilePart, Message, Ping, Pong
+from p2pinfer.overlay.link import ACK_S, BACKLOG_BYTES, GOODBYE_S, PING_S, SILENT_PINGS, Link
+from p2pinfer.overlay.links import DIAL_S, GREET_S
+from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network
+from p2pinfer.overlay.network import Network, Priority
+from p2pinfer.overlay.outbox import QUEUE_BYTES
+from p2pinfer.overlay.pipe import Address, Pipe
+
+from .conftest import HELLO, KEYS, Collector, say
+
+BULK = FilePart(1, 16_000, bytes(16_000))
+
+
+@asynccontextmanager
+async def open_pair(world: MemoryWorld) -> AsyncIterator[tuple[Link, Collector, Link, Collector]]:
+    """Both ends of a link."""
+    near, far = Collector(), Collector()
+    async with (
+        open_memory_network(world, KEYS[0].public, near) as network,
+        open_memory_network(world, KEYS[1].public, far) as other,
+    ):
+        link = await network.dial(other.addresses()[0])
+        await far.wait_links(1)
+        yield link, near, far.links[0], far
+
+
+@asynccontextmanager
+async def open_to_raw(world: MemoryWorld) -> AsyncIterator[tuple[Link, Collector, Pipe]]:
+    """A link whose other end does only what the test does; it has said Hello."""
+    collector = Collector()
+    async with open_memory_network(world, KEYS[0].public, collector) as network:
+        pipe = await MemoryGround(world, KEYS[7].public).dial(network.addresses()[0])
+        await say(pipe, HELLO)
+        await collector.wait_links(1)
+        yield collector.links[0], collector, pipe
+        await pipe.abort()
+
+
+async def test_a_silent_peer_is_noticed_after_three_pings(autojump_clock: MockClock) -> None:
+    async with open_to_raw(MemoryWorld()) as (_, collector, _pipe):
+        started = trio.current_time()
+        assert (await collector.wait_closed()).code is Code.SILENT
+        assert trio.current_time() - started == pytest.approx(SILENT_PINGS * PING_S)
+
+
+async def test_a_peer_that_speaks_but_never_answers_pings_is_silent(autojump_clock: MockClock) -> None:
+    async with open_to_raw(MemoryWorld()) as (_, collector, pipe):
+        for number in range(100):
+            if collector.closed:
+                break
+            await say(pipe, AskContacts(number))
+            await trio.sleep(0.1)
+        assert collector.closed[0].code is Code.SILENT
+
+
+async def test_an_idle_link_stays_up(autojump_clock: MockClock) -> None:
+    async with open_pair(MemoryWorld(latency_s=0.2)) as (link, _, _, far):
+        await trio.sleep(3600)
+        await link.send(AskContacts(1))
+        assert await far.next() == AskContacts(1)
+
+
+async def test_whoever_waits_for_room_hears_of_the_links_death_at_once(autojump_clock: MockClock) -> None:
+    async with open_to_raw(MemoryWorld()) as (link, _, _pipe):
+        failed = []
+
+        async def send() -> None:
+            try:
+                while True:
+                    await link.send(BULK, Priority.BULK)
+            except LinkDead as error:
+                failed.append((trio.current_time(), error.code))
+
+        started = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(send)
+        assert [code for _, code in failed] == [Code.SILENT] * 5
+        assert [at - started for at, _ in failed] == pytest.approx([SILENT_PINGS * PING_S] * 5)
+
+
+async def test_a_peer_that_does_not_read_holds_back_senders_before_much_piles_up(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_to_raw(MemoryWorld()) as (link, _, _pipe):
+        sent = 0
+        with trio.move_on_after(1):
+            while True:
+                await link.send(BULK, Priority.BULK)
+                sent += len(BULK.data)
+        assert sent < 2 * QUEUE_BYTES
+
+
+async def test_messages_that_do_not_wait_end_the_link_when_too_much_piles_up(autojump_clock: MockClock) -> None:
+    async with open_to_raw(MemoryWorld()) as (link, collector, _pipe):
+        with pytest.raises(LinkDead) as caught:
+            for _ in range(BACKLOG_BYTES // len(BULK.data) + 1):
+                link.send_nowait(BULK, Priority.BULK)
+        assert caught.value.code is Code.SILENT
+        assert len(collector.closed) == 1
+
+
+async def test_a_full_queue_does_not_keep_pongs_back(autojump_clock: MockClock) -> None:
+    """WIRE-8"""
+    async with open_to_raw(MemoryWorld()) as (link, _, pipe):
+        while link.dead is None and trio.current_time() < 1:
+            with trio.move_on_after(0.1):
+                await link.send(BULK, Priority.BULK)
+        await say(pipe, Ping(42))
+        assert Pong(42) in await hear_some(pipe, until=Pong(42))
+
+
+async def test_the_end_of_a_burst_is_acknowledged(autojump_clock: MockClock) -> None:
+    async with open_to_raw(MemoryWorld()) as (_, _, pipe):
+        started = trio.current_time()
+        await say(pipe, AskContacts(1))
+        heard = await hear_some(pipe, until=Ack)
+        assert isinstance(heard[-1], Ack)
+        assert trio.current_time() - started == pytest.approx(ACK_S)
+
+
+async def test_two_idle_peers_do_not_acknowledge_acknowledgements(autojump_clock: MockClock) -> None:
+    async with open_to_raw(MemoryWorld()) as (_, _, pipe):
+        await say(pipe, Ack(0, 0), Ping(1))
+        with trio.move_on_after(1.5):
+            heard = await hear_some(pipe, until=Ack)
+            raise AssertionError(heard)
+
+
+async def test_a_round_trip_is_measured(autojump_clock: MockClock) -> None:
+    async with open_pair(MemoryWorld(latency_s=0.025)) as (link, _, _, _):
+        assert link.rtt_s is None
+        await trio.sleep(1)
+        assert link.rtt_s == pytest.approx(0.050, abs=1e-5)
+
+
+async def test_a_link_that_answers_is_told_from_one_that_does_not(autojump_clock: MockClock) -> None:
+    async with open_pair(MemoryWorld()) as (link, _, _, _):
+        assert await link.check()
+    async with open_to_raw(MemoryWorld()) as (link, _, _pipe):
+        assert not await link.check()
+
+
+async def test_a_decode_frame_overtakes_files_that_wait(autojump_clock: MockClock) -> None:
+    async with open_pair(MemoryWorld(rate=1_250_000, latency_s=0.025)) as (link, _, _, far):
+        for _ in range(60):
+            await link.send(BULK, Priority.BULK)
+        link.send_nowait(AskContacts(1), Priority.DECODE)
+        came = [await far.next() for _ in range(60)]
+        assert came.index(AskContacts(1)) < 12  # behind what was under way, and nothing else
+
+
+async def test_little_waits_in_the_queues_of_a_slow_path(autojump_clock: MockClock) -> None:
+    async with open_pair(MemoryWorld(rate=1_250_000, latency_s=0.025)) as (link, _, _, far), trio.open_nursery() as n:
+
+        async def send_files() -> None:
+            while True:
+                await link.send(BULK, Priority.BULK)
+
+        n.start_soon(send_files)
+        await trio.sleep(20)
+        link.send_nowait(AskContacts(1), Priority.DECODE)
+        started = trio.current_time()
+        while await far.next() != AskContacts(1):
+            pass
+        assert far_backlog(far) < 2
+        assert trio.current_time() - started < 0.025 + 0.060
+        n.cancel_scope.cancel()
+
+
+async def test_a_slow_path_is_used_to_the_full(autojump_clock: MockClock) -> None:
+    async with open_pair(MemoryWorld(rate=1_250_000, latency_s=0.025)) as (link, _, _, far):
+        await link.send(BULK, Priority.BULK)
+        await trio.sleep(3)
+        started = trio.current_time()
+        for _ in range(500):
+            await link.send(BULK, Priority.BULK)
+        for _ in range(501):
+            await far.next()
+        rate = 500 * len(BULK.data) / (trio.current_time() - started)
+        assert rate > 0.9 * 1_250_000
+
+
+async def test_a_fast_path_gets_longer_frames(autojump_clock: MockClock) -> None:
+    async with open_pair(MemoryWorld(rate=20_000_000, latency_s=0.005)) as (link, _, _, far):
+        assert link.frame_budget() == 16 * 1024
+        for _ in range(500):
+            await link.send(BULK, Priority.BULK)
+        for _ in range(500):
+            await far.next()
+        assert 60_000 < link.frame_budget() < 110_000
+
+
+async def test_a_goodbye_is_given_up_when_the_peer_does_not_take_it(autojump_clock: MockClock) -> None:
+    async with open_to_raw(MemoryWorld()) as (link, _, _pipe):
+        while link.dead is None and trio.current_time() < 1:
+            with trio.move_on_after(0.1):
+                await link.send(BULK, Priority.BULK)
+        started = trio.current_time()
+        link.close(Code.IDLE)
+        await link.closed.wait()
+        assert trio.current_time() - started == pytest.approx(GOODBYE_S)
+
+
+async def test_a_peer_that_opens_a_stream_and_says_nothing_is_dropped(autojump_clock: MockClock) -> None:
+    world = MemoryWorld()
+    async with open_memory_network(world, KEYS[0].public, Collector()) as network:
+        pipe = await MemoryGround(world, KEYS[7].public).dial(network.addresses()[0])
+        started = trio.current_time()
+        assert await pipe.read() == b""
+        assert trio.current_time() - started == pytest.approx(GREET_S)
+
+
+async def test_a_dial_that_nobody_answers_is_given_up(autojump_clock: MockClock) -> None:
+    world = MemoryWorld()
+    world.grounds[KEYS[1].public] = MemoryGround(world, KEYS[1].public)  # takes connections, greets nobody
+    async with open_memory_network(world, KEYS[0].public, Collector()) as network:
+        with pytest.raises(LinkDead) as caught:
+            await network.dial(world.grounds[KEYS[1].public].addresses()[0])
+        assert caught.value.code is Code.UNREACHABLE
+        assert trio.current_time() == pytest.approx(DIAL_S)
+
+
+async def test_a_peer_that_cannot_be_dialled_is_reached_by_dialling_us(autojump_clock: MockClock) -> None:
+    """The smaller key dials too, in vain; the stream it was holding back becomes the link."""
+    world = MemoryWorld(latency_s=0.05)
+    near, far = Collector(), Collector()
+    async with (
+        open_memory_network(world, KEYS[0].public, near) as small,
+        open_memory_network(world, KEYS[1].public, far) as great,
+        trio.open_nursery() as nursery,
+    ):
+        world.unreachable.add(great.key)
+        nursery.start_soon(dial_in_vain, small, great.addresses()[0])
+        link = await great.dial(small.addresses()[0])
+        await link.send(AskContacts(1))
+        assert await near.next() == AskContacts(1)
+
+
+async def dial_in_vain(network: Network, address: Address) -> None:
+    with pytest.raises(LinkDead):
+        await network.dial(address)
+
+
+async def hear_some(pipe: Pipe, until: Message | type[Message]) -> list[Message]:
+    """What the other side says, up to a message."""
+    decoder, heard = FrameDecoder(), []
+    while data := await pipe.read():
+        decoder.feed(data)
+        for message in iter(decoder.next_message, None):
+            heard.append(message)
+            if message == until or type(message) is until:
+                return heard
+    raise AssertionError(heard)
+
+
+def far_backlog(collector: Collector) -> int:
+    return collector.waiting()

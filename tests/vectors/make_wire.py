@@ -1,0 +1,315 @@
+"""Makes protocols/vectors/wire.json: python -m tests.vectors.make_wire
+
+Bad messages and streams are good ones with one thing wrong, written by hand-made msgpack, since the code could not
+write them.
+"""
+
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import fields
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+import msgpack
+
+from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import RemoteProtocolError
+from p2pinfer.core.frames import MAX_HELLO, encode_frame
+from p2pinfer.core.message_codec import encode_message
+from p2pinfer.core.messages import (
+    MAX_BODY,
+    VERSION,
+    Ack,
+    AskContacts,
+    AskFile,
+    AskOffers,
+    CallRefused,
+    Contacts,
+    FilePart,
+    Goodbye,
+    Hello,
+    Message,
+    Offers,
+    Ping,
+    Pong,
+    RelayedOffer,
+)
+from p2pinfer.core.pace import Pace
+
+SEED: Final = 5
+FILE: Final = Path(__file__).parents[2] / "protocols" / "vectors" / "wire.json"
+CLOCK_MS: Final = 1_700_000_000_000
+
+Case = dict[str, Any]
+
+
+def make() -> dict[str, Any]:
+    rng = random.Random(SEED)
+    return {
+        "spec": "wire.md",
+        "seed": SEED,
+        "made_by": "tests/vectors/make_wire.py",
+        "messages": [*good_messages(rng), *bad_messages(rng)],
+        "streams": list(streams(rng)),
+        "links": list(links()),
+        "pace": list(pace_cases()),
+        "keys": list(keys(rng)),
+    }
+
+
+def render(vectors: dict[str, Any]) -> str:
+    return json.dumps(vectors, indent=1, ensure_ascii=False) + "\n"
+
+
+def plain(value: object) -> object:
+    """A field's value as JSON has it."""
+    match value:
+        case bytes():
+            return value.hex()
+        case RelayedOffer():
+            return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        case tuple():
+            return [plain(item) for item in value]
+    return value
+
+
+# Messages
+
+
+def some_messages(rng: random.Random) -> list[tuple[str, Message]]:
+    relayed = RelayedOffer(
+        1250,
+        rng.randbytes(60),
+        rng.randbytes(64),
+        rng.randbytes(40),
+        rng.randbytes(64),
+        ("/ip4/192.0.2.7/tcp/4001", "/dns4/car.example/tcp/4001"),
+    )
+    return [
+        ("a hello", hello()),
+        ("a hello with features of a later release", hello(features=(1 << 53) - 1, agent="other/2")),
+        ("an ack", Ack(123_456, 9_876_543_210)),
+        ("a ping", Ping(5)),
+        ("a pong", Pong((1 << 53) - 1)),
+        ("a goodbye", Goodbye(Code.LEAVING, "")),
+        ("a goodbye with a code of a later version", Goodbye(200, "Feierabend – bis morgen")),
+        ("offers of any model wanted", AskOffers(1, b"", 64)),
+        ("offers of one model wanted", AskOffers((1 << 32) - 1, rng.randbytes(32), 1)),
+        ("no offers", Offers(1, ())),
+        ("an offer announced", Offers(0, (relayed,))),
+        ("two offers", Offers(7, (relayed, relayed))),
+        ("a manifest wanted", AskFile(2, rng.randbytes(32), "", 0, 65_536)),
+        ("part of a file wanted", AskFile(3, rng.randbytes(32), "layer-000.safetensors", 1 << 40, 1)),
+        ("part of a file", FilePart(3, 1 << 33, rng.randbytes(20))),
+        ("what is beyond a file", FilePart(4, 10, b"")),
+        ("contacts wanted", AskContacts(5)),
+        ("contacts", Contacts(5, ("/ip4/192.0.2.7/tcp/4001",), ("/ip4/192.0.2.7/tcp/4002",))),
+        ("contacts of a peer that only dials", Contacts(5, (), ())),
+        ("a refusal", CallRefused(6, Code.BUSY, "16 calls at once are enough", 1000)),
+    ]
+
+
+def hello(version: int = VERSION, features: int = 0, max_body: int = MAX_BODY, agent: str = "test") -> Hello:
+    return Hello(version, features, max_body, CLOCK_MS, bytes(16), agent)
+
+
+def good_messages(rng: random.Random) -> Iterator[Case]:
+    for name, message in some_messages(rng):
+        values = {field.name: plain(getattr(message, field.name)) for field in fields(message)}
+        yield {
+            "name": name,
+            "body": encode_message(message).hex(),
+            "expect": type(message).__name__,
+            "fields": values,
+        }
+
+
+def bad_messages(rng: random.Random) -> Iterator[Case]:
+    for name, body in (*wrong_fields(rng), *wrong_everywhere(rng)):
+        yield {"name": name, "rule": "INF-1", "body": body.hex(), "expect": Code.BAD_FRAME.label}
+
+
+def wrong_fields(rng: random.Random) -> Iterator[tuple[str, bytes]]:
+    """One field of a good message replaced."""
+    good = {type(message).__name__: message for _, message in some_messages(rng)}
+    offer = good_array(good["Offers"])[2][0]
+    for name, field, value, why in (
+        ("Hello", "version", 65_536, "a version of 17 bits"),
+        ("Hello", "version", True, "true for version 1"),
+        ("Hello", "features", 1 << 53, "features of 54 bits"),
+        ("Hello", "max_body", 1 << 32, "bodies beyond 32 bits"),
+        ("Hello", "clock_ms", -1, "a clock before 1970"),
+        ("Hello", "clock_ms", 1.7e12, "a clock that is a float"),
+        ("Hello", "boot", bytes(15), "a boot of 15 bytes"),
+        ("Hello", "boot", "a" * 16, "a boot as text"),
+        ("Hello", "agent", "a" * 65, "an agent of 65 bytes"),
+        ("Hello", "agent", b"test", "an agent as bytes"),
+        ("Ack", "received", -1, "fewer bytes than none"),
+        ("Ack", "at_us", 1 << 53, "a time of 54 bits"),
+        ("Ping", "at_us", None, "nil for a time"),
+        ("Pong", "at_us", [5], "a time in an array"),
+        ("Goodbye", "code", 256, "a code of nine bits"),
+        ("Goodbye", "text", "é" * 129, "a text of 129 characters and 258 bytes"),
+        ("AskOffers", "call", 1 << 32, "a call beyond 32 bits"),
+        ("AskOffers", "model", bytes(33), "a model of 33 bytes"),
+        ("AskOffers", "limit", 256, "a limit of nine bits"),
+        ("Offers", "offers", [offer] * 65, "65 offers"),
+        ("Offers", "offers", offer, "an offer that is in no array"),
+        ("Offers", "offers", [offer[:-1]], "an offer without addresses"),
+        ("Offers", "offers", [[*offer[:1], bytes(1025), *offer[2:]]], "an offer of 1,025 bytes"),
+        ("Offers", "offers", [[*offer[:2], bytes(63), *offer[3:]]], "an offer's signature of 63 bytes"),
+        ("Offers", "offers", [[1 << 32, *offer[1:]]], "an age beyond 32 bits"),
+        ("Offers", "offers", [[*offer[:5], ["a"] * 9]], "nine addresses of one peer"),
+        ("AskFile", "model", bytes(31), "a model of 31 bytes"),
+        ("AskFile", "name", "a" * 65, "a name of 65 bytes"),
+        ("AskFile", "name", b"", "a name as bytes"),
+        ("AskFile", "offset", -1, "an offset before the file"),
+        ("FilePart", "data", bytes((1 << 20) + 1)[:0] or "data", "data as text"),
+        ("FilePart", "size", 1 << 53, "a size of 54 bits"),
+        ("Contacts", "link", ["/ip4/192.0.2.7/tcp/4001"] * 9, "nine link addresses"),
+        ("Contacts", "directory", ["a" * 257], "an address of 257 bytes"),
+        ("Contacts", "link", "/ip4/192.0.2.7/tcp/4001", "an address that is in no array"),
+        ("CallRefused", "code", -1, "a code below 0"),
+        ("CallRefused", "retry_ms", 0.5, "half a millisecond"),
+    ):
+        message = good[name]
+        items = good_array(message)
+        items[1 + [item.name for item in fields(message)].index(field)] = value
+        yield why, msgpack.packb(items)
+
+
+def wrong_everywhere(rng: random.Random) -> Iterator[tuple[str, bytes]]:
+    """What is wrong in the same way for every message."""
+    for message in {type(message): message for _, message in some_messages(rng)}.values():
+        name, items = type(message).__name__, good_array(message)
+        yield f"{name} without its last field", msgpack.packb(items[:-1])
+        yield f"{name} with one field more", msgpack.packb([*items, 0])
+        yield f"{name} with nil for its first field", msgpack.packb([items[0], None, *items[2:]])
+    for number in (0, 6, 15, 23, 31, 127):
+        yield f"number {number}, of no message", msgpack.packb([number, 1])
+
+
+def good_array(message: Message) -> list[Any]:
+    return list(msgpack.unpackb(encode_message(message)))
+
+
+# Streams: frames from the beginning
+
+
+def streams(rng: random.Random) -> Iterator[Case]:
+    first = encode_frame(hello())
+    contacts = encode_frame(AskContacts(1))
+    for name, data, messages, expect in (
+        ("a hello", first, ["Hello"], None),
+        ("a hello and two messages", first + contacts + encode_frame(Ping(1)), ["Hello", "AskContacts", "Ping"], None),
+        ("a message that has not all come", first + contacts[:-1], ["Hello"], None),
+        ("a length that has not all come", first + b"\0\0\0", ["Hello"], None),
+        ("nothing", b"", [], None),
+        ("a first frame of no bytes", bytes(4), [], Code.BAD_FRAME),
+        ("a first frame one byte too long", (MAX_HELLO + 1).to_bytes(4, "big"), [], Code.BAD_FRAME),
+        ("a first frame of 4 GB", b"\xff\xff\xff\xff", [], Code.BAD_FRAME),
+        ("another protocol", b"GET / HTTP/1.1\r\n\r\n", [], Code.BAD_FRAME),
+        ("a TLS greeting", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", [], Code.BAD_FRAME),
+        ("a later frame of no bytes", first + bytes(4), ["Hello"], Code.BAD_FRAME),
+        ("a later frame one byte too long", first + (MAX_BODY + 1).to_bytes(4, "big"), ["Hello"], Code.BAD_FRAME),
+        ("a frame of 70 MB", first + (70_000_000).to_bytes(4, "big"), ["Hello"], Code.BAD_FRAME),
+        ("a length in the other order", first + (3).to_bytes(4, "little") + contacts[4:], ["Hello"], Code.BAD_FRAME),
+        ("a body one byte short", first + b"\0\0\0\x02" + contacts[4:], ["Hello"], Code.BAD_FRAME),
+        ("a body one byte long", first + b"\0\0\0\x04" + contacts[4:] + b"\0", ["Hello"], Code.BAD_FRAME),
+        ("a body that is no message", first + b"\0\0\0\x08" + rng.randbytes(8), ["Hello"], Code.BAD_FRAME),
+        ("good, bad, good", first + contacts + bytes(4) + contacts, ["Hello", "AskContacts"], Code.BAD_FRAME),
+    ):
+        yield {
+            "name": name,
+            "rule": "WIRE-3",
+            "bytes": data.hex(),
+            "messages": messages,
+            "expect": expect.label if expect else "ok",
+        }
+
+
+# Links: what a dialler says, and the Goodbye it gets
+
+
+def links() -> Iterator[Case]:
+    for name, rule, messages, expect in (
+        ("a message before the hello", "WIRE-5", [AskContacts(1)], Code.BAD_STATE),
+        ("a ping before the hello", "WIRE-5", [Ping(1)], Code.BAD_STATE),
+        ("a goodbye before the hello", "WIRE-5", [Goodbye(Code.IDLE, "")], Code.BAD_STATE),
+        ("a second hello", "WIRE-5", [hello(), hello()], Code.BAD_STATE),
+        ("version 0", "WIRE-6", [hello(version=0)], Code.BAD_VERSION),
+        ("version 2", "WIRE-6", [hello(version=2)], Code.BAD_VERSION),
+        ("an ack of bytes never sent", "WIRE-7", [hello(), Ack(1_000_000, 1)], Code.BAD_STATE),
+        ("an ack of fewer bytes than before", "WIRE-7", [hello(), Ack(20, 1), Ack(19, 2)], Code.BAD_STATE),
+        ("a pong of a time that has not been", "WIRE-9", [hello(), Pong((1 << 53) - 1)], Code.BAD_STATE),
+    ):
+        says = [encode_frame(message).hex() for message in messages]
+        yield {"name": name, "rule": rule, "says": says, "expect": expect.label}
+
+
+# Pace: a sender's window
+
+
+Step = tuple[str, int] | tuple[str, int, int]
+
+
+def pace_cases() -> Iterator[Case]:
+    busy: list[Step] = [("sent", 10_000_000), *(("ack", 31_250 * n, 25_000 * n) for n in range(1, 13))]
+    fast: list[Step] = [("sent", 900_000_000), *(("ack", 2_500_000 * n, 25_000 * n) for n in range(1, 5))]
+    slower: list[Step] = [*busy, *(("ack", 375_000 + 2_500 * n, 300_000 + 25_000 * n) for n in range(1, 10))]
+    lull: list[Step] = [*busy, ("ack", 10_000_000, 9_000_000), ("sent", 500), ("ack", 10_000_500, 19_000_000)]
+    for name, steps in (
+        ("a link that was never measured", [("sent", 1000)]),
+        ("10 Mbit/s without a round trip", busy),
+        ("10 Mbit/s over 50 ms", [("rtt_us", 50_000), *busy]),
+        ("the least of some round trips counts", [("rtt_us", 90_000), ("rtt_us", 50_000), ("rtt_us", 70_000), *busy]),
+        ("100 MB/s over 1 ms", [("rtt_us", 1000), *fast]),
+        ("a path that became slower", [("rtt_us", 50_000), *slower]),
+        ("a lull on a link with little to carry", [("rtt_us", 50_000), *lull]),
+        (
+            "acks too near each other to measure",
+            [("sent", 90_000), *(("ack", 9000 * n, 1000 * n) for n in range(1, 10))],
+        ),
+        ("a receiver whose clock runs backwards", [("sent", 90_000), ("ack", 10_000, 900_000), ("ack", 20_000, 1)]),
+        ("an ack of a byte never sent", [("sent", 100), ("ack", 101, 5)]),
+        ("an ack of a byte less than before", [("sent", 100), ("ack", 50, 5), ("ack", 49, 6)]),
+    ):
+        yield {"name": name, "rule": "WIRE-17", "steps": list(walk(steps))}
+
+
+def walk(steps: list[Step]) -> Iterator[Case]:
+    pace = Pace()
+    for kind, amount, *at_us in steps:
+        step: Case = {kind: amount, **({"at_us": at_us[0]} if at_us else {})}
+        try:
+            apply(pace, step)
+        except RemoteProtocolError as error:
+            yield {**step, "expect": error.code.label}
+            return
+        yield {**step, "window": pace.window, "frame": pace.frame_budget, "rate": round(pace.rate)}
+
+
+def apply(pace: Pace, step: Case) -> None:
+    """One step of a case at a sender."""
+    if "sent" in step:
+        pace.add_sent(step["sent"])
+    elif "rtt_us" in step:
+        pace.add_round_trip(step["rtt_us"] / 1e6)
+    else:
+        pace.add_ack(step["ack"], step["at_us"])
+
+
+# Keys in the DHT
+
+
+def keys(rng: random.Random) -> Iterator[Case]:
+    for name in ("a model", "another model"):
+        model = rng.randbytes(32)
+        key = sha256(b"p2pinfer/1/model\0" + model + b"\0").digest()
+        yield {"name": name, "model": model.hex(), "depth": 0, "key": key.hex()}
+
+
+if __name__ == "__main__":
+    FILE.write_text(render(make()), encoding="utf-8")
