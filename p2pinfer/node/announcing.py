@@ -1,0 +1,67 @@
+"""Keeps the node's offer fresh: signed anew every RENEW_S, and when the state changes (protocols/offer.md)."""
+
+import time
+from typing import Final
+
+import trio
+
+from p2pinfer.core.offer import Load, Speed, State
+from p2pinfer.core.offers import KnownOffer
+from p2pinfer.core.pages import PAGE
+from p2pinfer.core.schedule import Speed as EngineSpeed
+from p2pinfer.node.batcher import Batcher
+from p2pinfer.node.measuring import Measured
+from p2pinfer.node.offering import RENEW_S, Offering
+from p2pinfer.node.shard import Shard
+from p2pinfer.overlay.directory import Directory
+from p2pinfer.overlay.network import Network
+
+UNMEASURED: Final = Speed(0, 0, 0)
+
+
+class Announcing:
+    """What the swarm is told of this node."""
+
+    def __init__(self, offering: Offering, directory: Directory, network: Network) -> None:
+        self._offering = offering
+        self._directory = directory
+        self._network = network
+        self._state = State.JOINING
+        self._speed = UNMEASURED
+        self._shard: Shard | None = None
+        self._batcher: Batcher | None = None
+        self._busy_s = 0.0  # of the engine, when the last offer was made
+        self._said_s = 0.0
+
+    def set_speed(self, measured: Measured) -> EngineSpeed:
+        """Offer this speed from now on; returns what the batcher begins with."""
+        self._speed = Speed(round(measured.prefill), max(1, round(measured.decode)), 0)
+        return measured.speed
+
+    def serve(self, shard: Shard, batcher: Batcher) -> None:
+        """From now on the shard takes sessions."""
+        self._shard, self._batcher = shard, batcher
+        self._busy_s, self._said_s = shard.engine.busy_s, trio.current_time()
+        self.say(State.SERVING)
+
+    def say(self, state: State) -> None:
+        """Make an offer of this state and tell it."""
+        self._state = state
+        now = trio.current_time()
+        offer = self._offering.make(state, self._load(now), self._speed, int(time.time()))
+        addresses = self._network.addresses()[:8]
+        self._directory.announce(KnownOffer(offer, self._offering.certificate, addresses, now))
+
+    async def run(self) -> None:
+        """Renew the offer until cancelled."""
+        while True:
+            await trio.sleep(RENEW_S)
+            self.say(self._state)
+
+    def _load(self, now: float) -> Load:
+        if self._shard is None or self._batcher is None:
+            return Load(0, 0, 0)
+        engine, passed_s = self._shard.engine, now - self._said_s
+        busy = round(1000 * (engine.busy_s - self._busy_s) / passed_s) if passed_s > 1 else 0
+        self._busy_s, self._said_s = engine.busy_s, now
+        return Load(engine.free_pages * PAGE, round(self._batcher.queue_s * 1000), min(1000, max(0, busy)))

@@ -1,0 +1,251 @@
+"""The daemon: identity, journal, network, directory, and a shard that serves sessions, put together.
+
+Without a model it helps peers find each other. Everything it runs lives in the block of `open_node`.
+"""
+
+import logging
+import os
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from p2pinfer.core.budget import Budget, Risk
+from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import UsageError
+from p2pinfer.core.keys import PrivateKey
+from p2pinfer.core.messages import AskFile
+from p2pinfer.core.offer import State
+from p2pinfer.core.pages import PAGE
+from p2pinfer.core.placement import JOIN_WAIT_S, Served, choose_span, reconsider_span
+from p2pinfer.core.session_messages import Open, SessionMessage, Signed
+from p2pinfer.core.units import Span
+from p2pinfer.disk.identity import Identity, hold_folder, load_identity
+from p2pinfer.disk.journal import Journal, open_journal
+from p2pinfer.disk.places import node_journal
+from p2pinfer.disk.store import Store, StoredModel
+from p2pinfer.node.announcing import Announcing
+from p2pinfer.node.batcher import Batcher
+from p2pinfer.node.files import Files
+from p2pinfer.node.measuring import Measured, measure
+from p2pinfer.node.offering import Offering, offering_of
+from p2pinfer.node.reception import Reception
+from p2pinfer.node.settings import Settings, span_of
+from p2pinfer.node.settling import Settling
+from p2pinfer.node.shard import Shard, layers_that_fit, open_shard, shard_spec
+from p2pinfer.overlay.directory import Directory
+from p2pinfer.overlay.exchange import Exchange
+from p2pinfer.overlay.greeting import Greeting
+from p2pinfer.overlay.libp2p import open_libp2p_network
+from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.network import Network
+
+LEAVE_S: Final = 5.0  # for sessions to end and be paid after we were asked to stop
+
+OpenNetwork = Callable[[PrivateKey, Exchange, Greeting], AbstractAsyncContextManager[Network]]
+
+logger = logging.getLogger(__name__)
+
+
+class Node:
+    """A node that runs. identity: who it is. span: the layers it serves, or None."""
+
+    def __init__(self, identity: Identity, network: Network, journal: Journal) -> None:
+        self.identity = identity
+        self.journal = journal
+        self.shard: Shard | None = None
+        self._network = network
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where others can meet it."""
+        return self._network.addresses()
+
+    @property
+    def span(self) -> Span | None:
+        return self.shard.span if self.shard else None
+
+
+@asynccontextmanager
+async def open_node(
+    settings: Settings,
+    data: Path,
+    store: Store,
+    *,
+    network: OpenNetwork | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> AsyncIterator[Node]:
+    """A node that serves for as long as the block lasts; it is ready when the block begins.
+
+    data:     folder of identity and journal, held by this node alone
+    network:  opens another network than libp2p's, for tests and simulations
+    progress: called with bytes of weights read, and of all
+
+    Raises UsageError and ModelError for what the owner must mend; EngineError when the engine ends by itself.
+    """
+    greeting = Greeting(boot=os.urandom(16))
+    with hold_folder(data):
+        identity = load_identity(data, int(time.time()))
+        async with open_journal(node_journal(data)) as journal, trio.open_nursery() as nursery:
+            await journal.certify(identity.certificate)
+            exchange = Exchange(nursery)
+            exchange.answer(AskFile, Files(store).answer)
+            open_network = network or partial(_open_libp2p, settings)
+            async with open_network(identity.key, exchange, greeting) as peers:
+                directory = Directory(peers, exchange, settings.network.bootstrap)
+                exchange.on_up = directory.greet
+                nursery.start_soon(directory.keep_meeting)
+                node = Node(identity, peers, journal)
+                if settings.serve.model:
+                    assembly = _Assembly(settings, store, identity, journal, peers, exchange, directory)
+                    async with assembly.serving(greeting.boot, progress) as node.shard:
+                        yield node
+                else:
+                    logger.info("serving no model; helping peers meet")
+                    yield node
+            nursery.cancel_scope.cancel()
+
+
+def _open_libp2p(
+    settings: Settings, key: PrivateKey, exchange: Exchange, greeting: Greeting
+) -> AbstractAsyncContextManager[Network]:
+    network = settings.network
+    return open_libp2p_network(
+        key, exchange, listen=network.listen, announce=network.announce, greeting=greeting, mdns=network.mdns
+    )
+
+
+class _Assembly:
+    """What serving a model needs, in one place."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        identity: Identity,
+        journal: Journal,
+        network: Network,
+        exchange: Exchange,
+        directory: Directory,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._identity = identity
+        self._journal = journal
+        self._network = network
+        self._exchange = exchange
+        self._directory = directory
+
+    @asynccontextmanager
+    async def serving(self, boot: bytes, progress: Callable[[int, int], None]) -> AsyncIterator[Shard]:
+        """Choose a span, load it, and serve it while the block lasts."""
+        settings, store = self._settings, self._store
+        model = store.find(settings.serve.model)
+        make = partial(offering_of, self._identity, boot, model, settings)
+        offering, announcing = await self._choose(model, make)
+        spec = await trio.to_thread.run_sync(shard_spec, store, model, offering.span, settings.serve)
+        async with open_shard(store, model, spec, progress) as shard, trio.open_nursery() as nursery:
+            measured = await measure(shard)
+            batcher = Batcher(shard.engine, announcing.set_speed(measured))
+            reception = self._reception(shard, offering, batcher, nursery)
+            for task in (batcher.run, announcing.run, partial(_watch_engine, shard)):
+                nursery.start_soon(task)
+            nursery.start_soon(self._directory.keep_providing, model.id)
+            announcing.serve(shard, batcher)
+            _log_start(shard, measured)
+            try:
+                yield shard
+            finally:
+                await self._leave(reception, announcing, batcher)
+                nursery.cancel_scope.cancel()
+
+    async def _choose(self, model: StoredModel, make: Callable[[Span], Offering]) -> tuple[Offering, Announcing]:
+        """The layers to serve: the owner's word, or where the swarm is weakest, looked at twice."""
+        manifest = model.manifest
+        span = span_of(self._settings.serve.layers)
+        if span is not None:
+            if span.last > manifest.layers:
+                raise UsageError(f"{manifest.name} has layers 0:{manifest.layers}, not {span}")
+            return self._announced(make(span), State.JOINING)
+        length = layers_that_fit(manifest, self._settings.serve)
+        if length == manifest.layers:
+            return self._announced(make(manifest.span), State.JOINING)
+        span = choose_span(manifest.layers, length, await self._served(model), random.random())
+        offering, announcing = self._announced(make(span), State.JOINING)
+        await trio.sleep(random.random() * JOIN_WAIT_S)
+        again = reconsider_span(manifest.layers, span, await self._served(model), random.random())
+        if again == span:
+            return offering, announcing
+        logger.info("layers %s are needed more than %s", again, span)
+        return self._announced(make(again), State.JOINING)
+
+    def _announced(self, offering: Offering, state: State) -> tuple[Offering, Announcing]:
+        announcing = Announcing(offering, self._directory, self._network)
+        announcing.say(state)
+        return offering, announcing
+
+    async def _served(self, model: StoredModel) -> Sequence[Served]:
+        """What others serve, or are about to; a node that is still loading counts as an average one."""
+        offers = [known.offer.record for known in await self._directory.look(model.id)]
+        rates = [offer.speed.decode for offer in offers if offer.speed.decode]
+        usual = sum(rates) / len(rates) if rates else 1.0
+        return [Served(offer.span, offer.speed.decode or usual) for offer in offers if offer.state != State.LEAVING]
+
+    def _reception(self, shard: Shard, offering: Offering, batcher: Batcher, nursery: trio.Nursery) -> Reception:
+        trust = self._settings.trust
+        budget = Budget(Risk(trust.client_window, trust.client_window_max, trust.strangers_window))
+        reception = Reception(shard, offering, budget, self._journal, self._network, self._exchange, batcher)
+        settling = Settling(self._journal, nursery, reception.settled, reception.is_open)
+
+        async def serve(link: Link, message: Open) -> None:
+            await reception.serve(link, message)
+            if (back := self._network.link(link.peer)) is not None and back is not link:
+                settling.greet(back)  # the client came back while its session was ending
+
+        def on_open(link: Link, message: Open) -> None:
+            nursery.start_soon(serve, link, message)
+
+        def on_stray(link: Link, message: SessionMessage) -> None:
+            if isinstance(message, Signed):
+                settling.take(link, message)
+
+        def on_up(link: Link) -> None:
+            self._directory.greet(link)
+            settling.greet(link)
+
+        self._exchange.on_open, self._exchange.on_stray, self._exchange.on_up = on_open, on_stray, on_up
+        for link in self._network.links():  # they came while we loaded
+            settling.greet(link)
+        return reception
+
+    async def _leave(self, reception: Reception, announcing: Announcing, batcher: Batcher) -> None:
+        """Take no more sessions, let the open ones end for a while, then end them."""
+        with trio.move_on_after(LEAVE_S) as scope:
+            scope.shield = True
+            reception.leaving = True
+            announcing.say(State.LEAVING)
+            batcher.fail_all(Code.LEAVING, "this node stops")
+            await batcher.wait_empty()
+
+
+async def _watch_engine(shard: Shard) -> None:
+    raise await shard.engine.wait_ended()
+
+
+def _log_start(shard: Shard, measured: Measured) -> None:
+    facts = shard.engine.facts
+    logger.info(
+        "serving layers %s of %s in %s on %s, %d threads: %.0f tokens/s alone, KV cache for %d positions",
+        shard.span,
+        shard.model.name,
+        shard.numerics.label,
+        facts.device,
+        facts.threads,
+        measured.decode,
+        facts.pages * PAGE,
+    )

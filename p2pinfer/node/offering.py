@@ -1,0 +1,115 @@
+"""The node's own offers: signed anew every RENEW_S, and known again when a contract names one (protocols/offer.md)."""
+
+from collections import OrderedDict
+from typing import Final
+
+from p2pinfer.core.certificate import NodeCert
+from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import Refused
+from p2pinfer.core.keys import PrivateKey
+from p2pinfer.core.offer import MAX_LIFE_S, Load, Offer, Speed, State
+from p2pinfer.core.pricing import Prices
+from p2pinfer.core.records import SignedRecord, sign
+from p2pinfer.core.session_messages import MAX_ROWS
+from p2pinfer.core.terms import Limits
+from p2pinfer.core.units import Codec, ModelId, Numerics, RecordId, Roles, Span, row_bytes
+from p2pinfer.disk.identity import Identity
+from p2pinfer.disk.store import StoredModel
+from p2pinfer.node.settings import Settings, numerics_of
+from p2pinfer.node.shard import longest_session
+
+RENEW_S: Final = 20.0
+REMEMBERED: Final = 64  # offers: 20 minutes of them, far beyond the life of any
+
+
+class Offering:
+    """What this process serves, as offers. boot: random for each start, so that no offer outlives its process."""
+
+    def __init__(
+        self,
+        key: PrivateKey,
+        certificate: SignedRecord[NodeCert],
+        boot: bytes,
+        *,
+        model: ModelId,
+        span: Span,
+        roles: Roles,
+        numerics: Numerics,
+        limits: Limits,
+        prices: Prices,
+        flat: int,
+    ) -> None:
+        self.key = key
+        self.certificate = certificate
+        self.boot = boot
+        self.model = model
+        self.span = span
+        self.roles = roles
+        self.numerics = numerics
+        self.limits = limits
+        self.prices = prices
+        self.flat = flat
+        self._seq = 0
+        self._made: OrderedDict[RecordId, SignedRecord[Offer]] = OrderedDict()
+
+    def make(self, state: State, load: Load, speed: Speed, now: int) -> SignedRecord[Offer]:
+        """A new offer. now: our wall clock, Unix seconds."""
+        self._seq += 1
+        offer = Offer(
+            node=self.key.public,
+            owner=self.certificate.record.owner,
+            cert=self.certificate.id,
+            boot=self.boot,
+            seq=self._seq,
+            issued=now,
+            life=MAX_LIFE_S,
+            until=0,
+            model=self.model,
+            span=self.span,
+            roles=self.roles,
+            numerics=self.numerics,
+            codecs=Codec.F32.bit | Codec.BF16.bit | Codec.Q8O4.bit,
+            limits=self.limits,
+            prices=self.prices,
+            flat=self.flat,
+            state=state,
+            load=load,
+            speed=speed,
+        )
+        signed = sign(offer, self.key)
+        self._made[signed.id] = signed
+        while len(self._made) > REMEMBERED:
+            self._made.popitem(last=False)
+        return signed
+
+    def find(self, id_: RecordId) -> SignedRecord[Offer]:
+        """The offer of this process that a contract names.
+
+        Raises Refused (UNKNOWN_OFFER).
+        """
+        if (offer := self._made.get(id_)) is None:
+            raise Refused("not an offer of this node since it started; ask for its offers again", Code.UNKNOWN_OFFER)
+        return offer
+
+
+def offering_of(identity: Identity, boot: bytes, model: StoredModel, settings: Settings, span: Span) -> Offering:
+    """What a node of these settings offers of a model."""
+    trust, prices = settings.trust, settings.prices
+    return Offering(
+        identity.key,
+        identity.certificate,
+        boot,
+        model=model.id,
+        span=span,
+        roles=model.manifest.roles_of(span),
+        numerics=numerics_of(settings.serve.numerics),
+        limits=Limits(
+            max_positions=longest_session(model.manifest, span, settings.serve),
+            window=trust.window,
+            cadence=trust.cadence,
+            max_draft=0,
+            max_chunk=min(trust.max_chunk, MAX_ROWS // row_bytes(Codec.F32, model.manifest.hidden)),
+        ),
+        prices=Prices(prices.prefill, prices.decode, prices.cached, prices.sampled),
+        flat=prices.flat,
+    )

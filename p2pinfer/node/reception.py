@@ -1,0 +1,238 @@
+"""Opens: whether a node takes a session, and what it takes on with it (protocols/inference.md, 3.1; receipts.md).
+
+A session is taken when its contract fits an offer of ours, its client's window has room, pages of KV cache are free,
+and its successor can be reached. Whatever was taken is given back when the session ends, or never begins.
+"""
+
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import count
+from typing import Final
+
+from p2pinfer.core.budget import Budget
+from p2pinfer.core.codes import Code
+from p2pinfer.core.contract import Contract, check_request, verify_request
+from p2pinfer.core.ending import Ending
+from p2pinfer.core.errors import EngineError, JournalError, LinkDead, Refused, RemoteProtocolError
+from p2pinfer.core.keys import peer_name
+from p2pinfer.core.messages import cut_text
+from p2pinfer.core.pages import pages_for
+from p2pinfer.core.records import SignedRecord, countersign
+from p2pinfer.core.sampling import SamplingRecord, decode_sampling, params_hash
+from p2pinfer.core.session_messages import Accept, Neighbour, Open, SessionRefused
+from p2pinfer.core.stage import StageSession, StageTerms
+from p2pinfer.core.stage_account import StageAccount
+from p2pinfer.core.text import TextStream
+from p2pinfer.core.units import Codec, PeerKey, RecordId, Roles
+from p2pinfer.disk.journal import Journal
+from p2pinfer.node.batcher import Batcher
+from p2pinfer.node.offering import Offering
+from p2pinfer.node.session import Session
+from p2pinfer.node.shard import Shard
+from p2pinfer.overlay.exchange import Exchange
+from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.network import Network
+from p2pinfer.overlay.reach import reach
+
+RETRY_MS: Final = 1_000  # after a refusal for want of room
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What an open asks for, checked."""
+
+    open: Open
+    request: SignedRecord[Contract]  # with the client's signature
+    sampling: SamplingRecord | None
+
+
+class Reception:
+    """Answers opens, and runs the sessions that come of them."""
+
+    def __init__(
+        self,
+        shard: Shard,
+        offering: Offering,
+        budget: Budget,
+        journal: Journal,
+        network: Network,
+        exchange: Exchange,
+        batcher: Batcher,
+    ) -> None:
+        self._shard = shard
+        self._offering = offering
+        self._budget = budget
+        self._journal = journal
+        self._network = network
+        self._exchange = exchange
+        self._batcher = batcher
+        self._slots = count(1)
+        self._accounts: dict[RecordId, StageAccount] = {}  # of open sessions
+        self._unpaid: dict[RecordId, int] = {}  # contracts whose window is taken, and when they expire
+        self.leaving = False
+
+    async def serve(self, link: Link, message: Open) -> None:
+        """Take the session or refuse it; run it to its end."""
+        try:
+            terms = self._check(link.peer, message)
+            async with self._window(terms), self._pages(terms) as slot:
+                await self._reach(message.successor + (message.far_end if terms.sampling else ()))
+                await self._run(link, terms, slot)
+        except (Refused, RemoteProtocolError) as error:
+            self._refuse(link, message, error.code, str(error))
+        except LinkDead:
+            return  # the client is gone; what was taken for it is given back
+        except EngineError as error:
+            self._refuse(link, message, Code.BUSY, str(error))
+        except JournalError as error:
+            logger.error("a session is refused, for its contract cannot be kept: %s", error)
+            self._refuse(link, message, Code.INTERNAL, "the node cannot keep contracts now")
+
+    def _check(self, peer: PeerKey, message: Open) -> Terms:
+        """Raises Refused or RemoteProtocolError with the code to answer."""
+        if self.leaving:
+            raise Refused("this node is leaving", Code.LEAVING)
+        request = verify_request(message.contract, message.signature)
+        contract = request.record
+        if contract.client != peer:
+            raise RemoteProtocolError("a contract of somebody else", Code.BAD_SIGNATURE)
+        offer = self._offering.find(contract.offer)
+        certificate, now = self._offering.certificate, int(time.time())
+        check_request(request, offer, certificate, prompt=message.prompt, secret=message.secret, now=now)
+        self._check_ends(contract, message)
+        if Roles.TAIL not in contract.roles:
+            return Terms(message, request, None)
+        if contract.params != params_hash(message.secret, message.sampling):
+            raise Refused("the contract does not bind the sampling record", Code.BAD_TERMS)
+        sampling = decode_sampling(message.sampling)
+        if message.prompt + sampling.max_tokens > contract.limits.max_positions:
+            raise Refused(
+                f"a prompt of {message.prompt} and {sampling.max_tokens} tokens do not fit "
+                f"{contract.limits.max_positions} positions",
+                Code.TOO_LONG,
+            )
+        return Terms(message, request, sampling)
+
+    def _check_ends(self, contract: Contract, message: Open) -> None:
+        """Neighbours must be those that the roles call for."""
+        layers = self._shard.manifest.layers
+        head, tail = contract.span.first == 0, contract.span.last == layers
+        if (Roles.HEAD in contract.roles, Roles.TAIL in contract.roles) != (head, tail):
+            raise Refused(f"roles {contract.roles!r} do not fit layers {contract.span} of {layers}", Code.BAD_TERMS)
+        wanted = (not head, not tail, head != tail)
+        if tuple(map(bool, (message.predecessor, message.successor, message.far_end))) != wanted:
+            raise Refused("the neighbours named do not fit the roles", Code.BAD_TERMS)
+        if contract.node in {neighbour.key for neighbour in (*message.predecessor, *message.successor)}:
+            raise Refused("a stage is no neighbour of itself", Code.BAD_TERMS)
+
+    @asynccontextmanager
+    async def _pages(self, terms: Terms) -> AsyncIterator[int]:
+        """Pages of KV cache for as long as the block lasts; yields the engine's slot."""
+        slot = next(self._slots)
+        await self._shard.engine.open_session(slot, pages_for(terms.request.record.limits.max_positions))
+        try:
+            yield slot
+        finally:
+            self._shard.engine.close_session(slot)
+
+    @asynccontextmanager
+    async def _window(self, terms: Terms) -> AsyncIterator[None]:
+        """The contract's window out of its client's budget for as long as the block lasts.
+
+        Of a contract that ends unpaid it stays taken until the contract expires, or is settled.
+        """
+        contract, now = terms.request.record, int(time.time())
+        for id_ in [id_ for id_, expires in self._unpaid.items() if expires < now]:
+            self.settled(id_)
+        history = await self._journal.read(lambda reader: reader.history(contract.client, now))
+        self._budget.take(terms.request.id, contract.client, contract.limits.window, history)
+        self._unpaid[terms.request.id] = contract.expires
+        try:
+            yield
+        finally:
+            account = self._accounts.pop(terms.request.id, None)
+            if account is None or account.paid >= account.committed:
+                self.settled(terms.request.id)
+
+    def is_open(self, contract: RecordId) -> bool:
+        """Whether a session of ours still takes care of this contract."""
+        return contract in self._accounts
+
+    def settled(self, contract: RecordId) -> None:
+        """Nothing is owed under this contract any more."""
+        self._unpaid.pop(contract, None)
+        self._budget.give_back(contract)
+
+    async def _reach(self, neighbours: tuple[Neighbour, ...]) -> None:
+        """Link to those we send rows or ids to. Raises Refused (UNREACHABLE)."""
+        for neighbour in neighbours:
+            await reach(self._network, neighbour.key, neighbour.addresses)
+
+    async def _run(self, link: Link, terms: Terms, slot: int) -> None:
+        contract = countersign(terms.request, self._offering.key)
+        message = terms.open
+        peers = {contract.record.client, *(n.key for n in (*message.predecessor, *message.successor, *message.far_end))}
+        session = self._session(contract, terms, slot)
+        with self._exchange.open_session(message.session, peers, session.take_message) as incoming:
+            await self._journal.agree(contract, message.session, message.prompt)
+            self._accounts[contract.id] = session.account
+            link.send_nowait(Accept(message.session, message.epoch, contract.signatures[1], 0))
+            with self._batcher.serving(session):
+                await session.run(incoming)
+            self._log_end(session)
+
+    def _log_end(self, session: Session) -> None:
+        account = session.account
+        amount = account.complete.record.amount if account.complete else 0
+        client = peer_name(account.contract.record.client)
+        reason = session.stage.reason.label
+        logger.info(
+            "session of …%s: %d positions, %s, %d ncr signed", client[-8:], session.stage.computed, reason, amount
+        )
+
+    def _session(self, contract: SignedRecord[Contract], terms: Terms, slot: int) -> Session:
+        record, message, manifest = contract.record, terms.open, self._shard.manifest
+        stage_terms = StageTerms(
+            session=message.session,
+            epoch=message.epoch,
+            client=record.client,
+            predecessor=_key(message.predecessor),
+            successor=_key(message.successor),
+            far_end=_key(message.far_end),
+            span=record.span,
+            roles=record.roles,
+            prompt=message.prompt,
+            width=manifest.hidden,
+            vocabulary=manifest.vocabulary,
+            codec_in=Codec(record.codecs[0]),
+            codec_out=Codec(record.codecs[1]),
+            max_positions=record.limits.max_positions,
+            max_chunk=record.limits.max_chunk,
+            sampling=terms.sampling,
+        )
+        account = StageAccount(contract, message.prompt, message.secret, self._offering.key)
+        stage = StageSession(stage_terms, self._ending(terms.sampling))
+        return Session(stage, account, slot, self._journal, self._network.link, self._batcher.wake)
+
+    def _ending(self, sampling: SamplingRecord | None) -> Ending | None:
+        if sampling is None:
+            return None
+        assert self._shard.texts is not None  # a contract has the role tail only where the offer has it
+        reader = TextStream(self._shard.texts, sampling.stop_texts)
+        return Ending(self._shard.manifest.ends, sampling.max_tokens, reader)
+
+    def _refuse(self, link: Link, message: Open, code: Code, text: str) -> None:
+        retry_ms = RETRY_MS if code in (Code.BUSY, Code.WINDOW_FULL) else 0
+        try:
+            link.send_nowait(SessionRefused(message.session, message.epoch, code, cut_text(text), retry_ms))
+        except LinkDead:
+            return  # it does not wait for an answer
+
+
+def _key(neighbours: tuple[Neighbour, ...]) -> PeerKey | None:
+    return neighbours[0].key if neighbours else None

@@ -1,0 +1,277 @@
+"""One open session of a node: its rows, its receipts, its deadlines (protocols/inference.md, receipts.md).
+
+Decisions are `stage.py`'s and `stage_account.py`'s; this does what they say: sends, stores before it sends, and ends
+the session when somebody keeps it waiting. Steps come from the batcher, which asks `ready` and calls `take` and `done`.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from p2pinfer.core.codes import ANSWERS, Code
+from p2pinfer.core.errors import JournalError, LinkDead, RemoteProtocolError
+from p2pinfer.core.messages import Message, cut_text
+from p2pinfer.core.receipt import Receipt
+from p2pinfer.core.records import SignedRecord
+from p2pinfer.core.session_messages import Close, Forward, Propose, Sampled, SessionMessage, Signed, Stored, pack_ids
+from p2pinfer.core.stage import Part, Result, Send, StageSession, State, Work
+from p2pinfer.core.stage_account import StageAccount
+from p2pinfer.core.units import PeerKey, Roles
+from p2pinfer.disk.journal import Journal
+from p2pinfer.engine.steps import Output, Step
+from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.outbox import Priority
+
+UNPAID_S: Final = 10.0  # with the window full, for a signature
+IDLE_S: Final = 60.0  # with nothing to compute, for rows or ids
+SETTLE_S: Final = 10.0  # after the end, for the final receipt's signature; later it is settled at next contact
+
+logger = logging.getLogger(__name__)
+
+Incoming = tuple[PeerKey, SessionMessage | LinkDead]
+
+
+class Session:
+    """slot: the session's number at the engine. reason: why it ended, NONE while it runs."""
+
+    def __init__(
+        self,
+        stage: StageSession,
+        account: StageAccount,
+        slot: int,
+        journal: Journal,
+        link_to: Callable[[PeerKey], Link | None],
+        ready: Callable[[], None],
+    ) -> None:
+        self.stage = stage
+        self.account = account
+        self.slot = slot
+        self._journal = journal
+        self._link_to = link_to
+        self._tell_ready = ready
+        self._outgoing: deque[Send] = deque()  # prefill rows; bounded by the successor's credit
+        self._outgoing_came = trio.Event()
+        self._to_complete: deque[SignedRecord[Receipt]] = deque()
+        self._books_due = trio.Event()
+        self._ended = trio.Event()
+        self._patience = trio.CancelScope()  # its deadline moves with the session: no task wakes for each position
+        self._place = (0, 0, 0)  # how far the session has got
+        self._settled = trio.Event()
+        self._client_lost = False
+
+    async def run(self, incoming: trio.MemoryReceiveChannel[Incoming]) -> None:
+        """Serve the session until its final receipt is complete, or nobody waits for it any more.
+
+        incoming: the deaths of its links; its messages come to `take_message`
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_links, incoming)
+            nursery.start_soon(self._send_rows)
+            nursery.start_soon(self._keep_books)
+            await self._watch()
+            with trio.move_on_after(SETTLE_S):
+                await self._settled.wait()
+            nursery.cancel_scope.cancel()
+
+    # Steps, called by the batcher
+
+    def ready(self) -> int:
+        """Positions that may be computed now."""
+        return self.stage.ready(self.account.limit)
+
+    def take(self, count: int) -> tuple[Work, Step]:
+        """Work for `count` positions, and the engine's step for it."""
+        work, terms = self.stage.take(count), self.stage.terms
+        draw = terms.sampling.draw if work.sample and terms.sampling is not None else None
+        return work, Step(self.slot, work.position, work.data, terms.codec_in, terms.codec_out, draw, terms.span)
+
+    def done(self, work: Work, output: Output) -> None:
+        """Take the engine's output: count it, send it on."""
+        if output.code:
+            self.fail(output.code, output.text)
+            return
+        result = Result(output.data, output.ids[0] if output.ids else None)
+        if self.stage.state is State.RUNNING:
+            self._count(work, result)
+        for send in self.stage.done(work, result):
+            self._send(send)
+        self._after_change()
+
+    def fail(self, code: Code, text: str) -> None:
+        """End the session from our side, and say so to everybody in it. The client says how far it signs."""
+        if self.stage.state is State.ENDED:
+            return
+        self.stage.end(code)
+        terms = self.stage.terms
+        close = Close(terms.session, terms.epoch, code, 0, cut_text(text))
+        for peer in {terms.client, terms.predecessor, terms.successor} - {None}:
+            self._send(Send(PeerKey(peer or b""), close))
+        self._after_change()
+
+    def _count(self, work: Work, result: Result) -> None:
+        account, stage = self.account, self.stage
+        account.add_inputs(work.position, work.data, work.count)
+        if Roles.TAIL not in stage.terms.roles:
+            account.add_outputs(work.position, result.rows, work.count)
+        elif result.sampled is not None:
+            account.add_outputs(stage.terms.prompt + stage.sampled, pack_ids((result.sampled,)), 1)
+        account.commit(self._known(work.position, work.position + work.count))
+
+    def _known(self, position: int, computed: int) -> int:
+        """Positions that the client can count to, as its ids come (receipts.md, 5.2).
+
+        That a row of a later position came here says that the ids before it were sampled; of our own last row nobody
+        has said so yet.
+        """
+        terms = self.stage.terms
+        return computed if Roles.TAIL in terms.roles or computed <= terms.prompt else position
+
+    # Messages
+
+    def take_message(self, sender: PeerKey, message: SessionMessage) -> None:
+        """Take a message as soon as it comes; what is wrong with it ends the session."""
+        try:
+            self._take(sender, message)
+        except RemoteProtocolError as error:
+            self.fail(error.code, str(error))
+
+    async def _watch_links(self, incoming: trio.MemoryReceiveChannel[Incoming]) -> None:
+        async for peer, _ in incoming:
+            self._lose(peer)
+
+    def _take(self, sender: PeerKey, message: SessionMessage) -> None:
+        if isinstance(message, Signed):
+            if not self.stage.terms.parts(sender) & Part.CLIENT:
+                raise RemoteProtocolError("a receipt signed by somebody else than the client", Code.BAD_STATE)
+            if (complete := self.account.sign(message.receipt, message.signature)) is not None:
+                self._to_complete.append(complete)
+        else:
+            if isinstance(message, Close) and self.stage.terms.parts(sender) & Part.CLIENT:
+                code = Code.read(message.code)
+                self.account.close(Code.CANCELLED if code is Code.UNKNOWN else code, message.committed)
+            for send in self.stage.receive(sender, message):
+                self._send(send)
+        self._after_change()
+
+    def _lose(self, peer: PeerKey) -> None:
+        """The link to `peer` died."""
+        if self.stage.terms.parts(peer) & Part.CLIENT:
+            self.stage.end(Code.LOST)
+            self._client_lost = True  # what it has not signed is settled at next contact
+            self._after_change()
+        else:
+            self.fail(Code.LOST, "the link to a neighbour broke")
+
+    def _after_change(self) -> None:
+        """Whatever changed, those who wait for it look again."""
+        if self.stage.state is State.ENDED and self.stage.reason in ANSWERS:
+            self.account.commit(self.stage.computed)
+            self.account.close(self.stage.reason)
+        ended = self.stage.state is State.ENDED
+        if self._to_complete or self.account.is_due or ended:
+            self._books_due.set()
+        if ended:
+            self._ended.set()
+        elif (place := (self.stage.received, self.stage.computed, self.account.paid)) != self._place:
+            self._place = place  # messages that move nothing are no progress
+            self._patience.deadline = trio.current_time() + self._patience_s
+        if self.ready():
+            self._tell_ready()
+
+    @property
+    def _starved(self) -> bool:
+        """What could be computed waits for a signature."""
+        return self.stage.received > self.stage.computed and self.account.limit <= self.stage.computed
+
+    @property
+    def _patience_s(self) -> float:
+        return UNPAID_S if self._starved else IDLE_S
+
+    def _send(self, send: Send) -> None:
+        """Send at once what is small; rows of a prompt wait for the link in a task of their own."""
+        match send.message:
+            case Forward(position=position) if position < self.stage.terms.prompt:
+                self._outgoing.append(send)
+                self._outgoing_came.set()
+            case Forward() | Sampled():
+                self._send_now(send, Priority.DECODE)
+            case _:
+                self._send_now(send, Priority.CONTROL)
+
+    def _send_now(self, send: Send, priority: Priority) -> None:
+        if (link := self._link_to(send.to)) is None:
+            self._lose(send.to)  # it died before the session was open, and nobody told us
+            return
+        try:
+            link.send_nowait(send.message, priority)
+        except LinkDead:
+            return  # we are told of its death as of a message
+
+    async def _send_rows(self) -> None:
+        while True:
+            await self._outgoing_came.wait()
+            self._outgoing_came = trio.Event()
+            while self._outgoing:
+                await self._send_split(self._outgoing[0])
+                self._outgoing.popleft()
+
+    async def _send_split(self, send: Send) -> None:
+        assert isinstance(send.message, Forward)
+        link = self._link_to(send.to)
+        if link is None:
+            return
+        for part in send.message.split(link.frame_budget()):
+            try:
+                await link.send(part, Priority.PREFILL)
+            except LinkDead:
+                return
+
+    # Receipts
+
+    async def _keep_books(self) -> None:
+        while True:
+            await self._books_due.wait()
+            self._books_due = trio.Event()
+            try:
+                await self._write_books()
+            except JournalError as error:
+                logger.error("a session ends, for its receipts cannot be kept: %s", error)
+                self.fail(Code.INTERNAL, "the node cannot keep receipts")
+                self._settled.set()
+                return
+
+    async def _write_books(self) -> None:
+        """Propose what is due and acknowledge what is complete, each after it is durable."""
+        if self.stage.state is State.ENDED and not self.account.committed:
+            self._settled.set()  # nothing was done, so there is nothing to sign
+            return
+        session = self.stage.terms.session
+        while self._to_complete:
+            receipt = self._to_complete.popleft()
+            await self._journal.complete(receipt)
+            self._say(Stored(session, receipt.record.seq))
+        for proposal in self.account.due(int(time.time())):
+            await self._journal.propose(proposal.signed)
+            self._say(Propose(session, proposal.signed.body, proposal.signed.signatures[0]))
+        if self.account.closed or self._client_lost:
+            self._settled.set()
+
+    def _say(self, message: Message) -> None:
+        assert isinstance(message, SessionMessage)
+        self._send_now(Send(self.stage.terms.client, message), Priority.CONTROL)
+
+    async def _watch(self) -> None:
+        """Return when the session has ended; end it when nothing moves for too long."""
+        while self.stage.state is State.RUNNING:
+            with trio.move_on_after(self._patience_s) as self._patience:
+                await self._ended.wait()
+            if not self._patience.cancelled_caught or self.ready():
+                continue  # what is ready waits for our own engine, and that is nobody's fault
+            if self._starved:
+                self.fail(Code.UNPAID, f"no receipt was signed for {UNPAID_S:.0f} s with the window full")
+            else:
+                self.fail(Code.IDLE, f"nothing came for {IDLE_S:.0f} s")

@@ -1,0 +1,204 @@
+"""Everything an owner can set, from one TOML file, with unit and default (README, "Settings").
+
+Read once at the start and passed down in pieces. `p2pinfer config` prints what is in force.
+"""
+
+import tomllib
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Final, get_type_hints
+
+from p2pinfer.core.errors import UsageError
+from p2pinfer.core.units import Numerics, Span
+
+
+def _setting(default: Any, help_: str) -> Any:
+    """A field with its line of help; the unit stands in the name or in the help."""
+    return field(default=default, metadata={"help": help_})
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """[network]"""
+
+    listen: tuple[str, ...] = _setting(("/ip4/127.0.0.1/tcp/0",), "multiaddrs to listen on; port 0 takes a free one")
+    announce: tuple[str, ...] = _setting((), "multiaddrs told to others; empty: the ones listened on")
+    bootstrap: tuple[str, ...] = _setting((), "multiaddrs of peers to meet first")
+    mdns: bool = _setting(True, "find peers on the local network; never used when only loopback is listened on")
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """[serve]"""
+
+    model: str = _setting("", "name or id of the model to serve; empty serves none and only helps others find peers")
+    layers: str = _setting("", "layers FIRST:LAST to hold; empty: chosen where the swarm is weakest")
+    memory_mb: int = _setting(0, "MB the node may take for weights and KV cache; 0: half of the machine's memory")
+    numerics: str = _setting("bf16-1", "numerics class of the engine: bf16-1 or f32-1")
+    device: str = _setting("cpu", "where the engine computes: cpu, cuda, cuda:1")
+    threads: int = _setting(0, "CPU threads of the engine; 0: all cores but one")
+    max_positions: int = _setting(0, "positions a session may reserve; 0: the model's context")
+    max_sessions: int = _setting(64, "sessions at once")
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """[prices] in nano-credits per 1,000,000 units"""
+
+    prefill: int = _setting(20_000, "nano-credits per 1,000,000 layer-tokens of prompt")
+    decode: int = _setting(80_000, "nano-credits per 1,000,000 layer-tokens of answer")
+    cached: int = _setting(2_000, "nano-credits per 1,000,000 layer-tokens found in the cache")
+    sampled: int = _setting(640_000, "nano-credits per 1,000,000 ids sampled, at the tail")
+    flat: int = _setting(0, "nano-credits per session")
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """[trust] bounds the work done before it is receipted"""
+
+    cadence: int = _setting(128, "positions between receipts")
+    max_chunk: int = _setting(256, "positions of a prompt computed in one step at most")
+    window: int = _setting(1024, "positions one session may be ahead of its receipts")
+    client_window: int = _setting(16_384, "positions all sessions of a new client may be ahead together")
+    client_window_max: int = _setting(131_072, "the same for a client with many clean contracts")
+    strangers_window: int = _setting(131_072, "positions all new clients may be ahead together")
+
+
+MAX_THREADS: Final = 1024  # torch's own pools fail without a word far above it
+
+SECTIONS: Final = {"network": Network, "serve": Serve, "prices": Prices, "trust": Trust}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a node runs with."""
+
+    network: Network = field(default_factory=Network)
+    serve: Serve = field(default_factory=Serve)
+    prices: Prices = field(default_factory=Prices)
+    trust: Trust = field(default_factory=Trust)
+
+    def __post_init__(self) -> None:
+        self._check_numbers()
+        numerics_of(self.serve.numerics)
+        span_of(self.serve.layers)
+        trust = self.trust
+        if trust.window < 2 * trust.max_chunk + 2 * trust.cadence:
+            raise UsageError(
+                f"trust.window is {trust.window}; it must be at least 2 x max_chunk + 2 x cadence = "
+                f"{2 * trust.max_chunk + 2 * trust.cadence}, or a prompt waits for every signature"
+            )
+        if not trust.window <= trust.client_window <= trust.client_window_max:
+            raise UsageError("trust: window <= client_window <= client_window_max must hold")
+        if self.prices.cached > self.prices.prefill:
+            raise UsageError("prices.cached must not be above prices.prefill")
+
+    def _check_numbers(self) -> None:
+        for name, shape in SECTIONS.items():
+            section = getattr(self, name)
+            for item in fields(shape):
+                value = getattr(section, item.name)
+                if isinstance(value, int) and not 0 <= value < 1 << 32:
+                    raise UsageError(f"{name}.{item.name} is {value}; it must be from 0 to {(1 << 32) - 1}")
+        if self.serve.threads > MAX_THREADS:
+            raise UsageError(f"serve.threads is {self.serve.threads}; it must be at most {MAX_THREADS}")
+        for name in ("cadence", "max_chunk"):
+            if not getattr(self.trust, name):
+                raise UsageError(f"trust.{name} must be at least 1")
+
+
+def read_settings(path: Path | None) -> Settings:
+    """The settings of a file; of none, the defaults.
+
+    Raises UsageError naming what is wrong and what would be right.
+    """
+    if path is None:
+        return Settings()
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is no text in UTF-8, byte {error.start} is wrong: save it as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is no TOML: {error}") from None
+    try:
+        return _settings(data)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def _settings(data: dict[str, Any]) -> Settings:
+    if unknown := data.keys() - SECTIONS.keys():
+        raise UsageError(f"unknown section [{min(unknown)}]; there are {', '.join(f'[{name}]' for name in SECTIONS)}")
+    return Settings(**{name: _section(name, shape, data.get(name, {})) for name, shape in SECTIONS.items()})
+
+
+def _section(name: str, shape: type[Any], data: object) -> Any:
+    if not isinstance(data, dict):
+        raise UsageError(f"{name} must be a section: [{name}]")
+    hints = get_type_hints(shape)
+    for key in data:
+        if key not in hints:
+            raise UsageError(f"unknown setting {name}.{key}; there are {', '.join(hints)}")
+    return shape(**{key: _value(f"{name}.{key}", hints[key], value) for key, value in data.items()})
+
+
+def _value(name: str, wanted: object, value: object) -> object:
+    if wanted == tuple[str, ...]:
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        raise UsageError(f"{name} must be a list of strings")
+    if type(value) is not wanted:
+        words = {str: "text in quotes", int: "a whole number", bool: "true or false"}
+        raise UsageError(f"{name} must be {words[wanted]}")  # type: ignore[index]
+    return value
+
+
+def change(settings: Settings, section: str, **values: object) -> Settings:
+    """`settings` with those values of one section that are not None: the command line's word over the file's."""
+    given = {key: value for key, value in values.items() if value is not None and value != ()}
+    return replace(settings, **{section: replace(getattr(settings, section), **given)}) if given else settings
+
+
+def numerics_of(label: str) -> Numerics:
+    """The class a setting names."""
+    for numerics in Numerics:
+        if numerics.label == label:
+            return numerics
+    raise UsageError(f"unknown numerics class {label!r}; there are {', '.join(item.label for item in Numerics)}")
+
+
+def span_of(text: str) -> Span | None:
+    """`FIRST:LAST`, the last not included; empty is none."""
+    if not text:
+        return None
+    first, colon, last = text.partition(":")
+    if not (colon and first.isdecimal() and last.isdecimal() and int(first) < int(last)):
+        raise UsageError(f"layers {text!r} are no span; write FIRST:LAST, for example 0:10 for the first ten layers")
+    return Span(int(first), int(last))
+
+
+def describe(settings: Settings) -> str:
+    """The settings as a TOML file that reads back as they are, every value with its help."""
+    lines: list[str] = []
+    for name, shape in SECTIONS.items():
+        lines += ["", f"[{name}]"] if lines else [f"[{name}]"]
+        for item in fields(shape):
+            lines += [
+                f"# {item.metadata['help']}",
+                f"{item.name} = {_toml(getattr(getattr(settings, name), item.name))}",
+            ]
+    return "\n".join(lines)
+
+
+def _toml(value: object) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case tuple():
+            return f"[{', '.join(_toml(item) for item in value)}]"
+        case str():
+            escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+            return f'"{escaped}"'
+    return str(value)

@@ -1,0 +1,90 @@
+"""Receipts of sessions that are over: proposed again at the next contact, completed if the client signs (receipts.md).
+
+What a client cannot check any more it leaves unsigned; what it had signed before the link broke, it sends again.
+"""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+
+import trio
+
+from p2pinfer.core.errors import JournalError, LinkDead, RemoteProtocolError
+from p2pinfer.core.receipt import Receipt, verify_receipt
+from p2pinfer.core.records import decode
+from p2pinfer.core.session_messages import Propose, Signed, Stored
+from p2pinfer.core.units import PeerKey, RecordId
+from p2pinfer.disk.journal import Journal
+from p2pinfer.disk.journal_reader import JournalReader
+from p2pinfer.overlay.link import Link
+
+logger = logging.getLogger(__name__)
+
+
+class Settling:
+    """settled: called with the id of a contract whose last proposal became complete.
+
+    is_open: whether a session's own task still takes care of a contract.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        nursery: trio.Nursery,
+        settled: Callable[[RecordId], None],
+        is_open: Callable[[RecordId], bool],
+    ) -> None:
+        self._journal = journal
+        self._nursery = nursery
+        self._settled = settled
+        self._is_open = is_open
+
+    def greet(self, link: Link) -> None:
+        """A client may be back: send it what it has not signed."""
+        self._nursery.start_soon(self._propose_again, link)
+
+    def take(self, link: Link, message: Signed) -> None:
+        """A client signed a receipt of a session that is over."""
+        self._nursery.start_soon(self._complete, link, message)
+
+    async def _propose_again(self, link: Link) -> None:
+        for contract, receipt in await self._journal.read(lambda reader: reader.pending(link.peer)):
+            if self._is_open(contract.id):
+                continue
+            found = await self._journal.read(partial(JournalReader.contract, id_=contract.id))
+            assert found is not None  # a proposal is stored after its contract
+            try:
+                await link.send(Propose(found[1], receipt.body, receipt.signatures[0]))
+            except LinkDead:
+                return
+
+    async def _complete(self, link: Link, message: Signed) -> None:
+        try:
+            seq = await self._store(link.peer, message)
+        except (RemoteProtocolError, JournalError) as error:
+            logger.warning("a receipt of an earlier session is not kept: %s", error)
+            return
+        if seq is not None:
+            try:
+                await link.send(Stored(message.session, seq))
+            except LinkDead:
+                return
+
+    async def _store(self, client: PeerKey, message: Signed) -> int | None:
+        """Store a receipt that is now complete; None for one of a contract we do not know, or still work under.
+
+        Raises RemoteProtocolError where it is not what we proposed.
+        """
+        receipt = decode(Receipt, message.receipt)
+        if self._is_open(receipt.contract):
+            return None
+        pending = await self._journal.read(lambda reader: reader.pending(client))
+        ours = [(contract, proposal) for contract, proposal in pending if contract.id == receipt.contract]
+        for contract, proposal in ours:
+            if proposal.body == message.receipt:
+                complete = verify_receipt(proposal.body, proposal.signatures[0], message.signature, contract)
+                await self._journal.complete(complete)
+                if proposal is ours[-1][1]:
+                    self._settled(contract.id)
+                return receipt.seq
+        return None

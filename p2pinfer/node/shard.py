@@ -1,0 +1,125 @@
+"""What a node loads: which layers fit, how many pages of KV cache, and the engine that holds them.
+
+Decides by the pure `placement`; files come from the store, computing is the engine's.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import psutil
+
+from p2pinfer.core.errors import UsageError
+from p2pinfer.core.manifest import CONFIG, EMBEDDING, HEAD, TOKENIZER, Manifest, layer_file
+from p2pinfer.core.pages import PAGE, pages_for
+from p2pinfer.core.placement import WEIGHTS_SHARE, longest_span
+from p2pinfer.core.text import Texts
+from p2pinfer.core.units import Numerics, Roles, Span
+from p2pinfer.disk.store import Store, StoredModel
+from p2pinfer.engine.door import Engine, open_engine
+from p2pinfer.engine.steps import ShardSpec
+from p2pinfer.node.settings import Serve, numerics_of
+
+BYTES_PER_VALUE: Final = {Numerics.F32_1: 4, Numerics.BF16_1: 2}  # of weights and KV cache in memory
+FILE_BYTES_PER_VALUE: Final = 2  # tensors are stored in bf16
+MB: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A span that is loaded. texts: the tokenizer, with the role tail."""
+
+    model: StoredModel
+    span: Span
+    roles: Roles
+    numerics: Numerics
+    engine: Engine
+    texts: Texts | None
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.model.manifest
+
+
+def memory_of(serve: Serve) -> int:
+    """Bytes the owner lets the node take."""
+    return serve.memory_mb * MB if serve.memory_mb else psutil.virtual_memory().total // 2
+
+
+def layers_that_fit(manifest: Manifest, serve: Serve) -> int:
+    """How many layers the node may hold.
+
+    Raises UsageError if not even one fits.
+    """
+    scale = BYTES_PER_VALUE[numerics_of(serve.numerics)] // FILE_BYTES_PER_VALUE
+    sizes = [_size(manifest, layer_file(layer)) * scale for layer in range(manifest.layers)]
+    ends = max(_size(manifest, EMBEDDING), _size(manifest, HEAD)) * scale
+    count = longest_span(sizes, ends, memory_of(serve))
+    if not count:
+        needed = int((max(sizes) + ends) / WEIGHTS_SHARE / MB) + 1
+        raise UsageError(
+            f"{manifest.name}: one layer does not fit into {memory_of(serve) // MB} MB; "
+            f"set serve.memory_mb to {needed} or more"
+        )
+    return count
+
+
+def page_count(manifest: Manifest, span: Span, serve: Serve) -> int:
+    """Pages of KV cache: what memory is left beside the weights' share, and no more than sessions could fill."""
+    shape = manifest.shape
+    value = BYTES_PER_VALUE[numerics_of(serve.numerics)]
+    page_bytes = PAGE * len(span) * 2 * shape.kv_heads * shape.head_size * value
+    fits = int(memory_of(serve) * (1 - WEIGHTS_SHARE)) // page_bytes
+    wanted = serve.max_sessions * pages_for(max_positions(manifest, serve))
+    return max(1, min(fits, wanted))
+
+
+def longest_session(manifest: Manifest, span: Span, serve: Serve) -> int:
+    """Positions one session can have: what the owner says, and no more than there are pages for."""
+    return min(max_positions(manifest, serve), page_count(manifest, span, serve) * PAGE)
+
+
+def max_positions(manifest: Manifest, serve: Serve) -> int:
+    """Positions one session may reserve."""
+    return min(serve.max_positions or manifest.context, manifest.context)
+
+
+def shard_spec(store: Store, model: StoredModel, span: Span, serve: Serve) -> ShardSpec:
+    """What the engine is to load.
+
+    Raises ModelError for a file that is missing or was altered.
+    """
+    manifest = model.manifest
+    roles = manifest.roles_of(span)
+    names = [file.name for file in manifest.files_of(span, roles) if file.name not in (CONFIG, TOKENIZER)]
+    return ShardSpec(
+        config=store.path(model.id, CONFIG),
+        files=tuple(store.path(model.id, name) for name in names),
+        span=span,
+        roles=roles,
+        numerics=numerics_of(serve.numerics),
+        pages=page_count(manifest, span, serve),
+        device=serve.device,
+        threads=serve.threads or default_threads(),
+    )
+
+
+def default_threads() -> int:
+    """All cores but one: threads that wait for a core somebody else has make a step many times slower."""
+    return max(1, (psutil.cpu_count(logical=False) or 1) - 1)
+
+
+@asynccontextmanager
+async def open_shard(
+    store: Store, model: StoredModel, spec: ShardSpec, progress: Callable[[int, int], None]
+) -> AsyncIterator[Shard]:
+    """Load a span in the engine's process, for as long as the block lasts. Raises as `open_engine` does."""
+    texts = Texts(store.read(model.id, TOKENIZER), model.manifest) if Roles.TAIL in spec.roles else None
+    async with open_engine(spec, progress) as engine:
+        yield Shard(model, spec.span, spec.roles, spec.numerics, engine, texts)
+
+
+def _size(manifest: Manifest, name: str) -> int:
+    file = manifest.file(name)
+    return file.size if file else 0
