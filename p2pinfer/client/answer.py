@@ -1,0 +1,106 @@
+"""What a client gets: pieces of text while they come, and the whole answer at the end."""
+
+from dataclasses import dataclass
+
+import trio
+
+from p2pinfer.client.running import Running
+from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import GenerationFailed
+from p2pinfer.core.units import PeerKey, Span
+
+
+@dataclass(frozen=True, slots=True)
+class StageOfAnswer:
+    """A stage that took part."""
+
+    peer: PeerKey
+    layers: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A finished answer.
+
+    reason:        why it ended: END, LENGTH or STOP
+    first_token_s: seconds from the start to the first id
+    decode_s:      seconds from the first id to the last
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    reason: Code
+    prompt_tokens: int
+    first_token_s: float
+    decode_s: float
+    stages: tuple[StageOfAnswer, ...]
+
+    @property
+    def tokens(self) -> int:
+        return len(self.ids)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Speed after the first id; 0 for an answer of one."""
+        return (self.tokens - 1) / self.decode_s if self.decode_s else 0.0
+
+
+class AnswerStream:
+    """An answer under way: `async for piece in stream`, then `stream.answer`."""
+
+    def __init__(self, running: Running) -> None:
+        self._running = running
+        self._given = 0  # pieces
+
+    @property
+    def stages(self) -> tuple[StageOfAnswer, ...]:
+        """The route."""
+        return tuple(StageOfAnswer(stage.key, stage.span) for stage in self._running.plan.stages)
+
+    @property
+    def answer(self) -> Answer:
+        """The whole answer.
+
+        Raises GenerationFailed if it did not come to an end, or has not yet.
+        """
+        running, generation = self._running, self._running.generation
+        if generation.failure is not None:
+            raise generation.failure
+        if not generation.over:
+            raise GenerationFailed("the answer is still coming", Code.NONE)
+        assert running.first_id_s is not None and running.last_id_s is not None  # an answer has an id
+        return Answer(
+            text="".join(generation.pieces),
+            ids=tuple(generation.ids),
+            reason=generation.reason,
+            prompt_tokens=len(generation.prompt),
+            first_token_s=running.first_id_s - running.started_s,
+            decode_s=running.last_id_s - running.first_id_s,
+            stages=self.stages,
+        )
+
+    def __aiter__(self) -> "AnswerStream":
+        """No generator: a loop over it may be left at any time, and gone on with."""
+        return self
+
+    async def __anext__(self) -> str:
+        """The next piece of text, as soon as it comes.
+
+        Raises GenerationFailed when the generation ends without an answer.
+        """
+        generation = self._running.generation
+        await trio.lowlevel.checkpoint()
+        while True:
+            while self._given < len(generation.pieces):
+                self._given += 1
+                if piece := generation.pieces[self._given - 1]:
+                    return piece
+            if generation.failure is not None:
+                raise generation.failure
+            if generation.over:
+                raise StopAsyncIteration
+            await self._running.changed.wait()
+
+    def cancel(self) -> None:
+        """Give the answer up; what was delivered is paid."""
+        self._running.fail("the client cancelled", Code.CANCELLED)

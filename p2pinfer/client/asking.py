@@ -1,0 +1,96 @@
+"""What a person asks for, as the protocol has it: floats become integers, words become codecs and classes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Final, TypedDict
+
+from p2pinfer.core.chat import ChatMessage
+from p2pinfer.core.draw import MILLIONTHS
+from p2pinfer.core.errors import UsageError
+from p2pinfer.core.sampling import SamplingRecord
+from p2pinfer.core.units import Codec, Numerics
+
+CODECS: Final = {codec.label: codec for codec in Codec if codec is not Codec.IDS}
+CLASSES: Final = {numerics.label: numerics for numerics in Numerics}
+DEFAULT_CODEC: Final = Codec.Q8O4.label
+DEFAULT_MAX_TOKENS: Final = 256
+
+Prompt = str | Sequence[ChatMessage]
+
+
+class Options(TypedDict, total=False):
+    """What may be given beside a prompt; see `Request`."""
+
+    model: str
+    max_tokens: int
+    temperature: float
+    top_k: int
+    top_p: float
+    seed: int
+    stop: tuple[str, ...]
+    codec: str
+    numerics: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One prompt and how it is to be answered.
+
+    prompt:      text as it is, or chat messages for the model's template
+    model:       name or id; empty where the swarm serves one model only
+    temperature: 0 is greedy
+    top_k:       candidates kept; 0 keeps all
+    top_p:       share of the probability kept
+    stop:        strings that end the answer; they are not part of it
+    codec:       of rows between stages: q8o4, bf16 or f32
+    numerics:    class of the stages: bf16-1 or f32-1; empty takes whichever is best
+    """
+
+    prompt: Prompt
+    model: str = ""
+    max_tokens: int = DEFAULT_MAX_TOKENS
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    codec: str = DEFAULT_CODEC
+    numerics: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.prompt:
+            raise UsageError("the prompt is empty")
+        _check_text(self.prompt)
+        if self.codec not in CODECS:
+            raise UsageError(f"unknown codec {self.codec!r}; there are {', '.join(CODECS)}")
+        if self.numerics and self.numerics not in CLASSES:
+            raise UsageError(f"unknown numerics class {self.numerics!r}; there are {', '.join(CLASSES)}")
+        _ = self.sampling
+
+    @property
+    def sampling(self) -> SamplingRecord:
+        """Raises UsageError for numbers that make no sense."""
+        if not (isfinite(self.temperature) and isfinite(self.top_p)):
+            raise UsageError(f"cannot sample so: temperature {self.temperature} and top_p {self.top_p} must be finite")
+        try:
+            return SamplingRecord(
+                temperature=round(self.temperature * MILLIONTHS),
+                top_k=self.top_k,
+                top_p=round(self.top_p * MILLIONTHS),
+                seed=self.seed,
+                max_tokens=self.max_tokens,
+                stops=tuple(stop.encode() for stop in self.stop),
+            )
+        except (ValueError, OverflowError) as error:
+            raise UsageError(f"cannot sample so: {error}") from None
+
+
+def _check_text(prompt: Prompt) -> None:
+    """Raises UsageError where there are bytes that were no text."""
+    texts = [prompt] if isinstance(prompt, str) else [message.get("content", "") for message in prompt]
+    try:
+        for text in texts:
+            text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"the prompt is no Unicode text: character {error.start} is half of one") from None

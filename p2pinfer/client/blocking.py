@@ -1,0 +1,106 @@
+"""The client for scripts and notebooks that do not speak Trio: the same calls, blocking.
+
+with connect(bootstrap=[...]) as swarm:
+    print(swarm.generate("What is a DHT?"))
+"""
+
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, TypeVar, Unpack
+
+import trio
+
+from p2pinfer.client.answer import Answer
+from p2pinfer.client.api import Client, open_client
+from p2pinfer.client.asking import Options, Prompt
+from p2pinfer.core.errors import P2pinferError
+
+T = TypeVar("T")
+
+
+@contextmanager
+def connect(data: Path | None = None, store: Path | None = None, bootstrap: Sequence[str] = ()) -> Iterator["Swarm"]:
+    """A client of the swarm for as long as the block lasts; arguments as of `open_client`.
+
+    It runs in a thread of its own, so it works where an event loop is running already. Raises UsageError.
+    """
+    started: SimpleQueue[Swarm | BaseException] = SimpleQueue()
+
+    async def run() -> None:
+        async with open_client(data, store, bootstrap) as client:
+            stop = trio.Event()
+            started.put(Swarm(client, trio.lowlevel.current_trio_token(), stop))
+            await stop.wait()
+
+    def thread() -> None:
+        try:
+            trio.run(run)
+        except BaseException as error:  # noqa: BLE001 - it is raised where the thread was started
+            started.put(error)
+
+    worker = Thread(target=thread, name="p2pinfer client")
+    worker.start()
+    swarm = started.get()
+    if isinstance(swarm, BaseException):
+        worker.join()
+        raise _sole(swarm)
+    try:
+        yield swarm
+    finally:
+        swarm.close()
+        worker.join()
+
+
+class Swarm:
+    """A client that blocks. Its calls may come from any thread."""
+
+    def __init__(self, client: Client, token: trio.lowlevel.TrioToken, stop: trio.Event) -> None:
+        self._client = client
+        self._token = token
+        self._stop = stop
+
+    def generate(self, prompt: Prompt, **options: Unpack[Options]) -> str:
+        """The text of the answer. Raises as `Client.generate` does."""
+        return self.answer(prompt, **options).text
+
+    def answer(self, prompt: Prompt, **options: Unpack[Options]) -> Answer:
+        """The whole answer, with its numbers. Raises as `Client.generate` does."""
+        return self._call(lambda: self._client.answer(prompt, **options))
+
+    def answers(self, prompts: Sequence[Prompt], **options: Unpack[Options]) -> list[Answer]:
+        """Answers to many prompts, asked at once, in their order. Raises as `Client.generate` does."""
+        return self._call(lambda: _all_answers(self._client, prompts, options))
+
+    def close(self) -> None:
+        """End the client; the block of `connect` does it."""
+        trio.from_thread.run_sync(self._stop.set, trio_token=self._token)
+
+    def _call(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        try:
+            return trio.from_thread.run(call, trio_token=self._token)
+        except BaseExceptionGroup as group:
+            raise _sole(group) from None
+
+
+async def _all_answers(client: Client, prompts: Sequence[Prompt], options: Options) -> list[Answer]:
+    answers: dict[int, Answer] = {}
+
+    async def one(index: int, prompt: Prompt) -> None:
+        answers[index] = await client.answer(prompt, **options)
+
+    async with trio.open_nursery() as nursery:
+        for index, prompt in enumerate(prompts):
+            nursery.start_soon(one, index, prompt)
+    return [answers[index] for index in range(len(prompts))]
+
+
+def _sole(error: BaseException) -> BaseException:
+    """The failure of ours in a group of errors, where there is one: scripts catch plain errors."""
+    if isinstance(error, BaseExceptionGroup):
+        expected, bugs = error.split(P2pinferError)
+        if expected is not None and bugs is None:
+            return _sole(expected.exceptions[0])
+    return error

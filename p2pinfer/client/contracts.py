@@ -1,0 +1,164 @@
+"""From a route to signed contracts and the opens that carry them (protocols/receipts.md, "Contract")."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Final
+
+from p2pinfer.core.contract import Contract, generation_of
+from p2pinfer.core.errors import NoRoute
+from p2pinfer.core.keys import PrivateKey
+from p2pinfer.core.offer import Offer
+from p2pinfer.core.records import ZEROS, SignedRecord, sign
+from p2pinfer.core.sampling import SamplingRecord, encode_sampling, params_hash
+from p2pinfer.core.session_messages import Neighbour, Open
+from p2pinfer.core.terms import Limits
+from p2pinfer.core.units import Codec, PeerKey, RecordId, Roles, SessionId, Span
+
+CONTRACT_LIFE_S: Final = 3_600
+MAX_RESERVE: Final = (1 << 53) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlan:
+    """One stage of a route: whose offer, where to reach it, which layers."""
+
+    offer: SignedRecord[Offer]
+    addresses: tuple[str, ...]
+    span: Span
+
+    @property
+    def key(self) -> PeerKey:
+        return self.offer.record.node
+
+    @property
+    def neighbour(self) -> Neighbour:
+        return Neighbour(self.key, self.addresses)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A generation ready to be opened. secrets and contracts are the client's alone until then."""
+
+    session: SessionId
+    secret: bytes
+    stages: tuple[StagePlan, ...]
+    contracts: tuple[SignedRecord[Contract], ...]
+    opens: tuple[Open, ...]
+
+
+def make_plan(
+    key: PrivateKey,
+    stages: Sequence[StagePlan],
+    layers: int,
+    prompt: int,
+    sampling: SamplingRecord,
+    codec: Codec,
+    now: int,
+) -> Plan:
+    """Contracts with every stage, signed by the client, and the opens for them.
+
+    prompt: prompt ids
+    now:    wall clock, Unix seconds
+
+    Raises NoRoute where the stages' limits do not fit each other or the generation.
+    """
+    draft = _Draft(
+        key, SessionId(os.urandom(16)), os.urandom(32), layers, prompt, encode_sampling(sampling), codec, now
+    )
+    limits = _common_limits(stages, prompt + sampling.max_tokens)
+    contracts = tuple(draft.contract(stage, limit) for stage, limit in zip(stages, limits, strict=True))
+    opens = tuple(draft.open(stages, index, contract) for index, contract in enumerate(contracts))
+    return Plan(draft.session, draft.secret, tuple(stages), contracts, opens)
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """What all contracts and opens of one generation share."""
+
+    key: PrivateKey
+    session: SessionId
+    secret: bytes
+    layers: int
+    prompt: int
+    sampling: bytes
+    codec: Codec
+    now: int
+
+    def contract(self, stage: StagePlan, limits: Limits) -> SignedRecord[Contract]:
+        offer, roles = stage.offer.record, self._roles(stage.span)
+        tail = Roles.TAIL in roles
+        nonce = os.urandom(16)
+        contract = Contract(
+            nonce=nonce,
+            offer=stage.offer.id,
+            cert=offer.cert,
+            owner=offer.owner,
+            node=offer.node,
+            client=self.key.public,
+            grant=RecordId(ZEROS),
+            generation=generation_of(self.secret, offer.node),
+            model=offer.model,
+            params=params_hash(self.secret, self.sampling) if tail else ZEROS,
+            span=stage.span,
+            roles=roles,
+            numerics=offer.numerics,
+            codecs=(Codec.IDS if Roles.HEAD in roles else self.codec, Codec.IDS if tail else self.codec),
+            start=0,
+            limits=limits,
+            prices=offer.prices,
+            flat=offer.flat,
+            reserve=MAX_RESERVE,
+            terms=(0, 0, 0),
+            audit=sha256(audit_secret(self.key, nonce)).digest(),
+            issued=self.now,
+            expires=self.now + CONTRACT_LIFE_S,
+        )
+        most = contract.amount(self.prompt, limits.max_positions)
+        return sign(replace(contract, reserve=most), self.key)
+
+    def open(self, stages: Sequence[StagePlan], index: int, contract: SignedRecord[Contract]) -> Open:
+        last = len(stages) - 1
+        far_end = {0: last, last: 0}.get(index) if last else None
+        return Open(
+            session=self.session,
+            epoch=0,
+            prompt=self.prompt,
+            contract=contract.body,
+            signature=contract.signatures[0],
+            secret=self.secret,
+            sampling=self.sampling if Roles.TAIL in contract.record.roles else b"",
+            predecessor=(stages[index - 1].neighbour,) if index else (),
+            successor=(stages[index + 1].neighbour,) if index < last else (),
+            far_end=() if far_end is None else (stages[far_end].neighbour,),
+            prefix=(),
+        )
+
+    def _roles(self, span: Span) -> Roles:
+        head = Roles.HEAD if span.first == 0 else Roles.MIDDLE
+        return head | Roles.TAIL if span.last == self.layers else head
+
+
+def _common_limits(stages: Sequence[StagePlan], positions: int) -> list[Limits]:
+    """Each stage's limits, with one cadence and one chunk for all: receipts are compared at equal positions."""
+    offered = [stage.offer.record.limits for stage in stages]
+    cadence = max(limits.cadence for limits in offered)
+    chunk = min(limits.max_chunk for limits in offered)
+    found = []
+    for limits in offered:
+        if positions > limits.max_positions:
+            raise NoRoute(
+                f"prompt and answer need {positions} positions, a stage takes {limits.max_positions}; "
+                "ask for fewer tokens or shorten the prompt"
+            )
+        try:
+            found.append(Limits(positions, limits.window, cadence, 0, chunk))
+        except ValueError as error:
+            raise NoRoute(f"the stages' limits do not fit each other: {error}") from None
+    return found
+
+
+def audit_secret(key: PrivateKey, nonce: bytes) -> bytes:
+    """What decides whether a contract is audited: the client's alone, and never stored: it follows from its key."""
+    return sha256(b"p2pinfer/1/audit\0" + key.seed + nonce).digest()

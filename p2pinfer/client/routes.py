@@ -1,0 +1,40 @@
+"""From offers to candidates of a route: what of an offer this client may use, and what it knows beyond it."""
+
+from collections.abc import Collection, Iterable
+
+from p2pinfer.client.asking import CLASSES, CODECS, Request
+from p2pinfer.core.offer import State
+from p2pinfer.core.offers import KnownOffer
+from p2pinfer.core.routing import UNMEASURED_RTT_S, Candidate
+from p2pinfer.overlay.link import Link
+
+KBIT_BYTES = 125  # bytes/s of 1 kbit/s
+
+
+def usable(offers: Iterable[KnownOffer], request: Request, refused: Collection[bytes]) -> dict[int, list[KnownOffer]]:
+    """Offers that fit the request, by numerics class: all stages of a route have one."""
+    found: dict[int, list[KnownOffer]] = {}
+    wanted = CLASSES.get(request.numerics)
+    for known in offers:
+        offer = known.offer.record
+        fits = offer.state == State.SERVING and offer.codecs & CODECS[request.codec].bit
+        if fits and wanted in (None, offer.numerics) and known.node not in refused:
+            found.setdefault(offer.numerics, []).append(known)
+    return found
+
+
+def candidate_of(known: KnownOffer, link: Link | None) -> Candidate:
+    """What routing needs to know of a node; `link` to it, if there is one, knows the round trip."""
+    offer = known.offer.record
+    rtt_s = link.rtt_s if link is not None else None
+    return Candidate(
+        key=offer.node,
+        span=offer.span,
+        prices=offer.prices,
+        flat=offer.flat,
+        prefill_rate=offer.speed.prefill,
+        decode_rate=offer.speed.decode,
+        uplink=offer.speed.uplink * KBIT_BYTES,
+        rtt_s=UNMEASURED_RTT_S if rtt_s is None else rtt_s,
+        queue_s=offer.load.queue_ms / 1000,
+    )

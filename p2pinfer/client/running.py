@@ -1,0 +1,269 @@
+"""One generation under way: opens its stages, delivers ids as they come, signs receipts (protocols/inference.md).
+
+Decisions are `generation.py`'s and `client_account.py`'s; this sends, stores before it sends, and keeps the deadlines.
+Choosing the route is the caller's.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import trio
+
+from p2pinfer.client.contracts import Plan
+from p2pinfer.core.client_account import ClientAccount, Decision, Refuse, Sign
+from p2pinfer.core.codes import Code
+from p2pinfer.core.contract import Contract, verify_contract
+from p2pinfer.core.ending import Ending
+from p2pinfer.core.errors import LinkDead, RemoteProtocolError
+from p2pinfer.core.generation import Generation, Phase
+from p2pinfer.core.keys import PrivateKey
+from p2pinfer.core.receipt import FINAL
+from p2pinfer.core.records import SignedRecord
+from p2pinfer.core.session_messages import (
+    Accept,
+    Close,
+    Open,
+    Prompt,
+    Propose,
+    Sampled,
+    SessionMessage,
+    SessionRefused,
+    Signed,
+    Stored,
+)
+from p2pinfer.core.units import PeerKey
+from p2pinfer.disk.journal import Journal
+from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.outbox import Priority
+
+OPEN_S: Final = 10.0  # for every stage to accept
+STALL_S: Final = 60.0  # between ids, prefill of a long prompt included
+SETTLE_S: Final = 5.0  # for final receipts to be proposed, signed and acknowledged
+
+Incoming = tuple[PeerKey, SessionMessage | LinkDead]
+
+
+class Running:
+    """A generation under way. times are monotonic: opened, first_id, last_id, in seconds; None until then.
+
+    `changed` is renewed with every change; whoever follows the pieces waits on it.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        prompt: tuple[int, ...],
+        vocabulary: int,
+        key: PrivateKey,
+        ending: Ending,
+        journal: Journal,
+        link_to: Callable[[PeerKey], Link | None],
+    ) -> None:
+        self.plan = plan
+        self.generation = Generation(plan.session, 0, prompt, [stage.key for stage in plan.stages], ending)
+        self.started_s = trio.current_time()
+        self.first_id_s: float | None = None
+        self.last_id_s: float | None = None
+        self.changed = trio.Event()
+        self.over = trio.Event()
+        self._prompt = prompt
+        self._vocabulary = vocabulary
+        self._key = key
+        self._journal = journal
+        self._link_to = link_to
+        self._account: ClientAccount | None = None
+        self._contracts: dict[int, SignedRecord[Contract]] = {}  # by place in the route
+        self._settled: set[int] = set()  # places whose final receipt the node stored, or that are gone
+        self._refused_by: set[PeerKey] = set()
+        self.retry_s: float | None = None  # a stage had no room, and says when it may have some
+        self._until_over = trio.CancelScope()
+
+    async def run(self, incoming: trio.MemoryReceiveChannel[Incoming]) -> None:
+        """See the generation through, and its receipts; returns when nothing more is to be done."""
+        try:
+            with self._until_over:
+                for stage, open_ in zip(self.plan.stages, self.plan.opens, strict=True):
+                    self._open(stage.key, open_)
+                while not self.generation.over:
+                    await self._take_next(incoming)
+        finally:
+            self.fail("the client was closed", Code.CANCELLED)
+            self.over.set()
+            self._notify()
+        await self._settle(incoming)
+
+    async def wait_open(self) -> None:
+        """Wait until every stage has accepted, or the generation has failed."""
+        while self.generation.opening:
+            await self.changed.wait()
+
+    @property
+    def holds_room(self) -> bool:
+        """Whether stages keep pages and windows for it, as far as we know."""
+        return self._account is not None or self.generation.opening
+
+    @property
+    def refused_by(self) -> frozenset[PeerKey]:
+        """The stages that refused to open, or vanished before they had; others may not."""
+        return frozenset(self._refused_by)
+
+    def fail(self, text: str, code: Code) -> None:
+        """End the generation, unless it is over, and tell every stage how far it is paid."""
+        if not self.generation.over:
+            self.generation.fail(text, code)
+            self._close_all(code)
+            self._until_over.cancel()
+
+    # Messages
+
+    async def _take_next(self, incoming: trio.MemoryReceiveChannel[Incoming]) -> None:
+        patience_s = OPEN_S if self.generation.opening else STALL_S
+        silent_at = trio.current_time() + patience_s
+        while trio.current_time() < silent_at:
+            late_at = self._account.deadline if self._account is not None else None
+            with trio.move_on_at(silent_at if late_at is None else min(silent_at, late_at)) as scope:
+                received = await incoming.receive()
+            if not scope.cancelled_caught:
+                await self._take(*received)
+                break
+            if self._account is not None:
+                await self._decide(self._account.late(trio.current_time()))
+        else:
+            self._blame(*(stage.key for place, stage in enumerate(self.plan.stages) if place not in self._contracts))
+            what = "a stage did not accept" if self.generation.opening else "no id came"
+            self.fail(f"{what} within {patience_s:.0f} s", Code.SILENT)
+
+    async def _take(self, sender: PeerKey, message: SessionMessage | LinkDead) -> None:
+        """Take what came from a stage; where it breaks the protocol the generation fails, and nothing else."""
+        try:
+            match message:
+                case LinkDead():
+                    await self._lose(sender, message)
+                case Propose():
+                    await self._take_proposal(sender, message)
+                case Stored():
+                    await self._take_stored(sender, message)
+                case Accept():
+                    await self._take_accept(sender, message)
+                case _:
+                    self._pass_on(sender, message)
+                    if isinstance(message, Sampled) and self._account is not None:
+                        await self._decide(self._account.add_ids(message.ids))
+        except RemoteProtocolError as error:
+            self.fail(f"a stage broke the protocol: {error}", error.code)
+
+    async def _take_accept(self, sender: PeerKey, message: Accept) -> None:
+        """Check the stage's signature and store the contract; then the generation may go on."""
+        place = self.generation.route.index(sender)
+        request = self.plan.contracts[place]
+        contract = verify_contract(request.body, request.signatures[0], message.signature)
+        await self._journal.agree(contract, self.plan.session, len(self._prompt))
+        self._contracts[place] = contract
+        if len(self._contracts) == len(self.plan.stages):
+            ordered = [self._contracts[at] for at in range(len(self.plan.stages))]
+            self._account = ClientAccount(ordered, self._prompt, self.plan.secret, self._key)
+        self._pass_on(sender, message)
+
+    async def _lose(self, peer: PeerKey, why: LinkDead) -> None:
+        place = self.generation.route.index(peer)
+        self._settled.add(place)  # what it has not proposed is settled at next contact
+        if self._account is not None:
+            await self._decide(self._account.lost(place))
+        self._blame(peer)
+        self.fail(f"the link to a stage broke: {why}", Code.LOST)
+
+    def _blame(self, *peers: PeerKey) -> None:
+        """While the route opens, others may take the place of these."""
+        if self.generation.opening:
+            self._refused_by.update(peers)
+
+    def _pass_on(self, sender: PeerKey, message: SessionMessage) -> None:
+        """Let the generation decide; where it fails by that, the other stages are told."""
+        if isinstance(message, Sampled) and max(message.ids) >= self._vocabulary:
+            raise RemoteProtocolError(f"id {max(message.ids)}, the vocabulary has {self._vocabulary}", Code.BAD_VALUES)
+        was_over = self.generation.over
+        if isinstance(message, SessionRefused):
+            self._blame(sender)
+            self.retry_s = message.retry_ms / 1000 or None
+        for send in self.generation.receive(sender, message):
+            self._send(send.to, send.message)
+        if isinstance(message, Sampled):
+            self.last_id_s = trio.current_time()
+            self.first_id_s = self.first_id_s or self.last_id_s
+        if self.generation.phase is Phase.FAILED and not was_over:
+            self._close_all(self.generation.reason)
+        self._notify()
+
+    # Receipts
+
+    async def _take_proposal(self, sender: PeerKey, message: Propose) -> None:
+        if self._account is None:
+            raise RemoteProtocolError("a receipt before the session is open", Code.BAD_STATE)
+        place = self.generation.route.index(sender)
+        now = trio.current_time()
+        await self._decide(self._account.propose(place, message.receipt, message.signature, now))
+        await self._decide(self._account.late(now))
+
+    async def _decide(self, decisions: Sequence[Decision]) -> None:
+        refused = [decision for decision in decisions if isinstance(decision, Refuse)]
+        for decision in decisions:
+            if isinstance(decision, Refuse):
+                continue
+            if isinstance(decision, Sign):
+                await self._journal.complete(decision.receipt)
+            signed = Signed(self.plan.session, decision.receipt.body, decision.receipt.signatures[1])
+            self._send(self.generation.route[decision.stage], signed)
+        for decision in refused:  # after what is owed was sent, since it ends the generation
+            self.fail(f"receipt {decision.seq} of a stage is not signed: {decision.text}", decision.code)
+
+    async def _take_stored(self, sender: PeerKey, message: Stored) -> None:
+        place = self.generation.route.index(sender)
+        complete = self._account.complete(place) if self._account else None
+        if complete is not None and complete.record.state == FINAL and complete.record.seq == message.seq:
+            self._settled.add(place)
+            await self._journal.acknowledge(complete.record.contract, message.seq)
+
+    async def _settle(self, incoming: trio.MemoryReceiveChannel[Incoming]) -> None:
+        """Sign the last receipts, until every stage has stored its final one or time is up."""
+        over_at = trio.current_time() + SETTLE_S
+        while self._unsettled():
+            with trio.move_on_at(over_at) as scope:
+                received = await incoming.receive()
+            if scope.cancelled_caught:
+                return
+            await self._take(*received)
+
+    def _unsettled(self) -> bool:
+        """Whether final receipts are still to come. Before the first id, who has not been paid yet proposes none."""
+        account = self._account
+        if account is None:
+            return False
+        places = set(range(len(self.plan.stages))) - self._settled
+        return any(self.generation.ids or account.complete(place) for place in places)
+
+    # Sending
+
+    def _close_all(self, code: Code) -> None:
+        code = Code.CANCELLED if code is Code.UNKNOWN else code  # what we cannot read we do not pass on
+        committed = self._account.counted if self._account and self.generation.ids else 0
+        for stage in self.plan.stages:
+            self._send(stage.key, Close(self.plan.session, 0, code, max(0, committed), ""))
+
+    def _open(self, peer: PeerKey, message: Open) -> None:
+        if self._link_to(peer) is None:  # it died before the session was open, and nobody told us
+            self._blame(peer)
+            self.fail("a stage vanished while the route opened", Code.LOST)
+        self._send(peer, message)
+
+    def _send(self, peer: PeerKey, message: SessionMessage) -> None:
+        priority = Priority.PREFILL if isinstance(message, Prompt) else Priority.CONTROL
+        link = self._link_to(peer)
+        try:
+            if link is not None:
+                link.send_nowait(message, priority)
+        except LinkDead:
+            return  # `lose` follows
+
+    def _notify(self) -> None:
+        self.changed.set()
+        self.changed = trio.Event()

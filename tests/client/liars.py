@@ -1,0 +1,131 @@
+"""A stage that keeps the protocol to the letter, but for what a test tells it: it computes nothing and makes up ids."""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import trio
+
+from p2pinfer.core.codes import Code
+from p2pinfer.core.contract import verify_request
+from p2pinfer.core.messages import AskFile
+from p2pinfer.core.offer import Load, Speed, State
+from p2pinfer.core.offers import KnownOffer
+from p2pinfer.core.receipt import Receipt
+from p2pinfer.core.records import SignedRecord, countersign, sign
+from p2pinfer.core.sampling import decode_sampling
+from p2pinfer.core.session_messages import (
+    Accept,
+    Open,
+    Prompt,
+    Propose,
+    Sampled,
+    SessionMessage,
+    Signed,
+    Stored,
+    pack_ids,
+    unpack_ids,
+)
+from p2pinfer.core.stage_account import Proposal, StageAccount
+from p2pinfer.disk.identity import Identity
+from p2pinfer.disk.store import Store, StoredModel
+from p2pinfer.node.files import Files
+from p2pinfer.node.offering import Offering, offering_of
+from p2pinfer.overlay.directory import Directory
+from p2pinfer.overlay.exchange import Exchange
+from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
+from p2pinfer.overlay.network import Network
+from tests.swarms import tiny_settings
+
+FIRST_ID = 97  # "a", and what follows it
+
+
+class SoloStage:
+    """The whole model's only stage. Overridden, it lies.
+
+    signed: what the client signed. strays: whatever else came.
+    """
+
+    def __init__(self, offering: Offering, network: Network) -> None:
+        self.offering = offering
+        self.network = network
+        self.signed: list[Signed] = []
+        self.strays: list[SessionMessage] = []
+        self.opens = 0
+
+    def on_open(self, link: Link, message: Open) -> None:
+        """Accept, and wait for the prompt."""
+        self.opens += 1
+        request = verify_request(message.contract, message.signature)
+        self.message = message
+        self.contract = countersign(request, self.offering.key)
+        self.account = StageAccount(self.contract, message.prompt, message.secret, self.offering.key)
+        self.accept(link, message)
+
+    def accept(self, link: Link, message: Open) -> None:
+        link.send_nowait(Accept(message.session, message.epoch, self.contract.signatures[1], 0))
+
+    def on_stray(self, link: Link, message: SessionMessage) -> None:
+        match message:
+            case Prompt():
+                self.answer(link, unpack_ids(message.ids))
+            case Signed():
+                self.signed.append(message)
+                if (complete := self.account.sign(message.receipt, message.signature)) is not None:
+                    link.send_nowait(Stored(message.session, complete.record.seq))
+            case _:
+                self.strays.append(message)
+
+    def answer(self, link: Link, prompt: tuple[int, ...]) -> None:
+        """All ids at once, then the receipts."""
+        count = decode_sampling(self.message.sampling).max_tokens
+        for at in range(count):
+            link.send_nowait(self.sampled(len(prompt) + at, FIRST_ID + at, at == count - 1))
+        self.compute(prompt, count)
+        self.account.close(Code.LENGTH)
+        for proposal in self.account.due(self.contract.record.issued):
+            link.send_nowait(self.proposal(proposal))
+
+    def compute(self, prompt: tuple[int, ...], count: int) -> None:
+        """Count the work of `count` ids."""
+        ids = [*prompt, *range(FIRST_ID, FIRST_ID + count)]
+        positions = len(prompt) + count - 1
+        self.account.add_inputs(0, pack_ids(ids[:positions]), positions)
+        self.account.add_outputs(len(prompt), pack_ids(ids[len(prompt) :]), count)
+        self.account.commit(positions)
+
+    def sampled(self, position: int, id_: int, last: bool) -> Sampled:
+        return Sampled(self.message.session, 0, 0, position, (id_,), Code.LENGTH if last else Code.NONE)
+
+    def proposal(self, proposal: Proposal) -> Propose:
+        return Propose(self.message.session, proposal.signed.body, proposal.signed.signatures[0])
+
+    def altered(self, signed: SignedRecord[Receipt], **changes: object) -> Propose:
+        """A proposal with other fields, signed by us all the same."""
+        again = sign(replace(signed.record, **changes), self.offering.key)  # type: ignore[arg-type]
+        return Propose(self.message.session, again.body, again.signatures[0])
+
+
+@asynccontextmanager
+async def open_stage(
+    shape: Callable[[Offering, Network], SoloStage],
+    world: MemoryWorld,
+    store: Store,
+    model: StoredModel,
+    identity: Identity,
+) -> AsyncIterator[SoloStage]:
+    """A stage that offers the whole model."""
+    offering = offering_of(identity, bytes(16), model, tiny_settings(model), model.manifest.span)
+    async with trio.open_nursery() as nursery:
+        exchange = Exchange(nursery)
+        exchange.answer(AskFile, Files(store).answer)
+        async with open_memory_network(world, identity.key.public, exchange) as network:
+            stage = shape(offering, network)
+            directory = Directory(network, exchange)
+            exchange.on_open, exchange.on_stray, exchange.on_up = stage.on_open, stage.on_stray, directory.greet
+            offer = offering.make(State.SERVING, Load(1000, 0, 0), Speed(100, 10, 0), int(time.time()))
+            directory.announce(KnownOffer(offer, offering.certificate, network.addresses(), trio.current_time()))
+            yield stage
+        nursery.cancel_scope.cancel()

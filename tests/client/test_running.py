@@ -1,0 +1,473 @@
+"""Stages that lie, vanish or keep silent: their client pays for nothing it cannot count, and says what is wrong.
+
+The stages make ids up, so no engine runs. The clock runs ten times as fast.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from p2pinfer.client.answer import Answer
+from p2pinfer.client.api import Client, open_client
+from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import GenerationFailed, NoRoute
+from p2pinfer.core.receipt import FINAL
+from p2pinfer.core.session_messages import (
+    Accept,
+    Close,
+    Credit,
+    Open,
+    Propose,
+    Sampled,
+    SessionMessage,
+    SessionRefused,
+    Signed,
+)
+from p2pinfer.core.stage_account import Proposal
+from p2pinfer.disk.identity import load_identity
+from p2pinfer.disk.importing import import_model
+from p2pinfer.disk.journal_reader import read_journal
+from p2pinfer.disk.store import Store
+from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
+from tests.disk.tiny import tiny_folder
+
+from .liars import FIRST_ID, SoloStage, open_stage
+
+TOKENS = 9
+PROMPT = "hello"  # five ids
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    root = tmp_path_factory.mktemp("liars")
+    import_model(str(tiny_folder(root / "tiny")), Store(root))
+    return Store(root)
+
+
+def run(
+    function: Callable[[Client, list[SoloStage]], Awaitable[None]],
+    root: Path,
+    store: Store,
+    *shapes: type[SoloStage],
+) -> None:
+    """Run a test with a client and stages of these shapes, in a world of their own."""
+
+    async def main() -> None:
+        world, stages = MemoryWorld(), []
+        [model] = store.models()
+        async with trio.open_nursery() as nursery:
+            stop = trio.Event()
+
+            async def keep(number: int, shape: type[SoloStage], *, task_status: trio.TaskStatus[SoloStage]) -> None:
+                identity = load_identity(root / f"stage{number}", int(time.time()))
+                async with open_stage(shape, world, store, model, identity) as stage:
+                    task_status.started(stage)
+                    await stop.wait()
+
+            for number, shape in enumerate(shapes):
+                stages.append(await nursery.start(keep, number, shape))
+            addresses = [address for stage in stages for address in stage.network.addresses()]
+            network = lambda key, exchange, greeting: open_memory_network(  # noqa: E731
+                world, key.public, exchange, greeting=greeting
+            )
+            async with open_client(root / "client", store.root, addresses, network=network) as client:
+                await function(client, stages)
+            stop.set()
+
+    trio.run(main, clock=MockClock(rate=10))
+
+
+def failure_of(root: Path, store: Store, *shapes: type[SoloStage]) -> GenerationFailed:
+    """How an answer of these stages fails."""
+    failures: list[GenerationFailed] = []
+
+    async def ask(client: Client, _stages: list[SoloStage]) -> None:
+        with pytest.raises(GenerationFailed) as failure:
+            await client.answer(PROMPT, max_tokens=TOKENS)
+        failures.append(failure.value)
+
+    run(ask, root, store, *shapes)
+    return failures[0]
+
+
+def answer_of(root: Path, store: Store, *shapes: type[SoloStage]) -> Answer:
+    answers: list[Answer] = []
+
+    async def ask(client: Client, _stages: list[SoloStage]) -> None:
+        answers.append(await client.answer(PROMPT, max_tokens=TOKENS))
+
+    run(ask, root, store, *shapes)
+    return answers[0]
+
+
+def paid(root: Path) -> list[tuple[int, int]]:
+    """Number and state of what the client signed."""
+    with read_journal(root / "client" / "client.sqlite") as journal:
+        return [(item.receipt.record.seq, item.receipt.record.state) for item in journal.earned()]
+
+
+def test_an_honest_stage_is_paid(tmp_path: Path, store: Store) -> None:
+    answer = answer_of(tmp_path, store, SoloStage)
+    assert answer.ids == tuple(range(FIRST_ID, FIRST_ID + TOKENS))
+    assert paid(tmp_path) == [(4, FINAL)]
+
+
+# Receipts that are not signed
+
+
+class WrongRoot(SoloStage):
+    """Its ids were others than it delivered, by its own receipt."""
+
+    def proposal(self, proposal: Proposal) -> Propose:
+        return self.altered(proposal.signed, out_root=bytes(32))
+
+
+class WrongInputRoot(SoloStage):
+    def proposal(self, proposal: Proposal) -> Propose:
+        return self.altered(proposal.signed, in_root=bytes(32))
+
+
+class OverPriced(SoloStage):
+    def proposal(self, proposal: Proposal) -> Propose:
+        return self.altered(proposal.signed, amount=proposal.signed.record.amount + 1)
+
+
+class MoreWork(SoloStage):
+    """It claims a decode more than there was."""
+
+    def proposal(self, proposal: Proposal) -> Propose:
+        usage = proposal.signed.record.usage
+        return self.altered(proposal.signed, usage=replace(usage, decode=usage.decode + 1))
+
+
+class OneBit(SoloStage):
+    """Its receipt was altered by one bit on the way."""
+
+    def proposal(self, proposal: Proposal) -> Propose:
+        body = proposal.signed.body
+        altered = body[:-40] + bytes([body[-40] ^ 1]) + body[-39:]
+        return Propose(self.message.session, altered, proposal.signed.signatures[0])
+
+
+class OthersReceipt(SoloStage):
+    """Its receipt is of another contract."""
+
+    def proposal(self, proposal: Proposal) -> Propose:
+        return self.altered(proposal.signed, contract=bytes(32))
+
+
+@pytest.mark.parametrize("shape", [WrongRoot, WrongInputRoot, OverPriced, MoreWork, OneBit, OthersReceipt])
+def test_the_answer_stands_and_a_false_receipt_is_not_signed(
+    tmp_path: Path, store: Store, shape: type[SoloStage]
+) -> None:
+    assert answer_of(tmp_path, store, shape).tokens == TOKENS
+    assert paid(tmp_path) == []
+
+
+class SecondBody(SoloStage):
+    """Before the ids, it proposes the same number twice, with two bodies."""
+
+    def answer(self, link: Link, prompt: tuple[int, ...]) -> None:
+        self.compute(prompt, TOKENS)
+        first = self.account.due(self.contract.record.issued)[0]
+        link.send_nowait(self.proposal(first))
+        link.send_nowait(self.altered(first.signed, time=first.signed.record.time + 1))
+
+
+def test_a_second_body_under_one_number_ends_the_answer(tmp_path: Path, store: Store) -> None:
+    failure = failure_of(tmp_path, store, SecondBody)
+    assert failure.code is Code.RECEIPT_CONFLICT
+    assert "second body under receipt number 1" in str(failure)
+    assert paid(tmp_path) == [(1, 0)]  # part of the prompt; nothing after it
+
+
+class Ahead(SoloStage):
+    """It wants to be paid for ids that it keeps."""
+
+    def answer(self, link: Link, prompt: tuple[int, ...]) -> None:
+        self.compute(prompt, TOKENS)
+        link.send_nowait(self.sampled(len(prompt), FIRST_ID, False))
+        for proposal in self.account.due(self.contract.record.issued):
+            link.send_nowait(self.proposal(proposal))
+
+
+def test_a_receipt_ahead_of_the_ids_ends_the_answer_after_two_seconds(tmp_path: Path, store: Store) -> None:
+    failure = failure_of(tmp_path, store, Ahead)
+    assert failure.code is Code.RECEIPT_AHEAD
+    assert "8 positions claimed, 5 counted" in str(failure)
+    assert paid(tmp_path) == [(1, 0)]  # what the one id proves
+
+
+class Early(SoloStage):
+    """It proposes before every stage has accepted: there is nothing to pay for."""
+
+    def accept(self, link: Link, message: Open) -> None:
+        self.compute((0,) * message.prompt, TOKENS)
+        link.send_nowait(self.proposal(self.account.due(self.contract.record.issued)[0]))
+
+
+def test_a_receipt_before_the_session_is_open_ends_it(tmp_path: Path, store: Store) -> None:
+    failure = failure_of(tmp_path, store, Early)
+    assert failure.code is Code.BAD_STATE
+    assert "a receipt before the session is open" in str(failure)
+
+
+# Ids that are no answer
+
+
+class TooMany(SoloStage):
+    """It goes on after the length was reached."""
+
+    def sampled(self, position: int, id_: int, last: bool) -> Sampled:
+        return Sampled(self.message.session, 0, 0, position, (id_,), Code.NONE)
+
+
+class TooFew(SoloStage):
+    """It says that the length was reached with the first id."""
+
+    def sampled(self, position: int, id_: int, last: bool) -> Sampled:
+        return Sampled(self.message.session, 0, 0, position, (id_,), Code.LENGTH)
+
+
+class FalseEnd(SoloStage):
+    """It says that the model ended, without an end id."""
+
+    def sampled(self, position: int, id_: int, last: bool) -> Sampled:
+        return Sampled(self.message.session, 0, 0, position, (id_,), Code.END)
+
+
+class Gap(SoloStage):
+    """An id is missing."""
+
+    def sampled(self, position: int, id_: int, last: bool) -> Sampled:
+        return super().sampled(position + (id_ > FIRST_ID + 2), id_, last)
+
+
+class NoneOfTheModel(SoloStage):
+    """An id beyond the vocabulary."""
+
+    def sampled(self, position: int, id_: int, last: bool) -> Sampled:
+        return super().sampled(position, id_ + 1_000_000, last)
+
+
+class OutOfTurn(SoloStage):
+    """It sends what only stages among themselves send."""
+
+    def answer(self, link: Link, prompt: tuple[int, ...]) -> None:
+        link.send_nowait(Credit(self.message.session, 0, 5))
+
+
+@pytest.mark.parametrize(
+    ("shape", "code", "words"),
+    [
+        (TooMany, Code.BAD_STATE, "the tail says none at id 9, it is length"),
+        (TooFew, Code.BAD_STATE, "the tail says length at id 1, it is none"),
+        (FalseEnd, Code.BAD_STATE, "the tail says end at id 1, it is none"),
+        (Gap, Code.BAD_POSITION, "ids from position 9, 8 is next"),
+        (OutOfTurn, Code.BAD_STATE, "Credit while RUNNING"),
+        (NoneOfTheModel, Code.BAD_VALUES, "1000097"),
+    ],
+)
+def test_what_is_no_answer_is_never_called_one(
+    tmp_path: Path, store: Store, shape: type[SoloStage], code: Code, words: str
+) -> None:
+    failure = failure_of(tmp_path, store, shape)
+    assert failure.code is code
+    assert words in str(failure)
+
+
+class AfterTheEnd(SoloStage):
+    """It sends ids after its last."""
+
+    def answer(self, link: Link, prompt: tuple[int, ...]) -> None:
+        super().answer(link, prompt)
+        link.send_nowait(Sampled(self.message.session, 0, 0, len(prompt) + TOKENS, (65,), Code.NONE))
+
+
+def test_ids_after_the_end_change_nothing(tmp_path: Path, store: Store) -> None:
+    answer = answer_of(tmp_path, store, AfterTheEnd)
+    assert answer.tokens == TOKENS
+    assert paid(tmp_path) == [(4, FINAL)]
+
+
+# Stages that do not open, or vanish
+
+
+class Refusing(SoloStage):
+    code, retry_ms, words = Code.BUSY, 0, "no pages"
+
+    def accept(self, link: Link, message: Open) -> None:
+        link.send_nowait(SessionRefused(message.session, message.epoch, self.code, self.words, self.retry_ms))
+
+
+class Lapsed(Refusing):
+    code, words = Code.LAPSED, "1 contracts of this client were never paid up"
+
+
+class Vanishing(SoloStage):
+    """It vanishes while the route opens."""
+
+    def accept(self, link: Link, message: Open) -> None:
+        link.close(Code.LEAVING, "bye")
+
+
+class Silent(SoloStage):
+    def accept(self, link: Link, message: Open) -> None:
+        """Say nothing."""
+
+
+class Forger(SoloStage):
+    """Its signature under the contract is none."""
+
+    def accept(self, link: Link, message: Open) -> None:
+        link.send_nowait(Accept(message.session, message.epoch, bytes(64), 0))
+
+
+class Fading(SoloStage):
+    """It vanishes in the middle of the answer."""
+
+    def answer(self, link: Link, prompt: tuple[int, ...]) -> None:
+        link.send_nowait(self.sampled(len(prompt), FIRST_ID, False))
+        trio.lowlevel.spawn_system_task(self.fade, link)
+
+    @staticmethod
+    async def fade(link: Link) -> None:
+        await trio.sleep(1)
+        link.close(Code.LEAVING, "bye")
+
+
+class Closing(SoloStage):
+    """It gives up in the middle of the answer."""
+
+    def answer(self, link: Link, prompt: tuple[int, ...]) -> None:
+        link.send_nowait(self.sampled(len(prompt), FIRST_ID, False))
+        link.send_nowait(Close(self.message.session, 0, Code.ENGINE, 0, "the engine failed"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "code", "words"),
+    [
+        (Refusing, Code.BUSY, "a stage refused: no pages"),
+        (Lapsed, Code.LAPSED, "never paid up"),
+        (Vanishing, Code.LOST, "the link to a stage broke: the peer closed the link: bye"),
+        (Silent, Code.SILENT, "a stage did not accept within 10 s"),
+        (Forger, Code.BAD_SIGNATURE, "a stage broke the protocol"),
+        (Fading, Code.LOST, "the link to a stage broke"),
+        (Closing, Code.ENGINE, "a stage gave up: the engine failed"),
+    ],
+)
+def test_how_a_stage_failed_is_told(
+    tmp_path: Path, store: Store, shape: type[SoloStage], code: Code, words: str
+) -> None:
+    failure = failure_of(tmp_path, store, shape)
+    assert failure.code is code
+    assert words in str(failure)
+    assert paid(tmp_path) == []
+
+
+@pytest.mark.parametrize("shape", [Refusing, Vanishing, Silent])
+def test_another_stage_takes_the_place_of_one_that_does_not_open(
+    tmp_path: Path, store: Store, shape: type[SoloStage]
+) -> None:
+    async def ask(client: Client, stages: list[SoloStage]) -> None:
+        for _ in range(4):  # routes of equal cost are drawn
+            assert (await client.answer(PROMPT, max_tokens=TOKENS)).tokens == TOKENS
+            await client.wait_settled()
+        assert stages[1].opens == 4
+
+    run(ask, tmp_path, store, shape, SoloStage)
+
+
+def test_a_refusal_is_not_told_as_layers_that_nobody_serves(tmp_path: Path, store: Store) -> None:
+    failure = failure_of(tmp_path, store, Refusing, Refusing)
+    assert "a stage refused: no pages" in str(failure)
+
+
+class Crowded(Refusing):
+    """It has room for one session at a time, and says when to come back."""
+
+    retry_ms = 1000
+    taken = False
+
+    def accept(self, link: Link, message: Open) -> None:
+        if self.taken:
+            super().accept(link, message)
+        else:
+            self.taken = True
+            SoloStage.accept(self, link, message)
+
+    def on_stray(self, link: Link, message: SessionMessage) -> None:
+        super().on_stray(link, message)
+        if isinstance(message, Signed) and self.account.closed:
+            self.taken = False
+
+    def on_open(self, link: Link, message: Open) -> None:
+        if self.taken:
+            self.opens += 1
+            self.accept(link, message)
+        else:
+            super().on_open(link, message)
+
+
+def test_generations_beyond_the_room_of_a_stage_wait_for_those_that_have_it(tmp_path: Path, store: Store) -> None:
+    async def ask(client: Client, stages: list[SoloStage]) -> None:
+        tokens: list[int] = []
+
+        async def one() -> None:
+            tokens.append((await client.answer(PROMPT, max_tokens=TOKENS)).tokens)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(6):
+                nursery.start_soon(one)
+        assert tokens == [TOKENS] * 6
+
+    run(ask, tmp_path, store, Crowded)
+
+
+def test_a_stage_that_cannot_be_reached_is_told(tmp_path: Path, store: Store) -> None:
+    async def ask(client: Client, stages: list[SoloStage]) -> None:
+        await client.model()
+        link = client._network.link(stages[0].network.key)
+        assert link is not None
+        link.close(Code.IDLE)
+        await link.closed.wait()
+        client._network._ground._world.unreachable.add(stages[0].network.key)  # type: ignore[attr-defined]
+        with pytest.raises(NoRoute, match="cannot be reached"):
+            await client.answer(PROMPT, max_tokens=TOKENS)
+
+    run(ask, tmp_path, store, SoloStage)
+
+
+def test_what_was_signed_and_not_stored_is_sent_again_at_the_next_contact(tmp_path: Path, store: Store) -> None:
+    class Forgetful(SoloStage):
+        """Its client's signatures are lost on the way, until it is asked to remember."""
+
+        remembers = False
+
+        def on_stray(self, link: Link, message: SessionMessage) -> None:
+            if self.remembers or not isinstance(message, Signed):
+                super().on_stray(link, message)
+
+    async def ask(client: Client, stages: list[SoloStage]) -> None:
+        await client.answer(PROMPT, max_tokens=TOKENS)
+        await client.wait_settled()
+        [stage] = stages
+        assert stage.signed == []
+        stage.remembers = True
+        link = client._network.link(stage.network.key)
+        assert link is not None
+        link.close(Code.IDLE)
+        await link.closed.wait()
+        await client._network.dial(stage.network.addresses()[0])
+        while await client._journal.read(lambda reader: reader.unstored()):  # noqa: ASYNC110 - nobody tells of it
+            await trio.sleep(0.1)
+        assert stage.account.closed
+
+    run(ask, tmp_path, store, Forgetful)
+    assert paid(tmp_path) == [(4, FINAL)]
