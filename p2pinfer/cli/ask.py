@@ -1,0 +1,143 @@
+"""`p2pinfer ask`: one prompt, answered by the swarm."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+import trio
+
+from p2pinfer.cli.options import bootstrap_option, data_option, json_option, store_option
+from p2pinfer.client.answer import Answer
+from p2pinfer.client.asking import CLASSES, CODECS, DEFAULT_CODEC, DEFAULT_MAX_TOKENS, Options
+from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import UsageError
+from p2pinfer.core.fields import MAX_INT_BITS
+from p2pinfer.core.keys import peer_name
+
+MAX_SEED: Final = (1 << MAX_INT_BITS) - 1
+MAX_COUNT: Final = (1 << 32) - 1
+
+
+@click.command()
+@click.argument("prompt")
+@click.option("--model", default="", metavar="NAME", help="Name or id; not needed where the swarm serves one model.")
+@click.option(
+    "--max-tokens",
+    default=DEFAULT_MAX_TOKENS,
+    show_default=True,
+    type=click.IntRange(1, MAX_COUNT),
+    help="End the answer after so many ids.",
+)
+@click.option("--temperature", default=0.0, type=click.FloatRange(min=0), help="0 is greedy.", show_default=True)
+@click.option(
+    "--top-k", default=0, type=click.IntRange(0, MAX_COUNT), help="Candidates kept above temperature 0; 0 is all."
+)
+@click.option(
+    "--top-p", default=1.0, type=click.FloatRange(0, 1, min_open=True), help="Share kept above temperature 0."
+)
+@click.option(
+    "--seed",
+    default=0,
+    type=click.IntRange(0, MAX_SEED),
+    show_default=True,
+    help="Seed of the draws above temperature 0; the default draws the same each time.",
+)
+@click.option("--stop", multiple=True, metavar="TEXT", help="End the answer before this text; may be repeated.")
+@click.option("--chat", is_flag=True, help="Put the prompt into the model's chat template; else it is continued.")
+@click.option(
+    "--codec",
+    default=DEFAULT_CODEC,
+    type=click.Choice(list(CODECS)),
+    show_default=True,
+    help="How hidden states travel between stages: exactly (f32), or in fewer bytes.",
+)
+@click.option("--numerics", type=click.Choice(list(CLASSES)), help="Numerics class of the stages.  [default: any]")
+@bootstrap_option
+@data_option
+@store_option
+@json_option
+def ask(
+    prompt: str,
+    model: str,
+    max_tokens: int,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    seed: int,
+    stop: tuple[str, ...],
+    chat: bool,
+    codec: str,
+    numerics: str | None,
+    bootstrap: tuple[str, ...],
+    data: Path,
+    store: Path,
+    as_json: bool,
+) -> None:
+    """Ask the swarm PROMPT and stream the answer; `-` reads the prompt from standard input.
+
+    What you ask is readable by the peers that answer it: do not send secrets.
+
+    \b
+    p2pinfer ask --chat "What is a distributed hash table?" --bootstrap /ip4/127.0.0.1/tcp/4001/p2p/12D3Koo...
+    """
+    text = _standard_input() if prompt == "-" else prompt
+    options: Options = {
+        "model": model,
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "seed": seed,
+        "stop": stop,
+        "codec": codec,
+        "numerics": numerics or "",
+    }
+    answer = trio.run(_ask, text, chat, options, bootstrap, data, store, as_json)
+    if as_json:
+        click.echo(json.dumps(summary(answer)))
+    elif answer.reason is Code.LENGTH and sys.stderr.isatty():
+        click.echo(f"(cut at {answer.tokens} tokens; --max-tokens asks for more)", err=True)
+
+
+def _standard_input() -> str:
+    try:
+        return sys.stdin.read().removesuffix("\n")  # the end of the last line is the file's, not the prompt's
+    except UnicodeDecodeError as error:
+        raise UsageError(f"standard input is no text in {error.encoding}: byte {error.start} is wrong") from None
+
+
+def summary(answer: Answer) -> dict[str, object]:
+    """An answer as `--json` prints it."""
+    return {
+        "text": answer.text,
+        "ids": list(answer.ids),
+        "reason": answer.reason.label,
+        "prompt_tokens": answer.prompt_tokens,
+        "tokens": answer.tokens,
+        "tokens_per_second": round(answer.tokens_per_second, 2),
+        "first_token_s": round(answer.first_token_s, 4),
+        "stages": [
+            {"peer": peer_name(stage.peer), "layers": [stage.layers.first, stage.layers.last]}
+            for stage in answer.stages
+        ],
+    }
+
+
+async def _ask(
+    prompt: str, chat: bool, options: Options, bootstrap: tuple[str, ...], data: Path, store: Path, quiet: bool
+) -> Answer:
+    from p2pinfer.client.api import open_client  # libp2p takes half a second to import; `--help` should not
+
+    asked = [{"role": "user", "content": prompt}] if chat else prompt
+    async with (
+        open_client(data, store, bootstrap) as client,
+        client.open_answer(asked, **options) as stream,
+    ):
+        async for piece in stream:
+            if not quiet:
+                click.echo(piece, nl=False)
+        if not quiet:
+            click.echo()
+        return stream.answer

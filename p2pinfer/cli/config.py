@@ -1,0 +1,20 @@
+"""`p2pinfer config`: the settings in force, as a file to begin with."""
+
+from pathlib import Path
+
+import click
+
+from p2pinfer.cli.options import config_option
+from p2pinfer.node.settings import describe, read_settings
+
+
+@click.command()
+@config_option
+def config(config: Path | None) -> None:
+    """Print a node's settings, with help, as a TOML file.
+
+    \b
+    Begin with the defaults:   p2pinfer config > node.toml
+    Check a file:              p2pinfer config --config node.toml
+    """
+    click.echo(describe(read_settings(config)))

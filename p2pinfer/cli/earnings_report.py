@@ -1,0 +1,189 @@
+"""What a node's journal says was earned: rows for `p2pinfer earnings`, printed for people or for programs.
+
+Amounts are summed in core/ledger.py. What strangers owe is in a column of its own, and is added to nothing else.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from p2pinfer.cli.words import SHORT_ID, Unit, many, short_peer, time_words, unit_for
+from p2pinfer.core import ledger
+from p2pinfer.core.keys import parse_peer_name
+from p2pinfer.core.ledger import By, Earned, Total, fold, fold_all
+from p2pinfer.core.units import ModelId, PeerKey, RecordId
+from p2pinfer.disk.identity import own_keys
+from p2pinfer.disk.journal_reader import read_journal
+from p2pinfer.disk.places import node_journal
+
+BAR_WIDTH: Final = 16
+MONEY: Final = "ncr: nano-credits, of which 1,000,000,000 are a credit."
+UNBACKED: Final = (
+    "unbacked: promises to pay, signed by those who asked. Each payer owes you that much on its word alone, and "
+    "nothing guarantees that it will pay."
+)
+OWN: Final = "self: owed by your own keys, money that goes in a circle. It is never added to what others owe."
+HEADINGS: Final = {
+    By.DAY: ("day (UTC)",),
+    By.MODEL: ("model", "id"),
+    By.PAYER: ("payer",),
+    By.SESSION: ("last receipt (UTC)", "contract"),
+}
+BARS: Final = (By.DAY, By.PAYER)  # models and sessions leave no room for them
+
+Names = Mapping[ModelId, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the journal holds. own: keys of the owner; unsigned: contracts with work that no client has signed for."""
+
+    earned: list[Earned]
+    own: frozenset[PeerKey]
+    unsigned: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A heading's total, and what leads on from it. time: of the latest receipt, Unix seconds."""
+
+    total: Total
+    time: int
+    contracts: list[RecordId]
+
+
+def read_report(data: Path, since: int = 0) -> Report:
+    """What the node of a data folder earned since then (Unix seconds).
+
+    Raises UsageError where no node has run with that folder, JournalError where its journal cannot be trusted.
+    """
+    with read_journal(node_journal(data)) as reader:
+        earned = reader.earned(since)
+        unsigned = len({contract.id for contract, _ in reader.pending()})
+    return Report(earned, own_payers(earned, data), unsigned)
+
+
+def own_payers(earned: Iterable[Earned], data: Path) -> frozenset[PeerKey]:
+    """Keys with which the owner would pay itself: those in the folder, and the owner's own, kept elsewhere perhaps."""
+    return own_keys(data) | {PeerKey(one.contract.record.owner) for one in earned}
+
+
+def summary(report: Report, by: By, names: Names) -> dict[str, object]:
+    """Earnings as `--json` prints them."""
+    return {
+        "by": by.value,
+        "rows": [_plain(row, by, names) for row in rows(report, by)],
+        "total": _amounts(fold_all(report.earned, report.own)),
+        "unsigned": report.unsigned,
+    }
+
+
+def print_report(report: Report, by: By, names: Names, console: Console) -> None:
+    """Earnings as a table, and what its columns mean."""
+    if report.earned:
+        console.print(_table(report, by, names))
+        console.print(f"\n{MONEY}", highlight=False)
+        console.print(UNBACKED, highlight=False)
+        if any(one.contract.record.client in report.own for one in report.earned):
+            console.print(OWN, highlight=False)
+    else:
+        console.print("nothing earned: no client has signed a receipt in this time", highlight=False)
+    if report.unsigned:
+        console.print(
+            f"Not signed yet, so not earned: work under {many(report.unsigned, 'contract')}.", highlight=False
+        )
+
+
+def rows(report: Report, by: By) -> list[Row]:
+    """In the order in which people look: what has a time by time, else by amount."""
+    inside: dict[str, list[Earned]] = {}
+    for one in report.earned:
+        inside.setdefault(ledger.HEADINGS[by](one), []).append(one)
+    found = [
+        Row(
+            total,
+            max(one.receipt.record.time for one in inside[total.heading]),
+            [one.contract.id for one in inside[total.heading]],
+        )
+        for total in fold(report.earned, by, report.own)
+    ]
+    if by in (By.DAY, By.SESSION):
+        return sorted(found, key=lambda row: row.time)
+    return sorted(found, key=lambda row: (-row.total.unbacked, -row.total.own, row.total.heading))
+
+
+def _plain(row: Row, by: By, names: Names) -> dict[str, object]:
+    heading: dict[str, object] = {by.value: row.total.heading}
+    if by is By.MODEL:
+        heading["name"] = names.get(_model(row), "")
+    if by is By.SESSION:
+        heading |= {"time": row.time, "contracts": [id_.hex() for id_ in row.contracts]}
+    return heading | _amounts(row.total)
+
+
+def _amounts(total: Total) -> dict[str, object]:
+    return {
+        "receipts": total.receipts,
+        "positions": total.positions,
+        "sampled": total.sampled,
+        "unbacked_ncr": total.unbacked,
+        "self_ncr": total.own,
+    }
+
+
+def _table(report: Report, by: By, names: Names) -> Table:
+    found, whole = rows(report, by), fold_all(report.earned, report.own)
+    unit = unit_for(max(row.total.unbacked, row.total.own) for row in found)
+    several = len(found) > 1
+    table = Table(box=None, pad_edge=False, show_footer=several)
+    first, *others = HEADINGS[by]
+    table.add_column(first, footer="total", vertical="bottom", overflow="fold")
+    for heading in others:
+        table.add_column(heading, no_wrap=True)
+    for heading, footer in zip(("receipts", "positions", *_money(unit)), _numbers(whole, unit), strict=True):
+        table.add_column(heading, footer=footer, justify="right", no_wrap=True)
+    bars = several and by in BARS
+    if bars:
+        table.add_column("")
+    most = max(row.total.unbacked for row in found)
+    for row in found:
+        bar = [_bar(row.total.unbacked, most)] if bars else []
+        table.add_row(*_heading(row, by, names), *_numbers(row.total, unit), *bar)
+    return table
+
+
+def _money(unit: Unit) -> tuple[str, str]:
+    return f"unbacked, {unit.short}", f"self, {unit.short}"
+
+
+def _heading(row: Row, by: By, names: Names) -> list[RenderableType]:
+    match by:
+        case By.DAY:
+            return [row.total.heading]
+        case By.MODEL:
+            name = Text(names.get(_model(row), "not in the store"))  # a name is others' text: no markup in it
+            return [name, row.total.heading[:SHORT_ID]]
+        case By.PAYER:
+            return [short_peer(parse_peer_name(row.total.heading))]
+        case By.SESSION:
+            more = f" +{len(row.contracts) - 1}" if len(row.contracts) > 1 else ""
+            return [time_words(row.time).removesuffix(" UTC"), row.contracts[0].hex()[:SHORT_ID] + more]
+
+
+def _model(row: Row) -> ModelId:
+    return ModelId(bytes.fromhex(row.total.heading))
+
+
+def _numbers(total: Total, unit: Unit) -> list[str]:
+    amounts = (unit.write(amount) for amount in (total.unbacked, total.own))
+    return [f"{total.receipts:,}", f"{total.positions:,}", *amounts]
+
+
+def _bar(amount: int, most: int) -> ProgressBar:
+    return ProgressBar(total=max(1, most), completed=amount, width=BAR_WIDTH)

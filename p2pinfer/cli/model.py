@@ -1,0 +1,177 @@
+"""`p2pinfer model`: import models into the store, list them, show one."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from p2pinfer.cli.options import json_option, store_option
+from p2pinfer.cli.words import SHORT_ID
+from p2pinfer.core.errors import ModelError
+from p2pinfer.disk.store import Store, StoredModel
+
+if TYPE_CHECKING:
+    from p2pinfer.disk.importing.building import Progress as Report
+
+
+@click.group()
+def model() -> None:
+    """Import, list and show models.
+
+    A model's id is the hash of everything in it: two machines that import the same model get the same id.
+    """
+
+
+@model.command("import")
+@click.argument("source")
+@click.option(
+    "--name", default="", help="Call it so; the name is part of the model's id.  [default: the source's name]"
+)
+@click.option("--hub-endpoint", help="Address of the hub.  [default: the hub client's own]")
+@store_option
+@json_option
+def import_(source: str, name: str, hub_endpoint: str | None, store: Path, as_json: bool) -> None:
+    """Import a model into the store.
+
+    SOURCE is one of
+
+    \b
+      demo                  SmolLM2-135M-Instruct, to try things out
+      PATH.gguf             a GGUF file
+      FOLDER                a Hugging Face folder: config.json, tokenizer.json, *.safetensors
+      hub:ORG/NAME[@REV]    a model on the Hugging Face hub
+
+    Llama, Mistral, Qwen2 and Qwen3 models can be imported; their weights become bf16.
+    """
+    models = Store(store)
+    stored = import_with_progress(source, models, name, hub_endpoint)
+    if as_json:
+        click.echo(json.dumps(_brief(stored, models)))
+    else:
+        click.echo(f"{stored.name}  {stored.id.hex()}")
+
+
+def import_with_progress(source: str, store: Store, name: str = "", endpoint: str | None = None) -> StoredModel:
+    """Import a model, with a bar on the terminal where there is one. Raises ModelError."""
+    try:
+        from p2pinfer.disk.importing import import_model  # needs numpy, which not everybody installed
+    except ModuleNotFoundError as missing:
+        raise ModelError(f"importing needs {missing.name}; get it with: pip install 'p2pinfer[node]'") from None
+
+    with _progress() as report:
+        return import_model(source, store, name, report, endpoint)
+
+
+@model.command("list")
+@store_option
+@json_option
+def list_(store: Path, as_json: bool) -> None:
+    """List the models in the store."""
+    models = Store(store)
+    found = models.models()
+    for folder in models.damaged():
+        click.echo(f"damaged, and not listed: {folder}", err=True)
+    if as_json:
+        click.echo(json.dumps([_brief(stored, models) for stored in found]))
+    elif found:
+        _print_table(found, models)
+    else:
+        click.echo("no models; import one: p2pinfer model import demo")
+
+
+@model.command()
+@click.argument("name")
+@store_option
+@json_option
+def show(name: str, store: Path, as_json: bool) -> None:
+    """Show a model by NAME or id: its numbers and its files."""
+    models = Store(store)
+    stored = models.find(name)
+    facts = _facts(stored, models)
+    if as_json:
+        click.echo(json.dumps(facts))
+        return
+    for key, value in facts.items():
+        if key != "files":
+            click.echo(f"{key.replace('_', ' '):<14}{_words(value)}")
+    click.echo()
+    for file in stored.manifest.files:
+        here = "missing" if models.missing(stored.id, [file.name]) else ""
+        click.echo(f"{file.name:<24}{file.size:>15,}  {file.digest.hex()[:SHORT_ID]}  {here}".rstrip())
+
+
+@contextmanager
+def _progress() -> Iterator["Report"]:
+    """A bar on the terminal, where there is one."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        tasks = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield report
+
+
+def _brief(stored: StoredModel, store: Store) -> dict[str, object]:
+    manifest = stored.manifest
+    missing = store.missing(stored.id, (file.name for file in manifest.files))
+    return {
+        "id": stored.id.hex(),
+        "name": stored.name,
+        "architecture": manifest.architecture,
+        "layers": manifest.layers,
+        "size": manifest.size,
+        "complete": not missing,
+    }
+
+
+def _facts(stored: StoredModel, store: Store) -> dict[str, object]:
+    manifest = stored.manifest
+    files = [{"name": file.name, "size": file.size, "sha256": file.digest.hex()} for file in manifest.files]
+    return {
+        **_brief(stored, store),
+        **{key: value for key, value in manifest.shape._asdict().items() if key != "layers"},
+        "dtype": manifest.dtype,
+        "tied": bool(manifest.tied),
+        "flops": manifest.flops,
+        "bos": list(manifest.bos),
+        "ends": list(manifest.ends),
+        "licence": manifest.licence,
+        "chat": bool(manifest.template),
+        "folder": str(stored.folder),
+        "files": files,
+    }
+
+
+def _words(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _print_table(models: list[StoredModel], store: Store) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in ("name", "id", "architecture"):
+        table.add_column(column, no_wrap=True)
+    for column in ("layers", "MB"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    for stored in models:
+        facts = _brief(stored, store)
+        size = f"{stored.manifest.size / 1e6:,.0f}"
+        state = "" if facts["complete"] else "in part"
+        id_ = stored.id.hex()[:SHORT_ID]
+        table.add_row(stored.name, id_, stored.manifest.architecture, str(stored.manifest.layers), size, state)
+    Console().print(table)

@@ -1,0 +1,55 @@
+"""Options that several commands share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from p2pinfer.disk.places import default_data, default_store
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def data_option(command: F) -> F:
+    return click.option(
+        "--data",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=default_data,
+        show_default="the platform's data folder",
+        help="Folder of identity and journal.",
+    )(command)
+
+
+def store_option(command: F) -> F:
+    return click.option(
+        "--store",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=default_store,
+        show_default="the platform's data folder",
+        help="Folder of models; nodes and clients of one machine share it.",
+    )(command)
+
+
+def bootstrap_option(command: F) -> F:
+    return click.option(
+        "--bootstrap",
+        multiple=True,
+        metavar="MULTIADDR",
+        help="A peer to meet first, as its line `ready MULTIADDR` says; may be given several times.",
+    )(command)
+
+
+def config_option(command: F) -> F:
+    return click.option(
+        "--config",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="TOML file of settings; `p2pinfer config` prints one to begin with.",
+    )(command)
+
+
+def json_option(command: F) -> F:
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print JSON instead of words and tables, for programs."
+    )(command)

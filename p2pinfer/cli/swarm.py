@@ -1,0 +1,121 @@
+"""`p2pinfer swarm`: who serves what, until when, at what price."""
+
+import json
+from datetime import datetime
+from pathlib import Path
+
+import click
+import trio
+from rich.console import Console
+from rich.table import Table
+
+from p2pinfer.cli.options import bootstrap_option, data_option, json_option, store_option
+from p2pinfer.core.errors import ModelError, NoRoute
+from p2pinfer.core.keys import peer_name
+from p2pinfer.core.offer import State
+from p2pinfer.core.offers import KnownOffer
+from p2pinfer.core.units import Numerics
+
+
+@click.command()
+@bootstrap_option
+@data_option
+@store_option
+@json_option
+def swarm(bootstrap: tuple[str, ...], data: Path, store: Path, as_json: bool) -> None:
+    """Show who serves what, until when, at what price.
+
+    The ask is in nano-credits per million: layer-tokens of the prompt, of the answer, and ids sampled by the tail.
+    """
+    rows = trio.run(_look, bootstrap, data, store)
+    if as_json:
+        click.echo(json.dumps(rows))
+    elif rows:
+        _print_table(rows)
+    else:
+        click.echo("nobody serves anything, as far as the peers asked know; name others with --bootstrap")
+
+
+async def _look(bootstrap: tuple[str, ...], data: Path, store: Path) -> list[dict[str, object]]:
+    from p2pinfer.client.api import Client, open_client
+
+    async def name(client: Client, model: bytes) -> str:
+        try:
+            return (await client.model(model.hex())).name
+        except ModelError:
+            return ""
+
+    async with open_client(data, store, bootstrap) as client:
+        offers = await client.offers()
+        if client.is_alone:
+            raise NoRoute(
+                "none of the peers named can be reached; check that they run, and the addresses given with --bootstrap"
+            )
+        names = {known.offer.record.model: "" for known in offers}
+        for model in names:
+            names[model] = await name(client, model)
+        now = trio.current_time()
+        return [_row(known, names[known.offer.record.model], now) for known in sorted(offers, key=_order)]
+
+
+def _order(known: KnownOffer) -> tuple[bytes, int, bytes]:
+    offer = known.offer.record
+    return offer.model, offer.span.first, offer.node
+
+
+def _row(known: KnownOffer, name: str, now: float) -> dict[str, object]:
+    offer = known.offer.record
+    return {
+        "peer": peer_name(offer.node),
+        "model": name,
+        "model_id": offer.model.hex(),
+        "layers": [offer.span.first, offer.span.last],
+        "state": State(offer.state).name.lower(),
+        "numerics": Numerics(offer.numerics).label if offer.numerics in {*Numerics} else str(offer.numerics),
+        "prefill_per_s": offer.speed.prefill,
+        "decode_per_s": offer.speed.decode,
+        "busy_per_mille": offer.load.busy,
+        "free_positions": offer.load.free_positions,
+        "price_prefill": offer.prices.prefill,
+        "price_decode": offer.prices.decode,
+        "price_sampled": offer.prices.sampled,
+        "flat": offer.flat,
+        "until": offer.until or None,
+        "offer_left_s": round(known.left_s(now)),
+        "addresses": list(known.addresses),
+    }
+
+
+def _print_table(rows: list[dict[str, object]]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("peer", "model", "layers", "state"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("tokens/s", "ask, ncr/M"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        layers = row["layers"]
+        assert isinstance(layers, list)
+        table.add_row(
+            f"…{str(row['peer'])[-8:]}",
+            str(row["model"] or row["model_id"])[:24],
+            f"{layers[0]}:{layers[1]}",
+            _state(str(row["state"]), row["until"]),
+            str(row["decode_per_s"]),
+            "/".join(_short(row[price]) for price in ("price_prefill", "price_decode", "price_sampled")),
+        )
+    Console().print(table)
+
+
+def _state(state: str, until: object) -> str:
+    if isinstance(until, int) and state == "serving":
+        return f"until {datetime.fromtimestamp(until):%H:%M}"
+    return state
+
+
+def _short(price: object) -> str:
+    """A price in as few characters as tell it: 20k for 20,000."""
+    assert isinstance(price, int)
+    for unit, name in ((1_000_000, "M"), (1_000, "k")):
+        if price >= unit and not price % (unit // 10):
+            return f"{price / unit:g}{name}"
+    return str(price)

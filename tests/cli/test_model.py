@@ -1,0 +1,91 @@
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from p2pinfer.cli.model import model
+from p2pinfer.core.errors import ModelError
+from tests.disk.tiny import tiny_folder
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, store: Path) -> str:
+    """The id of a model in the store."""
+    result = run("import", str(tiny_folder(tmp_path / "Tiny")), "--json", "--store", str(store))
+    return str(json.loads(result.stdout)["id"])
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(model, words)
+
+
+def test_an_import_prints_name_and_id(tmp_path: Path, store: Path, tiny: str) -> None:
+    result = run("import", str(tmp_path / "Tiny"), "--store", str(store))
+    assert (result.exit_code, result.stdout) == (0, f"tiny  {tiny}\n")
+
+
+def test_a_given_name_is_used(tmp_path: Path, store: Path) -> None:
+    result = run("import", str(tiny_folder(tmp_path / "Tiny")), "--name", "mine", "--store", str(store))
+    assert result.stdout.startswith("mine  ")
+
+
+def test_the_list_is_a_table(store: Path, tiny: str) -> None:
+    result = run("list", "--store", str(store))
+    assert result.exit_code == 0
+    assert [line.split()[:4] for line in result.stdout.splitlines()] == [
+        ["name", "id", "architecture", "layers"],
+        ["tiny", tiny[:12], "llama", "2"],
+    ]
+
+
+def test_the_list_is_json_for_programs(store: Path, tiny: str) -> None:
+    (row,) = json.loads(run("list", "--json", "--store", str(store)).stdout)
+    assert (row["id"], row["name"], row["layers"], row["complete"]) == (tiny, "tiny", 2, True)
+
+
+def test_an_empty_list_says_how_to_import(store: Path) -> None:
+    assert "p2pinfer model import demo" in run("list", "--store", str(store)).stdout
+
+
+def test_an_empty_list_is_empty_json(store: Path) -> None:
+    assert json.loads(run("list", "--json", "--store", str(store)).stdout) == []
+
+
+def test_a_model_is_shown_with_its_files(store: Path, tiny: str) -> None:
+    (store / "models" / tiny / "layer-001.safetensors").unlink()
+    lines = run("show", "tiny", "--store", str(store)).stdout.splitlines()
+    assert f"id            {tiny}" in lines
+    assert "complete      no" in lines
+    assert [line.split()[-1] for line in lines if line.startswith("layer-001")] == ["missing"]
+
+
+def test_a_model_is_shown_as_json(store: Path, tiny: str) -> None:
+    facts = json.loads(run("show", tiny[:10], "--json", "--store", str(store)).stdout)
+    assert (facts["hidden"], facts["licence"], facts["ends"]) == (16, "apache-2.0", [259])
+    assert [file["name"] for file in facts["files"]][:2] == ["config.json", "embedding.safetensors"]
+
+
+def test_a_damaged_model_is_mentioned(store: Path, tiny: str) -> None:
+    (store / "models" / tiny / "manifest").write_bytes(b"")
+    result = run("list", "--json", "--store", str(store))
+    assert json.loads(result.stdout) == []
+    assert tiny in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [["show", "other"], ["import", "nowhere"], ["import", "hub:a/b", "--hub-endpoint", "http://127.0.0.1:9"]]
+)
+def test_what_is_not_there_is_a_model_error(store: Path, words: list[str]) -> None:
+    assert isinstance(run(*words, "--store", str(store)).exception, ModelError)
+
+
+@pytest.mark.parametrize("words", [[], ["import"], ["list"], ["show"]], ids=str)
+def test_every_command_has_help(words: list[str]) -> None:
+    result = run(*words, "--help")
+    assert (result.exit_code, "Usage:" in result.stdout) == (0, True)
