@@ -1,0 +1,65 @@
+"""What a node costs while nobody asks: its own process, without the engine's (figure 5).
+
+The node serves the whole model and knows two other peers, so that offers, pings and the DHT do what they always do.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+import trio
+
+from p2pinfer.cli.processes import open_node_process
+from tests.bench.figures import Bound, Figure
+from tests.bench.machine import mapped, usage_of
+from tests.bench.setting import demo_model
+
+ABOUT = "a node that serves, while nobody asks"
+SETTLE_S = 10.0  # after the start: dials, DHT
+WATCH_S = 20.0
+
+
+def run() -> Sequence[Figure]:
+    return trio.run(_run)
+
+
+async def _run() -> Sequence[Figure]:
+    store, model = demo_model()
+    span = f"0:{model.manifest.layers}"
+    with tempfile.TemporaryDirectory(prefix="p2pinfer-bench-") as folder:
+        root = Path(folder)
+        async with open_node_process(root / "bootstrap", store.root) as bootstrap:
+            met = ("--bootstrap", bootstrap.address)
+            async with (
+                open_node_process(root / "other", store.root, *met),
+                open_node_process(root / "node", store.root, *met, "--model", model.name, "--layers", span),
+            ):
+                pid = _pid(root / "node")
+                await trio.sleep(SETTLE_S)
+                before = usage_of(pid)
+                await trio.sleep(WATCH_S)
+                after = usage_of(pid)
+                torch = mapped(pid, "torch")
+                engines = [usage_of(child.pid).resident for child in psutil.Process(pid).children()]
+    share = 100 * (after.cpu_s - before.cpu_s) / WATCH_S
+    return [
+        Figure("idle node, CPU", share, Bound.BELOW, 2.0, "% of a core", f"over {WATCH_S:.0f} s, all threads"),
+        Figure(
+            "idle node, resident",
+            after.resident / 1e6,
+            Bound.BELOW,
+            150.0,
+            "MB",
+            f"the node's process; its engine's holds {sum(engines) / 1e6:.0f} MB more",
+        ),
+        Figure("idle node, torch mapped", len(torch), Bound.BELOW, 1, "files", "/proc/PID/maps of the node's process"),
+    ]
+
+
+def _pid(data: Path) -> int:
+    """The process of ours that holds a data folder."""
+    for child in psutil.Process().children():
+        if str(data) in child.cmdline():
+            return child.pid
+    raise RuntimeError(f"no node runs with {data}")

@@ -1,0 +1,124 @@
+"""What row hashes and receipts cost, as a share of a stage's time (figure 6).
+
+The calls a session makes for every position (leaves of the rows in and out, the commitment, whether a receipt is due)
+and at every cadence (the proposal, its two writes to the journal, the client's signature checked) are made here for a
+middle stage as the node makes them, beside steps of an engine with the same layers. CPU time of the whole process is
+counted, the journal's thread included; waiting for the disk is not, for steps do not wait for it.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import trio
+
+from p2pinfer.core.keys import domain
+from p2pinfer.core.pages import pages_for
+from p2pinfer.core.receipt import Receipt
+from p2pinfer.core.records import countersign, sign
+from p2pinfer.core.session_messages import pack_ids
+from p2pinfer.core.stage_account import StageAccount
+from p2pinfer.core.units import Codec, SessionId, Span, row_bytes
+from p2pinfer.disk.journal import Journal, open_journal
+from p2pinfer.engine.door import Engine, open_engine
+from p2pinfer.engine.steps import Step
+from p2pinfer.node.settings import Serve
+from p2pinfer.node.shard import shard_spec
+from tests.bench.figures import Bound, Figure
+from tests.bench.setting import MEMORY_MB, demo_model
+from tests.core.paid_route import CLIENT, NODES, NOW, SECRET, certificate_for, contract_on, route_offers
+
+ABOUT = "row hashes and receipts, of a stage's time, cadence 128"
+PROMPT = 32
+POSITIONS = 1024  # counted for each session: eight receipts
+STEPS = 48
+BOUNDS = {1: 1.0, 16: 3.0}  # percent, by streams
+
+
+def run() -> Sequence[Figure]:
+    return trio.run(_run)
+
+
+async def _run() -> Sequence[Figure]:
+    store, model = demo_model()
+    spec = shard_spec(store, model, Span(10, 20), Serve(threads=1, memory_mb=MEMORY_MB))
+    figures = []
+    async with open_engine(spec) as engine:
+        row = await _row(model.manifest.hidden)
+        for streams, bound in BOUNDS.items():
+            step_s = await _step_s(engine, streams, row)
+            counted_s = await _counted_s(streams, row)
+            detail = f"{1e6 * counted_s:.0f} us a step of {1e3 * step_s:.1f} ms with {streams} rows, 10 layers"
+            share = 100 * counted_s / step_s
+            figures.append(Figure(f"receipts, {streams} streams", share, Bound.BELOW, bound, "%", detail))
+    return figures
+
+
+async def _row(width: int) -> bytes:
+    """A wire row that an engine takes: what the head makes of an id."""
+    store, model = demo_model()
+    spec = shard_spec(store, model, Span(0, 1), Serve(threads=1, memory_mb=MEMORY_MB))
+    async with open_engine(spec) as head:
+        await head.open_session(0, 1)
+        row = (await head.step([Step(0, 0, pack_ids([1]), Codec.IDS, Codec.Q8O4)]))[0].data
+    assert len(row) == row_bytes(Codec.Q8O4, width)
+    return row
+
+
+async def _step_s(engine: Engine, streams: int, row: bytes) -> float:
+    """Median seconds of a decode step."""
+    for slot in range(streams):
+        await engine.open_session(slot, pages_for(PROMPT + STEPS))
+        await engine.step([Step(slot, 0, row * PROMPT, Codec.Q8O4, Codec.Q8O4)])
+    steps_s = []
+    for position in range(PROMPT, PROMPT + STEPS):
+        before_s = engine.busy_s
+        await engine.step([Step(slot, position, row, Codec.Q8O4, Codec.Q8O4) for slot in range(streams)])
+        steps_s.append(engine.busy_s - before_s)
+    for slot in range(streams):
+        engine.close_session(slot)
+    return median(steps_s)
+
+
+async def _counted_s(streams: int, row: bytes) -> float:
+    """CPU seconds of counting for one step of so many sessions, receipts spread over the cadence."""
+    with tempfile.TemporaryDirectory(prefix="p2pinfer-bench-") as folder:
+        async with open_journal(Path(folder) / "journal.sqlite") as journal:
+            await journal.certify(certificate_for(NODES[1]))
+            accounts = [await _account(journal) for _ in range(streams)]
+            for account in accounts:
+                _count(account, 0, row * PROMPT, PROMPT)
+            began = time.process_time()
+            for position in range(PROMPT, PROMPT + POSITIONS):
+                for account in accounts:
+                    _count(account, position, row, 1)
+                    if account.is_due:
+                        await _settle(account, journal)
+            return (time.process_time() - began) / POSITIONS
+
+
+async def _account(journal: Journal) -> StageAccount:
+    offer = route_offers()[1]
+    terms = replace(contract_on(offer), nonce=os.urandom(16), codecs=(Codec.Q8O4, Codec.Q8O4))
+    contract = countersign(sign(terms, CLIENT), NODES[1])
+    await journal.agree(contract, SessionId(os.urandom(16)), PROMPT)
+    return StageAccount(contract, PROMPT, SECRET, NODES[1])
+
+
+def _count(account: StageAccount, position: int, rows: bytes, count: int) -> None:
+    account.add_inputs(position, rows, count)
+    account.add_outputs(position, rows, count)
+    account.commit(position + count)
+
+
+async def _settle(account: StageAccount, journal: Journal) -> None:
+    for proposal in account.due(NOW):
+        await journal.propose(proposal.signed)
+        body = proposal.signed.body
+        complete = account.sign(body, CLIENT.sign(domain(Receipt.TYPE), body))
+        assert complete is not None
+        await journal.complete(complete)

@@ -1,0 +1,94 @@
+"""Nodes and commands as processes of this machine, started as a person would start them."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from select import select
+from subprocess import PIPE, CompletedProcess, Popen
+from threading import Thread
+
+READY_S = 90.0
+COMMAND_S = 120.0
+LOOPBACK = "/ip4/127.0.0.1/tcp/0"
+COMMAND = (sys.executable, "-m", "p2pinfer")
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@dataclass
+class NodeProcess:
+    """A node. address: where others meet it, empty where it never became ready."""
+
+    process: "Popen[str]"
+    log: Path
+    address: str
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal, and return the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(COMMAND_S)
+
+    @property
+    def words(self) -> str:
+        return self.log.read_text()
+
+
+@contextmanager
+def run_node(
+    data: Path, store: Path, *options: str, listen: str = LOOPBACK, **changes: object
+) -> Iterator[NodeProcess]:
+    """`p2pinfer node`, until the block ends; `changes` are of Popen."""
+    data.mkdir(parents=True, exist_ok=True)
+    log = data.parent / f"{data.name}.log"
+    command = [*COMMAND, "node", "--data", str(data), "--store", str(store), "--listen", listen, *options]
+    with log.open("w") as stderr:
+        process = Popen(command, stdout=PIPE, stderr=stderr, text=True, env=ENVIRONMENT, **changes)  # type: ignore
+    with process:
+        try:
+            yield NodeProcess(process, log, _address(process))
+        finally:
+            process.kill()
+
+
+def run_nodes(stack: ExitStack, root: Path, store: Path, options: Sequence[Sequence[str]]) -> list[NodeProcess]:
+    """A node for each set of options, started at once; they end with the stack."""
+    nodes: dict[int, NodeProcess] = {}
+
+    def start(number: int, words: Sequence[str]) -> None:
+        nodes[number] = stack.enter_context(run_node(root / f"node{number}", store, *words))
+
+    threads = [Thread(target=start, args=(number, words)) for number, words in enumerate(options)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [nodes[number] for number in range(len(options))]
+
+
+def _address(process: "Popen[str]") -> str:
+    assert process.stdout is not None
+    ready, _, _ = select([process.stdout], [], [], READY_S)
+    line = process.stdout.readline() if ready else ""
+    return line.strip().removeprefix("ready ") if line.startswith("ready ") else ""
+
+
+def command(*arguments: object, text: str | None = None) -> "CompletedProcess[str]":
+    """`p2pinfer ARGUMENTS`, to its end."""
+    words = [*COMMAND, *map(str, arguments)]
+    return subprocess.run(
+        words, capture_output=True, text=True, timeout=COMMAND_S, check=False, input=text, env=ENVIRONMENT
+    )
+
+
+def failed(result: "CompletedProcess[str]", code: int = 1) -> str:
+    """The one sentence of a command that failed as it should."""
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert lines[-1].startswith("Error: "), result.stderr
+    assert sum(line.startswith("Error: ") for line in lines) == 1
+    return lines[-1].removeprefix("Error: ")

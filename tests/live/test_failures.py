@@ -1,0 +1,245 @@
+"""What breaks in real life: processes killed, ports taken, disks full. A tiny model, real processes, real libp2p."""
+
+import json
+import signal
+import socket
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from resource import RLIMIT_FSIZE, prlimit
+from subprocess import PIPE, Popen
+
+import pytest
+
+from .processes import COMMAND, ENVIRONMENT, NodeProcess, command, failed, run_node, run_nodes
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def serve(stack: ExitStack, root: Path, store: Path, spans: list[str], bootstrap: str) -> list[NodeProcess]:
+    """Nodes of the tiny model for these spans, started at once."""
+    options = ["--model", "tiny", "--numerics", "f32-1", "--threads", "1"]
+    options += ["--bootstrap", bootstrap] if bootstrap else []
+    return run_nodes(stack, root, store, [("--layers", span, *options) for span in spans])
+
+
+def ask(root: Path, store: Path, bootstrap: str, *options: object) -> "subprocess.CompletedProcess[str]":
+    return command("ask", "hello", "--data", root / "client", "--store", store, "--bootstrap", bootstrap, *options)
+
+
+def answer(root: Path, store: Path, bootstrap: str) -> dict[str, object]:
+    result = ask(root, store, bootstrap, "--json", "--max-tokens", 8)
+    assert result.returncode == 0, result.stderr
+    found: dict[str, object] = json.loads(result.stdout)
+    return found
+
+
+def test_a_node_killed_in_the_middle_of_an_answer_is_told_and_the_others_live_on(
+    stack: ExitStack, tmp_path: Path, tiny_store: Path
+) -> None:
+    boot = stack.enter_context(run_node(tmp_path / "boot", tiny_store))
+    head, middle, tail = serve(stack, tmp_path, tiny_store, ["0:1", "1:2", "2:3"], boot.address)
+    asking = [*COMMAND, "ask", "hello", "--data", tmp_path / "client", "--store", tiny_store, "--max-tokens", "4000"]
+    with Popen(
+        [*map(str, asking), "--bootstrap", boot.address], stdout=PIPE, stderr=PIPE, text=True, env=ENVIRONMENT
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.read(4)
+        middle.end(signal.SIGKILL)
+        _, words = process.communicate()
+    assert process.returncode == 1
+    assert "Traceback" not in words
+    assert "a stage" in words.splitlines()[-1]
+    assert words.splitlines()[-1].startswith("Error: ")
+
+    [spare] = serve(stack, tmp_path / "later", tiny_store, ["1:2"], boot.address)
+    assert answer(tmp_path, tiny_store, boot.address)["tokens"] == 8
+    for node in (boot, head, tail, spare):
+        assert node.end() == 0
+        assert "Traceback" not in node.words
+
+
+def test_without_the_bootstrap_peer_those_who_know_each_other_go_on(
+    stack: ExitStack, tmp_path: Path, tiny_store: Path
+) -> None:
+    boot = stack.enter_context(run_node(tmp_path / "boot", tiny_store))
+    nodes = serve(stack, tmp_path, tiny_store, ["0:1", "1:2", "2:3"], boot.address)
+    before = answer(tmp_path, tiny_store, boot.address)
+    boot.end(signal.SIGKILL)
+    assert answer(tmp_path, tiny_store, nodes[1].address)["ids"] == before["ids"]
+
+
+def test_a_node_that_vanished_before_the_route_opens_is_told(
+    stack: ExitStack, tmp_path: Path, tiny_store: Path
+) -> None:
+    boot = stack.enter_context(run_node(tmp_path / "boot", tiny_store))
+    [alone] = serve(stack, tmp_path, tiny_store, ["0:3"], boot.address)
+    assert answer(tmp_path, tiny_store, boot.address)["tokens"] == 8
+    alone.end(signal.SIGKILL)  # its offer lives on for a while
+    words = failed(ask(tmp_path, tiny_store, boot.address))
+    assert "reached" in words or "nobody serves" in words
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_node_cleanly(stack: ExitStack, tmp_path: Path, tiny_store: Path, number: int) -> None:
+    boot = stack.enter_context(run_node(tmp_path / "boot", tiny_store))
+    [node] = serve(stack, tmp_path, tiny_store, ["0:3"], boot.address)
+    answer(tmp_path, tiny_store, boot.address)
+    assert [node.end(number), boot.end(number)] == [0, 0]
+    for one in (node, boot):
+        assert "Traceback" not in one.words
+
+
+def test_a_signal_in_the_middle_of_an_answer_ends_the_node_and_the_answer_and_is_paid(
+    stack: ExitStack, tmp_path: Path, tiny_store: Path
+) -> None:
+    boot = stack.enter_context(run_node(tmp_path / "boot", tiny_store))
+    [node] = serve(stack, tmp_path, tiny_store, ["0:3"], boot.address)
+    asking = [*COMMAND, "ask", "hello", "--data", tmp_path / "client", "--store", tiny_store, "--max-tokens", "4000"]
+    with Popen(
+        [*map(str, asking), "--bootstrap", boot.address], stdout=PIPE, stderr=PIPE, text=True, env=ENVIRONMENT
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.read(4)
+        assert node.end() == 0
+        _, words = process.communicate()
+    assert words.splitlines()[-1] == "Error: a stage gave up: this node stops"
+    with closing(sqlite3.connect(tmp_path / "node0" / "journal.sqlite")) as journal:
+        assert journal.execute("SELECT count(*) FROM receipt WHERE final").fetchone() == (1,)
+        assert journal.execute("SELECT count(*) FROM proposal").fetchone() == (0,)
+
+
+def test_an_answer_interrupted_by_the_person_who_asked_is_settled(
+    stack: ExitStack, tmp_path: Path, tiny_store: Path
+) -> None:
+    [node] = serve(stack, tmp_path, tiny_store, ["0:3"], "")
+    asking = [*COMMAND, "ask", "hello", "--data", tmp_path / "client", "--store", tiny_store, "--max-tokens", "4000"]
+    with Popen(
+        [*map(str, asking), "--bootstrap", node.address], stdout=PIPE, stderr=PIPE, text=True, env=ENVIRONMENT
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.read(4)
+        process.send_signal(signal.SIGINT)
+        _, words = process.communicate()
+    assert process.returncode == 130, words
+    assert "Traceback" not in words
+    with closing(sqlite3.connect(tmp_path / "node0" / "journal.sqlite")) as journal:
+        assert journal.execute("SELECT count(*) FROM receipt WHERE final").fetchone() == (1,)
+
+
+def test_a_killed_engine_ends_its_node_with_a_sentence(stack: ExitStack, tmp_path: Path, tiny_store: Path) -> None:
+    import psutil
+
+    [node] = serve(stack, tmp_path, tiny_store, ["0:3"], "")
+    [engine] = psutil.Process(node.process.pid).children()
+    engine.kill()
+    assert node.process.wait(60) == 1
+    assert node.words.splitlines()[-1] == "Error: the engine's process was killed by signal 9"
+    assert "Traceback" not in node.words
+
+
+# What keeps a node from starting
+
+
+def test_a_port_in_use_is_named(stack: ExitStack, tmp_path: Path, tiny_store: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        options = ("--data", tmp_path, "--store", tiny_store, "--listen", f"/ip4/127.0.0.1/tcp/{port}")
+        assert str(port) in failed(command("node", *options), 2)
+
+
+def test_a_data_folder_of_another_node_is_named_with_its_user(
+    stack: ExitStack, tmp_path: Path, tiny_store: Path
+) -> None:
+    node = stack.enter_context(run_node(tmp_path / "node", tiny_store))
+    words = failed(command("node", "--data", tmp_path / "node", "--store", tiny_store), 2)
+    assert f"in use by node pid {node.process.pid}" in words
+    assert node.end() == 0
+
+
+def test_a_data_folder_is_free_after_its_node_was_killed(stack: ExitStack, tmp_path: Path, tiny_store: Path) -> None:
+    first = stack.enter_context(run_node(tmp_path / "node", tiny_store))
+    first.end(signal.SIGKILL)
+    second = stack.enter_context(run_node(tmp_path / "node", tiny_store))
+    assert second.address.rpartition("/")[2] == first.address.rpartition("/")[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--model", "gpt-9"), "gpt-9"),
+        (("--model", "tiny", "--layers", "2:9"), "has layers 0:3, not 2:9"),
+        (("--model", "tiny", "--layers", "3"), "FIRST:LAST"),
+        (("--listen", "nowhere"), "nowhere"),
+        (("--bootstrap", "nowhere"), "nowhere"),
+        (("--config", "absent.toml"), "absent.toml"),
+    ],
+)
+def test_a_wrong_word_is_named(tmp_path: Path, tiny_store: Path, options: tuple[str, ...], message: str) -> None:
+    assert message in failed(command("node", "--data", tmp_path, "--store", tiny_store, *options), 2)
+
+
+# A disk that is full
+
+
+def test_a_node_whose_disk_is_full_refuses_and_lives_on(stack: ExitStack, tmp_path: Path, tiny_store: Path) -> None:
+    with full_disk(tmp_path / "disk", tiny_store) as node:
+        assert node.address
+        words = failed(ask(tmp_path, tiny_store, node.address, "--max-tokens", 8))
+        assert "cannot keep contracts" in words
+        assert node.process.poll() is None
+        assert "cannot be kept" in node.words
+        assert "Traceback" not in node.words
+
+
+@contextmanager
+def full_disk(folder: Path, store: Path) -> Iterator[NodeProcess]:
+    """A node that serves, and whose disk is full from then on: a small file system, or a limit on files."""
+    options = ("--model", "tiny", "--layers", "0:3", "--numerics", "f32-1", "--threads", "1")
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], check=False, capture_output=True
+    ).returncode
+    try:
+        if mounted == 0:
+            with run_node(folder / "node", store, *options) as node:
+                fill(folder / "ballast")
+                yield node
+        else:  # without the right to mount: the journal's log of changes may not grow any more
+            with run_node(folder / "node", store, *options) as node:
+                size = (folder / "node" / "journal.sqlite-wal").stat().st_size
+                prlimit(node.process.pid, RLIMIT_FSIZE, (size, size))
+                yield node
+    finally:
+        if mounted == 0:
+            subprocess.run(["umount", "-l", folder], check=True)
+
+
+def fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as ballast:
+        try:
+            while ballast.write(bytes(512)):
+                pass
+        except OSError:
+            return
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_a_node_loads_ends_it_cleanly(tmp_path: Path, tiny_store: Path, number: int) -> None:
+    loading = [*COMMAND, "-v", "node", "--data", tmp_path / "node", "--store", tiny_store, "--model", "tiny"]
+    with Popen([*map(str, loading)], stdout=PIPE, stderr=PIPE, text=True, env=ENVIRONMENT) as process:
+        while not (tmp_path / "node" / "journal.sqlite").exists():
+            assert process.poll() is None
+        process.send_signal(number)
+        told, words = process.communicate()
+    assert process.returncode == 0, words
+    assert "Traceback" not in words
+    assert told == ""
