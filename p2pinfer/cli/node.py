@@ -25,7 +25,7 @@ from p2pinfer.node.settings import MAX_THREADS, Settings, change, read_settings
 )
 @click.option("--model", metavar="NAME", help="Name or id of the model to serve; none only helps peers meet.")
 @click.option("--layers", metavar="A:B", help="Layers [A, B) to serve.  [default: where the swarm is weakest]")
-@click.option("--numerics", metavar="CLASS", help="bf16-1 or f32-1.")
+@click.option("--numerics", metavar="CLASS", help="i8g32-1, bf16-1 or f32-1.  [default: the fastest engine's]")
 @click.option("--threads", type=click.IntRange(0, MAX_THREADS), help="CPU threads of the engine; 0: one for each core.")
 def node(
     config: Path | None,
@@ -60,8 +60,9 @@ def _explain_missing_torch(settings: Settings) -> None:
     """The engine's process would say it, but later and less clearly."""
     from importlib.util import find_spec
 
-    if settings.serve.model and find_spec("torch") is None:
-        raise UsageError("serving a model needs torch; get it with: pip install 'p2pinfer[node]'")
+    missing = [name for name in ("numpy", "torch") if find_spec(name) is None]
+    if settings.serve.model and missing:
+        raise UsageError(f"serving a model needs {' and '.join(missing)}; get it with: pip install 'p2pinfer[node]'")
 
 
 async def _serve(settings: Settings, data: Path, store: Store) -> None:

@@ -7,27 +7,13 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from p2pinfer.core.pages import Table
 from p2pinfer.engine.attention import Reading, Together, causal_mask, length_mask
+from p2pinfer.engine.backend import Part
 from p2pinfer.engine.config import ModelConfig
 from p2pinfer.engine.kv import Place
 from p2pinfer.engine.rope import Rope
 
 WORTH: Final = 2  # times the positions that are looked at may be read to look at several sessions in one call
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One step of a batch: consecutive positions of the session that holds `table`."""
-
-    table: Table
-    positions: range
-
-    @property
-    def order(self) -> tuple[bool, int]:
-        """Single rows come first in a batch, as their sessions lie in the pool."""
-        start = self.table.run(self.positions.stop)
-        return len(self.positions) > 1, -1 if start is None else start
 
 
 @dataclass(frozen=True, slots=True)

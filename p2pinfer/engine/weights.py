@@ -3,7 +3,7 @@
 Tensors have their Hugging Face names. Projections that read the same rows are joined into one matrix.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,7 @@ from p2pinfer.core.errors import ModelError
 from p2pinfer.core.units import Roles, Span
 from p2pinfer.engine.config import ModelConfig
 from p2pinfer.engine.linear import Linear, best_kernel
-
-Progress = Callable[[int, int], None]  # bytes of files read, of all
+from p2pinfer.engine.loading import Progress
 
 EMBEDDING = "model.embed_tokens.weight"
 NORM = "model.norm.weight"

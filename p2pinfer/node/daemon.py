@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -31,11 +32,12 @@ from p2pinfer.disk.places import node_journal
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.node.announcing import Announcing
 from p2pinfer.node.batcher import Batcher
+from p2pinfer.node.deciding import decided
 from p2pinfer.node.files import Files
 from p2pinfer.node.measuring import Measured, measure
 from p2pinfer.node.offering import Offering, offering_of
 from p2pinfer.node.reception import Reception
-from p2pinfer.node.settings import Settings, span_of
+from p2pinfer.node.settings import Serve, Settings, span_of
 from p2pinfer.node.settling import Settling
 from p2pinfer.node.shard import Shard, layers_that_fit, open_shard, shard_spec
 from p2pinfer.overlay.directory import Directory
@@ -144,10 +146,11 @@ class _Assembly:
     @asynccontextmanager
     async def serving(self, boot: bytes, progress: Callable[[int, int], None]) -> AsyncIterator[Shard]:
         """Choose a span, load it, and serve it while the block lasts."""
-        settings, store = self._settings, self._store
-        model = store.find(settings.serve.model)
+        store = self._store
+        model = store.find(self._settings.serve.model)
+        settings = replace(self._settings, serve=decided(self._settings.serve, store, model))
         make = partial(offering_of, self._identity, boot, model, settings)
-        offering, announcing = await self._choose(model, make)
+        offering, announcing = await self._choose(model, settings.serve, make)
         spec = await trio.to_thread.run_sync(shard_spec, store, model, offering.span, settings.serve)
         async with open_shard(store, model, spec, progress) as shard, trio.open_nursery() as nursery:
             measured = await measure(shard)
@@ -164,15 +167,17 @@ class _Assembly:
                 await self._leave(reception, announcing, batcher)
                 nursery.cancel_scope.cancel()
 
-    async def _choose(self, model: StoredModel, make: Callable[[Span], Offering]) -> tuple[Offering, Announcing]:
+    async def _choose(
+        self, model: StoredModel, serve: Serve, make: Callable[[Span], Offering]
+    ) -> tuple[Offering, Announcing]:
         """The layers to serve: the owner's word, or where the swarm is weakest, looked at twice."""
         manifest = model.manifest
-        span = span_of(self._settings.serve.layers)
+        span = span_of(serve.layers)
         if span is not None:
             if span.last > manifest.layers:
                 raise UsageError(f"{manifest.name} has layers 0:{manifest.layers}, not {span}")
             return self._announced(make(span), State.JOINING)
-        length = layers_that_fit(manifest, self._settings.serve)
+        length = layers_that_fit(manifest, serve)
         if length == manifest.layers:
             return self._announced(make(manifest.span), State.JOINING)
         span = choose_span(manifest.layers, length, await self._served(model), random.random())

@@ -11,6 +11,8 @@ from typing import Any, Final, get_type_hints
 from p2pinfer.core.errors import UsageError
 from p2pinfer.core.units import Numerics, Span
 
+AUTO: Final = "auto"  # the numerics class that the machine decides on
+
 
 def _setting(default: Any, help_: str) -> Any:
     """A field with its line of help; the unit stands in the name or in the help."""
@@ -34,7 +36,7 @@ class Serve:
     model: str = _setting("", "name or id of the model to serve; empty serves none and only helps others find peers")
     layers: str = _setting("", "layers FIRST:LAST to hold; empty: chosen where the swarm is weakest")
     memory_mb: int = _setting(0, "MB the node may take for weights and KV cache; 0: half of the machine's memory")
-    numerics: str = _setting("bf16-1", "numerics class of the engine: bf16-1 or f32-1")
+    numerics: str = _setting(AUTO, "numerics class: i8g32-1, bf16-1 or f32-1; auto: the fastest engine's here")
     device: str = _setting("cpu", "where the engine computes: cpu, cuda, cuda:1")
     threads: int = _setting(0, "CPU threads of the engine; 0: all cores but one")
     max_positions: int = _setting(0, "positions a session may reserve; 0: the model's context")
@@ -80,7 +82,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         self._check_numbers()
-        numerics_of(self.serve.numerics)
+        if self.serve.numerics != AUTO:
+            numerics_of(self.serve.numerics)
         span_of(self.serve.layers)
         trust = self.trust
         if trust.window < 2 * trust.max_chunk + 2 * trust.cadence:
@@ -166,7 +169,9 @@ def numerics_of(label: str) -> Numerics:
     for numerics in Numerics:
         if numerics.label == label:
             return numerics
-    raise UsageError(f"unknown numerics class {label!r}; there are {', '.join(item.label for item in Numerics)}")
+    raise UsageError(
+        f"unknown numerics class {label!r}; there are {AUTO}, {', '.join(item.label for item in Numerics)}"
+    )
 
 
 def span_of(text: str) -> Span | None:

@@ -21,8 +21,10 @@ from p2pinfer.engine.door import Engine, open_engine
 from p2pinfer.engine.steps import ShardSpec
 from p2pinfer.node.settings import Serve, numerics_of
 
-BYTES_PER_VALUE: Final = {Numerics.F32_1: 4, Numerics.BF16_1: 2}  # of weights and KV cache in memory
-FILE_BYTES_PER_VALUE: Final = 2  # tensors are stored in bf16
+# Of weights in memory, each 32 of them with a scale in the int8 class; and of the KV cache
+WEIGHT_BYTES: Final = {Numerics.F32_1: 4.0, Numerics.BF16_1: 2.0, Numerics.I8G32_1: 1 + 2 / 32}
+CACHE_BYTES: Final = {Numerics.F32_1: 4, Numerics.BF16_1: 2, Numerics.I8G32_1: 2}
+FILE_BYTES: Final = 2  # tensors are stored in bf16
 MB: Final = 1_000_000
 
 
@@ -48,13 +50,13 @@ def memory_of(serve: Serve) -> int:
 
 
 def layers_that_fit(manifest: Manifest, serve: Serve) -> int:
-    """How many layers the node may hold.
+    """How many layers the node may hold; here and below, `serve` names its numerics class (`deciding.py`).
 
     Raises UsageError if not even one fits.
     """
-    scale = BYTES_PER_VALUE[numerics_of(serve.numerics)] // FILE_BYTES_PER_VALUE
-    sizes = [_size(manifest, layer_file(layer)) * scale for layer in range(manifest.layers)]
-    ends = max(_size(manifest, EMBEDDING), _size(manifest, HEAD)) * scale
+    scale = WEIGHT_BYTES[numerics_of(serve.numerics)] / FILE_BYTES
+    sizes = [int(_size(manifest, layer_file(layer)) * scale) for layer in range(manifest.layers)]
+    ends = int(max(_size(manifest, EMBEDDING), _size(manifest, HEAD)) * scale)
     count = longest_span(sizes, ends, memory_of(serve))
     if not count:
         needed = int((max(sizes) + ends) / WEIGHTS_SHARE / MB) + 1
@@ -68,7 +70,7 @@ def layers_that_fit(manifest: Manifest, serve: Serve) -> int:
 def page_count(manifest: Manifest, span: Span, serve: Serve) -> int:
     """Pages of KV cache: what memory is left beside the weights' share, and no more than sessions could fill."""
     shape = manifest.shape
-    value = BYTES_PER_VALUE[numerics_of(serve.numerics)]
+    value = CACHE_BYTES[numerics_of(serve.numerics)]
     page_bytes = PAGE * len(span) * 2 * shape.kv_heads * shape.head_size * value
     fits = int(memory_of(serve) * (1 - WEIGHTS_SHARE)) // page_bytes
     wanted = serve.max_sessions * pages_for(max_positions(manifest, serve))

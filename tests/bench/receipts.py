@@ -26,6 +26,7 @@ from p2pinfer.core.units import Codec, SessionId, Span, row_bytes
 from p2pinfer.disk.journal import Journal, open_journal
 from p2pinfer.engine.door import Engine, open_engine
 from p2pinfer.engine.steps import Step
+from p2pinfer.node.deciding import decided
 from p2pinfer.node.settings import Serve
 from p2pinfer.node.shard import shard_spec
 from tests.bench.figures import Bound, Figure
@@ -45,7 +46,7 @@ def run() -> Sequence[Figure]:
 
 async def _run() -> Sequence[Figure]:
     store, model = demo_model()
-    spec = shard_spec(store, model, Span(10, 20), Serve(threads=1, memory_mb=MEMORY_MB))
+    spec = shard_spec(store, model, Span(10, 20), decided(Serve(threads=1, memory_mb=MEMORY_MB), store, model))
     figures = []
     async with open_engine(spec) as engine:
         row = await _row(model.manifest.hidden)
@@ -61,7 +62,7 @@ async def _run() -> Sequence[Figure]:
 async def _row(width: int) -> bytes:
     """A wire row that an engine takes: what the head makes of an id."""
     store, model = demo_model()
-    spec = shard_spec(store, model, Span(0, 1), Serve(threads=1, memory_mb=MEMORY_MB))
+    spec = shard_spec(store, model, Span(0, 1), decided(Serve(threads=1, memory_mb=MEMORY_MB), store, model))
     async with open_engine(spec) as head:
         await head.open_session(0, 1)
         row = (await head.step([Step(0, 0, pack_ids([1]), Codec.IDS, Codec.Q8O4)]))[0].data

@@ -24,6 +24,7 @@ from p2pinfer.disk.places import default_store
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.engine.door import Engine, open_engine
 from p2pinfer.engine.steps import Step
+from p2pinfer.node.deciding import decided
 from p2pinfer.node.settings import Serve
 from p2pinfer.node.shard import shard_spec
 
@@ -75,7 +76,7 @@ async def ask(client: Client, prompt: str, tokens: int = LAST) -> list[float]:
 async def open_whole(threads: int) -> AsyncIterator[Engine]:
     """The engine with the whole model, alone in one process."""
     store, model = demo_model()
-    serve = Serve(threads=threads, memory_mb=MEMORY_MB)
+    serve = decided(Serve(threads=threads, memory_mb=MEMORY_MB), store, model)
     async with open_engine(shard_spec(store, model, model.manifest.span, serve)) as engine:
         yield engine
 

@@ -1,11 +1,14 @@
 """Which steps of a batch are looked at together."""
 
+from collections.abc import Iterable
+
 import torch
 
 from p2pinfer.core.pages import Table
 from p2pinfer.engine.attention import Reading, Together
+from p2pinfer.engine.backend import NOTHING, Part
 from p2pinfer.engine.config import parse_config
-from p2pinfer.engine.plan import Part, plan_batch
+from p2pinfer.engine.plan import plan_batch
 from p2pinfer.engine.rope import Rope
 
 from .test_loading import PLAIN
@@ -29,7 +32,12 @@ def _numbers(reading: Reading | Together) -> tuple[int, ...]:
 
 
 def decode(first_page: int, position: int, pages: int = 4) -> Part:
-    return Part(Table(tuple(range(first_page, first_page + pages))), range(position, position + 1))
+    return part(range(first_page, first_page + pages), range(position, position + 1))
+
+
+def part(pages: Iterable[int], positions: range) -> Part:
+    """A plan looks neither at the slot nor at what is computed."""
+    return Part(0, Table(tuple(pages)), positions, NOTHING, False)
 
 
 def test_sessions_of_one_size_are_looked_at_together() -> None:
@@ -50,13 +58,13 @@ def test_a_view_past_the_end_of_the_pool_is_not_taken() -> None:
 
 
 def test_a_chunk_is_looked_at_alone() -> None:
-    chunk = Part(Table((8, 9)), range(3, 20))
+    chunk = part((8, 9), range(3, 20))
     assert readings(decode(0, 20), decode(4, 20), chunk) == [(2, 0, 64, 21), (17, 128, 148)]
 
 
 def test_scattered_pages_are_read_one_by_one() -> None:
-    part = Part(Table((5, 2)), range(17, 18))
-    assert readings(part) == [(1, *range(80, 96), 32, 33)]
+    scattered = part((5, 2), range(17, 18))
+    assert readings(scattered) == [(1, *range(80, 96), 32, 33)]
 
 
 def test_a_window_leaves_out_what_lies_before_it() -> None:
@@ -64,4 +72,4 @@ def test_a_window_leaves_out_what_lies_before_it() -> None:
 
 
 def test_a_session_shorter_than_the_window_is_seen_whole() -> None:
-    assert readings(Part(Table((0, 1)), range(5)), window=8) == [(5, 0, 5)]
+    assert readings(part((0, 1), range(5)), window=8) == [(5, 0, 5)]

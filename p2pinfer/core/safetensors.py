@@ -1,0 +1,62 @@
+"""The header of a safetensors file: which tensor lies where (manifest.md, 5.3). Files are read by others."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Final
+
+LENGTH_BYTES: Final = 8  # the header's length, little-endian, before it
+MAX_HEADER: Final = 100_000_000  # bytes; the format's own limit
+ITEM_BYTES: Final = {"BF16": 2, "F16": 2, "F32": 4}  # of the kinds that models here are stored in
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a tensor lies. start: bytes from the beginning of the file"""
+
+    kind: str
+    shape: tuple[int, ...]
+    start: int
+
+
+def header_bytes(beginning: bytes, size: int) -> int:
+    """How long the header of a file of `size` bytes is, of which these are the first LENGTH_BYTES.
+
+    Raises ValueError if there is none.
+    """
+    length = int.from_bytes(beginning, "little")
+    if size < LENGTH_BYTES or length > min(MAX_HEADER, size - LENGTH_BYTES):
+        raise ValueError(f"no safetensors file, or cut short: {size} bytes")
+    return length
+
+
+def parse_header(text: bytes, size: int) -> dict[str, Place]:
+    """The tensors of a file of `size` bytes, by name.
+
+    Raises ValueError for a header that is damaged, or promises more than the file has.
+    """
+    try:
+        header = json.loads(text)
+        header.pop("__metadata__", None)
+        return {name: _place(name, entry, LENGTH_BYTES + len(text), size) for name, entry in header.items()}
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"a header that cannot be read: {error}") from None
+
+
+def _place(name: str, entry: Mapping[str, object], start: int, size: int) -> Place:
+    shape, offsets, kind = entry["shape"], entry["data_offsets"], str(entry["dtype"])
+    if not (isinstance(shape, list) and isinstance(offsets, list)):
+        raise ValueError(f"{name} has no shape or no place")
+    if kind not in ITEM_BYTES:
+        raise ValueError(f"{name} has values of {kind}, which is not supported; {', '.join(ITEM_BYTES)} are")
+    if any(type(number) is not int or number < 0 for number in [*shape, *offsets]) or len(offsets) != 2:
+        raise ValueError(f"{name} has shape {shape} and place {offsets}")
+    first, last = offsets
+    if last - first != prod(shape) * ITEM_BYTES[kind]:
+        raise ValueError(f"{name} has {last - first} bytes for shape {shape} of {kind}")
+    if start + last > size:
+        raise ValueError(f"cut short: {size} bytes, {name} ends at {start + last}")
+    if not shape or 0 in shape:
+        raise ValueError(f"{name} is empty")
+    return Place(kind, tuple(shape), start + first)

@@ -1,0 +1,75 @@
+"""What computes: one door for torch and for the native kernel. The shard before it keeps the books.
+
+Neither knows of sessions, codecs or errors of peers; a backend is given rows and pages and gives rows or logits back.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pinfer.core.pages import Table
+from p2pinfer.engine.codecs import Q8O4, Input, Rows
+
+Logits = NDArray[np.float32]  # (vocabulary), all finite
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One step of a batch: consecutive positions of the session in `slot`, which holds `table`."""
+
+    slot: int
+    table: Table
+    positions: range
+    given: Input  # ids at the head, else rows
+    asked: bool  # at the tail: whether the logits after the last position are wanted
+
+    @property
+    def order(self) -> tuple[bool, int]:
+        """Single rows come first in a batch, as their sessions lie in the pool."""
+        start = self.table.run(self.positions.stop)
+        return len(self.positions) > 1, -1 if start is None else start
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Steps of different sessions through the same layers.
+
+    layers: counted within the loaded span
+    tail:   the last of them is the model's last, and logits come out instead of rows
+    """
+
+    parts: Sequence[Part]
+    layers: range
+    tail: bool
+
+
+Result = Rows | Logits | None  # rows; at the tail the logits asked for; None where values are not finite
+
+NOTHING: Logits = np.empty(0, np.float32)  # at the tail, where nothing was asked for
+
+
+class Backend(Protocol):
+    """A loaded span.
+
+    kernel:       how it computes, for people
+    weight_bytes: of memory held for weights
+    cache_bytes:  of memory held for KV cache
+    q8o4:         who writes and reads its rows on the wire
+    """
+
+    kernel: str
+    weight_bytes: int
+    cache_bytes: int
+    q8o4: Q8O4
+
+    def open_session(self, slot: int, pages: Sequence[int]) -> None:
+        """A session has these pages of the KV cache from now on."""
+
+    def close_session(self, slot: int) -> None:
+        """The session's pages may soon be another's."""
+
+    def compute(self, batch: Batch) -> list[Result]:
+        """What becomes of each part; one whose values are not finite leaves nothing that reaches others."""

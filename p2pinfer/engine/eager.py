@@ -1,0 +1,132 @@
+"""A span computed by torch, operator by operator: on any device that torch has, in bf16 or f32."""
+
+from collections.abc import Sequence
+from math import isfinite
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from p2pinfer.core.errors import ModelError
+from p2pinfer.core.units import Numerics
+from p2pinfer.engine import codecs
+from p2pinfer.engine.backend import NOTHING, Backend, Batch, Part, Result
+from p2pinfer.engine.config import ModelConfig
+from p2pinfer.engine.kv import Cache
+from p2pinfer.engine.layers import norm, run_layer
+from p2pinfer.engine.loading import Progress
+from p2pinfer.engine.plan import plan_batch
+from p2pinfer.engine.rope import Rope
+from p2pinfer.engine.steps import ShardSpec
+from p2pinfer.engine.weights import Weights, load_weights
+
+DTYPES: Final = {Numerics.F32_1: torch.float32, Numerics.BF16_1: torch.bfloat16}
+
+
+def load_eager(spec: ShardSpec, config: ModelConfig, progress: Progress) -> "Eager":
+    """Raises ModelError for files that are not what the spec says, a device that is not there, too little memory."""
+    torch.set_grad_enabled(False)
+    torch.set_num_threads(spec.threads)
+    device, dtype = _device(spec.device), DTYPES[spec.numerics]
+    try:
+        weights = load_weights(config, spec.files, spec.span, spec.roles, device, dtype, progress)
+        cache = Cache(config, len(spec.span), spec.pages, device, dtype)
+        rope = Rope(config, device, dtype)
+    except torch.OutOfMemoryError as error:
+        raise ModelError(f"layers {spec.span} do not fit into {spec.device}: {error}") from None
+    return Eager(config, weights, cache, rope)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for the device
+        raise ModelError(f"the device {name} cannot be used: {error}") from None
+    return device
+
+
+class Eager(Backend):
+    """Tensors, and the layers they go through."""
+
+    def __init__(self, config: ModelConfig, weights: Weights, cache: Cache, rope: Rope) -> None:
+        self._config = config
+        self._weights = weights
+        self._cache = cache
+        self._rope = rope
+        self._device = rope.table.device
+        self._dtype = rope.table.dtype
+        self.kernel = weights.kernel
+        self.weight_bytes = weights.bytes
+        self.cache_bytes = cache.bytes
+        self.q8o4 = codecs.NUMPY
+
+    def open_session(self, slot: int, pages: Sequence[int]) -> None:
+        """Plans read a session's pages anew for each batch."""
+
+    def close_session(self, slot: int) -> None:
+        """Nothing is held for a session."""
+
+    def compute(self, batch: Batch) -> list[Result]:
+        hidden = self._hidden(batch)
+        pieces = torch.split(hidden, [len(part.positions) for part in batch.parts])
+        well = [True] * len(pieces) if _are_finite(hidden) else [_are_finite(rows) for rows in pieces]
+        for part, good in zip(batch.parts, well, strict=True):
+            if not good:
+                self._forget(part)
+        return self._logits(batch, pieces, well) if batch.tail else _rows(hidden, pieces, well)
+
+    def _hidden(self, batch: Batch) -> Tensor:
+        """Hidden states of all rows after the last layer: (rows, width).
+
+        Steps that are looked at together read past each other's ends, masked; a value that is not finite gets through
+        the mask. So where there is one, each step is computed again by itself, and only its own rows show it.
+        """
+        hidden = self._forward(batch.parts, batch.layers)
+        if len(batch.parts) > 1 and not _are_finite(hidden):
+            hidden = torch.cat([self._forward([part], batch.layers) for part in batch.parts])
+        return hidden
+
+    def _forward(self, parts: Sequence[Part], layers: range) -> Tensor:
+        given = torch.from_numpy(np.concatenate([part.given for part in parts]))
+        if self._weights.embedding is not None and not layers.start:
+            given = self._weights.embedding[given.to(self._weights.embedding.device)]
+        hidden = given.to(self._device, self._dtype)
+        plan = plan_batch(self._config, self._rope, self._cache.positions, parts)
+        for number in layers:
+            hidden = run_layer(self._config, self._weights.layers[number], number, hidden, plan, self._cache)
+        return hidden
+
+    def _forget(self, part: Part) -> None:
+        """Leave no value in the pool that is not finite: it would reach later batches through their masks."""
+        places = part.table.rows(part.positions.start, part.positions.stop)
+        self._cache.clear(torch.tensor(places, device=self._device))
+
+    def _logits(self, batch: Batch, pieces: Sequence[Tensor], well: Sequence[bool]) -> list[Result]:
+        """The logits that were asked for."""
+        results: list[Result] = [NOTHING if good else None for good in well]
+        asked = [at for at, part in enumerate(batch.parts) if part.asked and well[at]]
+        if not asked:
+            return results
+        assert self._weights.norm is not None and self._weights.head is not None
+        rows = torch.stack([pieces[at][-1] for at in asked])
+        logits = _numpy(self._weights.head(norm(rows, self._weights.norm, self._config.norm_eps)))
+        for at, row in zip(asked, logits, strict=True):
+            results[at] = row if np.isfinite(row).all() else None
+        return results
+
+
+def _rows(hidden: Tensor, pieces: Sequence[Tensor], well: Sequence[bool]) -> list[Result]:
+    split = np.split(_numpy(hidden), np.cumsum([len(piece) for piece in pieces])[:-1])
+    return [rows if good else None for rows, good in zip(split, well, strict=True)]
+
+
+def _are_finite(values: Tensor) -> bool:
+    """Whether all are. One sum says so; it may also overflow where no value does, and then each is looked at."""
+    return isfinite(values.sum(dtype=torch.float32).item()) or bool(torch.isfinite(values).all())
+
+
+def _numpy(values: Tensor) -> codecs.Rows:
+    array: codecs.Rows = values.float().cpu().numpy()
+    return array

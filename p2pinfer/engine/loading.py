@@ -1,0 +1,21 @@
+"""Which backend computes a numerics class; each is imported when it is asked for."""
+
+from collections.abc import Callable
+
+from p2pinfer.core.units import Numerics
+from p2pinfer.engine.backend import Backend
+from p2pinfer.engine.config import ModelConfig
+from p2pinfer.engine.steps import ShardSpec
+
+Progress = Callable[[int, int], None]  # bytes of files read, of all
+
+
+def load_backend(spec: ShardSpec, config: ModelConfig, progress: Progress) -> Backend:
+    """Raises ModelError for files that are not what the spec says, a device that is not there, too little memory."""
+    if spec.numerics is Numerics.I8G32_1:
+        from p2pinfer.engine.native.span import load_native  # does without torch: 200 MB and a second less
+
+        return load_native(spec, config, progress)
+    from p2pinfer.engine.eager import load_eager
+
+    return load_eager(spec, config, progress)

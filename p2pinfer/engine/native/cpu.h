@@ -1,0 +1,13 @@
+/* Which instruction sets this machine has. */
+#ifndef P2PINFER_CPU_H
+#define P2PINFER_CPU_H
+
+#include "shape.h"
+
+/* The set of that name; NULL if the machine does not have it. */
+const struct instruction_set *find_set(const char *name);
+
+/* The name of the machine's n-th set, the fastest first; NULL beyond the last. */
+const char *set_name(int n);
+
+#endif

@@ -1,0 +1,7 @@
+/* The reference: any machine with a C compiler. */
+#include "lanes_portable.h"
+
+#include "forward.h"
+#include "reading.h"
+
+const struct instruction_set set_portable = {"portable", BIASED, layers, head, encode, decode, read_part};

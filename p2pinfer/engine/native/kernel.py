@@ -1,0 +1,149 @@
+"""The C kernel from Python: a loaded span that takes arrays and gives arrays."""
+
+import ctypes
+import weakref
+from collections.abc import Iterable, Sequence
+from ctypes import c_void_p
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pinfer.core.errors import EngineError
+from p2pinfer.core.units import Codec, row_bytes
+from p2pinfer.engine.config import ModelConfig
+from p2pinfer.engine.native.library import FLOATS, Sizes
+from p2pinfer.engine.native.rotary import rotary_tables
+
+Rows = NDArray[np.float32]
+Bits = NDArray[np.uint16]  # bfloat16
+Failed = NDArray[np.uint8]  # (rows), not 0 where a row failed
+
+
+class Matrix(IntEnum):
+    """The order of kernel.h. Queries, keys and values are one matrix."""
+
+    QKV = 0
+    OUTPUT = 1
+    GATE = 2
+    UP = 3
+    DOWN = 4
+    HEAD = 5
+
+
+class Vector(IntEnum):
+    """The order of kernel.h."""
+
+    ATTENTION_NORM = 0
+    MLP_NORM = 1
+    QUERY_NORM = 2
+    KEY_NORM = 3
+    QKV_BIAS = 4
+    OUTPUT_BIAS = 5
+    FINAL_NORM = 6
+
+
+class Kernel:
+    """A span's int8 weights and KV cache. Not for two threads at once."""
+
+    def __init__(
+        self,
+        library: ctypes.CDLL,
+        config: ModelConfig,
+        *,
+        layers: int,
+        tail: bool,
+        pages: int,
+        positions: int,
+        threads: int,
+        instructions: str,
+    ) -> None:
+        """positions: the most a session has. Raises EngineError if there is not enough memory."""
+        self._library = library
+        self._hidden = config.hidden
+        self._vocabulary = config.vocabulary
+        sizes = Sizes(
+            *(layers, config.hidden, config.feed_forward, config.heads, config.kv_heads, config.head_size),
+            *(config.vocabulary, config.window or 0, pages, positions, threads, config.norm_eps),
+        )
+        cosines, sines = (np.ascontiguousarray(table).ctypes for table in rotary_tables(config, positions))
+        self._span = library.span_open(
+            ctypes.byref(sizes),
+            instructions.encode(),
+            ctypes.cast(cosines.data, FLOATS),
+            ctypes.cast(sines.data, FLOATS),
+            *(config.qkv_bias, config.output_bias, tail),
+        )
+        if not self._span:
+            raise EngineError(f"there is no memory for {layers} layers and {pages} pages of KV cache")
+        self.instructions = instructions
+        self._closing = weakref.finalize(self, library.span_close, self._span)
+        self._stride = library.span_logit_stride(self._span)
+
+    def close(self) -> None:
+        """Give the memory back; nothing may be called after it."""
+        self._closing()
+
+    @property
+    def weight_bytes(self) -> int:
+        return int(self._library.span_weight_bytes(self._span))
+
+    @property
+    def cache_bytes(self) -> int:
+        return int(self._library.span_cache_bytes(self._span))
+
+    def set_matrix(self, layer: int, which: Matrix, first: int, rows: Bits) -> bool:
+        """Quantise outputs from `first` on; False if a value is not finite. rows: (outputs, inputs)"""
+        rows = np.ascontiguousarray(rows)
+        return bool(self._library.span_matrix(self._span, layer, which, first, len(rows), rows.ctypes.data))
+
+    def set_vector(self, layer: int, which: Vector, first: int, values: Rows) -> bool:
+        """Set a norm or a bias from `first` on; False if a value is not finite."""
+        values = np.ascontiguousarray(values, np.float32)
+        return bool(self._library.span_vector(self._span, layer, which, first, len(values), values.ctypes.data))
+
+    def step(self, first: int, last: int, hidden: Rows, positions: Sequence[int], tables: Iterable["Table"]) -> Failed:
+        """Compute rows through layers [first, last), in place; True for rows that met values that are not finite.
+
+        hidden: (rows, width), contiguous; rows of one session follow one another at consecutive positions
+        tables: of each row, its session's
+
+        Raises EngineError if there is no memory for so many rows.
+        """
+        failed = np.zeros(len(hidden), np.uint8)
+        where = (c_void_p * len(hidden))(*(table.address for table in tables))
+        at = np.array(positions, np.int32)
+        if not self._library.span_step(
+            *(self._span, first, last, hidden.ctypes.data, len(hidden), at.ctypes.data, where, failed.ctypes.data)
+        ):
+            raise EngineError(f"there is no memory for a step of {len(hidden)} rows")
+        return failed
+
+    def logits(self, hidden: Rows) -> tuple[Rows, Failed]:
+        """Logits of rows, (rows, vocabulary), and which rows met values that are not finite."""
+        failed = np.zeros(len(hidden), np.uint8)
+        logits = np.empty((len(hidden), self._stride), np.float32)
+        addresses = (hidden.ctypes.data, len(hidden), logits.ctypes.data, failed.ctypes.data)
+        if not self._library.span_logits(self._span, *addresses):
+            raise EngineError(f"there is no memory for logits of {len(hidden)} rows")
+        return logits[:, : self._vocabulary], failed
+
+    def encode(self, rows: Rows) -> bytes:
+        """Finite rows as q8o4 wire bytes."""
+        wire = np.empty(len(rows) * row_bytes(Codec.Q8O4, self._hidden), np.uint8)
+        rows = np.ascontiguousarray(rows)
+        self._library.span_encode(self._span, rows.ctypes.data, len(rows), wire.ctypes.data)
+        return wire.tobytes()
+
+    def decode(self, wire: bytes) -> Rows | None:
+        """Rows of q8o4 wire bytes; None for bytes that no encoder writes."""
+        rows = np.empty((len(wire) // row_bytes(Codec.Q8O4, self._hidden), self._hidden), np.float32)
+        return rows if self._library.span_decode(self._span, wire, len(rows), rows.ctypes.data) else None
+
+
+class Table:
+    """A session's pages where the kernel reads them."""
+
+    def __init__(self, pages: Sequence[int]) -> None:
+        self._pages = np.array(pages, np.int32)
+        self.address: int = self._pages.ctypes.data

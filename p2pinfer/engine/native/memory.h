@@ -1,0 +1,11 @@
+/* Zeroed memory straight from the system: what is never touched costs nothing. */
+#ifndef P2PINFER_MEMORY_H
+#define P2PINFER_MEMORY_H
+
+#include <stddef.h>
+
+/* NULL if there is not so much. Begins at a multiple of 64 bytes. */
+void *memory_take(size_t bytes);
+void memory_give(void *memory);
+
+#endif

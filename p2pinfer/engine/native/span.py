@@ -1,0 +1,125 @@
+"""A span computed by the native kernel: filled from the store's files, stepped with whole batches."""
+
+import ctypes
+from collections.abc import Sequence
+
+import numpy as np
+
+from p2pinfer.core.errors import EngineError, ModelError
+from p2pinfer.core.pages import PAGE
+from p2pinfer.core.units import Roles
+from p2pinfer.engine import codecs
+from p2pinfer.engine.backend import NOTHING, Backend, Batch, Part, Result
+from p2pinfer.engine.config import ModelConfig
+from p2pinfer.engine.loading import Progress
+from p2pinfer.engine.native.files import Bits, Files, widened
+from p2pinfer.engine.native.kernel import Kernel, Table
+from p2pinfer.engine.native.library import instruction_sets, open_library
+from p2pinfer.engine.native.shapes import unsupported
+from p2pinfer.engine.native.weights import EMBEDDING, fill
+from p2pinfer.engine.steps import ShardSpec
+
+
+def load_native(
+    spec: ShardSpec,
+    config: ModelConfig,
+    progress: Progress,
+    library: ctypes.CDLL | None = None,
+    instructions: str = "",
+) -> "Native":
+    """A loaded span; of another build of the kernel, or with other instructions than the fastest, if they are given.
+
+    Raises ModelError for files that are not what the spec says, a model or a machine that the kernel cannot serve, and
+    too little memory.
+    """
+    if spec.device != "cpu":
+        raise ModelError(f"the class {spec.numerics.label} is computed by the CPU, not by {spec.device}")
+    if why := unsupported(config):
+        raise ModelError(f"the native kernel cannot compute this model: {why}; serve.numerics = bf16-1 can")
+    if spec.span.last > config.layers:
+        raise ModelError(f"layers {spec.span} of a model that has {config.layers}")
+    files = Files(spec.files)
+    try:
+        library = library or open_library()
+        kernel = Kernel(
+            library,
+            config,
+            layers=len(spec.span),
+            tail=Roles.TAIL in spec.roles,
+            pages=spec.pages,
+            positions=min(config.context, spec.pages * PAGE),
+            threads=spec.threads,
+            instructions=instructions or instruction_sets(library)[0],
+        )
+    except EngineError as error:
+        raise ModelError(f"layers {spec.span}: {error}") from None
+    fill(kernel, config, files, spec.span, spec.roles, progress)
+    embedding = files.tensor(EMBEDDING, config.vocabulary, config.hidden) if Roles.HEAD in spec.roles else None
+    return Native(kernel, embedding)
+
+
+class Native(Backend):
+    """The kernel's span, and the pages of its sessions."""
+
+    def __init__(self, kernel: Kernel, embedding: Bits | None) -> None:
+        """embedding: at a head, mapped from its file: only the rows of a prompt are ever read"""
+        self._kernel = kernel
+        self._embedding = embedding
+        self._tables: dict[int, Table] = {}
+        self.kernel = kernel.instructions
+        self.weight_bytes = kernel.weight_bytes
+        self.cache_bytes = kernel.cache_bytes
+        self.q8o4: codecs.Q8O4 = NativeQ8O4(kernel)
+
+    def open_session(self, slot: int, pages: Sequence[int]) -> None:
+        self._tables[slot] = Table(pages)
+
+    def close_session(self, slot: int) -> None:
+        del self._tables[slot]
+
+    def compute(self, batch: Batch) -> list[Result]:
+        hidden = self._given(batch)
+        positions = [position for part in batch.parts for position in part.positions]
+        tables = [self._tables[part.slot] for part in batch.parts for _ in part.positions]
+        failed = self._kernel.step(batch.layers.start, batch.layers.stop, hidden, positions, tables)
+        ends = np.cumsum([len(part.positions) for part in batch.parts])
+        pieces = np.split(hidden, ends[:-1])
+        well = [True] * len(pieces)
+        if failed.any():
+            well = [not flags.any() for flags in np.split(failed, ends[:-1])]
+        if batch.tail:
+            return self._logits(batch.parts, pieces, well)
+        return [rows if good else None for rows, good in zip(pieces, well, strict=True)]
+
+    def _given(self, batch: Batch) -> codecs.Rows:
+        """Rows to compute in place."""
+        given = np.concatenate([part.given for part in batch.parts])
+        if self._embedding is not None and not batch.layers.start:
+            return widened(self._embedding[given])
+        return given
+
+    def _logits(self, parts: Sequence[Part], pieces: Sequence[codecs.Rows], well: Sequence[bool]) -> list[Result]:
+        """The logits that were asked for."""
+        results: list[Result] = [NOTHING if good else None for good in well]
+        asked = [at for at, part in enumerate(parts) if part.asked and well[at]]
+        if asked:
+            logits, failed = self._kernel.logits(np.stack([pieces[at][-1] for at in asked]))
+            for at, row, bad in zip(asked, logits, failed, strict=True):
+                results[at] = None if bad or not np.isfinite(row).all() else row
+        return results
+
+
+class NativeQ8O4(codecs.Q8O4):
+    """The kernel's codec, the same bytes as numpy's."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    def encode(self, rows: codecs.Rows) -> bytes:
+        return self._kernel.encode(rows)
+
+    def decode(self, data: bytes, width: int) -> codecs.Rows:
+        if (rows := self._kernel.decode(data)) is not None:
+            return rows
+        codecs.NUMPY.decode(data, width)  # says what is wrong
+        raise AssertionError("the native codec refused what the reference takes")
