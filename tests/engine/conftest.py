@@ -44,17 +44,28 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 32,
 }
-FAMILIES: dict[str, tuple[type[PreTrainedModel], PreTrainedConfig]] = {
-    "llama": (LlamaForCausalLM, LlamaConfig(**SIZES, tie_word_embeddings=True)),
-    "llama with stretched rope and biases": (
-        LlamaForCausalLM,
-        LlamaConfig(**SIZES, rope_parameters=LLAMA3, attention_bias=True),
-    ),
-    "mistral": (MistralForCausalLM, MistralConfig(**SIZES, sliding_window=None)),
-    "mistral with a window": (MistralForCausalLM, MistralConfig(**SIZES, sliding_window=7)),
-    "qwen2": (Qwen2ForCausalLM, Qwen2Config(**SIZES)),
-    "qwen3": (Qwen3ForCausalLM, Qwen3Config(**SIZES, head_dim=32)),
-}
+# What the native kernel takes: groups of 32, heads of 16 x n
+EVEN_SIZES = SIZES | {"hidden_size": 96, "intermediate_size": 160, "head_dim": 32}
+
+Family = tuple[type[PreTrainedModel], PreTrainedConfig]
+
+
+def families(sizes: dict[str, Any]) -> dict[str, Family]:
+    """A model of each family, of these sizes."""
+    return {
+        "llama": (LlamaForCausalLM, LlamaConfig(**sizes, tie_word_embeddings=True)),
+        "llama with stretched rope and biases": (
+            LlamaForCausalLM,
+            LlamaConfig(**sizes, rope_parameters=LLAMA3, attention_bias=True),
+        ),
+        "mistral": (MistralForCausalLM, MistralConfig(**sizes, sliding_window=None)),
+        "mistral with a window": (MistralForCausalLM, MistralConfig(**sizes, sliding_window=7)),
+        "qwen2": (Qwen2ForCausalLM, Qwen2Config(**sizes)),
+        "qwen3": (Qwen3ForCausalLM, Qwen3Config(**{"head_dim": 32} | sizes)),
+    }
+
+
+FAMILIES = families(SIZES)
 
 
 @dataclass(frozen=True)
@@ -86,16 +97,27 @@ def _no_gradients() -> Iterator[None]:
 @pytest.fixture(scope="session", params=FAMILIES)
 def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """Every family in turn."""
-    return make_tiny(request.param, tmp_path_factory.mktemp("model"))
+    return make_tiny(FAMILIES[request.param], tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="session", params=families(EVEN_SIZES))
+def even(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """Every family in turn, in sizes that the native kernel takes."""
+    return make_tiny(families(EVEN_SIZES)[request.param], tmp_path_factory.mktemp("even"))
+
+
+@pytest.fixture(scope="session")
+def even_llama(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    return make_tiny(families(EVEN_SIZES)["llama"], tmp_path_factory.mktemp("even-llama"))
 
 
 @pytest.fixture(scope="session")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    return make_tiny("llama", tmp_path_factory.mktemp("llama"))
+    return make_tiny(FAMILIES["llama"], tmp_path_factory.mktemp("llama"))
 
 
-def make_tiny(family: str, folder: Path) -> Tiny:
-    shape, config = FAMILIES[family]
+def make_tiny(family: Family, folder: Path) -> Tiny:
+    shape, config = family
     torch.manual_seed(1)
     model = shape(config).eval()
     for parameter in model.parameters():

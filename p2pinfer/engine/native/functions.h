@@ -2,6 +2,8 @@
 #ifndef P2PINFER_FUNCTIONS_H
 #define P2PINFER_FUNCTIONS_H
 
+#include <float.h>
+
 #include "shape.h"
 
 #define EXP_LIMIT 86.0f /* e^-86 is a normal number still, e^86 is finite */
@@ -31,7 +33,8 @@ INLINE float norm_factor(const float *row, int n, float eps) {
         const f32x16 x = f_load(row + i);
         squares = f_fma(x, x, squares);
     }
-    return 1.0f / sqrtf(f_sum(squares) / (float)n + eps);
+    const float sum = f_sum(squares);
+    return sum <= FLT_MAX ? 1.0f / sqrtf(sum / (float)n + eps) : NAN; /* 1 / infinity would make the row zeros */
 }
 
 INLINE f32x16 normed(const float *row, const float *weight, f32x16 factor, int i) {
