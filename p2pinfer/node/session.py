@@ -60,7 +60,8 @@ class Session:
         self._to_complete: deque[SignedRecord[Receipt]] = deque()
         self._books_due = trio.Event()
         self._ended = trio.Event()
-        self._patience = trio.CancelScope()  # its deadline moves with the session: no task wakes for each position
+        self._patience = trio.CancelScope()  # ends before `_due_s`: moving its deadline with each position costs more
+        self._due_s = 0.0  # when something must have moved
         self._place = (0, 0, 0)  # how far the session has got
         self._settled = trio.Event()
         self._client_lost = False
@@ -186,7 +187,9 @@ class Session:
             self._ended.set()
         elif (place := (self.stage.received, self.stage.computed, self.account.paid)) != self._place:
             self._place = place  # messages that move nothing are no progress
-            self._patience.deadline = trio.current_time() + self._patience_s
+            self._due_s = trio.current_time() + self._patience_s
+            if self._due_s < self._patience.deadline:
+                self._patience.deadline = self._due_s
         if self.ready():
             self._tell_ready(self.slot)
 
@@ -274,12 +277,15 @@ class Session:
 
     async def _watch(self) -> None:
         """Return when the session has ended; end it when nothing moves for too long."""
+        self._due_s = trio.current_time() + self._patience_s
         while self.stage.state is State.RUNNING:
-            with trio.move_on_after(self._patience_s) as self._patience:
+            with trio.move_on_at(self._due_s) as self._patience:
                 await self._ended.wait()
-            if not self._patience.cancelled_caught or self.ready():
-                continue  # what is ready waits for our own engine, and that is nobody's fault
-            if self._starved:
+            if trio.current_time() < self._due_s:
+                continue  # it moved meanwhile
+            if self.ready():  # what is ready waits for our own engine, and that is nobody's fault
+                self._due_s = trio.current_time() + self._patience_s
+            elif self._starved:
                 self.fail(Code.UNPAID, f"no receipt was signed for {UNPAID_S:.0f} s with the window full")
             else:
                 self.fail(Code.IDLE, f"nothing came for {IDLE_S:.0f} s")
