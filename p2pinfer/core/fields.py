@@ -49,6 +49,8 @@ class UInt(_Plain):
 
     def check(self, value: object) -> None:
         # IntEnum and IntFlag members are written as integers, so they pass; bool does not
+        if type(value) is int and 0 <= value < 1 << self.bits:
+            return  # nearly always
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << self.bits:
             raise ValueError(f"{shown(value)} is not an integer of {self.bits} bits")
 
@@ -170,11 +172,12 @@ def check(value: object) -> None:
 
     Raises ValueError naming the field.
     """
-    for name, kind in kinds_of(type(value)):
-        try:
+    name = ""
+    try:
+        for name, kind in kinds_of(type(value)):
             kind.check(getattr(value, name))
-        except ValueError as error:
-            raise ValueError(f"{type(value).__name__}.{name}: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"{type(value).__name__}.{name}: {error}") from None
 
 
 def to_list(value: object) -> list[object]:

@@ -28,6 +28,8 @@ class Pace:
     def __init__(self, sent: int = 0) -> None:
         self.sent = sent  # bytes since the link began
         self.acknowledged = 0
+        self.rate = 0.0  # bytes a second that arrived, measured by the receiver's clock; 0 while unknown
+        self.rtt_s: float | None = None  # the least round trip seen lately; None before the first
         self._rates: deque[float] = deque(maxlen=RATES_KEPT)
         self._round_trips_s: deque[float] = deque(maxlen=ROUND_TRIPS_KEPT)
         self._mark: tuple[int, int] | None = None  # bytes and receiver's clock (us) where the sample began
@@ -35,16 +37,6 @@ class Pace:
     @property
     def unacknowledged(self) -> int:
         return self.sent - self.acknowledged
-
-    @property
-    def rate(self) -> float:
-        """Bytes a second that arrived, measured by the receiver's clock; 0 while unknown."""
-        return max(self._rates, default=0.0)
-
-    @property
-    def rtt_s(self) -> float | None:
-        """The least round trip seen lately; None before the first."""
-        return min(self._round_trips_s, default=None)
 
     @property
     def window(self) -> int:
@@ -61,6 +53,7 @@ class Pace:
 
     def add_round_trip(self, rtt_s: float) -> None:
         self._round_trips_s.append(rtt_s)
+        self.rtt_s = min(self._round_trips_s)
 
     def add_ack(self, received: int, at_us: int) -> None:
         """Take the peer's word for what has arrived, and when.
@@ -82,3 +75,4 @@ class Pace:
         # A sample with nothing left under way measures our own supply: it may raise the rate, never lower it
         if self.unacknowledged > MIN_FRAME or rate > self.rate:
             self._rates.append(rate)
+            self.rate = max(self._rates)

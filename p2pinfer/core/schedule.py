@@ -4,7 +4,7 @@ Pure: who waits and how fast the engine was are arguments; the caller runs what 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from p2pinfer.core.pages import PAGE
@@ -29,11 +29,11 @@ class Speed:
         """The speed with one more batch measured."""
         if positions <= FEW:
             own = max(0.0, seconds - positions * self.position_s)
-            return replace(self, batch_s=_mean(self.batch_s, own))
+            return Speed(_mean(self.batch_s, own), self.position_s)
         if positions >= MANY:
             # at least a tenth is counted for the positions: the fixed part may have been measured in a slow moment
             own = max(seconds - self.batch_s, seconds / 10) / positions
-            return replace(self, position_s=_mean(self.position_s, own))
+            return Speed(self.batch_s, _mean(self.position_s, own))
         return self
 
     def chunk(self, limit_s: float) -> int:

@@ -144,6 +144,7 @@ class StageSession:
         self._granted = CREDIT_CHUNKS * terms.max_chunk  # positions the predecessor may send
         self._credit = CREDIT_CHUNKS * terms.max_chunk  # positions the successor takes
         self._working = False
+        self._parts: dict[PeerKey, Part] = {}  # of those who sent something
 
     @property
     def received(self) -> int:
@@ -190,8 +191,9 @@ class StageSession:
         Raises RemoteProtocolError where the sender may not send it, or not now.
         """
         allowed = ALLOWED.get((self.state, type(message)), Part.NOBODY)
-        if not allowed & self.terms.parts(sender):
-            who = self.terms.parts(sender)
+        if (who := self._parts.get(sender)) is None:
+            who = self._parts[sender] = self.terms.parts(sender)
+        if not allowed & who:
             raise RemoteProtocolError(
                 f"{who.name or 'a stranger'} sent {type(message).__name__} while {self.state.name}", Code.BAD_STATE
             )

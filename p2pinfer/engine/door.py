@@ -6,8 +6,10 @@ imports no torch. The other side is `worker.py`; what goes through is in `steps.
 
 import socket
 import sys
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Final
 
 import trio
@@ -31,6 +33,15 @@ from p2pinfer.engine.steps import (
 )
 
 SOCKET_BUFFER: Final = 1 << 20  # bytes; a prefill chunk in a few writes
+READ_BYTES: Final = 1 << 16
+
+Done = Callable[[Sequence[Output] | None], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Batch:
+    steps: tuple[Step, ...]
+    done: Done
 
 
 class Engine:
@@ -41,7 +52,8 @@ class Engine:
         self.pid = pid
         self.busy_s = 0.0  # computing time so far, of all steps
         self._wire = wire
-        self._turn = trio.Lock()  # callers feel the load: nothing queues in the worker
+        self._asked: deque[_Batch] = deque()  # callers feel the load: nothing queues in the worker
+        self._running: _Batch | None = None
         self._pages = Pages(facts.pages)
         self._slots: dict[int, tuple[int, ...]] = {}
         self._closed: list[int] = []
@@ -81,25 +93,52 @@ class Engine:
 
         Raises EngineError if the engine has ended, or ends meanwhile.
         """
-        await self._take_turn()
-        try:
-            self._check_alive()
-            reply = await self._wire.ask(pack_request(self._request(tuple(steps))))
-            if reply is None:
-                await self._end.wait()
-        finally:
-            self._turn.release()
         self._check_alive()
-        assert reply is not None
-        self.busy_s += reply.seconds
-        return list(reply.outputs)
+        over = trio.Event()
+        answers: list[Sequence[Output] | None] = []
 
-    async def _take_turn(self) -> None:
-        """Wait for our turn; where it is ours at once, other tasks need not run first: sending is a checkpoint."""
+        def take(outputs: Sequence[Output] | None) -> None:
+            answers.append(outputs)
+            over.set()
+
+        batch = self.begin(steps, take)
         try:
-            self._turn.acquire_nowait()
-        except trio.WouldBlock:
-            await self._turn.acquire()
+            await over.wait()
+        finally:
+            if batch in self._asked:
+                self._asked.remove(batch)
+        [outputs] = answers
+        if outputs is None:
+            raise EngineError(self._reason)
+        return list(outputs)
+
+    def begin(self, steps: Sequence[Step], done: Done) -> _Batch:
+        """Ask for a batch as `step` does, and wait for nothing.
+
+        done: called once, in the task that reads the outputs, so that no task stands between; with None where the
+              engine has ended, or ends meanwhile
+        """
+        batch = _Batch(tuple(steps), done)
+        if self._end.is_set():
+            done(None)
+        else:
+            self._asked.append(batch)
+            self._send_next()
+        return batch
+
+    async def take_replies(self) -> None:
+        """Hand out what the worker answers, for as long as it does; `open_engine` runs this."""
+        while isinstance(reply := await self._wire.receive(), Reply) and not self._end.is_set():
+            batch, self._running = self._running, None
+            assert batch is not None
+            self.busy_s += reply.seconds
+            batch.done(reply.outputs)
+            self._send_next()
+
+    def _send_next(self) -> None:
+        if self._running is None and self._asked:
+            self._running = self._asked.popleft()
+            self._wire.send(pack_request(self._request(self._running.steps)))
 
     async def wait_ended(self) -> EngineError:
         """Wait until the process has ended by itself, and say how."""
@@ -115,9 +154,15 @@ class Engine:
 
     def _ended(self, reason: str) -> None:
         """Nothing more comes out of the process; the first reason stands."""
-        if not self._end.is_set():
-            self._reason = reason
-            self._end.set()
+        if self._end.is_set():
+            return
+        self._reason = reason
+        self._end.set()
+        waiting = [self._running] if self._running else []
+        waiting += self._asked
+        self._asked.clear()
+        for batch in waiting:
+            batch.done(None)
 
     def _check_alive(self) -> None:
         if self._end.is_set():
@@ -138,13 +183,15 @@ async def open_engine(spec: ShardSpec, progress: Callable[[int, int], None] = _n
         ModelError: the files are not what the spec says, or the device is not there.
         EngineError: the process ended while it loaded.
     """
-    stream, process = await _start()
+    near, process = await _start()
     try:
-        wire = _Wire(stream)
-        await stream.send_all(pack_spec(spec))
+        wire = _Wire(near)
+        wire.send(pack_spec(spec))
         engine = Engine(await _load(wire, process, progress), process.pid, wire)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_watch, engine, process)
+            nursery.start_soon(engine.take_replies)
+            nursery.start_soon(wire.send_rest)
             try:
                 yield engine
             finally:
@@ -154,72 +201,85 @@ async def open_engine(spec: ShardSpec, progress: Callable[[int, int], None] = _n
         process.kill()  # it holds nothing that must be saved
         with trio.CancelScope(shield=True):  # a killed process ends at once
             await process.wait()
-            await stream.aclose()
+        near.close()
 
 
 class _Wire:
-    """Requests to the worker and its messages back. Cancelling a call loses nothing of either."""
+    """Messages to the worker and back, on a socket that does not block. Cancelling a call loses nothing of either.
 
-    def __init__(self, stream: trio.SocketStream) -> None:
-        self._stream = stream
+    Both ways go to the socket itself: trio's stream takes two turns of the scheduler for what is there already.
+    """
+
+    def __init__(self, near: socket.socket) -> None:
+        self._socket = near
         self._unsent = bytearray()
+        self._unsent_came = trio.Event()
         self._received = bytearray()
-        self._owed = 0  # replies that did not come yet, those to callers who gave up included
 
-    async def ask(self, request: bytes) -> Reply | None:
-        """The worker's reply, or None if it ended. One call at a time."""
-        self._unsent += request
-        self._owed += 1
-        if not await self._flush():
-            return None
+    def send(self, message: bytes) -> None:
+        """Send a message, as far as the socket takes it; `send_rest` sends the rest."""
+        sent = 0 if self._unsent else self._send(message)
+        if sent < len(message):
+            self._unsent += message[sent:]
+            self._unsent_came.set()
+
+    async def send_rest(self) -> None:
+        """Send what the socket did not take at once, for ever."""
         while True:
-            reply = await self.receive()
-            self._owed -= 1
-            if reply is None or not self._owed:
-                assert reply is None or isinstance(reply, Reply)
-                return reply
+            await self._unsent_came.wait()
+            self._unsent_came = trio.Event()
+            while self._unsent:
+                await trio.lowlevel.wait_writable(self._socket.fileno())
+                del self._unsent[: self._send(self._unsent)]
 
     async def receive(self) -> Message | None:
         """The worker's next message, or None if it ended."""
-        while True:
-            size = LENGTH_BYTES + int.from_bytes(self._received[:LENGTH_BYTES], "little")
-            if len(self._received) >= max(size, LENGTH_BYTES + 1):
-                break
+        while (size := self._whole()) is None:
+            await trio.lowlevel.wait_readable(self._socket.fileno())
             try:
-                data = await self._stream.receive_some()
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                data = self._socket.recv(READ_BYTES)
+            except BlockingIOError:
+                continue
+            except OSError:
                 return None
             if not data:
                 return None
             self._received += data
-        body = self._received[LENGTH_BYTES:size]
+        with memoryview(self._received)[LENGTH_BYTES:size] as body:
+            message = unpack_message(body)
         del self._received[:size]
-        return unpack_message(body)
+        return message
 
-    async def _flush(self) -> bool:
-        while self._unsent:
-            try:
-                sent = await self._stream.socket.send(self._unsent)
-            except (OSError, trio.ClosedResourceError):
-                return False
-            del self._unsent[:sent]
-        return True
+    def _whole(self) -> int | None:
+        """Bytes of the next message with its length; None until all of it is here."""
+        if len(self._received) < LENGTH_BYTES:
+            return None
+        size = LENGTH_BYTES + int.from_bytes(self._received[:LENGTH_BYTES], "little")
+        return size if len(self._received) >= size else None
+
+    def _send(self, data: bytes | bytearray) -> int:
+        try:
+            return self._socket.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            return len(data)  # nobody reads it any more; how the process ended is told by `_watch`
 
 
-async def _start() -> tuple[trio.SocketStream, trio.Process]:
+async def _start() -> tuple[socket.socket, trio.Process]:
     near, far = socket.socketpair()
     with far:
         near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
         far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
-        stream = trio.SocketStream(trio.socket.from_stdlib_socket(near))
+        near.setblocking(False)
         try:
             process = await trio.lowlevel.open_process(
                 [sys.executable, "-m", "p2pinfer.engine.worker", str(far.fileno())], pass_fds=[far.fileno()]
             )
         except BaseException:
-            stream.socket.close()
+            near.close()
             raise
-    return stream, process
+    return near, process
 
 
 async def _load(wire: _Wire, process: trio.Process, progress: Callable[[int, int], None]) -> Facts:

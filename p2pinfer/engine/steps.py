@@ -175,7 +175,7 @@ def pack_message(message: Message) -> bytes:
             return _framed([3, [(o.data, o.ids, int(o.code), o.text) for o in outputs], seconds])
 
 
-def unpack_message(body: bytes | bytearray) -> Message:
+def unpack_message(body: bytes | bytearray | memoryview) -> Message:
     tag, *items = msgpack.unpackb(body, use_list=False)
     match tag:
         case 0:
@@ -190,9 +190,12 @@ def unpack_message(body: bytes | bytearray) -> Message:
 
 
 def _step_list(step: Step) -> list[object]:
-    sample = None if step.sample is None else astuple(step.sample)
-    layers = None if step.layers is None else astuple(step.layers)
-    return [step.slot, step.position, step.data, int(step.codec_in), int(step.codec_out), sample, layers]
+    draw, layers = step.sample, step.layers
+    return [
+        *(step.slot, step.position, step.data, int(step.codec_in), int(step.codec_out)),
+        None if draw is None else (draw.temperature, draw.top_k, draw.top_p, draw.seed),
+        None if layers is None else (layers.first, layers.last),
+    ]
 
 
 def _step(

@@ -24,6 +24,7 @@ from p2pinfer.engine.steps import (
 )
 
 EXIT_ORPHAN: Final = 3
+READ_BYTES: Final = 1 << 16
 
 
 def main(fd: int) -> None:
@@ -31,21 +32,22 @@ def main(fd: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, and it decides
     with socket.socket(fileno=fd) as door:
         threading.Thread(target=_end_with_parent, args=[door.fileno()], daemon=True).start()
-        spec = unpack_spec(_receive(door))
+        inbox = _Inbox(door)
+        spec = unpack_spec(inbox.receive())
         try:
-            _serve(door, spec)
+            _serve(door, inbox, spec)
         except ModelError as error:
             _send(door, Failed(str(error)))
 
 
-def _serve(door: socket.socket, spec: ShardSpec) -> None:
+def _serve(door: socket.socket, inbox: "_Inbox", spec: ShardSpec) -> None:
     os.environ["OMP_NUM_THREADS"] = str(spec.threads)  # read when torch is imported
     from p2pinfer.engine.shard import load_shard
 
     shard = load_shard(spec, lambda done, total: _send(door, Progress(done, total)))
     _send(door, shard.facts)
     while True:
-        _send(door, shard.answer(unpack_request(_receive(door))))
+        _send(door, shard.answer(unpack_request(inbox.receive())))
 
 
 def _end_with_parent(fd: int) -> None:
@@ -60,18 +62,27 @@ def _send(door: socket.socket, message: Message) -> None:
     door.sendall(pack_message(message))
 
 
-def _receive(door: socket.socket) -> bytearray:
-    return _take(door, int.from_bytes(_take(door, LENGTH_BYTES), "little"))
+class _Inbox:
+    """What the parent sends, message by message. A short one takes one call of the system."""
 
+    def __init__(self, door: socket.socket) -> None:
+        self._door = door
+        self._received = bytearray()
 
-def _take(door: socket.socket, size: int) -> bytearray:
-    taken = bytearray(size)
-    view = memoryview(taken)
-    while view:
-        if not (count := door.recv_into(view)):
-            sys.exit(EXIT_ORPHAN)
-        view = view[count:]
-    return taken
+    def receive(self) -> bytearray:
+        """The next message's body."""
+        self._fill(LENGTH_BYTES)
+        size = LENGTH_BYTES + int.from_bytes(self._received[:LENGTH_BYTES], "little")
+        self._fill(size)
+        body = self._received[LENGTH_BYTES:size]
+        del self._received[:size]
+        return body
+
+    def _fill(self, size: int) -> None:
+        while len(self._received) < size:
+            if not (data := self._door.recv(READ_BYTES)):
+                sys.exit(EXIT_ORPHAN)
+            self._received += data
 
 
 if __name__ == "__main__":

@@ -4,28 +4,35 @@ Which steps go together is `schedule.py`'s decision; this asks the sessions, run
 back. A batch is never waited for: whatever has arrived when the engine is free is taken.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import trio
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.schedule import Speed, Waiting, next_batch
-from p2pinfer.core.stage import State
+from p2pinfer.core.stage import State, Work
 from p2pinfer.engine.door import Engine
+from p2pinfer.engine.steps import Output
 from p2pinfer.node.session import Session
+from p2pinfer.overlay.turn import Turn
+
+Taken = list[tuple[Session, Work]]
 
 
 class Batcher:
     """speed: of the engine, as measured by its batches."""
 
-    def __init__(self, engine: Engine, speed: Speed) -> None:
+    def __init__(self, engine: Engine, speed: Speed, turn: Turn) -> None:
         self.speed = speed
         self._engine = engine
+        self._turn = turn
         self._sessions: dict[int, Session] = {}  # by slot
+        self._awake: set[int] = set()  # slots that may have something ready
         self._served: dict[int, int] = {}  # number of the batch that served a slot last
         self._batches = 0
-        self._ready = trio.Event()
+        self._busy = False
         self._empty = trio.Event()
 
     @contextmanager
@@ -34,17 +41,20 @@ class Batcher:
         self._sessions[session.slot] = session
         self._served[session.slot] = 0
         self._empty = trio.Event()
-        self.wake()
+        self.wake(session.slot)
         try:
             yield
         finally:
             del self._sessions[session.slot], self._served[session.slot]
+            self._awake.discard(session.slot)
             if not self._sessions:
                 self._empty.set()
 
-    def wake(self) -> None:
-        """Something became ready."""
-        self._ready.set()
+    def wake(self, slot: int) -> None:
+        """Something became ready in a session; it is computed with what else becomes ready in this turn."""
+        if slot in self._sessions:
+            self._awake.add(slot)
+            self._turn.at_end(self._start)
 
     def fail_all(self, code: Code, text: str) -> None:
         """End every session from our side."""
@@ -62,38 +72,45 @@ class Batcher:
         positions = sum(session.ready() for session in self._sessions.values())
         return positions * self.speed.position_s + (self.speed.batch_s if positions else 0.0)
 
-    async def run(self) -> None:
-        """Run batches until cancelled.
-
-        Raises EngineError when the engine has ended.
-        """
-        while True:
-            await self._ready.wait()
-            self._ready = trio.Event()
-            while batch := next_batch(self._waiting(), self.speed, self._decoding()):
-                await self._run_batch(batch)
-
-    async def _run_batch(self, batch: list[tuple[int, int]]) -> None:
+    def _start(self) -> None:
+        """Run the next batch, unless one runs."""
+        if self._busy or not (batch := next_batch(self._waiting(), self.speed, self._decoding())):
+            return
+        self._busy = True
         self._batches += 1
-        taken = []
+        taken, steps = [], []
         for slot, count in batch:
             session = self._sessions[slot]
             work, step = session.take(count)
             self._served[slot] = self._batches
-            taken.append((session, work, step))
-        before_s = self._engine.busy_s
-        outputs = await self._engine.step([step for _, _, step in taken])
-        self.speed = self.speed.observe(sum(count for _, count in batch), self._engine.busy_s - before_s)
-        for (session, work, _), output in zip(taken, outputs, strict=True):
-            session.done(work, output)
+            taken.append((session, work))
+            steps.append(step)
+        self._engine.begin(steps, partial(self._finish, taken, self._engine.busy_s))
+
+    def _finish(self, taken: Taken, before_s: float, outputs: Sequence[Output] | None) -> None:
+        """Send what was computed, start the next batch, then keep the books: others wait for the first two only."""
+        self._busy = False
+        if outputs is None:
+            return  # the engine has ended, and with it the node
+        positions = sum(work.count for _, work in taken)
+        self.speed = self.speed.observe(positions, self._engine.busy_s - before_s)
+        with self._turn:
+            for (session, work), output in zip(taken, outputs, strict=True):
+                session.done(work, output)
+            self._turn.at_end(self._start)
+        for session, _ in taken:
+            session.count()
 
     def _waiting(self) -> list[Waiting]:
-        return [
-            Waiting(
-                slot, min(session.ready(), session.stage.terms.max_chunk), _past_prompt(session), self._served[slot]
-            )
-            for slot, session in self._sessions.items()
-        ]
+        found = []
+        for slot in tuple(self._awake):
+            session = self._sessions[slot]
+            if positions := session.ready():
+                most = min(positions, session.stage.terms.max_chunk)
+                found.append(Waiting(slot, most, _past_prompt(session), self._served[slot]))
+            else:
+                self._awake.remove(slot)
+        return found
 
     def _decoding(self) -> bool:
         return any(_past_prompt(session) for session in self._sessions.values())

@@ -154,9 +154,9 @@ class _Assembly:
         spec = await trio.to_thread.run_sync(shard_spec, store, model, offering.span, settings.serve)
         async with open_shard(store, model, spec, progress) as shard, trio.open_nursery() as nursery:
             measured = await measure(shard)
-            batcher = Batcher(shard.engine, announcing.set_speed(measured))
+            batcher = Batcher(shard.engine, announcing.set_speed(measured), self._network.turn)
             reception = self._reception(shard, offering, batcher, nursery)
-            for task in (batcher.run, announcing.run, partial(_watch_engine, shard)):
+            for task in (announcing.run, partial(_watch_engine, shard)):
                 nursery.start_soon(task)
             nursery.start_soon(self._directory.keep_providing, model.id)
             announcing.serve(shard, batcher)

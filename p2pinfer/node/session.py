@@ -1,7 +1,8 @@
 """One open session of a node: its rows, its receipts, its deadlines (protocols/inference.md, receipts.md).
 
 Decisions are `stage.py`'s and `stage_account.py`'s; this does what they say: sends, stores before it sends, and ends
-the session when somebody keeps it waiting. Steps come from the batcher, which asks `ready` and calls `take` and `done`.
+the session when somebody keeps it waiting. Steps come from the batcher, which asks `ready` and calls `take`, `done`
+and `count`.
 """
 
 import logging
@@ -45,7 +46,7 @@ class Session:
         slot: int,
         journal: Journal,
         link_to: Callable[[PeerKey], Link | None],
-        ready: Callable[[], None],
+        ready: Callable[[int], None],
     ) -> None:
         self.stage = stage
         self.account = account
@@ -55,10 +56,12 @@ class Session:
         self._tell_ready = ready
         self._outgoing: deque[Send] = deque()  # prefill rows; bounded by the successor's credit
         self._outgoing_came = trio.Event()
+        self._uncounted: tuple[Work, Result] | None = None
         self._to_complete: deque[SignedRecord[Receipt]] = deque()
         self._books_due = trio.Event()
         self._ended = trio.Event()
-        self._patience = trio.CancelScope()  # its deadline moves with the session: no task wakes for each position
+        self._patience = trio.CancelScope()  # ends before `_due_s`: moving its deadline with each position costs more
+        self._due_s = 0.0  # when something must have moved
         self._place = (0, 0, 0)  # how far the session has got
         self._settled = trio.Event()
         self._client_lost = False
@@ -90,15 +93,21 @@ class Session:
         return work, Step(self.slot, work.position, work.data, terms.codec_in, terms.codec_out, draw, terms.span)
 
     def done(self, work: Work, output: Output) -> None:
-        """Take the engine's output: count it, send it on."""
+        """Send the engine's output on: the next stage waits for it. `count` has to follow at once."""
         if output.code:
             self.fail(output.code, output.text)
             return
         result = Result(output.data, output.ids[0] if output.ids else None)
         if self.stage.state is State.RUNNING:
-            self._count(work, result)
+            self._uncounted = work, result
         for send in self.stage.done(work, result):
             self._send(send)
+
+    def count(self) -> None:
+        """Count what was sent, while others compute with it."""
+        if self._uncounted is not None:
+            self._count(*self._uncounted)
+            self._uncounted = None
         self._after_change()
 
     def fail(self, code: Code, text: str) -> None:
@@ -118,7 +127,7 @@ class Session:
         if Roles.TAIL not in stage.terms.roles:
             account.add_outputs(work.position, result.rows, work.count)
         elif result.sampled is not None:
-            account.add_outputs(stage.terms.prompt + stage.sampled, pack_ids((result.sampled,)), 1)
+            account.add_outputs(stage.terms.prompt + stage.sampled - 1, pack_ids((result.sampled,)), 1)
         account.commit(self._known(work.position, work.position + work.count))
 
     def _known(self, position: int, computed: int) -> int:
@@ -178,9 +187,11 @@ class Session:
             self._ended.set()
         elif (place := (self.stage.received, self.stage.computed, self.account.paid)) != self._place:
             self._place = place  # messages that move nothing are no progress
-            self._patience.deadline = trio.current_time() + self._patience_s
+            self._due_s = trio.current_time() + self._patience_s
+            if self._due_s < self._patience.deadline:
+                self._patience.deadline = self._due_s
         if self.ready():
-            self._tell_ready()
+            self._tell_ready(self.slot)
 
     @property
     def _starved(self) -> bool:
@@ -266,12 +277,15 @@ class Session:
 
     async def _watch(self) -> None:
         """Return when the session has ended; end it when nothing moves for too long."""
+        self._due_s = trio.current_time() + self._patience_s
         while self.stage.state is State.RUNNING:
-            with trio.move_on_after(self._patience_s) as self._patience:
+            with trio.move_on_at(self._due_s) as self._patience:
                 await self._ended.wait()
-            if not self._patience.cancelled_caught or self.ready():
-                continue  # what is ready waits for our own engine, and that is nobody's fault
-            if self._starved:
+            if trio.current_time() < self._due_s:
+                continue  # it moved meanwhile
+            if self.ready():  # what is ready waits for our own engine, and that is nobody's fault
+                self._due_s = trio.current_time() + self._patience_s
+            elif self._starved:
                 self.fail(Code.UNPAID, f"no receipt was signed for {UNPAID_S:.0f} s with the window full")
             else:
                 self.fail(Code.IDLE, f"nothing came for {IDLE_S:.0f} s")

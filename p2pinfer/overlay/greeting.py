@@ -13,6 +13,7 @@ from p2pinfer.core.frames import FrameDecoder, encode_frame
 from p2pinfer.core.messages import MAX_BODY, VERSION, Goodbye, Hello, Message, cut_text
 from p2pinfer.overlay.link import GOODBYE_S, Link, Receiver
 from p2pinfer.overlay.pipe import Pipe
+from p2pinfer.overlay.turn import Turn
 
 
 def _new_boot() -> bytes:
@@ -77,13 +78,14 @@ class FirstMessages:
             raise LinkDead(f"the connection broke: {error}") from None
         return message
 
-    def make_link(self, hello: Hello, receiver: Receiver, wall_clock: Callable[[], float]) -> Link:
+    def make_link(self, hello: Hello, receiver: Receiver, turn: Turn, wall_clock: Callable[[], float]) -> Link:
         self.taken = True
         return Link(
             self.pipe,
             hello,
             self._decoder,
             receiver,
+            turn,
             sent=self._sent,
             received=self._received,
             clock_offset_s=hello.clock_ms / 1000 - wall_clock(),

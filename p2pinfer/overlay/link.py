@@ -1,9 +1,10 @@
 """A link: our one long-lived framed connection to a peer (protocols/wire.md).
 
-Its reader and its writer alone touch the pipe, and they are cancelled only together with the link: a cancelled
-operation loses the stream below. Callers put frames into queues and may be cancelled at any time. Links are
-symmetric: nothing here depends on who dialled. The first messages, and which of two streams becomes the link, are
-for `links.py`; what session and call messages mean is for the receiver.
+Its reader and its writer alone wait for the pipe, and they are cancelled only together with the link: a cancelled
+operation loses the stream below. Callers put frames into queues and may be cancelled at any time; what the pipe takes
+without waiting leaves at the end of their turn, the rest is the writer's. Links are symmetric: nothing here depends on
+who dialled. The first messages, and which of two streams becomes the link, are for `links.py`; what session and call
+messages mean is for the receiver.
 """
 
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from p2pinfer.core.pace import ACK_BYTES, Pace
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.outbox import Outbox, Priority
 from p2pinfer.overlay.pipe import Pipe
+from p2pinfer.overlay.turn import Turn
 
 PING_S: Final = 2.0  # a ping this often
 SILENT_PINGS: Final = 3  # so many without a pong, and the peer is gone
@@ -54,6 +56,7 @@ class Link:
         hello: Hello,
         decoder: FrameDecoder,
         receiver: Receiver,
+        turn: Turn,
         *,
         sent: int,
         received: int,
@@ -67,6 +70,7 @@ class Link:
         self._pipe = pipe
         self._decoder = decoder
         self._receiver = receiver
+        self._turn = turn
         self._clock = clock
         self._scope = trio.CancelScope(shield=True)  # only `close` and death end it, so that goodbyes are said
         self._death: tuple[str, Code] | None = None
@@ -74,6 +78,8 @@ class Link:
         # sending
         self._pace = Pace(sent)
         self._outbox = Outbox()
+        self._unwritten = b""  # taken from the outbox, and the writer's now
+        self._writing = False  # the writer writes, or has said goodbye
         self._wake = trio.Event()  # the writer has something to look at
         self._ping_due = False
         self._pong_due: int | None = None  # the peer's clock, to be returned
@@ -133,7 +139,7 @@ class Link:
             self._end(f"{self._outbox.size} bytes wait for a peer that does not take them", Code.SILENT)
             raise LinkDead(f"{self._outbox.size} bytes wait for a peer that does not take them", Code.SILENT)
         self._outbox.put(frame, priority)
-        self._wake.set()
+        self._turn.at_end(self._flush)
 
     def close(self, code: Code, text: str = "") -> None:
         """Say goodbye and end the link; of what is queued, control frames still leave. Again does nothing."""
@@ -148,7 +154,7 @@ class Link:
         """Whether the peer answers a ping within CHECK_S."""
         pong_came = self._pong_came
         self._ping_due = True
-        self._wake.set()
+        self._turn.at_end(self._flush)
         with trio.move_on_after(CHECK_S):
             await pong_came.wait()
         return self._death is None and pong_came.is_set()
@@ -182,10 +188,13 @@ class Link:
 
     async def _read(self) -> None:
         """Take what comes, and wait for nobody but the peer. After our goodbye, wait for the peer's, or the end."""
-        self._take_bytes(b"")  # the messages that came together with the peer's Hello
+        data = b""  # first the messages that came together with the peer's Hello
         try:
-            while data := await self._pipe.read():
-                self._take_bytes(data)
+            while True:
+                with self._turn:
+                    self._take_bytes(data)
+                if not (data := await self._pipe.read()):
+                    break
         except trio.BrokenResourceError as error:
             self._end(f"the connection broke: {error}", Code.LOST)
         else:
@@ -205,7 +214,7 @@ class Link:
             self.close(error.code, str(error))
         if self._received - self._acknowledged >= ACK_BYTES:
             self._ack_due = True
-            self._wake.set()
+            self._turn.at_end(self._flush)
 
     def _take(self, message: Message) -> None:
         match message:
@@ -216,10 +225,10 @@ class Link:
                 pass
             case Ack():
                 self._pace.add_ack(message.received, message.at_us)
-                self._wake.set()
+                self._turn.at_end(self._flush)
             case Ping():
                 self._pong_due = message.at_us
-                self._wake.set()
+                self._turn.at_end(self._flush)
             case Pong():
                 self._take_pong(message)
             case Hello():
@@ -236,21 +245,41 @@ class Link:
         self._pong_came.set()
         self._pong_came = trio.Event()
 
-    async def _write(self) -> None:
-        """Write what is due, the most urgent first, until the goodbye is out."""
+    def _flush(self) -> None:
+        """Write what is due, as far as the pipe takes it without waiting; the writer does the rest."""
+        if self._writing or self._unwritten or (self._death is not None and self._goodbye is None):
+            return
         try:
-            while True:
-                self._wake = trio.Event()
-                if data := self._next_write():
-                    self._pace.add_sent(len(data))
-                    await self._pipe.write(data)
-                elif self._goodbye is None:
-                    await self._wake.wait()
-                else:
-                    await self._pipe.write(encode_frame(self._goodbye))
+            while data := self._next_write():
+                self._pace.add_sent(len(data))
+                if not self._pipe.write_nowait(data):
+                    self._unwritten = data
+                    self._wake.set()
                     return
         except trio.BrokenResourceError as error:
             self._end(f"the connection broke: {error}", Code.LOST)
+
+    async def _write(self) -> None:
+        """Write what could not be written at once, the most urgent first, until the goodbye is out."""
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake = trio.Event()
+                self._writing = True
+                await self._write_rest()
+                if self._goodbye is not None:
+                    break
+                self._writing = False
+            await self._pipe.write(encode_frame(self._goodbye))
+        except trio.BrokenResourceError as error:
+            self._end(f"the connection broke: {error}", Code.LOST)
+
+    async def _write_rest(self) -> None:
+        data, self._unwritten = self._unwritten, b""
+        while data:
+            await self._pipe.write(data)
+            if data := self._next_write():
+                self._pace.add_sent(len(data))
 
     def _next_write(self) -> bytes:
         """Frames to write together now; empty while there are none, or the window is full."""
@@ -280,7 +309,7 @@ class Link:
             self._ack_wanted = trio.Event()
             if self._received > self._acknowledged:
                 self._ack_due = True
-                self._wake.set()
+                self._turn.at_end(self._flush)
 
     async def _watch(self) -> None:
         """End the link when the peer no longer answers. A stalled process of ours counts as one ping at most."""
@@ -288,7 +317,7 @@ class Link:
         while unanswered < SILENT_PINGS:
             pong_came = self._pong_came
             self._ping_due = True
-            self._wake.set()
+            self._turn.at_end(self._flush)
             await trio.sleep(PING_S)
             unanswered = 0 if pong_came.is_set() else unanswered + 1
         self._end(f"no answer to {SILENT_PINGS} pings in {SILENT_PINGS * PING_S:.0f} s", Code.SILENT)

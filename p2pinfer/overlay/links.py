@@ -18,6 +18,7 @@ from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.greeting import FirstMessages, Greeting, checked_hello
 from p2pinfer.overlay.link import ABORT_S, GOODBYE_S, Link, Receiver, farewell
 from p2pinfer.overlay.pipe import Address, Ground, Pipe, peer_of
+from p2pinfer.overlay.turn import Turn
 
 DIAL_S: Final = 10.0  # from dialling to the peer's Hello
 GREET_S: Final = 10.0  # for a peer that opened a pipe to say Hello
@@ -49,6 +50,7 @@ class Links:
         self._nursery = nursery
         self._links: dict[PeerKey, Link] = {}
         self._attempts: dict[PeerKey, _Attempt] = {}
+        self.turn = Turn()
         self._closing = False
         self._link_came = trio.Event()
 
@@ -202,7 +204,7 @@ class Links:
         peer = greeting.pipe.peer
         if (old := self._links.get(peer)) is not None:
             old.close(Code.DUPLICATE)  # the peer answered this stream knowing of the other
-        link = greeting.make_link(hello, _Forgetting(self, self._receiver), self._greeting.clock)
+        link = greeting.make_link(hello, _Forgetting(self, self._receiver), self.turn, self._greeting.clock)
         self._links[peer] = link
         self._link_came.set()
         self._link_came = trio.Event()

@@ -127,6 +127,9 @@ class MemoryPipe:
     async def write(self, data: bytes) -> None:
         await self._outgoing.put(data)
 
+    def write_nowait(self, data: bytes) -> bool:
+        return self._outgoing.put_nowait(data)
+
     async def abort(self) -> None:
         """What was written still arrives, then the end; what was not read is lost, as with a socket."""
         self._outgoing.end()
@@ -149,11 +152,17 @@ class _Way:
     async def put(self, data: bytes) -> None:
         await trio.lowlevel.checkpoint()
         for start in range(0, len(data), READ_BYTES):
-            while self._size >= BUFFER_BYTES and not self._broken and not self._ended:
+            while not self.put_nowait(data[start : start + READ_BYTES]):
                 await self._changed.park()
-            if self._broken or self._ended:
-                raise trio.BrokenResourceError("the other end is closed")
-            self._add(data[start : start + READ_BYTES])
+
+    def put_nowait(self, portion: bytes) -> bool:
+        """Take the portion; False where the buffer is full."""
+        if self._broken or self._ended:
+            raise trio.BrokenResourceError("the other end is closed")
+        if self._size >= BUFFER_BYTES:
+            return False
+        self._add(portion)
+        return True
 
     def _add(self, portion: bytes) -> None:
         self._sent_at = max(self._sent_at, trio.current_time())

@@ -11,6 +11,7 @@ from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.link import Link, Receiver
 from p2pinfer.overlay.outbox import Priority
 from p2pinfer.overlay.pipe import Address, peer_of
+from p2pinfer.overlay.turn import Turn
 
 __all__ = ["Address", "Link", "Network", "Priority", "Receiver", "peer_of"]
 
@@ -21,6 +22,10 @@ class Network(Protocol):
     @property
     def key(self) -> PeerKey:
         """Who we are."""
+
+    @property
+    def turn(self) -> Turn:
+        """What is sent within one turn leaves at its end; messages that come together are taken in one."""
 
     def addresses(self) -> tuple[Address, ...]:
         """Where we can be dialled; none for a peer that only dials."""

@@ -24,6 +24,7 @@ class Outbox:
     def __init__(self) -> None:
         self.size = 0  # bytes of all frames that wait
         self._queues = tuple(_Queue() for _ in Priority)
+        self._control = self._queues[Priority.CONTROL]
 
     def put(self, frame: bytes, priority: Priority) -> None:
         queue = self._queues[priority]
@@ -45,9 +46,9 @@ class Outbox:
         """
         frames: list[bytes] = []
         size = 0
-        for priority, queue in zip(Priority, self._queues, strict=True):
+        for queue in self._queues:
             while queue.frames and (not frames or size + len(queue.frames[0]) <= budget):
-                if priority is not Priority.CONTROL and size >= room:
+                if queue is not self._control and size >= room:
                     break
                 frames.append(queue.take())
                 size += len(frames[-1])

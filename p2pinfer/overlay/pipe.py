@@ -55,6 +55,12 @@ class Pipe(Protocol):
         Raises trio.BrokenResourceError if the stream broke.
         """
 
+    def write_nowait(self, data: bytes) -> bool:
+        """Hand the bytes to the stream at once; False, and nothing is done, where that could mean to wait.
+
+        Not to be called during a `write`. Raises as `write` does.
+        """
+
     async def abort(self) -> None:
         """Close both ways at once, whatever is under way. Never raises; again does nothing."""
 

@@ -108,7 +108,7 @@ class Middle:
             1,
             self.journal,
             self.links.get,
-            lambda: None,  # type: ignore
+            lambda slot: None,  # type: ignore
         )
         self.position = 0
 
@@ -133,6 +133,7 @@ class Middle:
         while count := self.session.ready():
             work, _ = self.session.take(min(count, SMALL.max_chunk))
             self.session.done(work, Output(bytes(work.count * ROW)))
+            self.session.count()
             await wait_all_tasks_blocked()
 
     async def sign(self) -> None:

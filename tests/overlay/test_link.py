@@ -11,6 +11,7 @@ from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead
 from p2pinfer.core.frames import FrameDecoder
 from p2pinfer.core.messages import Ack, AskContacts, FilePart, Message, Ping, Pong
+from p2pinfer.core.pace import MIN_WINDOW
 from p2pinfer.overlay.link import ACK_S, BACKLOG_BYTES, GOODBYE_S, PING_S, SILENT_PINGS, Link
 from p2pinfer.overlay.links import DIAL_S, GREET_S
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network
@@ -106,7 +107,7 @@ async def test_a_peer_that_does_not_read_holds_back_senders_before_much_piles_up
 async def test_messages_that_do_not_wait_end_the_link_when_too_much_piles_up(autojump_clock: MockClock) -> None:
     async with open_to_raw(MemoryWorld()) as (link, collector, _pipe):
         with pytest.raises(LinkDead) as caught:
-            for _ in range(BACKLOG_BYTES // len(BULK.data) + 1):
+            for _ in range((BACKLOG_BYTES + MIN_WINDOW) // len(BULK.data) + 3):
                 link.send_nowait(BULK, Priority.BULK)
         assert caught.value.code is Code.SILENT
         assert len(collector.closed) == 1

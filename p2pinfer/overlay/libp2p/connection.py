@@ -123,7 +123,7 @@ async def _answer(connection: Socket | Records, protocol: str) -> None:
 class YamuxPipe:
     """`Pipe` over one connection.
 
-    `run` has to run as long as the pipe is used; it writes what yamux itself has to say.
+    `run` has to run as long as the pipe is used; it writes what yamux itself has to say, and what was left unsent.
     """
 
     def __init__(self, peer: PeerKey, socket: Socket, records: Records, yamux: Yamux) -> None:
@@ -133,7 +133,7 @@ class YamuxPipe:
         self._yamux = yamux
         self._writing = trio.Lock()
         self._came = trio.Event()  # something came that a writer may wait for
-        self._replies_due = trio.Event()
+        self._replies_due = trio.Event()  # or the rest of what the socket did not take at once
         self._scope = trio.CancelScope(shield=True)  # only `abort` ends it: goodbyes are said after a cancellation
 
     @property
@@ -167,7 +167,7 @@ class YamuxPipe:
             self._replies_due = trio.Event()
             try:
                 async with self._writing:
-                    if self._yamux.replies:
+                    if self._yamux.replies or self._socket.unsent:
                         await self._records.write(self._yamux.take_replies())
             except CONNECTION_ERRORS:
                 return  # the reader finds the same, and tells
@@ -200,6 +200,17 @@ class YamuxPipe:
                 view = view[window:]
         except CONNECTION_ERRORS as error:
             raise trio.BrokenResourceError(_reason(error)) from None
+
+    def write_nowait(self, data: bytes) -> bool:
+        if self._writing.locked() or self._socket.unsent or len(data) > self._yamux.send_window:
+            return False
+        try:
+            self._records.write_nowait(self._yamux.take_replies() + self._yamux.encode_data(data))
+        except CONNECTION_ERRORS as error:
+            raise trio.BrokenResourceError(_reason(error)) from None
+        if self._socket.unsent:
+            self._replies_due.set()
+        return True
 
     async def _write_data(self, data: memoryview) -> None:
         try:

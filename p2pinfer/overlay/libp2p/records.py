@@ -56,8 +56,18 @@ class Records:
 
         Raises what the socket raises.
         """
+        await self._socket.write(self._encrypt(data))
+
+    def write_nowait(self, data: bytes) -> None:
+        """Encrypt and send as far as the socket takes it at once; the socket keeps the rest.
+
+        Raises what the socket raises.
+        """
+        self._socket.write_nowait(self._encrypt(data))
+
+    def _encrypt(self, data: bytes) -> bytes:
         records: list[bytes] = []
         for start in range(0, len(data), MAX_PLAIN):
             record = self._cipher.encrypt(data[start : start + MAX_PLAIN])
             records += (len(record).to_bytes(PREFIX, "big"), record)
-        await self._socket.write(b"".join(records))
+        return b"".join(records)

@@ -99,11 +99,13 @@ class Socket(ReadWriteCloser):  # type: ignore[misc]  # libp2p is untyped to us
     It reads and writes the non-blocking descriptor itself: trio's stream goes round the scheduler once more for each.
 
     buffer: what came and was not taken yet
+    unsent: what was written and the connection has not taken yet
     ended:  the peer closed the connection, and not in the middle of something that was being read
     """
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self.buffer = bytearray()
+        self.unsent = bytearray()
         self.ended = False
         self._stream = stream
         self._closed = False
@@ -137,20 +139,33 @@ class Socket(ReadWriteCloser):  # type: ignore[misc]  # libp2p is untyped to us
         self.buffer += data
 
     async def write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while True:
-            try:
-                view = view[os.write(self._descriptor(), view) :]
-                if not view:
-                    return
-            except BlockingIOError:
-                pass
-            except OSError as error:
-                raise _closed(error) from None
+        """Send the bytes, and before them what is unsent.
+
+        Raises ConnectionClosedError if the connection broke.
+        """
+        self.write_nowait(data)
+        while self.unsent:
             try:
                 await trio.lowlevel.wait_writable(self._descriptor())
             except (OSError, trio.ClosedResourceError) as error:
                 raise _closed(error) from None
+            self.write_nowait(b"")
+
+    def write_nowait(self, data: bytes) -> None:
+        """Send as far as the connection takes it at once, and keep the rest in `unsent`.
+
+        Raises ConnectionClosedError if the connection broke.
+        """
+        if self.unsent:
+            self.unsent += data
+            data = bytes(self.unsent)
+        try:
+            sent = os.write(self._descriptor(), data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise _closed(error) from None
+        self.unsent = bytearray(data[sent:])
 
     def _descriptor(self) -> int:
         if self._closed:
