@@ -31,6 +31,7 @@ from p2pinfer.disk.places import node_journal
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.node.announcing import Announcing
 from p2pinfer.node.batcher import Batcher
+from p2pinfer.node.exposure import Exposure
 from p2pinfer.node.files import Files
 from p2pinfer.node.measuring import Measured, measure
 from p2pinfer.node.offering import Offering, offering_of
@@ -152,7 +153,7 @@ class _Assembly:
         async with open_shard(store, model, spec, progress) as shard, trio.open_nursery() as nursery:
             measured = await measure(shard)
             batcher = Batcher(shard.engine, announcing.set_speed(measured))
-            reception = self._reception(shard, offering, batcher, nursery)
+            reception = await self._reception(shard, offering, batcher, nursery)
             for task in (batcher.run, announcing.run, partial(_watch_engine, shard)):
                 nursery.start_soon(task)
             nursery.start_soon(self._directory.keep_providing, model.id)
@@ -196,11 +197,13 @@ class _Assembly:
         usual = sum(rates) / len(rates) if rates else 1.0
         return [Served(offer.span, offer.speed.decode or usual) for offer in offers if offer.state != State.LEAVING]
 
-    def _reception(self, shard: Shard, offering: Offering, batcher: Batcher, nursery: trio.Nursery) -> Reception:
+    async def _reception(self, shard: Shard, offering: Offering, batcher: Batcher, nursery: trio.Nursery) -> Reception:
         trust = self._settings.trust
         budget = Budget(Risk(trust.client_window, trust.client_window_max, trust.strangers_window))
-        reception = Reception(shard, offering, budget, self._journal, self._network, self._exchange, batcher)
-        settling = Settling(self._journal, nursery, reception.settled, reception.is_open)
+        exposure = Exposure(budget, self._journal)
+        await exposure.recall(int(time.time()))
+        reception = Reception(shard, offering, exposure, self._journal, self._network, self._exchange, batcher)
+        settling = Settling(self._journal, nursery, exposure.settle, reception.is_open)
 
         async def serve(link: Link, message: Open) -> None:
             await reception.serve(link, message)

@@ -9,9 +9,10 @@ from functools import partial
 
 import trio
 
+from p2pinfer.core.contract import Contract
 from p2pinfer.core.errors import JournalError, LinkDead, RemoteProtocolError
 from p2pinfer.core.receipt import Receipt, verify_receipt
-from p2pinfer.core.records import decode
+from p2pinfer.core.records import SignedRecord, decode
 from p2pinfer.core.session_messages import Propose, Signed, Stored
 from p2pinfer.core.units import PeerKey, RecordId
 from p2pinfer.disk.journal import Journal
@@ -22,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class Settling:
-    """settled: called with the id of a contract whose last proposal became complete.
+    """settled: called with a contract and a receipt of it that became complete.
 
     is_open: whether a session's own task still takes care of a contract.
     """
@@ -31,7 +32,7 @@ class Settling:
         self,
         journal: Journal,
         nursery: trio.Nursery,
-        settled: Callable[[RecordId], None],
+        settled: Callable[[SignedRecord[Contract], SignedRecord[Receipt]], None],
         is_open: Callable[[RecordId], bool],
     ) -> None:
         self._journal = journal
@@ -78,13 +79,10 @@ class Settling:
         receipt = decode(Receipt, message.receipt)
         if self._is_open(receipt.contract):
             return None
-        pending = await self._journal.read(lambda reader: reader.pending(client))
-        ours = [(contract, proposal) for contract, proposal in pending if contract.id == receipt.contract]
-        for contract, proposal in ours:
+        for contract, proposal in await self._journal.read(lambda reader: reader.pending(client)):
             if proposal.body == message.receipt:
                 complete = verify_receipt(proposal.body, proposal.signatures[0], message.signature, contract)
                 await self._journal.complete(complete)
-                if proposal is ours[-1][1]:
-                    self._settled(contract.id)
+                self._settled(contract, complete)
                 return receipt.seq
         return None
