@@ -23,7 +23,7 @@ from p2pinfer.core.messages import AskFile
 from p2pinfer.core.offer import State
 from p2pinfer.core.pages import PAGE
 from p2pinfer.core.placement import JOIN_WAIT_S, Served, choose_span, reconsider_span
-from p2pinfer.core.session_messages import Open, SessionMessage, Signed
+from p2pinfer.core.session_messages import Open
 from p2pinfer.core.units import Span
 from p2pinfer.disk.identity import Identity, hold_folder, load_identity
 from p2pinfer.disk.journal import Journal, open_journal
@@ -97,19 +97,35 @@ async def open_node(
             exchange = Exchange(nursery)
             exchange.answer(AskFile, Files(store).answer)
             open_network = network or partial(_open_libp2p, settings)
+            settling = await _settling(settings, journal, nursery)
+            exchange.on_up, exchange.on_stray = settling.greet, settling.take
             async with open_network(identity.key, exchange, greeting) as peers:
                 directory = Directory(peers, exchange, settings.network.bootstrap)
-                exchange.on_up = directory.greet
+                exchange.on_up = partial(_greet, directory, settling)
                 nursery.start_soon(directory.keep_meeting)
                 node = Node(identity, peers, journal)
                 if settings.serve.model:
-                    assembly = _Assembly(settings, store, identity, journal, peers, exchange, directory)
+                    assembly = _Assembly(settings, store, identity, journal, peers, exchange, directory, settling)
                     async with assembly.serving(greeting.boot, progress) as node.shard:
                         yield node
                 else:
                     logger.info("serving no model; helping peers meet")
                     yield node
             nursery.cancel_scope.cancel()
+
+
+async def _settling(settings: Settings, journal: Journal, nursery: trio.Nursery) -> Settling:
+    """Earlier work is settled whether the node serves a model today or not."""
+    trust = settings.trust
+    budget = Budget(Risk(trust.client_window, trust.client_window_max, trust.strangers_window))
+    exposure = Exposure(budget, journal)
+    await exposure.recall(int(time.time()))
+    return Settling(journal, exposure, nursery)
+
+
+def _greet(directory: Directory, settling: Settling, link: Link) -> None:
+    directory.greet(link)
+    settling.greet(link)
 
 
 def _open_libp2p(
@@ -133,6 +149,7 @@ class _Assembly:
         network: Network,
         exchange: Exchange,
         directory: Directory,
+        settling: Settling,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -141,6 +158,7 @@ class _Assembly:
         self._network = network
         self._exchange = exchange
         self._directory = directory
+        self._settling = settling
 
     @asynccontextmanager
     async def serving(self, boot: bytes, progress: Callable[[int, int], None]) -> AsyncIterator[Shard]:
@@ -153,7 +171,7 @@ class _Assembly:
         async with open_shard(store, model, spec, progress) as shard, trio.open_nursery() as nursery:
             measured = await measure(shard)
             batcher = Batcher(shard.engine, announcing.set_speed(measured))
-            reception = await self._reception(shard, offering, batcher, nursery)
+            reception = self._reception(shard, offering, batcher, nursery)
             for task in (batcher.run, announcing.run, partial(_watch_engine, shard)):
                 nursery.start_soon(task)
             nursery.start_soon(self._directory.keep_providing, model.id)
@@ -197,13 +215,9 @@ class _Assembly:
         usual = sum(rates) / len(rates) if rates else 1.0
         return [Served(offer.span, offer.speed.decode or usual) for offer in offers if offer.state != State.LEAVING]
 
-    async def _reception(self, shard: Shard, offering: Offering, batcher: Batcher, nursery: trio.Nursery) -> Reception:
-        trust = self._settings.trust
-        budget = Budget(Risk(trust.client_window, trust.client_window_max, trust.strangers_window))
-        exposure = Exposure(budget, self._journal)
-        await exposure.recall(int(time.time()))
-        reception = Reception(shard, offering, exposure, self._journal, self._network, self._exchange, batcher)
-        settling = Settling(self._journal, nursery, exposure.settle, reception.is_open)
+    def _reception(self, shard: Shard, offering: Offering, batcher: Batcher, nursery: trio.Nursery) -> Reception:
+        settling = self._settling
+        reception = Reception(shard, offering, settling.exposure, self._journal, self._network, self._exchange, batcher)
 
         async def serve(link: Link, message: Open) -> None:
             await reception.serve(link, message)
@@ -213,17 +227,7 @@ class _Assembly:
         def on_open(link: Link, message: Open) -> None:
             nursery.start_soon(serve, link, message)
 
-        def on_stray(link: Link, message: SessionMessage) -> None:
-            if isinstance(message, Signed):
-                settling.take(link, message)
-
-        def on_up(link: Link) -> None:
-            self._directory.greet(link)
-            settling.greet(link)
-
-        self._exchange.on_open, self._exchange.on_stray, self._exchange.on_up = on_open, on_stray, on_up
-        for link in self._network.links():  # they came while we loaded
-            settling.greet(link)
+        self._exchange.on_open = on_open
         return reception
 
     async def _leave(self, reception: Reception, announcing: Announcing, batcher: Batcher) -> None:

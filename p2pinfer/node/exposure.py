@@ -33,6 +33,7 @@ class Exposure:
     def __init__(self, budget: Budget, journal: Journal) -> None:
         self._budget = budget
         self._journal = journal
+        self._open: set[RecordId] = set()
         self._left: dict[RecordId, _Left] = {}
 
     async def recall(self, now: int) -> None:
@@ -52,9 +53,15 @@ class Exposure:
         terms = contract.record
         history = await self._journal.read(lambda reader: reader.history(terms.client, now))
         self._budget.take(contract.id, terms.client, terms.limits.window, history)
+        self._open.add(contract.id)
+
+    def is_open(self, contract: RecordId) -> bool:
+        """Whether a session of ours still takes care of this contract."""
+        return contract in self._open
 
     def end(self, contract: SignedRecord[Contract], account: StageAccount | None) -> None:
         """The contract's session is over, or never began; its account says what was done and what was paid."""
+        self._open.discard(contract.id)
         if account is None or account.committed <= account.paid:
             self._forget(contract.id)
         else:

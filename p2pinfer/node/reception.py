@@ -148,10 +148,6 @@ class Reception:
         finally:
             self._exposure.end(terms.request, self._accounts.pop(terms.request.id, None))
 
-    def is_open(self, contract: RecordId) -> bool:
-        """Whether a session of ours still takes care of this contract."""
-        return contract in self._accounts
-
     async def _reach(self, neighbours: tuple[Neighbour, ...]) -> None:
         """Link to those we send rows or ids to. Raises Refused (UNREACHABLE)."""
         for neighbour in neighbours:
