@@ -75,4 +75,11 @@ class Settling:
                 await self._journal.complete(complete)
                 self.exposure.settle(contract, complete)
                 return receipt.seq
-        return None
+        return await self._stored_before(client, message, receipt)
+
+    async def _stored_before(self, client: PeerKey, message: Signed, receipt: Receipt) -> int | None:
+        """The number of a receipt that is complete here, where the client never heard that it is stored."""
+        earned = await self._journal.read(lambda reader: reader.complete(receipt.contract))
+        if earned is None or earned.contract.record.client != client:
+            return None
+        return receipt.seq if earned.receipt.body == message.receipt else None

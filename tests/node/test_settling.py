@@ -124,6 +124,17 @@ async def test_what_it_signs_is_stored_and_acknowledged(owed: Owed) -> None:
     assert owed.proposals[2].record.state == FINAL
 
 
+async def test_a_client_that_never_heard_that_it_is_stored_hears_it_at_last(owed: Owed) -> None:
+    world = MemoryWorld()
+    async with owed.node(world) as node:
+        for _ in range(2):
+            async with visit(world, node) as client:
+                client.link.send_nowait(owed.signed(2))
+                while not isinstance(message := await client.next(), Stored):
+                    pass
+                assert message == Stored(SESSION, 3)
+
+
 def of_somebody_else(owed: Owed) -> Signed:
     return owed.signed(2, STRANGER)
 
