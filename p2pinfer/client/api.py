@@ -37,6 +37,7 @@ from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.greeting import Greeting
 from p2pinfer.overlay.libp2p import open_libp2p_network
+from p2pinfer.overlay.links import KEEP_S
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.reach import reach
 
@@ -89,7 +90,7 @@ async def _open_client(
 
 
 def _open_libp2p(key: PrivateKey, exchange: Exchange, greeting: Greeting) -> AbstractAsyncContextManager[Network]:
-    return open_libp2p_network(key, exchange, greeting=greeting)
+    return open_libp2p_network(key, exchange, greeting=greeting, keep_s=KEEP_S)
 
 
 class Client:
