@@ -1,4 +1,4 @@
-"""A client whose clock is wrong, as a whole process: it still sees the swarm, and is told why nobody takes its contract."""
+"""A client whose clock is wrong, as a whole process: it sees the swarm, and is told why nobody takes its contract."""
 
 import subprocess
 import sys
