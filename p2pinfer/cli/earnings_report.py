@@ -154,7 +154,7 @@ def _table(report: Report, by: By, names: Names) -> Table:
     most = max(row.total.unbacked for row in found)
     for row in found:
         bar = [_bar(row.total.unbacked, most)] if bars else []
-        table.add_row(*_heading(row, by, names), *_numbers(row.total, unit), *bar)
+        table.add_row(*heading_cells(row, by, names), *_numbers(row.total, unit), *bar)
     return table
 
 
@@ -162,14 +162,15 @@ def _money(unit: Unit) -> tuple[str, str]:
     return f"unbacked, {unit.short}", f"self, {unit.short}"
 
 
-def _heading(row: Row, by: By, names: Names) -> list[RenderableType]:
+def heading_cells(row: Row, by: By, names: Names) -> list[RenderableType]:
+    """The first cells of a row."""
     match by:
         case By.DAY:
             return [row.total.heading]
         case By.MODEL:
             name = Text(names.get(_model(row), "not in the store"))  # a name is others' text: no markup in it
             return [name, row.total.heading[:SHORT_ID]]
-        case By.PAYER:
+        case By.PAYER | By.OWNER | By.NODE:
             return [short_peer(parse_peer_name(row.total.heading))]
         case By.SESSION:
             more = f" +{len(row.contracts) - 1}" if len(row.contracts) > 1 else ""
