@@ -6,11 +6,9 @@ from datetime import UTC, datetime
 from typing import Final
 
 from p2pinfer.core.codes import Code
-from p2pinfer.core.keys import peer_name
 from p2pinfer.core.units import NANOCREDITS_PER_CREDIT, Codec, Numerics, Roles
 
 SHORT_ID: Final = 12  # hexadecimal digits that tell ids apart in a table
-SHORT_PEER: Final = 8  # last characters of a peer's name; all names begin alike
 SMALL: Final = 1_000_000  # nano-credits; below, a credit's many zeros would hide the number
 
 REASONS: Final = {
@@ -69,11 +67,6 @@ def time_words(time: int) -> str:
 def period_words(since: int, until: int) -> str:
     """A period of Unix seconds; zero is the beginning."""
     return f"{time_words(since) if since else 'the beginning'} to {time_words(until)}"
-
-
-def short_peer(key: bytes) -> str:
-    """A peer's name by its end: `earnings export --payer` takes it."""
-    return f"…{peer_name(key)[-SHORT_PEER:]}"
 
 
 def reason_words(number: int) -> str:

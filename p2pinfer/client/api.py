@@ -8,7 +8,7 @@ async with open_client(bootstrap=[...]) as client:
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Final, Unpack
@@ -24,7 +24,7 @@ from p2pinfer.client.running import Running
 from p2pinfer.client.settling import Settling
 from p2pinfer.core.ending import Ending
 from p2pinfer.core.errors import NoRoute, P2pinferError, Refused, UsageError
-from p2pinfer.core.keys import PrivateKey
+from p2pinfer.core.keys import PrivateKey, short_name
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.routing import Load, Route, choose_route, cost
 from p2pinfer.core.text import Texts, TextStream
@@ -176,7 +176,7 @@ class Client:
         ids = _encode(texts, request)
         _check_length(model, len(ids), request)
         refused: set[bytes] = set()
-        failure: P2pinferError = NoRoute("no route could be opened: its stages cannot be reached")
+        failure: P2pinferError = NoRoute("no route could be opened")
         tries = 0
         while tries < TRIES:
             try:
@@ -184,6 +184,7 @@ class Client:
             except NoRoute as error:
                 raise failure if refused else error from None
             if unreachable := await self._reach(stages):
+                failure = NoRoute(f"no route could be opened: {_listed(unreachable)} cannot be reached")
                 refused |= unreachable
                 tries += 1
                 continue
@@ -295,6 +296,10 @@ def _check_length(model: StoredModel, prompt: int, request: Request) -> None:
         )
     if not prompt:
         raise UsageError("the prompt has no tokens")
+
+
+def _listed(peers: Iterable[bytes]) -> str:
+    return ", ".join(sorted(map(short_name, peers)))
 
 
 def _plan(known: KnownOffer, span: Span) -> StagePlan:

@@ -16,7 +16,7 @@ from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract, check_request, verify_request
 from p2pinfer.core.ending import Ending
 from p2pinfer.core.errors import EngineError, JournalError, LinkDead, Refused, RemoteProtocolError
-from p2pinfer.core.keys import peer_name
+from p2pinfer.core.keys import short_name
 from p2pinfer.core.messages import cut_text
 from p2pinfer.core.pages import pages_for
 from p2pinfer.core.records import SignedRecord, countersign
@@ -169,11 +169,9 @@ class Reception:
     def _log_end(self, session: Session) -> None:
         account = session.account
         amount = account.complete.record.amount if account.complete else 0
-        client = peer_name(account.contract.record.client)
+        client = short_name(account.contract.record.client)
         reason = session.stage.reason.label
-        logger.info(
-            "session of …%s: %d positions, %s, %d ncr signed", client[-8:], session.stage.computed, reason, amount
-        )
+        logger.info("session of %s: %d positions, %s, %d ncr signed", client, session.stage.computed, reason, amount)
 
     def _session(self, contract: SignedRecord[Contract], terms: Terms, slot: int) -> Session:
         record, message, manifest = contract.record, terms.open, self._shard.manifest
