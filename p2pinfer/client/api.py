@@ -36,7 +36,7 @@ from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.greeting import Greeting
-from p2pinfer.overlay.libp2p import open_libp2p_network
+from p2pinfer.overlay.libp2p import check_addresses, open_libp2p_network
 from p2pinfer.overlay.links import KEEP_S
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.reach import reach
@@ -64,6 +64,8 @@ async def open_client(
 
     Raises UsageError for what the user must mend.
     """
+    if network is None:
+        check_addresses(bootstrap)
     data = data or default_data()
     with hold_client_key(data) as key:
         async with _open_client(key, data, store or default_store(), bootstrap, network or _open_libp2p) as client:

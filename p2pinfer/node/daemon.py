@@ -42,7 +42,7 @@ from p2pinfer.node.shard import Shard, layers_that_fit, open_shard, shard_spec
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.greeting import Greeting
-from p2pinfer.overlay.libp2p import open_libp2p_network
+from p2pinfer.overlay.libp2p import check_addresses, open_libp2p_network
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
 
@@ -89,6 +89,8 @@ async def open_node(
 
     Raises UsageError and ModelError for what the owner must mend; EngineError when the engine ends by itself.
     """
+    if network is None:
+        check_addresses(settings.network.bootstrap)
     greeting = Greeting(boot=os.urandom(16))
     with hold_folder(data):
         identity = load_identity(data, int(time.time()))

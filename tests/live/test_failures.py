@@ -187,6 +187,17 @@ def test_a_wrong_word_is_named(tmp_path: Path, tiny_store: Path, options: tuple[
     assert message in failed(command("node", "--data", tmp_path, "--store", tiny_store, *options), 2)
 
 
+@pytest.mark.parametrize("words", [["node"], ["ask", "hello"], ["swarm"]])
+@pytest.mark.parametrize(
+    "address", ["nowhere", "/ip4/nowhere/tcp/1/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN"]
+)
+def test_a_wrong_bootstrap_is_named_before_anything_starts(tmp_path: Path, words: list[str], address: str) -> None:
+    data = tmp_path / "data"
+    told = failed(command(*words, "--data", data, "--store", tmp_path / "store", "--bootstrap", address), 2)
+    assert "nowhere" in told
+    assert not data.exists()
+
+
 # A disk that is full
 
 

@@ -65,6 +65,13 @@ async def open_libp2p_network(
             nursery.cancel_scope.cancel()
 
 
+def check_addresses(addresses: Sequence[str]) -> None:
+    """Raises UsageError where one is no address at which a peer could be dialled; asks nobody."""
+    for address in addresses:
+        peer_of(address)
+        ip_of(address)
+
+
 async def _listen(addresses: Sequence[str], stack: AsyncExitStack) -> list[trio.SocketListener]:
     """Listeners at all addresses; the stack closes them, those too that were open when one failed."""
     listeners: list[trio.SocketListener] = []
