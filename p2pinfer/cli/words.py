@@ -3,11 +3,13 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from textwrap import wrap
 from typing import Final
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.units import NANOCREDITS_PER_CREDIT, Codec, Numerics, Roles
 
+COLUMNS: Final = 80  # of a terminal as it comes; whole ids and names of peers fit it
 SHORT_ID: Final = 12  # hexadecimal digits that tell ids apart in a table
 SMALL: Final = 1_000_000  # nano-credits; below, a credit's many zeros would hide the number
 
@@ -88,6 +90,13 @@ def numerics_name(number: int) -> str:
 def codec_name(number: int) -> str:
     """A codec of a later version is its number."""
     return Codec(number).label if number in {*Codec} else str(number)
+
+
+def lined(label: str, text: str, width: int) -> str:
+    """A label of `width`, indented, and a text beside it, in as many lines as a narrow terminal needs."""
+    first, rest = f"  {label:<{width}}", " " * (width + 2)
+    lines = wrap(text, COLUMNS - len(rest), break_long_words=False, break_on_hyphens=False)
+    return f"\n{rest}".join([f"{first}{lines[0]}", *lines[1:]]) if lines else first.rstrip()
 
 
 def many(count: int, noun: str) -> str:
