@@ -82,7 +82,7 @@ async def _open_client(
         exchange.on_up, exchange.on_stray = settling.greet, settling.take
         async with network(key, exchange, Greeting(boot=os.urandom(16))) as peers:
             directory = Directory(peers, exchange, bootstrap)
-            client = Client(key, Store(store), journal, peers, exchange, directory, nursery)
+            client = Client(key, Store(store), journal, peers, exchange, directory, settling, nursery)
             try:
                 yield client
             finally:
@@ -106,6 +106,7 @@ class Client:
         network: Network,
         exchange: Exchange,
         directory: Directory,
+        settling: Settling,
         nursery: trio.Nursery,
     ) -> None:
         self._key = key
@@ -113,6 +114,7 @@ class Client:
         self._network = network
         self._exchange = exchange
         self._directory = directory
+        self._settling = settling
         self._nursery = nursery
         self._models = Models(store, directory, network, exchange)
         self._running: set[Running] = set()
@@ -273,6 +275,8 @@ class Client:
             with self._exchange.open_session(running.plan.session, running.generation.route) as incoming:
                 await running.run(incoming)
         finally:
+            if (account := running.unpaid) is not None:
+                self._settling.remember(running.plan.session, running.generation.route, account)
             self._running.discard(running)
             self._settled.set()
             self._settled = trio.Event()

@@ -114,6 +114,14 @@ class Running:
             self._close_all(code)
             self._until_over.cancel()
 
+    @property
+    def unpaid(self) -> ClientAccount | None:
+        """The account, where a stage may still propose what it is owed; None where every final receipt is complete."""
+        account = self._account
+        if account is None or all(account.is_final(place) for place in range(len(self.plan.stages))):
+            return None
+        return account
+
     # Messages
 
     async def _take_next(self, incoming: trio.MemoryReceiveChannel[Incoming]) -> None:

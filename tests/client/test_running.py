@@ -17,7 +17,7 @@ from p2pinfer.client.api import Client, open_client
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import GenerationFailed, NoRoute
 from p2pinfer.core.keys import short_name
-from p2pinfer.core.receipt import FINAL
+from p2pinfer.core.receipt import FINAL, RUNNING
 from p2pinfer.core.session_messages import (
     Accept,
     Close,
@@ -474,3 +474,43 @@ def test_what_was_signed_and_not_stored_is_sent_again_at_the_next_contact(tmp_pa
 
     run(ask, tmp_path, store, Forgetful)
     assert paid(tmp_path) == [(4, FINAL)]
+
+
+class Cut(SoloStage):
+    """Its link breaks before it has proposed anything, and before its last ids have left."""
+
+    undelivered = 4
+
+    def answer(self, link: Link, prompt: tuple[int, ...]) -> None:
+        for at in range(TOKENS - 1):
+            link.send_nowait(self.sampled(len(prompt) + at, FIRST_ID + at, False))
+        self.compute(prompt, TOKENS - 1 + self.undelivered)
+        trio.lowlevel.spawn_system_task(Fading.fade, link)
+
+    def propose_again(self) -> None:
+        link = self.network.link(self.contract.record.client)
+        assert link is not None
+        for proposal in self.account.due(self.contract.record.issued):
+            link.send_nowait(self.proposal(proposal))
+
+
+def test_what_was_never_signed_is_signed_at_the_next_contact_as_far_as_ids_came(tmp_path: Path, store: Store) -> None:
+    delivered = len(PROMPT) + TOKENS - 2  # positions that the ids that came account for
+
+    async def ask(client: Client, stages: list[SoloStage]) -> None:
+        [stage] = stages
+        assert isinstance(stage, Cut)
+        with pytest.raises(GenerationFailed, match="broke"):
+            await client.answer(PROMPT, max_tokens=100)
+        await client.wait_settled()
+        assert stage.signed == []
+        await client._network.dial(stage.network.addresses()[0])
+        stage.propose_again()
+        while stage.account.paid < delivered:  # noqa: ASYNC110 - nobody tells of it
+            await trio.sleep(0.1)
+        assert [proposal.committed for proposal in stage.account.pending] == [delivered + stage.undelivered]
+        while await client._journal.read(lambda reader: reader.unstored()):  # noqa: ASYNC110
+            await trio.sleep(0.1)
+
+    run(ask, tmp_path, store, Cut)
+    assert paid(tmp_path) == [(3, RUNNING)]
