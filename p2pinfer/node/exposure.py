@@ -5,7 +5,7 @@ stays taken, until it is signed, or the contract lapses and its client is refuse
 was proposed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from p2pinfer.core.budget import Budget, History
@@ -21,9 +21,10 @@ from p2pinfer.disk.journal_reader import LAPSE_S, JournalReader
 
 @dataclass(frozen=True, slots=True)
 class _Left:
-    """A contract that is over. committed: positions done under it; lapses: Unix seconds."""
+    """A contract that is over. committed: positions done under it; paid: signed for; lapses: Unix seconds."""
 
     committed: int
+    paid: int
     lapses: int
 
 
@@ -43,7 +44,7 @@ class Exposure:
             if (lapses := contract.record.expires + LAPSE_S) >= now:
                 paid, history = await self._journal.read(partial(_standing, contract=contract, now=now))
                 done = _committed(contract, proposal)
-                self._left[contract.id] = _Left(done, lapses)
+                self._left[contract.id] = _Left(done, paid, lapses)
                 self._budget.recall(contract.id, contract.record.client, done - paid, history)
 
     async def take(self, contract: SignedRecord[Contract], now: int) -> None:
@@ -62,20 +63,22 @@ class Exposure:
     def end(self, contract: SignedRecord[Contract], account: StageAccount | None) -> None:
         """The contract's session is over, or never began; its account says what was done and what was paid."""
         self._open.discard(contract.id)
-        if account is None or account.committed <= account.paid:
+        if account is None:
             self._forget(contract.id)
         else:
-            self._left[contract.id] = _Left(account.committed, contract.record.expires + LAPSE_S)
-            self._budget.keep(contract.id, account.committed - account.paid)
+            self._keep(contract.id, _Left(account.committed, account.paid, contract.record.expires + LAPSE_S))
 
     def settle(self, contract: SignedRecord[Contract], receipt: SignedRecord[Receipt]) -> None:
         """A receipt of a contract that is over was completed."""
-        if (left := self._left.get(contract.id)) is None:
-            return
-        if (unpaid := left.committed - _committed(contract, receipt)) > 0:
-            self._budget.keep(contract.id, unpaid)
+        if (left := self._left.get(contract.id)) is not None:
+            self._keep(contract.id, replace(left, paid=max(left.paid, _committed(contract, receipt))))
+
+    def _keep(self, contract: RecordId, left: _Left) -> None:
+        if left.committed <= left.paid:
+            self._forget(contract)
         else:
-            self._forget(contract.id)
+            self._left[contract] = left
+            self._budget.keep(contract, left.committed - left.paid)
 
     def _forget(self, contract: RecordId) -> None:
         self._left.pop(contract, None)
