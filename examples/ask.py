@@ -6,6 +6,7 @@ MULTIADDR is what a node prints after `ready`. Peers that answer a prompt can re
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import p2pinfer
@@ -20,8 +21,11 @@ def main() -> None:
     parser.add_argument("--store", type=Path, help="folder of models; an empty one fetches the tokenizer from a peer")
     asked = parser.parse_args()
 
-    with p2pinfer.connect(asked.data, asked.store, bootstrap=[asked.bootstrap]) as swarm:
-        answer = swarm.answer([{"role": "user", "content": asked.prompt}], max_tokens=asked.max_tokens)
+    try:
+        with p2pinfer.connect(asked.data, asked.store, bootstrap=[asked.bootstrap]) as swarm:
+            answer = swarm.answer([{"role": "user", "content": asked.prompt}], max_tokens=asked.max_tokens)
+    except p2pinfer.P2pinferError as error:  # whatever can go wrong but for a bug; its text says what to do
+        sys.exit(f"Error: {error}")
 
     print(answer.text)
     print(f"({answer.tokens} tokens, {answer.tokens_per_second:.1f} a second, over {len(answer.stages)} stages)")

@@ -4,6 +4,8 @@ python examples/many_prompts.py MULTIADDR "The sea is" "The moon is" "A parked c
 """
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import trio
@@ -52,7 +54,19 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=64)
     parser.add_argument("--data", type=Path, help="folder of the key that pays")
     parser.add_argument("--store", type=Path, help="folder of models; an empty one fetches the tokenizer from a peer")
-    trio.run(run, parser.parse_args())
+    failures: list[BaseException] = []
+    try:
+        trio.run(run, parser.parse_args())
+    except* p2pinfer.P2pinferError as group:  # of several answers at once, several may fail
+        failures += group.exceptions
+    if failures:
+        sys.exit(f"Error: {first_of(failures)}")
+
+
+def first_of(failures: Sequence[BaseException]) -> BaseException:
+    """Nurseries within nurseries make groups within groups."""
+    first = failures[0]
+    return first_of(first.exceptions) if isinstance(first, BaseExceptionGroup) else first
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from p2pinfer.core.keys import peer_name
 from p2pinfer.disk.store import Store, StoredModel
+from tests.core.paid_route import CLIENT
 from tests.live.processes import ENVIRONMENT, NodeProcess, command, run_node
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -57,6 +59,23 @@ def test_many_prompts_are_answered_in_their_order(
     answers = run.stdout.rindex("24 tokens")
     places = [run.stdout.rindex(prompt, 0, answers) for prompt in prompts]
     assert places == sorted(places)
+
+
+@pytest.mark.parametrize("name", ["ask.py", "many_prompts.py"])
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("nonsense", "the address 'nonsense' does not end in /p2p/"),
+        ("/ip4/127.0.0.1/tcp/1/p2p/12D3KooWbad", "12D3KooWbad"),
+        (f"/ip4/127.0.0.1/tcp/1/p2p/{peer_name(CLIENT.public)}", "none of those named can be reached"),
+    ],
+)
+def test_a_wrong_address_is_told_in_one_sentence(tmp_path: Path, name: str, address: str, words: str) -> None:
+    run = run_example(name, address, "hello", "--data", tmp_path / "data", "--store", tmp_path / "store")
+    assert run.returncode == 1
+    assert run.stderr.startswith("Error: ")
+    assert run.stderr.count("\n") == 1
+    assert words in run.stderr
 
 
 def test_two_stages_answer_in_memory_and_both_earn(demo_model: tuple[Store, StoredModel]) -> None:

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 from rich.console import Console
 
-from p2pinfer.cli.earnings_report import own_payers, print_report, read_report, summary
+from p2pinfer.cli.earnings_report import HEADINGS, own_payers, print_report, read_report, summary
 from p2pinfer.cli.options import data_option, json_option, store_option
 from p2pinfer.cli.words import amount_words, many, period_words
 from p2pinfer.core.errors import UsageError
@@ -50,7 +50,7 @@ since_option = click.option("--since", type=day, metavar="DAY", help="From this 
 @click.group(invoke_without_command=True, subcommand_metavar="[export FILE]")
 @click.option(
     "--by",
-    type=click.Choice([by.value for by in By]),
+    type=click.Choice([by.value for by in HEADINGS]),
     default=By.DAY.value,
     show_default=True,
     help="One row for each.",

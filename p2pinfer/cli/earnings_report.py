@@ -13,9 +13,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from p2pinfer.cli.words import SHORT_ID, Unit, many, short_peer, time_words, unit_for
+from p2pinfer.cli.words import SHORT_ID, Unit, many, time_words, unit_for
 from p2pinfer.core import ledger
-from p2pinfer.core.keys import parse_peer_name
+from p2pinfer.core.keys import parse_peer_name, short_name
 from p2pinfer.core.ledger import By, Earned, Total, fold, fold_all
 from p2pinfer.core.units import ModelId, PeerKey, RecordId
 from p2pinfer.disk.identity import own_keys
@@ -154,7 +154,7 @@ def _table(report: Report, by: By, names: Names) -> Table:
     most = max(row.total.unbacked for row in found)
     for row in found:
         bar = [_bar(row.total.unbacked, most)] if bars else []
-        table.add_row(*_heading(row, by, names), *_numbers(row.total, unit), *bar)
+        table.add_row(*heading_cells(row, by, names), *_numbers(row.total, unit), *bar)
     return table
 
 
@@ -162,15 +162,16 @@ def _money(unit: Unit) -> tuple[str, str]:
     return f"unbacked, {unit.short}", f"self, {unit.short}"
 
 
-def _heading(row: Row, by: By, names: Names) -> list[RenderableType]:
+def heading_cells(row: Row, by: By, names: Names) -> list[RenderableType]:
+    """The first cells of a row."""
     match by:
         case By.DAY:
             return [row.total.heading]
         case By.MODEL:
             name = Text(names.get(_model(row), "not in the store"))  # a name is others' text: no markup in it
             return [name, row.total.heading[:SHORT_ID]]
-        case By.PAYER:
-            return [short_peer(parse_peer_name(row.total.heading))]
+        case By.PAYER | By.OWNER | By.NODE:
+            return [short_name(parse_peer_name(row.total.heading))]
         case By.SESSION:
             more = f" +{len(row.contracts) - 1}" if len(row.contracts) > 1 else ""
             return [time_words(row.time).removesuffix(" UTC"), row.contracts[0].hex()[:SHORT_ID] + more]

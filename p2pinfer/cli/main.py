@@ -20,6 +20,7 @@ COMMANDS: Final = {  # name: module, one line of help
     "earnings": ("p2pinfer.cli.earnings", "Show what this machine earned; export it as a signed statement."),
     "model": ("p2pinfer.cli.model", "Import models and look at them."),
     "node": ("p2pinfer.cli.node", "Serve layers of a model to the swarm."),
+    "owed": ("p2pinfer.cli.owed", "Show what this machine's clients owe, and to whom."),
     "receipt": ("p2pinfer.cli.receipt", "Look at one receipt."),
     "statement": ("p2pinfer.cli.statement", "Verify a statement of earnings, offline."),
     "swarm": ("p2pinfer.cli.swarm", "Show who serves what, until when, at what price."),
@@ -55,6 +56,7 @@ def main(verbose: bool) -> None:
                         p2pinfer node --model smollm2-135m-instruct
     Ask the swarm:      p2pinfer ask --chat "What is a distributed hash table?" --bootstrap MULTIADDR
     See your earnings:  p2pinfer earnings
+    See what you owe:   p2pinfer owed
     """
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,

@@ -12,6 +12,7 @@ from p2pinfer.cli.words import (
     SHORT_ID,
     amount_words,
     codec_name,
+    lined,
     many,
     numerics_name,
     reason_words,
@@ -33,10 +34,11 @@ from p2pinfer.disk.journal_reader import JournalReader, read_journal
 from p2pinfer.disk.places import client_journal, is_there, node_journal
 from p2pinfer.disk.store import Store
 
+LABEL: Final = 14  # characters of what a line is about; an id of 64 digits fits beside it
 MIN_DIGITS: Final = 4  # of a contract's id
 WORK: Final = (  # usage and price of the same name, in the words of the bill
     ("prefill", "prompt", "layer-tokens"),
-    ("cached", "prompt, cached", "layer-tokens"),
+    ("cached", "cached prompt", "layer-tokens"),
     ("decode", "answer", "layer-tokens"),
     ("sampled", "ids sampled", "ids"),
     ("kv", "cache kept", "MiB*s"),
@@ -71,7 +73,8 @@ def show(contract: str, data: Path, store: Path, as_json: bool) -> None:
     not verify.
 
     \b
-    p2pinfer earnings --by session    shows contracts
+    p2pinfer earnings --by session    shows contracts of this machine's node
+    p2pinfer owed --by session        and of its clients
     p2pinfer receipt show 247f896c    shows one
     """
     found = find(contract, data)
@@ -111,7 +114,9 @@ def find(digits: str, data: Path) -> Found:
         raise P2pinferError(
             f"contract {waiting[0]} has no receipt yet: the client has not signed what the node proposed"
         )
-    raise UsageError(f"no receipt of a contract {digits}...; see which there are: p2pinfer earnings --by session")
+    raise UsageError(
+        f"no receipt of a contract {digits}...; see which there are: p2pinfer earnings --by session, or owed"
+    )
 
 
 def _found(receipt: Earned, reader: JournalReader, is_node: bool, own: frozenset[PeerKey]) -> Found:
@@ -204,7 +209,7 @@ def _print(found: Found, model: str) -> None:
         _reserved(terms),
     )
     for what, value in (line for section in sections for line in section):
-        click.echo(f"  {what:<18}{value}".rstrip())
+        click.echo(lined(what, value, LABEL))
     click.echo(f"\nreceipt {total.seq}: {'both signatures verify' if found.why is None else 'DOES NOT VERIFY'}")
 
 
@@ -224,7 +229,7 @@ def _money(found: Found) -> Lines:
         ("", SIDES[found.side]),
         ("payer", peer_name(terms.client)),
         ("node", peer_name(terms.node)),
-        ("owner, is paid", peer_name(terms.owner)),
+        ("owner", peer_name(terms.owner)),
     ]
 
 
@@ -238,7 +243,8 @@ def _bill(terms: Contract, found: Found) -> Lines:
             lines.append((what, f"{count:,} {units} at {price:,} per million = {_exact(count * price)}"))
     if terms.flat:
         lines.append(("per session", f"{terms.flat:,}"))
-    lines.append(("", f"the sum in nano-credits, rounded up once; agreed were {terms.reserve:,} at most"))
+    lines.append(("", "the sum in nano-credits, rounded up once"))
+    lines.append(("", f"agreed were {terms.reserve:,} at most"))
     return lines
 
 
@@ -250,13 +256,13 @@ def _exact(product: int) -> str:
 
 def _work(found: Found, model: str) -> Lines:
     terms, total = found.receipt.contract.record, found.receipt.receipt.record
-    of_model = f"{model}, " if model else ""
     codecs = " to ".join("ids" if codec == Codec.IDS else codec_name(codec) for codec in terms.codecs)
     positions = committed_of(total.usage, len(terms.span))
     state = "final" if total.state == FINAL else "running"
     return [
         ("state", f"{state}: {reason_words(total.reason)}"),
-        ("model", f"{of_model}id {terms.model.hex()}"),
+        *([("model", model)] if model else []),
+        ("model id", terms.model.hex()),
         ("layers", f"{terms.span} ({many(len(terms.span), 'layer')}), as {' and '.join(role_names(terms.roles))}"),
         (
             "positions",
@@ -273,17 +279,17 @@ def _work(found: Found, model: str) -> Lines:
 def _proof(found: Found) -> Lines:
     terms, total = found.receipt.contract.record, found.receipt.receipt.record
     certificate = found.certificate
-    until = f", holds until {time_words(certificate.record.not_after)}" if certificate else ""
     lines = [
-        ("what came in", f"{total.in_root.hex()}  (root of the tree)"),
-        ("what went out", f"{total.out_root.hex()}"),
-        ("certificate", f"{terms.cert.hex()}{until}"),
+        ("root in", total.in_root.hex()),
+        ("root out", total.out_root.hex()),
+        ("certificate", terms.cert.hex()),
+        *([("", f"holds until {time_words(certificate.record.not_after)}")] if certificate else []),
         ("offer", terms.offer.hex()),
         ("generation", terms.generation.hex()),
-        ("audit secret", f"{terms.audit.hex()}  (its hash)"),
+        ("audit hash", terms.audit.hex()),
     ]
     if terms.params != ZEROS:
-        lines.append(("sampling", f"{terms.params.hex()}  (hash)"))
+        lines.append(("sampling hash", terms.params.hex()))
     if terms.start:
         lines.append(("start", f"position {terms.start:,}: it replaced a stage that failed"))
     return lines

@@ -8,18 +8,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Final
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from p2pinfer.cli.options import json_option
-from p2pinfer.cli.words import SHORT_ID, amount_words, many, period_words, time_words, unit_for
+from p2pinfer.cli.words import SHORT_ID, amount_words, lined, many, period_words, time_words, unit_for
 from p2pinfer.core.errors import P2pinferError, RemoteProtocolError, UsageError
 from p2pinfer.core.keys import peer_name
 from p2pinfer.core.statement import NO_PAYER
 from p2pinfer.core.statement_check import Overlap, Verdict, compare_statements, verify_statement
 from p2pinfer.core.units import RecordId
+
+LABEL: Final = 12  # characters of what a line is about
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,18 +173,20 @@ def _print(checked: Sequence[Checked], common: Sequence[Common]) -> None:
         _print_common(pair)
     if sum(one.verdict is not None for one in checked) > 1:
         count, amount = once(checked)
-        click.echo(f"all together, each contract once: {many(count, 'contract')}, {amount_words(amount)}\n")
+        click.echo("all together, each contract once:")
+        click.echo(f"  {many(count, 'contract')}, {amount_words(amount)}\n")
     if verdict := next((one.verdict for one in checked if one.verdict), None):
         click.echo("Not proven:")
         for what in verdict.not_proven:
-            click.echo(f"  - {what}")
+            click.echo(lined("-", what, 2))
 
 
 def _print_verdict(file: Path, verdict: Verdict) -> None:
     header = verdict.header.record
     click.echo(f"{file}: verifies")
     for what, value in (
-        ("statement", f"{header.number}, id {verdict.header.id.hex()}"),
+        ("statement", f"{header.number:,}"),
+        ("id", verdict.header.id.hex()),
         ("node", peer_name(header.node)),
         ("owner", peer_name(header.owner)),
         ("period", period_words(header.since, header.until)),
@@ -189,9 +194,9 @@ def _print_verdict(file: Path, verdict: Verdict) -> None:
         ("payer", "all" if header.payer == NO_PAYER else peer_name(header.payer)),
         ("holds", f"{many(header.count, 'receipt')}, {amount_words(header.amount)}"),
     ):
-        click.echo(f"  {what:<12}{value}")
+        click.echo(lined(what, value, LABEL))
     for line in verdict.reserved:
-        click.echo(f"  reserved    {line} is set: a later release may say more about it")
+        click.echo(lined("reserved", f"{line} is set: a later release may say more about it", LABEL))
     click.echo()
     if verdict.by_payer:
         _print_shares(verdict)
@@ -200,22 +205,21 @@ def _print_verdict(file: Path, verdict: Verdict) -> None:
 def _print_shares(verdict: Verdict) -> None:
     unit = unit_for(share.amount for share in verdict.by_payer)
     table = Table(box=None, pad_edge=False)
-    table.add_column("  payer", no_wrap=True)
+    table.add_column("payer", no_wrap=True)
     table.add_column("receipts", justify="right")
     table.add_column(f"owes, {unit.short}", justify="right")
     for share in verdict.by_payer:
-        table.add_row(f"  {peer_name(share.payer)}", f"{share.count:,}", unit.write(share.amount))
+        table.add_row(peer_name(share.payer), f"{share.count:,}", unit.write(share.amount))
     Console().print(table)
     click.echo()
 
 
 def _print_common(pair: Common) -> None:
     extra = sum(overlap.extra for overlap in pair.overlaps)
-    click.echo(
-        f"{pair.first} and {pair.second} both hold {many(len(pair.overlaps), 'contract')}: "
-        f"beyond the first, the second adds {amount_words(extra)} to them"
-    )
+    click.echo(f"{pair.first} and {pair.second} both hold {many(len(pair.overlaps), 'contract')}")
+    click.echo(f"  beyond the first, the second adds {amount_words(extra)} to them")
     for overlap in pair.overlaps:
         if overlap.contradiction:
-            click.echo(f"  CONTRADICTION in contract {overlap.contract.hex()[:SHORT_ID]}: {overlap.contradiction}")
+            contract = overlap.contract.hex()[:SHORT_ID]
+            click.echo(lined("", f"CONTRADICTION in contract {contract}: {overlap.contradiction}", 0))
     click.echo()

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from p2pinfer.cli.options import bootstrap_option, data_option, json_option, store_option
 from p2pinfer.core.errors import ModelError, NoRoute
-from p2pinfer.core.keys import peer_name
+from p2pinfer.core.keys import parse_peer_name, peer_name, short_name
 from p2pinfer.core.offer import State
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import Numerics
@@ -96,7 +96,7 @@ def _print_table(rows: list[dict[str, object]]) -> None:
         layers = row["layers"]
         assert isinstance(layers, list)
         table.add_row(
-            f"…{str(row['peer'])[-8:]}",
+            short_name(parse_peer_name(str(row["peer"]))),
             str(row["model"] or row["model_id"])[:24],
             f"{layers[0]}:{layers[1]}",
             _state(str(row["state"]), row["until"]),

@@ -3,14 +3,14 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from textwrap import wrap
 from typing import Final
 
 from p2pinfer.core.codes import Code
-from p2pinfer.core.keys import peer_name
 from p2pinfer.core.units import NANOCREDITS_PER_CREDIT, Codec, Numerics, Roles
 
+COLUMNS: Final = 80  # of a terminal as it comes; whole ids and names of peers fit it
 SHORT_ID: Final = 12  # hexadecimal digits that tell ids apart in a table
-SHORT_PEER: Final = 8  # last characters of a peer's name; all names begin alike
 SMALL: Final = 1_000_000  # nano-credits; below, a credit's many zeros would hide the number
 
 REASONS: Final = {
@@ -71,11 +71,6 @@ def period_words(since: int, until: int) -> str:
     return f"{time_words(since) if since else 'the beginning'} to {time_words(until)}"
 
 
-def short_peer(key: bytes) -> str:
-    """A peer's name by its end: `earnings export --payer` takes it."""
-    return f"…{peer_name(key)[-SHORT_PEER:]}"
-
-
 def reason_words(number: int) -> str:
     """Why a contract's work ended."""
     code = Code.read(number)
@@ -95,6 +90,13 @@ def numerics_name(number: int) -> str:
 def codec_name(number: int) -> str:
     """A codec of a later version is its number."""
     return Codec(number).label if number in {*Codec} else str(number)
+
+
+def lined(label: str, text: str, width: int) -> str:
+    """A label of `width`, indented, and a text beside it, in as many lines as a narrow terminal needs."""
+    first, rest = f"  {label:<{width}}", " " * (width + 2)
+    lines = wrap(text, COLUMNS - len(rest), break_long_words=False, break_on_hyphens=False)
+    return f"\n{rest}".join([f"{first}{lines[0]}", *lines[1:]]) if lines else first.rstrip()
 
 
 def many(count: int, noun: str) -> str:

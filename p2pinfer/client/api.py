@@ -8,7 +8,7 @@ async with open_client(bootstrap=[...]) as client:
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Final, Unpack
@@ -24,7 +24,7 @@ from p2pinfer.client.running import Running
 from p2pinfer.client.settling import Settling
 from p2pinfer.core.ending import Ending
 from p2pinfer.core.errors import NoRoute, P2pinferError, Refused, UsageError
-from p2pinfer.core.keys import PrivateKey
+from p2pinfer.core.keys import PrivateKey, short_name
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.routing import Load, Route, choose_route, cost
 from p2pinfer.core.text import Texts, TextStream
@@ -36,7 +36,8 @@ from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.greeting import Greeting
-from p2pinfer.overlay.libp2p import open_libp2p_network
+from p2pinfer.overlay.libp2p import check_addresses, open_libp2p_network
+from p2pinfer.overlay.links import KEEP_S
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.reach import reach
 
@@ -63,6 +64,8 @@ async def open_client(
 
     Raises UsageError for what the user must mend.
     """
+    if network is None:
+        check_addresses(bootstrap)
     data = data or default_data()
     with hold_client_key(data) as key:
         async with _open_client(key, data, store or default_store(), bootstrap, network or _open_libp2p) as client:
@@ -79,7 +82,7 @@ async def _open_client(
         exchange.on_up, exchange.on_stray = settling.greet, settling.take
         async with network(key, exchange, Greeting(boot=os.urandom(16))) as peers:
             directory = Directory(peers, exchange, bootstrap)
-            client = Client(key, Store(store), journal, peers, exchange, directory, nursery)
+            client = Client(key, Store(store), journal, peers, exchange, directory, settling, nursery)
             try:
                 yield client
             finally:
@@ -89,7 +92,7 @@ async def _open_client(
 
 
 def _open_libp2p(key: PrivateKey, exchange: Exchange, greeting: Greeting) -> AbstractAsyncContextManager[Network]:
-    return open_libp2p_network(key, exchange, greeting=greeting)
+    return open_libp2p_network(key, exchange, greeting=greeting, keep_s=KEEP_S)
 
 
 class Client:
@@ -103,6 +106,7 @@ class Client:
         network: Network,
         exchange: Exchange,
         directory: Directory,
+        settling: Settling,
         nursery: trio.Nursery,
     ) -> None:
         self._key = key
@@ -110,6 +114,7 @@ class Client:
         self._network = network
         self._exchange = exchange
         self._directory = directory
+        self._settling = settling
         self._nursery = nursery
         self._models = Models(store, directory, network, exchange)
         self._running: set[Running] = set()
@@ -175,7 +180,7 @@ class Client:
         ids = _encode(texts, request)
         _check_length(model, len(ids), request)
         refused: set[bytes] = set()
-        failure: P2pinferError = NoRoute("no route could be opened: its stages cannot be reached")
+        failure: P2pinferError = NoRoute("no route could be opened")
         tries = 0
         while tries < TRIES:
             try:
@@ -183,6 +188,7 @@ class Client:
             except NoRoute as error:
                 raise failure if refused else error from None
             if unreachable := await self._reach(stages):
+                failure = NoRoute(f"no route could be opened: {_listed(unreachable)} cannot be reached")
                 refused |= unreachable
                 tries += 1
                 continue
@@ -269,6 +275,8 @@ class Client:
             with self._exchange.open_session(running.plan.session, running.generation.route) as incoming:
                 await running.run(incoming)
         finally:
+            if (account := running.unpaid) is not None:
+                self._settling.remember(running.plan.session, running.generation.route, account)
             self._running.discard(running)
             self._settled.set()
             self._settled = trio.Event()
@@ -294,6 +302,10 @@ def _check_length(model: StoredModel, prompt: int, request: Request) -> None:
         )
     if not prompt:
         raise UsageError("the prompt has no tokens")
+
+
+def _listed(peers: Iterable[bytes]) -> str:
+    return ", ".join(sorted(map(short_name, peers)))
 
 
 def _plan(known: KnownOffer, span: Span) -> StagePlan:

@@ -5,7 +5,7 @@ with connect(bootstrap=[...]) as swarm:
 """
 
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
@@ -16,7 +16,7 @@ import trio
 from p2pinfer.client.answer import Answer
 from p2pinfer.client.api import Client, open_client
 from p2pinfer.client.asking import Options, Prompt
-from p2pinfer.core.errors import P2pinferError
+from p2pinfer.core.errors import P2pinferError, UsageError
 
 T = TypeVar("T")
 
@@ -25,15 +25,16 @@ T = TypeVar("T")
 def connect(data: Path | None = None, store: Path | None = None, bootstrap: Sequence[str] = ()) -> Iterator["Swarm"]:
     """A client of the swarm for as long as the block lasts; arguments as of `open_client`.
 
-    It runs in a thread of its own, so it works where an event loop is running already. Raises UsageError.
+    It runs in a thread of its own, so it works where an event loop is running already. Raises UsageError; and at the
+    end of the block whatever ended the client before that.
     """
     started: SimpleQueue[Swarm | BaseException] = SimpleQueue()
 
     async def run() -> None:
         async with open_client(data, store, bootstrap) as client:
-            stop = trio.Event()
-            started.put(Swarm(client, trio.lowlevel.current_trio_token(), stop))
-            await stop.wait()
+            swarm = Swarm(client, trio.lowlevel.current_trio_token())
+            started.put(swarm)
+            await swarm.wait_closed()
 
     def thread() -> None:
         try:
@@ -52,15 +53,22 @@ def connect(data: Path | None = None, store: Path | None = None, bootstrap: Sequ
     finally:
         swarm.close()
         worker.join()
+        if not started.empty() and isinstance(failure := started.get(), BaseException):
+            raise _sole(failure)
 
 
 class Swarm:
-    """A client that blocks. Its calls may come from any thread."""
+    """A client that blocks. Its calls may come from any thread; an interrupted one gives its answer up."""
 
-    def __init__(self, client: Client, token: trio.lowlevel.TrioToken, stop: trio.Event) -> None:
+    def __init__(self, client: Client, token: trio.lowlevel.TrioToken) -> None:
         self._client = client
         self._token = token
-        self._stop = stop
+        self._closed = trio.Event()
+        self._calls: set[trio.CancelScope] = set()  # touched in the client's thread alone
+
+    async def wait_closed(self) -> None:
+        """In the client's thread: wait for `close`."""
+        await self._closed.wait()
 
     def generate(self, prompt: Prompt, **options: Unpack[Options]) -> str:
         """The text of the answer. Raises as `Client.generate` does."""
@@ -75,14 +83,45 @@ class Swarm:
         return self._call(lambda: _all_answers(self._client, prompts, options))
 
     def close(self) -> None:
-        """End the client; the block of `connect` does it."""
-        trio.from_thread.run_sync(self._stop.set, trio_token=self._token)
+        """End the client, and give up what it still answers; the block of `connect` does it."""
+        with suppress(trio.RunFinishedError):  # it has ended already
+            trio.from_thread.run_sync(self._close, trio_token=self._token)
+
+    def _close(self) -> None:
+        self._closed.set()
+        for scope in self._calls:
+            scope.cancel()
 
     def _call(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        scope = trio.CancelScope()
         try:
-            return trio.from_thread.run(call, trio_token=self._token)
+            return trio.from_thread.run(lambda: self._run(call, scope), trio_token=self._token)
         except BaseExceptionGroup as group:
             raise _sole(group) from None
+        except (trio.RunFinishedError, trio.Cancelled):
+            raise _closed() from None
+        except KeyboardInterrupt:
+            with suppress(trio.RunFinishedError):
+                trio.from_thread.run_sync(scope.cancel, trio_token=self._token)
+            raise
+
+    async def _run(self, call: Callable[[], Coroutine[Any, Any, T]], scope: trio.CancelScope) -> T:
+        """In the client's thread: the call, until it is done or given up."""
+        if self._closed.is_set():
+            raise _closed()
+        self._calls.add(scope)
+        try:
+            with scope:
+                return await call()
+        finally:
+            self._calls.discard(scope)
+        raise _closed()
+
+
+def _closed() -> UsageError:
+    return UsageError(
+        "the swarm is closed: ask inside the block of `with connect(...)`, and wait there for all answers"
+    )
 
 
 async def _all_answers(client: Client, prompts: Sequence[Prompt], options: Options) -> list[Answer]:

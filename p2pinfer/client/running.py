@@ -16,7 +16,7 @@ from p2pinfer.core.contract import Contract, verify_contract
 from p2pinfer.core.ending import Ending
 from p2pinfer.core.errors import LinkDead, RemoteProtocolError
 from p2pinfer.core.generation import Generation, Phase
-from p2pinfer.core.keys import PrivateKey
+from p2pinfer.core.keys import PrivateKey, short_name
 from p2pinfer.core.receipt import FINAL
 from p2pinfer.core.records import SignedRecord
 from p2pinfer.core.session_messages import (
@@ -114,6 +114,14 @@ class Running:
             self._close_all(code)
             self._until_over.cancel()
 
+    @property
+    def unpaid(self) -> ClientAccount | None:
+        """The account, where a stage may still propose what it is owed; None where every final receipt is complete."""
+        account = self._account
+        if account is None or all(account.is_final(place) for place in range(len(self.plan.stages))):
+            return None
+        return account
+
     # Messages
 
     async def _take_next(self, incoming: trio.MemoryReceiveChannel[Incoming]) -> None:
@@ -129,9 +137,10 @@ class Running:
             if self._account is not None:
                 await self._decide(self._account.late(trio.current_time()))
         else:
-            self._blame(*(stage.key for place, stage in enumerate(self.plan.stages) if place not in self._contracts))
-            what = "a stage did not accept" if self.generation.opening else "no id came"
-            self.fail(f"{what} within {patience_s:.0f} s", Code.SILENT)
+            awaited = [stage.key for place, stage in enumerate(self.plan.stages) if place not in self._contracts]
+            self._blame(*awaited)
+            who = f"stage {', '.join(map(short_name, awaited))} did not accept" if awaited else "no id came"
+            self.fail(f"{who} within {patience_s:.0f} s", Code.SILENT)
 
     async def _take(self, sender: PeerKey, message: SessionMessage | LinkDead) -> None:
         """Take what came from a stage; where it breaks the protocol the generation fails, and nothing else."""
@@ -150,7 +159,7 @@ class Running:
                     if isinstance(message, Sampled) and self._account is not None:
                         await self._decide(self._account.add_ids(message.ids))
         except RemoteProtocolError as error:
-            self.fail(f"a stage broke the protocol: {error}", error.code)
+            self.fail(f"stage {short_name(sender)} broke the protocol: {error}", error.code)
 
     async def _take_accept(self, sender: PeerKey, message: Accept) -> None:
         """Check the stage's signature and store the contract; then the generation may go on."""
@@ -170,7 +179,7 @@ class Running:
         if self._account is not None:
             await self._decide(self._account.lost(place))
         self._blame(peer)
-        self.fail(f"the link to a stage broke: {why}", Code.LOST)
+        self.fail(f"the link to stage {short_name(peer)} broke: {why}", Code.LOST)
 
     def _blame(self, *peers: PeerKey) -> None:
         """While the route opens, others may take the place of these."""
@@ -214,7 +223,8 @@ class Running:
             signed = Signed(self.plan.session, decision.receipt.body, decision.receipt.signatures[1])
             self._send(self.generation.route[decision.stage], signed)
         for decision in refused:  # after what is owed was sent, since it ends the generation
-            self.fail(f"receipt {decision.seq} of a stage is not signed: {decision.text}", decision.code)
+            stage = short_name(self.generation.route[decision.stage])
+            self.fail(f"receipt {decision.seq} of stage {stage} is not signed: {decision.text}", decision.code)
 
     async def _take_stored(self, sender: PeerKey, message: Stored) -> None:
         place = self.generation.route.index(sender)
@@ -252,7 +262,7 @@ class Running:
     def _open(self, peer: PeerKey, message: Open) -> None:
         if self._link_to(peer) is None:  # it died before the session was open, and nobody told us
             self._blame(peer)
-            self.fail("a stage vanished while the route opened", Code.LOST)
+            self.fail(f"stage {short_name(peer)} vanished while the route opened", Code.LOST)
         self._send(peer, message)
 
     def _send(self, peer: PeerKey, message: SessionMessage) -> None:

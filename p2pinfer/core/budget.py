@@ -1,10 +1,11 @@
 """How much unpaid work a node risks, and for whom (protocols/receipts.md, "The shared window").
 
-A contract takes its whole window when it opens and gives it back when it is closed or settled. So no two contracts of
-one client ever wait for each other's receipts, and a client that opens many learns of the limit at once.
+A contract takes its whole window when it opens. So no two contracts of one client ever wait for each other's receipts,
+and a client that opens many learns of the limit at once. When its session is over nothing more is at risk than what was
+done and not signed, and only that stays taken.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import Refused
@@ -38,11 +39,11 @@ class History:
 
 
 class Budget:
-    """The windows of the contracts that are open now."""
+    """The windows of the contracts that are open now, and what was left unpaid under those that are over."""
 
     def __init__(self, risk: Risk) -> None:
         self._risk = risk
-        self._open: dict[RecordId, tuple[PeerKey, int, bool]] = {}  # client, window, whether a stranger when it opened
+        self._taken: dict[RecordId, _Taken] = {}
 
     def limit(self, history: History) -> int:
         """Positions that a key of this history may have unpaid."""
@@ -58,20 +59,39 @@ class Budget:
 
         Raises Refused: LAPSED, or WINDOW_FULL where there is no room.
         """
-        if contract in self._open:
+        if contract in self._taken:
             raise Refused("this contract is open already", Code.BAD_STATE)
         if history.lapsed:
             raise Refused(f"{history.lapsed} contracts of this client were never paid up", Code.LAPSED)
         if window > (room := self.room(client, history)):
             raise Refused(f"a window of {window} positions asked, {room} left for this client", Code.WINDOW_FULL)
-        self._open[contract] = client, window, not history.clean
+        self._taken[contract] = _Taken(client, window, not history.clean)
+
+    def recall(self, contract: RecordId, client: PeerKey, unpaid: int, history: History) -> None:
+        """An earlier process of this node left `unpaid` positions; whatever the limits, they are at risk."""
+        self._taken[contract] = _Taken(client, unpaid, not history.clean)
+
+    def keep(self, contract: RecordId, unpaid: int) -> None:
+        """A contract is over, and of what it took only `unpaid` positions were done and not signed."""
+        taken = self._taken.pop(contract, None)
+        if taken is not None and unpaid > 0:
+            self._taken[contract] = replace(taken, positions=unpaid)
 
     def give_back(self, contract: RecordId) -> None:
-        """A contract was closed or settled, or never began. Giving back twice changes nothing."""
-        self._open.pop(contract, None)
+        """Nothing is at risk under a contract any more. Giving back twice changes nothing."""
+        self._taken.pop(contract, None)
 
     def _taken_by(self, client: PeerKey) -> int:
-        return sum(window for key, window, _ in self._open.values() if key == client)
+        return sum(taken.positions for taken in self._taken.values() if taken.client == client)
 
     def _taken_by_strangers(self) -> int:
-        return sum(window for _, window, stranger in self._open.values() if stranger)
+        return sum(taken.positions for taken in self._taken.values() if taken.stranger)
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What one contract takes. stranger: whether its client was one at the time."""
+
+    client: PeerKey
+    positions: int
+    stranger: bool

@@ -127,6 +127,10 @@ class ClientAccount:
         """The highest receipt signed for a stage."""
         return self._stages[stage].complete
 
+    def is_final(self, stage: int) -> bool:
+        """Whether the final receipt of a stage is signed."""
+        return _is_final(self._stages[stage].complete)
+
     def add_ids(self, ids: Iterable[int]) -> list[Decision]:
         """The tail delivered these ids; return what follows."""
         for id_ in ids:

@@ -123,7 +123,8 @@ def check_request(
     """
     contract, offered = request.record, offer.record
     if abs(skew := contract.issued - now) > MAX_SKEW_S:
-        raise Refused(f"the client's clock is {skew:+d} s from ours, limit {MAX_SKEW_S} s", Code.CLOCK_SKEW)
+        text = f"the client's clock is {skew:+d} s from ours, limit {MAX_SKEW_S} s: set the one that is wrong"
+        raise Refused(text, Code.CLOCK_SKEW)
     if contract.offer != offer.id:
         raise Refused("the contract names another offer", Code.UNKNOWN_OFFER)
     if not contract.prices.at_least(offered.prices) or contract.flat < offered.flat:

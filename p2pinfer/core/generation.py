@@ -15,6 +15,7 @@ from typing import Final
 from p2pinfer.core.codes import Code
 from p2pinfer.core.ending import Ending
 from p2pinfer.core.errors import GenerationFailed, RemoteProtocolError
+from p2pinfer.core.keys import short_name
 from p2pinfer.core.messages import Message
 from p2pinfer.core.session_messages import Accept, Close, Prompt, Sampled, SessionMessage, SessionRefused, pack_ids
 from p2pinfer.core.stage import Send
@@ -92,9 +93,9 @@ class Generation:
             case Accept():
                 return self._accept(sender, message)
             case SessionRefused():
-                self.fail(f"a stage refused: {message.text}", Code.read(message.code))
+                self.fail(f"stage {short_name(sender)} refused: {message.text}", Code.read(message.code))
             case Close():
-                self.fail(f"a stage gave up: {message.text}", Code.read(message.code))
+                self.fail(f"stage {short_name(sender)} gave up: {message.text}", Code.read(message.code))
             case Sampled():
                 self._sampled(sender, message)
         return []

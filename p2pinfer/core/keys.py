@@ -22,6 +22,7 @@ KNOWN_KEYS: Final = 65_536  # keys whose check (80 us each) is remembered
 
 # libp2p's peer id of an Ed25519 key: an identity multihash (00, 36 bytes) of the protobuf {Type: 1, Data: key}
 PEER_ID_PREFIX: Final = bytes.fromhex("002408011220")
+SHORT_NAME: Final = 8  # last characters of a peer's name
 MAX_NAME: Final = 64  # characters; a peer's name has 52, and base58 takes time quadratic in its length
 
 
@@ -82,6 +83,11 @@ def peer_name(key: bytes) -> str:
     """The key as people and libp2p write it: `12D3Koo...`."""
     name: bytes = base58.b58encode(PEER_ID_PREFIX + key)
     return name.decode("ascii")
+
+
+def short_name(key: bytes) -> str:
+    """A peer's name as people tell peers apart: by its end, since all names begin alike."""
+    return f"…{peer_name(key)[-SHORT_NAME:]}"
 
 
 def parse_peer_name(name: str) -> PeerKey:

@@ -1,7 +1,7 @@
-"""Earnings, folded from complete receipts (protocols/receipts.md, "Worth").
+"""What was earned or is owed, folded from complete receipts (protocols/receipts.md, "Worth").
 
 A receipt is a debt of its client. Debts of strangers are never added to anything better: in this release every debt is
-`unbacked`, or `own` where the client is one of the owner's keys and the money goes in a circle.
+`unbacked`, or `own` where both ends are keys of one owner and the money goes in a circle.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -35,8 +35,8 @@ class Total:
     receipts: int
     positions: int
     sampled: int
-    unbacked: Nanocredits  # owed by others, on their word alone
-    own: Nanocredits  # owed by the owner's own keys
+    unbacked: Nanocredits  # owed by others, or to others, on the client's word alone
+    own: Nanocredits  # owed by one's own keys to one's own
 
 
 class By(Enum):
@@ -45,11 +45,13 @@ class By(Enum):
     DAY = "day"  # of the receipt, UTC
     MODEL = "model"
     PAYER = "payer"
+    OWNER = "owner"
+    NODE = "node"
     SESSION = "session"
 
 
 def fold(earned: Iterable[Earned], by: By, own: Collection[PeerKey] = ()) -> list[Total]:
-    """Totals for each heading, in order of the headings. own: keys of the owner."""
+    """Totals for each heading, in order of the headings. own: keys of whoever asks."""
     groups: dict[str, list[Earned]] = {}
     for one in earned:
         groups.setdefault(HEADINGS[by](one), []).append(one)
@@ -65,6 +67,8 @@ HEADINGS: Final[dict[By, Callable[[Earned], str]]] = {
     By.DAY: lambda one: datetime.fromtimestamp(one.receipt.record.time, UTC).strftime("%Y-%m-%d"),
     By.MODEL: lambda one: one.contract.record.model.hex(),
     By.PAYER: lambda one: peer_name(one.contract.record.client),
+    By.OWNER: lambda one: peer_name(one.contract.record.owner),
+    By.NODE: lambda one: peer_name(one.contract.record.node),
     By.SESSION: lambda one: one.session.hex(),
 }
 
@@ -75,9 +79,13 @@ def _total(heading: str, group: list[Earned], own: Collection[PeerKey]) -> Total
         receipts=len(group),
         positions=sum(committed_of(one.receipt.record.usage, len(one.contract.record.span)) for one in group),
         sampled=sum(one.receipt.record.usage.sampled for one in group),
-        unbacked=_sum(one for one in group if one.contract.record.client not in own),
-        own=_sum(one for one in group if one.contract.record.client in own),
+        unbacked=_sum(one for one in group if not _goes_in_a_circle(one.contract.record, own)),
+        own=_sum(one for one in group if _goes_in_a_circle(one.contract.record, own)),
     )
+
+
+def _goes_in_a_circle(contract: Contract, own: Collection[PeerKey]) -> bool:
+    return contract.client in own and (PeerKey(contract.owner) in own or contract.node in own)
 
 
 def _sum(group: Iterable[Earned]) -> Nanocredits:

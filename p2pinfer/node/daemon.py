@@ -24,7 +24,7 @@ from p2pinfer.core.messages import AskFile
 from p2pinfer.core.offer import State
 from p2pinfer.core.pages import PAGE
 from p2pinfer.core.placement import JOIN_WAIT_S, Served, choose_span, reconsider_span
-from p2pinfer.core.session_messages import Open, SessionMessage, Signed
+from p2pinfer.core.session_messages import Open
 from p2pinfer.core.units import Span
 from p2pinfer.disk.identity import Identity, hold_folder, load_identity
 from p2pinfer.disk.journal import Journal, open_journal
@@ -33,6 +33,7 @@ from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.node.announcing import Announcing
 from p2pinfer.node.batcher import Batcher
 from p2pinfer.node.deciding import decided
+from p2pinfer.node.exposure import Exposure
 from p2pinfer.node.files import Files
 from p2pinfer.node.measuring import Measured, measure
 from p2pinfer.node.offering import Offering, offering_of
@@ -43,7 +44,7 @@ from p2pinfer.node.shard import Shard, layers_that_fit, open_shard, shard_spec
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.greeting import Greeting
-from p2pinfer.overlay.libp2p import open_libp2p_network
+from p2pinfer.overlay.libp2p import check_addresses, open_libp2p_network
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
 
@@ -90,6 +91,8 @@ async def open_node(
 
     Raises UsageError and ModelError for what the owner must mend; EngineError when the engine ends by itself.
     """
+    if network is None:
+        check_addresses(settings.network.bootstrap)
     greeting = Greeting(boot=os.urandom(16))
     with hold_folder(data):
         identity = load_identity(data, int(time.time()))
@@ -98,19 +101,35 @@ async def open_node(
             exchange = Exchange(nursery)
             exchange.answer(AskFile, Files(store).answer)
             open_network = network or partial(_open_libp2p, settings)
+            settling = await _settling(settings, journal, nursery)
+            exchange.on_up, exchange.on_stray = settling.greet, settling.take
             async with open_network(identity.key, exchange, greeting) as peers:
                 directory = Directory(peers, exchange, settings.network.bootstrap)
-                exchange.on_up = directory.greet
+                exchange.on_up = partial(_greet, directory, settling)
                 nursery.start_soon(directory.keep_meeting)
                 node = Node(identity, peers, journal)
                 if settings.serve.model:
-                    assembly = _Assembly(settings, store, identity, journal, peers, exchange, directory)
+                    assembly = _Assembly(settings, store, identity, journal, peers, exchange, directory, settling)
                     async with assembly.serving(greeting.boot, progress) as node.shard:
                         yield node
                 else:
                     logger.info("serving no model; helping peers meet")
                     yield node
             nursery.cancel_scope.cancel()
+
+
+async def _settling(settings: Settings, journal: Journal, nursery: trio.Nursery) -> Settling:
+    """Earlier work is settled whether the node serves a model today or not."""
+    trust = settings.trust
+    budget = Budget(Risk(trust.client_window, trust.client_window_max, trust.strangers_window))
+    exposure = Exposure(budget, journal)
+    await exposure.recall(int(time.time()))
+    return Settling(journal, exposure, nursery)
+
+
+def _greet(directory: Directory, settling: Settling, link: Link) -> None:
+    directory.greet(link)
+    settling.greet(link)
 
 
 def _open_libp2p(
@@ -134,6 +153,7 @@ class _Assembly:
         network: Network,
         exchange: Exchange,
         directory: Directory,
+        settling: Settling,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -142,6 +162,7 @@ class _Assembly:
         self._network = network
         self._exchange = exchange
         self._directory = directory
+        self._settling = settling
 
     @asynccontextmanager
     async def serving(self, boot: bytes, progress: Callable[[int, int], None]) -> AsyncIterator[Shard]:
@@ -202,10 +223,8 @@ class _Assembly:
         return [Served(offer.span, offer.speed.decode or usual) for offer in offers if offer.state != State.LEAVING]
 
     def _reception(self, shard: Shard, offering: Offering, batcher: Batcher, nursery: trio.Nursery) -> Reception:
-        trust = self._settings.trust
-        budget = Budget(Risk(trust.client_window, trust.client_window_max, trust.strangers_window))
-        reception = Reception(shard, offering, budget, self._journal, self._network, self._exchange, batcher)
-        settling = Settling(self._journal, nursery, reception.settled, reception.is_open)
+        settling = self._settling
+        reception = Reception(shard, offering, settling.exposure, self._journal, self._network, self._exchange, batcher)
 
         async def serve(link: Link, message: Open) -> None:
             await reception.serve(link, message)
@@ -215,17 +234,7 @@ class _Assembly:
         def on_open(link: Link, message: Open) -> None:
             nursery.start_soon(serve, link, message)
 
-        def on_stray(link: Link, message: SessionMessage) -> None:
-            if isinstance(message, Signed):
-                settling.take(link, message)
-
-        def on_up(link: Link) -> None:
-            self._directory.greet(link)
-            settling.greet(link)
-
-        self._exchange.on_open, self._exchange.on_stray, self._exchange.on_up = on_open, on_stray, on_up
-        for link in self._network.links():  # they came while we loaded
-            settling.greet(link)
+        self._exchange.on_open = on_open
         return reception
 
     async def _leave(self, reception: Reception, announcing: Announcing, batcher: Batcher) -> None:

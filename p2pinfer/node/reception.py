@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Final
 
-from p2pinfer.core.budget import Budget
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract, check_request, verify_request
 from p2pinfer.core.ending import Ending
 from p2pinfer.core.errors import EngineError, JournalError, LinkDead, Refused, RemoteProtocolError
-from p2pinfer.core.keys import peer_name
+from p2pinfer.core.keys import short_name
 from p2pinfer.core.messages import cut_text
 from p2pinfer.core.pages import pages_for
 from p2pinfer.core.records import SignedRecord, countersign
@@ -29,6 +28,7 @@ from p2pinfer.core.text import TextStream
 from p2pinfer.core.units import Codec, PeerKey, RecordId, Roles
 from p2pinfer.disk.journal import Journal
 from p2pinfer.node.batcher import Batcher
+from p2pinfer.node.exposure import Exposure
 from p2pinfer.node.offering import Offering
 from p2pinfer.node.session import Session
 from p2pinfer.node.shard import Shard
@@ -58,7 +58,7 @@ class Reception:
         self,
         shard: Shard,
         offering: Offering,
-        budget: Budget,
+        exposure: Exposure,
         journal: Journal,
         network: Network,
         exchange: Exchange,
@@ -66,14 +66,13 @@ class Reception:
     ) -> None:
         self._shard = shard
         self._offering = offering
-        self._budget = budget
+        self._exposure = exposure
         self._journal = journal
         self._network = network
         self._exchange = exchange
         self._batcher = batcher
         self._slots = count(1)
         self._accounts: dict[RecordId, StageAccount] = {}  # of open sessions
-        self._unpaid: dict[RecordId, int] = {}  # contracts whose window is taken, and when they expire
         self.leaving = False
 
     async def serve(self, link: Link, message: Open) -> None:
@@ -142,31 +141,12 @@ class Reception:
 
     @asynccontextmanager
     async def _window(self, terms: Terms) -> AsyncIterator[None]:
-        """The contract's window out of its client's budget for as long as the block lasts.
-
-        Of a contract that ends unpaid it stays taken until the contract expires, or is settled.
-        """
-        contract, now = terms.request.record, int(time.time())
-        for id_ in [id_ for id_, expires in self._unpaid.items() if expires < now]:
-            self.settled(id_)
-        history = await self._journal.read(lambda reader: reader.history(contract.client, now))
-        self._budget.take(terms.request.id, contract.client, contract.limits.window, history)
-        self._unpaid[terms.request.id] = contract.expires
+        """The contract's window out of its client's budget for as long as the block lasts; what is unpaid, longer."""
+        await self._exposure.take(terms.request, int(time.time()))
         try:
             yield
         finally:
-            account = self._accounts.pop(terms.request.id, None)
-            if account is None or account.paid >= account.committed:
-                self.settled(terms.request.id)
-
-    def is_open(self, contract: RecordId) -> bool:
-        """Whether a session of ours still takes care of this contract."""
-        return contract in self._accounts
-
-    def settled(self, contract: RecordId) -> None:
-        """Nothing is owed under this contract any more."""
-        self._unpaid.pop(contract, None)
-        self._budget.give_back(contract)
+            self._exposure.end(terms.request, self._accounts.pop(terms.request.id, None))
 
     async def _reach(self, neighbours: tuple[Neighbour, ...]) -> None:
         """Link to those we send rows or ids to. Raises Refused (UNREACHABLE)."""
@@ -189,11 +169,9 @@ class Reception:
     def _log_end(self, session: Session) -> None:
         account = session.account
         amount = account.complete.record.amount if account.complete else 0
-        client = peer_name(account.contract.record.client)
+        client = short_name(account.contract.record.client)
         reason = session.stage.reason.label
-        logger.info(
-            "session of …%s: %d positions, %s, %d ncr signed", client[-8:], session.stage.computed, reason, amount
-        )
+        logger.info("session of %s: %d positions, %s, %d ncr signed", client, session.stage.computed, reason, amount)
 
     def _session(self, contract: SignedRecord[Contract], terms: Terms, slot: int) -> Session:
         record, message, manifest = contract.record, terms.open, self._shard.manifest

@@ -15,6 +15,7 @@ import trio
 
 from p2pinfer.core.codes import ANSWERS, Code
 from p2pinfer.core.errors import JournalError, LinkDead, RemoteProtocolError
+from p2pinfer.core.keys import short_name
 from p2pinfer.core.messages import Message, cut_text
 from p2pinfer.core.receipt import Receipt
 from p2pinfer.core.records import SignedRecord
@@ -173,7 +174,7 @@ class Session:
             self._client_lost = True  # what it has not signed is settled at next contact
             self._after_change()
         else:
-            self.fail(Code.LOST, "the link to a neighbour broke")
+            self.fail(Code.LOST, f"the link to its neighbour {short_name(peer)} broke")
 
     def _after_change(self) -> None:
         """Whatever changed, those who wait for it look again."""

@@ -4,7 +4,6 @@ What a client cannot check any more it leaves unsigned; what it had signed befor
 """
 
 import logging
-from collections.abc import Callable
 from functools import partial
 
 import trio
@@ -12,44 +11,36 @@ import trio
 from p2pinfer.core.errors import JournalError, LinkDead, RemoteProtocolError
 from p2pinfer.core.receipt import Receipt, verify_receipt
 from p2pinfer.core.records import decode
-from p2pinfer.core.session_messages import Propose, Signed, Stored
-from p2pinfer.core.units import PeerKey, RecordId
+from p2pinfer.core.session_messages import Propose, SessionMessage, Signed, Stored
+from p2pinfer.core.units import PeerKey
 from p2pinfer.disk.journal import Journal
 from p2pinfer.disk.journal_reader import JournalReader
+from p2pinfer.node.exposure import Exposure
 from p2pinfer.overlay.link import Link
 
 logger = logging.getLogger(__name__)
 
 
 class Settling:
-    """settled: called with the id of a contract whose last proposal became complete.
+    """Works on the journal alone; sessions that are open take care of themselves."""
 
-    is_open: whether a session's own task still takes care of a contract.
-    """
-
-    def __init__(
-        self,
-        journal: Journal,
-        nursery: trio.Nursery,
-        settled: Callable[[RecordId], None],
-        is_open: Callable[[RecordId], bool],
-    ) -> None:
+    def __init__(self, journal: Journal, exposure: Exposure, nursery: trio.Nursery) -> None:
         self._journal = journal
+        self.exposure = exposure
         self._nursery = nursery
-        self._settled = settled
-        self._is_open = is_open
 
     def greet(self, link: Link) -> None:
         """A client may be back: send it what it has not signed."""
         self._nursery.start_soon(self._propose_again, link)
 
-    def take(self, link: Link, message: Signed) -> None:
-        """A client signed a receipt of a session that is over."""
-        self._nursery.start_soon(self._complete, link, message)
+    def take(self, link: Link, message: SessionMessage) -> None:
+        """A message of a session that is not open here: a client may have signed a receipt of one that is over."""
+        if isinstance(message, Signed):
+            self._nursery.start_soon(self._complete, link, message)
 
     async def _propose_again(self, link: Link) -> None:
         for contract, receipt in await self._journal.read(lambda reader: reader.pending(link.peer)):
-            if self._is_open(contract.id):
+            if self.exposure.is_open(contract.id):
                 continue
             found = await self._journal.read(partial(JournalReader.contract, id_=contract.id))
             assert found is not None  # a proposal is stored after its contract
@@ -76,15 +67,19 @@ class Settling:
         Raises RemoteProtocolError where it is not what we proposed.
         """
         receipt = decode(Receipt, message.receipt)
-        if self._is_open(receipt.contract):
+        if self.exposure.is_open(receipt.contract):
             return None
-        pending = await self._journal.read(lambda reader: reader.pending(client))
-        ours = [(contract, proposal) for contract, proposal in pending if contract.id == receipt.contract]
-        for contract, proposal in ours:
+        for contract, proposal in await self._journal.read(lambda reader: reader.pending(client)):
             if proposal.body == message.receipt:
                 complete = verify_receipt(proposal.body, proposal.signatures[0], message.signature, contract)
                 await self._journal.complete(complete)
-                if proposal is ours[-1][1]:
-                    self._settled(contract.id)
+                self.exposure.settle(contract, complete)
                 return receipt.seq
-        return None
+        return await self._stored_before(client, message, receipt)
+
+    async def _stored_before(self, client: PeerKey, message: Signed, receipt: Receipt) -> int | None:
+        """The number of a receipt that is complete here, where the client never heard that it is stored."""
+        earned = await self._journal.read(lambda reader: reader.complete(receipt.contract))
+        if earned is None or earned.contract.record.client != client:
+            return None
+        return receipt.seq if earned.receipt.body == message.receipt else None

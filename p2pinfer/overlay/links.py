@@ -2,18 +2,19 @@
 
 This is `Network` over any ground of pipes. A link is announced when both sides have said Hello, and never before it
 is certain that it stays: of two streams dialled at once the one dialled by the smaller key becomes the link, and
-nobody above notices the other.
+nobody above notices the other. A client lets go of links it does not use.
 """
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from math import inf
 from typing import Final
 
 import trio
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, RemoteProtocolError
-from p2pinfer.core.messages import Goodbye, Hello, Message
+from p2pinfer.core.messages import Goodbye, Hello, Message, Offers
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.greeting import FirstMessages, Greeting, checked_hello
 from p2pinfer.overlay.link import ABORT_S, GOODBYE_S, Link, Receiver, farewell
@@ -23,15 +24,23 @@ from p2pinfer.overlay.turn import Turn
 DIAL_S: Final = 10.0  # from dialling to the peer's Hello
 GREET_S: Final = 10.0  # for a peer that opened a pipe to say Hello
 MAX_LINKS: Final = 1024  # each costs some 100 kB; peers we dial ourselves are not counted out
+KEEP_S: Final = 300.0  # a client's link that is not used: opening it again costs a second, keeping it costs both sides
 YIELD_S: Final = 2.0  # for the other stream to become the link, after ours was turned away as the second
 
 
 @asynccontextmanager
-async def open_links(ground: Ground, receiver: Receiver, greeting: Greeting) -> AsyncIterator["Links"]:
-    """Dial and accept for as long as the block lasts; then say goodbye to everybody."""
+async def open_links(
+    ground: Ground, receiver: Receiver, greeting: Greeting, keep_s: float = inf
+) -> AsyncIterator["Links"]:
+    """Dial and accept for as long as the block lasts; then say goodbye to everybody.
+
+    keep_s: close links that were not used for so long; what peers announce unasked is no use
+    """
     async with trio.open_nursery() as nursery:
         links = Links(ground, receiver, greeting, nursery)
         nursery.start_soon(links.accept_all)
+        if keep_s < inf:
+            nursery.start_soon(links.close_unused, keep_s)
         try:
             yield links
         finally:
@@ -49,6 +58,7 @@ class Links:
         self._greeting = greeting
         self._nursery = nursery
         self._links: dict[PeerKey, Link] = {}
+        self._used: dict[PeerKey, float] = {}  # when each link was last asked for, or something came on it
         self._attempts: dict[PeerKey, _Attempt] = {}
         self.turn = Turn()
         self._closing = False
@@ -62,7 +72,9 @@ class Links:
         return self._ground.addresses()
 
     def link(self, peer: PeerKey) -> Link | None:
-        return self._links.get(peer)
+        if (link := self._links.get(peer)) is not None:
+            self._used[peer] = trio.current_time()  # whoever asks for it is about to use it
+        return link
 
     def links(self) -> tuple[Link, ...]:
         return tuple(self._links.values())
@@ -83,7 +95,7 @@ class Links:
         peer = peer_of(address)
         if peer == self.key:
             raise LinkDead("the address is our own", Code.UNREACHABLE)
-        while (link := self._links.get(peer)) is None:
+        while (link := self.link(peer)) is None:
             if self._closing:
                 raise LinkDead("the network is closing", Code.LEAVING)
             attempt = self._attempts.get(peer) or self._start_attempt(peer, Address(address))
@@ -204,8 +216,9 @@ class Links:
         peer = greeting.pipe.peer
         if (old := self._links.get(peer)) is not None:
             old.close(Code.DUPLICATE)  # the peer answered this stream knowing of the other
-        link = greeting.make_link(hello, _Forgetting(self, self._receiver), self.turn, self._greeting.clock)
+        link = greeting.make_link(hello, _Noting(self, self._receiver), self.turn, self._greeting.clock)
         self._links[peer] = link
+        self._used[peer] = trio.current_time()
         self._link_came.set()
         self._link_came = trio.Event()
         self._receiver.on_link(link)
@@ -214,7 +227,21 @@ class Links:
     def forget(self, link: Link) -> None:
         """The link is dead: it is nobody's link any more."""
         if self._links.get(link.peer) is link:
-            del self._links[link.peer]
+            del self._links[link.peer], self._used[link.peer]
+
+    def note_use(self, link: Link, message: Message) -> None:
+        """A message came on a link; all but announcements were asked for, or ask for something."""
+        if self._links.get(link.peer) is link and not (isinstance(message, Offers) and message.call == 0):
+            self._used[link.peer] = trio.current_time()
+
+    async def close_unused(self, keep_s: float) -> None:
+        """Close what was not used for `keep_s`, until cancelled."""
+        while True:
+            now = trio.current_time()
+            for link in self.links():
+                if self._used[link.peer] + keep_s <= now:
+                    link.close(Code.IDLE)
+            await trio.sleep_until(min(self._used.values(), default=now) + keep_s)
 
     async def close_all(self) -> None:
         """Say goodbye to everybody, all at once."""
@@ -243,8 +270,8 @@ class _Attempt:
         return self.address is None
 
 
-class _Forgetting:
-    """A receiver before whom a dead link is forgotten."""
+class _Noting:
+    """A receiver before whom the use of a link is noted, and a dead one forgotten."""
 
     def __init__(self, links: Links, receiver: Receiver) -> None:
         self._links = links
@@ -254,6 +281,7 @@ class _Forgetting:
         self._receiver.on_link(link)
 
     def on_message(self, link: Link, message: Message) -> None:
+        self._links.note_use(link, message)
         self._receiver.on_message(link, message)
 
     def on_closed(self, link: Link, why: LinkDead) -> None:

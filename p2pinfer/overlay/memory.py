@@ -6,6 +6,7 @@ Same links, same rules, same tests as over libp2p; a `MemoryWorld` is what the p
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from math import inf
 from typing import Final
 
 import trio
@@ -41,13 +42,17 @@ class MemoryWorld:
 
 @asynccontextmanager
 async def open_memory_network(
-    world: MemoryWorld, key: PeerKey, receiver: Receiver, greeting: Greeting | None = None
+    world: MemoryWorld,
+    key: PeerKey,
+    receiver: Receiver,
+    greeting: Greeting | None = None,
+    keep_s: float = inf,
 ) -> AsyncIterator[Network]:
-    """A peer of `world` for as long as the block lasts."""
+    """A peer of `world` for as long as the block lasts. keep_s: as of `open_links`."""
     ground = MemoryGround(world, key)
     world.grounds[key] = ground
     try:
-        async with open_links(ground, receiver, greeting or Greeting()) as links:
+        async with open_links(ground, receiver, greeting or Greeting(), keep_s) as links:
             yield links
     finally:
         del world.grounds[key]

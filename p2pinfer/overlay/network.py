@@ -31,7 +31,7 @@ class Network(Protocol):
         """Where we can be dialled; none for a peer that only dials."""
 
     def link(self, peer: PeerKey) -> Link | None:
-        """The live link to `peer`, if there is one."""
+        """The live link to `peer`, if there is one; asking for it counts as its use."""
 
     def links(self) -> tuple[Link, ...]:
         """All live links."""

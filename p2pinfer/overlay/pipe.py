@@ -20,7 +20,8 @@ def peer_of(address: str) -> PeerKey:
     """
     _, found, name = address.rpartition("/p2p/")
     if not found:
-        raise UsageError(f"the address {address!r:.200} does not end in /p2p/ and the name of a peer")
+        text = f"the address {address!r:.200} does not end in /p2p/ and the name of a peer"
+        raise UsageError(f"{text}; a node prints its whole address after `ready`")
     return parse_peer_name(name)
 
 

@@ -7,6 +7,7 @@ import trio
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, Refused, UsageError
+from p2pinfer.core.keys import short_name
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network, peer_of
@@ -28,4 +29,5 @@ async def reach(network: Network, peer: PeerKey, addresses: Sequence[str]) -> Li
                     return await network.dial(address)
             except (LinkDead, UsageError):
                 continue  # another address may do
-    raise Refused(f"a peer cannot be reached at {', '.join(addresses) or 'any address'}", Code.UNREACHABLE)
+    where = ", ".join(addresses) or "any address"
+    raise Refused(f"peer {short_name(peer)} cannot be reached at {where}", Code.UNREACHABLE)

@@ -10,7 +10,9 @@ import trio
 
 from p2pinfer.core.contract import Contract
 from p2pinfer.core.keys import peer_name
+from p2pinfer.core.pricing import Prices
 from p2pinfer.core.receipt import Receipt
+from p2pinfer.core.statement import Paid
 from p2pinfer.disk.journal import open_journal
 from p2pinfer.disk.places import node_journal
 from tests.cli.books import NODE, PROMPT, Shell, client_folder, node_folder, paid, session_of, write_key
@@ -43,7 +45,7 @@ def test_the_bill_follows_from_work_and_prices(p2pinfer: Shell, data: Path) -> N
     out = p2pinfer("receipt", "show", ID, "--data", data).out
     assert "1,000 layer-tokens at 20,000 per million = 20\n" in out
     assert "101 ids at 640,000 per million = 64.64\n" in out
-    assert "amount            165 nano-credits" in out
+    assert "amount        165 nano-credits" in out
 
 
 def test_people_read_words_for_codes(p2pinfer: Shell, data: Path) -> None:
@@ -52,6 +54,25 @@ def test_people_read_words_for_codes(p2pinfer: Shell, data: Path) -> None:
     assert "0:10 (10 layers), as head and tail" in out
     assert "200, of which 100 were the prompt's" in out
     assert "2026-09-21 14:13:20 UTC" in out
+
+
+HUGE = Prices(*[(1 << 32) - 1] * 5)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        MINE,
+        paid(5, 4000, flat=7, final=False),
+        paid(6, 2000, prices=HUGE, flat=1 << 40, reserve=(1 << 53) - 1),
+        paid(7, grant=b"g" * 32, terms=(7, 1 << 50, 1 << 50)),
+    ],
+)
+def test_no_line_is_wider_than_a_terminal(p2pinfer: Shell, tmp_path: Path, entry: Paid) -> None:
+    ran = p2pinfer("receipt", "show", entry.contract.id.hex(), "--data", node_folder(tmp_path / "node", [entry]))
+    assert ran.code == 0
+    assert entry.receipt.record.in_root.hex() in ran.out
+    assert max(map(len, ran.out.splitlines())) <= 80
 
 
 def test_programs_read_every_field(p2pinfer: Shell, data: Path) -> None:

@@ -70,6 +70,17 @@ def test_people_read_what_is_not_proven(p2pinfer: Shell, good: Path) -> None:
         assert word in out
 
 
+def test_no_line_is_wider_than_a_terminal(p2pinfer: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # a file's name is as long as its giver made it
+    rich = [paid(1, grant=b"g" * 32), paid(2, flat=3 * 10**12, reserve=1 << 52), OTHER]
+    a, b = write(Path("a"), rich), write(Path("b"), [with_seq(rich[0], 1, 350)], 2)
+    ran = p2pinfer("statement", "verify", a, b)
+    assert "CONTRADICTION" in ran.out
+    assert peer_name(STRANGER.public) in ran.out
+    assert "3,000.0000" in ran.out
+    assert max(map(len, ran.out.splitlines())) <= 80
+
+
 def test_programs_read_the_verdict(p2pinfer: Shell, good: Path) -> None:
     ran = p2pinfer("statement", "verify", good, "--json")
     told = json.loads(ran.out)

@@ -16,7 +16,8 @@ from p2pinfer.client.answer import Answer
 from p2pinfer.client.api import Client, open_client
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import GenerationFailed, NoRoute
-from p2pinfer.core.receipt import FINAL
+from p2pinfer.core.keys import short_name
+from p2pinfer.core.receipt import FINAL, RUNNING
 from p2pinfer.core.session_messages import (
     Accept,
     Close,
@@ -353,13 +354,13 @@ class Closing(SoloStage):
 @pytest.mark.parametrize(
     ("shape", "code", "words"),
     [
-        (Refusing, Code.BUSY, "a stage refused: no pages"),
+        (Refusing, Code.BUSY, "{stage} refused: no pages"),
         (Lapsed, Code.LAPSED, "never paid up"),
-        (Vanishing, Code.LOST, "the link to a stage broke: the peer closed the link: bye"),
-        (Silent, Code.SILENT, "a stage did not accept within 10 s"),
-        (Forger, Code.BAD_SIGNATURE, "a stage broke the protocol"),
-        (Fading, Code.LOST, "the link to a stage broke"),
-        (Closing, Code.ENGINE, "a stage gave up: the engine failed"),
+        (Vanishing, Code.LOST, "the link to {stage} broke: the peer closed the link: bye"),
+        (Silent, Code.SILENT, "{stage} did not accept within 10 s"),
+        (Forger, Code.BAD_SIGNATURE, "{stage} broke the protocol: "),
+        (Fading, Code.LOST, "the link to {stage} broke: the peer closed the link: bye"),
+        (Closing, Code.ENGINE, "{stage} gave up: the engine failed"),
     ],
 )
 def test_how_a_stage_failed_is_told(
@@ -367,7 +368,8 @@ def test_how_a_stage_failed_is_told(
 ) -> None:
     failure = failure_of(tmp_path, store, shape)
     assert failure.code is code
-    assert words in str(failure)
+    key = load_identity(tmp_path / "stage0", int(time.time())).key.public
+    assert words.format(stage=f"stage {short_name(key)}") in str(failure)
     assert paid(tmp_path) == []
 
 
@@ -386,7 +388,7 @@ def test_another_stage_takes_the_place_of_one_that_does_not_open(
 
 def test_a_refusal_is_not_told_as_layers_that_nobody_serves(tmp_path: Path, store: Store) -> None:
     failure = failure_of(tmp_path, store, Refusing, Refusing)
-    assert "a stage refused: no pages" in str(failure)
+    assert " refused: no pages" in str(failure)
 
 
 class Crowded(Refusing):
@@ -438,7 +440,8 @@ def test_a_stage_that_cannot_be_reached_is_told(tmp_path: Path, store: Store) ->
         link.close(Code.IDLE)
         await link.closed.wait()
         client._network._ground._world.unreachable.add(stages[0].network.key)  # type: ignore[attr-defined]
-        with pytest.raises(NoRoute, match="cannot be reached"):
+        name = short_name(stages[0].network.key)
+        with pytest.raises(NoRoute, match=f"no route could be opened: {name} cannot be reached"):
             await client.answer(PROMPT, max_tokens=TOKENS)
 
     run(ask, tmp_path, store, SoloStage)
@@ -471,3 +474,43 @@ def test_what_was_signed_and_not_stored_is_sent_again_at_the_next_contact(tmp_pa
 
     run(ask, tmp_path, store, Forgetful)
     assert paid(tmp_path) == [(4, FINAL)]
+
+
+class Cut(SoloStage):
+    """Its link breaks before it has proposed anything, and before its last ids have left."""
+
+    undelivered = 4
+
+    def answer(self, link: Link, prompt: tuple[int, ...]) -> None:
+        for at in range(TOKENS - 1):
+            link.send_nowait(self.sampled(len(prompt) + at, FIRST_ID + at, False))
+        self.compute(prompt, TOKENS - 1 + self.undelivered)
+        trio.lowlevel.spawn_system_task(Fading.fade, link)
+
+    def propose_again(self) -> None:
+        link = self.network.link(self.contract.record.client)
+        assert link is not None
+        for proposal in self.account.due(self.contract.record.issued):
+            link.send_nowait(self.proposal(proposal))
+
+
+def test_what_was_never_signed_is_signed_at_the_next_contact_as_far_as_ids_came(tmp_path: Path, store: Store) -> None:
+    delivered = len(PROMPT) + TOKENS - 2  # positions that the ids that came account for
+
+    async def ask(client: Client, stages: list[SoloStage]) -> None:
+        [stage] = stages
+        assert isinstance(stage, Cut)
+        with pytest.raises(GenerationFailed, match="broke"):
+            await client.answer(PROMPT, max_tokens=100)
+        await client.wait_settled()
+        assert stage.signed == []
+        await client._network.dial(stage.network.addresses()[0])
+        stage.propose_again()
+        while stage.account.paid < delivered:  # noqa: ASYNC110 - nobody tells of it
+            await trio.sleep(0.1)
+        assert [proposal.committed for proposal in stage.account.pending] == [delivered + stage.undelivered]
+        while await client._journal.read(lambda reader: reader.unstored()):  # noqa: ASYNC110
+            await trio.sleep(0.1)
+
+    run(ask, tmp_path, store, Cut)
+    assert paid(tmp_path) == [(3, RUNNING)]

@@ -170,6 +170,27 @@ def test_a_contract_takes_its_window_once() -> None:
     assert taken(risk, 1, A, 10, STRANGER) is Code.BAD_STATE
 
 
+def test_a_contract_that_is_over_keeps_what_is_unpaid() -> None:
+    risk = budget()
+    taken(risk, 1, A, 100, STRANGER)
+    risk.keep(contract(1), 30)
+    assert (risk.room(A, STRANGER), risk.room(B, STRANGER)) == (70, 100)
+    risk.keep(contract(1), 0)
+    assert risk.room(A, STRANGER) == 100
+
+
+def test_a_contract_that_takes_nothing_keeps_nothing() -> None:
+    risk = budget()
+    risk.keep(contract(1), 30)
+    assert risk.room(A, STRANGER) == 100
+
+
+def test_what_an_earlier_process_left_unpaid_counts_whatever_the_limit() -> None:
+    risk = budget()
+    risk.recall(contract(1), A, 120, STRANGER)
+    assert (risk.room(A, STRANGER), risk.room(B, STRANGER)) == (0, 30)
+
+
 @pytest.mark.parametrize("values", [(0, 1, 1), (2, 1, 2), (2, 2, 1)])
 def test_a_risk_that_admits_nobody_cannot_be_set(values: tuple[int, int, int]) -> None:
     with pytest.raises(ValueError, match="needs"):

@@ -329,7 +329,7 @@ LATER = paid(5, 250, time=NOW + 3600)
 
 
 def test_earnings_of_strangers_and_of_own_keys_are_never_added() -> None:
-    total = fold_all([earned(entry) for entry in FOUR], own={PeerKey(STRANGER.public)})
+    total = fold_all([earned(entry) for entry in FOUR], own={PeerKey(STRANGER.public), PeerKey(OWNER.public)})
     assert total.own == FOUR[2].receipt.record.amount
     assert total.unbacked == sum(FOUR[place].receipt.record.amount for place in (0, 1, 3))
     assert (total.receipts, total.positions) == (4, 200 + 300 + 400 + 150)

@@ -55,8 +55,8 @@ def test_a_node_killed_in_the_middle_of_an_answer_is_told_and_the_others_live_on
         _, words = process.communicate()
     assert process.returncode == 1
     assert "Traceback" not in words
-    assert "a stage" in words.splitlines()[-1]
     assert words.splitlines()[-1].startswith("Error: ")
+    assert f"…{middle.address[-8:]} " in words.splitlines()[-1]
 
     [spare] = serve(stack, tmp_path / "later", tiny_store, ["1:2"], boot.address)
     assert answer(tmp_path, tiny_store, boot.address)["tokens"] == 8
@@ -109,7 +109,7 @@ def test_a_signal_in_the_middle_of_an_answer_ends_the_node_and_the_answer_and_is
         process.stdout.read(4)
         assert node.end() == 0
         _, words = process.communicate()
-    assert words.splitlines()[-1] == "Error: a stage gave up: this node stops"
+    assert words.splitlines()[-1] == f"Error: stage …{node.address[-8:]} gave up: this node stops"
     with closing(sqlite3.connect(tmp_path / "node0" / "journal.sqlite")) as journal:
         assert journal.execute("SELECT count(*) FROM receipt WHERE final").fetchone() == (1,)
         assert journal.execute("SELECT count(*) FROM proposal").fetchone() == (0,)
@@ -185,6 +185,17 @@ def test_a_data_folder_is_free_after_its_node_was_killed(stack: ExitStack, tmp_p
 )
 def test_a_wrong_word_is_named(tmp_path: Path, tiny_store: Path, options: tuple[str, ...], message: str) -> None:
     assert message in failed(command("node", "--data", tmp_path, "--store", tiny_store, *options), 2)
+
+
+@pytest.mark.parametrize("words", [["node"], ["ask", "hello"], ["swarm"]])
+@pytest.mark.parametrize(
+    "address", ["nowhere", "/ip4/nowhere/tcp/1/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN"]
+)
+def test_a_wrong_bootstrap_is_named_before_anything_starts(tmp_path: Path, words: list[str], address: str) -> None:
+    data = tmp_path / "data"
+    told = failed(command(*words, "--data", data, "--store", tmp_path / "store", "--bootstrap", address), 2)
+    assert "nowhere" in told
+    assert not data.exists()
 
 
 # A disk that is full

@@ -389,6 +389,24 @@ def test_another_client_cannot_enter_a_session(loop: Loop) -> None:
     as_stranger(loop, main)
 
 
+def test_clients_that_vanish_are_counted_what_they_owe_and_no_more(loop: Loop) -> None:
+    """More answers break off than a client has windows; each leaves some unpaid positions behind."""
+    key = new_key()
+
+    async def vanish(stranger: Stranger) -> None:
+        plan = await stranger.plan()
+        async with stranger.running(plan) as session:
+            await session.next(Sampled)
+
+    for _ in range(TRUST["client_window"] // TRUST["window"] + 1):
+        as_stranger(loop, vanish, key)
+
+    async def again(stranger: Stranger) -> None:
+        assert isinstance(await stranger.open(await stranger.plan(), HEAD), Accept)
+
+    as_stranger(loop, again, key)
+
+
 # Receipts after the end
 
 

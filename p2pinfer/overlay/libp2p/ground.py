@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from math import inf
 from typing import Final
 
 import trio
@@ -37,12 +38,14 @@ async def open_libp2p_network(
     announce: Sequence[str] = (),
     greeting: Greeting | None = None,
     mdns: bool = True,
+    keep_s: float = inf,
 ) -> AsyncIterator[Network]:
     """A peer of the world for as long as the block lasts.
 
     listen:   multiaddrs such as /ip4/0.0.0.0/tcp/4001; none for a peer that only dials
     announce: multiaddrs others reach us at, where those of the listeners are not it (a forwarded port)
     mdns:     find peers on the local network, and be found there; never over loopback
+    keep_s:   as of `open_links`
 
     Raises UsageError if an address is no address, or in use.
     """
@@ -57,9 +60,16 @@ async def open_libp2p_network(
                 await ground.dht_started.wait()
             if mdns and (local := _beyond_loopback(_addresses(listeners), key)):
                 nursery.start_soon(ground.run_mdns, local)
-            async with open_links(ground, receiver, greeting or Greeting()) as links:
+            async with open_links(ground, receiver, greeting or Greeting(), keep_s) as links:
                 yield links
             nursery.cancel_scope.cancel()
+
+
+def check_addresses(addresses: Sequence[str]) -> None:
+    """Raises UsageError where one is no address at which a peer could be dialled; asks nobody."""
+    for address in addresses:
+        peer_of(address)
+        ip_of(address)
 
 
 async def _listen(addresses: Sequence[str], stack: AsyncExitStack) -> list[trio.SocketListener]:

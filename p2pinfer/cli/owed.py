@@ -1,0 +1,124 @@
+"""`p2pinfer owed`: what this machine's clients signed for, as their journal says."""
+
+import json
+from pathlib import Path
+from typing import Final
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from p2pinfer.cli.earnings import since_option
+from p2pinfer.cli.earnings_report import MONEY, Report, Row, heading_cells, rows
+from p2pinfer.cli.options import data_option, json_option
+from p2pinfer.cli.words import Unit, many, unit_for
+from p2pinfer.core.ledger import By, Total, fold_all
+from p2pinfer.disk.identity import own_keys
+from p2pinfer.disk.journal_reader import read_journal
+from p2pinfer.disk.places import client_journal
+
+OWED: Final = (
+    "owed: your promises to pay, signed with this machine's keys. This release pays nobody: settle with the owners."
+)
+OWN: Final = "self: owed to your own nodes, money that goes in a circle."
+HEADINGS: Final = {
+    By.OWNER: ("owner",),
+    By.NODE: ("node",),
+    By.DAY: ("day (UTC)",),
+    By.SESSION: ("last receipt (UTC)", "contract"),
+}
+
+
+@click.command()
+@click.option(
+    "--by",
+    type=click.Choice([by.value for by in HEADINGS]),
+    default=By.OWNER.value,
+    show_default=True,
+    help="One row for each.",
+)
+@since_option
+@data_option
+@json_option
+def owed(by: str, since: int | None, data: Path, as_json: bool) -> None:
+    """Show what this machine's clients owe, and to whom.
+
+    Every row adds up receipts that both sides signed: the owners hold the same ones, and can prove them to anyone.
+
+    \b
+    This week, node by node:   p2pinfer owed --by node --since 7d
+    One receipt in full:       p2pinfer owed --by session
+                               p2pinfer receipt show CONTRACT
+    """
+    report = _read(data, since or 0)
+    if as_json:
+        click.echo(json.dumps(summary(report, By(by))))
+    else:
+        _print(report, By(by), Console())
+
+
+def _read(data: Path, since: int) -> Report:
+    """What the clients of a data folder signed since then. unsigned: signed by us, but not confirmed by the node."""
+    with read_journal(client_journal(data)) as reader:
+        return Report(reader.earned(since), own_keys(data), len(reader.unstored()))
+
+
+def summary(report: Report, by: By) -> dict[str, object]:
+    """What is owed as `--json` prints it."""
+    return {
+        "by": by.value,
+        "rows": [_plain(row, by) for row in rows(report, by)],
+        "total": _amounts(fold_all(report.earned, report.own)),
+        "unconfirmed": report.unsigned,
+    }
+
+
+def _plain(row: Row, by: By) -> dict[str, object]:
+    heading: dict[str, object] = {by.value: row.total.heading}
+    if by is By.SESSION:
+        heading |= {"time": row.time, "contracts": [id_.hex() for id_ in row.contracts]}
+    return heading | _amounts(row.total)
+
+
+def _amounts(total: Total) -> dict[str, object]:
+    return {
+        "receipts": total.receipts,
+        "positions": total.positions,
+        "owed_ncr": total.unbacked,
+        "self_ncr": total.own,
+    }
+
+
+def _print(report: Report, by: By, console: Console) -> None:
+    if not report.earned:
+        console.print("nothing owed: no receipt was signed in this time", highlight=False)
+        return
+    console.print(_table(report, by))
+    console.print(f"\n{MONEY}", highlight=False)
+    console.print(OWED, highlight=False)
+    if any(row.total.own for row in rows(report, by)):
+        console.print(OWN, highlight=False)
+    if report.unsigned:
+        text = f"Not confirmed yet: {many(report.unsigned, 'receipt')}, sent again when their node is met."
+        console.print(text, highlight=False)
+
+
+def _table(report: Report, by: By) -> Table:
+    found, whole = rows(report, by), fold_all(report.earned, report.own)
+    unit = unit_for(max(row.total.unbacked, row.total.own) for row in found)
+    table = Table(box=None, pad_edge=False, show_footer=len(found) > 1)
+    first, *others = HEADINGS[by]
+    table.add_column(first, footer="total", no_wrap=True)
+    for heading in others:
+        table.add_column(heading, no_wrap=True)
+    headings = ("receipts", "positions", f"owed, {unit.short}", f"self, {unit.short}")
+    for heading, footer in zip(headings, _numbers(whole, unit), strict=True):
+        table.add_column(heading, footer=footer, justify="right", no_wrap=True)
+    for row in found:
+        table.add_row(*heading_cells(row, by, {}), *_numbers(row.total, unit))
+    return table
+
+
+def _numbers(total: Total, unit: Unit) -> list[str]:
+    amounts = (unit.write(amount) for amount in (total.unbacked, total.own))
+    return [f"{total.receipts:,}", f"{total.positions:,}", *amounts]

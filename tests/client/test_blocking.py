@@ -1,0 +1,49 @@
+"""A client that ends by itself, below the blocking one: its failure is told, and by no call for ever waited."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from p2pinfer.client import blocking
+from p2pinfer.core.errors import JournalError, UsageError
+
+
+class Asleep:
+    """A client that never answers, and whose journal fails as soon as it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = trio.Event()
+
+    async def answer(self, prompt: str) -> None:
+        self.asked.set()
+        await trio.sleep_forever()
+
+
+@asynccontextmanager
+async def open_dying(*_: object) -> AsyncIterator[Asleep]:
+    client = Asleep()
+
+    async def die() -> None:
+        await client.asked.wait()
+        raise JournalError("the disk is full")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(die)
+        yield client
+
+
+def test_what_ended_the_client_is_raised_at_the_end_of_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocking, "open_client", open_dying)
+    with pytest.raises(JournalError, match="the disk is full"), blocking.connect() as swarm:
+        with pytest.raises(UsageError, match="the swarm is closed"):
+            swarm.answer("hello")
+        with pytest.raises(UsageError, match="the swarm is closed"):
+            swarm.answer("again")
+
+
+def test_it_is_raised_in_place_of_what_followed_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocking, "open_client", open_dying)
+    with pytest.raises(JournalError, match="the disk is full"), blocking.connect() as swarm:
+        swarm.answer("hello")
