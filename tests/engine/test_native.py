@@ -156,6 +156,7 @@ def test_rows_that_overflow_fail_alone_and_are_dead(even_llama: Tiny) -> None:
 
 
 def test_a_row_that_overflows_fails_its_whole_step(even_llama: Tiny) -> None:
+    """INF-30."""
     shard = native(even_llama, Span(1, 3))
     open_slots(shard, 0)
     [output] = shard.step([middle(0, wire([1.0], 5) + wire([3e38] * WIDTH) + wire([1.0], 5))])

@@ -1,0 +1,80 @@
+"""protocols/vectors/numerics.json against the engine, and against the program that made it from the text."""
+
+import json
+from typing import Any, Final
+
+import numpy as np
+import pytest
+
+from p2pinfer.engine.config import ModelConfig
+from p2pinfer.engine.native.kernel import Kernel, Matrix, Table, Vector
+from p2pinfer.engine.native.library import instruction_sets, open_library
+from p2pinfer.engine.native.rotary import rotary_tables
+from tests.vectors.make_numerics import FILE, make, render
+
+VECTORS: Final[dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
+SIZES: Final = VECTORS["sizes"]
+CONTEXT: Final = 131_072
+CONFIG: Final = ModelConfig(
+    architecture="LlamaForCausalLM",
+    layers=1,
+    context=CONTEXT,
+    rope_scaling=None,
+    window=None,
+    tied=False,
+    qkv_bias=False,
+    output_bias=False,
+    qk_norms=False,
+    **SIZES,
+)
+MATRICES: Final = {"o": Matrix.OUTPUT, "gate": Matrix.GATE, "up": Matrix.UP, "down": Matrix.DOWN, "head": Matrix.HEAD}
+NORMS: Final = {"attention_norm": Vector.ATTENTION_NORM, "mlp_norm": Vector.MLP_NORM, "norm": Vector.FINAL_NORM}
+
+
+def tensor(name: str) -> np.ndarray:
+    stored = VECTORS["tensors"][name]
+    return np.frombuffer(bytes.fromhex(stored["bf16"]), "<u2").reshape(stored["shape"])
+
+
+def kernel(instructions: str) -> Kernel:
+    made = Kernel(
+        *(open_library(), CONFIG), layers=1, tail=True, pages=2, positions=32, threads=2, instructions=instructions
+    )
+    first = 0
+    for name in "qkv":
+        assert made.set_matrix(0, Matrix.QKV, first, tensor(name))
+        first += len(tensor(name))
+    for name, matrix in MATRICES.items():
+        assert made.set_matrix(0, matrix, 0, tensor(name))
+    for name, vector in NORMS.items():
+        assert made.set_vector(0, vector, 0, (tensor(name).astype(np.uint32) << 16).view(np.float32))
+    return made
+
+
+def test_the_text_gives_the_vectors() -> None:
+    assert render(make()) == FILE.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("instructions", instruction_sets(open_library()))
+def test_the_engine_gives_the_vectors(instructions: str) -> None:
+    rows = np.frombuffer(bytes.fromhex("".join(VECTORS["rows"])), "<f4").reshape(-1, CONFIG.hidden).copy()
+    made, table = kernel(instructions), Table((0, 1))
+    assert not made.step(0, 1, rows, range(len(rows)), [table] * len(rows)).any()
+    assert [row.tobytes().hex() for row in rows] == VECTORS["after"]
+    logits, _ = made.logits(rows[-1:].copy())
+    assert logits[0].tobytes().hex() == VECTORS["logits"]
+
+
+def test_angles_are_those_of_the_vectors() -> None:
+    cosines, sines = rotary_tables(CONFIG, CONTEXT)
+    for pair, position, expected in VECTORS["angles"]:
+        assert np.array([cosines[position, pair], sines[position, pair]]).tobytes().hex() == expected
+
+
+def test_angles_are_right() -> None:
+    """Against the machine's own sine and cosine in binary64."""
+    positions = np.arange(0, CONTEXT, 977)
+    cosines, sines = rotary_tables(CONFIG, CONTEXT)
+    angles = positions[:, None] * CONFIG.rope_theta ** (-2.0 * np.arange(8) / CONFIG.head_size)
+    np.testing.assert_allclose(cosines[positions], np.cos(angles), atol=1e-7)
+    np.testing.assert_allclose(sines[positions], np.sin(angles), atol=1e-7)
