@@ -29,18 +29,12 @@ def bench() -> None:
     """Measure how fast this machine is."""
 
 
-class Counts(click.ParamType):
+def _counts(ctx: click.Context, param: click.Parameter, text: str) -> tuple[int, ...]:
     """Whole numbers with commas between them."""
-
-    name = "counts"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        if isinstance(value, tuple):
-            return value
-        parts = str(value).split(",")
-        if not all(part.strip().isdecimal() and 1 <= int(part) <= MAX_SESSIONS for part in parts):
-            self.fail(f"{value!r} are no numbers from 1 to {MAX_SESSIONS}; write for example 1,4,16", param, ctx)
-        return tuple(int(part) for part in parts)
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and 1 <= int(part) <= MAX_SESSIONS for part in parts):
+        raise click.BadParameter(f"{text!r} is no list of numbers from 1 to {MAX_SESSIONS}; write for example 1,4,16")
+    return tuple(int(part) for part in parts)
 
 
 @bench.command()
@@ -59,7 +53,7 @@ class Counts(click.ParamType):
 )
 @click.option(
     "--sessions",
-    type=Counts(),
+    callback=_counts,
     default="1,4,16,64",
     show_default=True,
     metavar="N,N...",
