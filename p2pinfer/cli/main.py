@@ -70,9 +70,7 @@ def main(verbose: bool) -> None:
 def run() -> NoReturn:
     """The entry point: run the command and turn every expected failure into one sentence and an exit code."""
     try:
-        main(prog_name="p2pinfer", standalone_mode=False)  # however it was started
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
+        code = main(prog_name="p2pinfer", standalone_mode=False)  # however it was started; click gives an Exit's code
     except click.Abort:
         sys.exit(130)
     except click.ClickException as error:
@@ -87,7 +85,7 @@ def run() -> NoReturn:
         fail(error)
     except BaseExceptionGroup as group:
         fail(sole_failure(group))
-    sys.exit(0)
+    sys.exit(code)
 
 
 def fail(error: P2pinferError) -> NoReturn:

@@ -24,25 +24,31 @@ def fastest_numerics(config: Path, device: str) -> tuple[Numerics, str]:
 
     Raises ModelError for a config that no engine can read.
     """
-    if why := f"it computes on the CPU, not on {device}" if device != "cpu" else unsupported(read_config(config)):
-        return Numerics.BF16_1, why
-    try:
-        open_library()
-    except EngineError as error:
-        return Numerics.BF16_1, str(error)
-    return Numerics.I8G32_1, ""
+    why = _why_not_native(config, device)
+    return (Numerics.BF16_1, why) if why else (Numerics.I8G32_1, "")
 
 
-def obstacles(config: Path, device: str) -> dict[Numerics, str]:
+def obstacles(config: Path | None, device: str) -> dict[Numerics, str]:
     """Of every class, the fastest engine's first, why it cannot be computed here; empty where it can.
+
+    config: of a model; without one, the machine alone counts
 
     Raises ModelError for a config that no engine can read.
     """
-    _, why = fastest_numerics(config, device)
-    return {
-        numerics: (why if numerics is Numerics.I8G32_1 else "") or missing_words(packages)
-        for numerics, packages in PACKAGES.items()
-    }
+    why = {Numerics.I8G32_1: _why_not_native(config, device)}
+    return {numerics: why.get(numerics) or missing_words(packages) for numerics, packages in PACKAGES.items()}
+
+
+def _why_not_native(config: Path | None, device: str) -> str:
+    if device != "cpu":
+        return f"it computes on the CPU, not on {device}"
+    if config is not None and (why := unsupported(read_config(config))):
+        return why
+    try:
+        open_library()
+    except EngineError as error:
+        return str(error)
+    return ""
 
 
 def missing_words(packages: tuple[str, ...]) -> str:
