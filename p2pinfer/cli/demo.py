@@ -27,9 +27,9 @@ from p2pinfer.core.statement_check import verify_statement
 from p2pinfer.core.text import Texts
 from p2pinfer.core.units import Numerics, Span
 from p2pinfer.disk.store import Store, StoredModel
+from p2pinfer.node.deciding import DEMO_MODEL
 from p2pinfer.node.settings import Serve
 
-DEMO_MODEL: Final = "smollm2-135m-instruct"
 PROMPTS: Final = (
     "What is a distributed hash table? Answer in two sentences.",
     "Write a short poem about parked cars that dream of numbers.",

@@ -15,8 +15,10 @@ from p2pinfer.core.errors import P2pinferError, UsageError
 
 COMMANDS: Final = {  # name: module, one line of help
     "ask": ("p2pinfer.cli.ask", "Ask the swarm a prompt and stream the answer."),
+    "bench": ("p2pinfer.cli.bench", "Measure how fast this machine's engines are."),
     "config": ("p2pinfer.cli.config", "Print a node's settings, with help, as a TOML file."),
     "demo": ("p2pinfer.cli.demo", "Watch peers on this machine answer a prompt, and see what each earned."),
+    "doctor": ("p2pinfer.cli.doctor", "Say whether this machine can serve, and what would make it faster."),
     "earnings": ("p2pinfer.cli.earnings", "Show what this machine earned; export it as a signed statement."),
     "model": ("p2pinfer.cli.model", "Import models and look at them."),
     "node": ("p2pinfer.cli.node", "Serve layers of a model to the swarm."),
@@ -57,6 +59,7 @@ def main(verbose: bool) -> None:
     Ask the swarm:      p2pinfer ask --chat "What is a distributed hash table?" --bootstrap MULTIADDR
     See your earnings:  p2pinfer earnings
     See what you owe:   p2pinfer owed
+    If it is slow:      p2pinfer doctor
     """
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
@@ -69,9 +72,7 @@ def main(verbose: bool) -> None:
 def run() -> NoReturn:
     """The entry point: run the command and turn every expected failure into one sentence and an exit code."""
     try:
-        main(prog_name="p2pinfer", standalone_mode=False)  # however it was started
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
+        code = main(prog_name="p2pinfer", standalone_mode=False)  # however it was started; click gives an Exit's code
     except click.Abort:
         sys.exit(130)
     except click.ClickException as error:
@@ -86,7 +87,7 @@ def run() -> NoReturn:
         fail(error)
     except BaseExceptionGroup as group:
         fail(sole_failure(group))
-    sys.exit(0)
+    sys.exit(code)
 
 
 def fail(error: P2pinferError) -> NoReturn:

@@ -1,23 +1,17 @@
 """`p2pinfer model`: import models into the store, list them, show one."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from p2pinfer.cli.bars import open_bars
 from p2pinfer.cli.options import json_option, store_option
 from p2pinfer.cli.words import SHORT_ID
 from p2pinfer.core.errors import ModelError
 from p2pinfer.disk.store import Store, StoredModel
-
-if TYPE_CHECKING:
-    from p2pinfer.disk.importing.building import Progress as Report
 
 
 @click.group()
@@ -64,7 +58,7 @@ def import_with_progress(source: str, store: Store, name: str = "", endpoint: st
     except ModuleNotFoundError as missing:
         raise ModelError(f"importing needs {missing.name}; get it with: pip install 'p2pinfer[node]'") from None
 
-    with _progress() as report:
+    with open_bars() as report:
         return import_model(source, store, name, report, endpoint)
 
 
@@ -104,22 +98,6 @@ def show(name: str, store: Path, as_json: bool) -> None:
     for file in stored.manifest.files:
         here = "missing" if models.missing(stored.id, [file.name]) else ""
         click.echo(f"{file.name:<24}{file.size:>15,}  {file.digest.hex()[:SHORT_ID]}  {here}".rstrip())
-
-
-@contextmanager
-def _progress() -> Iterator["Report"]:
-    """A bar on the terminal, where there is one."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-        tasks = {}
-
-        def report(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what)
-            bars.update(tasks[what], completed=done, total=total)
-
-        yield report
 
 
 def _brief(stored: StoredModel, store: Store) -> dict[str, object]:

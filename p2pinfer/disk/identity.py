@@ -77,6 +77,30 @@ def load_identity(folder: Path, now: int) -> Identity:
     return Identity(key, certificate)
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a data folder holds, for who only looks. owner_here: the owner's key is, and renews the certificate."""
+
+    certificate: SignedRecord[NodeCert] | None
+    owner_here: bool
+
+
+def see_identity(folder: Path) -> Seen | None:
+    """The identity in a folder, or None where a first start would make one; nothing is made or renewed.
+
+    Raises UsageError where a key or the certificate is damaged or open to others, or belongs elsewhere.
+    """
+    node_path, owner_path, cert_path = folder / "node.key", folder / "owner.key", folder / "node.cert"
+    if not is_there(node_path):
+        if is_there(cert_path):
+            raise UsageError(f"{cert_path} is there without node.key: restore the key, or use a new folder")
+        return None
+    key = load_key(node_path)
+    if owner_here := is_there(owner_path):
+        load_key(owner_path)
+    return Seen(_load_certificate(cert_path, key) if is_there(cert_path) else None, owner_here)
+
+
 @contextmanager
 def hold_client_key(folder: Path) -> Iterator[PrivateKey]:
     """A key that pays for what this machine asks, until the block ends or the process dies.

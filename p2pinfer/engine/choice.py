@@ -1,12 +1,20 @@
 """Which engine computes a model here. The node asks before it starts one, so this imports neither numpy nor torch."""
 
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
 
 from p2pinfer.core.errors import EngineError
 from p2pinfer.core.units import Numerics
 from p2pinfer.engine.config import read_config
 from p2pinfer.engine.native.library import open_library
 from p2pinfer.engine.native.shapes import unsupported
+
+PACKAGES: Final = {  # what the engine of a class imports
+    Numerics.I8G32_1: ("numpy",),
+    Numerics.BF16_1: ("numpy", "torch", "safetensors"),
+    Numerics.F32_1: ("numpy", "torch", "safetensors"),
+}
 
 
 def fastest_numerics(config: Path, device: str) -> tuple[Numerics, str]:
@@ -16,10 +24,34 @@ def fastest_numerics(config: Path, device: str) -> tuple[Numerics, str]:
 
     Raises ModelError for a config that no engine can read.
     """
-    if why := f"it computes on the CPU, not on {device}" if device != "cpu" else unsupported(read_config(config)):
-        return Numerics.BF16_1, why
+    why = _why_not_native(config, device)
+    return (Numerics.BF16_1, why) if why else (Numerics.I8G32_1, "")
+
+
+def obstacles(config: Path | None, device: str) -> dict[Numerics, str]:
+    """Of every class, the fastest engine's first, why it cannot be computed here; empty where it can.
+
+    config: of a model; without one, the machine alone counts
+
+    Raises ModelError for a config that no engine can read.
+    """
+    why = {Numerics.I8G32_1: _why_not_native(config, device)}
+    return {numerics: why.get(numerics) or missing_words(packages) for numerics, packages in PACKAGES.items()}
+
+
+def _why_not_native(config: Path | None, device: str) -> str:
+    if device != "cpu":
+        return f"it computes on the CPU, not on {device}"
+    if config is not None and (why := unsupported(read_config(config))):
+        return why
     try:
         open_library()
     except EngineError as error:
-        return Numerics.BF16_1, str(error)
-    return Numerics.I8G32_1, ""
+        return str(error)
+    return ""
+
+
+def missing_words(packages: tuple[str, ...]) -> str:
+    """Which of the packages are not installed, and how to get them; empty if all are."""
+    missing = [name for name in packages if find_spec(name) is None]
+    return f"it needs {' and '.join(missing)}: pip install 'p2pinfer[node]'" if missing else ""

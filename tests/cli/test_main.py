@@ -61,6 +61,8 @@ def test_every_command_of_the_issue_is_there() -> None:
         "model show",
         "config",
         "demo",
+        "bench engine",
+        "doctor",
     }
 
 

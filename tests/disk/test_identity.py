@@ -13,11 +13,13 @@ from p2pinfer.core.errors import UsageError
 from p2pinfer.disk.identity import (
     BACKDATE_S,
     RENEW_S,
+    Seen,
     hold_client_key,
     hold_folder,
     load_identity,
     load_key,
     own_keys,
+    see_identity,
 )
 
 NOW = 1_790_000_000
@@ -167,3 +169,22 @@ def test_a_killed_node_leaves_no_lock(tmp_path: Path) -> None:
         holder.send_signal(signal.SIGKILL)
     with hold_folder(tmp_path):
         pass
+
+
+def test_who_only_looks_makes_nothing(tmp_path: Path) -> None:
+    assert see_identity(tmp_path / "data") is None
+    assert not (tmp_path / "data").exists()
+
+
+def test_who_only_looks_sees_what_a_start_made(tmp_path: Path) -> None:
+    identity = load_identity(tmp_path, NOW)
+    assert see_identity(tmp_path) == Seen(identity.certificate, owner_here=True)
+    (tmp_path / "owner.key").unlink()
+    assert see_identity(tmp_path) == Seen(identity.certificate, owner_here=False)
+
+
+def test_a_certificate_without_its_key_is_told_to_who_looks(tmp_path: Path) -> None:
+    load_identity(tmp_path, NOW)
+    (tmp_path / "node.key").unlink()
+    with pytest.raises(UsageError, match="there without node.key"):
+        see_identity(tmp_path)

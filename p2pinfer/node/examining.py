@@ -1,0 +1,267 @@
+"""Whether this machine can serve, and what would make it faster: everything a start of the node would meet.
+
+Nothing is made, renewed or loaded, and nobody on the network is asked.
+"""
+
+import ctypes
+import os
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from shutil import which
+from typing import Final
+
+import psutil
+
+from p2pinfer.core.errors import EngineError, ModelError, UsageError
+from p2pinfer.core.manifest import CONFIG, EMBEDDING, HEAD, TOKENIZER, Manifest, layer_file
+from p2pinfer.core.units import Numerics
+from p2pinfer.disk.identity import see_identity
+from p2pinfer.disk.store import Store, StoredModel
+from p2pinfer.engine.choice import obstacles
+from p2pinfer.engine.native.bandwidth import read_gb_s
+from p2pinfer.engine.native.library import instruction_sets, open_library
+from p2pinfer.node.deciding import missing_files, usual_model
+from p2pinfer.node.findings import Examination, Finding, Verdict, about_identity, about_threads
+from p2pinfer.node.settings import AUTO, Serve, numerics_of, span_of
+from p2pinfer.node.shard import FILE_BYTES, MB, WEIGHT_BYTES, default_threads, layers_that_fit, memory_of
+
+COMPILERS: Final = ("cc", "gcc", "clang")
+PACKAGES: Final = ("numpy", "torch")  # without which `p2pinfer node` serves no model
+BUFFER: Final = 256 * MB  # bytes to read where no model says how many; more than most caches hold
+PORTABLE: Final = "portable"
+
+
+def examine(serve: Serve, data: Path, store: Store, now: int) -> Examination:
+    """Look at this machine; it takes a few seconds at most. `now` is the wall clock in Unix seconds."""
+    return _Examiner(serve, data, store, now).examine()
+
+
+class _Examiner:
+    """Looks at one thing after the other; what it found of the first ones is needed for the later ones."""
+
+    def __init__(self, serve: Serve, data: Path, store: Store, now: int) -> None:
+        self._serve = serve
+        self._data = data
+        self._store = store
+        self._now = now
+        self._library, self._why_no_library = _library()
+        self._sets = tuple(instruction_sets(self._library)) if self._library else ()
+        self._threads = serve.threads or default_threads()
+        self._packages = {name: _version(name) for name in PACKAGES}
+        self._compiler = next((path for name in COMPILERS if (path := which(name))), "")
+        self._model: StoredModel | None = None
+        self._models: tuple[str, ...] = ()
+        self._numerics: Numerics | None = None
+        self._why = self._why_no_library
+        self._bandwidth: float | None = None
+        self._floor: float | None = None
+        self._until: int | None = None
+
+    def examine(self) -> Examination:
+        parts: tuple[Callable[[], Iterator[Finding]], ...] = (
+            *(self._look_at_store, self._look_at_packages, self._look_at_engine, self._look_at_threads),
+            *(self._look_at_speed, self._look_at_memory, self._look_at_data),
+        )
+        findings = tuple(finding for part in parts for finding in part())
+        return Examination(
+            findings=findings,
+            engine="" if self._numerics is None else _engine_name(self._numerics),
+            numerics=self._numerics,
+            why_not_native=self._why,
+            instruction_sets=self._sets,
+            threads=self._threads,
+            cores=_cores(),
+            bandwidth_gb_s=self._bandwidth,
+            floor=self._floor,
+            packages=self._packages,
+            compiler=self._compiler,
+            memory_bytes=memory_of(self._serve),
+            model=self._model.name if self._model else "",
+            models=self._models,
+            certificate_until=self._until,
+        )
+
+    def _look_at_store(self) -> Iterator[Finding]:
+        """Which model would be served."""
+        try:
+            models = self._store.models()
+            for folder in self._store.damaged():
+                yield Finding("store", Verdict.ADVICE, f"{folder} is damaged", "delete it and import the model again")
+        except ModelError as error:
+            yield Finding("store", Verdict.WRONG, str(error))
+            return
+        self._models = tuple(model.name for model in models if not missing_files(self._store, model))
+        try:
+            self._model = usual_model(self._store, self._serve.model)
+        except ModelError as error:
+            if self._models and not self._serve.model:
+                text = f"{', '.join(self._models)} in {self._store.root}; `p2pinfer node --model NAME` says which"
+                yield Finding("model", Verdict.GOOD, text)
+            else:
+                yield Finding("model", Verdict.WRONG, str(error))
+            return
+        others = f", beside {len(self._models) - 1} more" if len(self._models) > 1 else ""
+        text = f"{self._model.name}, {self._model.manifest.layers} layers, in {self._store.root}{others}"
+        if missing := self._missing(self._model):
+            advice = f"import it again: {', '.join(missing[:3])}{'...' if len(missing) > 3 else ''} must be there"
+            yield Finding("model", Verdict.WRONG, f"{text}: {len(missing)} files are missing", advice)
+            self._model = None
+        else:
+            yield Finding("model", Verdict.GOOD, text)
+
+    def _missing(self, model: StoredModel) -> tuple[str, ...]:
+        """Files that are not there, of those the node needs."""
+        manifest = model.manifest
+        span = span_of(self._serve.layers)
+        if span is None or span.last > manifest.layers:
+            return missing_files(self._store, model)
+        files = [file.name for file in manifest.files_of(span, manifest.roles_of(span))]
+        return self._store.missing(model.id, {*files, CONFIG, TOKENIZER})
+
+    def _look_at_packages(self) -> Iterator[Finding]:
+        there = [f"{name} {found}" for name, found in self._packages.items() if found]
+        missing = [name for name, found in self._packages.items() if not found]
+        text = ", ".join([*there, *(f"no {name}" for name in missing)])
+        if missing:
+            yield Finding("packages", Verdict.WRONG, text, "pip install 'p2pinfer[node]'")
+        else:
+            yield Finding("packages", Verdict.GOOD, text)
+
+    def _look_at_engine(self) -> Iterator[Finding]:
+        """What would compute, and why it is not the native kernel."""
+        try:
+            config = self._store.path(self._model.id, CONFIG) if self._model else None
+            why = obstacles(config, self._serve.device)
+        except ModelError as error:
+            yield Finding("engine", Verdict.WRONG, str(error))
+            return
+        self._why = why[Numerics.I8G32_1]
+        asked = None if self._serve.numerics == AUTO else numerics_of(self._serve.numerics)
+        numerics = asked or (Numerics.BF16_1 if self._why else Numerics.I8G32_1)
+        if why[numerics]:
+            advice = 'serve.numerics = "auto" takes what there is' if asked else ""
+            yield Finding("engine", Verdict.WRONG, f"{numerics.label} cannot be computed: {why[numerics]}", advice)
+            return
+        self._numerics = numerics
+        text = f"{_engine_name(numerics)}, class {numerics.label}"
+        if numerics is Numerics.I8G32_1:
+            yield self._native(text)
+        elif not self._why:
+            advice = 'serve.numerics = "auto": the native engine is several times faster'
+            self._why = f"serve.numerics is {numerics.label}"
+            yield Finding("engine", Verdict.ADVICE, f"{text}, because {self._why}", advice)
+        else:
+            yield Finding("engine", Verdict.ADVICE, f"{text}, not the native engine: {self._why}", self._remedy())
+
+    def _native(self, text: str) -> Finding:
+        """The native engine would compute."""
+        sets = f"{text}, with {self._sets[0]}; this CPU can run {', '.join(self._sets)}"
+        if self._sets[0] == PORTABLE:
+            advice = "none to have here: the kernel is made for AVX2, AVX-512 VNNI, AMX and NEON"
+            return Finding("engine", Verdict.ADVICE, f"{text}, in portable C, which is slow", advice)
+        return Finding("engine", Verdict.GOOD, sets)
+
+    def _remedy(self) -> str:
+        """How to get the native engine, where that is possible."""
+        if not self._why_no_library:
+            return ""
+        if self._compiler:
+            return f"a C compiler is here ({self._compiler}): install p2pinfer once more, and the kernel is built"
+        return "install a C compiler (Debian: apt-get install gcc) and p2pinfer once more: several times faster"
+
+    def _look_at_threads(self) -> Iterator[Finding]:
+        yield about_threads(self._threads, _cores())
+
+    def _look_at_speed(self) -> Iterator[Finding]:
+        """How fast memory is read, which bounds how fast ids come."""
+        if self._library is None:
+            return
+        size = BUFFER
+        if self._model is not None and self._numerics is not None:
+            size = _read_bytes(self._model.manifest, self._numerics)
+        try:
+            self._bandwidth = read_gb_s(self._library, size, self._threads)
+        except EngineError as error:
+            yield Finding("memory speed", Verdict.ADVICE, str(error), "close what takes so much memory")
+            return
+        text = f"{self._bandwidth:.1f} GB/s with {self._threads} {'thread' if self._threads == 1 else 'threads'}"
+        if self._model is not None and self._numerics is not None and self._serve.device == "cpu":
+            self._floor = self._bandwidth * 1e9 / size
+            text += f": no more than {self._floor:,.0f} tokens/s for one session of the whole {self._model.name}"
+        yield Finding("memory speed", Verdict.GOOD, f"{text}; `p2pinfer bench engine` measures the engines")
+
+    def _look_at_memory(self) -> Iterator[Finding]:
+        memory, free = memory_of(self._serve), psutil.virtual_memory().available
+        text = f"{memory // MB:,} MB for weights and KV cache, {free // MB:,} MB are free now"
+        if memory > free:
+            advice = f"set serve.memory_mb to less than {free // MB}, or close what takes so much memory"
+            yield Finding("memory", Verdict.ADVICE, text, advice)
+            return
+        if self._model is None or self._numerics is None:
+            yield Finding("memory", Verdict.GOOD, text)
+            return
+        manifest = self._model.manifest
+        serve = Serve(memory_mb=self._serve.memory_mb, numerics=self._numerics.label)
+        try:
+            count = layers_that_fit(manifest, serve)
+        except UsageError as error:
+            yield Finding("memory", Verdict.WRONG, text, str(error))
+            return
+        if count == manifest.layers:
+            yield Finding("memory", Verdict.GOOD, f"{text}: all {count} layers fit")
+        else:
+            advice = "more memory holds more layers: serve.memory_mb"
+            yield Finding("memory", Verdict.ADVICE, f"{text}: {count} of {manifest.layers} layers fit", advice)
+
+    def _look_at_data(self) -> Iterator[Finding]:
+        """Identity and certificate."""
+        try:
+            seen = see_identity(self._data)
+        except UsageError as error:
+            yield Finding("data folder", Verdict.WRONG, str(error))
+            return
+        if not _is_writable(self._data):
+            yield Finding("data folder", Verdict.WRONG, f"{self._data} is not writable", "name another with --data")
+        elif seen is None:
+            yield Finding("data folder", Verdict.GOOD, f"{self._data} is new: the first start makes an identity there")
+        else:
+            self._until = seen.certificate.record.not_after if seen.certificate else None
+            yield about_identity(self._data, seen, self._now)
+
+
+def _library() -> tuple[ctypes.CDLL | None, str]:
+    """The native kernel, or why there is none."""
+    try:
+        return open_library(), ""
+    except EngineError as error:
+        return None, str(error)
+
+
+def _engine_name(numerics: Numerics) -> str:
+    return "native" if numerics is Numerics.I8G32_1 else "torch"
+
+
+def _version(package: str) -> str:
+    """Of an installed package, which is not imported."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _cores() -> int:
+    return psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
+
+
+def _read_bytes(manifest: Manifest, numerics: Numerics) -> int:
+    """What a token reads of the weights: all layers and the output head."""
+    names = [layer_file(layer) for layer in range(manifest.layers)] + [HEAD, *([EMBEDDING] if manifest.tied else [])]
+    size = sum(file.size for name in names if (file := manifest.file(name)))
+    return int(size / FILE_BYTES * WEIGHT_BYTES[numerics])
+
+
+def _is_writable(folder: Path) -> bool:
+    """Whether the folder, or the one in which it would be made, lets us write."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)

@@ -1,0 +1,211 @@
+"""`p2pinfer doctor`: what it says of this machine, and what to do where it is not well."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p2pinfer.core.errors import EngineError
+from p2pinfer.core.records import SignedRecord
+from p2pinfer.disk.identity import RENEW_S, Seen, load_identity
+from p2pinfer.disk.importing import import_model
+from p2pinfer.disk.store import Store
+from p2pinfer.engine import choice
+from p2pinfer.node import examining
+from p2pinfer.node.findings import Verdict, about_identity, about_threads
+from tests.cli.books import CERTIFICATE, Ran, Shell
+from tests.disk.tiny import tiny_folder
+
+NATIVE = {"hidden_size": 64, "intermediate_size": 96}  # sizes that the native kernel can compute
+NOW = CERTIFICATE.record.not_before
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store with one model; the data folder of the platform is empty."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
+    import_model(str(tiny_folder(tmp_path / "Tiny", **NATIVE)), Store(tmp_path / "store"))
+    return tmp_path / "store"
+
+
+def told(ran: Ran) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(ran.out)
+    return plain
+
+
+def of(plain: dict[str, Any], subject: str) -> tuple[str, str, str]:
+    """Verdict, text and advice of a subject."""
+    (finding,) = [finding for finding in plain["findings"] if finding["subject"] == subject]
+    return finding["verdict"], finding["text"], finding["advice"] or ""
+
+
+def no_kernel() -> None:
+    raise EngineError("the native kernel is not built")
+
+
+def test_a_machine_that_can_serve(p2pinfer: Shell, store: Path) -> None:
+    ran = p2pinfer("doctor", "--store", store, "--json")
+    plain = told(ran)
+    assert (ran.code, plain["can_serve"], plain["model"], plain["models"]) == (0, True, "tiny", ["tiny"])
+    assert (plain["engine"], plain["class"], plain["why_not_native"]) == ("native", "i8g32-1", None)
+    assert plain["instruction_sets"][-1] == "portable"
+    assert plain["bandwidth_gb_s"] > 0
+    assert [finding["subject"] for finding in plain["findings"]] == [
+        *("model", "packages", "engine", "threads", "memory speed", "memory", "data folder")
+    ]
+    assert {"good", "advice"} >= {finding["verdict"] for finding in plain["findings"]}
+
+
+def test_people_get_a_table_and_what_to_type_next(p2pinfer: Shell, store: Path) -> None:
+    ran = p2pinfer("doctor", "--store", store)
+    assert ran.code == 0
+    assert ran.out.startswith("model         ok      tiny, 2 layers, in ")
+    assert ran.out.endswith("It can serve: p2pinfer node --model tiny\n")
+
+
+def test_looking_changes_nothing(p2pinfer: Shell, store: Path, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    p2pinfer("doctor", "--store", store, "--data", tmp_path / "data")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_machine_without_a_model_cannot_serve(p2pinfer: Shell, store: Path, tmp_path: Path) -> None:
+    ran = p2pinfer("doctor", "--store", tmp_path / "empty")
+    assert (ran.code, ran.err) == (1, "")
+    assert "p2pinfer model import demo" in " ".join(ran.out.split())
+    assert ran.out.endswith("It cannot serve yet: 1 thing to mend.\n")
+
+
+def test_a_model_in_part_is_named_with_what_is_missing(p2pinfer: Shell, store: Path) -> None:
+    (path,) = store.rglob("layer-001.safetensors")
+    path.unlink()
+    plain = told(p2pinfer("doctor", "--store", store, "--model", "tiny", "--json"))
+    verdict, text, advice = of(plain, "model")
+    assert (plain["can_serve"], verdict) == (False, "wrong")
+    assert text.endswith("1 files are missing")
+    assert "layer-001.safetensors" in advice
+
+
+def test_a_stage_needs_the_files_of_its_layers_alone(p2pinfer: Shell, store: Path, tmp_path: Path) -> None:
+    (path,) = store.rglob("layer-001.safetensors")
+    path.unlink()
+    (tmp_path / "node.toml").write_text('[serve]\nmodel = "tiny"\nlayers = "0:1"')
+    plain = told(p2pinfer("doctor", "--store", store, "--config", tmp_path / "node.toml", "--json"))
+    assert (plain["can_serve"], of(plain, "model")[0]) == (True, "good")
+
+
+@pytest.mark.parametrize(
+    ("compiler", "advice"),
+    [
+        ("/usr/bin/cc", "a C compiler is here (/usr/bin/cc): install p2pinfer once more, and the kernel is built"),
+        (None, "install a C compiler (Debian: apt-get install gcc) and p2pinfer once more: several times faster"),
+    ],
+)
+def test_without_a_kernel_torch_computes_and_the_way_to_it_is_told(
+    p2pinfer: Shell, store: Path, monkeypatch: pytest.MonkeyPatch, compiler: str | None, advice: str
+) -> None:
+    monkeypatch.setattr(choice, "open_library", no_kernel)
+    monkeypatch.setattr(examining, "open_library", no_kernel)
+    monkeypatch.setattr(examining, "which", lambda name: compiler)
+    plain = told(p2pinfer("doctor", "--store", store, "--json"))
+    assert (plain["can_serve"], plain["engine"], plain["class"]) == (True, "torch", "bf16-1")
+    assert (plain["bandwidth_gb_s"], plain["instruction_sets"], plain["compiler"]) == (None, [], compiler)
+    assert of(plain, "engine") == (
+        "advice",
+        "torch, class bf16-1, not the native engine: the native kernel is not built",
+        advice,
+    )
+
+
+def test_a_model_that_the_kernel_cannot_compute_is_torchs(p2pinfer: Shell, tmp_path: Path) -> None:
+    import_model(str(tiny_folder(tmp_path / "Tiny")), Store(tmp_path / "store"))
+    plain = told(p2pinfer("doctor", "--store", tmp_path / "store", "--data", tmp_path / "data", "--json"))
+    assert (plain["can_serve"], plain["engine"]) == (True, "torch")
+    assert plain["why_not_native"] == "its hidden size is 16, no multiple of 32"
+
+
+def test_a_slower_engine_than_there_could_be_is_told(p2pinfer: Shell, store: Path, tmp_path: Path) -> None:
+    (tmp_path / "node.toml").write_text('[serve]\nnumerics = "bf16-1"')
+    plain = told(p2pinfer("doctor", "--store", store, "--config", tmp_path / "node.toml", "--json"))
+    assert of(plain, "engine") == (
+        "advice",
+        "torch, class bf16-1, because serve.numerics is bf16-1",
+        'serve.numerics = "auto": the native engine is several times faster',
+    )
+
+
+def test_missing_packages_are_told(p2pinfer: Shell, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examining, "PACKAGES", ("numpy", "no-such-package"))
+    ran = p2pinfer("doctor", "--store", store, "--json")
+    verdict, text, advice = of(told(ran), "packages")
+    assert (ran.code, verdict, advice) == (1, "wrong", "pip install 'p2pinfer[node]'")
+    assert text.endswith("no no-such-package")
+
+
+def test_memory_that_holds_no_layer_is_told(p2pinfer: Shell, tmp_path: Path) -> None:
+    import_model(str(tiny_folder(tmp_path / "Tiny", vocab_size=260, intermediate_size=9600)), Store(tmp_path / "store"))
+    (tmp_path / "node.toml").write_text("[serve]\nmemory_mb = 1")
+    words = ("--store", tmp_path / "store", "--data", tmp_path / "data", "--config", tmp_path / "node.toml")
+    ran = p2pinfer("doctor", *words, "--json")
+    verdict, _, advice = of(told(ran), "memory")
+    assert (ran.code, verdict) == (1, "wrong")
+    assert "set serve.memory_mb to" in advice
+
+
+@pytest.mark.parametrize("words", [["--config", "nowhere.toml"], ["--config", "/"], ["--data", __file__]], ids=str)
+def test_wrong_words_are_told(p2pinfer: Shell, store: Path, words: list[str]) -> None:
+    ran = p2pinfer("doctor", "--store", store, *words)
+    assert (ran.code, ran.out, "Error: " in ran.err) == (2, "", True)
+
+
+def test_a_data_folder_that_is_no_folder_is_told(p2pinfer: Shell, store: Path) -> None:
+    ran = p2pinfer("doctor", "--store", store, "--data", "/dev/null/data", "--json")
+    assert (ran.code, of(told(ran), "data folder")[0]) == (1, "wrong")
+
+
+def test_the_identity_of_a_data_folder_is_told(p2pinfer: Shell, store: Path, tmp_path: Path) -> None:
+    identity = load_identity(tmp_path / "data", NOW)
+    plain = told(p2pinfer("doctor", "--store", store, "--data", tmp_path / "data", "--json"))
+    assert plain["certificate_until"] == identity.certificate.record.not_after
+    verdict, text, _ = of(plain, "data folder")
+    assert verdict == "good"
+    assert text.endswith("owner.key is here and renews that")
+
+
+def test_a_damaged_key_is_told(p2pinfer: Shell, store: Path, tmp_path: Path) -> None:
+    load_identity(tmp_path / "data", NOW)
+    (tmp_path / "data" / "node.key").write_text("hello")
+    ran = p2pinfer("doctor", "--store", store, "--data", tmp_path / "data", "--json")
+    verdict, text, _ = of(told(ran), "data folder")
+    assert (ran.code, verdict, "is no key" in text) == (1, "wrong", True)
+
+
+@pytest.mark.parametrize(
+    ("certificate", "owner_here", "after_s", "verdict"),
+    [
+        (CERTIFICATE, True, 0, Verdict.GOOD),
+        (CERTIFICATE, False, 0, Verdict.GOOD),
+        (CERTIFICATE, False, CERTIFICATE.record.not_after - NOW - RENEW_S + 1, Verdict.ADVICE),
+        (CERTIFICATE, False, CERTIFICATE.record.not_after - NOW, Verdict.WRONG),
+        (CERTIFICATE, False, -1, Verdict.WRONG),
+        (CERTIFICATE, True, CERTIFICATE.record.not_after - NOW, Verdict.GOOD),
+        (None, False, 0, Verdict.WRONG),
+        (None, True, 0, Verdict.GOOD),
+    ],
+)
+def test_a_certificate_is_told_before_it_is_over(
+    certificate: SignedRecord[Any] | None, owner_here: bool, after_s: int, verdict: Verdict
+) -> None:
+    finding = about_identity(Path("data"), Seen(certificate, owner_here), NOW + after_s)
+    assert finding.verdict is verdict
+    assert bool(finding.advice) is (verdict is not Verdict.GOOD)
+
+
+@pytest.mark.parametrize(
+    ("threads", "cores", "verdict"), [(2, 2, Verdict.GOOD), (1, 2, Verdict.ADVICE), (4, 2, Verdict.ADVICE)]
+)
+def test_threads_are_held_to_the_cores(threads: int, cores: int, verdict: Verdict) -> None:
+    finding = about_threads(threads, cores)
+    assert finding.verdict is verdict
+    assert ("serve.threads = 2" in finding.advice) is (verdict is not Verdict.GOOD)
