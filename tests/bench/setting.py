@@ -18,13 +18,12 @@ from p2pinfer.core.manifest import TOKENIZER
 from p2pinfer.core.pages import pages_for
 from p2pinfer.core.session_messages import pack_ids
 from p2pinfer.core.text import Texts
-from p2pinfer.core.units import Codec
+from p2pinfer.core.units import Codec, Numerics
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.places import default_store
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.engine.door import Engine, open_engine
 from p2pinfer.engine.steps import Step
-from p2pinfer.node.deciding import decided
 from p2pinfer.node.settings import Serve
 from p2pinfer.node.shard import shard_spec
 
@@ -46,13 +45,14 @@ def demo_model() -> tuple[Store, StoredModel]:
 
 
 @asynccontextmanager
-async def open_stages(stages: int) -> AsyncIterator[tuple[Client, Sequence[NodeProcess]]]:
+async def open_stages(stages: int, numerics: Numerics) -> AsyncIterator[tuple[Client, Sequence[NodeProcess]]]:
     """A client of a swarm of processes on loopback: a bootstrap peer, and nodes with one engine thread each."""
     store, model = demo_model()
+    options = ("--threads", "1", "--numerics", numerics.label)
     with tempfile.TemporaryDirectory(prefix="p2pinfer-bench-") as folder:
         root = Path(folder)
         async with (
-            open_swarm(root, store.root, model, stages, "--threads", "1") as (bootstrap, *nodes),
+            open_swarm(root, store.root, model, stages, *options) as (bootstrap, *nodes),
             open_client(root / "client", store.root, [bootstrap.address]) as client,
         ):
             yield client, nodes
@@ -73,10 +73,10 @@ async def ask(client: Client, prompt: str, tokens: int = LAST) -> list[float]:
 
 
 @asynccontextmanager
-async def open_whole(threads: int) -> AsyncIterator[Engine]:
+async def open_whole(threads: int, numerics: Numerics) -> AsyncIterator[Engine]:
     """The engine with the whole model, alone in one process."""
     store, model = demo_model()
-    serve = decided(Serve(threads=threads, memory_mb=MEMORY_MB), store, model)
+    serve = Serve(threads=threads, memory_mb=MEMORY_MB, numerics=numerics.label)
     async with open_engine(shard_spec(store, model, model.manifest.span, serve)) as engine:
         yield engine
 
