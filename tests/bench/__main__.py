@@ -17,7 +17,10 @@ from tests.bench.figures import Figure
 from tests.bench.machine import conditions, load_average
 
 WIDTH: Final = 180  # of the table in a file
-BENCHES: Final = ("one_stream", "many_streams", "bytes_per_token", "start", "idle", "receipts", "hop")
+BENCHES: Final = (
+    *("one_stream", "many_streams", "bytes_per_token", "start", "idle", "receipts", "hop"),
+    *("engine", "engine_quality", "engine_layer", "engine_memory"),
+)
 
 
 def main() -> int:
