@@ -15,6 +15,7 @@ from torch import Tensor
 from p2pinfer.core.errors import ModelError
 from p2pinfer.core.units import Roles, Span
 from p2pinfer.engine.config import ModelConfig
+from p2pinfer.engine.finite import are_finite
 from p2pinfer.engine.linear import Linear, best_kernel
 from p2pinfer.engine.loading import Progress
 
@@ -42,7 +43,7 @@ class Weights:
     """What a span computes with; `embedding` is there for a head, `norm` and `head` for a tail."""
 
     layers: tuple[Layer, ...]
-    embedding: Tensor | None  # as stored, mapped from its file: only the rows of a prompt are ever read
+    embedding: Tensor | None  # as stored; on CPU mapped from its file: the rows of a prompt are read
     norm: Tensor | None
     head: Linear | None
     bytes: int
@@ -60,7 +61,8 @@ def load_weights(
 ) -> Weights:
     """Read a span's weights.
 
-    Raises ModelError for a file that is missing or damaged, and a tensor that is missing or has another shape.
+    Raises ModelError for a file that is missing or damaged, and a tensor that is missing, has another shape, or holds a
+    value that is not finite.
     """
     if span.last > config.layers:
         raise ModelError(f"layers {span} of a model that has {config.layers}")
@@ -105,7 +107,7 @@ class _Files:
 
 
 class _Loader:
-    """Takes tensors out of files, checks their shapes and brings them where they are computed with."""
+    """Takes tensors out of files, checks shapes and values, and brings them where they are computed with."""
 
     def __init__(
         self, config: ModelConfig, stored: _Files, device: torch.device, dtype: torch.dtype, kernel: str
@@ -167,4 +169,6 @@ class _Loader:
         stored = self._stored.tensor(name)
         if tuple(stored.shape) != shape:
             raise ModelError(f"the tensor {name} has the shape {tuple(stored.shape)}, the config says {shape}")
+        if not are_finite(stored):
+            raise ModelError(f"the tensor {name} holds a value that is not finite")
         return stored
