@@ -1,14 +1,12 @@
-"""A span computed by torch, operator by operator: on any device that torch has, in bf16 or f32."""
+"""A span computed by torch, operator by operator: on any device that torch has, in bf16, f32 or int8."""
 
 from collections.abc import Sequence
-from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from p2pinfer.core.errors import ModelError
-from p2pinfer.core.units import Numerics
 from p2pinfer.engine import codecs
 from p2pinfer.engine.backend import NOTHING, Backend, Batch, Part, Result
 from p2pinfer.engine.config import ModelConfig
@@ -19,9 +17,7 @@ from p2pinfer.engine.loading import Progress
 from p2pinfer.engine.plan import plan_batch
 from p2pinfer.engine.rope import Rope
 from p2pinfer.engine.steps import ShardSpec
-from p2pinfer.engine.weights import Weights, load_weights
-
-DTYPES: Final = {Numerics.F32_1: torch.float32, Numerics.BF16_1: torch.bfloat16}
+from p2pinfer.engine.weights import DTYPES, Weights, load_weights
 
 
 def load_eager(spec: ShardSpec, config: ModelConfig, progress: Progress) -> "Eager":
@@ -30,7 +26,7 @@ def load_eager(spec: ShardSpec, config: ModelConfig, progress: Progress) -> "Eag
     torch.set_num_threads(spec.threads)
     device, dtype = _device(spec.device), DTYPES[spec.numerics]
     try:
-        weights = load_weights(config, spec.files, spec.span, spec.roles, device, dtype, progress)
+        weights = load_weights(config, spec.files, spec.span, spec.roles, spec.numerics, device, progress)
         cache = Cache(config, len(spec.span), spec.pages, device, dtype)
         rope = Rope(config, device, dtype)
     except torch.OutOfMemoryError as error:
