@@ -1,27 +1,23 @@
-"""A span computed by torch, operator by operator: on any device that torch has, in bf16 or f32."""
+"""A span computed by torch, operator by operator: on any device that torch has, in bf16, f32 or int8."""
 
 from collections.abc import Sequence
-from math import isfinite
-from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from p2pinfer.core.errors import ModelError
-from p2pinfer.core.units import Numerics
 from p2pinfer.engine import codecs
 from p2pinfer.engine.backend import NOTHING, Backend, Batch, Part, Result
 from p2pinfer.engine.config import ModelConfig
+from p2pinfer.engine.finite import are_finite
 from p2pinfer.engine.kv import Cache
 from p2pinfer.engine.layers import norm, run_layer
 from p2pinfer.engine.loading import Progress
 from p2pinfer.engine.plan import plan_batch
 from p2pinfer.engine.rope import Rope
 from p2pinfer.engine.steps import ShardSpec
-from p2pinfer.engine.weights import Weights, load_weights
-
-DTYPES: Final = {Numerics.F32_1: torch.float32, Numerics.BF16_1: torch.bfloat16}
+from p2pinfer.engine.weights import DTYPES, Weights, load_weights
 
 
 def load_eager(spec: ShardSpec, config: ModelConfig, progress: Progress) -> "Eager":
@@ -30,7 +26,7 @@ def load_eager(spec: ShardSpec, config: ModelConfig, progress: Progress) -> "Eag
     torch.set_num_threads(spec.threads)
     device, dtype = _device(spec.device), DTYPES[spec.numerics]
     try:
-        weights = load_weights(config, spec.files, spec.span, spec.roles, device, dtype, progress)
+        weights = load_weights(config, spec.files, spec.span, spec.roles, spec.numerics, device, progress)
         cache = Cache(config, len(spec.span), spec.pages, device, dtype)
         rope = Rope(config, device, dtype)
     except torch.OutOfMemoryError as error:
@@ -71,7 +67,7 @@ class Eager(Backend):
     def compute(self, batch: Batch) -> list[Result]:
         hidden = self._hidden(batch)
         pieces = torch.split(hidden, [len(part.positions) for part in batch.parts])
-        well = [True] * len(pieces) if _are_finite(hidden) else [_are_finite(rows) for rows in pieces]
+        well = [True] * len(pieces) if are_finite(hidden) else [are_finite(rows) for rows in pieces]
         for part, good in zip(batch.parts, well, strict=True):
             if not good:
                 self._forget(part)
@@ -84,7 +80,7 @@ class Eager(Backend):
         the mask. So where there is one, each step is computed again by itself, and only its own rows show it.
         """
         hidden = self._forward(batch.parts, batch.layers)
-        if len(batch.parts) > 1 and not _are_finite(hidden):
+        if len(batch.parts) > 1 and not are_finite(hidden):
             hidden = torch.cat([self._forward([part], batch.layers) for part in batch.parts])
         return hidden
 
@@ -120,11 +116,6 @@ class Eager(Backend):
 def _rows(hidden: Tensor, pieces: Sequence[Tensor], well: Sequence[bool]) -> list[Result]:
     split = np.split(_numpy(hidden), np.cumsum([len(piece) for piece in pieces])[:-1])
     return [rows if good else None for rows, good in zip(split, well, strict=True)]
-
-
-def _are_finite(values: Tensor) -> bool:
-    """Whether all are. One sum says so; it may also overflow where no value does, and then each is looked at."""
-    return isfinite(values.sum(dtype=torch.float32).item()) or bool(torch.isfinite(values).all())
 
 
 def _numpy(values: Tensor) -> codecs.Rows:

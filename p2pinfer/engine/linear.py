@@ -1,23 +1,40 @@
 """Linear layers: weights laid out once for the kernel that reads them fastest."""
 
-from typing import Final
+from typing import Final, Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from p2pinfer.core.units import Numerics
+
 ONEDNN: Final = "onednn"  # weights prepacked: bf16 takes half the time of aten's on CPU
 ATEN: Final = "aten"
+INT_MM: Final = "int_mm"  # int8 (int8.py)
 
 
-def best_kernel(device: torch.device, dtype: torch.dtype) -> str:
+class Linear(Protocol):
+    """y = x · weightᵀ + bias, for rows x.
+
+    bytes: of memory held for weights
+    """
+
+    bytes: int
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """(rows, inputs) -> (rows, outputs), of the same dtype"""
+
+
+def best_kernel(device: torch.device, numerics: Numerics) -> str:
     """The kernel for a device and a numerics class; oneDNN's operators are not in every build of torch."""
+    if numerics is Numerics.I8H64_1:
+        return INT_MM
     prepacks = hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch._C._has_mkldnn
-    return ONEDNN if prepacks and device.type == "cpu" and dtype == torch.bfloat16 else ATEN
+    return ONEDNN if prepacks and device.type == "cpu" and numerics is Numerics.BF16_1 else ATEN
 
 
-class Linear:
-    """y = x · weightᵀ + bias, for rows x."""
+class FloatLinear(Linear):
+    """Computes in the dtype of its weight."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, kernel: str) -> None:
         """weight: (outputs, inputs), on the device and in the dtype that is computed in"""

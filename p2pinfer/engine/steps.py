@@ -87,7 +87,7 @@ class Facts:
     numerics: Numerics
     device: str
     threads: int
-    kernel: str  # how linear layers run: "onednn" (prepacked) or "aten"
+    kernel: str  # how linear layers run: "onednn" (prepacked), "aten" or "int_mm"
     width: int  # hidden size
     vocabulary: int
     context: int  # positions the model was made for

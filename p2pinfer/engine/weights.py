@@ -7,20 +7,29 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from p2pinfer.core.errors import ModelError
-from p2pinfer.core.units import Roles, Span
+from p2pinfer.core.units import Numerics, Roles, Span
 from p2pinfer.engine.config import ModelConfig
-from p2pinfer.engine.linear import Linear, best_kernel
+from p2pinfer.engine.finite import are_finite
+from p2pinfer.engine.int8 import SIZES, Int8Linear
+from p2pinfer.engine.linear import INT_MM, FloatLinear, Linear, best_kernel
 from p2pinfer.engine.loading import Progress
 
 EMBEDDING = "model.embed_tokens.weight"
 NORM = "model.norm.weight"
 HEAD = "lm_head.weight"
+
+DTYPES: Final = {  # of activations, norms, attention and KV cache
+    Numerics.F32_1: torch.float32,
+    Numerics.BF16_1: torch.bfloat16,
+    Numerics.I8H64_1: torch.bfloat16,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +51,7 @@ class Weights:
     """What a span computes with; `embedding` is there for a head, `norm` and `head` for a tail."""
 
     layers: tuple[Layer, ...]
-    embedding: Tensor | None  # as stored, mapped from its file: only the rows of a prompt are ever read
+    embedding: Tensor | None  # as stored; on CPU mapped from its file: the rows of a prompt are read
     norm: Tensor | None
     head: Linear | None
     bytes: int
@@ -54,20 +63,21 @@ def load_weights(
     files: Iterable[Path],
     span: Span,
     roles: Roles,
+    numerics: Numerics,
     device: torch.device,
-    dtype: torch.dtype,
     progress: Progress,
 ) -> Weights:
     """Read a span's weights.
 
-    Raises ModelError for a file that is missing or damaged, and a tensor that is missing or has another shape.
+    Raises ModelError for a file that is missing or damaged, and a tensor that is missing, has another shape, holds a
+    value that is not finite, or is of a size that the numerics class cannot compute with.
     """
     if span.last > config.layers:
         raise ModelError(f"layers {span} of a model that has {config.layers}")
-    kernel = best_kernel(device, dtype)
+    kernel = best_kernel(device, numerics)
     with ExitStack() as stack:
         stored = _Files(files, stack)
-        load = _Loader(config, stored, device, dtype, kernel)
+        load = _Loader(config, stored, device, DTYPES[numerics], kernel)
         layers = []
         for number in range(span.first, span.last):
             layers.append(load.layer(number))
@@ -105,7 +115,7 @@ class _Files:
 
 
 class _Loader:
-    """Takes tensors out of files, checks their shapes and brings them where they are computed with."""
+    """Takes tensors out of files, checks shapes and values, and brings them where they are computed with."""
 
     def __init__(
         self, config: ModelConfig, stored: _Files, device: torch.device, dtype: torch.dtype, kernel: str
@@ -152,11 +162,19 @@ class _Loader:
         """Projections that read the same rows, as one: by name, the number of outputs of each."""
         weight = torch.cat([self._checked(f"{name}.weight", size, inputs) for name, size in outputs.items()])
         biases = [self._checked(f"{name}.bias", size) for name, size in outputs.items()] if bias else []
-        moved = weight.to(self._device, self._dtype)
-        moved_bias = torch.cat(biases).to(self._device, self._dtype) if bias else None
-        linear = Linear(moved, moved_bias, self._kernel)
+        linear = self._laid_out(weight, torch.cat(biases) if bias else None, next(iter(outputs)))
         self.bytes += linear.bytes
         return linear
+
+    def _laid_out(self, weight: Tensor, bias: Tensor | None, name: str) -> Linear:
+        """The layer for this kernel. name: of the first of its projections, for people"""
+        if self._kernel != INT_MM:
+            moved = None if bias is None else bias.to(self._device, self._dtype)
+            return FloatLinear(weight.to(self._device, self._dtype), moved, self._kernel)
+        if weight.shape[1] % SIZES:
+            numbers = f"{weight.shape[1]} inputs, and {Numerics.I8H64_1.label} takes multiples of {SIZES}"
+            raise ModelError(f"{name} has {numbers}; another numerics class has no such limit")
+        return Int8Linear(weight, bias, self._device)
 
     def _moved(self, stored: Tensor) -> Tensor:
         moved = stored.to(self._device, self._dtype, copy=True)  # a copy lets go of the file
@@ -167,4 +185,6 @@ class _Loader:
         stored = self._stored.tensor(name)
         if tuple(stored.shape) != shape:
             raise ModelError(f"the tensor {name} has the shape {tuple(stored.shape)}, the config says {shape}")
+        if not are_finite(stored):
+            raise ModelError(f"the tensor {name} holds a value that is not finite")
         return stored

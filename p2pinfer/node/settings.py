@@ -36,7 +36,11 @@ class Serve:
     model: str = _setting("", "name or id of the model to serve; empty serves none and only helps others find peers")
     layers: str = _setting("", "layers FIRST:LAST to hold; empty: chosen where the swarm is weakest")
     memory_mb: int = _setting(0, "MB the node may take for weights and KV cache; 0: half of the machine's memory")
-    numerics: str = _setting(AUTO, "numerics class: i8g32-1, bf16-1 or f32-1; auto: the fastest engine's here")
+    numerics: str = _setting(
+        AUTO,
+        "numerics class: i8g32-1, bf16-1, f32-1, or i8h64-1 (for GPUs, not yet measured on one); "
+        "auto: the fastest engine's here",
+    )
     device: str = _setting("cpu", "where the engine computes: cpu, cuda, cuda:1")
     threads: int = _setting(0, "CPU threads of the engine; 0: all cores but one")
     max_positions: int = _setting(0, "positions a session may reserve; 0: the model's context")

@@ -21,9 +21,14 @@ from p2pinfer.engine.door import Engine, open_engine
 from p2pinfer.engine.steps import ShardSpec
 from p2pinfer.node.settings import Serve, numerics_of
 
-# Of weights in memory, each 32 of them with a scale in the int8 class; and of the KV cache
-WEIGHT_BYTES: Final = {Numerics.F32_1: 4.0, Numerics.BF16_1: 2.0, Numerics.I8G32_1: 1 + 2 / 32}
-CACHE_BYTES: Final = {Numerics.F32_1: 4, Numerics.BF16_1: 2, Numerics.I8G32_1: 2}
+# Of weights in memory, with a scale for each 32 in i8g32-1, for each row of 256 or more in i8h64-1; and of the KV cache
+WEIGHT_BYTES: Final = {
+    Numerics.F32_1: 4.0,
+    Numerics.BF16_1: 2.0,
+    Numerics.I8G32_1: 1 + 2 / 32,
+    Numerics.I8H64_1: 1 + 4 / 256,
+}
+CACHE_BYTES: Final = {Numerics.F32_1: 4, Numerics.BF16_1: 2, Numerics.I8G32_1: 2, Numerics.I8H64_1: 2}
 FILE_BYTES: Final = 2  # tensors are stored in bf16
 MB: Final = 1_000_000
 

@@ -1,6 +1,7 @@
 """What the engine says of configs and files it cannot use."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from p2pinfer.core.errors import ModelError
 from p2pinfer.core.units import Span
 from p2pinfer.engine.config import parse_config, read_config
+from p2pinfer.engine.finite import are_finite
 from p2pinfer.engine.shard import load_shard
 
 from .conftest import Tiny
@@ -115,6 +117,29 @@ def test_a_tensor_of_another_shape_is_named(copy: Tiny) -> None:
     save_file(tensors, path)
     with pytest.raises(ModelError, match=r"down_proj\.weight has the shape \(80, 111\), the config says \(80, 112\)"):
         copy.shard()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("layer-001.safetensors", "model.layers.1.self_attn.k_proj.weight"),
+        ("layer-003.safetensors", "model.layers.3.input_layernorm.weight"),
+        ("embedding.safetensors", "model.embed_tokens.weight"),
+        ("head.safetensors", "model.norm.weight"),
+    ],
+)
+def test_a_tensor_with_a_value_that_is_not_finite_is_named(copy: Tiny, file: str, name: str, value: float) -> None:
+    path = copy.folder / file
+    tensors = load_file(path)
+    tensors[name].view(-1)[7] = value
+    save_file(tensors, path)
+    with pytest.raises(ModelError, match=f"the tensor {re.escape(name)} holds a value that is not finite"):
+        copy.shard()
+
+
+def test_large_values_whose_sum_overflows_are_finite() -> None:
+    assert are_finite(torch.full((9,), torch.finfo(torch.float32).max))
 
 
 def test_layers_the_model_does_not_have_are_refused(llama: Tiny) -> None:

@@ -1,0 +1,11 @@
+"""Whether tensors hold numbers only: one infinite value or NaN reaches others through masks and sums."""
+
+from math import isfinite
+
+import torch
+from torch import Tensor
+
+
+def are_finite(values: Tensor) -> bool:
+    """Whether all are. One sum says so; it may also overflow where no value does, and then each is looked at."""
+    return isfinite(values.sum(dtype=torch.float32).item()) or bool(torch.isfinite(values).all())
