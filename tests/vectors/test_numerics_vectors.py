@@ -59,7 +59,7 @@ def test_the_text_gives_the_vectors() -> None:
 def test_the_engine_gives_the_vectors(instructions: str) -> None:
     rows = np.frombuffer(bytes.fromhex("".join(VECTORS["rows"])), "<f4").reshape(-1, CONFIG.hidden).copy()
     made, table = kernel(instructions), Table((0, 1))
-    assert not made.step(0, 1, rows, range(len(rows)), [table] * len(rows)).any()
+    assert not any(made.step(0, 1, rows, range(len(rows)), [table] * len(rows)))
     assert [row.tobytes().hex() for row in rows] == VECTORS["after"]
     logits, _ = made.logits(rows[-1:].copy())
     assert logits[0].tobytes().hex() == VECTORS["logits"]

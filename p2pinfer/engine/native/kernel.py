@@ -3,7 +3,7 @@
 import ctypes
 import weakref
 from collections.abc import Iterable, Sequence
-from ctypes import c_void_p
+from ctypes import c_int32, c_uint8, c_void_p
 from enum import IntEnum
 
 import numpy as np
@@ -17,7 +17,7 @@ from p2pinfer.engine.native.rotary import rotary_tables
 
 Rows = NDArray[np.float32]
 Bits = NDArray[np.uint16]  # bfloat16
-Failed = NDArray[np.uint8]  # (rows), not 0 where a row failed
+Failed = bytearray  # a byte for each row, not 0 where it failed
 
 
 class Matrix(IntEnum):
@@ -110,21 +110,19 @@ class Kernel:
 
         Raises EngineError if there is no memory for so many rows.
         """
-        failed = np.zeros(len(hidden), np.uint8)
-        where = (c_void_p * len(hidden))(*(table.address for table in tables))
-        at = np.array(positions, np.int32)
-        if not self._library.span_step(
-            *(self._span, first, last, hidden.ctypes.data, len(hidden), at.ctypes.data, where, failed.ctypes.data)
-        ):
-            raise EngineError(f"there is no memory for a step of {len(hidden)} rows")
+        count = len(hidden)
+        failed, flags = _flags(count)
+        where = (c_void_p * count)(*(table.address for table in tables))
+        at = (c_int32 * count)(*positions)
+        if not self._library.span_step(self._span, first, last, hidden.ctypes.data, count, at, where, flags):
+            raise EngineError(f"there is no memory for a step of {count} rows")
         return failed
 
     def logits(self, hidden: Rows) -> tuple[Rows, Failed]:
         """Logits of rows, (rows, vocabulary), and which rows met values that are not finite."""
-        failed = np.zeros(len(hidden), np.uint8)
+        failed, flags = _flags(len(hidden))
         logits = np.empty((len(hidden), self._stride), np.float32)
-        addresses = (hidden.ctypes.data, len(hidden), logits.ctypes.data, failed.ctypes.data)
-        if not self._library.span_logits(self._span, *addresses):
+        if not self._library.span_logits(self._span, hidden.ctypes.data, len(hidden), logits.ctypes.data, flags):
             raise EngineError(f"there is no memory for logits of {len(hidden)} rows")
         return logits[:, : self._vocabulary], failed
 
@@ -139,6 +137,12 @@ class Kernel:
         """Rows of q8o4 wire bytes; None for bytes that no encoder writes."""
         rows = np.empty((len(wire) // row_bytes(Codec.Q8O4, self._hidden), self._hidden), np.float32)
         return rows if self._library.span_decode(self._span, wire, len(rows), rows.ctypes.data) else None
+
+
+def _flags(count: int) -> tuple[Failed, ctypes.Array[c_uint8]]:
+    """Zeros to read, and the same memory to be written by the kernel."""
+    failed = bytearray(count)
+    return failed, (c_uint8 * count).from_buffer(failed)
 
 
 class Table:

@@ -78,25 +78,28 @@ class Native(Backend):
         del self._tables[slot]
 
     def compute(self, batch: Batch) -> list[Result]:
+        parts, layers = batch.parts, batch.layers
         hidden = self._given(batch)
-        positions = [position for part in batch.parts for position in part.positions]
-        tables = [self._tables[part.slot] for part in batch.parts for _ in part.positions]
-        failed = self._kernel.step(batch.layers.start, batch.layers.stop, hidden, positions, tables)
-        ends = np.cumsum([len(part.positions) for part in batch.parts])
-        pieces = np.split(hidden, ends[:-1])
-        well = [True] * len(pieces)
-        if failed.any():
-            well = [not flags.any() for flags in np.split(failed, ends[:-1])]
+        positions = [position for part in parts for position in part.positions]
+        tables = [self._tables[part.slot] for part in parts for _ in part.positions]
+        failed = self._kernel.step(layers.start, layers.stop, hidden, positions, tables)
+        pieces, well, first = [], [], 0
+        for part in parts:
+            last = first + len(part.positions)
+            pieces.append(hidden[first:last])
+            well.append(not any(failed[first:last]))
+            first = last
         if batch.tail:
-            return self._logits(batch.parts, pieces, well)
+            return self._logits(parts, pieces, well)
         return [rows if good else None for rows, good in zip(pieces, well, strict=True)]
 
     def _given(self, batch: Batch) -> codecs.Rows:
-        """Rows to compute in place."""
-        given = np.concatenate([part.given for part in batch.parts])
+        """Rows to compute in place: decoding and the embedding made them, and nobody else has them."""
+        parts = batch.parts
+        given: codecs.Input = parts[0].given if len(parts) == 1 else np.concatenate([part.given for part in parts])
         if self._embedding is not None and not batch.layers.start:
             return widened(self._embedding[given])
-        return given
+        return given.astype(np.float32, copy=False)
 
     def _logits(self, parts: Sequence[Part], pieces: Sequence[codecs.Rows], well: Sequence[bool]) -> list[Result]:
         """The logits that were asked for."""
