@@ -12,7 +12,7 @@ import trio
 
 from p2pinfer.cli.processes import open_node_process
 from tests.bench.figures import Bound, Figure
-from tests.bench.machine import mapped, usage_of
+from tests.bench.machine import child_with, mapped, usage_of
 from tests.bench.setting import demo_model
 
 ABOUT = "a node that serves, while nobody asks"
@@ -35,7 +35,7 @@ async def _run() -> Sequence[Figure]:
                 open_node_process(root / "other", store.root, *met),
                 open_node_process(root / "node", store.root, *met, "--model", model.name, "--layers", span),
             ):
-                pid = _pid(root / "node")
+                pid = child_with(root / "node")
                 await trio.sleep(SETTLE_S)
                 before = usage_of(pid)
                 await trio.sleep(WATCH_S)
@@ -55,11 +55,3 @@ async def _run() -> Sequence[Figure]:
         ),
         Figure("idle node, torch mapped", len(torch), Bound.BELOW, 1, "files", "/proc/PID/maps of the node's process"),
     ]
-
-
-def _pid(data: Path) -> int:
-    """The process of ours that holds a data folder."""
-    for child in psutil.Process().children():
-        if str(data) in child.cmdline():
-            return child.pid
-    raise RuntimeError(f"no node runs with {data}")

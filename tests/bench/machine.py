@@ -23,6 +23,14 @@ def usage_of(pid: int) -> Usage:
     return Usage(times.user + times.system, process.memory_info().rss)
 
 
+def child_with(data: Path) -> int:
+    """The process of ours that holds a data folder."""
+    for child in psutil.Process().children():
+        if str(data) in child.cmdline():
+            return child.pid
+    raise RuntimeError(f"no node runs with {data}")
+
+
 def mapped(pid: int, word: str) -> list[str]:
     """Files with `word` in their names that the process has mapped."""
     lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
