@@ -1,7 +1,8 @@
 """Attention over the paged KV cache: each step's rows look at their own session's positions and at no others.
 
 A step of several rows is one call over a view of the pool where its pages are consecutive, over a copy where they are
-not. Steps of one row whose sessions lie at equal distances, as sessions of one size do, are one call together.
+not. Steps of one row whose sessions lie at equal distances, as sessions of one size do, are one call together. Where a
+step must have the same shape whatever sessions it is of, pages are gathered by their table.
 Query heads that share a key head are folded into rows, so that keys are read once and never repeated.
 """
 
@@ -43,7 +44,24 @@ class Together:
     mask: Tensor
 
 
-def attend(queries: Tensor, cache: Cache, layer: int, readings: Sequence[Reading | Together]) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class Paged:
+    """What single rows of several sessions look at, wherever it lies; of each session as many pages.
+
+    count: rows
+    pages: (rows, pages) of the pool
+    mask:  (rows, 1, 1, positions in the pages), added to scores
+    """
+
+    count: int
+    pages: Tensor
+    mask: Tensor
+
+
+Looking = Reading | Together | Paged
+
+
+def attend(queries: Tensor, cache: Cache, layer: int, readings: Sequence[Looking]) -> Tensor:
     """(rows, heads, head size) -> (rows, heads x head size); the rows of readings follow one another."""
     if len(readings) == 1:
         return _look(queries, cache, layer, readings[0])
@@ -70,6 +88,15 @@ def causal_mask(
     return _mask(hidden, dtype).repeat_interleave(shared, 0)
 
 
+def position_mask(positions: Tensor, length: int, window: int | None, dtype: torch.dtype) -> Tensor:
+    """The mask of single rows at these positions (rows), over `length` positions from 0 on: (rows, 1, 1, length)."""
+    own, seen = positions[:, None], torch.arange(length, device=positions.device)[None, :]
+    hidden = seen > own
+    if window is not None:
+        hidden |= seen <= own - window
+    return _mask(hidden, dtype)[:, None, None]
+
+
 def length_mask(lengths: Sequence[int], device: torch.device, dtype: torch.dtype) -> Tensor:
     """The mask of single rows that see so many positions each: (rows, 1, 1, the most positions)."""
     seen = torch.arange(max(lengths), device=device)[None, :]
@@ -80,15 +107,23 @@ def _mask(hidden: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, float("-inf"))
 
 
-def _look(rows: Tensor, cache: Cache, layer: int, reading: Reading | Together) -> Tensor:
+def _look(rows: Tensor, cache: Cache, layer: int, reading: Looking) -> Tensor:
     count, _, size = rows.shape
-    if isinstance(reading, Together):
-        keys, values = cache.read_many(layer, reading.start, reading.distance, count, reading.length)
-    else:
-        keys, values = cache.read(layer, reading.place)
+    keys, values = _seen(cache, layer, reading)
     grouped = rows.reshape(count, keys.shape[1], -1, size)  # (rows, key heads, queries per key head, head size)
     if len(keys) == count:  # a row for each session
         return F.scaled_dot_product_attention(grouped, keys, values, attn_mask=reading.mask).reshape(count, -1)
     folded = grouped.transpose(0, 1).reshape(1, keys.shape[1], -1, size)  # (1, key heads, rows x queries, head size)
     seen = F.scaled_dot_product_attention(folded, keys, values, attn_mask=reading.mask)
     return seen.reshape(keys.shape[1], count, -1, size).transpose(0, 1).reshape(count, -1)
+
+
+def _seen(cache: Cache, layer: int, reading: Looking) -> tuple[Tensor, Tensor]:
+    """Keys and values: (sessions, key heads, positions, head size) each."""
+    match reading:
+        case Together(count, start, distance, length):
+            return cache.read_many(layer, start, distance, count, length)
+        case Paged(_, pages):
+            return cache.read_pages(layer, pages)
+        case Reading(_, place):
+            return cache.read(layer, place)

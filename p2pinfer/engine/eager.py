@@ -11,17 +11,24 @@ from p2pinfer.engine import codecs
 from p2pinfer.engine.backend import NOTHING, Backend, Batch, Part, Result
 from p2pinfer.engine.config import ModelConfig
 from p2pinfer.engine.finite import are_finite
+from p2pinfer.engine.graphs import Graphs
 from p2pinfer.engine.kv import Cache
 from p2pinfer.engine.layers import norm, run_layer
 from p2pinfer.engine.loading import Progress
 from p2pinfer.engine.plan import plan_batch
+from p2pinfer.engine.replay import Record, Replayed
 from p2pinfer.engine.rope import Rope
 from p2pinfer.engine.steps import ShardSpec
 from p2pinfer.engine.weights import DTYPES, Weights, load_weights
 
 
-def load_eager(spec: ShardSpec, config: ModelConfig, progress: Progress) -> "Eager":
-    """Raises ModelError for files that are not what the spec says, a device that is not there, too little memory."""
+def load_eager(spec: ShardSpec, config: ModelConfig, progress: Progress, record: Record | None = None) -> "Eager":
+    """A span's tensors, on their device.
+
+    record: who records decode steps; None: CUDA graphs on a GPU, nobody elsewhere
+
+    Raises ModelError for files that are not what the spec says, a device that is not there, too little memory.
+    """
     torch.set_grad_enabled(False)
     torch.set_num_threads(spec.threads)
     device, dtype = _device(spec.device), DTYPES[spec.numerics]
@@ -31,7 +38,9 @@ def load_eager(spec: ShardSpec, config: ModelConfig, progress: Progress) -> "Eag
         rope = Rope(config, device, dtype)
     except torch.OutOfMemoryError as error:
         raise ModelError(f"layers {spec.span} do not fit into {spec.device}: {error}") from None
-    return Eager(config, weights, cache, rope)
+    if record is None and device.type == "cuda":
+        record = Graphs(device).record
+    return Eager(config, weights, cache, rope, record)
 
 
 def _device(name: str) -> torch.device:
@@ -46,11 +55,13 @@ def _device(name: str) -> torch.device:
 class Eager(Backend):
     """Tensors, and the layers they go through."""
 
-    def __init__(self, config: ModelConfig, weights: Weights, cache: Cache, rope: Rope) -> None:
+    def __init__(self, config: ModelConfig, weights: Weights, cache: Cache, rope: Rope, record: Record | None) -> None:
+        """record: who records decode steps; None: each is computed operator by operator"""
         self._config = config
         self._weights = weights
         self._cache = cache
         self._rope = rope
+        self._replayed = None if record is None else Replayed(config, weights.layers, cache, rope, record)
         self._device = rope.table.device
         self._dtype = rope.table.dtype
         self.kernel = weights.kernel
@@ -89,6 +100,8 @@ class Eager(Backend):
         if self._weights.embedding is not None and not layers.start:
             given = self._weights.embedding[given.to(self._weights.embedding.device)]
         hidden = given.to(self._device, self._dtype)
+        if self._replayed is not None and self._replayed.takes(parts, layers):
+            return self._replayed.compute(parts, hidden)
         plan = plan_batch(self._config, self._rope, self._cache.positions, parts)
         for number in layers:
             hidden = run_layer(self._config, self._weights.layers[number], number, hidden, plan, self._cache)

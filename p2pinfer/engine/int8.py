@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from p2pinfer.core.errors import ModelError
 from p2pinfer.engine.hadamard import group_of, hadamard, turn
+from p2pinfer.engine.linear import Linear
 
 LARGEST: Final = 127  # of an int8 value; -128 is not used, so that both signs are alike
 ROWS: Final = 32  # rows of a product come in multiples: CUDA takes no fewer than 17, and its tiles are 32
@@ -18,7 +20,15 @@ SIZES: Final = 8  # inputs and outputs come in multiples
 SLICE: Final = 4096  # rows of a weight that are turned at once: in float32 a whole head would be gigabytes
 
 
-class Int8Linear:
+def check_products(device: torch.device) -> None:
+    """Raises ModelError for a device that does not multiply int8, as GPUs before Turing do not."""
+    try:
+        torch._int_mm(*(torch.zeros(ROWS, ROWS, dtype=torch.int8, device=device) for _ in range(2)))
+    except RuntimeError as error:
+        raise ModelError(f"{device} does not multiply int8, use another numerics class: {error}") from None
+
+
+class Int8Linear(Linear):
     """Turns and rounds its rows, multiplies integers, and scales the sums in float32."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, device: torch.device) -> None:

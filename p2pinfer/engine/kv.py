@@ -13,10 +13,14 @@ Place = slice | Tensor  # positions of the pool: in one piece, or one by one
 
 
 class Cache:
-    """Keys and values of every layer: (1, key heads, positions of the pool, head size) each."""
+    """Keys and values of every layer: (1, key heads, positions, head size) each.
+
+    The positions are the pool's, and a page more that no session has: rows that fill a batch up write there.
+    """
 
     def __init__(self, config: ModelConfig, layers: int, pages: int, device: torch.device, dtype: torch.dtype) -> None:
-        shape = (1, config.kv_heads, pages * PAGE, config.head_size)
+        self.spare = pages
+        shape = (1, config.kv_heads, (pages + 1) * PAGE, config.head_size)
         self._keys = [_zeros(shape, device, dtype) for _ in range(layers)]
         self._values = [_zeros(shape, device, dtype) for _ in range(layers)]
 
@@ -37,6 +41,10 @@ class Cache:
             return keys.narrow(2, place.start, length), values.narrow(2, place.start, length)
         return keys.index_select(2, place), values.index_select(2, place)
 
+    def read_pages(self, layer: int, pages: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values in pages (sessions, pages), copied: (sessions, key heads, positions, head size) each."""
+        return _paged(self._keys[layer], pages), _paged(self._values[layer], pages)
+
     def read_many(self, layer: int, start: int, distance: int, count: int, length: int) -> tuple[Tensor, Tensor]:
         """Several pieces of one length that begin at equal distances: (count, key heads, length, head size), no copy.
 
@@ -54,7 +62,14 @@ class Cache:
 
     @property
     def positions(self) -> int:
-        return self._keys[0].shape[2]
+        """Of the pool."""
+        return self.spare * PAGE
+
+
+def _paged(pool: Tensor, pages: Tensor) -> Tensor:
+    _, heads, _, size = pool.shape
+    taken = pool.view(heads, -1, PAGE, size).index_select(1, pages.flatten())  # (key heads, all pages, PAGE, head size)
+    return taken.view(heads, len(pages), -1, size).transpose(0, 1)
 
 
 def _zeros(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from p2pinfer.engine.attention import Reading, Together, causal_mask, length_mask
+from p2pinfer.engine.attention import Looking, Reading, Together, causal_mask, length_mask
 from p2pinfer.engine.backend import Part
 from p2pinfer.engine.config import ModelConfig
 from p2pinfer.engine.kv import Place
@@ -23,7 +23,7 @@ class Plan:
     places: Tensor  # (rows), positions of the pool
     cos: Tensor  # (rows, 1, head size)
     sin: Tensor
-    readings: tuple[Reading | Together, ...]
+    readings: tuple[Looking, ...]
 
 
 def plan_batch(config: ModelConfig, rope: Rope, pool: int, parts: Sequence[Part]) -> Plan:

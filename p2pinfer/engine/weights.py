@@ -17,7 +17,7 @@ from p2pinfer.core.errors import ModelError
 from p2pinfer.core.units import Numerics, Roles, Span
 from p2pinfer.engine.config import ModelConfig
 from p2pinfer.engine.finite import are_finite
-from p2pinfer.engine.int8 import SIZES, Int8Linear
+from p2pinfer.engine.int8 import SIZES, Int8Linear, check_products
 from p2pinfer.engine.linear import INT_MM, FloatLinear, Linear, best_kernel
 from p2pinfer.engine.loading import Progress
 
@@ -70,11 +70,13 @@ def load_weights(
     """Read a span's weights.
 
     Raises ModelError for a file that is missing or damaged, and a tensor that is missing, has another shape, holds a
-    value that is not finite, or is of a size that the numerics class cannot compute with.
+    value that is not finite, or is of a size that the numerics class cannot compute with; and for a device that cannot.
     """
     if span.last > config.layers:
         raise ModelError(f"layers {span} of a model that has {config.layers}")
     kernel = best_kernel(device, numerics)
+    if kernel == INT_MM:
+        check_products(device)
     with ExitStack() as stack:
         stored = _Files(files, stack)
         load = _Loader(config, stored, device, DTYPES[numerics], kernel)

@@ -184,6 +184,15 @@ def test_a_size_that_int8_cannot_take_is_named(llama: Tiny, tmp_path: Path) -> N
         load(Numerics.I8H64_1, CPU, lambda done, total: None)
 
 
+def test_a_device_that_does_not_multiply_int8_is_refused(llama: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr(torch, "_int_mm", fail)
+    with pytest.raises(ModelError, match="cpu does not multiply int8, use another numerics class: no such kernel"):
+        llama.shard(numerics=Numerics.I8H64_1)
+
+
 TEXT = """The harbour had been quiet since the ferry stopped running, and the gulls had taken over the benches where
 tourists used to wait. Every morning old Marten walked down with a thermos of coffee, two newspapers and a radio that
 only received one station. He said the sea was easier to understand than the news, because it repeated itself more
