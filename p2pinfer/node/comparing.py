@@ -35,8 +35,9 @@ from p2pinfer.node.shard import CACHE_BYTES, FILE_BYTES, MB, WEIGHT_BYTES, shard
 CHUNK: Final = 256  # positions of a prompt in one step, the default of trust.max_chunk
 PROMPTS: Final = 4  # times that a prompt is timed at least, after one that pays for what an engine sets up
 ROUNDS: Final = 5  # in which each engine has its turn
-TOKENS: Final = 16  # of one session in a round, fewer where there are more sessions
-FEWEST: Final = 3  # steps in a round, after one that finds its weights in no cache
+TOKENS: Final = 64  # of one session in a round, fewer where there are more sessions
+FEWEST: Final = 4  # steps in a round
+COLD: Final = 4  # of so many steps of a round the first does not count: caches hold another engine's weights
 SETTLE_S: Final = 0.05  # after an engine's turn its threads go to sleep
 USUAL: Final = (Numerics.I8G32_1, Numerics.BF16_1)  # classes that are compared if nobody says which
 
@@ -266,8 +267,8 @@ class Racer:
         """Some steps of so many sessions. Each writes the last position of the context anew, and so reads it all."""
         last = self._context - 1
         steps = [self._step(slot, last, last + 1) for slot in range(sessions)]
-        times = [await self._timed(steps) for _ in range(1 + max(FEWEST, TOKENS // sessions))]
-        self._decode_s[sessions] += times[1:]
+        times = [await self._timed(steps) for _ in range(max(FEWEST, TOKENS // sessions))]
+        self._decode_s[sessions] += times[len(times) // COLD :]
         await trio.sleep(SETTLE_S)
 
     async def _prompt(self, slot: int) -> None:
