@@ -148,7 +148,7 @@ def _int8(spec: ShardSpec, config: ModelConfig, ids: Ids) -> Iterator[Rows]:
 
     def logits(rows: Rows) -> Rows:
         result, failed = backend._kernel.logits(rows)
-        assert not failed.any()
+        assert not any(failed)
         return result
 
     return _logits(backend, config, logits, ids)
