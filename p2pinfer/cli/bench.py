@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from p2pinfer.node.comparing import Comparison, Row
 
 MAX_SESSIONS: Final = 4096
-BAR: Final = 20  # characters of the longest one
+BAR: Final = 18  # characters of the longest one; the table fits a terminal of 80
 EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 
 
