@@ -20,10 +20,7 @@ from p2pinfer.engine.finite import are_finite
 from p2pinfer.engine.int8 import SIZES, Int8Linear, check_products
 from p2pinfer.engine.linear import INT_MM, FloatLinear, Linear, best_kernel
 from p2pinfer.engine.loading import Progress
-
-EMBEDDING = "model.embed_tokens.weight"
-NORM = "model.norm.weight"
-HEAD = "lm_head.weight"
+from p2pinfer.engine.names import EMBEDDING, HEAD, NORM
 
 DTYPES: Final = {  # of activations, norms, attention and KV cache
     Numerics.F32_1: torch.float32,

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from p2pinfer.core.errors import EngineError
 from p2pinfer.core.units import Codec, row_bytes
 from p2pinfer.engine.config import ModelConfig
+from p2pinfer.engine.native.files import Bits
 from p2pinfer.engine.native.library import FLOATS, Sizes
 from p2pinfer.engine.native.rotary import rotary_tables
 
 Rows = NDArray[np.float32]
-Bits = NDArray[np.uint16]  # bfloat16
 Failed = bytearray  # a byte for each row, not 0 where it failed
 
 

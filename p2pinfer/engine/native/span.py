@@ -12,11 +12,12 @@ from p2pinfer.engine import codecs
 from p2pinfer.engine.backend import NOTHING, Backend, Batch, Part, Result
 from p2pinfer.engine.config import ModelConfig
 from p2pinfer.engine.loading import Progress
+from p2pinfer.engine.names import EMBEDDING
 from p2pinfer.engine.native.files import Bits, Files, widened
 from p2pinfer.engine.native.kernel import Kernel, Table
 from p2pinfer.engine.native.library import instruction_sets, open_library
 from p2pinfer.engine.native.shapes import unsupported
-from p2pinfer.engine.native.weights import EMBEDDING, fill
+from p2pinfer.engine.native.weights import fill
 from p2pinfer.engine.steps import ShardSpec
 
 

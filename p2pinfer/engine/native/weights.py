@@ -8,12 +8,10 @@ from p2pinfer.core.errors import ModelError
 from p2pinfer.core.units import Roles, Span
 from p2pinfer.engine.config import ModelConfig
 from p2pinfer.engine.loading import Progress
+from p2pinfer.engine.names import EMBEDDING, HEAD, NORM
 from p2pinfer.engine.native.files import Files, widened
 from p2pinfer.engine.native.kernel import Kernel, Matrix, Vector
 
-EMBEDDING: Final = "model.embed_tokens.weight"
-NORM: Final = "model.norm.weight"
-HEAD: Final = "lm_head.weight"
 ROWS: Final = 4096  # quantised at once, so that few pages of a file are held
 
 
