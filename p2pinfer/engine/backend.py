@@ -3,6 +3,7 @@
 Neither knows of sessions, codecs or errors of peers; a backend is given rows and pages and gives rows or logits back.
 """
 
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from p2pinfer.core.pages import Table
 from p2pinfer.engine.codecs import Q8O4, Input, Rows
+from p2pinfer.engine.inbox import Inbox
 
 Logits = NDArray[np.float32]  # (vocabulary), all finite
 
@@ -65,11 +67,14 @@ class Backend(Protocol):
     cache_bytes: int
     q8o4: Q8O4
 
-    def open_session(self, slot: int, pages: Sequence[int]) -> None:
-        """A session has these pages of the KV cache from now on."""
+    def open_session(self, slot: int, pages: Sequence[int]) -> Table:
+        """A session has these pages of the KV cache from now on; its table may be the backend's own kind."""
 
     def close_session(self, slot: int) -> None:
         """The session's pages may soon be another's."""
+
+    def open_inbox(self, door: socket.socket) -> Inbox:
+        """Who takes requests from the parent; a backend may answer some of them itself."""
 
     def compute(self, batch: Batch) -> list[Result]:
         """What becomes of each part; one whose values are not finite leaves nothing that reaches others."""

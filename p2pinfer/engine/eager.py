@@ -1,5 +1,6 @@
 """A span computed by torch, operator by operator: on any device that torch has, in bf16, f32 or int8."""
 
+import socket
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,11 +8,13 @@ import torch
 from torch import Tensor
 
 from p2pinfer.core.errors import ModelError
+from p2pinfer.core.pages import Table
 from p2pinfer.engine import codecs
 from p2pinfer.engine.backend import NOTHING, Backend, Batch, Part, Result
 from p2pinfer.engine.config import ModelConfig
 from p2pinfer.engine.finite import are_finite
 from p2pinfer.engine.graphs import Graphs
+from p2pinfer.engine.inbox import Inbox, SocketInbox
 from p2pinfer.engine.kv import Cache
 from p2pinfer.engine.layers import norm, run_layer
 from p2pinfer.engine.loading import Progress
@@ -69,11 +72,14 @@ class Eager(Backend):
         self.cache_bytes = cache.bytes
         self.q8o4 = codecs.NUMPY
 
-    def open_session(self, slot: int, pages: Sequence[int]) -> None:
-        """Plans read a session's pages anew for each batch."""
+    def open_session(self, slot: int, pages: Sequence[int]) -> Table:
+        return Table(tuple(pages))  # plans read it anew for each batch
 
     def close_session(self, slot: int) -> None:
         """Nothing is held for a session."""
+
+    def open_inbox(self, door: socket.socket) -> Inbox:
+        return SocketInbox(door)
 
     def compute(self, batch: Batch) -> list[Result]:
         hidden = self._hidden(batch)

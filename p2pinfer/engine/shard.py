@@ -1,5 +1,6 @@
 """A loaded span: answers batches of steps. Here wire bytes become rows and rows wire bytes; a backend computes."""
 
+import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from p2pinfer.core.units import Codec, Roles, Span
 from p2pinfer.engine import codecs
 from p2pinfer.engine.backend import Backend, Batch, Part, Result
 from p2pinfer.engine.config import ModelConfig, read_config
+from p2pinfer.engine.inbox import Inbox
 from p2pinfer.engine.loading import Progress, load_backend
 from p2pinfer.engine.sampler import draw_id
 from p2pinfer.engine.steps import Facts, Output, Reply, Request, ShardSpec, Step
@@ -60,6 +62,10 @@ class Shard:
             pages=spec.pages,
         )
 
+    def open_inbox(self, door: socket.socket) -> Inbox:
+        """Who takes requests from the parent. What the backend answers itself is as if `answer` had done it."""
+        return self._backend.open_inbox(door)
+
     def answer(self, request: Request) -> Reply:
         """Close and open sessions, then compute the steps."""
         began = time.perf_counter()
@@ -67,8 +73,7 @@ class Shard:
             del self._tables[slot]
             self._backend.close_session(slot)
         for slot, pages in request.opened:
-            self._tables[slot] = Table(pages)
-            self._backend.open_session(slot, pages)
+            self._tables[slot] = self._backend.open_session(slot, pages)
         outputs = self.step(request.steps)
         return Reply(tuple(outputs), time.perf_counter() - began)
 

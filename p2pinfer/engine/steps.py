@@ -1,10 +1,12 @@
-"""What goes through the engine's door: shard specs, steps and outputs, as plain values and as msgpack.
+"""What goes through the engine's door: shard specs, steps and outputs, as plain values and as bytes.
 
 Both sides of the door import this file; it imports neither torch nor trio.
 """
 
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from struct import Struct, pack, unpack_from
 from typing import Final
 
 import msgpack
@@ -133,17 +135,29 @@ class Failed:
 
 Message = Progress | Facts | Failed | Reply  # from the worker; a spec and then requests go to it
 
+# Requests and replies are laid out for the kernel, which answers plain ones itself (`native/serve.c`); little-endian.
+# A request: counts, closed slots, opened sessions, heads of all steps, their data.
+_COUNTS: Final = Struct("<III")  # closed, opened, steps
+_OPENED: Final = Struct("<II")  # slot, pages; then the pages
+# Slot, position, bytes of data, codecs in and out; whether to sample; layers; temperature, top k, top p, seed
+_STEP: Final = Struct("<IIIBB?xIIIII4xQ")
+# A reply, after its kind: count, seconds, heads of all outputs; then of each output ids, text and data.
+_REPLY: Final = Struct("<Id")
+_OUTPUT: Final = Struct("<BBHI")  # code, ids, bytes of text, bytes of data
+_ALL: Final = (0, 0)  # layers, for all of the shard's: no span has none
+
+_KINDS: Final[tuple[type[Message], ...]] = (Progress, Facts, Failed, Reply)  # by the first byte of a message
+
 
 def pack_spec(spec: ShardSpec) -> bytes:
     """The first message to the worker, with its length."""
-    return _framed(
-        [
-            str(spec.config),
-            [str(path) for path in spec.files],
-            [spec.span.first, spec.span.last],
-            *(int(spec.roles), int(spec.numerics), spec.pages, spec.device, spec.threads),
-        ]
-    )
+    plain = [
+        str(spec.config),
+        [str(path) for path in spec.files],
+        [spec.span.first, spec.span.last],
+        *(int(spec.roles), int(spec.numerics), spec.pages, spec.device, spec.threads),
+    ]
+    return _framed(msgpack.packb(plain))
 
 
 def unpack_spec(body: bytes | bytearray) -> ShardSpec:
@@ -154,64 +168,108 @@ def unpack_spec(body: bytes | bytearray) -> ShardSpec:
 
 def pack_request(request: Request) -> bytes:
     """Every later message to the worker, with its length."""
-    return _framed([request.closed, request.opened, [_step_list(step) for step in request.steps]])
+    steps = request.steps
+    parts = [_COUNTS.pack(len(request.closed), len(request.opened), len(steps))]
+    if request.closed or request.opened:
+        parts.append(_packed_ints(request.closed))
+        for slot, pages in request.opened:
+            parts += (_OPENED.pack(slot, len(pages)), _packed_ints(pages))
+    parts += [_step_head(step) for step in steps]
+    parts += [step.data for step in steps]
+    return _framed(b"".join(parts))
 
 
 def unpack_request(body: bytes | bytearray) -> Request:
-    closed, opened, steps = msgpack.unpackb(body, use_list=False)
-    return Request(closed, opened, tuple(_step(*items) for items in steps))
+    closed_count, opened_count, step_count = _COUNTS.unpack_from(body)
+    at = _COUNTS.size
+    closed, at = _ints(body, at, closed_count)
+    opened: list[tuple[int, tuple[int, ...]]] = []
+    for _ in range(opened_count):
+        slot, count = _OPENED.unpack_from(body, at)
+        pages, at = _ints(body, at + _OPENED.size, count)
+        opened.append((slot, pages))
+    heads = [_STEP.unpack_from(body, at + i * _STEP.size) for i in range(step_count)]
+    at += step_count * _STEP.size
+    steps: list[Step] = []
+    for head in heads:
+        last = at + head[2]
+        steps.append(_step(bytes(body[at:last]), *head))
+        at = last
+    return Request(closed, tuple(opened), tuple(steps))
 
 
 def pack_message(message: Message) -> bytes:
     """A message from the worker, with its length."""
-    match message:
-        case Progress(done, total):
-            return _framed([0, done, total])
-        case Facts():
-            return _framed([1, *astuple(message)])
-        case Failed(text):
-            return _framed([2, text])
-        case Reply(outputs, seconds):
-            return _framed([3, [(o.data, o.ids, int(o.code), o.text) for o in outputs], seconds])
+    body = _packed_reply(message) if isinstance(message, Reply) else msgpack.packb(astuple(message))
+    return _framed(bytes([_KINDS.index(type(message))]) + body)
 
 
 def unpack_message(body: bytes | bytearray | memoryview) -> Message:
-    tag, *items = msgpack.unpackb(body, use_list=False)
-    match tag:
-        case 0:
-            return Progress(*items)
-        case 1:
-            return Facts(Numerics(items[0]), *items[1:])
-        case 2:
-            return Failed(*items)
-        case _:
-            outputs, seconds = items
-            return Reply(tuple(Output(data, ids, Code(code), text) for data, ids, code, text in outputs), seconds)
+    kind = _KINDS[body[0]]
+    if kind is Reply:
+        return _reply(body)
+    items = msgpack.unpackb(body[1:], use_list=False)
+    return Facts(Numerics(items[0]), *items[1:]) if kind is Facts else kind(*items)
 
 
-def _step_list(step: Step) -> list[object]:
+def _step_head(step: Step) -> bytes:
     draw, layers = step.sample, step.layers
-    return [
-        *(step.slot, step.position, step.data, int(step.codec_in), int(step.codec_out)),
-        None if draw is None else (draw.temperature, draw.top_k, draw.top_p, draw.seed),
-        None if layers is None else (layers.first, layers.last),
-    ]
+    first, last = _ALL if layers is None else (layers.first, layers.last)
+    sample = (0, 0, 0, 0) if draw is None else (draw.temperature, draw.top_k, draw.top_p, draw.seed)
+    codecs = step.codec_in, step.codec_out, draw is not None
+    return _STEP.pack(step.slot, step.position, len(step.data), *codecs, first, last, *sample)
 
 
 def _step(
+    data: bytes,
     slot: int,
     position: int,
-    data: bytes,
+    _: int,
     codec_in: int,
     codec_out: int,
-    sample: tuple[int, int, int, int] | None,
-    layers: tuple[int, int] | None,
+    sampled: bool,
+    first: int,
+    last: int,
+    *sample: int,
 ) -> Step:
-    sampling = None if sample is None else Sampling(*sample)
-    span = None if layers is None else Span(*layers)
+    sampling = Sampling(*sample) if sampled else None
+    span = None if (first, last) == _ALL else Span(first, last)
     return Step(slot, position, data, Codec(codec_in), Codec(codec_out), sampling, span)
 
 
-def _framed(plain: object) -> bytes:
-    body: bytes = msgpack.packb(plain)
+def _packed_reply(reply: Reply) -> bytes:
+    parts = [_REPLY.pack(len(reply.outputs), reply.seconds)]
+    texts = [output.text.encode() for output in reply.outputs]
+    for output, text in zip(reply.outputs, texts, strict=True):
+        parts.append(_OUTPUT.pack(output.code, len(output.ids), len(text), len(output.data)))
+    for output, text in zip(reply.outputs, texts, strict=True):
+        parts += (_packed_ints(output.ids), text, output.data)
+    return b"".join(parts)
+
+
+def _reply(body: bytes | bytearray | memoryview) -> Reply:
+    count, seconds = _REPLY.unpack_from(body, 1)
+    at = 1 + _REPLY.size
+    heads = [_OUTPUT.unpack_from(body, at + i * _OUTPUT.size) for i in range(count)]
+    at += count * _OUTPUT.size
+    outputs: list[Output] = []
+    for code, id_count, text_bytes, data_bytes in heads:
+        ids, at = _ints(body, at, id_count)
+        text = str(body[at : at + text_bytes], "utf-8") if code else ""
+        at += text_bytes
+        outputs.append(Output(bytes(body[at : at + data_bytes]), ids, Code(code), text))
+        at += data_bytes
+    return Reply(tuple(outputs), seconds)
+
+
+def _packed_ints(values: Sequence[int]) -> bytes:
+    return pack(f"<{len(values)}I", *values)
+
+
+def _ints(body: bytes | bytearray | memoryview, at: int, count: int) -> tuple[tuple[int, ...], int]:
+    """So many integers from there on, and where the next thing is."""
+    return unpack_from(f"<{count}I", body, at), at + 4 * count
+
+
+def _framed(body: bytes) -> bytes:
     return len(body).to_bytes(LENGTH_BYTES, "little") + body

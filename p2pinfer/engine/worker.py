@@ -12,8 +12,8 @@ import threading
 from typing import Final
 
 from p2pinfer.core.errors import ModelError
+from p2pinfer.engine.inbox import SocketInbox
 from p2pinfer.engine.steps import (
-    LENGTH_BYTES,
     Failed,
     Message,
     Progress,
@@ -24,7 +24,6 @@ from p2pinfer.engine.steps import (
 )
 
 EXIT_ORPHAN: Final = 3
-READ_BYTES: Final = 1 << 16
 
 
 def main(fd: int) -> None:
@@ -32,19 +31,20 @@ def main(fd: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, and it decides
     with socket.socket(fileno=fd) as door:
         threading.Thread(target=_end_with_parent, args=[door.fileno()], daemon=True).start()
-        inbox = _Inbox(door)
-        spec = unpack_spec(inbox.receive())
         try:
-            _serve(door, inbox, spec)
+            _serve(door, unpack_spec(SocketInbox(door).receive()))
         except ModelError as error:
             _send(door, Failed(str(error)))
+        except EOFError:
+            sys.exit(EXIT_ORPHAN)
 
 
-def _serve(door: socket.socket, inbox: "_Inbox", spec: ShardSpec) -> None:
+def _serve(door: socket.socket, spec: ShardSpec) -> None:
     os.environ["OMP_NUM_THREADS"] = str(spec.threads)  # read when torch is imported
     from p2pinfer.engine.shard import load_shard
 
     shard = load_shard(spec, lambda done, total: _send(door, Progress(done, total)))
+    inbox = shard.open_inbox(door)  # the parent sends no request before it has the facts
     _send(door, shard.facts)
     while True:
         _send(door, shard.answer(unpack_request(inbox.receive())))
@@ -60,29 +60,6 @@ def _end_with_parent(fd: int) -> None:
 
 def _send(door: socket.socket, message: Message) -> None:
     door.sendall(pack_message(message))
-
-
-class _Inbox:
-    """What the parent sends, message by message. A short one takes one call of the system."""
-
-    def __init__(self, door: socket.socket) -> None:
-        self._door = door
-        self._received = bytearray()
-
-    def receive(self) -> bytearray:
-        """The next message's body."""
-        self._fill(LENGTH_BYTES)
-        size = LENGTH_BYTES + int.from_bytes(self._received[:LENGTH_BYTES], "little")
-        self._fill(size)
-        body = self._received[LENGTH_BYTES:size]
-        del self._received[:size]
-        return body
-
-    def _fill(self, size: int) -> None:
-        while len(self._received) < size:
-            if not (data := self._door.recv(READ_BYTES)):
-                sys.exit(EXIT_ORPHAN)
-            self._received += data
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from torch import Tensor
 from p2pinfer.core.pages import pages_for
 from p2pinfer.engine.config import ModelConfig
 from p2pinfer.engine.native.bandwidth import read_gb_s
-from p2pinfer.engine.native.kernel import Bits, Kernel, Matrix, Table, Vector
+from p2pinfer.engine.native.kernel import Bits, Kernel, Matrix, Vector
 from p2pinfer.engine.native.library import instruction_sets, open_library
 from tests.bench.figures import Bound, Figure
 
@@ -128,7 +128,7 @@ def _kernel(weights: dict[Matrix, Bits]) -> Kernel:
 
 def _one_token(kernel: Kernel, random: np.random.Generator) -> Step:
     """The last position of a session, again and again."""
-    table = Table(range(pages_for(POSITION + 1)))
+    table = kernel.open_session(0, range(pages_for(POSITION + 1)))
     prompt = random.standard_normal((POSITION, CONFIG.hidden), np.float32)
     kernel.step(0, 1, prompt, range(POSITION), [table] * POSITION)
     row = random.standard_normal((1, CONFIG.hidden), np.float32)
@@ -138,7 +138,7 @@ def _one_token(kernel: Kernel, random: np.random.Generator) -> Step:
 def _many_tokens(kernel: Kernel, random: np.random.Generator) -> Step:
     """The first positions of another session, in one step."""
     first = pages_for(POSITION + 1)
-    table = Table(range(first, first + pages_for(TOGETHER)))
+    table = kernel.open_session(0, range(first, first + pages_for(TOGETHER)))
     rows = random.standard_normal((TOGETHER, CONFIG.hidden), np.float32)
     return lambda: kernel.step(0, 1, rows.copy(), range(TOGETHER), [table] * TOGETHER)
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from p2pinfer.core.manifest import TOKENIZER
-from p2pinfer.core.pages import Table, pages_for
+from p2pinfer.core.pages import pages_for
 from p2pinfer.core.text import Texts
 from p2pinfer.core.units import Numerics
 from p2pinfer.engine.backend import Backend, Batch, Part
@@ -156,8 +156,7 @@ def _int8(spec: ShardSpec, config: ModelConfig, ids: Ids) -> Iterator[Rows]:
 
 def _logits(backend: Backend, config: ModelConfig, head: Head, ids: Ids) -> Iterator[Rows]:
     """Of every position, a chunk at a time: rows after the last layer, and then norm and head of them all."""
-    table = Table(tuple(range(pages_for(len(ids)))))
-    backend.open_session(0, table.pages)
+    table = backend.open_session(0, range(pages_for(len(ids))))
     for first in range(0, len(ids), CHUNK):
         given = ids[first : first + CHUNK]
         part = Part(0, table, range(first, first + len(given)), given, asked=False)

@@ -5,13 +5,10 @@
 
 #include "functions.h"
 #include "half.h"
+#include "wire.h"
 
-#define WIRE_GROUP 64
-#define OUTLIERS 4
 #define MOST_HALF 65504.0f
 
-INLINE int wire_groups(int width) { return (width + WIRE_GROUP - 1) / WIRE_GROUP; }
-INLINE size_t wire_bytes(int width) { return (size_t)width + 2 * (size_t)wire_groups(width) + 4 * OUTLIERS; }
 INLINE float clipped(float x) { return x > MOST_HALF ? MOST_HALF : x < -MOST_HALF ? -MOST_HALF : x; }
 
 INLINE void put16(uint8_t *to, uint16_t x) {

@@ -8,6 +8,7 @@
 #define P2PINFER_FORWARD_H
 
 #include "attention.h"
+#include "choosing.h"
 #include "codec.h"
 #include "pool.h"
 #include "scratch.h"

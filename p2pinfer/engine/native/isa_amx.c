@@ -8,6 +8,6 @@ TARGET("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c" AMX_TARGET)
 #include "forward.h"
 #include "reading.h"
 
-const struct instruction_set set_amx = {"amx", BIASED, layers, head, encode, decode, read_part};
+const struct instruction_set set_amx = {"amx", BIASED, layers, head, encode, decode, best, read_part};
 TARGET_END
 #endif

@@ -7,6 +7,6 @@ TARGET("avx2,fma,f16c")
 #include "forward.h"
 #include "reading.h"
 
-const struct instruction_set set_avx2 = {"avx2", BIASED, layers, head, encode, decode, read_part};
+const struct instruction_set set_avx2 = {"avx2", BIASED, layers, head, encode, decode, best, read_part};
 TARGET_END
 #endif

@@ -7,6 +7,6 @@ TARGET("arch=armv8.2-a+dotprod")
 #include "forward.h"
 #include "reading.h"
 
-const struct instruction_set set_neon = {"neon-dotprod", BIASED, layers, head, encode, decode, read_part};
+const struct instruction_set set_neon = {"neon-dotprod", BIASED, layers, head, encode, decode, best, read_part};
 TARGET_END
 #endif

@@ -4,4 +4,4 @@
 #include "forward.h"
 #include "reading.h"
 
-const struct instruction_set set_portable = {"portable", BIASED, layers, head, encode, decode, read_part};
+const struct instruction_set set_portable = {"portable", BIASED, layers, head, encode, decode, best, read_part};

@@ -28,6 +28,8 @@ int span_step(struct span *span, int first, int last, float *hidden, int rows, c
 /* Logits of rows, span_logit_stride() apart: (rows, vocabulary). */
 int span_logits(struct span *span, float *hidden, int rows, float *logits, uint8_t *failed);
 int span_logit_stride(const struct span *span);
+/* The id of a row's highest logit, the first of equal ones; -1 if one is not finite. */
+int span_best(const struct span *span, const float *logits);
 
 /* Rows as q8o4 wire bytes, and back; decoding returns 0 for bytes that no encoder writes. */
 void span_encode(const struct span *span, const float *rows, int count, uint8_t *wire);

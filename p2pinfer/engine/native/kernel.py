@@ -1,6 +1,7 @@
 """The C kernel from Python: a loaded span that takes arrays and gives arrays."""
 
 import ctypes
+import socket
 import weakref
 from collections.abc import Iterable, Sequence
 from ctypes import c_int32, c_uint8, c_void_p
@@ -12,9 +13,11 @@ from numpy.typing import NDArray
 from p2pinfer.core.errors import EngineError
 from p2pinfer.core.units import Codec, row_bytes
 from p2pinfer.engine.config import ModelConfig
+from p2pinfer.engine.inbox import Inbox
 from p2pinfer.engine.native.files import Bits
 from p2pinfer.engine.native.library import FLOATS, Sizes
 from p2pinfer.engine.native.rotary import rotary_tables
+from p2pinfer.engine.native.serving import KernelInbox, Session
 
 Rows = NDArray[np.float32]
 Failed = bytearray  # a byte for each row, not 0 where it failed
@@ -61,6 +64,7 @@ class Kernel:
         """positions: the most a session has. Raises EngineError if there is not enough memory."""
         self._library = library
         self._hidden = config.hidden
+        self._tail = tail
         self._vocabulary = config.vocabulary
         sizes = Sizes(
             *(layers, config.hidden, config.feed_forward, config.heads, config.kv_heads, config.head_size),
@@ -102,17 +106,19 @@ class Kernel:
         values = np.ascontiguousarray(values, np.float32)
         return bool(self._library.span_vector(self._span, layer, which, first, len(values), values.ctypes.data))
 
-    def step(self, first: int, last: int, hidden: Rows, positions: Sequence[int], tables: Iterable["Table"]) -> Failed:
+    def step(
+        self, first: int, last: int, hidden: Rows, positions: Sequence[int], sessions: Iterable[Session]
+    ) -> Failed:
         """Compute rows through layers [first, last), in place; True for rows that met values that are not finite.
 
         hidden: (rows, width), contiguous; rows of one session follow one another at consecutive positions
-        tables: of each row, its session's
+        sessions: of each row
 
         Raises EngineError if there is no memory for so many rows.
         """
         count = len(hidden)
         failed, flags = _flags(count)
-        where = (c_void_p * count)(*(table.address for table in tables))
+        where = (c_void_p * count)(*(session.address for session in sessions))
         at = (c_int32 * count)(*positions)
         if not self._library.span_step(self._span, first, last, hidden.ctypes.data, count, at, where, flags):
             raise EngineError(f"there is no memory for a step of {count} rows")
@@ -125,6 +131,17 @@ class Kernel:
         if not self._library.span_logits(self._span, hidden.ctypes.data, len(hidden), logits.ctypes.data, flags):
             raise EngineError(f"there is no memory for logits of {len(hidden)} rows")
         return logits[:, : self._vocabulary], failed
+
+    def open_session(self, slot: int, pages: Sequence[int]) -> Session:
+        """A session's table. Raises EngineError if there is no memory."""
+        return Session(self._library, self._span, slot, tuple(pages))
+
+    def open_inbox(self, door: socket.socket, embedding: Bits | None) -> Inbox:
+        """Requests of the parent that the kernel leaves to its caller; embedding: (vocabulary, width) at a head.
+
+        Raises EngineError if there is no memory.
+        """
+        return KernelInbox(self._library, self._span, door, embedding, self._tail)
 
     def encode(self, rows: Rows) -> bytes:
         """Finite rows as q8o4 wire bytes."""
@@ -143,11 +160,3 @@ def _flags(count: int) -> tuple[Failed, ctypes.Array[c_uint8]]:
     """Zeros to read, and the same memory to be written by the kernel."""
     failed = bytearray(count)
     return failed, (c_uint8 * count).from_buffer(failed)
-
-
-class Table:
-    """A session's pages where the kernel reads them."""
-
-    def __init__(self, pages: Sequence[int]) -> None:
-        self._pages = np.array(pages, np.int32)
-        self.address: int = self._pages.ctypes.data

@@ -5,7 +5,7 @@ The package's build makes it where there is a C compiler, and goes on without wh
 
 import ctypes
 from collections.abc import Sequence
-from ctypes import POINTER, c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_uint8, c_uint16, c_void_p
+from ctypes import POINTER, c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_uint8, c_uint16, c_uint32, c_void_p
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
@@ -41,6 +41,13 @@ FUNCTIONS = {
     "span_logit_stride": (c_int, (c_void_p,)),
     "span_encode": (None, (c_void_p, c_void_p, c_int, c_void_p)),
     "span_decode": (c_int, (c_void_p, c_char_p, c_int, c_void_p)),
+    "session_open": (c_void_p, (c_void_p, c_uint32, c_void_p, c_int)),
+    "session_close": (None, (c_void_p, c_void_p)),
+    "session_held": (c_void_p, (c_void_p,)),
+    "session_pages": (c_void_p, (c_void_p,)),
+    "door_open": (c_void_p, (c_void_p, c_int, c_void_p, c_int)),
+    "door_close": (None, (c_void_p,)),
+    "door_next": (c_int64, (c_void_p, POINTER(c_void_p))),
     "read_bandwidth": (c_double, (c_char_p, c_int64, c_int)),
 }
 

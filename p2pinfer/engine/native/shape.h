@@ -62,6 +62,7 @@ struct span {
     float *joined, *attended; /* (rows, queries, keys and values), (rows, heads x head size) */
     struct activations wide, fed;
     struct bench *benches;
+    struct session *sessions; /* that are open (serve.c) */
 };
 
 /* Consecutive positions of one session among the rows of a step. */
@@ -98,6 +99,7 @@ struct instruction_set {
     void (*head)(void *step, int thread);
     void (*encode)(const float *rows, int count, int width, uint8_t *wire);
     int (*decode)(const uint8_t *wire, int count, int width, float *rows);
+    int (*best)(const float *logits, int count);
     void (*read)(void *reading, int thread);
 };
 

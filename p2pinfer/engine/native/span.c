@@ -9,6 +9,7 @@
 #include "pack.h"
 #include "pool.h"
 #include "scratch.h"
+#include "serve.h"
 
 static int most(int a, int b) { return a > b ? a : b; }
 
@@ -126,6 +127,7 @@ struct span *span_open(const struct sizes *is, const char *set, const float *cos
 
 void span_close(struct span *span) {
     if (!span) return;
+    sessions_close(span);
     pool_close(span->pool);
     if (span->benches) scratch_close(span);
     for (int layer = 0; span->layers && layer < span->is.layers; layer++) layer_close(&span->layers[layer]);
@@ -220,6 +222,10 @@ int span_logits(struct span *span, float *hidden, int rows, float *logits, uint8
 }
 
 int span_logit_stride(const struct span *span) { return span->head.panels * PANEL; }
+
+int span_best(const struct span *span, const float *logits) {
+    return span->set->best(logits, span->is.vocabulary);
+}
 
 void span_encode(const struct span *span, const float *rows, int count, uint8_t *wire) {
     span->set->encode(rows, count, span->is.hidden, wire);

@@ -1,6 +1,7 @@
 """A span computed by the native kernel: filled from the store's files, stepped with whole batches."""
 
 import ctypes
+import socket
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,11 +12,13 @@ from p2pinfer.core.units import Roles
 from p2pinfer.engine import codecs
 from p2pinfer.engine.backend import NOTHING, Backend, Batch, Part, Result
 from p2pinfer.engine.config import ModelConfig
+from p2pinfer.engine.inbox import Inbox
 from p2pinfer.engine.loading import Progress
 from p2pinfer.engine.names import EMBEDDING
 from p2pinfer.engine.native.files import Bits, Files, widened
-from p2pinfer.engine.native.kernel import Kernel, Table
+from p2pinfer.engine.native.kernel import Kernel
 from p2pinfer.engine.native.library import instruction_sets, open_library
+from p2pinfer.engine.native.serving import Session
 from p2pinfer.engine.native.shapes import unsupported
 from p2pinfer.engine.native.weights import fill
 from p2pinfer.engine.steps import ShardSpec
@@ -66,24 +69,28 @@ class Native(Backend):
         """embedding: at a head, mapped from its file: only the rows of a prompt are ever read"""
         self._kernel = kernel
         self._embedding = embedding
-        self._tables: dict[int, Table] = {}
+        self._sessions: dict[int, Session] = {}
         self.kernel = kernel.instructions
         self.weight_bytes = kernel.weight_bytes
         self.cache_bytes = kernel.cache_bytes
         self.q8o4: codecs.Q8O4 = NativeQ8O4(kernel)
 
-    def open_session(self, slot: int, pages: Sequence[int]) -> None:
-        self._tables[slot] = Table(pages)
+    def open_session(self, slot: int, pages: Sequence[int]) -> Session:
+        self._sessions[slot] = self._kernel.open_session(slot, pages)
+        return self._sessions[slot]
 
     def close_session(self, slot: int) -> None:
-        del self._tables[slot]
+        self._sessions.pop(slot).close()
+
+    def open_inbox(self, door: socket.socket) -> Inbox:
+        return self._kernel.open_inbox(door, self._embedding)
 
     def compute(self, batch: Batch) -> list[Result]:
         parts, layers = batch.parts, batch.layers
         hidden = self._given(batch)
         positions = [position for part in parts for position in part.positions]
-        tables = [self._tables[part.slot] for part in parts for _ in part.positions]
-        failed = self._kernel.step(layers.start, layers.stop, hidden, positions, tables)
+        sessions = [self._sessions[part.slot] for part in parts for _ in part.positions]
+        failed = self._kernel.step(layers.start, layers.stop, hidden, positions, sessions)
         pieces, well, first = [], [], 0
         for part in parts:
             last = first + len(part.positions)

@@ -10,6 +10,7 @@
 
 #include "cpu.h"
 #include "kernel.h"
+#include "wire.h"
 
 #define MOST_ROWS 48
 #define SESSIONS 5
@@ -107,7 +108,7 @@ static uint64_t run(struct span *span, const struct sizes *is, uint64_t seed, in
     uint8_t failed[MOST_ROWS] = {0};
     const size_t width = (size_t)is->hidden, stride = (size_t)span_logit_stride(span);
     float *hidden = room(sizeof *hidden * MOST_ROWS * width), *logits = room(sizeof *logits * MOST_ROWS * stride);
-    uint8_t *wire = room(MOST_ROWS * (width + 2 * ((width + 63) / 64) + 16));
+    uint8_t *wire = room(MOST_ROWS * wire_bytes(is->hidden));
     uint64_t sum = 0xcbf29ce484222325u;
     state = seed;
     for (int i = 0; i < SESSIONS * PAGES_EACH; i++) tables[i / PAGES_EACH][i % PAGES_EACH] = (i * 7) % (SESSIONS * PAGES_EACH);
@@ -128,7 +129,7 @@ static uint64_t run(struct span *span, const struct sizes *is, uint64_t seed, in
         for (int row = 0; row < rows; row++) must(!failed[row], "a row failed");
         sum = mixed(sum, hidden, sizeof *hidden * (size_t)rows * width);
         span_encode(span, hidden, rows, wire);
-        sum = mixed(sum, wire, (size_t)rows * (width + 2 * ((width + 63) / 64) + 16));
+        sum = mixed(sum, wire, (size_t)rows * wire_bytes(is->hidden));
         must(span_logits(span, hidden, rows, logits, failed), "logits found no memory");
         for (int row = 0; row < rows; row++)
             sum = mixed(sum, logits + (size_t)row * stride, sizeof *logits * (size_t)is->vocabulary);
