@@ -9,8 +9,9 @@ A message or record is a frozen dataclass whose fields are annotated with a kind
 domain and its limits belong to the callers (`messages.py`, `records.py`).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any, Final, Protocol, TypeVar, get_type_hints
 
 MAX_INT_BITS: Final = 53  # every integer fits a double, so that any language can read it
@@ -156,15 +157,40 @@ def shown(value: object) -> str:
     return repr(value)[:60]
 
 
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What is known of a dataclass of fields; reading its annotations takes longer than a message.
+
+    read:  gives the fields' values in order
+    plain: msgpack writes every field as it is
+    """
+
+    kinds: tuple[tuple[str, Kind], ...]
+    checks: tuple[Callable[[object], None], ...]
+    read: Callable[[object], tuple[object, ...]]
+    plain: bool
+
+
 def kinds_of(shape: type[Any]) -> tuple[tuple[str, Kind], ...]:
     """The fields of `shape` in order, each with its kind."""
-    if (kinds := _KINDS.get(shape)) is None:
+    return _shape_of(shape).kinds
+
+
+def _shape_of(shape: type[Any]) -> _Shape:
+    if (known := _SHAPES.get(shape)) is None:
         hints = get_type_hints(shape, include_extras=True)
-        kinds = _KINDS[shape] = tuple((field.name, hints[field.name].__metadata__[0]) for field in fields(shape))
-    return kinds
+        kinds = tuple((field.name, hints[field.name].__metadata__[0]) for field in fields(shape))
+        names = [name for name, _ in kinds]
+        known = _SHAPES[shape] = _Shape(
+            kinds,
+            tuple(kind.check for _, kind in kinds),
+            attrgetter(*names) if len(names) > 1 else lambda value: (getattr(value, names[0]),),
+            all(isinstance(kind, _Plain) for _, kind in kinds),
+        )
+    return known
 
 
-_KINDS: Final[dict[type[Any], tuple[tuple[str, Kind], ...]]] = {}  # reading annotations takes longer than a message
+_SHAPES: Final[dict[type[Any], _Shape]] = {}
 
 
 def check(value: object) -> None:
@@ -172,18 +198,21 @@ def check(value: object) -> None:
 
     Raises ValueError naming the field.
     """
-    name = ""
+    shape = _SHAPES.get(type(value)) or _shape_of(type(value))
+    at = 0
     try:
-        for name, kind in kinds_of(type(value)):
-            kind.check(getattr(value, name))
+        for at, item in enumerate(shape.read(value)):
+            shape.checks[at](item)
     except ValueError as error:
-        raise ValueError(f"{type(value).__name__}.{name}: {error}") from None
+        raise ValueError(f"{type(value).__name__}.{shape.kinds[at][0]}: {error}") from None
 
 
 def to_list(value: object) -> list[object]:
     """The array msgpack writes for a checked dataclass."""
-    assert is_dataclass(value)
-    return [kind.pack(getattr(value, name)) for name, kind in kinds_of(type(value))]
+    shape = _shape_of(type(value))
+    if shape.plain:
+        return [*shape.read(value)]
+    return [kind.pack(item) for (_, kind), item in zip(shape.kinds, shape.read(value), strict=True)]
 
 
 def from_list(shape: type[T], plain: object) -> T:
@@ -191,7 +220,9 @@ def from_list(shape: type[T], plain: object) -> T:
 
     Raises ValueError for anything else.
     """
-    kinds = kinds_of(shape)
-    if not isinstance(plain, list) or len(plain) != len(kinds):
-        raise ValueError(f"{shape.__name__} has {len(kinds)} fields, not {shown(plain)}")
-    return shape(*(kind.unpack(item) for (_, kind), item in zip(kinds, plain, strict=True)))
+    known = _shape_of(shape)
+    if not isinstance(plain, list) or len(plain) != len(known.kinds):
+        raise ValueError(f"{shape.__name__} has {len(known.kinds)} fields, not {shown(plain)}")
+    if known.plain:
+        return shape(*plain)
+    return shape(*(kind.unpack(item) for (_, kind), item in zip(known.kinds, plain, strict=True)))

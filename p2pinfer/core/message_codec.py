@@ -45,6 +45,8 @@ from p2pinfer.core.session_messages import (
     Stored,
 )
 
+SHORT: Final = 4096  # bytes of a body whose arrays take little memory, however many they are
+
 MESSAGES: Final[dict[int, type[Message]]] = {
     shape.NUMBER: shape
     for shape in (
@@ -77,7 +79,7 @@ def decode_message(body: bytes | bytearray | memoryview) -> Message:
             max_array_len=min(longest, len(body)),
             max_map_len=0,
             max_ext_len=0,
-            list_hook=_counted(arrays),
+            list_hook=None if len(body) <= SHORT else _counted(arrays),
             object_hook=_refuse_map,
         )
         return fields.from_list(shape, plain[1:])

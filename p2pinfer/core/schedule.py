@@ -64,6 +64,8 @@ def next_batch(waiting: Sequence[Waiting], speed: Speed, decoding: bool) -> list
 
     decoding: some session of this stage is past its prompt, waiting here or not
     """
+    if len(waiting) == 1 and waiting[0].decode:  # one stream waits for every microsecond
+        return [(waiting[0].slot, waiting[0].positions)] if waiting[0].positions else []
     in_turn = sorted((one for one in waiting if one.positions), key=lambda one: (one.served, one.slot))
     decodes = [one for one in in_turn if one.decode][:MAX_BATCH]
     prefills = [one for one in in_turn if not one.decode]

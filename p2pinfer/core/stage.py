@@ -144,7 +144,7 @@ class StageSession:
         self._granted = CREDIT_CHUNKS * terms.max_chunk  # positions the predecessor may send
         self._credit = CREDIT_CHUNKS * terms.max_chunk  # positions the successor takes
         self._working = False
-        self._parts: dict[PeerKey, Part] = {}  # of those who sent something
+        self._admitted: set[tuple[PeerKey, type[SessionMessage]]] = set()  # who may send what, of what has come
 
     @property
     def received(self) -> int:
@@ -190,13 +190,8 @@ class StageSession:
 
         Raises RemoteProtocolError where the sender may not send it, or not now.
         """
-        allowed = ALLOWED.get((self.state, type(message)), Part.NOBODY)
-        if (who := self._parts.get(sender)) is None:
-            who = self._parts[sender] = self.terms.parts(sender)
-        if not allowed & who:
-            raise RemoteProtocolError(
-                f"{who.name or 'a stranger'} sent {type(message).__name__} while {self.state.name}", Code.BAD_STATE
-            )
+        if (sender, type(message)) not in self._admitted:
+            self._admit(sender, type(message))
         if self.state is State.ENDED:
             return []
         match message:
@@ -219,6 +214,15 @@ class StageSession:
         if self.state is State.RUNNING:
             self.state, self.reason = State.ENDED, reason
             self._waiting.clear()
+            self._admitted.clear()
+
+    def _admit(self, sender: PeerKey, kind: type[SessionMessage]) -> None:
+        """Raises RemoteProtocolError where the sender may not send such a message in this state."""
+        who = self.terms.parts(sender)
+        if not ALLOWED.get((self.state, kind), Part.NOBODY) & who:
+            name = who.name or "a stranger"
+            raise RemoteProtocolError(f"{name} sent {kind.__name__} while {self.state.name}", Code.BAD_STATE)
+        self._admitted.add((sender, kind))
 
     def _prompt(self, message: Prompt) -> list[Send]:
         if message.epoch != self.terms.epoch:

@@ -249,17 +249,22 @@ def _packed_reply(reply: Reply) -> bytes:
 
 def _reply(body: bytes | bytearray | memoryview) -> Reply:
     count, seconds = _REPLY.unpack_from(body, 1)
-    at = 1 + _REPLY.size
-    heads = [_OUTPUT.unpack_from(body, at + i * _OUTPUT.size) for i in range(count)]
-    at += count * _OUTPUT.size
+    head_at = 1 + _REPLY.size
+    at = head_at + count * _OUTPUT.size
     outputs: list[Output] = []
-    for code, id_count, text_bytes, data_bytes in heads:
-        ids, at = _ints(body, at, id_count)
-        text = str(body[at : at + text_bytes], "utf-8") if code else ""
-        at += text_bytes
-        outputs.append(Output(bytes(body[at : at + data_bytes]), ids, Code(code), text))
-        at += data_bytes
+    for code, ids, text, data in _OUTPUT.iter_unpack(body[head_at:at]):
+        last = at + 4 * ids + text + data
+        outputs.append(_output(body[at:last], code, ids, text))
+        at = last
     return Reply(tuple(outputs), seconds)
+
+
+def _output(body: bytes | bytearray | memoryview, code: int, id_count: int, text_bytes: int) -> Output:
+    if not code and not id_count:
+        return Output(bytes(body))
+    ids, at = _ints(body, 0, id_count)
+    data_at = at + text_bytes
+    return Output(bytes(body[data_at:]), ids, Code(code), str(body[at:data_at], "utf-8"))
 
 
 def _packed_ints(values: Sequence[int]) -> bytes:

@@ -175,6 +175,8 @@ class Exchange:
 
     def on_message(self, link: Link, message: Message) -> None:
         match message:
+            case SessionMessage():  # nearly all
+                self._take_session_message(link, message)
             case AskOffers() | AskFile() | AskContacts():
                 self._take_ask(link, message)
             case Offers(call=0):
@@ -182,8 +184,6 @@ class Exchange:
                     self.on_offers(link, message)
             case Offers() | FilePart() | Contacts() | CallRefused():
                 self._take_answer(link, message)
-            case SessionMessage():
-                self._take_session_message(link, message)
             case _:
                 raise RemoteProtocolError(f"{type(message).__name__} on a link", Code.BAD_STATE)
 

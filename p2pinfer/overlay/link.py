@@ -29,6 +29,7 @@ GOODBYE_S: Final = 1.0  # for the last message to leave, and the peer to close a
 ABORT_S: Final = 1.0  # for the ground to let go of a pipe
 CHECK_S: Final = 1.0  # for a peer to prove that a link lives
 BACKLOG_BYTES: Final = 32 * 1024 * 1024  # of all queues; a peer that lets more pile up is too slow to be served
+OWN: Final = frozenset((Hello, Ack, Ping, Pong, Goodbye))  # messages that are the link's own
 
 
 class Receiver(Protocol):
@@ -217,6 +218,11 @@ class Link:
             self._turn.at_end(self._flush)
 
     def _take(self, message: Message) -> None:
+        if type(message) not in OWN:  # nearly always
+            if self._death is None:
+                self._ack_wanted.set()
+                self._receiver.on_message(self, message)
+            return
         match message:
             case Goodbye():
                 why = farewell(message)
@@ -231,11 +237,8 @@ class Link:
                 self._turn.at_end(self._flush)
             case Pong():
                 self._take_pong(message)
-            case Hello():
-                raise RemoteProtocolError("a second Hello", Code.BAD_STATE)
             case _:
-                self._ack_wanted.set()
-                self._receiver.on_message(self, message)
+                raise RemoteProtocolError("a second Hello", Code.BAD_STATE)
 
     def _take_pong(self, pong: Pong) -> None:
         rtt_s = self._clock() - pong.at_us / 1e6

@@ -27,7 +27,7 @@ def agreed_pair() -> tuple[Yamux, Yamux]:
     return near, far
 
 
-def stream_data(stream: int, data: bytes, flags: Flag = Flag.NONE) -> bytes:
+def stream_data(stream: int, data: bytes, flags: int = Flag.NONE) -> bytes:
     return encode_header(Type.DATA, flags, stream, len(data)) + data
 
 
@@ -147,7 +147,7 @@ def test_any_bytes_are_frames_or_the_peers_fault(dialled: bool, portions: list[b
         st.builds(
             encode_header,
             st.sampled_from(Type),
-            st.sampled_from([Flag.NONE, *Flag]),
+            st.sampled_from([Flag.NONE, Flag.SYN, Flag.ACK, Flag.FIN, Flag.RST]),
             st.sampled_from([0, 1, 2, 3]),
             st.integers(0, 40),
         )

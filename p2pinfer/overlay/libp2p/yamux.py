@@ -7,7 +7,7 @@ gives a connection up when the peer's window stays shut for 5 s.
 
 import struct
 from collections import deque
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 from typing import Final
 
 from p2pinfer.core.errors import RemoteProtocolError
@@ -27,7 +27,9 @@ class Type(IntEnum):
     GO_AWAY = 3
 
 
-class Flag(IntFlag):
+class Flag:
+    """Plain integers: of its own kind of flags, Python makes a new object at every `&`."""
+
     NONE = 0
     SYN = 1
     ACK = 2
@@ -35,7 +37,7 @@ class Flag(IntFlag):
     RST = 8
 
 
-def encode_header(kind: Type, flags: Flag, stream: int, length: int) -> bytes:
+def encode_header(kind: Type, flags: int, stream: int, length: int) -> bytes:
     return HEADER.pack(0, kind, flags, stream, length)
 
 
@@ -203,5 +205,5 @@ class Yamux:
         self._reply(Type.WINDOW_UPDATE, Flag.NONE, self._stream, WINDOW - self._receive_window)
         self._receive_window = WINDOW
 
-    def _reply(self, kind: Type, flags: Flag, stream: int, length: int) -> None:
+    def _reply(self, kind: Type, flags: int, stream: int, length: int) -> None:
         self.replies += encode_header(kind, flags, stream, length)
