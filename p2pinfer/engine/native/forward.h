@@ -130,18 +130,21 @@ static void attention(const struct step *s, int number, int thread) {
     }
 }
 
-/* silu(gate) x up, 32 features at a time, as int8 for the product that follows. */
+/* silu(gate) x up, STREAMS x 32 features at a time, as int8 for the product that follows. */
 static void feed(const struct step *s, const struct layer *layer, int thread, const struct activations *x) {
     const struct span *span = s->span;
-    float *gate = span->benches[thread].gated, *up = gate + (size_t)s->rows * PANEL;
+    const int stride = STREAMS * PANEL;
+    float *gate = span->benches[thread].gated, *up = gate + (size_t)s->rows * stride;
     int first, last;
     part(layer->gate.panels, thread, span->is.threads, &first, &last);
-    for (int panel = first; panel < last; panel++) {
-        panel_product(&layer->gate, panel, x, s->rows, gate, PANEL, 0);
-        panel_product(&layer->up, panel, x, s->rows, up, PANEL, 0);
-        for (int row = 0; row < s->rows; row++) {
-            const float *g = gate + row * PANEL, *u = up + row * PANEL;
-            quantise_group(&span->fed, row, layer->gate.panels, panel, f_mul(f_silu(f_load(g)), f_load(u)),
+    for (int panel = first; panel < last; panel += STREAMS) {
+        const int count = last - panel < STREAMS ? last - panel : STREAMS;
+        panels_product(&layer->gate, panel, count, x, s->rows, gate, stride, 0);
+        panels_product(&layer->up, panel, count, x, s->rows, up, stride, 0);
+        for (int at = 0; at < s->rows * count; at++) {
+            const int row = at / count, place = at % count;
+            const float *g = gate + row * stride + place * PANEL, *u = up + row * stride + place * PANEL;
+            quantise_group(&span->fed, row, layer->gate.panels, panel + place, f_mul(f_silu(f_load(g)), f_load(u)),
                            f_mul(f_silu(f_load(g + LANES)), f_load(u + LANES)), s->failed + row);
         }
     }

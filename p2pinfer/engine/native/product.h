@@ -6,9 +6,7 @@
 #ifndef P2PINFER_PRODUCT_H
 #define P2PINFER_PRODUCT_H
 
-#include "quantise.h"
-
-#define AHEAD (4 * BLOCK_BYTES) /* bytes; the hardware's own prefetch stops at each 4 KiB page */
+#include "single.h"
 
 /* Sums of `groups16` x 16 outputs for `rows` rows; both are constants where this is called. */
 INLINE void tile(const int groups16, const int rows, const uint8_t *block, int half, const struct activations *x,
@@ -30,10 +28,6 @@ INLINE void tile(const int groups16, const int rows, const uint8_t *block, int h
         const uint8_t *w = block + SCALE_BYTES + 4 * LANES * half;
 #pragma GCC unroll 8
         for (int k = 0; k < GROUP; k += 4, w += 4 * PANEL) {
-            if (rows == 1) {
-#pragma GCC unroll 8
-                for (int g = 0; g < groups16; g++) __builtin_prefetch(w + 4 * LANES * g + AHEAD);
-            }
 #pragma GCC unroll 8
             for (int r = 0; r < rows; r++)
 #pragma GCC unroll 8
@@ -92,11 +86,30 @@ INLINE void panel_product(const struct matrix *m, int panel, const struct activa
     }
 }
 
-/* Outputs of panels [first, last) for all rows: y of (rows, stride), added to what is there or in its place. */
+/* Outputs of `count` panels from `first` on, at most STREAMS, for all rows: y of (rows, stride), added to what is there
+ * or in its place. */
+static void panels_product(const struct matrix *m, int first, int count, const struct activations *x, int rows, float *y,
+                           int stride, int add) {
+    if (rows == 1) {
+        const size_t apart = (size_t)m->groups * BLOCK_BYTES;
+        const uint8_t *blocks = m->blocks + apart * (size_t)first;
+        const float *bias = m->bias ? m->bias + first * PANEL : NULL;
+        if (count == STREAMS)
+            single(STREAMS, blocks, apart, x, m->groups, bias, y, add);
+        else
+            for (int panel = 0; panel < count; panel++)
+                single(1, blocks + apart * (size_t)panel, apart, x, m->groups, bias ? bias + panel * PANEL : NULL,
+                       y + panel * PANEL, add);
+    } else
+        for (int panel = 0; panel < count; panel++)
+            panel_product(m, first + panel, x, rows, y + panel * PANEL, stride, add);
+}
+
+/* The same of panels [first, last), however many. */
 static void product(const struct matrix *m, int first, int last, const struct activations *x, int rows, float *y,
                     int stride, int add) {
-    for (int panel = first; panel < last; panel++)
-        panel_product(m, panel, x, rows, y + panel * PANEL, stride, add);
+    for (int panel = first; panel < last; panel += STREAMS)
+        panels_product(m, panel, last - panel < STREAMS ? last - panel : STREAMS, x, rows, y + panel * PANEL, stride, add);
 }
 
 #endif

@@ -5,20 +5,24 @@
 #include "lanes.h"
 #include "shape.h"
 
-/* A thread's part of a buffer, in one stream; the sum keeps the compiler from leaving the loads out. */
+#define QUARTERS 4
+#define LINE (64 / (int)sizeof(float))
+
+/* A thread's part of a buffer, its quarters side by side, for a core reads faster from several places than from one;
+ * the sum keeps the compiler from leaving the loads out. */
 static void read_part(void *job, int thread) {
     struct reading *r = job;
-    const size_t lines = r->bytes / (4 * 4 * LANES);
+    const size_t lines = r->bytes / (QUARTERS * 64);
     const size_t first = lines * (size_t)thread / (size_t)r->threads, last = lines * (size_t)(thread + 1) / (size_t)r->threads;
-    i32x16 sums[4] = {i_set(0), i_set(0), i_set(0), i_set(0)};
-    for (const float *at = r->buffer + first * 4 * LANES; at < r->buffer + last * 4 * LANES; at += 4 * LANES) {
-        __builtin_prefetch((const char *)at + 4096);
-        __builtin_prefetch((const char *)at + 4096 + 64);
-        __builtin_prefetch((const char *)at + 4096 + 128);
-        __builtin_prefetch((const char *)at + 4096 + 192);
+    const float *start = r->buffer + QUARTERS * LINE * first;
+    const size_t quarter = LINE * (last - first);
+    i32x16 sums[QUARTERS] = {i_set(0), i_set(0), i_set(0), i_set(0)};
+    for (const float *at = start; at < start + quarter; at += LINE)
 #pragma GCC unroll 4
-        for (int i = 0; i < 4; i++) sums[i] = i_add(sums[i], f_bits(f_load(at + LANES * i)));
-    }
+        for (int i = 0; i < QUARTERS; i++) {
+            __builtin_prefetch((const char *)(at + quarter * i) + 2048);
+            sums[i] = i_add(sums[i], f_bits(f_load(at + quarter * i)));
+        }
     const i32x16 all = i_add(i_add(sums[0], sums[1]), i_add(sums[2], sums[3]));
     __atomic_fetch_add(&r->sum, (uint32_t)i_sum(all), __ATOMIC_RELAXED);
 }

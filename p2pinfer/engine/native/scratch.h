@@ -2,6 +2,7 @@
 #ifndef P2PINFER_SCRATCH_H
 #define P2PINFER_SCRATCH_H
 
+#define STREAMS 4       /* panels that one row goes through at once */
 #define FEW 4           /* rows that every thread quantises for itself */
 #define RUN 4           /* rows of one session in a piece of attention */
 #define MOST_HEAD 256   /* size of a head */

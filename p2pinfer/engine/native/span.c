@@ -91,7 +91,7 @@ static int scratch_open(struct span *span, int rows, int reach) {
     for (int thread = 0; thread < is->threads && well; thread++) {
         struct bench *bench = &span->benches[thread];
         bench->scores = memory_take(sizeof(float) * MOST_TILE * (size_t)reach);
-        bench->gated = memory_take(sizeof(float) * 2 * PANEL * (size_t)rows);
+        bench->gated = memory_take(sizeof(float) * 2 * STREAMS * PANEL * (size_t)rows);
         bench->queries = memory_take(sizeof(float) * RUN * (size_t)shared * is->head_size);
         well = bench->scores && bench->gated && bench->queries && activations_open(&bench->own, FEW, wide);
     }
