@@ -18,6 +18,7 @@ from p2pinfer.engine.inbox import Inbox, SocketInbox
 from p2pinfer.engine.kv import Cache
 from p2pinfer.engine.layers import norm, run_layer
 from p2pinfer.engine.loading import Progress
+from p2pinfer.engine.native.codec import best_q8o4
 from p2pinfer.engine.plan import plan_batch
 from p2pinfer.engine.replay import Record, Replayed
 from p2pinfer.engine.rope import Rope
@@ -70,7 +71,7 @@ class Eager(Backend):
         self.kernel = weights.kernel
         self.weight_bytes = weights.bytes
         self.cache_bytes = cache.bytes
-        self.q8o4 = codecs.NUMPY
+        self.q8o4 = best_q8o4()
 
     def open_session(self, slot: int, pages: Sequence[int]) -> Table:
         return Table(tuple(pages))  # plans read it anew for each batch

@@ -103,3 +103,11 @@ const char *set_name(int n) {
         if (SETS[i].has() && n-- == 0) return SETS[i].set->name;
     return NULL;
 }
+
+void set_encode(const struct instruction_set *set, const float *rows, int count, int width, uint8_t *wire) {
+    set->encode(rows, count, width, wire);
+}
+
+int set_decode(const struct instruction_set *set, const uint8_t *wire, int count, int width, float *rows) {
+    return set->decode(wire, count, width, rows);
+}

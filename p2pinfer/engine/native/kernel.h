@@ -31,10 +31,6 @@ int span_logit_stride(const struct span *span);
 /* The id of a row's highest logit, the first of equal ones; -1 if one is not finite. */
 int span_best(const struct span *span, const float *logits);
 
-/* Rows as q8o4 wire bytes, and back; decoding returns 0 for bytes that no encoder writes. */
-void span_encode(const struct span *span, const float *rows, int count, uint8_t *wire);
-int span_decode(const struct span *span, const uint8_t *wire, int count, float *rows);
-
 /* Gigabytes a second that `threads` threads read from a buffer of so many bytes, the median of several passes; 0 if
  * there is no memory for it. */
 double read_bandwidth(const char *set, int64_t bytes, int threads);

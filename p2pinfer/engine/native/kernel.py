@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pinfer.core.errors import EngineError
-from p2pinfer.core.units import Codec, row_bytes
 from p2pinfer.engine.config import ModelConfig
 from p2pinfer.engine.inbox import Inbox
 from p2pinfer.engine.native.files import Bits
@@ -142,18 +141,6 @@ class Kernel:
         Raises EngineError if there is no memory.
         """
         return KernelInbox(self._library, self._span, door, embedding, self._tail)
-
-    def encode(self, rows: Rows) -> bytes:
-        """Finite rows as q8o4 wire bytes."""
-        wire = np.empty(len(rows) * row_bytes(Codec.Q8O4, self._hidden), np.uint8)
-        rows = np.ascontiguousarray(rows)
-        self._library.span_encode(self._span, rows.ctypes.data, len(rows), wire.ctypes.data)
-        return wire.tobytes()
-
-    def decode(self, wire: bytes) -> Rows | None:
-        """Rows of q8o4 wire bytes; None for bytes that no encoder writes."""
-        rows = np.empty((len(wire) // row_bytes(Codec.Q8O4, self._hidden), self._hidden), np.float32)
-        return rows if self._library.span_decode(self._span, wire, len(rows), rows.ctypes.data) else None
 
 
 def _flags(count: int) -> tuple[Failed, ctypes.Array[c_uint8]]:

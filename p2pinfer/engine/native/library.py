@@ -30,6 +30,9 @@ class Sizes(ctypes.Structure):
 
 FUNCTIONS = {
     "set_name": (c_char_p, (c_int,)),
+    "find_set": (c_void_p, (c_char_p,)),
+    "set_encode": (None, (c_void_p, c_void_p, c_int, c_int, c_void_p)),
+    "set_decode": (c_int, (c_void_p, c_char_p, c_int, c_int, c_void_p)),
     "span_open": (c_void_p, (POINTER(Sizes), c_char_p, FLOATS, FLOATS, c_int, c_int, c_int)),
     "span_close": (None, (c_void_p,)),
     "span_weight_bytes": (c_int64, (c_void_p,)),
@@ -39,8 +42,6 @@ FUNCTIONS = {
     "span_step": (c_int, (c_void_p, c_int, c_int, c_void_p, c_int, c_void_p, c_void_p, c_void_p)),
     "span_logits": (c_int, (c_void_p, c_void_p, c_int, c_void_p, c_void_p)),
     "span_logit_stride": (c_int, (c_void_p,)),
-    "span_encode": (None, (c_void_p, c_void_p, c_int, c_void_p)),
-    "span_decode": (c_int, (c_void_p, c_char_p, c_int, c_void_p)),
     "session_open": (c_void_p, (c_void_p, c_uint32, c_void_p, c_int)),
     "session_close": (None, (c_void_p, c_void_p)),
     "session_held": (c_void_p, (c_void_p,)),

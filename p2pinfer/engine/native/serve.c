@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "cpu.h"
 #include "kernel.h"
 #include "wire.h"
 
@@ -192,7 +193,7 @@ static int compute(struct door *door, int steps) {
     for (const struct work *work = works; work <= last; work++) {
         float *to = hidden + width * (size_t)work->first;
         if (!(door->embedding ? embed(door, work->data, work->count, to)
-                              : span_decode(door->span, work->data, work->count, to)))
+                              : set_decode(door->span->set, work->data, work->count, (int)width, to)))
             return 0;
         for (int i = 0; i < work->count; i++) {
             positions[work->first + i] = work->position + i;
@@ -251,7 +252,7 @@ static size_t write_reply(struct door *door, int steps, double began) {
         for (int i = 0, asked = 0; i < steps; i++)
             if (works[i].sampled) to = put(to, (int32_t *)door->asked.at + asked++, ID_BYTES);
     } else {
-        span_encode(door->span, door->rows.at, (int)rows, to);
+        set_encode(door->span->set, door->rows.at, (int)rows, door->span->is.hidden, to);
         to += row * rows;
     }
     const uint8_t kind = REPLY;

@@ -226,11 +226,3 @@ int span_logit_stride(const struct span *span) { return span->head.panels * PANE
 int span_best(const struct span *span, const float *logits) {
     return span->set->best(logits, span->is.vocabulary);
 }
-
-void span_encode(const struct span *span, const float *rows, int count, uint8_t *wire) {
-    span->set->encode(rows, count, span->is.hidden, wire);
-}
-
-int span_decode(const struct span *span, const uint8_t *wire, int count, float *rows) {
-    return span->set->decode(wire, count, span->is.hidden, rows);
-}

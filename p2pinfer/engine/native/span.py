@@ -15,6 +15,7 @@ from p2pinfer.engine.config import ModelConfig
 from p2pinfer.engine.inbox import Inbox
 from p2pinfer.engine.loading import Progress
 from p2pinfer.engine.names import EMBEDDING
+from p2pinfer.engine.native.codec import NativeQ8O4
 from p2pinfer.engine.native.files import Bits, Files, widened
 from p2pinfer.engine.native.kernel import Kernel
 from p2pinfer.engine.native.library import instruction_sets, open_library
@@ -59,13 +60,13 @@ def load_native(
         raise ModelError(f"layers {spec.span}: {error}") from None
     fill(kernel, config, files, spec.span, spec.roles, progress)
     embedding = files.tensor(EMBEDDING, config.vocabulary, config.hidden) if Roles.HEAD in spec.roles else None
-    return Native(kernel, embedding)
+    return Native(kernel, embedding, NativeQ8O4(library, kernel.instructions))
 
 
 class Native(Backend):
     """The kernel's span, and the pages of its sessions."""
 
-    def __init__(self, kernel: Kernel, embedding: Bits | None) -> None:
+    def __init__(self, kernel: Kernel, embedding: Bits | None, q8o4: codecs.Q8O4) -> None:
         """embedding: at a head, mapped from its file: only the rows of a prompt are ever read"""
         self._kernel = kernel
         self._embedding = embedding
@@ -73,7 +74,7 @@ class Native(Backend):
         self.kernel = kernel.instructions
         self.weight_bytes = kernel.weight_bytes
         self.cache_bytes = kernel.cache_bytes
-        self.q8o4: codecs.Q8O4 = NativeQ8O4(kernel)
+        self.q8o4 = q8o4
 
     def open_session(self, slot: int, pages: Sequence[int]) -> Session:
         self._sessions[slot] = self._kernel.open_session(slot, pages)
@@ -118,19 +119,3 @@ class Native(Backend):
             for at, row, bad in zip(asked, logits, failed, strict=True):
                 results[at] = None if bad or not np.isfinite(row).all() else row
         return results
-
-
-class NativeQ8O4(codecs.Q8O4):
-    """The kernel's codec, the same bytes as numpy's."""
-
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
-
-    def encode(self, rows: codecs.Rows) -> bytes:
-        return self._kernel.encode(rows)
-
-    def decode(self, data: bytes, width: int) -> codecs.Rows:
-        if (rows := self._kernel.decode(data)) is not None:
-            return rows
-        codecs.NUMPY.decode(data, width)  # says what is wrong
-        raise AssertionError("the native codec refused what the reference takes")

@@ -128,12 +128,12 @@ static uint64_t run(struct span *span, const struct sizes *is, uint64_t seed, in
                  "a step found no memory");
         for (int row = 0; row < rows; row++) must(!failed[row], "a row failed");
         sum = mixed(sum, hidden, sizeof *hidden * (size_t)rows * width);
-        span_encode(span, hidden, rows, wire);
+        set_encode(span->set, hidden, rows, is->hidden, wire);
         sum = mixed(sum, wire, (size_t)rows * wire_bytes(is->hidden));
         must(span_logits(span, hidden, rows, logits, failed), "logits found no memory");
         for (int row = 0; row < rows; row++)
             sum = mixed(sum, logits + (size_t)row * stride, sizeof *logits * (size_t)is->vocabulary);
-        must(span_decode(span, wire, rows, hidden), "the codec refused its own bytes");
+        must(set_decode(span->set, wire, rows, is->hidden, hidden), "the codec refused its own bytes");
         sum = mixed(sum, hidden, sizeof *hidden * (size_t)rows * width);
     }
     free(hidden);
