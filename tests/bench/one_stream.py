@@ -1,4 +1,9 @@
-"""One stream through three stages against the same engine alone, both with one thread (figure 1)."""
+"""One stream through three stages against the same engine alone, both with one thread (figure 1).
+
+Where a cache is shared with other guests of a machine, weights that are read again at once may still lie in it, and
+those of a stage, which waits for the others first, have gone. So the engine is also measured at the stages' pace: that
+it then takes longer is no cost of messages.
+"""
 
 from collections.abc import Sequence
 from typing import Final
@@ -20,17 +25,24 @@ def run() -> Sequence[Figure]:
 
 
 async def _run() -> Sequence[Figure]:
-    return [await _figure(numerics, bound) for numerics, bound in BOUNDS.items()]
+    return [figure for numerics, bound in BOUNDS.items() for figure in await _figures(numerics, bound)]
 
 
-async def _figure(numerics: Numerics, bound: float) -> Figure:
-    ours, theirs = [], []
+async def _figures(numerics: Numerics, bound: float) -> Sequence[Figure]:
+    ours, alone, paced = [], [], []
     async with open_stages(3, numerics) as (client, _), open_whole(1, numerics) as engine:
         await ask(client, PROMPT)  # links, caches and codecs are warm after it
         await decode_alone(engine, [PROMPT])
         for _ in range(RUNS):
             ours.append(rate_between(await ask(client, PROMPT), FIRST, LAST))
-            theirs.append(rate_between(await decode_alone(engine, [PROMPT]), FIRST, LAST))
-    both = Comparison(ours, theirs)
-    name = f"one stream, of the engine alone, {numerics.label}"
+            alone.append(rate_between(await decode_alone(engine, [PROMPT]), FIRST, LAST))
+            at_our_pace = await decode_alone(engine, [PROMPT], every_s=1 / ours[-1])
+            paced.append(rate_between(at_our_pace, FIRST, LAST))
+    return [
+        _figure(f"one stream, of the engine alone, {numerics.label}", bound, Comparison(ours, alone)),
+        _figure(f"the same, of the engine at the stages' pace, {numerics.label}", bound, Comparison(ours, paced)),
+    ]
+
+
+def _figure(name: str, bound: float, both: Comparison) -> Figure:
     return Figure(name, both.ratio, Bound.AT_LEAST, bound, "x", str(both))

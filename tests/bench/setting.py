@@ -81,10 +81,11 @@ async def open_whole(threads: int, numerics: Numerics) -> AsyncIterator[Engine]:
         yield engine
 
 
-async def decode_alone(engine: Engine, prompts: Sequence[str], tokens: int = LAST) -> list[float]:
+async def decode_alone(engine: Engine, prompts: Sequence[str], tokens: int = LAST, every_s: float = 0.0) -> list[float]:
     """When each batch of ids was there, greedy, all prompts in step, by the engine's own clock.
 
-    The way through the door is not counted: this is the engine, and nothing else.
+    The way through the door is not counted: this is the engine, and nothing else. every_s: begin a batch no sooner
+    than so long after the one before; the pauses are not counted either, but weights may leave the caches meanwhile.
     """
     store, model = demo_model()
     texts = Texts(store.read(model.id, TOKENIZER), model.manifest)
@@ -94,8 +95,11 @@ async def decode_alone(engine: Engine, prompts: Sequence[str], tokens: int = LAS
         await engine.open_session(slot, pages_for(len(prompt) + tokens))
     latest = [await _step(engine, [(slot, 0, prompt)]) for slot, prompt in enumerate(ids)]
     sampled = [one[0] for one in latest]
+    begun_s = trio.current_time()
     times = [engine.busy_s - began_s]
     while len(times) < tokens:
+        await trio.sleep_until(begun_s + every_s)
+        begun_s = trio.current_time()
         position = len(times) - 1
         steps = [(slot, len(prompt) + position, [sampled[slot]]) for slot, prompt in enumerate(ids)]
         sampled = await _step(engine, steps)
