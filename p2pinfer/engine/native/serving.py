@@ -5,6 +5,8 @@ import socket
 import weakref
 from ctypes import c_int32, c_void_p
 
+import numpy as np
+
 from p2pinfer.core.errors import EngineError
 from p2pinfer.core.pages import Table
 from p2pinfer.engine.inbox import Inbox
@@ -46,6 +48,8 @@ class KernelInbox(Inbox):
     ) -> None:
         """Raises EngineError if there is no memory."""
         self._next = library.door_next
+        if embedding is not None:
+            embedding = np.require(embedding, requirements=["C", "A"])  # as files that are mapped nearly always are
         self._keep = door, embedding
         address = None if embedding is None else embedding.ctypes.data
         self._door = library.door_open(span, door.fileno(), address, tail)
