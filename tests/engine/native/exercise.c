@@ -147,8 +147,9 @@ static uint64_t run(struct span *span, const struct sizes *is, uint64_t seed, in
     return sum;
 }
 
-/* A request of single rows as engine/steps.py lays it out, a few bytes of it changed at times: its size. */
-static size_t draw_request(const struct span *span, int ids, int tail, uint8_t *to) {
+/* A request of single rows as engine/steps.py lays it out: its size. After the first, positions may leave gaps, and a
+ * few bytes are others at times. */
+static size_t draw_request(const struct span *span, int number, int ids, int tail, uint8_t *to) {
     const int width = span->is.hidden;
     const uint32_t steps = 1 + draw(SESSIONS), counts[] = {0, 0, steps};
     const uint32_t kind = (ids ? 0 : 3) | (tail ? 0x10000 : 0x300); /* codecs in and out; whether to sample */
@@ -159,7 +160,7 @@ static size_t draw_request(const struct span *span, int ids, int tail, uint8_t *
     memcpy(to, &size, sizeof size);
     memcpy(to + sizeof size, counts, sizeof counts);
     for (uint32_t i = 0; i < steps; i++, head += STEP_BYTES, data += row) {
-        const uint32_t fields[STEP_BYTES / 4] = {i, draw(4), (uint32_t)row, kind};
+        const uint32_t fields[STEP_BYTES / 4] = {i, draw(number ? 4 : 1), (uint32_t)row, kind};
         memcpy(head, fields, sizeof fields);
         for (int k = 0; k < width; k++) values[k] = 2.0f * draw_float();
         if (ids)
@@ -167,7 +168,7 @@ static size_t draw_request(const struct span *span, int ids, int tail, uint8_t *
         else
             set_encode(span->set, values, 1, width, data);
     }
-    for (uint32_t changes = draw(2) * draw(4); changes; changes--) to[sizeof size + draw(size)] = (uint8_t)draw(256);
+    for (uint32_t changes = number ? draw(2) * draw(4) : 0; changes; changes--) to[sizeof size + draw(size)] = (uint8_t)draw(256);
     free(values);
     return sizeof size + size;
 }
@@ -203,7 +204,7 @@ static uint64_t serve(struct span *span, uint64_t seed) {
     struct door *door = door_open(span, ends[1], embedding, tail);
     must(door != NULL, "a door found no memory");
     for (int i = 0; i < 24; i++) {
-        const size_t size = draw_request(span, ids, tail, request);
+        const size_t size = draw_request(span, i, ids, tail, request);
         must(write(ends[0], request, size) == (ssize_t)size, "a request was not taken");
     }
     shutdown(ends[0], SHUT_WR);
