@@ -19,6 +19,7 @@ from p2pinfer.core.units import Numerics, Roles, Span
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.engine.door import Engine, open_engine
 from p2pinfer.engine.steps import ShardSpec
+from p2pinfer.node.cores import usable_cores
 from p2pinfer.node.settings import Serve, numerics_of
 
 # Of weights in memory, with a scale for each 32 in i8g32-1, for each row of 256 or more in i8h64-1; and of the KV cache
@@ -114,7 +115,7 @@ def shard_spec(store: Store, model: StoredModel, span: Span, serve: Serve) -> Sh
 
 def default_threads() -> int:
     """All cores but one: threads that wait for a core somebody else has make a step many times slower."""
-    return max(1, (psutil.cpu_count(logical=False) or 1) - 1)
+    return max(1, usable_cores() - 1)
 
 
 @asynccontextmanager
