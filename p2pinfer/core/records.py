@@ -90,6 +90,15 @@ def countersign(signed: SignedRecord[R], key: PrivateKey) -> SignedRecord[R]:
     return SignedRecord(signed.record, signed.id, signed.body, (*signed.signatures, signature))
 
 
+def add_signature(signed: SignedRecord[R], signer: bytes, signature: bytes) -> SignedRecord[R]:
+    """`signed` with one more signature, which `signer` made elsewhere.
+
+    Raises RemoteProtocolError: BAD_KEY or BAD_SIGNATURE.
+    """
+    verify(signer, domain(signed.record.TYPE), signed.body, signature)
+    return SignedRecord(signed.record, signed.id, signed.body, (*signed.signatures, signature))
+
+
 def verify_record(
     shape: type[R], body: bytes, signatures: tuple[bytes, ...], signers: Callable[[R], tuple[bytes, ...]]
 ) -> SignedRecord[R]:

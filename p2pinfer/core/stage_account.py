@@ -9,6 +9,7 @@ The caller stores a proposal before it sends it, stores a complete receipt befor
 """
 
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 from p2pinfer.core.codes import Code
@@ -16,9 +17,9 @@ from p2pinfer.core.contract import Contract
 from p2pinfer.core.errors import LocalProtocolError, RemoteProtocolError
 from p2pinfer.core.keys import PrivateKey, domain, verify
 from p2pinfer.core.pricing import amount_of
-from p2pinfer.core.receipt import FINAL, RUNNING, Receipt, verify_receipt
-from p2pinfer.core.records import SignedRecord, decode, sign
-from p2pinfer.core.tree import Salt, Tree
+from p2pinfer.core.receipt import FINAL, RUNNING, Receipt, check_receipt
+from p2pinfer.core.records import SignedRecord, add_signature, decode, sign
+from p2pinfer.core.tree import RowTree, Salt
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,35 +48,40 @@ class StageAccount:
         self.paid = 0
         self.complete: SignedRecord[Receipt] | None = None
         self._work = terms.work(prompt)
-        self._salt = Salt(secret)
         self._key = key
-        self._inputs, self._outputs = Tree(), Tree()
-        self._pending: dict[int, Proposal] = {}  # by number; complete ones and those before them are gone
+        salt = Salt(secret)
+        self._ahead = int(self._work.tail)  # the tail's output of a position is the id of the next
+        self._inputs, self._outputs = RowTree(salt), RowTree(salt, prompt if self._work.tail else 0)
+        self._pending: dict[bytes, Proposal] = {}  # by body, in order; complete ones and those before them are gone
         self._last: Proposal | None = None
+        self._due_at: float = terms.limits.cadence  # committed positions with which the next proposal is due
         self._reason = Code.NONE
         self._time = 0
 
     # Rows, as they cross the boundaries of this stage
 
-    def add_inputs(self, position: int, rows: bytes | memoryview, count: int) -> None:
+    def add_inputs(self, position: int, rows: bytes, count: int) -> None:
         """Rows (ids at the head) that came in for positions from `position` on; rows known before are forgotten."""
-        self._replace(self._inputs, position, self.committed)
-        self._inputs.add(self._salt.leaves(position, rows, count))
+        if position != self._inputs.next:
+            self._cut(self._inputs, position, self.committed)
+        self._inputs.add(rows, count)
 
-    def add_outputs(self, position: int, rows: bytes | memoryview, count: int) -> None:
+    def add_outputs(self, position: int, rows: bytes, count: int) -> None:
         """Rows that went out; at the tail, ids: the one of `position` was sampled from the position before."""
-        if self._work.tail:
-            self._replace(self._outputs, position - self._work.prompt, self._work.ids(self.committed))
-        else:
-            self._replace(self._outputs, position, self.committed)
-        self._outputs.add(self._salt.leaves(position, rows, count))
+        if position != self._outputs.next:
+            self._cut(self._outputs, position, self._outputs_end(self.committed))
+        self._outputs.add(rows, count)
 
     @staticmethod
-    def _replace(tree: Tree, index: int, settled: int) -> None:
-        """Make leaf `index` the next one."""
-        if not settled <= index <= len(tree):
-            raise LocalProtocolError(f"leaf {index} of {len(tree)}, of which {settled} are committed")
-        tree.cut(index)
+    def _cut(tree: RowTree, position: int, settled: int) -> None:
+        """Go back to `position`; rows before `settled` are committed and stay."""
+        if not settled <= position <= tree.next:
+            raise LocalProtocolError(f"row {position}, {tree.next} is next and {settled} the first not committed")
+        tree.cut(position)
+
+    def _outputs_end(self, committed: int) -> int:
+        """Where the rows end that went out once [0, committed) were computed."""
+        return max(self._outputs.first, committed + self._ahead)
 
     # How far to work
 
@@ -96,24 +102,17 @@ class StageAccount:
 
         Raises RemoteProtocolError (BAD_POSITION) where this stage has not computed them.
         """
-        outputs = len(self._outputs) + (self._work.prompt - 1 if self._work.tail else 0)
-        if positions > (held := min(len(self._inputs), outputs)):
+        if positions > (held := min(self._inputs.next, self._outputs.next - self._ahead)):
             raise RemoteProtocolError(f"{positions} positions committed, {held} computed", Code.BAD_POSITION)
-        if not self._reason:
-            self.committed = max(self.committed, positions)
+        if positions > self.committed and not self._reason:
+            self.committed = positions
 
     # Receipts
 
     @property
     def is_due(self) -> bool:
         """Whether `due` has something; cheap enough to be asked after every step."""
-        if self._last is None:
-            seq = 0
-        elif self._last.signed.record.state == FINAL:
-            return False
-        else:
-            seq = self._last.seq
-        return bool(self._reason) or self.committed >= (seq + 1) * self.contract.record.limits.cadence
+        return self.committed >= self._due_at
 
     def due(self, now: int) -> list[Proposal]:
         """New proposals to store and send, in order; `now` is our wall clock in Unix seconds."""
@@ -134,7 +133,7 @@ class StageAccount:
         if not reason:
             raise LocalProtocolError("a contract closes for a reason")
         if not self._reason:
-            self._reason = reason
+            self._reason, self._due_at = reason, 0
             if upto is not None:
                 proposed = self._last.committed if self._last else 0
                 self.committed = max(proposed, min(self.committed, upto))
@@ -145,19 +144,14 @@ class StageAccount:
         Raises RemoteProtocolError: BAD_RECORD, BAD_SIGNATURE, RECEIPT_MISMATCH, or RECEIPT_CONFLICT where the client
         signed another body under a number of ours.
         """
-        receipt = decode(Receipt, body)
-        if self.complete is not None and receipt.seq <= self.complete.record.seq:
-            if receipt.seq == self.complete.record.seq and body != self.complete.body:
-                raise self._conflict(body, signature, receipt.seq)
+        if (proposal := self._pending.get(body)) is None:
+            self._check_settled(body, signature)
             return None
-        if (proposal := self._pending.get(receipt.seq)) is None:
-            raise RemoteProtocolError(f"receipt {receipt.seq} was never proposed", Code.RECEIPT_MISMATCH)
-        if body != proposal.signed.body:
-            raise self._conflict(body, signature, receipt.seq)
-        self.complete = verify_receipt(body, proposal.signed.signatures[0], signature, self.contract)
-        self.paid = proposal.committed
-        self._pending = {seq: later for seq, later in self._pending.items() if seq > receipt.seq}
-        return self.complete
+        complete = add_signature(proposal.signed, self.contract.record.client, signature)
+        check_receipt(complete.record, self.contract)
+        self.complete, self.paid = complete, proposal.committed
+        self._pending = {body: later for body, later in self._pending.items() if later.seq > proposal.seq}
+        return complete
 
     @property
     def pending(self) -> tuple[Proposal, ...]:
@@ -180,13 +174,26 @@ class StageAccount:
             usage=usage,
             amount=amount_of(terms.prices, terms.flat, usage),
             in_root=self._inputs.root(committed),
-            out_root=self._outputs.root(self._work.ids(committed) if self._work.tail else committed),
+            out_root=self._outputs.root(self._outputs_end(committed)),
             time=self._time,
             state=FINAL if final else RUNNING,
             reason=self._reason if final else Code.NONE,
         )
-        self._last = self._pending[seq] = Proposal(committed, sign(receipt, self._key))
-        return self._last
+        self._last = proposal = Proposal(committed, sign(receipt, self._key))
+        self._pending[proposal.signed.body] = proposal
+        self._due_at = inf if final else (seq + 1) * terms.limits.cadence
+        return proposal
+
+    def _check_settled(self, body: bytes, signature: bytes) -> None:
+        """Raise for a body that is not pending, unless the client's signature on its number is not needed any more."""
+        seq = decode(Receipt, body).seq
+        if self.complete is not None and seq <= self.complete.record.seq:
+            if seq == self.complete.record.seq and body != self.complete.body:
+                raise self._conflict(body, signature, seq)
+        elif any(proposal.seq == seq for proposal in self.pending):
+            raise self._conflict(body, signature, seq)
+        else:
+            raise RemoteProtocolError(f"receipt {seq} was never proposed", Code.RECEIPT_MISMATCH)
 
     def _conflict(self, body: bytes, signature: bytes, seq: int) -> RemoteProtocolError:
         """Two bodies under one number: evidence against the client, if it signed this one."""

@@ -10,6 +10,7 @@ from typing import Final
 
 EMPTY_ROOT: Final = sha256(b"").digest()
 ROOT_BYTES: Final = 32
+MAX_WAITING: Final = 16_384  # bytes of rows that wait to be hashed
 
 
 class Salt:
@@ -24,16 +25,56 @@ class Salt:
         """SHA-256(00 ‖ secret ‖ u32be position ‖ row)."""
         return sha256(b"".join((self._prefix, position.to_bytes(4, "big"), row))).digest()
 
-    def leaves(self, position: int, rows: bytes | memoryview, count: int) -> list[bytes]:
-        """The leaves of `count` rows of one size that lie end to end, the first one's position being `position`."""
-        size, rest = divmod(len(rows), count)
-        if rest:
-            raise ValueError(f"{len(rows)} bytes are not {count} rows")
-        view, prefix = memoryview(rows), self._prefix
-        return [
-            sha256(b"".join((prefix, (position + i).to_bytes(4, "big"), view[i * size : i * size + size]))).digest()
-            for i in range(count)
-        ]
+    def leaves(self, position: int, rows: Iterable[bytes]) -> list[bytes]:
+        """The leaves of consecutive rows, the first one's position being `position`."""
+        prefix = self._prefix
+        return [sha256(prefix + at.to_bytes(4, "big") + row).digest() for at, row in enumerate(rows, position)]
+
+
+class RowTree:
+    """The tree over the rows that cross one boundary, in order of their positions.
+
+    Rows wait to be hashed many at a time, which costs less than one by one, but few of them: a long prompt's would hold
+    much memory.
+
+    first: position of the first row
+    next:  of the row that comes next
+    """
+
+    def __init__(self, salt: Salt, first: int = 0) -> None:
+        self.first: Final = first
+        self.next = first
+        self._salt = salt
+        self._tree = Tree()
+        self._waiting: list[bytes] = []  # rows that are not hashed yet
+        self._waiting_bytes = 0
+
+    def add(self, rows: bytes, count: int) -> None:
+        """Rows of one size that lie end to end."""
+        if count == 1:
+            self._waiting.append(rows)
+        else:
+            self._waiting += split_rows(rows, count)
+        self.next += count
+        self._waiting_bytes += len(rows)
+        if self._waiting_bytes > MAX_WAITING:
+            self._hash()
+
+    def cut(self, position: int) -> None:
+        """Forget all rows from `position` on, as after a rollback."""
+        self._hash()
+        self._tree.cut(position - self.first)
+        self.next = position
+
+    def root(self, upto: int) -> bytes:
+        """The root over the rows of positions [first, upto)."""
+        self._hash()
+        return self._tree.root(upto - self.first)
+
+    def _hash(self) -> None:
+        self._tree.add(self._salt.leaves(self.next - len(self._waiting), self._waiting))
+        self._waiting.clear()
+        self._waiting_bytes = 0
 
 
 class Tree:
@@ -85,3 +126,11 @@ class Tree:
 def leaf_of(data: bytes) -> bytes:
     """RFC 6962's unsalted leaf, as statements use it."""
     return sha256(b"\0" + data).digest()
+
+
+def split_rows(rows: bytes, count: int) -> list[bytes]:
+    """`count` rows of one size that lie end to end, one by one."""
+    size, rest = divmod(len(rows), count)
+    if rest:
+        raise ValueError(f"{len(rows)} bytes are not {count} rows")
+    return [rows[at : at + size] for at in range(0, len(rows), size)]

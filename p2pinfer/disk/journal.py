@@ -1,8 +1,9 @@
 """The journal: contracts and receipts of a node or a client, durable before they are sent (receipts.md, "Duties").
 
-One task writes; what waits while it commits shares the next commit, since each one waits for the disk. A store returns
-after its commit. Its caller's cancellation does not undo it. Tables are in `journal_file.py`, queries in
-`journal_reader.py`.
+One thread writes for as long as the journal is open: to fetch one for each commit costs more than the commit. What is
+stored in one pass of the scheduler, or waits while another batch commits, shares a commit, since each one waits for the
+disk. A store returns after its commit. Its caller's cancellation does not undo it. Tables are in `journal_file.py`,
+queries in `journal_reader.py`.
 """
 
 import sqlite3
@@ -10,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Final, TypeVar
 
 import trio
@@ -67,7 +69,9 @@ class Journal:
         self._reader = JournalReader(reader, path)
         self._reading = trio.CapacityLimiter(1)  # a connection serves one thread at a time
         self._waiting: list[_Store] = []
-        self._woken = trio.Event()
+        self._writing: list[_Store] = []
+        self._batches: SimpleQueue[list[_Store]] = SimpleQueue()  # to the thread; an empty one is the last
+        self._changed = trio.Event()
         self._stopped = False
 
     async def read(self, query: Callable[[JournalReader], T]) -> T:
@@ -111,29 +115,54 @@ class Journal:
         await self._store(lambda db: _execute(db, query, (number, id_, created)))
 
     async def run(self) -> None:
-        """Commit what waits, until `stop`; called by `open_journal` alone."""
-        while self._waiting or not self._stopped:
-            await self._woken.wait()
-            self._woken = trio.Event()
-            while self._waiting:
-                batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
-                with trio.CancelScope(shield=True):  # the commit is ours, and ends by itself
-                    await trio.to_thread.run_sync(_commit, self._writer, batch)
-                for store in batch:
-                    store.done.set()
+        """Commit what is stored, until `stop`; called by `open_journal` alone."""
+        with trio.CancelScope(shield=True):  # commits are ours, and end by themselves
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._run_thread)
+                try:
+                    while self._waiting or self._writing or not self._stopped:
+                        await self._changed.wait()
+                        self._changed = trio.Event()
+                        self._write_next()
+                finally:
+                    self._batches.put([])
 
     def stop(self) -> None:
+        """Store nothing more; what waits is committed."""
         self._stopped = True
-        self._woken.set()
+        self._changed.set()
 
     async def _store(self, change: Change) -> None:
         if self._stopped:
             raise JournalError("the journal is closed")
         self._waiting.append(store := _Store(change))
-        self._woken.set()
+        self._changed.set()
         await store.done.wait()
         if store.error is not None:
             raise store.error
+
+    def _write_next(self) -> None:
+        """Hand what waits to the thread, if it has nothing to do."""
+        if self._waiting and not self._writing:
+            self._writing, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+            self._batches.put(self._writing)
+
+    async def _run_thread(self) -> None:
+        token = trio.lowlevel.current_trio_token()
+        own = trio.CapacityLimiter(1)  # of those that all share, one would be missing for good
+        await trio.to_thread.run_sync(self._write, token, limiter=own)
+
+    def _write(self, token: trio.lowlevel.TrioToken) -> None:
+        """What the thread does."""
+        while batch := self._batches.get():
+            _commit(self._writer, batch)
+            token.run_sync_soon(self._written)
+
+    def _written(self) -> None:
+        for store in self._writing:
+            store.done.set()
+        self._writing = []
+        self._changed.set()
 
 
 def _commit(connection: sqlite3.Connection, batch: list[_Store]) -> None:

@@ -52,6 +52,7 @@ class Session:
         self.stage = stage
         self.account = account
         self.slot = slot
+        self._is_tail = Roles.TAIL in stage.terms.roles
         self._journal = journal
         self._link_to = link_to
         self._tell_ready = ready
@@ -125,7 +126,7 @@ class Session:
     def _count(self, work: Work, result: Result) -> None:
         account, stage = self.account, self.stage
         account.add_inputs(work.position, work.data, work.count)
-        if Roles.TAIL not in stage.terms.roles:
+        if not self._is_tail:
             account.add_outputs(work.position, result.rows, work.count)
         elif result.sampled is not None:
             account.add_outputs(stage.terms.prompt + stage.sampled - 1, pack_ids((result.sampled,)), 1)
@@ -137,8 +138,7 @@ class Session:
         That a row of a later position came here says that the ids before it were sampled; of our own last row nobody
         has said so yet.
         """
-        terms = self.stage.terms
-        return computed if Roles.TAIL in terms.roles or computed <= terms.prompt else position
+        return computed if self._is_tail or computed <= self.stage.terms.prompt else position
 
     # Messages
 
@@ -178,15 +178,17 @@ class Session:
 
     def _after_change(self) -> None:
         """Whatever changed, those who wait for it look again."""
-        if self.stage.state is State.ENDED and self.stage.reason in ANSWERS:
-            self.account.commit(self.stage.computed)
-            self.account.close(self.stage.reason)
-        ended = self.stage.state is State.ENDED
-        if self._to_complete or self.account.is_due or ended:
+        stage, account = self.stage, self.account
+        if stage.state is State.ENDED:
+            if stage.reason in ANSWERS:
+                account.commit(stage.computed)
+                account.close(stage.reason)
             self._books_due.set()
-        if ended:
             self._ended.set()
-        elif (place := (self.stage.received, self.stage.computed, self.account.paid)) != self._place:
+            return
+        if self._to_complete or account.is_due:
+            self._books_due.set()
+        if (place := (stage.received, stage.computed, account.paid)) != self._place:
             self._place = place  # messages that move nothing are no progress
             self._due_s = trio.current_time() + self._patience_s
             if self._due_s < self._patience.deadline:

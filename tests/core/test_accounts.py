@@ -219,6 +219,14 @@ def test_committed_rows_cannot_be_replaced() -> None:
         route.head.add_outputs(5, bytes(8), 1)
 
 
+@pytest.mark.parametrize("position", [5, 8, 10])  # before the first id, committed, after a gap
+def test_ids_out_of_turn_are_our_bug(position: int) -> None:
+    route = small()
+    route.compute(8)
+    with pytest.raises(LocalProtocolError):
+        route.tail.add_outputs(position, bytes(4), 1)
+
+
 def test_a_gap_between_rows_is_our_bug() -> None:
     with pytest.raises(LocalProtocolError):
         small().head.add_inputs(1, bytes(4), 1)
@@ -503,6 +511,22 @@ def test_a_signature_by_somebody_else_is_refused() -> None:
         route.head.sign(body, STRANGER.sign(domain("receipt"), body))
     assert error.value.code is Code.BAD_SIGNATURE
     assert route.head.paid == 0
+
+
+def test_a_proposal_that_does_not_fit_the_contract_earns_nothing_though_it_is_signed() -> None:
+    route = small(stages=1)
+    route.compute(4)
+    (late,) = route.head.due(route.contracts[0].record.expires + 1)
+    with pytest.raises(RemoteProtocolError) as error:
+        route.head.sign(late.signed.body, CLIENT.sign(domain("receipt"), late.signed.body))
+    assert error.value.code is Code.RECEIPT_MISMATCH
+    assert (route.head.paid, route.head.complete) == (0, None)
+
+
+def test_bytes_that_are_no_receipt_are_a_bad_record() -> None:
+    with pytest.raises(RemoteProtocolError) as error:
+        small().head.sign(b"\x90", bytes(64))
+    assert error.value.code is Code.BAD_RECORD
 
 
 @pytest.mark.parametrize("settled", [False, True])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pinfer.core.tree import EMPTY_ROOT, Salt, Tree, leaf_of
+from p2pinfer.core.tree import EMPTY_ROOT, MAX_WAITING, RowTree, Salt, Tree, leaf_of, split_rows
 
 ENTRIES = ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"]
 ROOTS = [
@@ -79,14 +79,69 @@ def test_rows_together_have_the_leaves_of_rows_alone(position: int, count: int, 
     rows = bytes(range(256)) * 3
     rows = rows[: count * size]
     alone = [SALT.leaf(position + i, rows[i * size : (i + 1) * size]) for i in range(count)]
-    assert SALT.leaves(position, memoryview(rows), count) == alone
+    assert SALT.leaves(position, split_rows(rows, count)) == alone
 
 
 def test_bytes_that_are_no_rows_are_our_bug() -> None:
     with pytest.raises(ValueError, match="are not 2 rows"):
-        SALT.leaves(0, b"123", 2)
+        split_rows(b"123", 2)
 
 
 def test_a_secret_of_another_length_is_our_bug() -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         Salt(b"short")
+
+
+# Rows, which wait to be hashed
+
+
+def row(at: int) -> bytes:
+    """A row of which not many may wait."""
+    return at.to_bytes(2, "big") * (MAX_WAITING // 10)
+
+
+def leaves(positions: range) -> list[bytes]:
+    return [SALT.leaf(at, row(at)) for at in positions]
+
+
+@given(st.integers(0, 9), st.lists(st.tuples(st.sampled_from(["add", "cut", "root"]), st.integers(1, 8)), max_size=20))
+def test_when_rows_are_hashed_changes_no_root(first: int, steps: list[tuple[str, int]]) -> None:
+    late, now = RowTree(SALT, first), Tree()
+    for step, count in steps:
+        if step == "add":
+            new = range(late.next, late.next + count)
+            late.add(b"".join(map(row, new)), count)
+            now.add(leaves(new))
+        elif step == "cut":
+            late.cut(max(first, late.next - count))
+            now.cut(max(0, len(now) - count))
+        else:
+            assert late.root(max(first, late.next - count)) == now.root(max(0, len(now) - count))
+    assert late.next == first + len(now)
+    assert late.root(late.next) == now.root()
+
+
+def test_rows_that_wait_are_forgotten_by_a_cut() -> None:
+    rows = RowTree(SALT)
+    for at in (0, 1, 7, 8):
+        rows.add(row(at), 1)
+    rows.cut(2)
+    rows.add(row(2), 1)
+    assert rows.root(3) == Tree(leaves(range(3))).root()
+
+
+def test_few_rows_wait_however_many_come() -> None:
+    rows = RowTree(SALT)
+    for at in range(100):
+        rows.add(row(at), 1)
+        assert rows._waiting_bytes == sum(map(len, rows._waiting)) <= MAX_WAITING
+    rows.add(row(0) * 100, 100)
+    assert not rows._waiting
+
+
+def test_rows_have_the_positions_of_their_session() -> None:
+    rows = RowTree(SALT, 40)
+    rows.add(row(40) + row(41), 2)
+    assert (rows.first, rows.next) == (40, 42)
+    assert rows.root(40) == EMPTY_ROOT
+    assert rows.root(41) == SALT.leaf(40, row(40))

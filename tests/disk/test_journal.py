@@ -4,6 +4,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from dataclasses import replace
@@ -21,13 +22,14 @@ from p2pinfer.core.receipt import Receipt
 from p2pinfer.core.records import SignedRecord, countersign, sign
 from p2pinfer.core.units import RecordId, SessionId
 from p2pinfer.disk import journal as journal_module
-from p2pinfer.disk.journal import Journal, open_journal
+from p2pinfer.disk.journal import MAX_BATCH, Journal, open_journal
 from p2pinfer.disk.journal_file import connect_reader
 from p2pinfer.disk.journal_reader import LAPSE_S, JournalReader, read_journal
 from tests.core.paid_route import CLIENT, NODES, NOW, SMALL, STRANGER, PaidRoute, certificate_for, paid_route
 
 SESSION = SessionId(b"session of 16 by")
 EXPIRES = NOW + 3600
+COMMIT = journal_module._commit
 
 WRITER = """
 import sys, trio
@@ -238,20 +240,76 @@ async def test_prefill_left_unsigned_costs_a_clean_contract(journal: Journal) ->
 # Writing
 
 
-async def test_many_stores_share_a_commit(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    batches: list[int] = []
-    commit = journal_module._commit
-    monkeypatch.setattr(journal_module, "_commit", lambda db, batch: (batches.append(len(batch)), commit(db, batch)))
+class Gate:
+    """Holds the first commit until it is opened; notes how many stores each commit takes, and its thread."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.threads: set[int] = set()
+        self._reached, self._open = threading.Event(), threading.Event()
+
+    def commit(self, db: sqlite3.Connection, batch: list[journal_module._Store]) -> None:
+        self.batches.append(len(batch))
+        self.threads.add(threading.get_ident())
+        self._reached.set()
+        assert self._open.wait(timeout=10)  # a test that fails before it opens the gate must end
+        COMMIT(db, batch)
+
+    async def wait_reached(self) -> None:
+        await trio.to_thread.run_sync(self._reached.wait)
+
+    def open(self) -> None:
+        self._open.set()
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
+    gate = Gate()
+    monkeypatch.setattr(journal_module, "_commit", gate.commit)
+    return gate
+
+
+async def test_what_waits_during_a_commit_shares_the_next(journal: Journal, gate: Gate) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(journal.certify, certificate_for(NODES[0]))
+        await gate.wait_reached()
+        for serial in range(MAX_BATCH + 10):
+            nursery.start_soon(journal.certify, certificate_for(NODES[0], serial=serial))
+        await wait_all_tasks_blocked()
+        gate.open()
+    assert gate.batches == [1, MAX_BATCH, 10]
+
+
+async def test_what_is_stored_in_one_pass_shares_a_commit(journal: Journal, gate: Gate) -> None:
+    gate.open()
     async with trio.open_nursery() as nursery:
         for serial in range(100):
             nursery.start_soon(journal.certify, certificate_for(NODES[0], serial=serial))
-    assert sum(batches) == 100
-    assert len(batches) <= 3
+    assert gate.batches == [100]
 
 
-async def test_one_refused_store_does_not_spoil_the_others(journal: Journal) -> None:
+async def test_one_thread_writes_all(journal: Journal, gate: Gate) -> None:
+    gate.open()
+    for serial in range(10):
+        await journal.certify(certificate_for(NODES[0], serial=serial))
+    assert len(gate.threads) == 1
+    assert threading.get_ident() not in gate.threads
+
+
+async def test_a_closed_journal_leaves_no_thread_at_work(path: Path) -> None:
+    async with open_journal(path) as journal:
+        await journal.certify(certificate_for(NODES[0]))
+        assert writing_threads() == 1
+    assert writing_threads() == 0
+
+
+def writing_threads() -> int:
+    """Trio names a thread after what it does."""
+    return sum(thread.name.startswith("_write ") for thread in threading.enumerate())
+
+
+async def test_one_refused_store_does_not_spoil_the_others(journal: Journal, gate: Gate) -> None:
     route, complete = finished()
-    await journal.agree(route.contracts[0], SESSION, 6)
     refused: list[JournalError] = []
 
     async def complete_unknown() -> None:
@@ -261,9 +319,14 @@ async def test_one_refused_store_does_not_spoil_the_others(journal: Journal) -> 
             refused.append(error)
 
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(journal.agree, route.contracts[0], SESSION, 6)
+        await gate.wait_reached()
         nursery.start_soon(journal.complete, complete[0])
         nursery.start_soon(complete_unknown)
         nursery.start_soon(journal.complete, complete[1])
+        await wait_all_tasks_blocked()
+        gate.open()
+    assert gate.batches == [1, 3, 1, 1, 1]
     assert len(refused) == 1
     assert len(await journal.read(JournalReader.earned)) == 1
 
@@ -280,6 +343,40 @@ async def test_a_cancelled_caller_does_not_undo_its_store(path: Path) -> None:
             await journal.certify(certificate_for(NODES[0]))
     with read_journal(path) as reader:
         assert len(reader.certificates()) == 1
+
+
+async def test_a_caller_cancelled_during_the_commit_does_not_undo_its_store(path: Path, gate: Gate) -> None:
+    async with open_journal(path) as journal, trio.open_nursery() as nursery:
+        nursery.start_soon(journal.certify, certificate_for(NODES[0]))
+        await gate.wait_reached()
+        nursery.cancel_scope.cancel()
+        gate.open()
+    with read_journal(path) as reader:
+        assert len(reader.certificates()) == 1
+
+
+@pytest.mark.parametrize("stores", [1, MAX_BATCH + 10])
+async def test_a_cancelled_journal_stores_what_waits(path: Path, gate: Gate, stores: int) -> None:
+    with trio.CancelScope() as scope:
+        async with open_journal(path) as journal, trio.open_nursery() as nursery:
+            for serial in range(stores):
+                nursery.start_soon(journal.certify, certificate_for(NODES[0], serial=serial))
+            await gate.wait_reached()
+            scope.cancel()
+            gate.open()
+    with read_journal(path) as reader:
+        assert len(reader.certificates()) == stores
+
+
+@pytest.mark.parametrize("place", ["_commit", "Journal._write_next"])
+async def test_a_bug_on_either_side_of_the_thread_ends_the_journal(
+    path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setattr(f"p2pinfer.disk.journal.{place}", lambda *_: 1 / 0)
+    with pytest.raises(ExceptionGroup) as error:
+        async with open_journal(path) as journal:
+            await journal.certify(certificate_for(NODES[0]))
+    assert error.group_contains(ZeroDivisionError)
 
 
 async def test_what_waits_at_the_end_is_stored(path: Path) -> None:
