@@ -103,10 +103,7 @@ class Loop:
         self.swarm = swarm
 
     def run(self, function: Callable[..., Awaitable[T]], *args: object) -> T:
-        try:
-            return trio.from_thread.run(function, *args, trio_token=self._token)
-        except BaseExceptionGroup as group:
-            raise sole(group) from None
+        return trio.from_thread.run(function, *args, trio_token=self._token)
 
 
 @contextmanager
@@ -138,10 +135,3 @@ def running_swarm(root: Path, spans: Sequence[str]) -> Iterator[Loop]:
         worker.join()
     if not started.empty() and isinstance(error := started.get(), BaseException):
         raise error
-
-
-def sole(error: BaseException) -> BaseException:
-    """The one error in a group of groups."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error

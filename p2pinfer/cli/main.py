@@ -11,7 +11,7 @@ from typing import Final, NoReturn
 
 import click
 
-from p2pinfer.core.errors import P2pinferError, UsageError
+from p2pinfer.core.errors import P2pinferError, UsageError, sole
 
 COMMANDS: Final = {  # name: module, one line of help
     "ask": ("p2pinfer.cli.ask", "Ask the swarm a prompt and stream the answer."),
@@ -104,8 +104,6 @@ def sole_failure(group: BaseExceptionGroup[BaseException]) -> P2pinferError:
             sys.exit(130)  # what failed beside it failed because of it
         raise group
     assert expected is not None  # a group is not empty
-    error: BaseException = expected
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+    error = sole(expected)
     assert isinstance(error, P2pinferError)
     return error

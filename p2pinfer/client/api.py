@@ -23,7 +23,7 @@ from p2pinfer.client.routes import candidate_of, usable
 from p2pinfer.client.running import Running
 from p2pinfer.client.settling import Settling
 from p2pinfer.core.ending import Ending
-from p2pinfer.core.errors import NoRoute, P2pinferError, Refused, UsageError
+from p2pinfer.core.errors import NoRoute, P2pinferError, Refused, UsageError, sole
 from p2pinfer.core.keys import PrivateKey, short_name
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.routing import Load, Route, choose_route, cost
@@ -62,14 +62,17 @@ async def open_client(
     bootstrap: multiaddrs of peers to meet first
     network:   opens another network than libp2p's, for tests and simulations
 
-    Raises UsageError for what the user must mend.
+    Raises UsageError for what the user must mend; and what the block raises, as it is.
     """
     if network is None:
         check_addresses(bootstrap)
     data = data or default_data()
     with hold_client_key(data) as key:
-        async with _open_client(key, data, store or default_store(), bootstrap, network or _open_libp2p) as client:
-            yield client
+        try:
+            async with _open_client(key, data, store or default_store(), bootstrap, network or _open_libp2p) as client:
+                yield client
+        except BaseExceptionGroup as group:
+            raise sole(group) from None
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ import trio
 from p2pinfer.client.answer import Answer
 from p2pinfer.client.api import Client, open_client
 from p2pinfer.client.asking import Options, Prompt
-from p2pinfer.core.errors import P2pinferError, UsageError
+from p2pinfer.core.errors import UsageError, sole
 
 T = TypeVar("T")
 
@@ -47,14 +47,14 @@ def connect(data: Path | None = None, store: Path | None = None, bootstrap: Sequ
     swarm = started.get()
     if isinstance(swarm, BaseException):
         worker.join()
-        raise _sole(swarm)
+        raise sole(swarm)
     try:
         yield swarm
     finally:
         swarm.close()
         worker.join()
         if not started.empty() and isinstance(failure := started.get(), BaseException):
-            raise _sole(failure)
+            raise sole(failure)
 
 
 class Swarm:
@@ -97,7 +97,7 @@ class Swarm:
         try:
             return trio.from_thread.run(lambda: self._run(call, scope), trio_token=self._token)
         except BaseExceptionGroup as group:
-            raise _sole(group) from None
+            raise sole(group) from None
         except (trio.RunFinishedError, trio.Cancelled):
             raise _closed() from None
         except KeyboardInterrupt:
@@ -134,12 +134,3 @@ async def _all_answers(client: Client, prompts: Sequence[Prompt], options: Optio
         for index, prompt in enumerate(prompts):
             nursery.start_soon(one, index, prompt)
     return [answers[index] for index in range(len(prompts))]
-
-
-def _sole(error: BaseException) -> BaseException:
-    """The failure of ours in a group of errors, where there is one: scripts catch plain errors."""
-    if isinstance(error, BaseExceptionGroup):
-        expected, bugs = error.split(P2pinferError)
-        if expected is not None and bugs is None:
-            return _sole(expected.exceptions[0])
-    return error

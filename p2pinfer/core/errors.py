@@ -85,3 +85,15 @@ class EngineError(P2pinferError):
 
 class JournalError(P2pinferError):
     """A record could not be made durable, or the journal is damaged."""
+
+
+def sole(error: BaseException) -> BaseException:
+    """What a group of errors comes down to: its only one, or the first of ours where there are no others.
+
+    Tasks raise groups, and people catch plain errors. A group that holds more is returned as it is.
+    """
+    while isinstance(error, BaseExceptionGroup):
+        if len(error.exceptions) > 1 and error.split(P2pinferError)[1] is not None:
+            break
+        error = error.exceptions[0]
+    return error

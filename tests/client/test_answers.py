@@ -381,3 +381,14 @@ def test_spans_that_overlap_make_a_route_that_computes_each_layer_once(loop: Loo
     answer = loop.run(ask)
     assert sum(len(stage.layers) for stage in answer.stages) == 3
     assert answer.ids == whole.ids
+
+
+@pytest.mark.parametrize("error", [NoRoute("it rained"), ZeroDivisionError()], ids=repr)
+def test_an_error_leaves_the_block_as_it_was_raised(loop: Loop, error: Exception) -> None:
+    async def fail() -> None:
+        async with loop.swarm.client():
+            raise error
+
+    with pytest.raises(type(error)) as raised:
+        loop.run(fail)
+    assert raised.value is error
