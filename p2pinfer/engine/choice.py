@@ -10,10 +10,11 @@ from p2pinfer.engine.config import read_config
 from p2pinfer.engine.native.library import open_library
 from p2pinfer.engine.native.shapes import unsupported
 
-NATIVE: Final = frozenset({Numerics.I8G32_1})  # classes that the kernel computes; torch the others
+NATIVE: Final = frozenset({Numerics.I8G32_1, Numerics.I8G32K8_1})  # classes that the kernel computes; torch the others
 TORCH: Final = ("numpy", "torch", "safetensors")
 PACKAGES: Final = {  # what the engine of a class imports
     Numerics.I8G32_1: ("numpy",),
+    Numerics.I8G32K8_1: ("numpy",),
     Numerics.BF16_1: TORCH,
     Numerics.F32_1: TORCH,
     Numerics.I8H64_1: TORCH,

@@ -172,7 +172,7 @@ def _bytes(manifest: Manifest, numerics: Numerics, trial: Trial) -> int:
 def _position_bytes(manifest: Manifest, numerics: Numerics) -> int:
     """Of KV cache, for one position of one session."""
     shape = manifest.shape
-    return shape.layers * 2 * shape.kv_heads * shape.head_size * CACHE_BYTES[numerics]
+    return int(shape.layers * 2 * shape.kv_heads * shape.head_size * CACHE_BYTES[numerics])
 
 
 class Memory:
