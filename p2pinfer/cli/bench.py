@@ -141,10 +141,11 @@ def _print(model: str, context: int, comparison: "Comparison") -> None:
     if comparison.floor:
         table.add_row("memory floor", "", "1", f"{comparison.floor:,.0f}", "1.00", bar(comparison.floor, most, "dim"))
     for at, row in enumerate(rows):
-        if not at or rows[at - 1].engine != row.engine:
+        first = not at or rows[at - 1].numerics is not row.numerics
+        if first:
             table.add_section()
-        _add(table, row, most, first=not at or rows[at - 1].engine != row.engine)
-        if at + 1 == len(rows) or rows[at + 1].engine != row.engine:
+        _add(table, row, most, first)
+        if at + 1 == len(rows) or rows[at + 1].numerics is not row.numerics:
             table.add_row("", "", "prefill", f"{row.prefill:,.0f}", "", bar(row.prefill, most, "cyan"))
     console = Console()
     console.print(table)

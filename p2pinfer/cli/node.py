@@ -25,7 +25,11 @@ from p2pinfer.node.settings import MAX_THREADS, Settings, change, read_settings
 )
 @click.option("--model", metavar="NAME", help="Name or id of the model to serve; none only helps peers meet.")
 @click.option("--layers", metavar="A:B", help="Layers [A, B) to serve.  [default: where the swarm is weakest]")
-@click.option("--numerics", metavar="CLASS", help="i8g32-1, i8h64-1, bf16-1 or f32-1.  [default: the fastest engine's]")
+@click.option(
+    "--numerics",
+    metavar="CLASS",
+    help="i8g32-1, i8g32k8-1, i8h64-1, bf16-1 or f32-1.  [default: the fastest engine's]",
+)
 @click.option("--threads", type=click.IntRange(0, MAX_THREADS), help="CPU threads of the engine; 0: one for each core.")
 def node(
     config: Path | None,

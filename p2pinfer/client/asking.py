@@ -44,7 +44,7 @@ class Request:
     top_p:       share of the probability kept
     stop:        strings that end the answer; they are not part of it
     codec:       of rows between stages: q8o4, bf16 or f32
-    numerics:    class of the stages: i8g32-1, i8h64-1, bf16-1 or f32-1; empty takes whichever is best
+    numerics:    class of the stages: i8g32-1, i8g32k8-1, i8h64-1, bf16-1 or f32-1; empty takes whichever is best
     """
 
     prompt: Prompt

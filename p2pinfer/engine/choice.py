@@ -10,11 +10,20 @@ from p2pinfer.engine.config import read_config
 from p2pinfer.engine.native.library import open_library
 from p2pinfer.engine.native.shapes import unsupported
 
+NATIVE: Final = frozenset({Numerics.I8G32_1, Numerics.I8G32K8_1})  # classes that the kernel computes; torch the others
+TORCH: Final = ("numpy", "torch", "safetensors")
 PACKAGES: Final = {  # what the engine of a class imports
     Numerics.I8G32_1: ("numpy",),
-    Numerics.BF16_1: ("numpy", "torch", "safetensors"),
-    Numerics.F32_1: ("numpy", "torch", "safetensors"),
+    Numerics.I8G32K8_1: ("numpy",),
+    Numerics.BF16_1: TORCH,
+    Numerics.F32_1: TORCH,
+    Numerics.I8H64_1: TORCH,
 }
+
+
+def engine_of(numerics: Numerics) -> str:
+    """What computes a class, in a word."""
+    return "native" if numerics in NATIVE else "torch"
 
 
 def fastest_numerics(config: Path, device: str) -> tuple[Numerics, str]:
@@ -37,7 +46,7 @@ def obstacles(config: Path | None, device: str) -> dict[Numerics, str]:
 
     Raises ModelError for a config that no engine can read.
     """
-    why = {Numerics.I8G32_1: _why_not_native(config, device)}
+    why = dict.fromkeys(NATIVE, _why_not_native(config, device))
     return {numerics: why.get(numerics) or missing_words(packages) for numerics, packages in PACKAGES.items()}
 
 

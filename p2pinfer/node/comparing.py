@@ -24,7 +24,7 @@ from p2pinfer.core.pages import pages_for
 from p2pinfer.core.session_messages import pack_ids
 from p2pinfer.core.units import Codec, Numerics
 from p2pinfer.disk.store import Store, StoredModel
-from p2pinfer.engine.choice import obstacles
+from p2pinfer.engine.choice import engine_of, obstacles
 from p2pinfer.engine.door import Engine, open_engine
 from p2pinfer.engine.native.bandwidth import read_gb_s
 from p2pinfer.engine.native.library import open_library
@@ -172,7 +172,7 @@ def _bytes(manifest: Manifest, numerics: Numerics, trial: Trial) -> int:
 def _position_bytes(manifest: Manifest, numerics: Numerics) -> int:
     """Of KV cache, for one position of one session."""
     shape = manifest.shape
-    return shape.layers * 2 * shape.kv_heads * shape.head_size * CACHE_BYTES[numerics]
+    return int(shape.layers * 2 * shape.kv_heads * shape.head_size * CACHE_BYTES[numerics])
 
 
 class Memory:
@@ -240,7 +240,7 @@ class Racer:
     def name(self) -> str:
         """Which engine it is, and how it computes."""
         facts = self.engine.facts
-        return f"{'native' if facts.numerics is Numerics.I8G32_1 else 'torch'} {facts.kernel}"
+        return f"{engine_of(facts.numerics)} {facts.kernel}"
 
     @property
     def prefill_speed(self) -> float:

@@ -18,7 +18,7 @@ from p2pinfer.core.manifest import CONFIG, EMBEDDING, HEAD, TOKENIZER, Manifest,
 from p2pinfer.core.units import Numerics
 from p2pinfer.disk.identity import see_identity
 from p2pinfer.disk.store import Store, StoredModel
-from p2pinfer.engine.choice import obstacles
+from p2pinfer.engine.choice import NATIVE, engine_of, obstacles
 from p2pinfer.engine.native.bandwidth import read_gb_s
 from p2pinfer.engine.native.library import instruction_sets, open_library
 from p2pinfer.node.deciding import missing_files, usual_model
@@ -66,7 +66,7 @@ class _Examiner:
         findings = tuple(finding for part in parts for finding in part())
         return Examination(
             findings=findings,
-            engine="" if self._numerics is None else _engine_name(self._numerics),
+            engine="" if self._numerics is None else engine_of(self._numerics),
             numerics=self._numerics,
             why_not_native=self._why,
             instruction_sets=self._sets,
@@ -144,8 +144,8 @@ class _Examiner:
             yield Finding("engine", Verdict.WRONG, f"{numerics.label} cannot be computed: {why[numerics]}", advice)
             return
         self._numerics = numerics
-        text = f"{_engine_name(numerics)}, class {numerics.label}"
-        if numerics is Numerics.I8G32_1:
+        text = f"{engine_of(numerics)}, class {numerics.label}"
+        if numerics in NATIVE:
             yield self._native(text)
         elif not self._why:
             advice = 'serve.numerics = "auto": the native engine is several times faster'
@@ -236,10 +236,6 @@ def _library() -> tuple[ctypes.CDLL | None, str]:
         return open_library(), ""
     except EngineError as error:
         return None, str(error)
-
-
-def _engine_name(numerics: Numerics) -> str:
-    return "native" if numerics is Numerics.I8G32_1 else "torch"
 
 
 def _version(package: str) -> str:

@@ -38,8 +38,8 @@ class Serve:
     memory_mb: int = _setting(0, "MB the node may take for weights and KV cache; 0: half of the machine's memory")
     numerics: str = _setting(
         AUTO,
-        "numerics class: i8g32-1, bf16-1, f32-1, or i8h64-1 (for GPUs, not yet measured on one); "
-        "auto: the fastest engine's here",
+        "numerics class: i8g32-1, i8g32k8-1 (half the KV cache), bf16-1, f32-1, or i8h64-1 (for GPUs, not yet measured "
+        "on one); auto: the fastest engine's here",
     )
     device: str = _setting("cpu", "where the engine computes: cpu, cuda, cuda:1")
     threads: int = _setting(0, "CPU threads of the engine; 0: all cores but one")

@@ -22,14 +22,22 @@ from p2pinfer.engine.steps import ShardSpec
 from p2pinfer.node.cores import usable_cores
 from p2pinfer.node.settings import Serve, numerics_of
 
-# Of weights in memory, with a scale for each 32 in i8g32-1, for each row of 256 or more in i8h64-1; and of the KV cache
+# Of weights in memory, with a scale for each 32 in the native engine's classes, for each row of 256 or more in i8h64-1;
+# and of the KV cache, with a scale for each 32 in i8g32k8-1
 WEIGHT_BYTES: Final = {
     Numerics.F32_1: 4.0,
     Numerics.BF16_1: 2.0,
     Numerics.I8G32_1: 1 + 2 / 32,
+    Numerics.I8G32K8_1: 1 + 2 / 32,
     Numerics.I8H64_1: 1 + 4 / 256,
 }
-CACHE_BYTES: Final = {Numerics.F32_1: 4, Numerics.BF16_1: 2, Numerics.I8G32_1: 2, Numerics.I8H64_1: 2}
+CACHE_BYTES: Final = {
+    Numerics.F32_1: 4.0,
+    Numerics.BF16_1: 2.0,
+    Numerics.I8G32_1: 2.0,
+    Numerics.I8G32K8_1: 1 + 2 / 32,
+    Numerics.I8H64_1: 2.0,
+}
 FILE_BYTES: Final = 2  # tensors are stored in bf16
 MB: Final = 1_000_000
 
@@ -77,7 +85,7 @@ def page_count(manifest: Manifest, span: Span, serve: Serve) -> int:
     """Pages of KV cache: what memory is left beside the weights' share, and no more than sessions could fill."""
     shape = manifest.shape
     value = CACHE_BYTES[numerics_of(serve.numerics)]
-    page_bytes = PAGE * len(span) * 2 * shape.kv_heads * shape.head_size * value
+    page_bytes = int(PAGE * len(span) * 2 * shape.kv_heads * shape.head_size * value)
     fits = int(memory_of(serve) * (1 - WEIGHTS_SHARE)) // page_bytes
     wanted = serve.max_sessions * pages_for(max_positions(manifest, serve))
     return max(1, min(fits, wanted))

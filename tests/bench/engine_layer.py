@@ -115,6 +115,7 @@ def _kernel(weights: dict[Matrix, Bits]) -> Kernel:
         layers=1,
         tail=False,
         pages=2 * pages_for(POSITION + 1),
+        kv_bytes=2,
         positions=2 * (POSITION + 1),
         threads=THREADS,
         instructions=instruction_sets(library)[0],

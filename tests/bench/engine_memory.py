@@ -60,4 +60,4 @@ async def _weight_bytes() -> int:
 
 def _position_bytes() -> int:
     shape = demo_model()[1].manifest.shape
-    return shape.layers * 2 * shape.kv_heads * shape.head_size * CACHE_BYTES[NUMERICS]
+    return int(shape.layers * 2 * shape.kv_heads * shape.head_size * CACHE_BYTES[NUMERICS])

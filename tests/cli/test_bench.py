@@ -67,12 +67,13 @@ def test_the_share_of_the_floor_follows_from_the_rest(p2pinfer: Shell, store: Pa
 
 
 def test_people_get_a_chart(p2pinfer: Shell, store: Path) -> None:
-    ran = p2pinfer("bench", "engine", *QUICK, "--numerics", "i8g32-1", "--store", store)
+    classes = ("--numerics", "i8g32-1", "--numerics", "i8g32k8-1")
+    ran = p2pinfer("bench", "engine", *QUICK, *classes, "--store", store)
     assert ran.code == 0
     lines = [line.split() for line in ran.out.splitlines()]
     assert lines[0] == ["tiny,", "1", "thread,", "20", "positions", "each"]
     assert [words[0] for words in lines[1:3]] == ["engine", "memory"]
-    assert [words for words in lines if words[:1] == ["prefill"]] != []
+    assert len([words for words in lines if words[:1] == ["prefill"]]) == len(classes) // 2
 
 
 def test_without_a_kernel_torch_is_measured_and_no_floor(

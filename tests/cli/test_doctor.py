@@ -135,6 +135,12 @@ def test_a_slower_engine_than_there_could_be_is_told(p2pinfer: Shell, store: Pat
     )
 
 
+def test_a_cache_in_int8_is_the_native_engines(p2pinfer: Shell, store: Path, tmp_path: Path) -> None:
+    (tmp_path / "node.toml").write_text('[serve]\nnumerics = "i8g32k8-1"')
+    plain = told(p2pinfer("doctor", "--store", store, "--config", tmp_path / "node.toml", "--json"))
+    assert (plain["engine"], plain["class"], plain["why_not_native"]) == ("native", "i8g32k8-1", None)
+
+
 def test_missing_packages_are_told(p2pinfer: Shell, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(examining, "PACKAGES", ("numpy", "no-such-package"))
     ran = p2pinfer("doctor", "--store", store, "--json")

@@ -7,7 +7,7 @@ import pytest
 from p2pinfer.core.errors import EngineError, ModelError
 from p2pinfer.core.units import Numerics
 from p2pinfer.engine import choice
-from p2pinfer.engine.choice import fastest_numerics
+from p2pinfer.engine.choice import NATIVE, fastest_numerics, obstacles
 from p2pinfer.engine.native.library import open_library
 
 from .conftest import Tiny
@@ -29,6 +29,12 @@ def test_without_the_kernel_torch_computes(even_llama: Tiny, monkeypatch: pytest
     monkeypatch.setattr(choice, "open_library", missing)
     expected = (Numerics.BF16_1, "the native kernel is not built")
     assert fastest_numerics(even_llama.folder / "config.json", "cpu") == expected
+
+
+def test_it_is_said_of_every_class_whether_it_can_be_computed(even_llama: Tiny, llama: Tiny) -> None:
+    assert obstacles(even_llama.folder / "config.json", "cpu") == dict.fromkeys(Numerics, "")
+    why = obstacles(llama.folder / "config.json", "cpu")
+    assert {numerics for numerics in Numerics if why[numerics]} == NATIVE
 
 
 def test_a_file_that_is_no_kernel_is_named(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """The native engine: close to transformers, and the same bits however a computation is cut."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ from p2pinfer.engine.steps import Output, Request, Step
 from .conftest import Tiny
 from .test_shard import answer, chunk, first, open_slots, reference_hidden, rows, run
 
-EXACT = Numerics.I8G32_1
+EXACT, SMALL_CACHE = Numerics.I8G32_1, Numerics.I8G32K8_1
 PROMPT = tuple(int(id_) for id_ in np.random.default_rng(3).integers(0, 211, 37))
 WIDTH = 96
 # Of a row's way through three layers, the share that may be off: int8 measures .01 to .03 on these models. A skipped
@@ -29,10 +31,19 @@ WIDTH = 96
 CLOSE = 0.06
 
 
-def native(tiny: Tiny, span: Span | None = None, threads: int = 1, instructions: str = "") -> Shard:
-    spec = replace(tiny.spec(span, EXACT), threads=threads)
+Load = Callable[..., Shard]
+
+
+def load(numerics: Numerics, tiny: Tiny, span: Span | None = None, threads: int = 1, instructions: str = "") -> Shard:
+    spec = replace(tiny.spec(span, numerics), threads=threads)
     config = read_config(spec.config)
     return Shard(spec, config, load_native(spec, config, lambda done, total: None, instructions=instructions))
+
+
+@pytest.fixture(params=[EXACT, SMALL_CACHE], ids=lambda numerics: numerics.label)
+def native(request: pytest.FixtureRequest) -> Load:
+    """Loads a span in one of the kernel's classes."""
+    return partial(load, request.param)
 
 
 def batch_of(shard: Shard) -> list[bytes]:
@@ -49,7 +60,7 @@ def answers(stages: Sequence[Shard]) -> list[int]:
     return answer(stages, 0, PROMPT, 40)
 
 
-def test_hidden_states_are_close_to_those_of_transformers(even: Tiny) -> None:
+def test_hidden_states_are_close_to_those_of_transformers(even: Tiny, native: Load) -> None:
     shard = native(even, Span(0, 3))
     open_slots(shard, 0)
     [output] = run(shard, first(0, PROMPT))
@@ -58,7 +69,7 @@ def test_hidden_states_are_close_to_those_of_transformers(even: Tiny) -> None:
     assert np.median(off) < CLOSE
 
 
-def test_logits_are_close_to_those_of_transformers(even: Tiny) -> None:
+def test_logits_are_close_to_those_of_transformers(even: Tiny, native: Load) -> None:
     """Through the head, too: the greedy id is among transformers' likeliest."""
     shard = native(even)
     open_slots(shard, 0)
@@ -70,20 +81,22 @@ def test_logits_are_close_to_those_of_transformers(even: Tiny) -> None:
     assert (losses <= spread).all()
 
 
-def test_a_model_split_at_every_layer_answers_as_the_whole(even: Tiny) -> None:
+def test_a_model_split_at_every_layer_answers_as_the_whole(even: Tiny, native: Load) -> None:
     stages = [native(even, Span(layer, layer + 1)) for layer in range(4)]
     assert answers(stages) == answers([native(even)])
 
 
 @pytest.mark.parametrize("instructions", instruction_sets(open_library()))
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_threads_and_instruction_sets_give_the_same_bits(even: Tiny, threads: int, instructions: str) -> None:
+def test_threads_and_instruction_sets_give_the_same_bits(
+    even: Tiny, native: Load, threads: int, instructions: str
+) -> None:
     span = Span(0, 3)
     assert batch_of(native(even, span, threads, instructions)) == batch_of(native(even, span, 1, "portable"))
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 16, 36])
-def test_chunks_give_the_bits_of_the_whole_prompt(even: Tiny, size: int) -> None:
+def test_chunks_give_the_bits_of_the_whole_prompt(even: Tiny, native: Load, size: int) -> None:
     shard = native(even, Span(0, 3))
     open_slots(shard, 0, 1)
     [whole] = run(shard, first(0, PROMPT))
@@ -91,7 +104,7 @@ def test_chunks_give_the_bits_of_the_whole_prompt(even: Tiny, size: int) -> None
     assert b"".join(parts) == whole.data
 
 
-def test_a_batch_gives_the_bits_of_its_members_alone(even: Tiny) -> None:
+def test_a_batch_gives_the_bits_of_its_members_alone(even: Tiny, native: Load) -> None:
     shard, alone = native(even, Span(0, 3)), native(even, Span(0, 3))
     steps = [first(slot, [5 + slot], 20) for slot in range(8)] + [first(8, PROMPT), first(9, PROMPT[:2])]
     for one in (shard, alone):
@@ -102,7 +115,7 @@ def test_a_batch_gives_the_bits_of_its_members_alone(even: Tiny) -> None:
     assert [output.data for output in run(shard, *steps)] == apart
 
 
-def test_pages_in_any_order_give_the_same_bits(even_llama: Tiny) -> None:
+def test_pages_in_any_order_give_the_same_bits(even_llama: Tiny, native: Load) -> None:
     shard = native(even_llama, Span(0, 3))
     shard.answer(Request(opened=((0, (0, 1, 2)), (1, (9, 4, 7)))))
     [whole] = run(shard, first(0, PROMPT))
@@ -110,7 +123,7 @@ def test_pages_in_any_order_give_the_same_bits(even_llama: Tiny) -> None:
     assert b"".join(part.data for part in parts) == whole.data
 
 
-def test_writing_at_an_earlier_position_rolls_the_session_back(even_llama: Tiny) -> None:
+def test_writing_at_an_earlier_position_rolls_the_session_back(even_llama: Tiny, native: Load) -> None:
     shard = native(even_llama, Span(0, 3))
     open_slots(shard, 0, 1)
     run(shard, first(0, PROMPT), first(1, PROMPT[:10]))
@@ -118,7 +131,7 @@ def test_writing_at_an_earlier_position_rolls_the_session_back(even_llama: Tiny)
     assert again[0].data == again[1].data
 
 
-def test_a_session_may_use_some_of_the_layers(even_llama: Tiny) -> None:
+def test_a_session_may_use_some_of_the_layers(even_llama: Tiny, native: Load) -> None:
     shard, part = native(even_llama), native(even_llama, Span(0, 2))
     for one in (shard, part):
         open_slots(one, 0)
@@ -126,7 +139,7 @@ def test_a_session_may_use_some_of_the_layers(even_llama: Tiny) -> None:
     assert output.data == run(part, first(0, PROMPT))[0].data
 
 
-def test_sessions_beside_each_other_do_not_touch(even_llama: Tiny) -> None:
+def test_sessions_beside_each_other_do_not_touch(even_llama: Tiny, native: Load) -> None:
     shard = native(even_llama, Span(0, 3))
     open_slots(shard, 0, 1)
     expected = [run(shard, first(0, PROMPT[:8]))[0].data, run(shard, first(0, [7], 8))[0].data]
@@ -145,7 +158,7 @@ def middle(slot: int, data: bytes, position: int = 0) -> Step:
     return Step(slot, position, data, Codec.F32, Codec.F32)
 
 
-def test_rows_that_overflow_fail_alone_and_are_dead(even_llama: Tiny) -> None:
+def test_rows_that_overflow_fail_alone_and_are_dead(even_llama: Tiny, native: Load) -> None:
     shard = native(even_llama, Span(1, 3))
     open_slots(shard, 0, 1)
     well = run(shard, middle(1, wire([1.0, -2.0])))[0].data
@@ -155,7 +168,7 @@ def test_rows_that_overflow_fail_alone_and_are_dead(even_llama: Tiny) -> None:
     assert run(shard, middle(0, wire([1.0, -2.0])))[0].data == well
 
 
-def test_a_row_that_overflows_fails_its_whole_step(even_llama: Tiny) -> None:
+def test_a_row_that_overflows_fails_its_whole_step(even_llama: Tiny, native: Load) -> None:
     """INF-30."""
     shard = native(even_llama, Span(1, 3))
     open_slots(shard, 0)
@@ -163,8 +176,34 @@ def test_a_row_that_overflows_fails_its_whole_step(even_llama: Tiny) -> None:
     assert output.code is Code.ENGINE
 
 
+@pytest.mark.parametrize(
+    ("numerics", "times", "code"),
+    [
+        (EXACT, 2.0**10, Code.NONE),
+        (EXACT, 2.0**17, Code.ENGINE),
+        (SMALL_CACHE, 2.0**17, Code.NONE),
+        (SMALL_CACHE, 2.0**24, Code.ENGINE),
+    ],
+)
+def test_values_that_the_cache_cannot_hold_fail_their_step(
+    even_llama: Tiny, tmp_path: Path, numerics: Numerics, times: float, code: Code
+) -> None:
+    """INF-30, INF-31: 65,504 in binary16, 127 times as much in int8."""
+    spec, file = even_llama.spec(Span(2, 3), numerics), "layer-002.safetensors"
+    tensors = load_file(even_llama.folder / file)
+    tensors["model.layers.2.self_attn.v_proj.weight"] *= times
+    save_file(tensors, tmp_path / file)
+    files = [path for path in spec.files if path.name != file]
+    shard = load_shard(replace(spec, files=(*files, tmp_path / file)), lambda done, total: None)
+    open_slots(shard, 0)
+    [output] = shard.step([middle(0, wire([1.0, -2.0]))])
+    assert output.code is code
+
+
 @pytest.mark.parametrize(("position", "count"), [(1, 1), (0, 97), (96, 1)])
-def test_a_step_past_a_gap_or_a_reservation_changes_nothing(even_llama: Tiny, position: int, count: int) -> None:
+def test_a_step_past_a_gap_or_a_reservation_changes_nothing(
+    even_llama: Tiny, native: Load, position: int, count: int
+) -> None:
     """A session reserves 6 pages: 96 positions."""
     shard = native(even_llama, Span(1, 3))
     open_slots(shard, 0, 1)
@@ -173,7 +212,7 @@ def test_a_step_past_a_gap_or_a_reservation_changes_nothing(even_llama: Tiny, po
     assert run(shard, middle(0, wire([2.0])))[0].data == run(shard, middle(1, wire([2.0])))[0].data
 
 
-def test_a_full_reservation_is_computed_to_its_last_position(even_llama: Tiny) -> None:
+def test_a_full_reservation_is_computed_to_its_last_position(even_llama: Tiny, native: Load) -> None:
     shard = native(even_llama, Span(0, 2))
     open_slots(shard, 0, 1)
     ids = [int(id_) for id_ in np.random.default_rng(5).integers(0, 211, 96)]
@@ -215,7 +254,15 @@ def test_weights_are_held_in_int8(even_llama: Tiny) -> None:
     assert whole.weight_bytes < 0.6 * half.weight_bytes
 
 
-def test_ids_are_those_of_a_session_alone_whoever_else_decodes(even: Tiny) -> None:
+def test_a_cache_in_int8_takes_17_bits_of_32(even_llama: Tiny) -> None:
+    """Of a head of 32: 32 bytes and a scale, where binary16 takes 64."""
+    small, whole = (
+        load_shard(even_llama.spec(numerics=one), lambda done, total: None).facts for one in (SMALL_CACHE, EXACT)
+    )
+    assert 32 * small.cache_bytes == 17 * whole.cache_bytes
+
+
+def test_ids_are_those_of_a_session_alone_whoever_else_decodes(even: Tiny, native: Load) -> None:
     shard = native(even, threads=2)
     open_slots(shard, *range(8))
     alone = answers([native(even)])

@@ -22,7 +22,7 @@ from p2pinfer.engine.shard import Shard
 from p2pinfer.engine.steps import LENGTH_BYTES, Reply, Request, Step, pack_request, unpack_message, unpack_request
 
 from .conftest import Tiny
-from .test_native import WIDTH, native
+from .test_native import EXACT, WIDTH, load
 
 ROW = row_bytes(Codec.Q8O4, WIDTH)
 SPANS = {"head": Span(0, 2), "middle": Span(1, 3), "tail": Span(2, 4), "whole": Span(0, 4)}
@@ -72,7 +72,7 @@ def served(tiny: Tiny, span: Span, *slots: int) -> Iterator[Served]:
     """With sessions of 48 positions in these slots."""
     near, far = socket.socketpair()
     with near, far:
-        shard, other = native(tiny, span), native(tiny, span)
+        shard, other = load(EXACT, tiny, span), load(EXACT, tiny, span)
         opened = tuple((slot, (3 * slot, 3 * slot + 1, 3 * slot + 2)) for slot in slots)
         for one in (shard, other):
             one.answer(Request(opened=opened))

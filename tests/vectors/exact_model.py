@@ -1,4 +1,4 @@
-"""The numerics class i8g32-1 in plain Python, written from the text of protocols/inference.md 5.1, and slow.
+"""The exact numerics classes in plain Python, written from the text of protocols/inference.md 5.1 and 5.2, and slow.
 
 Numbers are Python floats that hold binary32 values; `single` rounds a binary64 result once more, which is right for a
 sum, a product, a quotient and a root of binary32 values (Figueroa 1995), and `fused` is exact by fractions.
@@ -74,8 +74,12 @@ def _weights(row: Vector) -> tuple[list[int], Vector]:
         group = row[at : at + GROUP]
         scale = half(min(single(max(map(abs, group)) / 127), 65504.0))
         scales.append(scale)
-        values += [max(-127, min(127, round(single(x / scale)))) if scale else 0 for x in group]
+        values += [_integer(x, scale) for x in group]
     return values, scales
+
+
+def _integer(x: float, scale: float) -> int:
+    return max(-127, min(127, round(single(x / scale)))) if scale else 0
 
 
 def quantised(row: Vector) -> tuple[list[int], Vector]:
@@ -151,6 +155,28 @@ def rotated(head: Vector, theta: float, position: int, factor: float) -> Vector:
         low.append(single(single(single(x * cosine) - single(y * sine)) * factor))
         high.append(single(single(single(y * cosine) + single(x * sine)) * factor))
     return low + high
+
+
+def halves(head: Vector) -> Vector:
+    """6: what is read of a key or value in i8g32-1."""
+    return [half(x) for x in head]
+
+
+def integers(head: Vector) -> tuple[list[int], Vector]:
+    """5.2, 1 and 2: a key or value, and the scales of its groups. Raises OverflowError where INF-31 says it fails."""
+    values: list[int] = []
+    scales: Vector = []
+    for at in range(0, len(head), GROUP):
+        group = head[at : at + GROUP]
+        scales.append(half(single(max(map(abs, group)) / 127)))
+        values += [_integer(x, scales[-1]) for x in group]
+    return values, scales
+
+
+def widened(head: Vector) -> Vector:
+    """5.2, 3: what is read of a key or value in i8g32k8-1."""
+    values, scales = integers(head)
+    return [single(value * scales[at // GROUP]) for at, value in enumerate(values)]
 
 
 def exp(x: float) -> float:

@@ -1,13 +1,14 @@
 """Makes protocols/vectors/numerics.json: python -m tests.vectors.make_numerics
 
-One layer and a head of the class i8g32-1, small enough to print: its weights follow from a seed, and what comes out is
+One layer and a head of the exact classes, small enough to print: weights follow from a seed, and what comes out is
 computed by the plain Python of `exact_model.py`. The engine is held to it by test_numerics_vectors.py.
 """
 
 import json
 import random
 import struct
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,17 +16,19 @@ from tests.vectors import exact_model as exact
 
 FILE: Final = Path(__file__).parents[2] / "protocols" / "vectors" / "numerics.json"
 SEED: Final = 11
-HIDDEN: Final = 64
+HIDDEN: Final = 32
 FEED_FORWARD: Final = 96
 HEADS: Final = 4
 KV_HEADS: Final = 2
-HEAD_SIZE: Final = 16
+HEAD_SIZE: Final = 48  # 32 and 16: groups of keys and values
 VOCABULARY: Final = 40
 EPS: Final = 1e-5
 THETA: Final = 10_000.0
 POSITIONS: Final = 19  # past the first 16 of a page and of the lanes
 
 Values = list[float]
+Keep = Callable[[Values], Values]  # a key or value, and what will be read of it
+CLASSES: Final[dict[str, Keep]] = {"i8g32-1": exact.halves, "i8g32k8-1": exact.widened}
 SHAPES: Final = {
     "attention_norm": (HIDDEN,),
     "q": (HEADS * HEAD_SIZE, HIDDEN),
@@ -80,32 +83,35 @@ def given(rng: random.Random) -> list[Values]:
     return rows
 
 
-def layer(weights: dict[str, Tensor], rows: list[Values]) -> list[Values]:
+@dataclass(frozen=True)
+class Cache:
+    """Keys and values of every key head, a position after the other."""
+
+    keep: Keep
+    keys: list[list[Values]] = field(default_factory=lambda: [[] for _ in range(KV_HEADS)])
+    values: list[list[Values]] = field(default_factory=lambda: [[] for _ in range(KV_HEADS)])
+
+
+def layer(weights: dict[str, Tensor], rows: list[Values], keep: Keep) -> list[Values]:
     """inference.md, 5.1, 9."""
     matrices = {name: exact.weights(one.rows) for name, one in weights.items() if len(one.shape) == 2}
-    keys: list[list[Values]] = [[] for _ in range(KV_HEADS)]
-    values: list[list[Values]] = [[] for _ in range(KV_HEADS)]
-    return [_row(weights, matrices, row, at, keys, values) for at, row in enumerate(rows)]
+    cache = Cache(keep)
+    return [_row(weights, matrices, row, at, cache) for at, row in enumerate(rows)]
 
 
 def _row(
-    weights: dict[str, Tensor],
-    matrices: dict[str, exact.Matrix],
-    row: Values,
-    position: int,
-    keys: list[list[Values]],
-    values: list[list[Values]],
+    weights: dict[str, Tensor], matrices: dict[str, exact.Matrix], row: Values, position: int, cache: Cache
 ) -> Values:
     hidden = exact.normed(row, weights["attention_norm"].values, EPS)
     queries, new_keys, new_values = (_heads(exact.product(matrices[name], hidden)) for name in "qkv")
     for head in range(KV_HEADS):
-        keys[head].append([exact.half(x) for x in exact.rotated(new_keys[head], THETA, position, 1.0)])
-        values[head].append([exact.half(x) for x in new_values[head]])
+        cache.keys[head].append(cache.keep(exact.rotated(new_keys[head], THETA, position, 1.0)))
+        cache.values[head].append(cache.keep(new_values[head]))
     seen: Values = []
     for number, query in enumerate(queries):
         head = number * KV_HEADS // HEADS
         factor = exact.single(1 / exact.single(HEAD_SIZE**0.5))
-        seen += exact.attention(exact.rotated(query, THETA, position, factor), keys[head], values[head])
+        seen += exact.attention(exact.rotated(query, THETA, position, factor), cache.keys[head], cache.values[head])
     row = _added(row, exact.product(matrices["o"], seen))
     hidden = exact.normed(row, weights["mlp_norm"].values, EPS)
     gate, up = (exact.product(matrices[name], hidden) for name in ("gate", "up"))
@@ -125,6 +131,40 @@ def logits(weights: dict[str, Tensor], row: Values) -> Values:
     return exact.product(exact.weights(weights["head"].rows), exact.normed(row, weights["norm"].values, EPS))
 
 
+def results(weights: dict[str, Tensor], rows: list[Values], keep: Keep) -> dict[str, Any]:
+    after = layer(weights, rows, keep)
+    return {"after": [floats(row) for row in after], "logits": floats(logits(weights, after[-1]))}
+
+
+def kept(rng: random.Random) -> list[dict[str, Any]]:
+    """Keys or values in int8 (inference.md, 5.2), and those whose scale binary16 cannot hold."""
+    normal = [rng.gauss(0, 1) for _ in range(HEAD_SIZE)]
+    heads = {
+        "usual values": normal,
+        "a last group of 16 with larger values": normal[:32] + [100 * x for x in normal[32:]],
+        "a group of zeros": [0.0] * 32 + normal[32:],
+        "halves between integers go to the even one": [127.0, 0.5, 1.5, -2.5, -0.5, 126.5] + [0.0] * 10,
+        "a scale that is subnormal": [2e-5 * x for x in normal],
+        "values beyond 127 steps of a scale that was rounded down": [127 * 1.49 * 2.0**-24, -(2.0**-17)] + [0.0] * 14,
+        "a scale that is just above zero": [127 * 1.001 * 2.0**-25, 2.0**-24] + [0.0] * 14,
+        "a scale that rounds to zero": [127 * 2.0**-25, -(2.0**-19)] + [0.0] * 14,
+        "the largest scale": [8_321_039.0, -65_504.0, 1.0] + [0.0] * 13,
+        "a scale that is one too large": [0.0] * 15 + [-8_321_040.0],
+        "a scale that is far too large": [3e38, *normal[1:]],
+    }
+    return [{"name": name, **_kept([exact.single(x) for x in head])} for name, head in heads.items()]
+
+
+def _kept(head: Values) -> dict[str, Any]:
+    given = {"values": floats(head)}
+    try:
+        integers, scales = exact.integers(head)
+    except OverflowError:
+        return given | {"expect": "engine"}
+    packed = struct.pack(f"<{len(integers)}b", *integers), struct.pack(f"<{len(scales)}e", *scales)
+    return given | {"expect": "ok", "integers": packed[0].hex(), "scales": packed[1].hex()}
+
+
 def floats(values: Values) -> str:
     return struct.pack(f"<{len(values)}f", *values).hex()
 
@@ -132,12 +172,10 @@ def floats(values: Values) -> str:
 def make() -> dict[str, Any]:
     rng = random.Random(SEED)
     weights, rows = tensors(rng), given(rng)
-    after = layer(weights, rows)
     return {
         "spec": "inference.md",
         "seed": SEED,
         "made_by": "tests/vectors/make_numerics.py",
-        "class": "i8g32-1",
         "sizes": {
             "hidden": HIDDEN,
             "feed_forward": FEED_FORWARD,
@@ -153,8 +191,8 @@ def make() -> dict[str, Any]:
             for name, one in weights.items()
         },
         "rows": [floats(row) for row in rows],
-        "after": [floats(row) for row in after],
-        "logits": floats(logits(weights, after[-1])),
+        "classes": {name: results(weights, rows, keep) for name, keep in CLASSES.items()},
+        "kept": kept(rng),
         "exp": [
             [x, floats([exact.exp(exact.single(x))])] for x in (-100.0, -86.0, -1.5, -0.1, 0.0, 0.3, 2.0, 86.0, 99.0)
         ],

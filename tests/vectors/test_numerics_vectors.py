@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from p2pinfer.engine.config import ModelConfig
-from p2pinfer.engine.native.kernel import Kernel, Matrix, Table, Vector
+from p2pinfer.engine.native.kernel import Kernel, Matrix, Vector
 from p2pinfer.engine.native.library import instruction_sets, open_library
 from p2pinfer.engine.native.rotary import rotary_tables
 from tests.vectors.make_numerics import FILE, make, render
@@ -36,9 +36,19 @@ def tensor(name: str) -> np.ndarray:
     return np.frombuffer(bytes.fromhex(stored["bf16"]), "<u2").reshape(stored["shape"])
 
 
-def kernel(instructions: str) -> Kernel:
+KV_BYTES: Final = {"i8g32-1": 2, "i8g32k8-1": 1}
+
+
+def kernel(instructions: str, kv_bytes: int) -> Kernel:
     made = Kernel(
-        *(open_library(), CONFIG), layers=1, tail=True, pages=2, positions=32, threads=2, instructions=instructions
+        *(open_library(), CONFIG),
+        layers=1,
+        tail=True,
+        pages=2,
+        kv_bytes=kv_bytes,
+        positions=32,
+        threads=2,
+        instructions=instructions,
     )
     first = 0
     for name in "qkv":
@@ -56,13 +66,15 @@ def test_the_text_gives_the_vectors() -> None:
 
 
 @pytest.mark.parametrize("instructions", instruction_sets(open_library()))
-def test_the_engine_gives_the_vectors(instructions: str) -> None:
+@pytest.mark.parametrize("name", VECTORS["classes"])
+def test_the_engine_gives_the_vectors(instructions: str, name: str) -> None:
     rows = np.frombuffer(bytes.fromhex("".join(VECTORS["rows"])), "<f4").reshape(-1, CONFIG.hidden).copy()
-    made, table = kernel(instructions), Table((0, 1))
-    assert not any(made.step(0, 1, rows, range(len(rows)), [table] * len(rows)))
-    assert [row.tobytes().hex() for row in rows] == VECTORS["after"]
+    made, expected = kernel(instructions, KV_BYTES[name]), VECTORS["classes"][name]
+    session = made.open_session(0, (0, 1))
+    assert not any(made.step(0, 1, rows, range(len(rows)), [session] * len(rows)))
+    assert [row.tobytes().hex() for row in rows] == expected["after"]
     logits, _ = made.logits(rows[-1:].copy())
-    assert logits[0].tobytes().hex() == VECTORS["logits"]
+    assert logits[0].tobytes().hex() == expected["logits"]
 
 
 def test_angles_are_those_of_the_vectors() -> None:
@@ -75,6 +87,6 @@ def test_angles_are_right() -> None:
     """Against the machine's own sine and cosine in binary64."""
     positions = np.arange(0, CONTEXT, 977)
     cosines, sines = rotary_tables(CONFIG, CONTEXT)
-    angles = positions[:, None] * CONFIG.rope_theta ** (-2.0 * np.arange(8) / CONFIG.head_size)
+    angles = positions[:, None] * CONFIG.rope_theta ** (-2.0 * np.arange(CONFIG.head_size // 2) / CONFIG.head_size)
     np.testing.assert_allclose(cosines[positions], np.cos(angles), atol=1e-7)
     np.testing.assert_allclose(sines[positions], np.sin(angles), atol=1e-7)

@@ -7,20 +7,10 @@
 #ifndef P2PINFER_ATTENTION_H
 #define P2PINFER_ATTENTION_H
 
+#include "keeping.h"
 #include "product.h"
 
 #define HIDDEN -1e30f /* the score of a position that a row does not see */
-
-/* Where a session's keys and values of one key head lie. */
-struct cache {
-    uint16_t *pages; /* of a layer, at the key head */
-    const int32_t *table;
-    size_t page_values; /* binary16 values from one page to the next */
-    int size;           /* of a head */
-};
-
-INLINE uint16_t *keys_of(const struct cache *c, int page) { return c->pages + (size_t)c->table[page] * c->page_values; }
-INLINE uint16_t *values_of(const struct cache *c, int page) { return keys_of(c, page) + (size_t)PAGE * c->size; }
 
 /* A query row: positions [first, last) are seen. */
 struct query {
@@ -33,18 +23,23 @@ INLINE int least(int a, int b) { return a < b ? a : b; }
 INLINE int most(int a, int b) { return a > b ? a : b; }
 
 /* Scores of one page, for `count` rows. */
-INLINE void score_page(const int count, const struct cache *c, int page, int from, const struct query *rows,
-                       f32x16 *highest) {
+INLINE void score_page(const int kind, const int count, const struct cache *c, int page, int from,
+                       const struct query *rows, f32x16 *highest) {
     f32x16 even[ATTENTION_ROWS], odd[ATTENTION_ROWS];
 #pragma GCC unroll 8
     for (int r = 0; r < count; r++) even[r] = odd[r] = f_zero();
-    const uint16_t *keys = keys_of(c, page);
-    for (int d = 0; d < c->size; d += 2, keys += 2 * PAGE) {
-        const f32x16 a = f_load_half(keys), b = f_load_half(keys + PAGE);
+    const void *keys = keys_of(c, page);
+    const int group = kind == INT8 ? GROUP : c->size; /* whose scales are the same */
+    for (int first = 0; first < c->size; first += group) {
+        const f32x16 scales = kind == INT8 ? f_load_half(scales_of(c, keys, first)) : f_zero();
+        for (int d = first; d < least(first + group, c->size); d += 2) {
+            const f32x16 a = kept(kind, keys, (size_t)d * PAGE, scales);
+            const f32x16 b = kept(kind, keys, (size_t)(d + 1) * PAGE, scales);
 #pragma GCC unroll 8
-        for (int r = 0; r < count; r++) {
-            even[r] = f_fma(a, f_set(rows[r].values[d]), even[r]);
-            odd[r] = f_fma(b, f_set(rows[r].values[d + 1]), odd[r]);
+            for (int r = 0; r < count; r++) {
+                even[r] = f_fma(a, f_set(rows[r].values[d]), even[r]);
+                odd[r] = f_fma(b, f_set(rows[r].values[d + 1]), odd[r]);
+            }
         }
     }
 #pragma GCC unroll 8
@@ -74,8 +69,8 @@ INLINE float weigh(const struct query *row, int from, int to, float highest) {
 }
 
 /* Add values of positions [first, last) times weights to `seen`, 16 x `vectors` values from `d` on. */
-INLINE void add_values(const int count, const int vectors, const struct cache *c, int d, int first, int last, int from,
-                       const struct query *rows) {
+INLINE void add_values(const int kind, const int count, const int vectors, const struct cache *c, int d, int first,
+                       int last, int from, const struct query *rows) {
     f32x16 seen[ATTENTION_ROWS][ATTENTION_VECTORS];
 #pragma GCC unroll 8
     for (int r = 0; r < count; r++)
@@ -83,11 +78,16 @@ INLINE void add_values(const int count, const int vectors, const struct cache *c
         for (int v = 0; v < vectors; v++) seen[r][v] = f_load(rows[r].seen + d + LANES * v);
     for (int page = first / PAGE; page * PAGE < last; page++) {
         const int start = most(first - page * PAGE, 0), end = least(last - page * PAGE, PAGE);
-        const uint16_t *values = values_of(c, page) + (size_t)start * c->size + d;
-        for (int at = start; at < end; at++, values += c->size) {
+        const void *values = values_of(c, page);
+        float scales[ATTENTION_VECTORS][PAGE];
+        for (int v = 0; v < vectors && kind == INT8; v++)
+            f_store(scales[v], f_load_half(scales_of(c, values, d + LANES * v)));
+        for (int at = start; at < end; at++) {
             f32x16 loaded[ATTENTION_VECTORS];
 #pragma GCC unroll 8
-            for (int v = 0; v < vectors; v++) loaded[v] = f_load_half(values + LANES * v);
+            for (int v = 0; v < vectors; v++)
+                loaded[v] = kept(kind, values, (size_t)at * c->size + d + LANES * v,
+                                 kind == INT8 ? f_set(scales[v][at]) : f_zero());
 #pragma GCC unroll 8
             for (int r = 0; r < count; r++) {
                 const f32x16 weight = f_set(rows[r].scores[(size_t)(page - from) * PAGE + at]);
@@ -102,16 +102,17 @@ INLINE void add_values(const int count, const int vectors, const struct cache *c
         for (int v = 0; v < vectors; v++) f_store(rows[r].seen + d + LANES * v, seen[r][v]);
 }
 
-INLINE void see(const int count, const struct cache *c, int first, int last, int from, const struct query *rows) {
+INLINE void see(const int kind, const int count, const struct cache *c, int first, int last, int from,
+                const struct query *rows) {
     int d = 0;
     if (first >= last) return;
     for (; d + ATTENTION_VECTORS * LANES <= c->size; d += ATTENTION_VECTORS * LANES)
-        add_values(count, ATTENTION_VECTORS, c, d, first, last, from, rows);
-    for (; d < c->size; d += LANES) add_values(count, 1, c, d, first, last, from, rows);
+        add_values(kind, count, ATTENTION_VECTORS, c, d, first, last, from, rows);
+    for (; d < c->size; d += LANES) add_values(kind, count, 1, c, d, first, last, from, rows);
 }
 
 /* What `count` rows of one session see, each in its `seen`. */
-INLINE void attend_rows(const int count, const struct cache *c, const struct query *rows) {
+INLINE void attend_rows(const int kind, const int count, const struct cache *c, const struct query *rows) {
     int first = rows[0].first, last = rows[0].last; /* of any row */
     int all_from = first, all_to = last;            /* seen by every row */
     for (int r = 1; r < count; r++) {
@@ -124,25 +125,25 @@ INLINE void attend_rows(const int count, const struct cache *c, const struct que
     const int from = first / PAGE, to = (last + PAGE - 1) / PAGE;
     f32x16 highest[ATTENTION_ROWS];
     for (int r = 0; r < count; r++) highest[r] = f_set(HIDDEN);
-    for (int page = from; page < to; page++) score_page(count, c, page, from, rows, highest);
+    for (int page = from; page < to; page++) score_page(kind, count, c, page, from, rows, highest);
     float factors[ATTENTION_ROWS];
     for (int r = 0; r < count; r++) {
         factors[r] = weigh(&rows[r], from, to, f_most(highest[r]));
         memset(rows[r].seen, 0, sizeof(float) * (size_t)c->size);
-        see(1, c, rows[r].first, least(rows[r].last, all_from), from, &rows[r]);
+        see(kind, 1, c, rows[r].first, least(rows[r].last, all_from), from, &rows[r]);
     }
-    see(count, c, all_from, all_to, from, rows);
+    see(kind, count, c, all_from, all_to, from, rows);
     for (int r = 0; r < count; r++) {
-        see(1, c, all_to, rows[r].last, from, &rows[r]);
+        see(kind, 1, c, all_to, rows[r].last, from, &rows[r]);
         for (int d = 0; d < c->size; d += LANES)
             f_store(rows[r].seen + d, f_mul(f_load(rows[r].seen + d), f_set(factors[r])));
     }
 }
 
-static void attend(const struct cache *c, const struct query *rows, int count) {
+INLINE void attend(const int kind, const struct cache *c, const struct query *rows, int count) {
     int row = 0;
 #define TILES(n) \
-    for (; row + n <= count; row += n) attend_rows(n, c, rows + row);
+    for (; row + n <= count; row += n) attend_rows(kind, n, c, rows + row);
 #if ATTENTION_ROWS >= 6
     TILES(6)
     TILES(4)
@@ -154,5 +155,11 @@ static void attend(const struct cache *c, const struct query *rows, int count) {
     TILES(1)
 #undef TILES
 }
+
+static void attend_halves(const struct cache *c, const struct query *rows, int count) {
+    attend(BINARY16, c, rows, count);
+}
+
+static void attend_bytes(const struct cache *c, const struct query *rows, int count) { attend(INT8, c, rows, count); }
 
 #endif

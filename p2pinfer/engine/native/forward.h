@@ -64,11 +64,11 @@ INLINE void rotate(const struct span *span, const float *head, int position, flo
 }
 
 static struct cache cache_of(const struct span *span, const struct layer *layer, const int32_t *table, int kv_head) {
-    const size_t head_values = (size_t)2 * PAGE * span->is.head_size;
-    return (struct cache){layer->kv + head_values * kv_head, table, head_values * span->is.kv_heads, span->is.head_size};
+    const size_t side = side_bytes(&span->is);
+    return (struct cache){layer->kv + 2 * side * kv_head, table, page_bytes(&span->is), side, span->is.head_size};
 }
 
-/* Keep a row's key and value of one key head; what binary16 cannot hold fails the row. */
+/* Keep a row's key and value of one key head; what the cache cannot hold fails the row. */
 static void store(const struct step *s, const struct layer *layer, int row, int kv_head) {
     const struct span *span = s->span;
     const struct sizes *is = &span->is;
@@ -76,18 +76,12 @@ static void store(const struct step *s, const struct layer *layer, int row, int 
     float *key = span->joined + (size_t)row * stride + (is->heads + kv_head) * size;
     const float *value = key + is->kv_heads * size;
     const struct cache c = cache_of(span, layer, s->tables[row], kv_head);
-    uint16_t *keys = keys_of(&c, position / PAGE) + position % PAGE;
-    uint16_t *values = values_of(&c, position / PAGE) + (position % PAGE) * size;
     float turned[MOST_HEAD];
     if (layer->key_norm) norm_row(key, layer->key_norm, size, is->eps);
     rotate(span, key, position, 1.0f, turned);
-    for (int d = 0; d < size; d += LANES) {
-        uint16_t halves[LANES];
-        if (most_bits(f_load(turned + d), f_load(value + d)) >= HALF_OVERFLOW) fail(s->failed + row);
-        f_store_half(halves, f_load(turned + d));
-        for (int l = 0; l < LANES; l++) keys[(d + l) * PAGE] = halves[l];
-        f_store_half(values + d, f_load(value + d));
-    }
+    int (*const keep)(const struct cache *, int, const float *, const float *) =
+        is->kv_bytes == INT8 ? keep_bytes : keep_halves;
+    if (!keep(&c, position, turned, value)) fail(s->failed + row);
 }
 
 /* Attention of a run's rows through one key head. */
@@ -110,7 +104,7 @@ static void attend_run(const struct step *s, const struct layer *layer, int thre
                                          bench->scores + (size_t)(count % ATTENTION_ROWS) * span->reach,
                                          span->attended + ((size_t)row * is->heads + h) * size};
         }
-    attend(&c, rows, count);
+    (is->kv_bytes == INT8 ? attend_bytes : attend_halves)(&c, rows, count);
 }
 
 static void attention(const struct step *s, int number, int thread) {

@@ -8,10 +8,15 @@
 
 #define EXP_LIMIT 86.0f /* e^-86 is a normal number still, e^86 is finite */
 
+/* x brought within +-limit. */
+INLINE f32x16 f_limited(f32x16 x, float limit) {
+    const f32x16 least = f_set(-limit);
+    return f_sub(f_zero(), f_max(f_sub(f_zero(), f_max(x, least)), least));
+}
+
 /* e^x, x first brought within +-EXP_LIMIT: 2^whole x 2^rest, the latter a polynomial on [-1/2, 1/2]. */
 INLINE f32x16 f_exp(f32x16 x) {
-    x = f_max(x, f_set(-EXP_LIMIT));
-    x = f_sub(f_zero(), f_max(f_sub(f_zero(), x), f_set(-EXP_LIMIT)));
+    x = f_limited(x, EXP_LIMIT);
     const f32x16 twos = f_mul(x, f_set(1.44269504f)), whole = f_round(twos), rest = f_sub(twos, whole);
     f32x16 p = f_set(1.535336188319500e-4f);
     p = f_fma(p, rest, f_set(1.339887440266574e-3f));

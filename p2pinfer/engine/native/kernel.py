@@ -56,18 +56,25 @@ class Kernel:
         layers: int,
         tail: bool,
         pages: int,
+        kv_bytes: int,
         positions: int,
         threads: int,
         instructions: str,
     ) -> None:
-        """positions: the most a session has. Raises EngineError if there is not enough memory."""
+        """A span without weights yet.
+
+        kv_bytes:  of a number in the KV cache: 2 of binary16, 1 of int8
+        positions: the most a session has
+
+        Raises EngineError if there is not enough memory.
+        """
         self._library = library
         self._hidden = config.hidden
         self._tail = tail
         self._vocabulary = config.vocabulary
         sizes = Sizes(
             *(layers, config.hidden, config.feed_forward, config.heads, config.kv_heads, config.head_size),
-            *(config.vocabulary, config.window or 0, pages, positions, threads, config.norm_eps),
+            *(config.vocabulary, config.window or 0, pages, positions, threads, kv_bytes, config.norm_eps),
         )
         cosines, sines = (np.ascontiguousarray(table).ctypes for table in rotary_tables(config, positions))
         self._span = library.span_open(

@@ -10,6 +10,7 @@
  *
  *   f_zero f_set f_load f_store f_add f_sub f_mul f_div f_fma f_max    on f32x16
  *   f_load_half f_store_half     16 binary16 values; storing rounds to nearest even
+ *   f_load_bytes                 16 int8 values
  *   f_sum f_most                 over lanes
  *   f_bits f_from_bits           the same bits as i32x16, and back
  *   f_round f_to_int             to nearest even; as f32x16, as i32x16

@@ -29,6 +29,10 @@ INLINE f32x16 f_from_bits(i32x16 a) { return _mm512_castsi512_ps(a); }
 INLINE i32x16 f_to_int(f32x16 a) { return _mm512_cvtps_epi32(a); }
 INLINE float f_most(f32x16 a) { return _mm512_reduce_max_ps(a); }
 
+INLINE f32x16 f_load_bytes(const int8_t *p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+
 INLINE void f_store_half(uint16_t *p, f32x16 a) {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
 }

@@ -25,6 +25,7 @@ INLINE f32x16 f_fma(f32x16 a, f32x16 b, f32x16 c) { EACH c.v[l] = fmaf(a.v[l], b
 INLINE f32x16 f_max(f32x16 a, f32x16 b) { EACH a.v[l] = a.v[l] > b.v[l] ? a.v[l] : b.v[l]; return a; }
 INLINE f32x16 f_round(f32x16 a) { EACH a.v[l] = rintf(a.v[l]); return a; }
 INLINE f32x16 f_load_half(const uint16_t *p) { f32x16 r; EACH r.v[l] = half_to_float(p[l]); return r; }
+INLINE f32x16 f_load_bytes(const int8_t *p) { f32x16 r; EACH r.v[l] = (float)p[l]; return r; }
 INLINE void f_store_half(uint16_t *p, f32x16 a) { EACH p[l] = float_to_half(a.v[l]); }
 INLINE i32x16 f_bits(f32x16 a) { i32x16 r; memcpy(r.v, a.v, sizeof r.v); return r; }
 INLINE f32x16 f_from_bits(i32x16 a) { f32x16 r; memcpy(r.v, a.v, sizeof r.v); return r; }

@@ -23,7 +23,7 @@ class Sizes(ctypes.Structure):
 
     _fields_ = (
         *((name, c_int32) for name in ("layers", "hidden", "feed_forward", "heads", "kv_heads", "head_size")),
-        *((name, c_int32) for name in ("vocabulary", "window", "pages", "positions", "threads")),
+        *((name, c_int32) for name in ("vocabulary", "window", "pages", "positions", "threads", "kv_bytes")),
         ("eps", c_float),
     )
 

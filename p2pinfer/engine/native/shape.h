@@ -32,7 +32,7 @@ struct activations {
 struct layer {
     float *attention_norm, *mlp_norm, *query_norm, *key_norm; /* the last two NULL where the model has none */
     struct matrix qkv, output, gate, up, down;
-    uint16_t *kv; /* (pages, key heads, keys (head size, 16) and values (16, head size)), binary16 */
+    uint8_t *kv; /* (pages, key heads, keys and values), cache.h */
 };
 
 /* Sizes of a model; the order is `kernel.py`'s. */
@@ -40,6 +40,7 @@ struct sizes {
     int32_t layers, hidden, feed_forward, heads, kv_heads, head_size, vocabulary;
     int32_t window; /* positions attended to; 0: all */
     int32_t pages, positions, threads;
+    int32_t kv_bytes; /* of a key's or a value's number in the cache: 2 of binary16, 1 of int8 */
     float eps;
 };
 

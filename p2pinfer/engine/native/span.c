@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cache.h"
 #include "cpu.h"
 #include "memory.h"
 #include "pack.h"
@@ -37,8 +38,7 @@ static int queries(const struct sizes *is) { return is->heads * is->head_size; }
 
 static int layer_open(struct layer *l, const struct sizes *is, int qkv_bias, int output_bias) {
     const int joined = (is->heads + 2 * is->kv_heads) * is->head_size;
-    const size_t page = (size_t)is->kv_heads * 2 * PAGE * is->head_size;
-    l->kv = memory_take(sizeof(uint16_t) * page * (size_t)is->pages);
+    l->kv = memory_take(page_bytes(is) * (size_t)is->pages);
     return l->kv && matrix_open(&l->qkv, joined, is->hidden, qkv_bias) &&
            matrix_open(&l->output, is->hidden, queries(is), output_bias) &&
            matrix_open(&l->gate, is->feed_forward, is->hidden, 0) &&
@@ -156,7 +156,7 @@ int64_t span_weight_bytes(const struct span *span) {
 
 int64_t span_cache_bytes(const struct span *span) {
     const struct sizes *is = &span->is;
-    return (int64_t)sizeof(uint16_t) * is->layers * is->pages * is->kv_heads * 2 * PAGE * is->head_size;
+    return (int64_t)page_bytes(is) * is->layers * is->pages;
 }
 
 static struct matrix *matrix_of(struct span *span, int layer, int which) {

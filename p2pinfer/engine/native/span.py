@@ -8,7 +8,7 @@ import numpy as np
 
 from p2pinfer.core.errors import EngineError, ModelError
 from p2pinfer.core.pages import PAGE
-from p2pinfer.core.units import Roles
+from p2pinfer.core.units import Numerics, Roles
 from p2pinfer.engine import codecs
 from p2pinfer.engine.backend import NOTHING, Backend, Batch, Part, Result
 from p2pinfer.engine.config import ModelConfig
@@ -52,6 +52,7 @@ def load_native(
             layers=len(spec.span),
             tail=Roles.TAIL in spec.roles,
             pages=spec.pages,
+            kv_bytes=1 if spec.numerics is Numerics.I8G32K8_1 else 2,
             positions=min(config.context, spec.pages * PAGE),
             threads=spec.threads,
             instructions=instructions or instruction_sets(library)[0],

@@ -45,15 +45,15 @@ static uint64_t mixed(uint64_t sum, const void *data, size_t bytes) { /* FNV-1a 
 }
 
 static struct sizes draw_sizes(void) {
-    const int kv_heads = 1 + (int)draw(3), shared = 1 + (int)draw(7), head_size = 16 * (2 + 2 * (int)draw(3));
+    const int kv_heads = 1 + (int)draw(3), head_size = 16 * (1 + (int)draw(6));
+    const int shared = head_size % 32 ? 2 + 2 * (int)draw(3) : 1 + (int)draw(7); /* heads x head size: whole groups */
     return (struct sizes){1 + (int)draw(3), 32 * (1 + (int)draw(6)), 32 * (1 + (int)draw(8)), kv_heads * shared, kv_heads,
                           head_size, 1 + (int)draw(300), draw(2) ? 0 : 1 + (int)draw(40), SESSIONS * PAGES_EACH, HELD,
-                          1, 1e-5f};
+                          1, 1 + (int)draw(2), 1e-5f};
 }
 
-static uint16_t *draw_matrix(int outputs, int inputs) {
+static uint16_t *draw_matrix(int outputs, int inputs, float scale) {
     uint16_t *bits = room(sizeof *bits * (size_t)outputs * (size_t)inputs);
-    const float scale = 0.3f;
     for (int i = 0; i < outputs * inputs; i++) {
         const float x = draw(50) ? scale * draw_float() : 0.0f;
         uint32_t wide;
@@ -77,7 +77,9 @@ static void must(int good, const char *what) {
 }
 
 static void set_matrix(struct span *span, int layer, int which, int outputs, int inputs) {
-    uint16_t *rows = draw_matrix(outputs, inputs);
+    /* of keys and values at times so little that their scales are subnormal, or zero */
+    static const float scales[] = {0.3f, 0.3f, 1e-5f, 1e-6f};
+    uint16_t *rows = draw_matrix(outputs, inputs, which == QKV ? scales[draw(4)] : 0.3f);
     must(span_matrix(span, layer, which, 0, outputs, rows), "a matrix was refused");
     free(rows);
 }
@@ -191,7 +193,7 @@ static uint64_t mix_answers(int socket, uint64_t sum) {
 /* Requests through a socket, some of them nonsense: what is answered and what is left. */
 static uint64_t serve(struct span *span, uint64_t seed) {
     const int ids = seed % 2, tail = seed / 2 % 2;
-    uint16_t *embedding = ids ? draw_matrix(span->is.vocabulary, span->is.hidden) : NULL;
+    uint16_t *embedding = ids ? draw_matrix(span->is.vocabulary, span->is.hidden, 0.3f) : NULL;
     uint8_t *request = room(MOST_REQUEST);
     const uint8_t *body;
     uint64_t sum = 0xcbf29ce484222325u;
