@@ -19,9 +19,6 @@ struct query {
     float *scores, *seen;
 };
 
-INLINE int least(int a, int b) { return a < b ? a : b; }
-INLINE int most(int a, int b) { return a > b ? a : b; }
-
 /* Scores of one page, for `count` rows. */
 INLINE void score_page(const int kind, const int count, const struct cache *c, int page, int from,
                        const struct query *rows, f32x16 *highest) {

@@ -20,7 +20,7 @@ static int ascending(const void *a, const void *b) {
 }
 
 double read_bandwidth(const char *set, int64_t bytes, int threads) {
-    float *buffer = memory_take((size_t)bytes);
+    float *buffer = memory_take_filled((size_t)bytes);
     struct pool *pool = pool_open(threads);
     struct reading reading = {buffer, (size_t)bytes, threads, 0};
     double taken_s[PASSES], median_s = 0.0;

@@ -21,35 +21,31 @@
 #define TILES_CLOSE
 #endif
 
-INLINE void part(int total, int thread, int threads, int *first, int *last) {
-    *first = (int)((long)total * thread / threads);
-    *last = (int)((long)total * (thread + 1) / threads);
-}
-
 /* All rows, normed if `weight` is given, as int8: in `wide`, or for a few rows in the thread's own. */
-static const struct activations *quantised(const struct step *s, int thread, const float *rows, int width,
-                                           const float *weight) {
+static const struct group *quantised(const struct step *s, int thread, const float *rows, int width,
+                                     const float *weight) {
     const struct span *span = s->span;
     const int few = s->rows <= FEW;
-    const struct activations *to = few ? &span->benches[thread].own : &span->wide;
+    struct group *all = few ? span->benches[thread].own : span->wide;
     int first = 0, last = s->rows;
     if (!few) part(s->rows, thread, span->is.threads, &first, &last);
     for (int row = first; row < last; row++) {
         const float *values = rows + (size_t)row * width;
+        struct group *to = all + (size_t)row * (width / GROUP);
         if (weight)
-            quantise_normed(values, weight, width, span->is.eps, to, row, s->failed + row);
+            quantise_normed(values, weight, width, span->is.eps, to, s->failed + row);
         else
-            quantise_row(values, width, to, row, s->failed + row);
+            quantise_row(values, width, to, s->failed + row);
     }
     if (!few) pool_meet(span->pool);
-    return to;
+    return all;
 }
 
-static void outputs(const struct step *s, int thread, const struct matrix *m, const struct activations *x, float *y,
-                    int stride, int add) {
+static void outputs(const struct step *s, int thread, const struct matrix *m, const struct group *x, float *y, int stride,
+                    int add) {
     int first, last;
     part(m->panels, thread, s->span->is.threads, &first, &last);
-    product(m, first, last, x, s->rows, y, stride, add);
+    product(m, first, last, x, s->rows, s->span->benches[thread].sums, y, stride, add);
 }
 
 /* Turn a head by its position's angle: its halves rotate against each other. */
@@ -124,22 +120,22 @@ static void attention(const struct step *s, int number, int thread) {
     }
 }
 
-/* silu(gate) x up, STREAMS x 32 features at a time, as int8 for the product that follows. */
-static void feed(const struct step *s, const struct layer *layer, int thread, const struct activations *x) {
+/* silu(gate) x up, 32 features at a time, as int8 for the product that follows. */
+static void feed(const struct step *s, const struct layer *layer, int thread, const struct group *x) {
     const struct span *span = s->span;
-    const int stride = STREAMS * PANEL;
-    float *gate = span->benches[thread].gated, *up = gate + (size_t)s->rows * stride;
+    const int rows = s->rows, step = together(rows);
+    float *gate = span->benches[thread].sums, *up = gate + step * rows * PANEL;
     int first, last;
     part(layer->gate.panels, thread, span->is.threads, &first, &last);
-    for (int panel = first; panel < last; panel += STREAMS) {
-        const int count = last - panel < STREAMS ? last - panel : STREAMS;
-        panels_product(&layer->gate, panel, count, x, s->rows, gate, stride, 0);
-        panels_product(&layer->up, panel, count, x, s->rows, up, stride, 0);
-        for (int at = 0; at < s->rows * count; at++) {
-            const int row = at / count, place = at % count;
-            const float *g = gate + row * stride + place * PANEL, *u = up + row * stride + place * PANEL;
-            quantise_group(&span->fed, row, layer->gate.panels, panel + place, f_mul(f_silu(f_load(g)), f_load(u)),
-                           f_mul(f_silu(f_load(g + LANES)), f_load(u + LANES)), s->failed + row);
+    for (int panel = first; panel < last; panel += step) {
+        const int count = least(step, last - panel);
+        panels_product(&layer->gate, panel, count, x, rows, gate);
+        panels_product(&layer->up, panel, count, x, rows, up);
+        for (int at = 0; at < count * rows; at++) {
+            const float *g = gate + at * PANEL, *u = up + at * PANEL;
+            const int row = at % rows;
+            quantise_group(f_mul(f_silu(f_load(g)), f_load(u)), f_mul(f_silu(f_load(g + LANES)), f_load(u + LANES)),
+                           span->fed + (size_t)row * layer->gate.panels + panel + at / rows, s->failed + row);
         }
     }
 }
@@ -152,7 +148,7 @@ static void layers(void *job, int thread) {
     TILES_OPEN
     for (int number = s->first; number < s->last; number++) {
         const struct layer *layer = &span->layers[number];
-        const struct activations *x = quantised(s, thread, s->hidden, is->hidden, layer->attention_norm);
+        const struct group *x = quantised(s, thread, s->hidden, is->hidden, layer->attention_norm);
         outputs(s, thread, &layer->qkv, x, span->joined, layer->qkv.panels * PANEL, 0);
         pool_meet(span->pool);
         attention(s, number, thread);
@@ -162,7 +158,7 @@ static void layers(void *job, int thread) {
         pool_meet(span->pool);
         feed(s, layer, thread, quantised(s, thread, s->hidden, is->hidden, layer->mlp_norm));
         pool_meet(span->pool);
-        outputs(s, thread, &layer->down, &span->fed, s->hidden, is->hidden, 1);
+        outputs(s, thread, &layer->down, span->fed, s->hidden, is->hidden, 1);
         pool_meet(span->pool);
     }
     TILES_CLOSE
@@ -179,7 +175,7 @@ static void head(void *job, int thread) {
     const struct step *s = job;
     const struct span *span = s->span;
     TILES_OPEN
-    const struct activations *x = quantised(s, thread, s->hidden, span->is.hidden, span->norm);
+    const struct group *x = quantised(s, thread, s->hidden, span->is.hidden, span->norm);
     outputs(s, thread, &span->head, x, s->logits, span->head.panels * PANEL, 0);
     TILES_CLOSE
 }

@@ -6,6 +6,9 @@
 
 #include "shape.h"
 
+INLINE int least(int a, int b) { return a < b ? a : b; }
+INLINE int most(int a, int b) { return a > b ? a : b; }
+
 #define EXP_LIMIT 86.0f /* e^-86 is a normal number still, e^86 is finite */
 
 /* x brought within +-limit. */

@@ -13,6 +13,14 @@ void *memory_take(size_t bytes) {
     return start + AHEAD;
 }
 
+void *memory_take_filled(size_t bytes) {
+    char *memory = memory_take(bytes);
+#if defined(MADV_HUGEPAGE)
+    if (memory) madvise(memory - AHEAD, bytes + AHEAD, MADV_HUGEPAGE); /* small pages do where it is refused */
+#endif
+    return memory;
+}
+
 void memory_give(void *memory) {
     if (!memory) return;
     char *start = (char *)memory - AHEAD;

@@ -6,6 +6,8 @@
 
 /* NULL if there is not so much. Begins at a multiple of 64 bytes. */
 void *memory_take(size_t bytes);
+/* The same for what is filled at once and then read from end to end: in huge pages, where there are any. */
+void *memory_take_filled(size_t bytes);
 void memory_give(void *memory);
 
 #endif

@@ -7,8 +7,8 @@ static const float FULL_HALF = 65504.0f;
 
 int matrix_open(struct matrix *m, int outputs, int inputs, int with_bias) {
     *m = (struct matrix){outputs, inputs, (outputs + PANEL - 1) / PANEL, inputs / GROUP, NULL, NULL};
-    /* products prefetch a few blocks beyond the last */
-    m->blocks = memory_take(((size_t)m->panels * m->groups + 8) * BLOCK_BYTES);
+    /* products prefetch a chunk beyond the last */
+    m->blocks = memory_take_filled(((size_t)m->panels * m->groups + CHUNK) * BLOCK_BYTES);
     if (with_bias) m->bias = memory_take(sizeof(float) * PANEL * (size_t)m->panels);
     return m->blocks && (m->bias || !with_bias);
 }

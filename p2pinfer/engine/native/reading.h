@@ -6,18 +6,18 @@
 #include "shape.h"
 
 #define QUARTERS 4
-#define LINE (64 / (int)sizeof(float))
+#define LINE_VALUES (LINE / (int)sizeof(float))
 
 /* A thread's part of a buffer, its quarters side by side, for a core reads faster from several places than from one;
  * the sum keeps the compiler from leaving the loads out. */
 static void read_part(void *job, int thread) {
     struct reading *r = job;
-    const size_t lines = r->bytes / (QUARTERS * 64);
+    const size_t lines = r->bytes / (QUARTERS * LINE);
     const size_t first = lines * (size_t)thread / (size_t)r->threads, last = lines * (size_t)(thread + 1) / (size_t)r->threads;
-    const float *start = r->buffer + QUARTERS * LINE * first;
-    const size_t quarter = LINE * (last - first);
+    const float *start = r->buffer + QUARTERS * LINE_VALUES * first;
+    const size_t quarter = LINE_VALUES * (last - first);
     i32x16 sums[QUARTERS] = {i_set(0), i_set(0), i_set(0), i_set(0)};
-    for (const float *at = start; at < start + quarter; at += LINE)
+    for (const float *at = start; at < start + quarter; at += LINE_VALUES)
 #pragma GCC unroll 4
         for (int i = 0; i < QUARTERS; i++) {
             __builtin_prefetch((const char *)(at + quarter * i) + 2048);

@@ -8,6 +8,8 @@
 #define GROUP 32       /* values that share a scale, of weights and of activations */
 #define PANEL 32       /* outputs whose weights lie together */
 #define PAGE 16        /* positions of a page of KV cache */
+#define LINE 64        /* bytes that come from memory together */
+#define CHUNK 24       /* groups of a panel that all rows go through before any goes on */
 #define FULL 127.0f    /* int8 of the largest value in a group */
 #define LEAST 1e-30f   /* a group whose largest magnitude is below is all zeros */
 #define SCALE_BYTES (2 * PANEL)
@@ -22,11 +24,11 @@ struct matrix {
     float *bias; /* of all panels, or NULL */
 };
 
-/* Rows of int8 activations with a scale for each group; `offset` is -128 x the sum of the group's values. */
-struct activations {
-    int8_t *values;   /* (rows, inputs) */
-    float *scales;    /* (rows, groups) */
-    int32_t *offsets; /* (rows, groups) */
+/* 32 int8 activations of a row and their scale; `offset` is -128 x their sum. A product reads a row in one stream. */
+struct group {
+    int8_t values[GROUP];
+    float scale;
+    int32_t offset;
 };
 
 struct layer {
@@ -46,8 +48,8 @@ struct sizes {
 
 /* Scratch of one thread. */
 struct bench {
-    struct activations own; /* of FEW rows */
-    float *scores, *gated, *queries;
+    struct group *own; /* (FEW rows, groups) */
+    float *scores, *sums, *queries; /* sums: (2, rows, PANEL) */
 };
 
 struct span {
@@ -61,7 +63,7 @@ struct span {
     /* scratch for `rows` rows and `reach` positions */
     int rows, reach;
     float *joined, *attended; /* (rows, queries, keys and values), (rows, heads x head size) */
-    struct activations wide, fed;
+    struct group *wide, *fed; /* (rows, groups) */
     struct bench *benches;
     struct session *sessions; /* that are open (serve.c) */
 };

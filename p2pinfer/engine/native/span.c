@@ -19,19 +19,8 @@ static void *copied(const void *from, size_t bytes) {
     return to ? memcpy(to, from, bytes) : NULL;
 }
 
-static int activations_open(struct activations *a, int rows, int inputs) {
-    const size_t groups = (size_t)rows * (inputs / GROUP);
-    a->values = memory_take(groups * GROUP);
-    a->scales = memory_take(groups * sizeof(float));
-    a->offsets = memory_take(groups * sizeof(int32_t));
-    return a->values && a->scales && a->offsets;
-}
-
-static void activations_close(struct activations *a) {
-    memory_give(a->values);
-    memory_give(a->scales);
-    memory_give(a->offsets);
-    *a = (struct activations){0};
+static struct group *take_groups(int rows, int inputs) {
+    return memory_take(sizeof(struct group) * (size_t)rows * (inputs / GROUP));
 }
 
 static int queries(const struct sizes *is) { return is->heads * is->head_size; }
@@ -62,16 +51,17 @@ static void layer_close(struct layer *l) {
 static void scratch_close(struct span *span) {
     for (int thread = 0; thread < span->is.threads; thread++) {
         struct bench *bench = &span->benches[thread];
-        activations_close(&bench->own);
+        memory_give(bench->own);
         memory_give(bench->scores);
-        memory_give(bench->gated);
+        memory_give(bench->sums);
         memory_give(bench->queries);
         *bench = (struct bench){0};
     }
-    activations_close(&span->wide);
-    activations_close(&span->fed);
+    memory_give(span->wide);
+    memory_give(span->fed);
     memory_give(span->joined);
     memory_give(span->attended);
+    span->wide = span->fed = NULL;
     span->joined = span->attended = NULL;
     span->rows = span->reach = 0;
 }
@@ -86,14 +76,16 @@ static int scratch_open(struct span *span, int rows, int reach) {
     scratch_close(span);
     span->joined = memory_take(sizeof(float) * (size_t)rows * span->layers[0].qkv.panels * PANEL);
     span->attended = memory_take(sizeof(float) * (size_t)rows * queries(is));
-    int well = span->joined && span->attended && activations_open(&span->wide, rows, wide) &&
-               activations_open(&span->fed, rows, is->feed_forward);
+    span->wide = take_groups(rows, wide);
+    span->fed = take_groups(rows, is->feed_forward);
+    int well = span->joined && span->attended && span->wide && span->fed;
     for (int thread = 0; thread < is->threads && well; thread++) {
         struct bench *bench = &span->benches[thread];
+        bench->own = take_groups(FEW, wide);
         bench->scores = memory_take(sizeof(float) * MOST_TILE * (size_t)reach);
-        bench->gated = memory_take(sizeof(float) * 2 * STREAMS * PANEL * (size_t)rows);
+        bench->sums = memory_take(sizeof(float) * 2 * PANEL * (size_t)most(rows, STREAMS));
         bench->queries = memory_take(sizeof(float) * RUN * (size_t)shared * is->head_size);
-        well = bench->scores && bench->gated && bench->queries && activations_open(&bench->own, FEW, wide);
+        well = bench->own && bench->scores && bench->sums && bench->queries;
     }
     if (!well) {
         scratch_close(span);

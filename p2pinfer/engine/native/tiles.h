@@ -28,40 +28,31 @@ INLINE void tiles_open(void) {
 
 INLINE void tiles_close(void) { _tile_release(); }
 
-/* One panel's outputs of 16 rows. */
-INLINE void tile_panel(const struct matrix *m, const uint8_t *block, const float *bias, const struct activations *x,
-                       int row, float *y, int stride, int add) {
-    float sums[TILE_HEIGHT][PANEL] __attribute__((aligned(64)));
+/* Add a chunk to the sums of 16 rows, PANEL apart. */
+INLINE void tall_tile(const struct chunk *c, int n, const struct group *x, size_t stride, float *sums) {
     int32_t dots[2][TILE_HEIGHT][LANES] __attribute__((aligned(64)));
-    const int groups = m->groups;
-    for (int r = 0; r < TILE_HEIGHT; r++)
-        for (int i = 0; i < PANEL; i++) sums[r][i] = bias ? bias[i] : 0.0f;
-    for (int group = 0; group < groups; group++, block += BLOCK_BYTES) {
+    for (int group = 0; group < c->groups; group++, x++) {
+        const uint8_t *w = c->blocks + group * BLOCK_BYTES + SCALE_BYTES;
+        fetch(c, n, group);
         _tile_zero(0);
         _tile_zero(1);
-        _tile_loadd(2, x->values + ((size_t)row * groups + group) * GROUP, (size_t)groups * GROUP);
-        _tile_loadd(3, block + SCALE_BYTES, 4 * PANEL);
-        _tile_loadd(4, block + SCALE_BYTES + 4 * LANES, 4 * PANEL);
+        _tile_loadd(2, x->values, stride * sizeof *x);
+        _tile_loadd(3, w, 4 * PANEL);
+        _tile_loadd(4, w + 4 * LANES, 4 * PANEL);
         _tile_dpbsud(0, 2, 3);
         _tile_dpbsud(1, 2, 4);
         _tile_stored(0, dots[0], 4 * LANES);
         _tile_stored(1, dots[1], 4 * LANES);
-        const uint16_t *scales = (const uint16_t *)(const void *)block;
-        const f32x16 low = f_load_half(scales), high = f_load_half(scales + LANES);
+        const f32x16 low = f_load(c->scales + group * PANEL), high = f_load(c->scales + group * PANEL + LANES);
         for (int r = 0; r < TILE_HEIGHT; r++) {
-            const size_t at = (size_t)(row + r) * groups + group;
-            const i32x16 offset = i_set(x->offsets[at]);
-            const f32x16 scale = f_set(x->scales[at]);
+            float *to = sums + r * PANEL;
+            const i32x16 offset = i_set(x[r * stride].offset);
+            const f32x16 scale = f_set(x[r * stride].scale);
             const i32x16 a = i_add(_mm512_load_si512(dots[0][r]), offset), b = i_add(_mm512_load_si512(dots[1][r]), offset);
-            f_store(sums[r], f_fma(i_to_float(a), f_mul(low, scale), f_load(sums[r])));
-            f_store(sums[r] + LANES, f_fma(i_to_float(b), f_mul(high, scale), f_load(sums[r] + LANES)));
+            f_store(to, f_fma(i_to_float(a), f_mul(low, scale), f_load(to)));
+            f_store(to + LANES, f_fma(i_to_float(b), f_mul(high, scale), f_load(to + LANES)));
         }
     }
-    for (int r = 0; r < TILE_HEIGHT; r++)
-        for (int i = 0; i < PANEL; i += LANES) {
-            float *to = y + (size_t)r * stride + i;
-            f_store(to, add ? f_add(f_load(to), f_load(sums[r] + i)) : f_load(sums[r] + i));
-        }
 }
 
 #endif
