@@ -49,7 +49,7 @@ class Paged:
     """What single rows of several sessions look at, wherever it lies; of each session as many pages.
 
     count: rows
-    pages: (rows, pages) of the pool
+    pages: (rows, key heads, pages), as `Cache.head_pages` counts them
     mask:  (rows, 1, 1, positions in the pages), added to scores
     """
 

@@ -6,6 +6,7 @@ Neither knows of sessions, codecs or errors of peers; a backend is given rows an
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +19,14 @@ from p2pinfer.engine.inbox import Inbox
 Logits = NDArray[np.float32]  # (vocabulary), all finite
 
 
+class Asked(Enum):
+    """What a tail is to say after a step's last position."""
+
+    NOTHING = auto()
+    BEST = auto()  # the id with the highest logit, the lowest of equal ones: no logits leave a GPU for it
+    LOGITS = auto()
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """One step of a batch: consecutive positions of the session in `slot`, which holds `table`."""
@@ -26,7 +35,7 @@ class Part:
     table: Table
     positions: range
     given: Input  # ids at the head, else rows
-    asked: bool  # at the tail: whether the logits after the last position are wanted
+    asked: Asked  # of the tail
 
     @property
     def order(self) -> tuple[bool, int]:
@@ -40,7 +49,7 @@ class Batch:
     """Steps of different sessions through the same layers.
 
     layers: counted within the loaded span
-    tail:   the last of them is the model's last, and logits come out instead of rows
+    tail:   the last of them is the model's last, and what is asked for comes out instead of rows
     """
 
     parts: Sequence[Part]
@@ -48,7 +57,7 @@ class Batch:
     tail: bool
 
 
-Result = Rows | Logits | None  # rows; at the tail the logits asked for; None where values are not finite
+Result = Rows | Logits | int | None  # rows; at the tail what is asked for; None where values are not finite
 
 NOTHING: Logits = np.empty(0, np.float32)  # at the tail, where nothing was asked for
 

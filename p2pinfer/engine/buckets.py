@@ -1,7 +1,8 @@
 """The few shapes that batches of decode steps are brought to: integers, no tensors.
 
-A recorded step has one shape for good. Rows are filled up to a power of two, sessions to the pages of the longest, and
-those to a power of two.
+A recorded step has one shape for good. Rows are filled up to a power of two, which costs little, since all of them read
+the weights once. Sessions are filled up to the pages of the longest, and those to one of four steps between powers of
+two: what is added is read for nothing.
 """
 
 from collections.abc import Sequence
@@ -27,10 +28,16 @@ def bucket_of(parts: Sequence[Part]) -> Bucket | None:
     if any(len(part.positions) != 1 for part in parts):
         return None
     rows = _power_of_two(len(parts))
-    pages = max(LEAST_PAGES, _power_of_two(max(pages_for(part.positions.stop) for part in parts)))
+    pages = max(LEAST_PAGES, _quarter_step(max(pages_for(part.positions.stop) for part in parts)))
     return Bucket(rows, pages) if rows <= MOST_ROWS and rows * pages <= MOST_PAGES else None
 
 
 def _power_of_two(number: int) -> int:
     """The smallest that is not less."""
     return 1 << (number - 1).bit_length()
+
+
+def _quarter_step(number: int) -> int:
+    """The smallest of 4, 5, 6 and 7 times a power of two that is not less."""
+    unit = max(1, _power_of_two(number) // 8)
+    return -(-number // unit) * unit

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from p2pinfer.core.errors import ModelError
 from p2pinfer.core.pages import Table
 from p2pinfer.engine import codecs
-from p2pinfer.engine.backend import NOTHING, Backend, Batch, Part, Result
+from p2pinfer.engine.backend import NOTHING, Asked, Backend, Batch, Part, Result
 from p2pinfer.engine.config import ModelConfig
 from p2pinfer.engine.finite import are_finite
 from p2pinfer.engine.graphs import Graphs
@@ -24,6 +25,8 @@ from p2pinfer.engine.replay import Record, Replayed
 from p2pinfer.engine.rope import Rope
 from p2pinfer.engine.steps import ShardSpec
 from p2pinfer.engine.weights import DTYPES, Weights, load_weights
+
+WITHOUT: Final = -1  # no id, as the logits are not all finite
 
 
 def load_eager(spec: ShardSpec, config: ModelConfig, progress: Progress, record: Record | None = None) -> "Eager":
@@ -120,16 +123,20 @@ class Eager(Backend):
         self._cache.clear(torch.tensor(places, device=self._device))
 
     def _logits(self, batch: Batch, pieces: Sequence[Tensor], well: Sequence[bool]) -> list[Result]:
-        """The logits that were asked for."""
+        """What was asked for."""
         results: list[Result] = [NOTHING if good else None for good in well]
-        asked = [at for at, part in enumerate(batch.parts) if part.asked and well[at]]
+        asked = [at for at, part in enumerate(batch.parts) if part.asked is not Asked.NOTHING and well[at]]
         if not asked:
             return results
         assert self._weights.norm is not None and self._weights.head is not None
         rows = torch.stack([pieces[at][-1] for at in asked])
-        logits = _numpy(self._weights.head(norm(rows, self._weights.norm, self._config.norm_eps)))
-        for at, row in zip(asked, logits, strict=True):
-            results[at] = row if np.isfinite(row).all() else None
+        logits = self._weights.head(norm(rows, self._weights.norm, self._config.norm_eps)).float()
+        best = torch.where(torch.isfinite(logits).all(1), logits.argmax(1), WITHOUT)  # the first of equal ones
+        for number, (at, id_) in enumerate(zip(asked, best.tolist(), strict=True)):
+            if id_ == WITHOUT:
+                results[at] = None
+            else:
+                results[at] = id_ if batch.parts[at].asked is Asked.BEST else logits[number].cpu().numpy()
         return results
 
 

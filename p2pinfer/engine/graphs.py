@@ -1,7 +1,6 @@
 """CUDA graphs: a recorded step is one launch, whatever its operators.
 
-All that needs a GPU to run is in this file, and has not yet been run on one (tests/engine/test_replay.py does, where
-there is one).
+All that needs a GPU to run is in this file; tests/engine/test_replay.py runs it where there is one.
 """
 
 import torch

@@ -41,8 +41,13 @@ class Cache:
             return keys.narrow(2, place.start, length), values.narrow(2, place.start, length)
         return keys.index_select(2, place), values.index_select(2, place)
 
+    def head_pages(self, pages: Tensor) -> Tensor:
+        """Pages (sessions, pages) of each key head by itself, numbered throughout: (sessions, key heads, pages)."""
+        heads = torch.arange(self._keys[0].shape[1], device=pages.device)
+        return pages[:, None, :] + (heads * (self.spare + 1))[None, :, None]
+
     def read_pages(self, layer: int, pages: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values in pages (sessions, pages), copied: (sessions, key heads, positions, head size) each."""
+        """Keys and values in `head_pages`, copied: (sessions, key heads, positions, head size) each."""
         return _paged(self._keys[layer], pages), _paged(self._values[layer], pages)
 
     def read_many(self, layer: int, start: int, distance: int, count: int, length: int) -> tuple[Tensor, Tensor]:
@@ -67,9 +72,9 @@ class Cache:
 
 
 def _paged(pool: Tensor, pages: Tensor) -> Tensor:
-    _, heads, _, size = pool.shape
-    taken = pool.view(heads, -1, PAGE, size).index_select(1, pages.flatten())  # (key heads, all pages, PAGE, head size)
-    return taken.view(heads, len(pages), -1, size).transpose(0, 1)
+    """A page of a head is one row: of few long rows, a GPU takes twice as many a second as of pages across heads."""
+    size = pool.shape[3]
+    return pool.view(-1, PAGE * size).index_select(0, pages.flatten()).view(*pages.shape[:2], -1, size)
 
 
 def _zeros(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:

@@ -80,16 +80,16 @@ class Replayed:
 
     def _hidden(self, inputs: Inputs) -> Tensor:
         """What is recorded."""
-        plan, hidden = plan_rows(self._config, self._rope, inputs), inputs.hidden
+        plan, hidden = plan_rows(self._config, self._rope, self._cache, inputs), inputs.hidden
         for number, layer in enumerate(self._layers):
             hidden = run_layer(self._config, layer, number, hidden, plan, self._cache)
         return hidden
 
 
-def plan_rows(config: ModelConfig, rope: Rope, inputs: Inputs) -> Plan:
+def plan_rows(config: ModelConfig, rope: Rope, cache: Cache, inputs: Inputs) -> Plan:
     """The plan of a row for each session, from tensors alone."""
     at, pages = inputs.positions, inputs.pages
     places = pages.gather(1, (at // PAGE)[:, None])[:, 0] * PAGE + at % PAGE
     cos, sin = torch.split(rope.table.index_select(0, at), 1, 1)
     mask = position_mask(at, pages.shape[1] * PAGE, config.window, rope.table.dtype)
-    return Plan(places, cos, sin, (Paged(len(at), pages, mask),))
+    return Plan(places, cos, sin, (Paged(len(at), cache.head_pages(pages), mask),))

@@ -11,7 +11,7 @@ from p2pinfer.core.errors import RemoteProtocolError
 from p2pinfer.core.pages import Table
 from p2pinfer.core.units import Codec, Roles, Span
 from p2pinfer.engine import codecs
-from p2pinfer.engine.backend import Backend, Batch, Part, Result
+from p2pinfer.engine.backend import Asked, Backend, Batch, Part, Result
 from p2pinfer.engine.config import ModelConfig, read_config
 from p2pinfer.engine.inbox import Inbox
 from p2pinfer.engine.loading import Progress, load_backend
@@ -134,7 +134,7 @@ class Shard:
             message = f"{last} positions, the model's limit is {self._config.context}"
             raise RemoteProtocolError(message, Code.TOO_LONG)
         table.write(step.position, len(given))
-        part = Part(step.slot, table, range(step.position, last), given, step.sample is not None)
+        part = Part(step.slot, table, range(step.position, last), given, _asked(step))
         return _Entry(at, step, part, span)
 
     def _batch(self, span: Span, entries: Sequence[_Entry]) -> Batch:
@@ -149,6 +149,8 @@ class Shard:
             if result is None:
                 entry.part.table.held = entry.part.positions.start
                 outputs[entry.at] = OVERFLOWED
+            elif isinstance(result, int):
+                outputs[entry.at] = Output(ids=(result,))
             elif not self._is_tail(entry.span):
                 rows.append((entry, result))
             elif entry.step.sample is None:
@@ -163,3 +165,9 @@ class Shard:
             return {}
         wire = codecs.encode_each([(one, entry.step.codec_out) for entry, one in rows], self._backend.q8o4)
         return {entry.at: Output(data) for (entry, _), data in zip(rows, wire, strict=True)}
+
+
+def _asked(step: Step) -> Asked:
+    if step.sample is None:
+        return Asked.NOTHING
+    return Asked.BEST if step.sample.greedy else Asked.LOGITS

@@ -15,7 +15,7 @@ from p2pinfer.core.pages import Table
 from p2pinfer.core.text import Texts
 from p2pinfer.core.units import Codec, Numerics, Roles, Span
 from p2pinfer.disk.store import Store, StoredModel
-from p2pinfer.engine.backend import Part
+from p2pinfer.engine.backend import Asked, Part
 from p2pinfer.engine.choice import fastest_numerics
 from p2pinfer.engine.config import read_config
 from p2pinfer.engine.hadamard import group_of, hadamard, turn
@@ -220,7 +220,7 @@ def demo_logits(store: Store, stored: StoredModel, ids: tuple[int, ...], numeric
     with torch.inference_mode():
         weights = load_weights(config, files, whole, Roles.HEAD | Roles.TAIL, numerics, CPU, lambda done, total: None)
         cache = Cache(config, config.layers, 16, CPU, dtype)
-        part = Part(0, Table(tuple(range(16))), range(len(ids)), np.array(ids), asked=True)
+        part = Part(0, Table(tuple(range(16))), range(len(ids)), np.array(ids), asked=Asked.LOGITS)
         plan = plan_batch(config, Rope(config, CPU, dtype), cache.positions, [part])
         assert weights.embedding is not None and weights.norm is not None and weights.head is not None
         hidden = weights.embedding[torch.tensor(ids)].to(dtype)

@@ -6,7 +6,7 @@ import torch
 
 from p2pinfer.core.pages import Table
 from p2pinfer.engine.attention import Reading, Together
-from p2pinfer.engine.backend import NOTHING, Part
+from p2pinfer.engine.backend import NOTHING, Asked, Part
 from p2pinfer.engine.config import parse_config
 from p2pinfer.engine.plan import plan_batch
 from p2pinfer.engine.rope import Rope
@@ -37,7 +37,7 @@ def decode(first_page: int, position: int, pages: int = 4) -> Part:
 
 def part(pages: Iterable[int], positions: range) -> Part:
     """A plan looks neither at the slot nor at what is computed."""
-    return Part(0, Table(tuple(pages)), positions, NOTHING, False)
+    return Part(0, Table(tuple(pages)), positions, NOTHING, Asked.NOTHING)
 
 
 def test_sessions_of_one_size_are_looked_at_together() -> None:

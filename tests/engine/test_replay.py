@@ -19,7 +19,7 @@ from p2pinfer.core.pages import Table
 from p2pinfer.core.session_messages import pack_ids
 from p2pinfer.core.units import Codec, Numerics, Span
 from p2pinfer.engine import tape
-from p2pinfer.engine.backend import NOTHING, Part
+from p2pinfer.engine.backend import NOTHING, Asked, Part
 from p2pinfer.engine.buckets import Bucket, bucket_of
 from p2pinfer.engine.config import read_config
 from p2pinfer.engine.eager import load_eager
@@ -193,7 +193,7 @@ def test_on_a_cpu_nothing_is_recorded_unasked(llama: Tiny, monkeypatch: pytest.M
 
 
 def parts(*positions: range) -> Sequence[Part]:
-    return [Part(slot, Table(()), one, NOTHING, False) for slot, one in enumerate(positions)]
+    return [Part(slot, Table(()), one, NOTHING, Asked.NOTHING) for slot, one in enumerate(positions)]
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def parts(*positions: range) -> Sequence[Part]:
     [
         (1, 0, Bucket(1, 8)),
         (2, 127, Bucket(2, 8)),
-        (3, 128, Bucket(4, 16)),
+        (3, 128, Bucket(4, 10)),
         (128, 1023, Bucket(128, 64)),
         (128, 1024, None),  # too many pages
         (129, 0, None),

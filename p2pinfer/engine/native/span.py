@@ -10,7 +10,7 @@ from p2pinfer.core.errors import EngineError, ModelError
 from p2pinfer.core.pages import PAGE
 from p2pinfer.core.units import Numerics, Roles
 from p2pinfer.engine import codecs
-from p2pinfer.engine.backend import NOTHING, Backend, Batch, Part, Result
+from p2pinfer.engine.backend import NOTHING, Asked, Backend, Batch, Part, Result
 from p2pinfer.engine.config import ModelConfig
 from p2pinfer.engine.inbox import Inbox
 from p2pinfer.engine.loading import Progress
@@ -22,7 +22,7 @@ from p2pinfer.engine.native.library import instruction_sets, open_library
 from p2pinfer.engine.native.serving import Session
 from p2pinfer.engine.native.shapes import unsupported
 from p2pinfer.engine.native.weights import fill
-from p2pinfer.engine.steps import ShardSpec
+from p2pinfer.engine.steps import CPU, ShardSpec
 
 
 def load_native(
@@ -37,7 +37,7 @@ def load_native(
     Raises ModelError for files that are not what the spec says, a model or a machine that the kernel cannot serve, and
     too little memory.
     """
-    if spec.device != "cpu":
+    if spec.device != CPU:
         raise ModelError(f"the class {spec.numerics.label} is computed by the CPU, not by {spec.device}")
     if why := unsupported(config):
         raise ModelError(f"the native kernel cannot compute this model: {why}; serve.numerics = bf16-1 can")
@@ -112,11 +112,14 @@ class Native(Backend):
         return given.astype(np.float32, copy=False)
 
     def _logits(self, parts: Sequence[Part], pieces: Sequence[codecs.Rows], well: Sequence[bool]) -> list[Result]:
-        """The logits that were asked for."""
+        """What was asked for."""
         results: list[Result] = [NOTHING if good else None for good in well]
-        asked = [at for at, part in enumerate(parts) if part.asked and well[at]]
+        asked = [at for at, part in enumerate(parts) if part.asked is not Asked.NOTHING and well[at]]
         if asked:
             logits, failed = self._kernel.logits(np.stack([pieces[at][-1] for at in asked]))
             for at, row, bad in zip(asked, logits, failed, strict=True):
-                results[at] = None if bad or not np.isfinite(row).all() else row
+                if bad or not np.isfinite(row).all():
+                    results[at] = None
+                else:
+                    results[at] = int(np.argmax(row)) if parts[at].asked is Asked.BEST else row
         return results
