@@ -14,10 +14,11 @@ from p2pinfer.cli.options import json_option, store_option
 from p2pinfer.cli.words import many
 from p2pinfer.core.units import Numerics
 from p2pinfer.disk.store import Store
-from p2pinfer.node.settings import MAX_THREADS, numerics_of
+from p2pinfer.engine.steps import CPU
+from p2pinfer.node.settings import MAX_THREADS, check_device, numerics_of
 
 if TYPE_CHECKING:
-    from p2pinfer.node.comparing import Comparison, Row
+    from p2pinfer.node.comparing import Comparison, Row, Trial
 
 MAX_SESSIONS: Final = 4096
 BAR: Final = 18  # characters of the longest one; the table fits a terminal of 80
@@ -37,13 +38,26 @@ def _counts(ctx: click.Context, param: click.Parameter, text: str) -> tuple[int,
     return tuple(int(part) for part in parts)
 
 
+def _device(ctx: click.Context, param: click.Parameter, name: str) -> str:
+    check_device(name)
+    return name
+
+
 @bench.command()
 @click.option("--model", default="", metavar="NAME", help="Name or id of the model.  [default: the store's only one]")
 @click.option(
     "--numerics",
     multiple=True,
     type=click.Choice([numerics.label for numerics in Numerics]),
-    help="Compare the engine of this class; may be given several times.  [default: i8g32-1 and bf16-1]",
+    help="Compare the engine of this class; may be given several times.  [default: the fastest there, and bf16-1]",
+)
+@click.option(
+    "--device",
+    default=CPU,
+    show_default=True,
+    metavar="NAME",
+    callback=_device,
+    help="Where the engines compute: cpu, cuda, cuda:1.",
 )
 @click.option(
     "--threads",
@@ -67,6 +81,7 @@ def _counts(ctx: click.Context, param: click.Parameter, text: str) -> tuple[int,
 def engine(
     model: str,
     numerics: tuple[str, ...],
+    device: str,
     threads: int,
     sessions: tuple[int, ...],
     context: int,
@@ -85,6 +100,7 @@ def engine(
     \b
     As a node would compute:    p2pinfer bench engine
     With all of two cores:      p2pinfer bench engine --threads 2
+    On a GPU:                   p2pinfer bench engine --device cuda
     A large model, quickly:     p2pinfer bench engine --model NAME --sessions 1 --numerics i8g32-1
     """
     from p2pinfer.node.comparing import Trial, classes_here, compare
@@ -93,14 +109,14 @@ def engine(
 
     models = Store(store)
     chosen = usual_model(models, model)
-    classes = classes_here(models, chosen, [numerics_of(label) for label in numerics])
-    trial = Trial(threads or default_threads(), sessions, context)
+    classes = classes_here(models, chosen, device, [numerics_of(label) for label in numerics])
+    trial = Trial(threads or default_threads(), sessions, context, device)
     with open_bars(transient=True) as report:
         comparison = trio.run(compare, models, chosen, classes, trial, report)
     if as_json:
         click.echo(json.dumps(_plain(chosen.name, comparison)))
     else:
-        _print(chosen.name, trial.context, comparison)
+        _print(chosen.name, trial, comparison)
 
 
 def _plain(model: str, comparison: "Comparison") -> dict[str, object]:
@@ -127,11 +143,11 @@ def _rounded(value: float | None, digits: int = 2) -> float | None:
     return None if value is None else round(value, digits)
 
 
-def _print(model: str, context: int, comparison: "Comparison") -> None:
+def _print(model: str, trial: "Trial", comparison: "Comparison") -> None:
     """A bar for each speed, all of one scale."""
     rows = comparison.rows
-    threads = many(rows[0].threads, "thread")
-    table = Table(title=f"{model}, {threads}, {many(context, 'position')} each", title_justify="left", box=None)
+    readers = many(trial.threads, "thread") if trial.device == CPU else trial.device
+    table = Table(title=f"{model}, {readers}, {many(trial.context, 'position')} each", title_justify="left", box=None)
     for heading in ("engine", "class", "sessions"):
         table.add_column(heading, no_wrap=True)
     table.add_column("tokens/s", justify="right", no_wrap=True)
@@ -151,7 +167,7 @@ def _print(model: str, context: int, comparison: "Comparison") -> None:
     console.print(table)
     if comparison.bandwidth_gb_s:
         console.print(
-            f"[dim]The memory gives {comparison.bandwidth_gb_s:.1f} GB/s to {threads}, so one session cannot have "
+            f"[dim]The memory gives {comparison.bandwidth_gb_s:.1f} GB/s to {readers}, so one session cannot have "
             f"more than {comparison.floor:,.0f} tokens/s of {rows[0].engine}.[/dim]",
             highlight=False,
         )

@@ -12,6 +12,7 @@ from rich.progress import Progress
 from p2pinfer.cli.options import bootstrap_option, config_option, data_option, store_option
 from p2pinfer.core.errors import UsageError
 from p2pinfer.disk.store import Store
+from p2pinfer.engine.choice import EVERY_ENGINE, missing_words
 from p2pinfer.node.settings import MAX_THREADS, Settings, change, read_settings
 
 
@@ -55,18 +56,10 @@ def node(
     settings = read_settings(config)
     settings = change(settings, "network", listen=listen, bootstrap=bootstrap)
     settings = change(settings, "serve", model=model, layers=layers, numerics=numerics, threads=threads)
-    _explain_missing_torch(settings)
+    if settings.serve.model and (why := missing_words(EVERY_ENGINE)):
+        raise UsageError(f"no model can be served: {why}")
     logging.getLogger("p2pinfer").setLevel(logging.INFO)
     trio.run(_serve, settings, data, Store(store))
-
-
-def _explain_missing_torch(settings: Settings) -> None:
-    """The engine's process would say it, but later and less clearly."""
-    from importlib.util import find_spec
-
-    missing = [name for name in ("numpy", "torch") if find_spec(name) is None]
-    if settings.serve.model and missing:
-        raise UsageError(f"serving a model needs {' and '.join(missing)}; get it with: pip install 'p2pinfer[node]'")
 
 
 async def _serve(settings: Settings, data: Path, store: Store) -> None:

@@ -15,6 +15,7 @@ from p2pinfer.core.codes import Code
 from p2pinfer.core.draw import Sampling
 from p2pinfer.core.units import Codec, Numerics, Roles, Span
 
+CPU: Final = "cpu"  # the device
 LENGTH_BYTES: Final = 4  # before each message of the door, little-endian
 
 
@@ -35,7 +36,7 @@ class ShardSpec:
     roles: Roles
     numerics: Numerics
     pages: int
-    device: str = "cpu"
+    device: str = CPU
     threads: int = 1
 
     def __post_init__(self) -> None:

@@ -26,9 +26,10 @@ from p2pinfer.core.units import Codec, Numerics
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.engine.choice import engine_of, obstacles
 from p2pinfer.engine.door import Engine, open_engine
+from p2pinfer.engine.gpu import look_at_gpu
 from p2pinfer.engine.native.bandwidth import read_gb_s
 from p2pinfer.engine.native.library import open_library
-from p2pinfer.engine.steps import Step
+from p2pinfer.engine.steps import CPU, Step
 from p2pinfer.node.settings import Serve
 from p2pinfer.node.shard import CACHE_BYTES, FILE_BYTES, MB, WEIGHT_BYTES, shard_spec
 
@@ -40,6 +41,7 @@ FEWEST: Final = 4  # steps in a round
 COLD: Final = 4  # of so many steps of a round the first does not count: caches hold another engine's weights
 SETTLE_S: Final = 0.05  # after an engine's turn its threads go to sleep
 USUAL: Final = (Numerics.I8G32_1, Numerics.BF16_1)  # classes that are compared if nobody says which
+USUAL_ON_GPU: Final = (Numerics.BF16_1, Numerics.I8H64_1)
 
 Watch = Callable[[str, int, int], None]  # what is done, how far, of how much
 
@@ -50,11 +52,13 @@ class Trial:
 
     sessions: numbers of them that decode together
     context:  positions that each of them has
+    device:   where the engines compute: cpu, cuda, cuda:1
     """
 
     threads: int
     sessions: tuple[int, ...]
     context: int
+    device: str = CPU
 
     def __post_init__(self) -> None:
         if not self.sessions or min(*self.sessions, self.threads, self.context) < 1:
@@ -90,16 +94,19 @@ class Comparison:
     rows: tuple[Row, ...]
 
 
-def classes_here(store: Store, model: StoredModel, wanted: Sequence[Numerics] = ()) -> tuple[Numerics, ...]:
+def classes_here(
+    store: Store, model: StoredModel, device: str, wanted: Sequence[Numerics] = ()
+) -> tuple[Numerics, ...]:
     """The classes to compare, the fastest first: the wanted ones, or what is usual and can be computed here.
 
     Raises UsageError for a wanted one that cannot, or if none can, and ModelError for a config that is missing.
     """
-    why = obstacles(store.path(model.id, CONFIG), "cpu")
+    why = obstacles(store.path(model.id, CONFIG), device)
+    usual = USUAL if device == CPU else USUAL_ON_GPU
     for numerics in wanted:
         if why[numerics]:
             raise UsageError(f"{numerics.label} cannot be computed here: {why[numerics]}")
-    chosen = tuple(numerics for numerics in why if (numerics in wanted if wanted else numerics in USUAL))
+    chosen = tuple(numerics for numerics in why if numerics in (wanted or usual))
     able = tuple(numerics for numerics in chosen if not why[numerics])
     if not able:
         raise UsageError(f"no engine can compute {model.name} here: {'; '.join(why[numerics] for numerics in chosen)}")
@@ -116,13 +123,13 @@ async def compare(
         ModelError: a file of the model is missing or was altered.
         EngineError: an engine failed.
     """
-    _check(model.manifest, classes, trial)
+    await trio.to_thread.run_sync(_check, model.manifest, classes, trial)
     async with AsyncExitStack() as stack:
         racers = []
         for numerics in classes:
             racer = await stack.enter_async_context(open_racer(store, model, numerics, trial, watch))
             racers.append(racer)
-        memory = Memory(racers[0].bytes_per_token, trial.threads)
+        memory = Memory(racers[0].bytes_per_token, trial)
         for count in sorted(set(trial.sessions)):
             await _fill(racers, count, watch)
             for done in range(ROUNDS):
@@ -156,7 +163,7 @@ def _check(manifest: Manifest, classes: Sequence[Numerics], trial: Trial) -> Non
     if trial.context > manifest.context:
         raise UsageError(f"{manifest.name} has a context of {manifest.context} positions, not of {trial.context}")
     needed = sum(_bytes(manifest, numerics, trial) for numerics in classes)
-    free = psutil.virtual_memory().available
+    free = psutil.virtual_memory().available if trial.device == CPU else look_at_gpu(trial.device).free
     if needed > free:
         raise UsageError(
             f"the engines would take {needed // MB:,} MB together, {free // MB:,} MB are free: "
@@ -178,19 +185,25 @@ def _position_bytes(manifest: Manifest, numerics: Numerics) -> int:
 class Memory:
     """What reading costs, measured in turn with the engines."""
 
-    def __init__(self, size: int, threads: int) -> None:
+    def __init__(self, size: int, trial: Trial) -> None:
         """size: bytes that a token reads"""
         self.size = size
-        self._threads = threads
+        self._trial = trial
         self._speeds: list[float] = []
 
     async def read(self) -> None:
-        """Measure once more, if there is a kernel that can."""
+        """Measure once more, if there is a kernel that can; a GPU's memory is its own, and once is enough."""
+        device, threads = self._trial.device, self._trial.threads
+        if device != CPU:
+            if not self._speeds:
+                gpu = await trio.to_thread.run_sync(look_at_gpu, device, self.size)
+                self._speeds.append(gpu.read_gb_s)
+            return
         try:
             library = open_library()
         except EngineError:
             return
-        self._speeds.append(await trio.to_thread.run_sync(read_gb_s, library, self.size, self._threads))
+        self._speeds.append(await trio.to_thread.run_sync(read_gb_s, library, self.size, threads))
 
     @property
     def gb_s(self) -> float | None:
@@ -208,7 +221,7 @@ async def open_racer(
     store: Store, model: StoredModel, numerics: Numerics, trial: Trial, watch: Watch
 ) -> AsyncIterator["Racer"]:
     """An engine with the whole model, loaded and warm. Raises as `compare` does."""
-    serve = Serve(numerics=numerics.label, threads=trial.threads)
+    serve = Serve(numerics=numerics.label, threads=trial.threads, device=trial.device)
     spec = await trio.to_thread.run_sync(shard_spec, store, model, model.manifest.span, serve)
     spec = replace(spec, pages=max(trial.sessions) * pages_for(trial.context))
     async with open_engine(spec, lambda done, total: watch(f"loading {numerics.label}", done, total)) as engine:

@@ -169,7 +169,8 @@ class _Assembly:
         """Choose a span, load it, and serve it while the block lasts."""
         store = self._store
         model = store.find(self._settings.serve.model)
-        settings = replace(self._settings, serve=decided(self._settings.serve, store, model))
+        serve = await trio.to_thread.run_sync(decided, self._settings.serve, store, model)
+        settings = replace(self._settings, serve=serve)
         make = partial(offering_of, self._identity, boot, model, settings)
         offering, announcing = await self._choose(model, settings.serve, make)
         spec = await trio.to_thread.run_sync(shard_spec, store, model, offering.span, settings.serve)

@@ -1,14 +1,17 @@
-"""What the owner left open and the machine decides: the numerics class, and the model to look at."""
+"""What the owner left open and the machine decides: numerics class, a GPU's memory, and the model to look at."""
 
 import logging
 from dataclasses import replace
 from typing import Final
 
-from p2pinfer.core.errors import ModelError
+from p2pinfer.core.errors import ModelError, UsageError
 from p2pinfer.core.manifest import CONFIG
 from p2pinfer.disk.store import Store, StoredModel
-from p2pinfer.engine.choice import fastest_numerics
-from p2pinfer.node.settings import AUTO, Serve
+from p2pinfer.engine.choice import fastest_numerics, obstacles
+from p2pinfer.engine.gpu import look_at_gpu
+from p2pinfer.engine.steps import CPU
+from p2pinfer.node.settings import AUTO, Serve, numerics_of
+from p2pinfer.node.shard import MB
 
 DEMO_MODEL: Final = "smollm2-135m-instruct"
 
@@ -16,16 +19,24 @@ logger = logging.getLogger(__name__)
 
 
 def decided(serve: Serve, store: Store, model: StoredModel) -> Serve:
-    """The settings with a numerics class named.
+    """The settings with a numerics class named, and for a GPU how much of its memory to take. Asking one takes seconds.
 
-    Raises ModelError for a model whose config no engine can read.
+    Raises:
+        ModelError: a model whose config no engine can read.
+        EngineError: a GPU that cannot be used.
+        UsageError: the class cannot be computed here; a package may be missing.
     """
-    if serve.numerics != AUTO:
-        return serve
-    numerics, why = fastest_numerics(store.path(model.id, CONFIG), serve.device)
-    if why:
-        logger.warning("torch computes this model in %s, not the faster native engine: %s", numerics.label, why)
-    return replace(serve, numerics=numerics.label)
+    config = store.path(model.id, CONFIG)
+    if serve.device != CPU and not serve.memory_mb:
+        serve = replace(serve, memory_mb=look_at_gpu(serve.device).memory // 2 // MB)
+    if serve.numerics == AUTO:
+        numerics, why = fastest_numerics(config, serve.device)
+        if why:
+            logger.warning("torch computes this model in %s, not the faster native engine: %s", numerics.label, why)
+        serve = replace(serve, numerics=numerics.label)
+    if why := obstacles(config, serve.device)[numerics_of(serve.numerics)]:
+        raise UsageError(f"{model.name} cannot be served in {serve.numerics}: {why}")
+    return serve
 
 
 def usual_model(store: Store, name: str = "") -> StoredModel:

@@ -18,16 +18,18 @@ from p2pinfer.core.manifest import CONFIG, EMBEDDING, HEAD, TOKENIZER, Manifest,
 from p2pinfer.core.units import Numerics
 from p2pinfer.disk.identity import see_identity
 from p2pinfer.disk.store import Store, StoredModel
-from p2pinfer.engine.choice import NATIVE, engine_of, obstacles
+from p2pinfer.engine.choice import EVERY_ENGINE, NATIVE, engine_of, missing_words, obstacles
+from p2pinfer.engine.gpu import Gpu, look_at_gpu
 from p2pinfer.engine.native.bandwidth import read_gb_s
 from p2pinfer.engine.native.library import instruction_sets, open_library
+from p2pinfer.engine.steps import CPU
 from p2pinfer.node.deciding import missing_files, usual_model
 from p2pinfer.node.findings import Examination, Finding, Verdict, about_identity, about_threads
 from p2pinfer.node.settings import AUTO, Serve, numerics_of, span_of
 from p2pinfer.node.shard import FILE_BYTES, MB, WEIGHT_BYTES, default_threads, layers_that_fit, memory_of
 
 COMPILERS: Final = ("cc", "gcc", "clang")
-PACKAGES: Final = ("numpy", "torch")  # without which `p2pinfer node` serves no model
+PACKAGES: Final = ("numpy", "torch")
 BUFFER: Final = 256 * MB  # bytes to read where no model says how many; more than most caches hold
 PORTABLE: Final = "portable"
 
@@ -56,6 +58,7 @@ class _Examiner:
         self._why = self._why_no_library
         self._bandwidth: float | None = None
         self._floor: float | None = None
+        self._gpu: Gpu | None = None
         self._until: int | None = None
 
     def examine(self) -> Examination:
@@ -76,7 +79,7 @@ class _Examiner:
             floor=self._floor,
             packages=self._packages,
             compiler=self._compiler,
-            memory_bytes=memory_of(self._serve),
+            memory_bytes=self._memory(),
             model=self._model.name if self._model else "",
             models=self._models,
             certificate_until=self._until,
@@ -123,8 +126,11 @@ class _Examiner:
         there = [f"{name} {found}" for name, found in self._packages.items() if found]
         missing = [name for name, found in self._packages.items() if not found]
         text = ", ".join([*there, *(f"no {name}" for name in missing)])
-        if missing:
-            yield Finding("packages", Verdict.WRONG, text, "pip install 'p2pinfer[node]'")
+        if why := missing_words(EVERY_ENGINE):
+            yield Finding("packages", Verdict.WRONG, text, why)
+        elif missing:
+            advice = "pip install 'p2pinfer[node]': the native engine needs no torch, models that it cannot compute do"
+            yield Finding("packages", Verdict.ADVICE, text, advice)
         else:
             yield Finding("packages", Verdict.GOOD, text)
 
@@ -139,6 +145,9 @@ class _Examiner:
         self._why = why[Numerics.I8G32_1]
         asked = None if self._serve.numerics == AUTO else numerics_of(self._serve.numerics)
         numerics = asked or (Numerics.BF16_1 if self._why else Numerics.I8G32_1)
+        if self._serve.device != CPU:
+            yield self._on_gpu(numerics, why[numerics])
+            return
         if why[numerics]:
             advice = 'serve.numerics = "auto" takes what there is' if asked else ""
             yield Finding("engine", Verdict.WRONG, f"{numerics.label} cannot be computed: {why[numerics]}", advice)
@@ -153,6 +162,18 @@ class _Examiner:
             yield Finding("engine", Verdict.ADVICE, f"{text}, because {self._why}", advice)
         else:
             yield Finding("engine", Verdict.ADVICE, f"{text}, not the native engine: {self._why}", self._remedy())
+
+    def _on_gpu(self, numerics: Numerics, why: str) -> Finding:
+        """A GPU would compute."""
+        size = _read_bytes(self._model.manifest, numerics) if self._model else BUFFER
+        try:
+            if why:
+                raise EngineError(f"{numerics.label} cannot be computed: {why}")
+            self._gpu = look_at_gpu(self._serve.device, size)
+        except EngineError as error:
+            return Finding("engine", Verdict.WRONG, str(error), 'serve.device = "cpu" computes without a GPU')
+        self._numerics = numerics
+        return Finding("engine", Verdict.GOOD, f"torch, class {numerics.label}, on {self._gpu.name}")
 
     def _native(self, text: str) -> Finding:
         """The native engine would compute."""
@@ -175,24 +196,28 @@ class _Examiner:
 
     def _look_at_speed(self) -> Iterator[Finding]:
         """How fast memory is read, which bounds how fast ids come."""
-        if self._library is None:
-            return
         size = BUFFER
         if self._model is not None and self._numerics is not None:
             size = _read_bytes(self._model.manifest, self._numerics)
-        try:
-            self._bandwidth = read_gb_s(self._library, size, self._threads)
-        except EngineError as error:
-            yield Finding("memory speed", Verdict.ADVICE, str(error), "close what takes so much memory")
+        if self._gpu:
+            self._bandwidth, reader = self._gpu.read_gb_s, self._gpu.name
+        elif self._serve.device != CPU or self._library is None:
             return
-        text = f"{self._bandwidth:.1f} GB/s with {self._threads} {'thread' if self._threads == 1 else 'threads'}"
-        if self._model is not None and self._numerics is not None and self._serve.device == "cpu":
+        else:
+            try:
+                self._bandwidth = read_gb_s(self._library, size, self._threads)
+            except EngineError as error:
+                yield Finding("memory speed", Verdict.ADVICE, str(error), "close what takes so much memory")
+                return
+            reader = f"{self._threads} {'thread' if self._threads == 1 else 'threads'}"
+        text = f"{self._bandwidth:.1f} GB/s with {reader}"
+        if self._model is not None and self._numerics is not None:
             self._floor = self._bandwidth * 1e9 / size
             text += f": no more than {self._floor:,.0f} tokens/s for one session of the whole {self._model.name}"
         yield Finding("memory speed", Verdict.GOOD, f"{text}; `p2pinfer bench engine` measures the engines")
 
     def _look_at_memory(self) -> Iterator[Finding]:
-        memory, free = memory_of(self._serve), psutil.virtual_memory().available
+        memory, free = self._memory(), self._gpu.free if self._gpu else psutil.virtual_memory().available
         text = f"{memory // MB:,} MB for weights and KV cache, {free // MB:,} MB are free now"
         if memory > free:
             advice = f"set serve.memory_mb to less than {free // MB}, or close what takes so much memory"
@@ -202,7 +227,7 @@ class _Examiner:
             yield Finding("memory", Verdict.GOOD, text)
             return
         manifest = self._model.manifest
-        serve = Serve(memory_mb=self._serve.memory_mb, numerics=self._numerics.label)
+        serve = Serve(memory_mb=memory // MB, numerics=self._numerics.label)
         try:
             count = layers_that_fit(manifest, serve)
         except UsageError as error:
@@ -213,6 +238,12 @@ class _Examiner:
         else:
             advice = "more memory holds more layers: serve.memory_mb"
             yield Finding("memory", Verdict.ADVICE, f"{text}: {count} of {manifest.layers} layers fit", advice)
+
+    def _memory(self) -> int:
+        """Bytes that the node would take."""
+        if self._gpu and not self._serve.memory_mb:
+            return self._gpu.memory // 2
+        return memory_of(self._serve)
 
     def _look_at_data(self) -> Iterator[Finding]:
         """Identity and certificate."""

@@ -3,6 +3,7 @@
 Read once at the start and passed down in pieces. `p2pinfer config` prints what is in force.
 """
 
+import re
 import tomllib
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Final, get_type_hints
 
 from p2pinfer.core.errors import UsageError
 from p2pinfer.core.units import Numerics, Span
+from p2pinfer.engine.steps import CPU
 
 AUTO: Final = "auto"  # the numerics class that the machine decides on
 
@@ -35,13 +37,15 @@ class Serve:
 
     model: str = _setting("", "name or id of the model to serve; empty serves none and only helps others find peers")
     layers: str = _setting("", "layers FIRST:LAST to hold; empty: chosen where the swarm is weakest")
-    memory_mb: int = _setting(0, "MB the node may take for weights and KV cache; 0: half of the machine's memory")
+    memory_mb: int = _setting(
+        0, "MB the node may take for weights and KV cache; 0: half of the machine's, or the GPU's"
+    )
     numerics: str = _setting(
         AUTO,
-        "numerics class: i8g32-1, i8g32k8-1 (half the KV cache), bf16-1, f32-1, or i8h64-1 (for GPUs, not yet measured "
-        "on one); auto: the fastest engine's here",
+        "numerics class: i8g32-1, i8g32k8-1 (half the KV cache), bf16-1, f32-1, or i8h64-1 (on a GPU: half the "
+        "memory of bf16-1, and slower); auto: the fastest engine's here",
     )
-    device: str = _setting("cpu", "where the engine computes: cpu, cuda, cuda:1")
+    device: str = _setting(CPU, "where the engine computes: cpu, cuda, cuda:1")
     threads: int = _setting(0, "CPU threads of the engine; 0: all cores but one")
     max_positions: int = _setting(0, "positions a session may reserve; 0: the model's context")
     max_sessions: int = _setting(64, "sessions at once")
@@ -89,6 +93,7 @@ class Settings:
         if self.serve.numerics != AUTO:
             numerics_of(self.serve.numerics)
         span_of(self.serve.layers)
+        check_device(self.serve.device)
         trust = self.trust
         if trust.window < 2 * trust.max_chunk + 2 * trust.cadence:
             raise UsageError(
@@ -176,6 +181,12 @@ def numerics_of(label: str) -> Numerics:
     raise UsageError(
         f"unknown numerics class {label!r}; there are {AUTO}, {', '.join(item.label for item in Numerics)}"
     )
+
+
+def check_device(name: str) -> None:
+    """Raises UsageError for a device that no engine computes on."""
+    if not re.fullmatch(rf"{CPU}|cuda(:\d+)?", name):
+        raise UsageError(f"unknown device {name!r}; there are {CPU}, cuda, and cuda:N for one of several GPUs")
 
 
 def span_of(text: str) -> Span | None:

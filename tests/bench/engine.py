@@ -16,7 +16,7 @@ from tests.bench.setting import demo_model
 ABOUT = "decode and prefill of the demo model: native and torch beside the memory's speed"
 TRIAL: Final = Trial(threads=2, sessions=(1, 16, 64), context=256)
 OVER_TORCH: Final = {1: 5.0, 16: 3.0, 64: 2.5}  # times torch's speed, by sessions
-THREADS: Final = (1, 2)
+TRIALS: Final = tuple(Trial(threads, (1,), TRIAL.context) for threads in (1, 2))
 
 
 def run() -> Sequence[Figure]:
@@ -65,7 +65,7 @@ def _against_torch(comparison: Comparison) -> Sequence[Figure]:
 async def _more_threads() -> Figure:
     """One session with one thread and with two, in turn."""
     store, model = demo_model()
-    one, two = (Trial(threads, (1,), TRIAL.context) for threads in THREADS)
+    one, two = TRIALS
     async with (
         open_racer(store, model, Numerics.I8G32_1, one, _unwatched) as slow,
         open_racer(store, model, Numerics.I8G32_1, two, _unwatched) as fast,
@@ -81,7 +81,7 @@ async def _more_threads() -> Figure:
 
 async def _in_turn(slow: Racer, fast: Racer) -> float:
     """Decode; returned is how much faster two threads read the same bytes than one."""
-    memories = [Memory(slow.bytes_per_token, threads) for threads in THREADS]
+    memories = [Memory(slow.bytes_per_token, trial) for trial in TRIALS]
     for _ in range(ROUNDS):
         for racer, memory in zip((slow, fast), memories, strict=True):
             await racer.decode(1)

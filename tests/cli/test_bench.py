@@ -98,6 +98,7 @@ def test_without_a_kernel_torch_is_measured_and_no_floor(
         (["--context", "129"], "tiny has a context of 128 positions, not of 129"),
         (["--threads", "-1"], "-1 is not in the range"),
         (["--numerics", "int3"], "'int3' is not one of"),
+        (["--device", "tpu"], "unknown device 'tpu'; there are cpu, cuda, and cuda:N for one of several GPUs"),
         (["--model", "other"], "no model 'other'"),
         (["--store", "/dev/null/store"], "cannot read the store"),
     ],

@@ -12,6 +12,7 @@ from p2pinfer.disk.identity import RENEW_S, Seen, load_identity
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.store import Store
 from p2pinfer.engine import choice
+from p2pinfer.engine.gpu import Gpu
 from p2pinfer.node import examining
 from p2pinfer.node.findings import Verdict, about_identity, about_threads
 from tests.cli.books import CERTIFICATE, Ran, Shell
@@ -142,11 +143,49 @@ def test_a_cache_in_int8_is_the_native_engines(p2pinfer: Shell, store: Path, tmp
 
 
 def test_missing_packages_are_told(p2pinfer: Shell, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(examining, "PACKAGES", ("numpy", "no-such-package"))
+    monkeypatch.setattr(examining, "EVERY_ENGINE", ("numpy", "no_such_package"))
+    monkeypatch.setattr(examining, "PACKAGES", ("numpy", "no_such_package"))
     ran = p2pinfer("doctor", "--store", store, "--json")
     verdict, text, advice = of(told(ran), "packages")
-    assert (ran.code, verdict, advice) == (1, "wrong", "pip install 'p2pinfer[node]'")
-    assert text.endswith("no no-such-package")
+    assert (ran.code, verdict, advice) == (1, "wrong", "it needs no_such_package: pip install 'p2pinfer[node]'")
+    assert text.endswith("no no_such_package")
+
+
+def test_without_torch_the_native_engine_serves(p2pinfer: Shell, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examining, "PACKAGES", ("numpy", "no_such_package"))
+    plain = told(p2pinfer("doctor", "--store", store, "--json"))
+    verdict, _, advice = of(plain, "packages")
+    assert (plain["can_serve"], verdict) == (True, "advice")
+    assert "the native engine needs no torch" in advice
+
+
+def test_a_gpu_that_cannot_be_used_is_told(p2pinfer: Shell, store: Path, tmp_path: Path) -> None:
+    def look(device: str, size: int = 0) -> Gpu:
+        raise EngineError(f"the device {device} cannot be used: there is none")
+
+    (tmp_path / "node.toml").write_text('[serve]\ndevice = "cuda:9"')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(examining, "look_at_gpu", look)
+        ran = p2pinfer("doctor", "--store", store, "--config", tmp_path / "node.toml", "--json")
+    assert (ran.code, told(ran)["can_serve"]) == (1, False)
+    assert of(told(ran), "engine") == (
+        "wrong",
+        "the device cuda:9 cannot be used: there is none",
+        'serve.device = "cpu" computes without a GPU',
+    )
+
+
+def test_of_a_gpu_half_the_memory_is_taken(
+    p2pinfer: Shell, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = Gpu("Card", memory=8_000_000_000, free=7_000_000_000, read_gb_s=300.0)
+    monkeypatch.setattr(examining, "look_at_gpu", lambda device, size: gpu)
+    (tmp_path / "node.toml").write_text('[serve]\ndevice = "cuda"')
+    plain = told(p2pinfer("doctor", "--store", store, "--config", tmp_path / "node.toml", "--json"))
+    assert (plain["can_serve"], plain["class"], plain["memory_bytes"]) == (True, "bf16-1", 4_000_000_000)
+    assert plain["bandwidth_gb_s"] == 300.0
+    assert of(plain, "engine") == ("good", "torch, class bf16-1, on Card", "")
+    assert of(plain, "memory")[1] == "4,000 MB for weights and KV cache, 7,000 MB are free now: all 2 layers fit"
 
 
 def test_memory_that_holds_no_layer_is_told(p2pinfer: Shell, tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ def test_an_option_that_was_not_given_changes_nothing() -> None:
         ("[serve]\nthreads = -1", r"serve\.threads is -1"),
         ("[serve]\nnumerics = 'int3'", r"unknown numerics class 'int3'; there are auto, f32-1"),
         ("[serve]\nlayers = '10:3'", r"FIRST:LAST"),
+        ("[serve]\ndevice = 'tpu'", r"unknown device 'tpu'; there are cpu, cuda, and cuda:N"),
         ("[network]\nlisten = '/ip4/127.0.0.1/tcp/0'", r"network\.listen must be a list"),
         ("[network]\nmdns = 1", r"network\.mdns must be true or false"),
         ("[trust]\nwindow = 100", r"at least 2 x max_chunk"),

@@ -1,0 +1,40 @@
+"""The process that looks at a GPU (`gpu.py`): arguments device and size, one JSON object on stdout."""
+
+import json
+import sys
+from statistics import median
+from typing import Final
+
+import torch
+
+MOST_BYTES: Final = 1 << 31  # of the buffer; far beyond every cache, more changes nothing
+PASSES: Final = 21
+
+
+def look(device: torch.device, size: int) -> dict[str, object]:
+    """The fields of `Gpu`. Raises what torch raises for a device that it cannot use."""
+    free, memory = torch.cuda.mem_get_info(device)
+    speed = read_gb_s(device, min(size, MOST_BYTES)) if size else 0.0
+    return {"name": torch.cuda.get_device_name(device), "memory": memory, "free": free, "read_gb_s": speed}
+
+
+def read_gb_s(device: torch.device, size: int) -> float:
+    """Gigabytes a second at which a buffer of `size` bytes is read, by a sum of all of it; a median."""
+    buffer = torch.randn(size // 4, device=device)
+    times_ms = []
+    with torch.cuda.device(device):
+        for _ in range(PASSES):
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+            start.record()
+            buffer.sum()
+            end.record()
+            end.synchronize()
+            times_ms.append(start.elapsed_time(end))
+    return float(buffer.nbytes / median(times_ms) / 1e6)
+
+
+if __name__ == "__main__":
+    try:
+        print(json.dumps(look(torch.device(sys.argv[1]), int(sys.argv[2]))))  # noqa: T201
+    except (RuntimeError, AssertionError, ValueError) as error:  # torch asserts that it was built for the device
+        sys.exit(str(error).strip().partition("\n")[0])
