@@ -1,5 +1,8 @@
 """Which of the waiting steps form the next batch: decode first, prefill in chunks of bounded time, sessions in turn.
 
+Sessions that are computed together stay together, all around the ring: at last one stage computes all of them while the
+others wait. So a batch takes no more than half of those that decode, if the model's other layers are elsewhere.
+
 Pure: who waits and how fast the engine was are arguments; the caller runs what comes back.
 """
 
@@ -12,6 +15,7 @@ from p2pinfer.core.pages import PAGE
 ALONE_S: Final = 0.25  # no batch is planned longer: the owner's gate and new sessions wait for it
 SHARED_S: Final = 0.05  # nor longer than this while somebody decodes and would feel it between two ids
 MAX_BATCH: Final = 128  # decode steps; more only adds latency on every machine measured
+GROUPS: Final = 2  # in which sessions go around a ring; more of them, each of fewer, read the weights more often
 FIRST_CHUNK: Final = 64  # positions of prefill while nothing is measured
 FEW: Final = 8  # positions; a batch of so few shows what a batch costs by itself
 MANY: Final = 32  # positions; a batch of so many shows what a position costs
@@ -59,15 +63,17 @@ class Waiting:
     served: int = 0
 
 
-def next_batch(waiting: Sequence[Waiting], speed: Speed, decoding: bool) -> list[tuple[int, int]]:
+def next_batch(waiting: Sequence[Waiting], speed: Speed, decoding: int, groups: int = 1) -> list[tuple[int, int]]:
     """Slots and how many positions of each; empty if nothing waits.
 
-    decoding: some session of this stage is past its prompt, waiting here or not
+    decoding: sessions of this stage that are past their prompts, waiting here or not
+    groups:   in which they are computed
     """
     if len(waiting) == 1 and waiting[0].decode:  # one stream waits for every microsecond
         return [(waiting[0].slot, waiting[0].positions)] if waiting[0].positions else []
     in_turn = sorted((one for one in waiting if one.positions), key=lambda one: (one.served, one.slot))
-    decodes = [one for one in in_turn if one.decode][:MAX_BATCH]
+    decodes = [one for one in in_turn if one.decode]
+    decodes = decodes[: min(MAX_BATCH, -(-max(decoding, len(decodes)) // groups))]
     prefills = [one for one in in_turn if not one.decode]
     batch = [(one.slot, one.positions) for one in decodes]
     limit_s = SHARED_S if decoding or decodes else ALONE_S

@@ -1,7 +1,7 @@
 """Keeps the engine busy: what is ready in any session goes into the next batch (DESIGN 2.6).
 
 Which steps go together is `schedule.py`'s decision; this asks the sessions, runs the engine, and hands the outputs
-back. A batch is never waited for: whatever has arrived when the engine is free is taken.
+back. A batch is never waited for: what has arrived when the engine is free is taken, if not always all of it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,8 +24,10 @@ Taken = list[tuple[Session, Work]]
 class Batcher:
     """speed: of the engine, as measured by its batches."""
 
-    def __init__(self, engine: Engine, speed: Speed, turn: Turn) -> None:
+    def __init__(self, engine: Engine, speed: Speed, turn: Turn, groups: int) -> None:
+        """groups: see `schedule.next_batch`"""
         self.speed = speed
+        self._groups = groups
         self._engine = engine
         self._turn = turn
         self._sessions: dict[int, Session] = {}  # by slot
@@ -74,7 +76,7 @@ class Batcher:
 
     def _start(self) -> None:
         """Run the next batch, unless one runs."""
-        if self._busy or not (batch := next_batch(self._waiting(), self.speed, self._decoding())):
+        if self._busy or not (batch := self._next()):
             return
         self._busy = True
         self._batches += 1
@@ -101,6 +103,10 @@ class Batcher:
         for session, _ in taken:
             session.count()
 
+    def _next(self) -> list[tuple[int, int]]:
+        decoding = sum(_past_prompt(session) for session in self._sessions.values())
+        return next_batch(self._waiting(), self.speed, decoding, self._groups)
+
     def _waiting(self) -> list[Waiting]:
         found = []
         for slot in tuple(self._awake):
@@ -111,9 +117,6 @@ class Batcher:
             else:
                 self._awake.remove(slot)
         return found
-
-    def _decoding(self) -> bool:
-        return any(_past_prompt(session) for session in self._sessions.values())
 
 
 def _past_prompt(session: Session) -> bool:

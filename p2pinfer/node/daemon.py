@@ -24,8 +24,9 @@ from p2pinfer.core.messages import AskFile
 from p2pinfer.core.offer import State
 from p2pinfer.core.pages import PAGE
 from p2pinfer.core.placement import JOIN_WAIT_S, Served, choose_span, reconsider_span
+from p2pinfer.core.schedule import GROUPS
 from p2pinfer.core.session_messages import Open
-from p2pinfer.core.units import Span
+from p2pinfer.core.units import Roles, Span
 from p2pinfer.disk.identity import Identity, hold_folder, load_identity
 from p2pinfer.disk.journal import Journal, open_journal
 from p2pinfer.disk.places import node_journal
@@ -176,7 +177,7 @@ class _Assembly:
         spec = await trio.to_thread.run_sync(shard_spec, store, model, offering.span, settings.serve)
         async with open_shard(store, model, spec, progress) as shard, trio.open_nursery() as nursery:
             measured = await measure(shard)
-            batcher = Batcher(shard.engine, announcing.set_speed(measured), self._network.turn)
+            batcher = Batcher(shard.engine, announcing.set_speed(measured), self._network.turn, _groups(shard))
             reception = self._reception(shard, offering, batcher, nursery)
             for task in (announcing.run, partial(_watch_engine, shard)):
                 nursery.start_soon(task)
@@ -246,6 +247,11 @@ class _Assembly:
             announcing.say(State.LEAVING)
             batcher.fail_all(Code.LEAVING, "this node stops")
             await batcher.wait_empty()
+
+
+def _groups(shard: Shard) -> int:
+    """In which sessions are computed: together, where they are not to go elsewhere."""
+    return 1 if shard.roles == Roles.HEAD | Roles.TAIL else GROUPS
 
 
 async def _watch_engine(shard: Shard) -> None:
