@@ -25,6 +25,7 @@ REASONS: Final = {
     Code.SILENT: "the client did not answer in time",
     Code.ENGINE: "the stage's engine failed",
     Code.UNPAID: "no signature came in time",
+    Code.EXPIRED: "the contract's time was over",
 }
 
 

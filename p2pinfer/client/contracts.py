@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Final
 
-from p2pinfer.core.contract import Contract, generation_of
+from p2pinfer.core.contract import MAX_LIFE_S, Contract, generation_of
 from p2pinfer.core.errors import NoRoute
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.offer import Offer
@@ -16,7 +16,8 @@ from p2pinfer.core.session_messages import Neighbour, Open
 from p2pinfer.core.terms import Limits
 from p2pinfer.core.units import Codec, PeerKey, RecordId, Roles, SessionId, Span
 
-CONTRACT_LIFE_S: Final = 3_600
+CONTRACT_LIFE_S: Final = 3_600  # at least
+POSITION_S: Final = 2  # at most, on any route that somebody would wait for
 MAX_RESERVE: Final = (1 << 53) - 1
 
 
@@ -113,7 +114,7 @@ class _Draft:
             terms=(0, 0, 0),
             audit=sha256(audit_secret(self.key, nonce)).digest(),
             issued=self.now,
-            expires=self.now + CONTRACT_LIFE_S,
+            expires=self.now + min(MAX_LIFE_S, max(CONTRACT_LIFE_S, limits.max_positions * POSITION_S)),
         )
         most = contract.amount(self.prompt, limits.max_positions)
         return sign(replace(contract, reserve=most), self.key)

@@ -52,6 +52,7 @@ class Code(IntEnum):
     ENGINE = 133  # the stage's engine failed
     UNPAID = 134  # no receipt within the time for one
     INTERNAL = 135
+    EXPIRED = 136  # the contract's time is over
     UNKNOWN = 255  # never sent: what a number of a later version is read as
 
     @classmethod

@@ -30,6 +30,7 @@ from p2pinfer.overlay.outbox import Priority
 
 UNPAID_S: Final = 10.0  # with the window full, for a signature
 IDLE_S: Final = 60.0  # with nothing to compute, for rows or ids
+EXPIRY_S: Final = 10.0  # before the contract expires, for the final receipt: a later one is not signed
 SETTLE_S: Final = 10.0  # after the end, for the final receipt's signature; later it is settled at next contact
 
 logger = logging.getLogger(__name__)
@@ -279,14 +280,19 @@ class Session:
         self._send_now(Send(self.stage.terms.client, message), Priority.CONTROL)
 
     async def _watch(self) -> None:
-        """Return when the session has ended; end it when nothing moves for too long."""
+        """Return when the session has ended; end it when nothing moves for too long, or its contract expires."""
+        expires = self.account.contract.record.expires
+        last_s = trio.current_time() + expires - time.time() - EXPIRY_S
         self._due_s = trio.current_time() + self._patience_s
         while self.stage.state is State.RUNNING:
-            with trio.move_on_at(self._due_s) as self._patience:
+            with trio.move_on_at(min(self._due_s, last_s)) as self._patience:
                 await self._ended.wait()
-            if trio.current_time() < self._due_s:
+            now = trio.current_time()
+            if now >= last_s:
+                self.fail(Code.EXPIRED, "the contract's time is over")
+            elif now < self._due_s:
                 continue  # it moved meanwhile
-            if self.ready():  # what is ready waits for our own engine, and that is nobody's fault
+            elif self.ready():  # what is ready waits for our own engine, and that is nobody's fault
                 self._due_s = trio.current_time() + self._patience_s
             elif self._starved:
                 self.fail(Code.UNPAID, f"no receipt was signed for {UNPAID_S:.0f} s with the window full")

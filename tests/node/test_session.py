@@ -20,7 +20,7 @@ from p2pinfer.core.stage import StageSession, StageTerms
 from p2pinfer.core.stage_account import StageAccount
 from p2pinfer.core.units import Codec, PeerKey, Roles, SessionId, Span, row_bytes
 from p2pinfer.engine.steps import Output
-from p2pinfer.node.session import IDLE_S, SETTLE_S, UNPAID_S, Session
+from p2pinfer.node.session import EXPIRY_S, IDLE_S, SETTLE_S, UNPAID_S, Session
 from p2pinfer.overlay.outbox import Priority
 from tests.core.paid_route import CLIENT, NODES, SECRET, SMALL, agreed, offer_of
 
@@ -76,10 +76,10 @@ class MemoryJournal:
 class Middle:
     """A session on the middle stage of three; the test is its client, its neighbours and its engine."""
 
-    def __init__(self) -> None:
+    def __init__(self, life_s: int = 3600) -> None:
         offer = offer_of(NODE, Span(10, 20), Roles.MIDDLE, SMALL)
         now = int(time.time())  # receipts carry the time of day, and must lie within their contract
-        self.contract = agreed(offer, NODE, issued=now, expires=now + 3600)
+        self.contract = agreed(offer, NODE, issued=now, expires=now + life_s)
         terms = StageTerms(
             session=SESSION,
             epoch=0,
@@ -148,7 +148,10 @@ class Middle:
 
 @pytest.fixture
 async def middle(nursery: trio.Nursery) -> Middle:
-    middle = Middle()
+    return run_middle(nursery, Middle())
+
+
+def run_middle(nursery: trio.Nursery, middle: Middle) -> Middle:
     middle.over = trio.Event()  # type: ignore[attr-defined]
 
     async def run() -> None:
@@ -214,6 +217,26 @@ async def test_a_session_that_gets_no_rows_is_given_up(autojump_clock: MockClock
     await trio.sleep(IDLE_S + 0.1)
     assert [close.text for close in middle.said(Close)] == ["nothing came for 60 s"]  # type: ignore[attr-defined]
     assert [type(one) for one in middle.links[TAIL.public].sent][-1] is Close
+
+
+async def test_a_session_ends_while_its_final_receipt_can_still_be_signed(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    middle = run_middle(nursery, Middle(life_s=60))
+    await middle.rows(4)
+    await middle.compute()
+    await trio.sleep(60 - EXPIRY_S - 2)
+    assert not middle.said(Close)
+    await trio.sleep(2)
+    assert [(close.code, close.text) for close in middle.said(Close)] == [  # type: ignore[attr-defined]
+        (Code.EXPIRED, "the contract's time is over")
+    ]
+    middle.heard(CLIENT.public, Close(SESSION, 0, Code.EXPIRED, 4, ""))
+    await wait_all_tasks_blocked()
+    proposal = middle.journal.proposed[-1]
+    assert proposal.record.state == FINAL
+    assert proposal.record.time <= middle.contract.record.expires - EXPIRY_S
+    assert middle.position == proposal.record.usage.prefill // 10
 
 
 async def test_a_disk_that_fails_ends_the_session_before_anything_is_proposed(

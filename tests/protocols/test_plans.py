@@ -117,3 +117,9 @@ def test_an_open_fits_a_message() -> None:
         read = decode_message(encode_message(open_))
         assert isinstance(read, Open)
         assert read == open_
+
+
+@pytest.mark.parametrize(("tokens", "life_s"), [(64, 3600), (1848, 3896)])
+def test_a_contract_lasts_as_long_as_a_slow_route_may_take(tokens: int, life_s: int) -> None:
+    for contract in plan(0, 1, 2, sampling=SamplingRecord(max_tokens=tokens)).contracts:
+        assert contract.record.expires - contract.record.issued == life_s
