@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from p2pinfer.cli.options import config_option, data_option, json_option, store_option
+from p2pinfer.cli.options import config_option, data_option, engine_options, json_option, store_option
 from p2pinfer.cli.words import many
 from p2pinfer.disk.store import Store
 from p2pinfer.node.settings import change, read_settings
@@ -24,10 +24,20 @@ MARKS: Final = {"good": "[green]ok[/green]", "advice": "[yellow]better[/yellow]"
 @click.command()
 @config_option
 @click.option("--model", metavar="NAME", help="Name or id of the model to serve.  [default: the store's only one]")
+@engine_options
 @data_option
 @store_option
 @json_option
-def doctor(config: Path | None, model: str | None, data: Path, store: Path, as_json: bool) -> None:
+def doctor(
+    config: Path | None,
+    model: str | None,
+    numerics: str | None,
+    device: str | None,
+    threads: int | None,
+    data: Path,
+    store: Path,
+    as_json: bool,
+) -> None:
     """Say whether this machine can serve, and what would make it faster.
 
     Looks at what `p2pinfer node` would meet with the same options: the model, the engine that would compute it and why,
@@ -38,7 +48,7 @@ def doctor(config: Path | None, model: str | None, data: Path, store: Path, as_j
     """
     from p2pinfer.node.examining import examine
 
-    serve = change(read_settings(config), "serve", model=model).serve
+    serve = change(read_settings(config), "serve", model=model, numerics=numerics, device=device, threads=threads).serve
     examination = examine(serve, data, Store(store), int(time.time()))
     if as_json:
         click.echo(json.dumps(_plain(examination, data, store)))

@@ -9,11 +9,11 @@ import trio
 from rich.console import Console
 from rich.progress import Progress
 
-from p2pinfer.cli.options import bootstrap_option, config_option, data_option, store_option
+from p2pinfer.cli.options import bootstrap_option, config_option, data_option, engine_options, store_option
 from p2pinfer.core.errors import UsageError
 from p2pinfer.disk.store import Store
 from p2pinfer.engine.choice import EVERY_ENGINE, missing_words
-from p2pinfer.node.settings import MAX_THREADS, Settings, change, read_settings
+from p2pinfer.node.settings import Settings, change, read_settings
 
 
 @click.command()
@@ -26,12 +26,7 @@ from p2pinfer.node.settings import MAX_THREADS, Settings, change, read_settings
 )
 @click.option("--model", metavar="NAME", help="Name or id of the model to serve; none only helps peers meet.")
 @click.option("--layers", metavar="A:B", help="Layers [A, B) to serve.  [default: where the swarm is weakest]")
-@click.option(
-    "--numerics",
-    metavar="CLASS",
-    help="i8g32-1, i8g32k8-1, i8h64-1, bf16-1 or f32-1.  [default: the fastest engine's]",
-)
-@click.option("--threads", type=click.IntRange(0, MAX_THREADS), help="CPU threads of the engine; 0: one for each core.")
+@engine_options
 def node(
     config: Path | None,
     data: Path,
@@ -41,6 +36,7 @@ def node(
     model: str | None,
     layers: str | None,
     numerics: str | None,
+    device: str | None,
     threads: int | None,
 ) -> None:
     """Serve layers of a model to the swarm until SIGTERM or Ctrl-C.
@@ -55,7 +51,7 @@ def node(
     """
     settings = read_settings(config)
     settings = change(settings, "network", listen=listen, bootstrap=bootstrap)
-    settings = change(settings, "serve", model=model, layers=layers, numerics=numerics, threads=threads)
+    settings = change(settings, "serve", model=model, layers=layers, numerics=numerics, device=device, threads=threads)
     if settings.serve.model and (why := missing_words(EVERY_ENGINE)):
         raise UsageError(f"no model can be served: {why}")
     logging.getLogger("p2pinfer").setLevel(logging.INFO)

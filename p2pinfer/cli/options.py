@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from p2pinfer.disk.places import default_data, default_store
+from p2pinfer.node.settings import MAX_THREADS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -47,6 +48,22 @@ def config_option(command: F) -> F:
         metavar="FILE",
         help="TOML file of settings; `p2pinfer config` prints one to begin with.",
     )(command)
+
+
+def engine_options(command: F) -> F:
+    """numerics, device, threads: as `[serve]` of the settings has them; None where the file decides."""
+    numerics = click.option(
+        "--numerics",
+        metavar="CLASS",
+        help="i8g32-1, i8g32k8-1, i8h64-1, bf16-1 or f32-1.  [default: the fastest engine's]",
+    )
+    device = click.option(
+        "--device", metavar="NAME", help="Where the engine computes: cpu, cuda, cuda:1.  [default: cpu]"
+    )
+    threads = click.option(
+        "--threads", type=click.IntRange(0, MAX_THREADS), help="CPU threads of the engine; 0: all cores but one."
+    )
+    return numerics(device(threads(command)))
 
 
 def json_option(command: F) -> F:

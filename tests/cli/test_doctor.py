@@ -159,14 +159,13 @@ def test_without_torch_the_native_engine_serves(p2pinfer: Shell, store: Path, mo
     assert "the native engine needs no torch" in advice
 
 
-def test_a_gpu_that_cannot_be_used_is_told(p2pinfer: Shell, store: Path, tmp_path: Path) -> None:
+def test_a_gpu_that_cannot_be_used_is_told(p2pinfer: Shell, store: Path) -> None:
     def look(device: str, size: int = 0) -> Gpu:
         raise EngineError(f"the device {device} cannot be used: there is none")
 
-    (tmp_path / "node.toml").write_text('[serve]\ndevice = "cuda:9"')
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(examining, "look_at_gpu", look)
-        ran = p2pinfer("doctor", "--store", store, "--config", tmp_path / "node.toml", "--json")
+        ran = p2pinfer("doctor", "--store", store, "--device", "cuda:9", "--json")
     assert (ran.code, told(ran)["can_serve"]) == (1, False)
     assert of(told(ran), "engine") == (
         "wrong",
