@@ -18,7 +18,8 @@ from torch import Tensor
 from p2pinfer.core.pages import pages_for
 from p2pinfer.engine.config import ModelConfig
 from p2pinfer.engine.native.bandwidth import read_gb_s
-from p2pinfer.engine.native.kernel import Bits, Kernel, Matrix, Vector
+from p2pinfer.engine.native.files import Bits
+from p2pinfer.engine.native.kernel import Kernel, Matrix, Vector
 from p2pinfer.engine.native.library import instruction_sets, open_library
 from tests.bench.figures import Bound, Figure
 
@@ -74,7 +75,10 @@ def run() -> Sequence[Figure]:
     kernel = _kernel(weights)
     size = kernel.weight_bytes + (POSITION + 1) * 2 * KEYS * 2
     one, many, theirs = _one_token(kernel, random), _many_tokens(kernel, random), _torch_layer(weights, random)
-    one_s, many_s, theirs_s, floor_s = [], [], [], []
+    one_s: list[float] = []
+    many_s: list[float] = []
+    theirs_s: list[float] = []
+    floor_s: list[float] = []
     for _ in range(ROUNDS):
         for step, times in ((one, one_s), (many, many_s), (theirs, theirs_s)):
             times += _timed(step)

@@ -53,7 +53,7 @@ async def _resident() -> tuple[int, int, int]:
 
 async def _weight_bytes() -> int:
     """Of the same model in an engine, as it says itself."""
-    async with open_whole(threads=2) as engine:
+    async with open_whole(2, Numerics.I8G32_1) as engine:
         assert engine.facts.numerics is NUMERICS
         return engine.facts.weight_bytes
 

@@ -17,7 +17,7 @@ from p2pinfer.core.manifest import TOKENIZER
 from p2pinfer.core.pages import pages_for
 from p2pinfer.core.text import Texts
 from p2pinfer.core.units import Numerics
-from p2pinfer.engine.backend import Backend, Batch, Part
+from p2pinfer.engine.backend import Asked, Backend, Batch, Part
 from p2pinfer.engine.codecs import Ids, Rows
 from p2pinfer.engine.config import ModelConfig, read_config
 from p2pinfer.engine.eager import load_eager
@@ -96,14 +96,14 @@ class Sums:
 
 def _compared(exact: Rows, ours: Rows, following: Ids) -> Sums:
     """Of the logits of the same positions; `following` has the ids that come after all of them but perhaps the last."""
-    exact, ours = _logarithms(exact[: len(following)]), _logarithms(ours[: len(following)])
+    right, given = _logarithms(exact[: len(following)]), _logarithms(ours[: len(following)])
     at = np.arange(len(following)), following
     return Sums(
         positions=len(following),
-        divergence=float((np.exp(exact) * (exact - ours)).sum()),
-        agreed=int((exact.argmax(1) == ours.argmax(1)).sum()),
-        exact=-float(exact[at].sum()),
-        loss=-float(ours[at].sum()),
+        divergence=float((np.exp(right) * (right - given)).sum()),
+        agreed=int((right.argmax(1) == given.argmax(1)).sum()),
+        exact=-float(right[at].sum()),
+        loss=-float(given[at].sum()),
     )
 
 
@@ -158,9 +158,9 @@ def _logits(backend: Backend, config: ModelConfig, head: Head, ids: Ids) -> Iter
     table = backend.open_session(0, range(pages_for(len(ids))))
     for first in range(0, len(ids), CHUNK):
         given = ids[first : first + CHUNK]
-        part = Part(0, table, range(first, first + len(given)), given, asked=False)
+        part = Part(0, table, range(first, first + len(given)), given, Asked.NOTHING)
         (rows,) = backend.compute(Batch([part], range(config.layers), tail=False))
-        assert rows is not None
+        assert isinstance(rows, np.ndarray)
         yield head(np.array(rows, np.float32))
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from typing import Any
 
 from p2pinfer.core.certificate import NodeCert
 from p2pinfer.core.client_account import ClientAccount, Decision, Sign
@@ -35,7 +36,7 @@ LIMITS = Limits(max_positions=4096, window=768, cadence=128, max_draft=0, max_ch
 SMALL = Limits(max_positions=64, window=16, cadence=4, max_draft=0, max_chunk=4)
 
 
-def certificate_for(node: PrivateKey, owner: PrivateKey = OWNER, **changes: int) -> SignedRecord[NodeCert]:
+def certificate_for(node: PrivateKey, owner: PrivateKey = OWNER, **changes: Any) -> SignedRecord[NodeCert]:
     cert = NodeCert(OwnerKey(owner.public), node.public, 1, NOW - DAY_S, NOW + 60 * DAY_S)
     return sign(replace(cert, **changes), owner)
 
