@@ -49,7 +49,8 @@ def _device(ctx: click.Context, param: click.Parameter, name: str) -> str:
     "--numerics",
     multiple=True,
     type=click.Choice([numerics.label for numerics in Numerics]),
-    help="Compare the engine of this class; may be given several times.  [default: the fastest there, and bf16-1]",
+    help="Compare the engine of this class; may be given several times.  [default: i8g32-1 and bf16-1; on a GPU bf16-1 "
+    "and i8h64-1]",
 )
 @click.option(
     "--device",
@@ -114,14 +115,15 @@ def engine(
     with open_bars(transient=True) as report:
         comparison = trio.run(compare, models, chosen, classes, trial, report)
     if as_json:
-        click.echo(json.dumps(_plain(chosen.name, comparison)))
+        click.echo(json.dumps(_plain(chosen.name, device, comparison)))
     else:
         _print(chosen.name, trial, comparison)
 
 
-def _plain(model: str, comparison: "Comparison") -> dict[str, object]:
+def _plain(model: str, device: str, comparison: "Comparison") -> dict[str, object]:
     return {
         "model": model,
+        "device": device,
         "bandwidth_gb_s": _rounded(comparison.bandwidth_gb_s),
         "floor_tokens_per_second": _rounded(comparison.floor),
         "rows": [

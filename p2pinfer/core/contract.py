@@ -21,6 +21,7 @@ from p2pinfer.core.terms import Limits, RolesKind, SpanKind
 from p2pinfer.core.units import Codec, ModelId, Nanocredits, OwnerKey, PeerKey, RecordId, Roles, Span
 
 MAX_LIFE_S: Final = 86_400
+EXPIRY_S: Final = 10  # before it expires a contract's session ends, for its final receipt: a later one is not signed
 GENERATION_DOMAIN: Final = domain("generation")
 
 
@@ -125,6 +126,10 @@ def check_request(
     if abs(skew := contract.issued - now) > MAX_SKEW_S:
         text = f"the client's clock is {skew:+d} s from ours, limit {MAX_SKEW_S} s: set the one that is wrong"
         raise Refused(text, Code.CLOCK_SKEW)
+    if contract.expires <= now + EXPIRY_S:
+        raise Refused(
+            f"the contract expires in {contract.expires - now} s, at least {EXPIRY_S} s are needed", Code.BAD_TERMS
+        )
     if contract.offer != offer.id:
         raise Refused("the contract names another offer", Code.UNKNOWN_OFFER)
     if not contract.prices.at_least(offered.prices) or contract.flat < offered.flat:

@@ -86,4 +86,7 @@ class Backend(Protocol):
         """Who takes requests from the parent; a backend may answer some of them itself."""
 
     def compute(self, batch: Batch) -> list[Result]:
-        """What becomes of each part; one whose values are not finite leaves nothing that reaches others."""
+        """What becomes of each part; one whose values are not finite leaves nothing that reaches others.
+
+        Raises MemoryError where there is too little for this batch; what it wrote is dead.
+        """

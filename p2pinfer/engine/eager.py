@@ -44,7 +44,9 @@ def load_eager(spec: ShardSpec, config: ModelConfig, progress: Progress, record:
         cache = Cache(config, len(spec.span), spec.pages, device, dtype)
         rope = Rope(config, device, dtype)
     except torch.OutOfMemoryError as error:
-        raise ModelError(f"layers {spec.span} do not fit into {spec.device}: {error}") from None
+        raise ModelError(
+            f"layers {spec.span} do not fit into {spec.device}, set serve.memory_mb lower: {error}"
+        ) from None
     if record is None and device.type == "cuda":
         record = Graphs(device).record
     return Eager(config, weights, cache, rope, record)
@@ -86,6 +88,12 @@ class Eager(Backend):
         return SocketInbox(door)
 
     def compute(self, batch: Batch) -> list[Result]:
+        try:
+            return self._compute(batch)
+        except torch.OutOfMemoryError:
+            raise MemoryError(f"no memory is left on {self._device}") from None
+
+    def _compute(self, batch: Batch) -> list[Result]:
         hidden = self._hidden(batch)
         pieces = torch.split(hidden, [len(part.positions) for part in batch.parts])
         well = [True] * len(pieces) if are_finite(hidden) else [are_finite(rows) for rows in pieces]

@@ -16,7 +16,7 @@ SCRIPT: Final = "p2pinfer.engine.gpu_facts"
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """memory, free: bytes; read_gb_s: gigabytes a second, 0 if that was not asked for"""
+    """memory, free: bytes; read_gb_s: gigabytes a second, 0 if that was not asked for, or its buffer does not fit"""
 
     name: str
     memory: int

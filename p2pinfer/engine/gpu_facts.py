@@ -14,7 +14,10 @@ PASSES: Final = 21
 def look(device: torch.device, size: int) -> dict[str, object]:
     """The fields of `Gpu`. Raises what torch raises for a device that it cannot use."""
     free, memory = torch.cuda.mem_get_info(device)
-    speed = read_gb_s(device, min(size, MOST_BYTES)) if size else 0.0
+    try:
+        speed = read_gb_s(device, min(size, MOST_BYTES)) if size else 0.0
+    except torch.OutOfMemoryError:
+        speed = 0.0  # others have the memory, which is no reason not to say how much there is
     return {"name": torch.cuda.get_device_name(device), "memory": memory, "free": free, "read_gb_s": speed}
 
 

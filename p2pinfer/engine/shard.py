@@ -91,8 +91,18 @@ class Shard:
         for span in {entry.span for entry in entries.values()}:
             alike = [entry for entry in entries.values() if entry.span == span]
             alike.sort(key=lambda entry: entry.part.order)
-            outputs |= self._finish(alike, self._backend.compute(self._batch(span, alike)))
+            outputs |= self._run(span, alike)
         return [outputs[at] for at in range(len(steps))]
+
+    def _run(self, span: Span, entries: Sequence[_Entry]) -> dict[int, Output]:
+        """Outputs by index in the batch."""
+        try:
+            results = self._backend.compute(self._batch(span, entries))
+        except MemoryError as error:
+            for entry in entries:
+                entry.part.table.held = entry.part.positions.start
+            return {entry.at: Output(code=Code.ENGINE, text=str(error)) for entry in entries}
+        return self._finish(entries, results)
 
     def _decode(self, steps: Sequence[Step]) -> list[codecs.Input | RemoteProtocolError]:
         """What each step brings, or what is wrong with it."""

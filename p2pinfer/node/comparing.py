@@ -86,7 +86,7 @@ class Row:
 class Comparison:
     """floor: tokens a second that one session could have of the first engine if nothing cost time but its memory.
 
-    Both are None where there is no native kernel, which measures the memory.
+    Both are None where nothing measures the memory: on a CPU without the native kernel, on a GPU that is full.
     """
 
     bandwidth_gb_s: float | None
@@ -197,7 +197,7 @@ class Memory:
         if device != CPU:
             if not self._speeds:
                 gpu = await trio.to_thread.run_sync(look_at_gpu, device, self.size)
-                self._speeds.append(gpu.read_gb_s)
+                self._speeds += [gpu.read_gb_s] if gpu.read_gb_s else []
             return
         try:
             library = open_library()

@@ -27,8 +27,6 @@ def decided(serve: Serve, store: Store, model: StoredModel) -> Serve:
         UsageError: the class cannot be computed here; a package may be missing.
     """
     config = store.path(model.id, CONFIG)
-    if serve.device != CPU and not serve.memory_mb:
-        serve = replace(serve, memory_mb=look_at_gpu(serve.device).memory // 2 // MB)
     if serve.numerics == AUTO:
         numerics, why = fastest_numerics(config, serve.device)
         if why:
@@ -36,7 +34,17 @@ def decided(serve: Serve, store: Store, model: StoredModel) -> Serve:
         serve = replace(serve, numerics=numerics.label)
     if why := obstacles(config, serve.device)[numerics_of(serve.numerics)]:
         raise UsageError(f"{model.name} cannot be served in {serve.numerics}: {why}")
-    return serve
+    return serve if serve.device == CPU or serve.memory_mb else replace(serve, memory_mb=_half_of(serve.device) // MB)
+
+
+def _half_of(device: str) -> int:
+    """Half of a GPU's bytes of memory."""
+    gpu = look_at_gpu(device)
+    half = gpu.memory // 2
+    if half > gpu.free:
+        free, name = gpu.free // MB, gpu.name
+        logger.warning("%s has %d MB free, less than the half that is taken: set serve.memory_mb", name, free)
+    return half
 
 
 def usual_model(store: Store, name: str = "") -> StoredModel:

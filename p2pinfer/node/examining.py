@@ -192,13 +192,19 @@ class _Examiner:
         return "install a C compiler (Debian: apt-get install gcc) and p2pinfer once more: several times faster"
 
     def _look_at_threads(self) -> Iterator[Finding]:
-        yield about_threads(self._threads, _cores())
+        if self._serve.device == CPU:
+            yield about_threads(self._threads, _cores())
 
     def _look_at_speed(self) -> Iterator[Finding]:
         """How fast memory is read, which bounds how fast ids come."""
         size = BUFFER
         if self._model is not None and self._numerics is not None:
             size = _read_bytes(self._model.manifest, self._numerics)
+        if self._gpu and not self._gpu.read_gb_s:
+            yield Finding(
+                "memory speed", Verdict.ADVICE, f"not measured: {self._gpu.name} is full", "close what fills it"
+            )
+            return
         if self._gpu:
             self._bandwidth, reader = self._gpu.read_gb_s, self._gpu.name
         elif self._serve.device != CPU or self._library is None:
@@ -217,7 +223,9 @@ class _Examiner:
         yield Finding("memory speed", Verdict.GOOD, f"{text}; `p2pinfer bench engine` measures the engines")
 
     def _look_at_memory(self) -> Iterator[Finding]:
-        memory, free = self._memory(), self._gpu.free if self._gpu else psutil.virtual_memory().available
+        if (memory := self._memory()) is None:
+            return
+        free = self._gpu.free if self._gpu else psutil.virtual_memory().available
         text = f"{memory // MB:,} MB for weights and KV cache, {free // MB:,} MB are free now"
         if memory > free:
             advice = f"set serve.memory_mb to less than {free // MB}, or close what takes so much memory"
@@ -239,11 +247,11 @@ class _Examiner:
             advice = "more memory holds more layers: serve.memory_mb"
             yield Finding("memory", Verdict.ADVICE, f"{text}: {count} of {manifest.layers} layers fit", advice)
 
-    def _memory(self) -> int:
-        """Bytes that the node would take."""
-        if self._gpu and not self._serve.memory_mb:
-            return self._gpu.memory // 2
-        return memory_of(self._serve)
+    def _memory(self) -> int | None:
+        """Bytes that the node would take; None of a GPU that nobody could look at."""
+        if self._serve.device == CPU or self._serve.memory_mb:
+            return memory_of(self._serve)
+        return self._gpu.memory // 2 if self._gpu else None
 
     def _look_at_data(self) -> Iterator[Finding]:
         """Identity and certificate."""

@@ -49,7 +49,7 @@ class Examination:
     floor: float | None
     packages: dict[str, str]
     compiler: str
-    memory_bytes: int
+    memory_bytes: int | None
     model: str
     models: tuple[str, ...]
     certificate_until: int | None

@@ -14,6 +14,7 @@ from typing import Final
 import trio
 
 from p2pinfer.core.codes import ANSWERS, Code
+from p2pinfer.core.contract import EXPIRY_S
 from p2pinfer.core.errors import JournalError, LinkDead, RemoteProtocolError
 from p2pinfer.core.keys import short_name
 from p2pinfer.core.messages import Message, cut_text
@@ -30,7 +31,6 @@ from p2pinfer.overlay.outbox import Priority
 
 UNPAID_S: Final = 10.0  # with the window full, for a signature
 IDLE_S: Final = 60.0  # with nothing to compute, for rows or ids
-EXPIRY_S: Final = 10.0  # before the contract expires, for the final receipt: a later one is not signed
 SETTLE_S: Final = 10.0  # after the end, for the final receipt's signature; later it is settled at next contact
 
 logger = logging.getLogger(__name__)
@@ -281,10 +281,10 @@ class Session:
 
     async def _watch(self) -> None:
         """Return when the session has ended; end it when nothing moves for too long, or its contract expires."""
-        expires = self.account.contract.record.expires
-        last_s = trio.current_time() + expires - time.time() - EXPIRY_S
+        ends = self.account.contract.record.expires - EXPIRY_S
         self._due_s = trio.current_time() + self._patience_s
         while self.stage.state is State.RUNNING:
+            last_s = trio.current_time() + ends - time.time()  # anew, for a wall clock may jump
             with trio.move_on_at(min(self._due_s, last_s)) as self._patience:
                 await self._ended.wait()
             now = trio.current_time()

@@ -7,11 +7,12 @@ import pytest
 from rich.text import Text
 
 from p2pinfer.cli.bench import BAR, bar
-from p2pinfer.core.errors import EngineError
+from p2pinfer.core.errors import EngineError, UsageError
 from p2pinfer.core.units import Numerics
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.store import Store
 from p2pinfer.engine import choice
+from p2pinfer.engine.gpu import Gpu
 from p2pinfer.node import comparing
 from tests.cli.books import Ran, Shell
 from tests.disk.tiny import tiny_folder
@@ -43,7 +44,7 @@ def no_kernel() -> None:
 
 def test_programs_get_one_object(p2pinfer: Shell, store: Path) -> None:
     plain = told(p2pinfer("bench", "engine", *QUICK, "--store", store, "--json"))
-    assert list(plain) == ["model", "bandwidth_gb_s", "floor_tokens_per_second", "rows"]
+    assert list(plain) == ["model", "device", "bandwidth_gb_s", "floor_tokens_per_second", "rows"]
     rows = plain["rows"]
     assert isinstance(rows, list)
     assert plain["model"] == "tiny"
@@ -141,6 +142,22 @@ def test_too_many_sessions_for_the_memory_are_refused(
     ran = p2pinfer("bench", "engine", "--sessions", "4096", "--context", "128", "--store", store)
     assert (ran.code, ran.out) == (2, "")
     assert "1 MB are free: compare fewer --sessions, or one --numerics at a time" in ran.err
+
+
+def test_engines_that_do_not_fit_a_gpu_are_refused(
+    p2pinfer: Shell, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparing, "look_at_gpu", lambda device: Gpu("Card", 2_000_000, 1_000_000, 0.0))
+    ran = p2pinfer("bench", "engine", "--sessions", "4096", "--context", "128", "--device", "cuda", "--store", store)
+    assert (ran.code, ran.out) == (2, "")
+    assert "1 MB are free: compare fewer --sessions, or one --numerics at a time" in ran.err
+
+
+def test_on_a_gpu_its_classes_are_compared(store: Path) -> None:
+    models = Store(store)
+    assert comparing.classes_here(models, models.find("tiny"), "cuda") == (Numerics.BF16_1, Numerics.I8H64_1)
+    with pytest.raises(UsageError, match="i8g32-1 cannot be computed here: it computes on the CPU, not on cuda"):
+        comparing.classes_here(models, models.find("tiny"), "cuda", [Numerics.I8G32_1])
 
 
 @pytest.mark.parametrize(("value", "drawn"), [(100.0, "█" * BAR), (50.0, "█" * (BAR // 2)), (0.0, ""), (0.625, "▏")])

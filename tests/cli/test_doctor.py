@@ -172,6 +172,17 @@ def test_a_gpu_that_cannot_be_used_is_told(p2pinfer: Shell, store: Path) -> None
         "the device cuda:9 cannot be used: there is none",
         'serve.device = "cpu" computes without a GPU',
     )
+    assert told(ran)["memory_bytes"] is None  # of the machine's nobody asked
+    assert {"memory", "threads"}.isdisjoint(finding["subject"] for finding in told(ran)["findings"])
+
+
+def test_a_full_gpu_is_told(p2pinfer: Shell, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = Gpu("Card", memory=8_000_000_000, free=1_000_000, read_gb_s=0.0)
+    monkeypatch.setattr(examining, "look_at_gpu", lambda device, size: gpu)
+    plain = told(p2pinfer("doctor", "--store", store, "--device", "cuda", "--json"))
+    assert (plain["can_serve"], plain["bandwidth_gb_s"]) == (True, None)
+    assert of(plain, "memory speed") == ("advice", "not measured: Card is full", "close what fills it")
+    assert of(plain, "memory")[0] == "advice"
 
 
 def test_of_a_gpu_half_the_memory_is_taken(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from p2pinfer.core.canonical import pack_array, unpack_array
 from p2pinfer.core.certificate import MAX_LIFE_S, NodeCert, NodeRevoke, verify_certificate, verify_revocation
 from p2pinfer.core.codes import Code
-from p2pinfer.core.contract import Contract, check_request, generation_of, verify_contract, verify_request
+from p2pinfer.core.contract import EXPIRY_S, Contract, check_request, generation_of, verify_contract, verify_request
 from p2pinfer.core.errors import Refused, RemoteProtocolError
 from p2pinfer.core.offer import Offer, verify_offer
 from p2pinfer.core.pricing import Prices
@@ -371,6 +371,7 @@ def test_less_than_was_offered_is_taken(change: dict[str, object]) -> None:
         ({"generation": ZEROS}, Code.BAD_TERMS),
         ({"secret": bytes(32)}, Code.BAD_TERMS),
         ({"reserve": 100}, Code.BAD_TERMS),
+        ({"expires": NOW + EXPIRY_S}, Code.BAD_TERMS),
     ],
 )
 def test_a_contract_that_does_not_fit_is_refused(change: dict[str, object], code: Code) -> None:

@@ -10,6 +10,7 @@ from p2pinfer.core.codes import Code
 from p2pinfer.core.draw import GREEDY, Sampling
 from p2pinfer.core.session_messages import pack_ids
 from p2pinfer.core.units import Codec, Numerics, Span
+from p2pinfer.engine import eager
 from p2pinfer.engine.codecs import decode
 from p2pinfer.engine.shard import Shard
 from p2pinfer.engine.steps import Output, Request, Step
@@ -237,6 +238,26 @@ def test_rows_that_overflow_fail_alone_and_are_dead(llama: Tiny) -> None:
     assert gap.code is Code.BAD_POSITION
     [again] = run(shard, Step(0, 0, good, Codec.F32, Codec.F32))
     np.testing.assert_allclose(rows(again), rows(other), rtol=0.05, atol=0.05)
+
+
+def test_a_batch_that_finds_no_memory_fails_and_the_next_is_computed(
+    llama: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = llama.shard(Span(1, 2))
+    open_slots(shard, 0, 1)
+    good = np.linspace(-1, 1, 80, dtype=np.float32)[None].tobytes()
+    steps = [Step(slot, 0, good, Codec.F32, Codec.F32) for slot in range(2)]
+
+    def full(*args: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(eager, "run_layer", full)
+        for output in shard.step(steps):
+            assert (output.code, output.text) == (Code.ENGINE, "no memory is left on cpu")
+    [gap] = shard.step([Step(0, 1, good, Codec.F32, Codec.F32)])
+    assert gap.code is Code.BAD_POSITION
+    assert len(run(shard, *steps)) == 2
 
 
 def test_an_overflow_does_not_reach_sessions_that_are_looked_at_together(llama: Tiny) -> None:

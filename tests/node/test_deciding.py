@@ -1,5 +1,6 @@
 """What is decided where the owner left it open."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,13 +50,18 @@ def test_what_the_owner_said_stays(model: tuple[Store, StoredModel]) -> None:
     assert decided(serve, *model) == serve
 
 
+def unseen(device: str) -> Gpu:
+    raise AssertionError("why should anybody look at the GPU?")
+
+
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_a_class_that_cannot_be_computed_is_refused(
     model: tuple[Store, StoredModel], monkeypatch: pytest.MonkeyPatch, device: str
 ) -> None:
     monkeypatch.setattr(choice, "open_library", no_kernel)
+    monkeypatch.setattr(deciding, "look_at_gpu", unseen)
     with pytest.raises(UsageError, match="tiny cannot be served in i8g32-1: "):
-        decided(Serve(device=device, numerics="i8g32-1", memory_mb=1_000), *model)
+        decided(Serve(device=device, numerics="i8g32-1"), *model)
 
 
 def test_a_package_that_is_missing_is_named(model: tuple[Store, StoredModel], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,3 +69,14 @@ def test_a_package_that_is_missing_is_named(model: tuple[Store, StoredModel], mo
     assert decided(Serve(), *model).numerics == "i8g32-1"
     with pytest.raises(UsageError, match=r"in f32-1: it needs torch: pip install 'p2pinfer\[node\]'"):
         decided(Serve(numerics="f32-1"), *model)
+    monkeypatch.setattr(deciding, "look_at_gpu", unseen)
+    with pytest.raises(UsageError, match="in bf16-1: it needs torch"):
+        decided(Serve(device="cuda"), *model)
+
+
+def test_a_gpu_that_others_fill_is_told(
+    model: tuple[Store, StoredModel], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(deciding, "look_at_gpu", lambda device: replace(CARD, free=3_000_000_000))
+    assert decided(Serve(device="cuda"), *model).memory_mb == 4_000
+    assert "Card has 3000 MB free, less than the half that is taken: set serve.memory_mb" in caplog.text

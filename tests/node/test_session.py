@@ -11,6 +11,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from p2pinfer.core.codes import Code
+from p2pinfer.core.contract import EXPIRY_S
 from p2pinfer.core.errors import JournalError, LinkDead
 from p2pinfer.core.messages import Message
 from p2pinfer.core.receipt import FINAL, Receipt
@@ -20,7 +21,7 @@ from p2pinfer.core.stage import StageSession, StageTerms
 from p2pinfer.core.stage_account import StageAccount
 from p2pinfer.core.units import Codec, PeerKey, Roles, SessionId, Span, row_bytes
 from p2pinfer.engine.steps import Output
-from p2pinfer.node.session import EXPIRY_S, IDLE_S, SETTLE_S, UNPAID_S, Session
+from p2pinfer.node.session import IDLE_S, SETTLE_S, UNPAID_S, Session
 from p2pinfer.overlay.outbox import Priority
 from tests.core.paid_route import CLIENT, NODES, SECRET, SMALL, agreed, offer_of
 
