@@ -223,11 +223,12 @@ class Client:
             row_bytes=row_bytes(CODECS[request.codec], model.manifest.hidden),
             second_worth=SECOND_WORTH,
         )
-        offers = usable(self._directory.offers(model.id), request, refused)
+        now = int(time.time())
+        offers = usable(self._directory.offers(model.id), request, refused, now)
         try:
             return self._chosen(offers, load, request)
         except NoRoute:
-            return self._chosen(usable(await self._directory.look(model.id), request, refused), load, request)
+            return self._chosen(usable(await self._directory.look(model.id), request, refused, now), load, request)
 
     def _chosen(self, offers: dict[int, list[KnownOffer]], load: Load, request: Request) -> list[StagePlan]:
         """The route of one numerics class, the cheapest class first. Raises NoRoute."""
@@ -312,4 +313,4 @@ def _listed(peers: Iterable[bytes]) -> str:
 
 
 def _plan(known: KnownOffer, span: Span) -> StagePlan:
-    return StagePlan(known.offer, known.addresses, span)
+    return StagePlan(known.offer, known.addresses, span, known.certificate.record.not_after)

@@ -23,11 +23,15 @@ MAX_RESERVE: Final = (1 << 53) - 1
 
 @dataclass(frozen=True, slots=True)
 class StagePlan:
-    """One stage of a route: whose offer, where to reach it, which layers."""
+    """One stage of a route: whose offer, where to reach it, which layers.
+
+    until: the end of the node's certificate, Unix seconds
+    """
 
     offer: SignedRecord[Offer]
     addresses: tuple[str, ...]
     span: Span
+    until: int
 
     @property
     def key(self) -> PeerKey:
@@ -114,7 +118,9 @@ class _Draft:
             terms=(0, 0, 0),
             audit=sha256(audit_secret(self.key, nonce)).digest(),
             issued=self.now,
-            expires=self.now + min(MAX_LIFE_S, max(CONTRACT_LIFE_S, limits.max_positions * POSITION_S)),
+            expires=min(
+                self.now + min(MAX_LIFE_S, max(CONTRACT_LIFE_S, limits.max_positions * POSITION_S)), stage.until
+            ),
         )
         most = contract.amount(self.prompt, limits.max_positions)
         return sign(replace(contract, reserve=most), self.key)

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable
 
 from p2pinfer.client.asking import CLASSES, CODECS, Request
+from p2pinfer.client.contracts import CONTRACT_LIFE_S
 from p2pinfer.core.offer import State
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.routing import UNMEASURED_RTT_S, Candidate
@@ -11,14 +12,22 @@ from p2pinfer.overlay.link import Link
 KBIT_BYTES = 125  # bytes/s of 1 kbit/s
 
 
-def usable(offers: Iterable[KnownOffer], request: Request, refused: Collection[bytes]) -> dict[int, list[KnownOffer]]:
-    """Offers that fit the request, by numerics class: all stages of a route have one."""
+def usable(
+    offers: Iterable[KnownOffer], request: Request, refused: Collection[bytes], now: int
+) -> dict[int, list[KnownOffer]]:
+    """Offers that fit the request, by numerics class: all stages of a route have one.
+
+    Of a node whose certificate ends sooner than the shortest contract nothing is taken (identity.md, chapter 8).
+
+    now: wall clock, Unix seconds
+    """
     found: dict[int, list[KnownOffer]] = {}
     wanted = CLASSES.get(request.numerics)
     for known in offers:
         offer = known.offer.record
         fits = offer.state == State.SERVING and offer.codecs & CODECS[request.codec].bit
-        if fits and wanted in (None, offer.numerics) and known.node not in refused:
+        certified = known.certificate.record.covers(now, now + CONTRACT_LIFE_S)
+        if fits and certified and wanted in (None, offer.numerics) and known.node not in refused:
             found.setdefault(offer.numerics, []).append(known)
     return found
 

@@ -43,7 +43,7 @@ class Stranger:
         await self.directory.look()
         offers = sorted(self.directory.offers(), key=lambda known: known.offer.record.span)
         stages = [
-            StagePlan(known.offer, known.addresses, known.offer.record.span)
+            StagePlan(known.offer, known.addresses, known.offer.record.span, known.certificate.record.not_after)
             for known in offers
             if model in (None, known.offer.record.model) and known.offer.record.state == 0
         ]

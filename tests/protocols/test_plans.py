@@ -24,7 +24,7 @@ SPANS = (Span(0, 10), Span(10, 20), Span(20, 30))
 SAMPLING = SamplingRecord(max_tokens=64)
 
 
-def stage(place: int) -> StagePlan:
+def stage(place: int, until_s: int = 86_400) -> StagePlan:
     key = PrivateKey(bytes([place + 1]) * 32)
     offer = Offer(
         node=key.public,
@@ -47,7 +47,7 @@ def stage(place: int) -> StagePlan:
         load=Load(0, 0, 0),
         speed=Speed(0, 0, 0),
     )
-    return StagePlan(sign(offer, key), (f"/ip4/192.0.2.{place}/tcp/4001",), SPANS[place])
+    return StagePlan(sign(offer, key), (f"/ip4/192.0.2.{place}/tcp/4001",), SPANS[place], NOW + until_s)
 
 
 def plan(*places: int, sampling: SamplingRecord = SAMPLING) -> Plan:
@@ -123,3 +123,9 @@ def test_an_open_fits_a_message() -> None:
 def test_a_contract_lasts_as_long_as_a_slow_route_may_take(tokens: int, life_s: int) -> None:
     for contract in plan(0, 1, 2, sampling=SamplingRecord(max_tokens=tokens)).contracts:
         assert contract.record.expires - contract.record.issued == life_s
+
+
+def test_a_contract_ends_with_the_certificate_at_the_latest() -> None:
+    stages = [replace(stage(0, until_s=3700), span=Span(0, LAYERS))]
+    made = make_plan(CLIENT, stages, LAYERS, 100, SamplingRecord(max_tokens=3000), Codec.Q8O4, NOW)
+    assert made.contracts[0].record.expires == NOW + 3700
