@@ -12,7 +12,7 @@ from p2pinfer.cli.options import bootstrap_option, data_option, json_option, sto
 from p2pinfer.client.answer import Answer
 from p2pinfer.client.asking import CLASSES, CODECS, DEFAULT_CODEC, DEFAULT_MAX_TOKENS, Options
 from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import UsageError
+from p2pinfer.core.errors import P2pinferError, UsageError
 from p2pinfer.core.fields import MAX_INT_BITS
 from p2pinfer.core.keys import peer_name
 
@@ -135,9 +135,16 @@ async def _ask(
         open_client(data, store, bootstrap) as client,
         client.open_answer(asked, **options) as stream,
     ):
-        async for piece in stream:
-            if not quiet:
-                click.echo(piece, nl=False)
+        begun = False
+        try:
+            async for piece in stream:
+                if not quiet:
+                    click.echo(piece, nl=False)
+                    begun = True
+        except P2pinferError:
+            if begun:
+                click.echo()  # what went wrong stands on a line of its own
+            raise
         if not quiet:
             click.echo()
         return stream.answer

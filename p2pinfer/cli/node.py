@@ -52,6 +52,8 @@ def node(
     settings = read_settings(config)
     settings = change(settings, "network", listen=listen, bootstrap=bootstrap)
     settings = change(settings, "serve", model=model, layers=layers, numerics=numerics, device=device, threads=threads)
+    if settings.serve.layers and not settings.serve.model:
+        raise UsageError("layers are given, and no model that has them: name it with --model")
     if settings.serve.model and (why := missing_words(EVERY_ENGINE)):
         raise UsageError(f"no model can be served: {why}")
     logging.getLogger("p2pinfer").setLevel(logging.INFO)

@@ -76,7 +76,7 @@ def connect_reader(path: Path) -> sqlite3.Connection:
     """
     if not is_there(path):
         raise UsageError(
-            f"there is no journal at {path}: nothing has run with this data folder yet; name another with --data"
+            f"there is no journal at {path}: nobody keeps receipts there yet; name another data folder with --data"
         )
     try:
         connection = _connect(f"file:{quote(str(path))}?mode=ro")

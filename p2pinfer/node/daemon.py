@@ -245,7 +245,7 @@ class _Assembly:
             scope.shield = True
             reception.leaving = True
             announcing.say(State.LEAVING)
-            batcher.fail_all(Code.LEAVING, "this node stops")
+            batcher.fail_all(Code.LEAVING, "it stops")
             await batcher.wait_empty()
 
 

@@ -195,7 +195,9 @@ def span_of(text: str) -> Span | None:
         return None
     first, colon, last = text.partition(":")
     if not (colon and first.isdecimal() and last.isdecimal() and int(first) < int(last)):
-        raise UsageError(f"layers {text!r} are no span; write FIRST:LAST, for example 0:10 for the first ten layers")
+        raise UsageError(
+            f"layers {text!r} are no span; write FIRST:LAST, the first below the last, for example 0:10 for the first ten"
+        )
     return Span(int(first), int(last))
 
 

@@ -80,7 +80,10 @@ def test_a_wrong_model(p2pinfer: Shell, words: list[str], sentence: str) -> None
         ("latin.toml", "latin.toml is no text in UTF-8, byte 20 is wrong: save it as UTF-8"),
         ("broken.toml", "broken.toml is no TOML"),
         ("number.toml", "number.toml: network must be a section: [network]"),
-        ("layers.toml", "layers.toml: layers '5' are no span; write FIRST:LAST, for example 0:10"),
+        (
+            "layers.toml",
+            "layers.toml: layers '5' are no span; write FIRST:LAST, the first below the last, for example 0:10",
+        ),
         ("threads.toml", "threads.toml: serve.threads is 100000; it must be at most 1024"),
     ],
 )
@@ -91,8 +94,9 @@ def test_a_wrong_file_of_settings(p2pinfer: Shell, command: list[str], file: str
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--layers", "5"], "write FIRST:LAST, for example 0:10 for the first ten layers"),
+        (["--layers", "5"], "write FIRST:LAST, the first below the last, for example 0:10 for the first ten"),
         (["--layers", "5:4"], "are no span"),
+        (["--layers", "0:4"], "layers are given, and no model that has them: name it with --model"),
         (["--layers", "-1:4"], "are no span"),
         (["--numerics", "int3"], "there are auto, f32-1, bf16-1"),
         (["--threads", "-1"], "-1 is not in the range"),
