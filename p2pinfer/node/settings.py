@@ -195,9 +195,7 @@ def span_of(text: str) -> Span | None:
         return None
     first, colon, last = text.partition(":")
     if not (colon and first.isdecimal() and last.isdecimal() and int(first) < int(last)):
-        raise UsageError(
-            f"layers {text!r} are no span; write FIRST:LAST, the first below the last, for example 0:10 for the first ten"
-        )
+        raise UsageError(f"layers {text!r} are no span; write FIRST:LAST, the first below the last, for example 0:10")
     return Span(int(first), int(last))
 
 

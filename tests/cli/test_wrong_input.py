@@ -94,7 +94,7 @@ def test_a_wrong_file_of_settings(p2pinfer: Shell, command: list[str], file: str
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--layers", "5"], "write FIRST:LAST, the first below the last, for example 0:10 for the first ten"),
+        (["--layers", "5"], "write FIRST:LAST, the first below the last, for example 0:10"),
         (["--layers", "5:4"], "are no span"),
         (["--layers", "0:4"], "layers are given, and no model that has them: name it with --model"),
         (["--layers", "-1:4"], "are no span"),
