@@ -26,7 +26,8 @@ def usable(
     for known in offers:
         offer = known.offer.record
         fits = offer.state == State.SERVING and offer.codecs & CODECS[request.codec].bit
-        certified = known.certificate.record.covers(now, now + CONTRACT_LIFE_S)
+        # when it begins says nothing: if our clock is the one that is wrong, the node says so
+        certified = known.certificate.record.not_after >= now + CONTRACT_LIFE_S
         if fits and certified and wanted in (None, offer.numerics) and known.node not in refused:
             found.setdefault(offer.numerics, []).append(known)
     return found
