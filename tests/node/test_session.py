@@ -236,7 +236,6 @@ async def test_a_session_ends_while_its_final_receipt_can_still_be_signed(
     await wait_all_tasks_blocked()
     proposal = middle.journal.proposed[-1]
     assert proposal.record.state == FINAL
-    assert proposal.record.time <= middle.contract.record.expires - EXPIRY_S
     assert middle.position == proposal.record.usage.prefill // 10
 
 
