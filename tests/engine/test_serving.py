@@ -20,6 +20,7 @@ from p2pinfer.engine import codecs
 from p2pinfer.engine.inbox import Inbox
 from p2pinfer.engine.shard import Shard
 from p2pinfer.engine.steps import LENGTH_BYTES, Reply, Request, Step, pack_request, unpack_message, unpack_request
+from tests.node.test_session import Middle
 
 from .conftest import Tiny
 from .test_native import EXACT, WIDTH, load
@@ -87,7 +88,7 @@ def data_for(span: Span, count: int, seed: int = 0) -> bytes:
 
 
 def plain(span: Span, slot: int, position: int, count: int = 1, seed: int = 0) -> Step:
-    """A step as a node asks for it with its own codecs."""
+    """A step as a node asks for it."""
     tail = span.last == 4
     return Step(
         slot,
@@ -96,6 +97,7 @@ def plain(span: Span, slot: int, position: int, count: int = 1, seed: int = 0) -
         Codec.IDS if span.first == 0 else Codec.Q8O4,
         Codec.IDS if tail else Codec.Q8O4,
         GREEDY if tail else None,
+        span,
     )
 
 
@@ -112,6 +114,36 @@ def test_the_kernel_answers_as_python_does(even: Tiny, span: Span) -> None:
         assert door.ask(*requests) == []
         expected = [door.other.answer(request).outputs for request in requests]
         assert [reply.outputs for reply in door.answers()] == expected
+
+
+@pytest.mark.parametrize("layers", SPANS.values(), ids=SPANS)
+def test_the_kernel_answers_for_parts_of_its_span(even_llama: Tiny, layers: Span) -> None:
+    """A route may use some of a stage's layers: it begins the model or ends it only where they do."""
+    chunk, batch = (plain(layers, 5, 0, 20),), (plain(layers, 5, 20), plain(layers, 2, 0, 3))
+    requests = [Request(steps=chunk), Request(steps=batch)]
+    with served(even_llama, SPANS["whole"], 2, 5) as door:
+        assert door.ask(*requests) == []
+        expected = [door.other.answer(request).outputs for request in requests]
+        assert [reply.outputs for reply in door.answers()] == expected
+
+
+async def test_what_a_node_asks_for_is_plain(even_llama: Tiny) -> None:
+    """With the codec that clients ask for, and the layers of a contract."""
+    span = SPANS["middle"]
+    middle = Middle(span=span, codec=Codec.Q8O4, width=WIDTH)
+    middle.forward(3, Codec.Q8O4, data_for(span, 3))
+    _, step = middle.session.take(3)
+    with served(even_llama, span, step.slot) as door:
+        assert door.ask(Request(steps=(step,))) == []
+        assert [reply.outputs for reply in door.answers()] == [tuple(door.other.step([step]))]
+
+
+def test_all_layers_need_no_numbers(even_llama: Tiny) -> None:
+    span = SPANS["middle"]
+    request = Request(steps=(replace(plain(span, 2, 0), layers=None),))
+    with served(even_llama, span, 2) as door:
+        assert door.ask(request) == []
+        assert [reply.outputs for reply in door.answers()] == [door.other.answer(request).outputs]
 
 
 def test_answers_of_the_kernel_and_of_python_follow_one_another(even_llama: Tiny) -> None:
@@ -137,7 +169,11 @@ UNUSUAL: dict[str, Callable[[Span], Request]] = {
     "a gap": lambda span: Request(steps=(plain(span, 0, 1),)),
     "a far position": lambda span: Request(steps=(plain(span, 0, 2**32 - 1),)),
     "more than was reserved": lambda span: Request(steps=(plain(span, 0, 0, 49),)),
-    "some of the layers": lambda span: Request(steps=(replace(plain(span, 0, 0), layers=Span(1, 2)),)),
+    "layers that are elsewhere": lambda span: Request(steps=(replace(plain(span, 0, 0), layers=Span(4, 5)),)),
+    "layers after the span": lambda span: Request(steps=(replace(plain(span, 0, 0), layers=Span(span.first, 5)),)),
+    "layers of two kinds": lambda span: Request(
+        steps=(plain(span, 0, 0), replace(plain(span, 2, 0), layers=Span(span.first + 1, span.last)))
+    ),
     "another codec in": lambda span: Request(steps=(replace(plain(span, 0, 0), codec_in=Codec.BF16),)),
     "another codec out": lambda span: Request(steps=(replace(plain(span, 0, 0), codec_out=Codec.BF16),)),
     "a draw": lambda span: Request(steps=(replace(plain(span, 0, 0), sample=replace(GREEDY, temperature=1)),)),

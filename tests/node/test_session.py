@@ -27,7 +27,7 @@ from tests.core.paid_route import CLIENT, NODES, SECRET, SMALL, agreed, offer_of
 
 SESSION = SessionId(bytes(16))
 HEAD, NODE, TAIL = NODES
-PROMPT, WIDTH = 40, 8
+PROMPT, WIDTH, SPAN = 40, 8, Span(10, 20)
 ROW = row_bytes(Codec.F32, WIDTH)
 
 
@@ -77,8 +77,8 @@ class MemoryJournal:
 class Middle:
     """A session on the middle stage of three; the test is its client, its neighbours and its engine."""
 
-    def __init__(self, life_s: int = 3600) -> None:
-        offer = offer_of(NODE, Span(10, 20), Roles.MIDDLE, SMALL)
+    def __init__(self, life_s: int = 3600, span: Span = SPAN, codec: Codec = Codec.F32, width: int = WIDTH) -> None:
+        offer = offer_of(NODE, span, Roles.MIDDLE, SMALL)
         now = int(time.time())  # receipts carry the time of day, and must lie within their contract
         self.contract = agreed(offer, NODE, issued=now, expires=now + life_s)
         terms = StageTerms(
@@ -88,13 +88,13 @@ class Middle:
             predecessor=HEAD.public,
             successor=TAIL.public,
             far_end=None,
-            span=Span(10, 20),
+            span=span,
             roles=Roles.MIDDLE,
             prompt=PROMPT,
-            width=WIDTH,
+            width=width,
             vocabulary=100,
-            codec_in=Codec.F32,
-            codec_out=Codec.F32,
+            codec_in=codec,
+            codec_out=codec,
             max_positions=SMALL.max_positions,
             max_chunk=SMALL.max_chunk,
             sampling=None,
@@ -125,9 +125,12 @@ class Middle:
 
     async def rows(self, count: int) -> None:
         """Rows come from the predecessor."""
-        self.heard(HEAD.public, Forward(SESSION, 0, 0, self.position, count, 0, Codec.F32, bytes(count * ROW)))
-        self.position += count
+        self.forward(count, Codec.F32, bytes(count * ROW))
         await wait_all_tasks_blocked()
+
+    def forward(self, count: int, codec: Codec, data: bytes) -> None:
+        self.heard(HEAD.public, Forward(SESSION, 0, 0, self.position, count, 0, codec, data))
+        self.position += count
 
     async def compute(self) -> None:
         """The engine does what may be done now."""

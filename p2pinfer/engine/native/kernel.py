@@ -142,12 +142,15 @@ class Kernel:
         """A session's table. Raises EngineError if there is no memory."""
         return Session(self._library, self._span, slot, tuple(pages))
 
-    def open_inbox(self, door: socket.socket, embedding: Bits | None) -> Inbox:
-        """Requests of the parent that the kernel leaves to its caller; embedding: (vocabulary, width) at a head.
+    def open_inbox(self, door: socket.socket, first: int, embedding: Bits | None) -> Inbox:
+        """Requests of the parent that the kernel leaves to its caller.
+
+        first:     the model's number of the span's first layer, as requests count
+        embedding: (vocabulary, width) at a head
 
         Raises EngineError if there is no memory.
         """
-        return KernelInbox(self._library, self._span, door, embedding, self._tail)
+        return KernelInbox(self._library, self._span, door, first, embedding, self._tail)
 
 
 def _flags(count: int) -> tuple[Failed, ctypes.Array[c_uint8]]:

@@ -46,7 +46,7 @@ FUNCTIONS = {
     "session_close": (None, (c_void_p, c_void_p)),
     "session_held": (c_void_p, (c_void_p,)),
     "session_pages": (c_void_p, (c_void_p,)),
-    "door_open": (c_void_p, (c_void_p, c_int, c_void_p, c_int)),
+    "door_open": (c_void_p, (c_void_p, c_int, c_int, c_void_p, c_int)),
     "door_close": (None, (c_void_p,)),
     "door_next": (c_int64, (c_void_p, POINTER(c_void_p))),
     "read_bandwidth": (c_double, (c_char_p, c_int64, c_int)),

@@ -1,5 +1,5 @@
-/* A plain request is a batch of steps through all layers, in the codecs that stages speak by default, each in order in
- * a session of its own, greedy at the tail. The code between two steps of one stream is cold in every cache, for the
+/* A plain request is a batch of steps through the same layers, in the codecs that stages speak by default, each in order
+ * in a session of its own, greedy at the tail. The code between two steps of one stream is cold in every cache, for the
  * weights have just gone through them: what takes Python 250 us there takes 10 here.
  *
  * Whatever is unusual or wrong is left to Python as it came, which knows what to say about it. So nothing is kept of a
@@ -50,10 +50,17 @@ struct room {
     size_t bytes;
 };
 
+/* Layers of the span, and what stands before and after them in the model. */
+struct part {
+    int first, last;
+    const uint16_t *embedding; /* where it begins the model */
+    int tail;                  /* whether it ends it */
+};
+
 struct door {
     struct span *span;
-    int socket, tail;
-    const uint16_t *embedding;
+    int socket, first; /* the model's number of the span's first layer */
+    struct part all, asked_for; /* by the request that is looked at */
     uint64_t batches;
     struct room in, out, rows, asked, logits, steps, positions, tables, failed;
     size_t came, taken; /* bytes in `in`, and of them those of the last request */
@@ -76,10 +83,11 @@ static int make_room(struct room *room, size_t bytes) {
     return 1;
 }
 
-struct door *door_open(struct span *span, int socket, const uint16_t *embedding, int tail) {
+struct door *door_open(struct span *span, int socket, int first, const uint16_t *embedding, int tail) {
     struct door *door = calloc(1, sizeof *door);
     if (!door) return NULL;
-    *door = (struct door){.span = span, .socket = socket, .tail = tail, .embedding = embedding};
+    *door = (struct door){
+        .span = span, .socket = socket, .first = first, .all = {0, span->is.layers, embedding, tail}};
     if (make_room(&door->in, FIRST_ROOM)) return door;
     door_close(door);
     return NULL;
@@ -121,15 +129,27 @@ static struct session *find(const struct span *span, uint32_t slot) {
     return session;
 }
 
+/* The layers that a step goes through, if they are all here. */
+static int part_of(const struct door *door, const struct wire_step *step, struct part *part) {
+    const struct part *all = &door->all;
+    const int64_t first = step->last ? (int64_t)step->first - door->first : all->first;
+    const int64_t last = step->last ? (int64_t)step->last - door->first : all->last;
+    if (first < all->first || first >= last || last > all->last) return 0;
+    const int begins = first == all->first, ends = last == all->last;
+    *part = (struct part){(int)first, (int)last, begins ? all->embedding : NULL, ends && all->tail};
+    return 1;
+}
+
 /* What a step asks for, if it is plain. */
 static int look(struct door *door, const struct wire_step *step, const uint8_t *data, struct work *work) {
     const struct sizes *is = &door->span->is;
+    const struct part *part = &door->asked_for;
     struct session *session = find(door->span, step->slot);
-    const size_t row = door->embedding ? ID_BYTES : wire_bytes(door->span->is.hidden);
+    const size_t row = part->embedding ? ID_BYTES : wire_bytes(is->hidden);
     const uint64_t last = step->position + (uint64_t)(step->bytes / row);
-    if (!session || session->batch == door->batches || step->first || step->last) return 0;
-    if (step->codec_in != (door->embedding ? IDS : Q8O4) || step->codec_out != (door->tail ? IDS : Q8O4)) return 0;
-    if (step->sampled && (!door->tail || step->temperature)) return 0;
+    if (!session || session->batch == door->batches) return 0;
+    if (step->codec_in != (part->embedding ? IDS : Q8O4) || step->codec_out != (part->tail ? IDS : Q8O4)) return 0;
+    if (step->sampled && (!part->tail || step->temperature)) return 0;
     if (!step->bytes || step->bytes % row || (int64_t)step->position > session->held) return 0;
     if (last > (uint64_t)session->room || last > (uint64_t)is->positions) return 0;
     session->batch = door->batches;
@@ -152,8 +172,12 @@ static int look_at_all(struct door *door, const uint8_t *body, size_t bytes) {
     door->batches++;
     for (size_t i = 0; i < steps; i++) {
         struct wire_step step;
+        struct part part;
         memcpy(&step, heads + i * sizeof step, sizeof step);
-        if (step.bytes > left || !look(door, &step, data, &works[i])) return 0;
+        if (step.bytes > left || !part_of(door, &step, &part)) return 0;
+        if (!i) door->asked_for = part;
+        if (part.first != door->asked_for.first || part.last != door->asked_for.last) return 0;
+        if (!look(door, &step, data, &works[i])) return 0;
         works[i].first = rows;
         rows += works[i].count;
         data += step.bytes;
@@ -164,11 +188,12 @@ static int look_at_all(struct door *door, const uint8_t *body, size_t bytes) {
 
 /* Ids' rows of the embedding; 0 for an id that the model does not have. */
 static int embed(const struct door *door, const uint8_t *ids, int count, float *rows) {
+    const uint16_t *embedding = door->asked_for.embedding;
     const size_t width = (size_t)door->span->is.hidden;
     for (int i = 0; i < count; i++, ids += ID_BYTES) {
         const uint32_t id = (uint32_t)ids[0] << 24 | (uint32_t)ids[1] << 16 | (uint32_t)ids[2] << 8 | ids[3];
         if (id >= (uint32_t)door->span->is.vocabulary) return 0;
-        const uint16_t *from = door->embedding + id * width;
+        const uint16_t *from = embedding + id * width;
         for (size_t k = 0; k < width; k++) {
             const uint32_t bits = (uint32_t)from[k] << 16;
             memcpy(&rows[i * width + k], &bits, sizeof bits);
@@ -177,8 +202,9 @@ static int embed(const struct door *door, const uint8_t *ids, int count, float *
     return 1;
 }
 
-/* Rows of all steps through all layers, in `rows`; 0 where Python has to see to it, -1 if there is no memory. */
+/* Rows of all steps through the layers, in `rows`; 0 where Python has to see to it, -1 if there is no memory. */
 static int compute(struct door *door, int steps) {
+    const struct part *part = &door->asked_for;
     const struct work *works = door->steps.at, *last = &works[steps - 1];
     const int rows = last->first + last->count;
     const size_t width = (size_t)door->span->is.hidden;
@@ -192,7 +218,7 @@ static int compute(struct door *door, int steps) {
     memset(door->failed.at, 0, (size_t)rows);
     for (const struct work *work = works; work <= last; work++) {
         float *to = hidden + width * (size_t)work->first;
-        if (!(door->embedding ? embed(door, work->data, work->count, to)
+        if (!(part->embedding ? embed(door, work->data, work->count, to)
                               : set_decode(door->span->set, work->data, work->count, (int)width, to)))
             return 0;
         for (int i = 0; i < work->count; i++) {
@@ -200,7 +226,7 @@ static int compute(struct door *door, int steps) {
             tables[work->first + i] = work->session->pages;
         }
     }
-    if (!span_step(door->span, 0, door->span->is.layers, hidden, rows, positions, tables, door->failed.at)) return -1;
+    if (!span_step(door->span, part->first, part->last, hidden, rows, positions, tables, door->failed.at)) return -1;
     return !memchr(door->failed.at, 1, (size_t)rows);
 }
 
@@ -239,7 +265,8 @@ static uint8_t *put(uint8_t *to, const void *from, size_t bytes) { return (uint8
 /* The answer to a request that was computed, in `out`: its bytes, 0 if there is no memory. */
 static size_t write_reply(struct door *door, int steps, double began) {
     const struct work *works = door->steps.at, *last = &works[steps - 1];
-    const size_t row = door->tail ? 0 : wire_bytes(door->span->is.hidden), rows = (size_t)(last->first + last->count);
+    const int tail = door->asked_for.tail;
+    const size_t row = tail ? 0 : wire_bytes(door->span->is.hidden), rows = (size_t)(last->first + last->count);
     const size_t most = LENGTH_BYTES + REPLY_BYTES + (OUTPUT_BYTES + ID_BYTES) * (size_t)steps + row * rows;
     if (!make_room(&door->out, most)) return 0;
     uint8_t *start = door->out.at, *to = start + LENGTH_BYTES + REPLY_BYTES;
@@ -248,7 +275,7 @@ static size_t write_reply(struct door *door, int steps, double began) {
         const uint8_t head[OUTPUT_BYTES - sizeof bytes] = {0, (uint8_t)works[i].sampled};
         to = put(put(to, head, sizeof head), &bytes, sizeof bytes);
     }
-    if (door->tail) {
+    if (tail) {
         for (int i = 0, asked = 0; i < steps; i++)
             if (works[i].sampled) to = put(to, (int32_t *)door->asked.at + asked++, ID_BYTES);
     } else {
@@ -268,7 +295,7 @@ static int64_t answer(struct door *door, const uint8_t *body, size_t bytes) {
     const int steps = look_at_all(door, body, bytes);
     if (steps <= 0) return steps;
     int well = compute(door, steps);
-    if (well > 0 && door->tail) well = choose(door, steps);
+    if (well > 0 && door->asked_for.tail) well = choose(door, steps);
     if (well <= 0) return well;
     const size_t size = write_reply(door, steps, began);
     if (!size) return -1;

@@ -6,9 +6,9 @@
 
 struct door;
 
-/* Serve what comes on a socket. `embedding`: (vocabulary, hidden) in bfloat16 at a head, else NULL; not copied.
- * NULL if there is no memory. */
-struct door *door_open(struct span *span, int socket, const uint16_t *embedding, int tail);
+/* Serve what comes on a socket. `first`: the model's number of the span's first layer. `embedding`: (vocabulary, hidden)
+ * in bfloat16 at a head, else NULL; not copied. NULL if there is no memory. */
+struct door *door_open(struct span *span, int socket, int first, const uint16_t *embedding, int tail);
 void door_close(struct door *door);
 
 /* Open a session with these pages; its number of positions held is read and written by both sides. NULL if there is no

@@ -44,7 +44,7 @@ class KernelInbox(Inbox):
     """Requests that the kernel does not answer itself (`serve.c`)."""
 
     def __init__(
-        self, library: ctypes.CDLL, span: int, door: socket.socket, embedding: Bits | None, tail: bool
+        self, library: ctypes.CDLL, span: int, door: socket.socket, first: int, embedding: Bits | None, tail: bool
     ) -> None:
         """Raises EngineError if there is no memory."""
         self._next = library.door_next
@@ -52,7 +52,7 @@ class KernelInbox(Inbox):
             embedding = np.require(embedding, requirements=["C", "A"])  # as files that are mapped nearly always are
         self._keep = door, embedding
         address = None if embedding is None else embedding.ctypes.data
-        self._door = library.door_open(span, door.fileno(), address, tail)
+        self._door = library.door_open(span, door.fileno(), first, address, tail)
         if not self._door:
             raise EngineError("there is no memory for requests")
         self._closing = weakref.finalize(self, library.door_close, self._door)

@@ -61,15 +61,20 @@ def load_native(
         raise ModelError(f"layers {spec.span}: {error}") from None
     fill(kernel, config, files, spec.span, spec.roles, progress)
     embedding = files.tensor(EMBEDDING, config.vocabulary, config.hidden) if Roles.HEAD in spec.roles else None
-    return Native(kernel, embedding, NativeQ8O4(library, kernel.instructions))
+    return Native(kernel, spec.span.first, embedding, NativeQ8O4(library, kernel.instructions))
 
 
 class Native(Backend):
     """The kernel's span, and the pages of its sessions."""
 
-    def __init__(self, kernel: Kernel, embedding: Bits | None, q8o4: codecs.Q8O4) -> None:
-        """embedding: at a head, mapped from its file: only the rows of a prompt are ever read"""
+    def __init__(self, kernel: Kernel, first: int, embedding: Bits | None, q8o4: codecs.Q8O4) -> None:
+        """What was loaded.
+
+        first:     the model's number of the span's first layer
+        embedding: at a head, mapped from its file: only the rows of a prompt are ever read
+        """
         self._kernel = kernel
+        self._first = first
         self._embedding = embedding
         self._sessions: dict[int, Session] = {}
         self.kernel = kernel.instructions
@@ -85,7 +90,7 @@ class Native(Backend):
         self._sessions.pop(slot).close()
 
     def open_inbox(self, door: socket.socket) -> Inbox:
-        return self._kernel.open_inbox(door, self._embedding)
+        return self._kernel.open_inbox(door, self._first, self._embedding)
 
     def compute(self, batch: Batch) -> list[Result]:
         parts, layers = batch.parts, batch.layers
