@@ -13,7 +13,7 @@ struct span *span_open(const struct sizes *is, const char *set, const float *cos
 void span_close(struct span *span);
 
 /* Bytes of matrices and norms, and of KV cache. */
-int64_t span_weight_bytes(const struct span *span);
+int64_t span_weight_bytes(struct span *span);
 int64_t span_cache_bytes(const struct span *span);
 
 /* Set `count` outputs of a matrix from `first` on, bfloat16 bits; 0 if a value is not finite. */

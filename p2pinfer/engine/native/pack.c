@@ -1,22 +1,14 @@
 #include "pack.h"
 
 #include "half.h"
-#include "memory.h"
 
 static const float FULL_HALF = 65504.0f;
 
-int matrix_open(struct matrix *m, int outputs, int inputs, int with_bias) {
-    *m = (struct matrix){outputs, inputs, (outputs + PANEL - 1) / PANEL, inputs / GROUP, NULL, NULL};
-    /* products prefetch a chunk beyond the last */
-    m->blocks = memory_take_filled(((size_t)m->panels * m->groups + CHUNK) * BLOCK_BYTES);
-    if (with_bias) m->bias = memory_take(sizeof(float) * PANEL * (size_t)m->panels);
-    return m->blocks && (m->bias || !with_bias);
+struct matrix matrix_shape(int outputs, int inputs) {
+    return (struct matrix){outputs, inputs, (outputs + PANEL - 1) / PANEL, inputs / GROUP, NULL, NULL};
 }
 
-void matrix_close(struct matrix *m) {
-    memory_give(m->blocks);
-    memory_give(m->bias);
-}
+size_t matrix_bytes(const struct matrix *m) { return (size_t)m->panels * (size_t)m->groups * BLOCK_BYTES; }
 
 /* The scale of a group, as it is kept: the largest magnitude / 127 in binary16. */
 static uint16_t scale_of(const float *values, int *finite) {

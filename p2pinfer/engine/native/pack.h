@@ -4,9 +4,9 @@
 
 #include "shape.h"
 
-/* Take memory for a matrix; 0 if there is none. Inputs are a multiple of GROUP; outputs are filled up to PANEL. */
-int matrix_open(struct matrix *m, int outputs, int inputs, int with_bias);
-void matrix_close(struct matrix *m);
+/* A matrix without memory yet. Inputs are a multiple of GROUP; outputs are filled up to PANEL. */
+struct matrix matrix_shape(int outputs, int inputs);
+size_t matrix_bytes(const struct matrix *m);
 
 /* Quantise `count` rows of bfloat16 bits, (count, inputs), as outputs from `first` on; 0 if a value is not finite. */
 int pack_rows(struct matrix *m, int first, int count, const uint16_t *rows, int biased);

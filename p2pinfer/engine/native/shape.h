@@ -59,6 +59,7 @@ struct span {
     struct layer *layers;
     float *norm;
     struct matrix head;
+    uint8_t *blocks; /* of all matrices */
     float *cosines, *sines; /* (positions, head size / 2) */
     /* scratch for `rows` rows and `reach` positions */
     int rows, reach;

@@ -25,27 +25,55 @@ static struct group *take_groups(int rows, int inputs) {
 
 static int queries(const struct sizes *is) { return is->heads * is->head_size; }
 
+static float *take_bias(const struct matrix *m) { return memory_take(sizeof(float) * PANEL * (size_t)m->panels); }
+
 static int layer_open(struct layer *l, const struct sizes *is, int qkv_bias, int output_bias) {
-    const int joined = (is->heads + 2 * is->kv_heads) * is->head_size;
-    l->kv = memory_take(page_bytes(is) * (size_t)is->pages);
-    return l->kv && matrix_open(&l->qkv, joined, is->hidden, qkv_bias) &&
-           matrix_open(&l->output, is->hidden, queries(is), output_bias) &&
-           matrix_open(&l->gate, is->feed_forward, is->hidden, 0) &&
-           matrix_open(&l->up, is->feed_forward, is->hidden, 0) &&
-           matrix_open(&l->down, is->hidden, is->feed_forward, 0);
+    l->qkv = matrix_shape((is->heads + 2 * is->kv_heads) * is->head_size, is->hidden);
+    l->output = matrix_shape(is->hidden, queries(is));
+    l->gate = l->up = matrix_shape(is->feed_forward, is->hidden);
+    l->down = matrix_shape(is->hidden, is->feed_forward);
+    if (qkv_bias && !(l->qkv.bias = take_bias(&l->qkv))) return 0;
+    if (output_bias && !(l->output.bias = take_bias(&l->output))) return 0;
+    return (l->kv = memory_take(page_bytes(is) * (size_t)is->pages)) != NULL;
 }
 
 static void layer_close(struct layer *l) {
-    matrix_close(&l->qkv);
-    matrix_close(&l->output);
-    matrix_close(&l->gate);
-    matrix_close(&l->up);
-    matrix_close(&l->down);
+    memory_give(l->qkv.bias);
+    memory_give(l->output.bias);
     memory_give(l->attention_norm);
     memory_give(l->mlp_norm);
     memory_give(l->query_norm);
     memory_give(l->key_norm);
     memory_give(l->kv);
+}
+
+static struct matrix *matrix_of(struct span *span, int layer, int which) {
+    struct layer *l = &span->layers[which == HEAD ? 0 : layer];
+    struct matrix *all[] = {&l->qkv, &l->output, &l->gate, &l->up, &l->down, &span->head};
+    return all[which];
+}
+
+static uint8_t *place(struct matrix *m, uint8_t *at) {
+    m->blocks = at;
+    return at + matrix_bytes(m);
+}
+
+static size_t blocks_bytes(struct span *span) {
+    size_t bytes = matrix_bytes(&span->head);
+    for (int layer = 0; layer < span->is.layers; layer++)
+        for (int which = QKV; which < HEAD; which++) bytes += matrix_bytes(matrix_of(span, layer, which));
+    return bytes;
+}
+
+/* Memory for all matrices in one piece, as a step reads them: one of a small model would not fill a huge page. */
+static int blocks_open(struct span *span) {
+    /* products prefetch a chunk beyond the last */
+    uint8_t *at = span->blocks = memory_take_filled(blocks_bytes(span) + CHUNK * BLOCK_BYTES);
+    if (!at) return 0;
+    for (int layer = 0; layer < span->is.layers; layer++)
+        for (int which = QKV; which < HEAD; which++) at = place(matrix_of(span, layer, which), at);
+    place(&span->head, at);
+    return 1;
 }
 
 static void scratch_close(struct span *span) {
@@ -111,8 +139,8 @@ struct span *span_open(const struct sizes *is, const char *set, const float *cos
     int well = span->set && span->pool && span->layers && span->benches && span->cosines && span->sines;
     for (int layer = 0; layer < is->layers && well; layer++)
         well = layer_open(&span->layers[layer], is, qkv_bias, output_bias);
-    if (well && with_head) well = matrix_open(&span->head, is->vocabulary, is->hidden, 0);
-    if (well) return span;
+    if (with_head) span->head = matrix_shape(is->vocabulary, is->hidden);
+    if (well && blocks_open(span)) return span;
     span_close(span);
     return NULL;
 }
@@ -123,7 +151,7 @@ void span_close(struct span *span) {
     pool_close(span->pool);
     if (span->benches) scratch_close(span);
     for (int layer = 0; span->layers && layer < span->is.layers; layer++) layer_close(&span->layers[layer]);
-    matrix_close(&span->head);
+    memory_give(span->blocks);
     memory_give(span->norm);
     memory_give(span->cosines);
     memory_give(span->sines);
@@ -132,29 +160,14 @@ void span_close(struct span *span) {
     free(span);
 }
 
-static int64_t matrix_bytes(const struct matrix *m) {
-    return m->blocks ? (int64_t)m->panels * m->groups * BLOCK_BYTES : 0;
-}
-
-int64_t span_weight_bytes(const struct span *span) {
-    int64_t bytes = matrix_bytes(&span->head);
-    for (int i = 0; i < span->is.layers; i++) {
-        const struct layer *l = &span->layers[i];
-        bytes += matrix_bytes(&l->qkv) + matrix_bytes(&l->output) + matrix_bytes(&l->gate) + matrix_bytes(&l->up) +
-                 matrix_bytes(&l->down) + (int64_t)sizeof(float) * 2 * span->is.hidden;
-    }
-    return bytes;
+int64_t span_weight_bytes(struct span *span) {
+    const size_t norms = sizeof(float) * 2 * (size_t)span->is.hidden;
+    return (int64_t)(blocks_bytes(span) + norms * (size_t)span->is.layers);
 }
 
 int64_t span_cache_bytes(const struct span *span) {
     const struct sizes *is = &span->is;
     return (int64_t)page_bytes(is) * is->layers * is->pages;
-}
-
-static struct matrix *matrix_of(struct span *span, int layer, int which) {
-    struct layer *l = &span->layers[which == HEAD ? 0 : layer];
-    struct matrix *all[] = {&l->qkv, &l->output, &l->gate, &l->up, &l->down, &span->head};
-    return all[which];
 }
 
 int span_matrix(struct span *span, int layer, int which, int first, int count, const uint16_t *rows) {

@@ -21,6 +21,7 @@
 #define HELD (PAGES_EACH * PAGE)
 #define STEP_BYTES 48
 #define MOST_REQUEST (16 + SESSIONS * (STEP_BYTES + 512))
+#define FIRST_LAYER 10 /* the number that a model gives the first of the span */
 
 static uint64_t state;
 
@@ -149,10 +150,14 @@ static uint64_t run(struct span *span, const struct sizes *is, uint64_t seed, in
     return sum;
 }
 
-/* A request of single rows as engine/steps.py lays it out: its size. After the first, positions may leave gaps, and a
- * few bytes are others at times. */
+/* A request of single rows as engine/steps.py lays it out, with or without numbers of layers, at times a part of them:
+ * its size. After the first, positions may leave gaps, and a few bytes are others at times. */
 static size_t draw_request(const struct span *span, int number, int ids, int tail, uint8_t *to) {
     const int width = span->is.hidden;
+    const uint32_t layers = (uint32_t)span->is.layers, named = draw(3);
+    const uint32_t begin = named == 2 ? draw(layers) : 0, end = named == 2 ? begin + 1 + draw(layers - begin) : layers;
+    ids &= !begin;
+    tail &= end == layers;
     const uint32_t steps = 1 + draw(SESSIONS), counts[] = {0, 0, steps};
     const uint32_t kind = (ids ? 0 : 3) | (tail ? 0x10000 : 0x300); /* codecs in and out; whether to sample */
     const size_t row = ids ? 4 : wire_bytes(width);
@@ -162,7 +167,8 @@ static size_t draw_request(const struct span *span, int number, int ids, int tai
     memcpy(to, &size, sizeof size);
     memcpy(to + sizeof size, counts, sizeof counts);
     for (uint32_t i = 0; i < steps; i++, head += STEP_BYTES, data += row) {
-        const uint32_t fields[STEP_BYTES / 4] = {i, draw(number ? 4 : 1), (uint32_t)row, kind};
+        const uint32_t fields[STEP_BYTES / 4] = {i, draw(number ? 4 : 1), (uint32_t)row, kind,
+                                                 named ? FIRST_LAYER + begin : 0, named ? FIRST_LAYER + end : 0};
         memcpy(head, fields, sizeof fields);
         for (int k = 0; k < width; k++) values[k] = 2.0f * draw_float();
         if (ids)
@@ -203,7 +209,7 @@ static uint64_t serve(struct span *span, uint64_t seed) {
         const int32_t first = PAGES_EACH * i, pages[PAGES_EACH] = {first, first + 1, first + 2, first + 3};
         must(session_open(span, (uint32_t)i, pages, PAGES_EACH) != NULL, "a session found no memory");
     }
-    struct door *door = door_open(span, ends[1], embedding, tail);
+    struct door *door = door_open(span, ends[1], FIRST_LAYER, embedding, tail);
     must(door != NULL, "a door found no memory");
     for (int i = 0; i < 24; i++) {
         const size_t size = draw_request(span, i, ids, tail, request);
