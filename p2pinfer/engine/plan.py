@@ -30,10 +30,17 @@ def plan_batch(config: ModelConfig, rope: Rope, pool: int, parts: Sequence[Part]
     """The plan of steps whose rows follow one another, over a pool of so many positions."""
     device = rope.table.device
     places = [place for part in parts for place in part.table.rows(part.positions.start, part.positions.stop)]
-    positions = torch.tensor([at for part in parts for at in part.positions], device=device)
-    cos, sin = torch.split(rope.table.index_select(0, positions), 1, 1)
+    cos, sin = torch.split(_angles(rope, parts), 1, 1)
     readings = tuple(_readings(config, rope, pool, parts))
     return Plan(torch.tensor(places, device=device), cos, sin, readings)
+
+
+def _angles(rope: Rope, parts: Sequence[Part]) -> Tensor:
+    """Of all rows: (rows, cosines and sines, head size)."""
+    if len(parts) == 1:  # one stream waits for every microsecond
+        return rope.table[parts[0].positions.start : parts[0].positions.stop]
+    positions = torch.tensor([at for part in parts for at in part.positions], device=rope.table.device)
+    return rope.table.index_select(0, positions)
 
 
 def _readings(config: ModelConfig, rope: Rope, pool: int, parts: Sequence[Part]) -> Iterator[Reading | Together]:

@@ -94,12 +94,12 @@ class Batcher:
         self._busy = False
         if outputs is None:
             return  # the engine has ended, and with it the node
-        positions = sum(work.count for _, work in taken)
-        self.speed = self.speed.observe(positions, self._engine.busy_s - before_s)
+        took_s = self._engine.busy_s - before_s
         with self._turn:
             for (session, work), output in zip(taken, outputs, strict=True):
                 session.done(work, output)
             self._turn.at_end(self._start)
+        self.speed = self.speed.observe(sum(work.count for _, work in taken), took_s)
         for session, _ in taken:
             session.count()
 
