@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from typing import Final
 
-from p2pinfer.core.errors import EngineError
+from p2pinfer.core.errors import UsageError
 
 SCRIPT: Final = "p2pinfer.engine.gpu_facts"
 
@@ -30,10 +30,10 @@ def look_at_gpu(device: str, size: int = 0) -> Gpu:
     device: as torch writes it: "cuda", "cuda:1"
     size:   bytes of a buffer to time the reading of; 0: none
 
-    Raises EngineError for a device that cannot be used, saying why.
+    Raises UsageError for a device that cannot be used, saying why.
     """
     ran = subprocess.run([sys.executable, "-m", SCRIPT, device, str(size)], capture_output=True, text=True, check=False)
     if ran.returncode:
         why = ran.stderr.strip().rpartition("\n")[2] or f"torch ended with {ran.returncode}"
-        raise EngineError(f"the device {device} cannot be used: {why}")
+        raise UsageError(f"the device {device} cannot be used: {why}")
     return Gpu(**json.loads(ran.stdout))

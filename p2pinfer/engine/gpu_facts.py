@@ -11,6 +11,15 @@ MOST_BYTES: Final = 1 << 31  # of the buffer; far beyond every cache, more chang
 PASSES: Final = 21
 
 
+def obstacle(device: torch.device) -> str:
+    """Why the device cannot be used, in words that help more than torch's; empty where nothing is known against it."""
+    if not torch.backends.cuda.is_built():
+        return f"torch {torch.__version__} was built without CUDA; a build with it is needed"
+    if not (count := torch.cuda.device_count()):
+        return "torch finds no GPU, or no driver for it"
+    return f"torch finds {count} GPUs, the first is cuda:0" if (device.index or 0) >= count else ""
+
+
 def look(device: torch.device, size: int) -> dict[str, object]:
     """The fields of `Gpu`. Raises what torch raises for a device that it cannot use."""
     free, memory = torch.cuda.mem_get_info(device)
@@ -37,7 +46,10 @@ def read_gb_s(device: torch.device, size: int) -> float:
 
 
 if __name__ == "__main__":
+    asked = torch.device(sys.argv[1])
+    if why := obstacle(asked):
+        sys.exit(why)
     try:
-        print(json.dumps(look(torch.device(sys.argv[1]), int(sys.argv[2]))))  # noqa: T201
-    except (RuntimeError, AssertionError, ValueError) as error:  # torch asserts that it was built for the device
+        print(json.dumps(look(asked, int(sys.argv[2]))))  # noqa: T201
+    except (RuntimeError, ValueError) as error:
         sys.exit(str(error).strip().partition("\n")[0])

@@ -23,8 +23,7 @@ def decided(serve: Serve, store: Store, model: StoredModel) -> Serve:
 
     Raises:
         ModelError: a model whose config no engine can read.
-        EngineError: a GPU that cannot be used.
-        UsageError: the class cannot be computed here; a package may be missing.
+        UsageError: a GPU that cannot be used, or a class that cannot be computed here; a package may be missing.
     """
     config = store.path(model.id, CONFIG)
     if serve.numerics == AUTO:

@@ -168,9 +168,9 @@ class _Examiner:
         size = _read_bytes(self._model.manifest, numerics) if self._model else BUFFER
         try:
             if why:
-                raise EngineError(f"{numerics.label} cannot be computed: {why}")
+                raise UsageError(f"{numerics.label} cannot be computed: {why}")
             self._gpu = look_at_gpu(self._serve.device, size)
-        except EngineError as error:
+        except UsageError as error:
             return Finding("engine", Verdict.WRONG, str(error), 'serve.device = "cpu" computes without a GPU')
         self._numerics = numerics
         return Finding("engine", Verdict.GOOD, f"torch, class {numerics.label}, on {self._gpu.name}")

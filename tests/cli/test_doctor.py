@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from p2pinfer.core.errors import EngineError
+from p2pinfer.core.errors import EngineError, UsageError
 from p2pinfer.core.records import SignedRecord
 from p2pinfer.disk.identity import RENEW_S, Seen, load_identity
 from p2pinfer.disk.importing import import_model
@@ -161,7 +161,7 @@ def test_without_torch_the_native_engine_serves(p2pinfer: Shell, store: Path, mo
 
 def test_a_gpu_that_cannot_be_used_is_told(p2pinfer: Shell, store: Path) -> None:
     def look(device: str, size: int = 0) -> Gpu:
-        raise EngineError(f"the device {device} cannot be used: there is none")
+        raise UsageError(f"the device {device} cannot be used: there is none")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(examining, "look_at_gpu", look)
