@@ -6,7 +6,6 @@ async with open_client(bootstrap=[...]) as client:
 """
 
 import os
-import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -18,17 +17,15 @@ import trio
 from p2pinfer.client.answer import Answer, AnswerStream
 from p2pinfer.client.asking import CODECS, Options, Prompt, Request
 from p2pinfer.client.contracts import StagePlan, make_plan
+from p2pinfer.client.finding import RouteFinder
 from p2pinfer.client.models import Models
-from p2pinfer.client.routes import candidate_of, usable
 from p2pinfer.client.running import Running
 from p2pinfer.client.settling import Settling
 from p2pinfer.core.ending import Ending
-from p2pinfer.core.errors import NoRoute, P2pinferError, Refused, UsageError, sole
+from p2pinfer.core.errors import NoRoute, P2pinferError, UsageError, sole
 from p2pinfer.core.keys import PrivateKey, short_name
 from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.routing import Load, Route, choose_route, cost
 from p2pinfer.core.text import Texts, TextStream
-from p2pinfer.core.units import Span, row_bytes
 from p2pinfer.disk.identity import hold_client_key
 from p2pinfer.disk.journal import Journal, open_journal
 from p2pinfer.disk.places import client_journal, default_data, default_store
@@ -39,9 +36,7 @@ from p2pinfer.overlay.greeting import Greeting
 from p2pinfer.overlay.libp2p import check_addresses, open_libp2p_network
 from p2pinfer.overlay.links import KEEP_S
 from p2pinfer.overlay.network import Network
-from p2pinfer.overlay.reach import reach
 
-SECOND_WORTH: Final = 1_000.0  # nano-credits that a second of waiting costs: what 30 tokens of a small model cost
 TRIES: Final = 3  # routes tried when a stage refuses, or cannot be reached
 
 OpenNetwork = Callable[[PrivateKey, Exchange, Greeting], AbstractAsyncContextManager[Network]]
@@ -120,6 +115,7 @@ class Client:
         self._settling = settling
         self._nursery = nursery
         self._models = Models(store, directory, network, exchange)
+        self._routes = RouteFinder(directory, network)
         self._running: set[Running] = set()
         self._settled = trio.Event()  # renewed whenever a generation is over and paid
         self._room = trio.lowlevel.ParkingLot()  # who was refused for want of room, while others of ours have it
@@ -187,10 +183,10 @@ class Client:
         tries = 0
         while tries < TRIES:
             try:
-                stages = await self._stages(model, len(ids), request, refused)
+                stages = await self._routes.find(model, len(ids), request, refused)
             except NoRoute as error:
                 raise failure if refused else error from None
-            if unreachable := await self._reach(stages):
+            if unreachable := await self._routes.reach(stages):
                 failure = NoRoute(f"no route could be opened: {_listed(unreachable)} cannot be reached")
                 refused |= unreachable
                 tries += 1
@@ -214,54 +210,6 @@ class Client:
             return False
         await self._room.park()
         return True
-
-    async def _stages(self, model: StoredModel, prompt: int, request: Request, refused: set[bytes]) -> list[StagePlan]:
-        load = Load(
-            layers=model.manifest.layers,
-            prompt=prompt,
-            tokens=request.max_tokens,
-            row_bytes=row_bytes(CODECS[request.codec], model.manifest.hidden),
-            second_worth=SECOND_WORTH,
-        )
-        now = int(time.time())
-        offers = usable(self._directory.offers(model.id), request, refused, now)
-        try:
-            return self._chosen(offers, load, request)
-        except NoRoute:
-            return self._chosen(usable(await self._directory.look(model.id), request, refused, now), load, request)
-
-    def _chosen(self, offers: dict[int, list[KnownOffer]], load: Load, request: Request) -> list[StagePlan]:
-        """The route of one numerics class, the cheapest class first. Raises NoRoute."""
-        so = f" in class {request.numerics}" if request.numerics else ""
-        failure = NoRoute(f"nobody serves layers 0:{load.layers} of {load.layers}{so}")
-        routes: list[Route] = []
-        for known in offers.values():
-            candidates = [candidate_of(offer, self._network.link(offer.node)) for offer in known]
-            try:
-                routes.append(choose_route(candidates, load, random.random()))
-            except NoRoute as error:
-                failure = error
-        if not routes:
-            raise failure
-        best = min(routes, key=lambda route: sum(cost(stage, load) for stage in route))
-        by_key = {offer.node: offer for known in offers.values() for offer in known}
-        return [_plan(by_key[stage.candidate.key], stage.span) for stage in best]
-
-    async def _reach(self, stages: Sequence[StagePlan]) -> set[bytes]:
-        """Link to every stage; return those that cannot be reached, and forget their offers."""
-        missing: set[bytes] = set()
-
-        async def one(stage: StagePlan) -> None:
-            try:
-                await reach(self._network, stage.key, stage.addresses)
-            except Refused:
-                missing.add(stage.key)
-                self._directory.table.forget(stage.key)
-
-        async with trio.open_nursery() as nursery:
-            for stage in stages:
-                nursery.start_soon(one, stage)
-        return missing
 
     def _run(
         self, model: StoredModel, texts: Texts, ids: tuple[int, ...], request: Request, stages: Sequence[StagePlan]
@@ -310,7 +258,3 @@ def _check_length(model: StoredModel, prompt: int, request: Request) -> None:
 
 def _listed(peers: Iterable[bytes]) -> str:
     return ", ".join(sorted(map(short_name, peers)))
-
-
-def _plan(known: KnownOffer, span: Span) -> StagePlan:
-    return StagePlan(known.offer, known.addresses, span, known.certificate.record.not_after)

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable
 
 from p2pinfer.client.asking import CLASSES, CODECS, Request
 from p2pinfer.client.contracts import CONTRACT_LIFE_S
+from p2pinfer.core.keys import short_name
 from p2pinfer.core.offer import State
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.routing import UNMEASURED_RTT_S, Candidate
@@ -26,11 +27,23 @@ def usable(
     for known in offers:
         offer = known.offer.record
         fits = offer.state == State.SERVING and offer.codecs & CODECS[request.codec].bit
-        # when it begins says nothing: if our clock is the one that is wrong, the node says so
-        certified = known.certificate.record.not_after >= now + CONTRACT_LIFE_S
-        if fits and certified and wanted in (None, offer.numerics) and known.node not in refused:
+        if fits and _is_certified(known, now) and wanted in (None, offer.numerics) and known.node not in refused:
             found.setdefault(offer.numerics, []).append(known)
     return found
+
+
+def left_out(offers: Iterable[KnownOffer], now: int) -> str:
+    """What there is to say, beside that layers are missing, of nodes whose certificates end too soon."""
+    nodes = {known.node for known in offers if not _is_certified(known, now)}
+    if not nodes:
+        return ""
+    names = ", ".join(sorted(map(short_name, nodes)))
+    return f"; not asked, for their certificates end before a contract would and their owners must renew them: {names}"
+
+
+def _is_certified(known: KnownOffer, now: int) -> bool:
+    """Long enough, that is; when it begins says nothing: if our clock is the one that is wrong, the node says so."""
+    return known.certificate.record.not_after >= now + CONTRACT_LIFE_S
 
 
 def candidate_of(known: KnownOffer, link: Link | None) -> Candidate:

@@ -13,8 +13,8 @@ PASSES: Final = 21
 
 def obstacle(device: torch.device) -> str:
     """Why the device cannot be used, in words that help more than torch's; empty where nothing is known against it."""
-    if not torch.backends.cuda.is_built():
-        return f"torch {torch.__version__} was built without CUDA; a build with it is needed"
+    if torch.version.cuda is None and torch.version.hip is None:
+        return f"torch {torch.__version__} was built for CPUs only; a build for GPUs is needed"
     if not (count := torch.cuda.device_count()):
         return "torch finds no GPU, or no driver for it"
     return f"torch finds {count} GPUs, the first is cuda:0" if (device.index or 0) >= count else ""

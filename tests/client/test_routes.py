@@ -4,7 +4,8 @@ import pytest
 
 from p2pinfer.client.asking import Request
 from p2pinfer.client.contracts import CONTRACT_LIFE_S
-from p2pinfer.client.routes import usable
+from p2pinfer.client.routes import left_out, usable
+from p2pinfer.core.keys import short_name
 from p2pinfer.core.offer import State
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import Codec, Numerics, Roles, Span
@@ -39,4 +40,8 @@ def test_a_node_whose_certificate_ends_before_a_contract_would_is_left() -> None
     offer = known().offer
     for left_s in (CONTRACT_LIFE_S, CONTRACT_LIFE_S - 1):
         certificate = certificate_for(NODES[0], not_after=NOW + left_s)
-        assert taken(KnownOffer(offer, certificate, (), 0.0)) == (left_s >= CONTRACT_LIFE_S)
+        one = KnownOffer(offer, certificate, (), 0.0)
+        assert taken(one) == (left_s >= CONTRACT_LIFE_S)
+        told = left_out([one, one], NOW)
+        assert (told == "") == taken(one)
+        assert told.count(short_name(NODES[0].public)) == (not taken(one))
