@@ -4,6 +4,7 @@ Links and journal are kept in memory, and the engine is the test: nothing here w
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -77,7 +78,16 @@ class MemoryJournal:
 class Middle:
     """A session on the middle stage of three; the test is its client, its neighbours and its engine."""
 
-    def __init__(self, life_s: int = 3600, span: Span = SPAN, codec: Codec = Codec.F32, width: int = WIDTH) -> None:
+    def __init__(
+        self,
+        life_s: int = 3600,
+        span: Span = SPAN,
+        codec: Codec = Codec.F32,
+        width: int = WIDTH,
+        prompt: int = PROMPT,
+        slot: int = 1,
+        wake: Callable[[int], None] = lambda slot: None,
+    ) -> None:
         offer = offer_of(NODE, span, Roles.MIDDLE, SMALL)
         now = int(time.time())  # receipts carry the time of day, and must lie within their contract
         self.contract = agreed(offer, NODE, issued=now, expires=now + life_s)
@@ -90,7 +100,7 @@ class Middle:
             far_end=None,
             span=span,
             roles=Roles.MIDDLE,
-            prompt=PROMPT,
+            prompt=prompt,
             width=width,
             vocabulary=100,
             codec_in=codec,
@@ -99,17 +109,17 @@ class Middle:
             max_chunk=SMALL.max_chunk,
             sampling=None,
         )
-        self.account = StageAccount(self.contract, PROMPT, SECRET, NODE)
+        self.account = StageAccount(self.contract, prompt, SECRET, NODE)
         self.links = {peer.public: MemoryLink() for peer in (CLIENT, HEAD, TAIL)}
         self.journal = MemoryJournal()
         self.send, self.incoming = trio.open_memory_channel[tuple[PeerKey, object]](1000)
         self.session = Session(
             StageSession(terms, None),
             self.account,
-            1,
-            self.journal,
-            self.links.get,
-            lambda slot: None,  # type: ignore
+            slot,
+            self.journal,  # type: ignore
+            self.links.get,  # type: ignore
+            wake,
         )
         self.position = 0
 

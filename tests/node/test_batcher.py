@@ -1,0 +1,65 @@
+"""Which sessions a node computes together; the engine is the test."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+
+import pytest
+from trio.testing import MockClock
+
+from p2pinfer.core.schedule import Speed
+from p2pinfer.core.units import Codec
+from p2pinfer.engine.steps import Output, Step
+from p2pinfer.node.batcher import Batcher
+from p2pinfer.overlay.turn import Turn
+from tests.node.test_session import ROW, Middle
+
+SLOTS = (1, 2, 3, 4)
+
+
+class SlowEngine:
+    """Answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.busy_s = 0.0
+        self._asked: tuple[Sequence[Step], Callable[[Sequence[Output]], None]] | None = None
+
+    @property
+    def slots(self) -> set[int]:
+        """Of the batch under way."""
+        return {step.slot for step in self._asked[0]} if self._asked else set()
+
+    def begin(self, steps: Sequence[Step], done: Callable[[Sequence[Output]], None]) -> None:
+        assert self._asked is None
+        self._asked = steps, done
+
+    def answer(self) -> None:
+        assert self._asked is not None
+        (steps, done), self._asked = self._asked, None
+        self.busy_s += 0.001
+        done([Output(bytes(ROW)) for _ in steps])
+
+
+@pytest.mark.parametrize(("groups", "together"), [(1, 4), (2, 2)])
+async def test_sessions_past_their_prompts_go_in_groups(autojump_clock: MockClock, groups: int, together: int) -> None:
+    engine, turn = SlowEngine(), Turn()
+    batcher = Batcher(engine, Speed(), turn, groups)  # type: ignore[arg-type]
+    middles = [Middle(prompt=1, slot=slot, wake=batcher.wake) for slot in SLOTS]
+
+    def rows_come() -> None:
+        with turn:
+            for middle in middles:
+                middle.forward(1, Codec.F32, bytes(ROW))
+
+    with ExitStack() as stack:
+        for middle in middles:
+            stack.enter_context(batcher.serving(middle.session))
+        rows_come()
+        assert engine.slots == set(SLOTS)  # prompts know no groups
+        engine.answer()
+        rows_come()
+        served: list[set[int]] = []
+        while engine.slots:
+            served.append(engine.slots)
+            engine.answer()
+    assert [len(slots) for slots in served] == [together] * (len(SLOTS) // together)
+    assert set().union(*served) == set(SLOTS)
