@@ -7,7 +7,7 @@ async with open_client(bootstrap=[...]) as client:
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Final, Unpack
@@ -23,7 +23,7 @@ from p2pinfer.client.running import Running
 from p2pinfer.client.settling import Settling
 from p2pinfer.core.ending import Ending
 from p2pinfer.core.errors import NoRoute, P2pinferError, UsageError, sole
-from p2pinfer.core.keys import PrivateKey, short_name
+from p2pinfer.core.keys import PrivateKey, short_names
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.text import Texts, TextStream
 from p2pinfer.disk.identity import hold_client_key
@@ -187,7 +187,7 @@ class Client:
             except NoRoute as error:
                 raise failure if refused else error from None
             if unreachable := await self._routes.reach(stages):
-                failure = NoRoute(f"no route could be opened: {_listed(unreachable)} cannot be reached")
+                failure = NoRoute(f"no route could be opened: {short_names(unreachable)} cannot be reached")
                 refused |= unreachable
                 tries += 1
                 continue
@@ -254,7 +254,3 @@ def _check_length(model: StoredModel, prompt: int, request: Request) -> None:
         )
     if not prompt:
         raise UsageError("the prompt has no tokens")
-
-
-def _listed(peers: Iterable[bytes]) -> str:
-    return ", ".join(sorted(map(short_name, peers)))

@@ -9,8 +9,9 @@ import trio
 
 from p2pinfer.client.asking import CODECS, Request
 from p2pinfer.client.contracts import StagePlan
-from p2pinfer.client.routes import candidate_of, left_out, usable
+from p2pinfer.client.routes import candidate_of, uncertified, usable
 from p2pinfer.core.errors import NoRoute, Refused
+from p2pinfer.core.keys import short_names
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.routing import Load, Route, choose_route, cost
 from p2pinfer.core.units import Span, row_bytes
@@ -23,7 +24,7 @@ SECOND_WORTH: Final = 1_000.0  # nano-credits that a second of waiting costs: wh
 
 
 class RouteFinder:
-    """Of one client."""
+    """What one client asks of the swarm before it opens a route."""
 
     def __init__(self, directory: Directory, network: Network) -> None:
         self._directory = directory
@@ -34,7 +35,7 @@ class RouteFinder:
     ) -> list[StagePlan]:
         """The stages of the cheapest route for a prompt of so many ids, without nodes that refused.
 
-        Raises NoRoute, naming the layers that nobody serves.
+        Raises NoRoute, naming the layers that nobody serves, and nodes that may not be asked for them.
         """
         load = Load(
             layers=model.manifest.layers,
@@ -52,7 +53,10 @@ class RouteFinder:
         try:
             return self._chosen(usable(found, request, refused, now), load, request)
         except NoRoute as error:
-            raise NoRoute(f"{error}{left_out(found, now)}") from None
+            if not (nodes := uncertified(found, request, refused, now)):
+                raise
+            hint = "their certificates end within the hour, and their owners have to renew them"
+            raise NoRoute(f"{error}; {short_names(nodes)} may not be asked: {hint}") from None
 
     def _chosen(self, offers: dict[int, list[KnownOffer]], load: Load, request: Request) -> list[StagePlan]:
         """The route of one numerics class, the cheapest class first. Raises NoRoute."""

@@ -4,7 +4,6 @@ from collections.abc import Collection, Iterable
 
 from p2pinfer.client.asking import CLASSES, CODECS, Request
 from p2pinfer.client.contracts import CONTRACT_LIFE_S
-from p2pinfer.core.keys import short_name
 from p2pinfer.core.offer import State
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.routing import UNMEASURED_RTT_S, Candidate
@@ -23,22 +22,21 @@ def usable(
     now: wall clock, Unix seconds
     """
     found: dict[int, list[KnownOffer]] = {}
-    wanted = CLASSES.get(request.numerics)
     for known in offers:
-        offer = known.offer.record
-        fits = offer.state == State.SERVING and offer.codecs & CODECS[request.codec].bit
-        if fits and _is_certified(known, now) and wanted in (None, offer.numerics) and known.node not in refused:
-            found.setdefault(offer.numerics, []).append(known)
+        if _fits(known, request, refused) and _is_certified(known, now):
+            found.setdefault(known.offer.record.numerics, []).append(known)
     return found
 
 
-def left_out(offers: Iterable[KnownOffer], now: int) -> str:
-    """What there is to say, beside that layers are missing, of nodes whose certificates end too soon."""
-    nodes = {known.node for known in offers if not _is_certified(known, now)}
-    if not nodes:
-        return ""
-    names = ", ".join(sorted(map(short_name, nodes)))
-    return f"; not asked, for their certificates end before a contract would and their owners must renew them: {names}"
+def uncertified(offers: Iterable[KnownOffer], request: Request, refused: Collection[bytes], now: int) -> set[bytes]:
+    """The nodes that `usable` leaves out for their certificates alone."""
+    return {known.node for known in offers if _fits(known, request, refused) and not _is_certified(known, now)}
+
+
+def _fits(known: KnownOffer, request: Request, refused: Collection[bytes]) -> bool:
+    offer, wanted = known.offer.record, CLASSES.get(request.numerics)
+    served = offer.state == State.SERVING and bool(offer.codecs & CODECS[request.codec].bit)
+    return served and wanted in (None, offer.numerics) and known.node not in refused
 
 
 def _is_certified(known: KnownOffer, now: int) -> bool:

@@ -16,7 +16,7 @@ from p2pinfer.core.contract import Contract, verify_contract
 from p2pinfer.core.ending import Ending
 from p2pinfer.core.errors import LinkDead, RemoteProtocolError
 from p2pinfer.core.generation import Generation, Phase
-from p2pinfer.core.keys import PrivateKey, short_name
+from p2pinfer.core.keys import PrivateKey, short_name, short_names
 from p2pinfer.core.receipt import FINAL
 from p2pinfer.core.records import SignedRecord
 from p2pinfer.core.session_messages import (
@@ -139,7 +139,7 @@ class Running:
         else:
             awaited = [stage.key for place, stage in enumerate(self.plan.stages) if place not in self._contracts]
             self._blame(*awaited)
-            who = f"stage {', '.join(map(short_name, awaited))} did not accept" if awaited else "no id came"
+            who = f"stage {short_names(awaited)} did not accept" if awaited else "no id came"
             self.fail(f"{who} within {patience_s:.0f} s", Code.SILENT)
 
     async def _take(self, sender: PeerKey, message: SessionMessage | LinkDead) -> None:

@@ -4,6 +4,7 @@ A key must be canonical and of prime order, a signature's S below the group orde
 differ on what they accept beyond that. Where keys are kept on disk is for `disk/identity.py`.
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
@@ -88,6 +89,11 @@ def peer_name(key: bytes) -> str:
 def short_name(key: bytes) -> str:
     """A peer's name as people tell peers apart: by its end, since all names begin alike."""
     return f"…{peer_name(key)[-SHORT_NAME:]}"
+
+
+def short_names(keys: Iterable[bytes]) -> str:
+    """Several peers, in an order that a person can look through."""
+    return ", ".join(sorted(map(short_name, keys)))
 
 
 def parse_peer_name(name: str) -> PeerKey:

@@ -276,7 +276,7 @@ async def _start() -> tuple[socket.socket, trio.Process]:
             process = await trio.lowlevel.open_process(
                 [sys.executable, "-m", "p2pinfer.engine.worker", str(far.fileno())], pass_fds=[far.fileno()]
             )
-        except BaseException:
+        except BaseException:  # a cancellation too: nobody else holds this end yet
             near.close()
             raise
     return near, process

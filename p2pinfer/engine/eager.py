@@ -14,6 +14,7 @@ from p2pinfer.engine import codecs
 from p2pinfer.engine.backend import NOTHING, Asked, Backend, Batch, Part, Result
 from p2pinfer.engine.config import ModelConfig
 from p2pinfer.engine.finite import are_finite
+from p2pinfer.engine.gpu_facts import obstacle
 from p2pinfer.engine.graphs import Graphs
 from p2pinfer.engine.inbox import Inbox, SocketInbox
 from p2pinfer.engine.kv import Cache
@@ -55,9 +56,13 @@ def load_eager(spec: ShardSpec, config: ModelConfig, progress: Progress, record:
 def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        why = obstacle(device) if device.type == "cuda" else ""
+        if not why:
+            torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for the device
-        raise ModelError(f"the device {name} cannot be used: {error}") from None
+        why = str(error)
+    if why:
+        raise ModelError(f"the device {name} cannot be used: {why}")
     return device
 
 

@@ -4,8 +4,7 @@ import pytest
 
 from p2pinfer.client.asking import Request
 from p2pinfer.client.contracts import CONTRACT_LIFE_S
-from p2pinfer.client.routes import left_out, usable
-from p2pinfer.core.keys import short_name
+from p2pinfer.client.routes import uncertified, usable
 from p2pinfer.core.offer import State
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import Codec, Numerics, Roles, Span
@@ -42,6 +41,11 @@ def test_a_node_whose_certificate_ends_before_a_contract_would_is_left() -> None
         certificate = certificate_for(NODES[0], not_after=NOW + left_s)
         one = KnownOffer(offer, certificate, (), 0.0)
         assert taken(one) == (left_s >= CONTRACT_LIFE_S)
-        told = left_out([one, one], NOW)
-        assert (told == "") == taken(one)
-        assert told.count(short_name(NODES[0].public)) == (not taken(one))
+        left = set() if taken(one) else {NODES[0].public}
+        assert uncertified([one, one], Request("Hi"), (), NOW) == left
+
+
+def test_only_nodes_that_fit_are_missed_for_their_certificates() -> None:
+    late = KnownOffer(known().offer, certificate_for(NODES[0], not_after=NOW), (), 0.0)
+    assert uncertified([late], Request("Hi", numerics="bf16-1"), (), NOW) == set()
+    assert uncertified([late], Request("Hi"), {NODES[0].public}, NOW) == set()

@@ -20,7 +20,7 @@ from p2pinfer.engine import codecs
 from p2pinfer.engine.inbox import Inbox
 from p2pinfer.engine.shard import Shard
 from p2pinfer.engine.steps import LENGTH_BYTES, Reply, Request, Step, pack_request, unpack_message, unpack_request
-from tests.node.test_session import Middle
+from tests.node.middle import Middle
 
 from .conftest import Tiny
 from .test_native import EXACT, WIDTH, load

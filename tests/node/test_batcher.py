@@ -11,7 +11,7 @@ from p2pinfer.core.units import Codec
 from p2pinfer.engine.steps import Output, Step
 from p2pinfer.node.batcher import Batcher
 from p2pinfer.overlay.turn import Turn
-from tests.node.test_session import ROW, Middle
+from tests.node.middle import ROW, Middle
 
 SLOTS = (1, 2, 3, 4)
 

@@ -59,8 +59,10 @@ struct part {
 
 struct door {
     struct span *span;
-    int socket, first; /* the model's number of the span's first layer */
-    struct part all, asked_for; /* by the request that is looked at */
+    int socket;
+    int first;             /* the model's number of the span's first layer */
+    struct part all;       /* that is here */
+    struct part asked_for; /* by the request that is looked at */
     uint64_t batches;
     struct room in, out, rows, asked, logits, steps, positions, tables, failed;
     size_t came, taken; /* bytes in `in`, and of them those of the last request */
@@ -132,8 +134,9 @@ static struct session *find(const struct span *span, uint32_t slot) {
 /* The layers that a step goes through, if they are all here. */
 static int part_of(const struct door *door, const struct wire_step *step, struct part *part) {
     const struct part *all = &door->all;
-    const int64_t first = step->last ? (int64_t)step->first - door->first : all->first;
-    const int64_t last = step->last ? (int64_t)step->last - door->first : all->last;
+    const int named = step->first || step->last;
+    const int64_t first = named ? (int64_t)step->first - door->first : all->first;
+    const int64_t last = named ? (int64_t)step->last - door->first : all->last;
     if (first < all->first || first >= last || last > all->last) return 0;
     const int begins = first == all->first, ends = last == all->last;
     *part = (struct part){(int)first, (int)last, begins ? all->embedding : NULL, ends && all->tail};

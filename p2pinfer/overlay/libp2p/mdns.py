@@ -87,7 +87,7 @@ class _Browsing:
                 )
             )
             ServiceBrowser(zeroconf, SERVICE, handlers=[self._hear])
-        except BaseException:
+        except BaseException:  # whatever it is: its threads would outlive us
             zeroconf.close()
             raise
         return zeroconf

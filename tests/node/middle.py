@@ -1,0 +1,154 @@
+"""A session on the middle stage of three. Links and journal are kept in memory, and the engine is the test."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from p2pinfer.core.errors import JournalError, LinkDead
+from p2pinfer.core.messages import Message
+from p2pinfer.core.receipt import Receipt
+from p2pinfer.core.records import SignedRecord, countersign
+from p2pinfer.core.session_messages import Forward, SessionMessage, Signed
+from p2pinfer.core.stage import StageSession, StageTerms
+from p2pinfer.core.stage_account import StageAccount
+from p2pinfer.core.units import Codec, PeerKey, Roles, SessionId, Span, row_bytes
+from p2pinfer.engine.steps import Output
+from p2pinfer.node.session import Session
+from p2pinfer.overlay.outbox import Priority
+from tests.core.paid_route import CLIENT, NODES, SECRET, SMALL, agreed, offer_of
+
+SESSION = SessionId(bytes(16))
+HEAD, NODE, TAIL = NODES
+PROMPT, WIDTH, SPAN = 40, 8, Span(10, 20)
+ROW = row_bytes(Codec.F32, WIDTH)
+
+
+@dataclass
+class MemoryLink:
+    """What was sent to a peer."""
+
+    sent: list[Message] = field(default_factory=list)
+    priorities: list[Priority] = field(default_factory=list)
+    dead: bool = False
+
+    def send_nowait(self, message: Message, priority: Priority = Priority.CONTROL) -> None:
+        if self.dead:
+            raise LinkDead("gone")
+        self.sent.append(message)
+        self.priorities.append(priority)
+
+    async def send(self, message: Message, priority: Priority = Priority.CONTROL) -> None:
+        await trio.lowlevel.checkpoint()
+        self.send_nowait(message, priority)
+
+    def frame_budget(self) -> int:
+        return 16_384
+
+
+@dataclass
+class MemoryJournal:
+    """What was stored, until it is full."""
+
+    proposed: list[SignedRecord[Receipt]] = field(default_factory=list)
+    completed: list[SignedRecord[Receipt]] = field(default_factory=list)
+    full: bool = False
+
+    async def propose(self, receipt: SignedRecord[Receipt]) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.full:
+            raise JournalError("not stored: database or disk is full")
+        self.proposed.append(receipt)
+
+    async def complete(self, receipt: SignedRecord[Receipt]) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.full:
+            raise JournalError("not stored: database or disk is full")
+        self.completed.append(receipt)
+
+
+class Middle:
+    """A session on the middle stage of three; the test is its client, its neighbours and its engine."""
+
+    def __init__(
+        self,
+        life_s: int = 3600,
+        span: Span = SPAN,
+        codec: Codec = Codec.F32,
+        width: int = WIDTH,
+        prompt: int = PROMPT,
+        slot: int = 1,
+        wake: Callable[[int], None] = lambda slot: None,
+    ) -> None:
+        offer = offer_of(NODE, span, Roles.MIDDLE, SMALL)
+        now = int(time.time())  # receipts carry the time of day, and must lie within their contract
+        self.contract = agreed(offer, NODE, issued=now, expires=now + life_s)
+        terms = StageTerms(
+            session=SESSION,
+            epoch=0,
+            client=CLIENT.public,
+            predecessor=HEAD.public,
+            successor=TAIL.public,
+            far_end=None,
+            span=span,
+            roles=Roles.MIDDLE,
+            prompt=prompt,
+            width=width,
+            vocabulary=100,
+            codec_in=codec,
+            codec_out=codec,
+            max_positions=SMALL.max_positions,
+            max_chunk=SMALL.max_chunk,
+            sampling=None,
+        )
+        self.account = StageAccount(self.contract, prompt, SECRET, NODE)
+        self.links = {peer.public: MemoryLink() for peer in (CLIENT, HEAD, TAIL)}
+        self.journal = MemoryJournal()
+        self.send, self.incoming = trio.open_memory_channel[tuple[PeerKey, object]](1000)
+        self.session = Session(
+            StageSession(terms, None),
+            self.account,
+            slot,
+            self.journal,  # type: ignore
+            self.links.get,  # type: ignore
+            wake,
+        )
+        self.position = 0
+
+    @property
+    def client(self) -> MemoryLink:
+        return self.links[CLIENT.public]
+
+    def heard(self, peer: PeerKey, message: SessionMessage | LinkDead) -> None:
+        if isinstance(message, LinkDead):
+            self.send.send_nowait((peer, message))
+        else:
+            self.session.take_message(peer, message)
+
+    async def rows(self, count: int) -> None:
+        """Rows come from the predecessor."""
+        self.forward(count, Codec.F32, bytes(count * ROW))
+        await wait_all_tasks_blocked()
+
+    def forward(self, count: int, codec: Codec, data: bytes) -> None:
+        self.heard(HEAD.public, Forward(SESSION, 0, 0, self.position, count, 0, codec, data))
+        self.position += count
+
+    async def compute(self) -> None:
+        """The engine does what may be done now."""
+        while count := self.session.ready():
+            work, _ = self.session.take(min(count, SMALL.max_chunk))
+            self.session.done(work, Output(bytes(work.count * ROW)))
+            self.session.count()
+            await wait_all_tasks_blocked()
+
+    async def sign(self) -> None:
+        """The client signs the newest proposal."""
+        receipt = countersign(self.journal.proposed[-1], CLIENT)
+        self.heard(CLIENT.public, Signed(SESSION, receipt.body, receipt.signatures[1]))
+        await wait_all_tasks_blocked()
+
+    def said(self, shape: type[Message]) -> list[Message]:
+        return [message for message in self.client.sent if isinstance(message, shape)]
