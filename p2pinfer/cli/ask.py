@@ -9,6 +9,7 @@ import click
 import trio
 
 from p2pinfer.cli.options import bootstrap_option, data_option, json_option, store_option
+from p2pinfer.cli.words import shown
 from p2pinfer.client.answer import Answer
 from p2pinfer.client.asking import CLASSES, CODECS, DEFAULT_CODEC, DEFAULT_MAX_TOKENS, Options
 from p2pinfer.core.codes import Code
@@ -139,7 +140,7 @@ async def _ask(
         try:
             async for piece in stream:
                 if not quiet:
-                    click.echo(piece, nl=False)
+                    click.echo(shown(piece) if sys.stdout.isatty() else piece, nl=False)
                     begun = True
         except P2pinferError:
             if begun:

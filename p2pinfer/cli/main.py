@@ -11,6 +11,7 @@ from typing import Final, NoReturn
 
 import click
 
+from p2pinfer.cli.words import shown
 from p2pinfer.core.errors import P2pinferError, UsageError, sole
 
 COMMANDS: Final = {  # name: module, one line of help
@@ -27,6 +28,13 @@ COMMANDS: Final = {  # name: module, one line of help
     "statement": ("p2pinfer.cli.statement", "Verify a statement of earnings, offline."),
     "swarm": ("p2pinfer.cli.swarm", "Show who serves what, until when, at what price."),
 }
+
+
+class ShownFormatter(logging.Formatter):
+    """Lines of the log, in which the words of peers move no cursor."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return shown(super().format(record))
 
 
 class Commands(click.Group):
@@ -61,12 +69,9 @@ def main(verbose: bool) -> None:
     See what you owe:   p2pinfer owed
     If it is slow:      p2pinfer doctor
     """
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname).1s %(message)s",
-        datefmt="%H:%M:%S",
-    )
+    to_stderr = logging.StreamHandler(sys.stderr)
+    to_stderr.setFormatter(ShownFormatter("%(asctime)s %(levelname).1s %(message)s", datefmt="%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[to_stderr])
 
 
 def run() -> NoReturn:
@@ -91,7 +96,7 @@ def run() -> NoReturn:
 
 
 def fail(error: P2pinferError) -> NoReturn:
-    click.echo(f"Error: {error}", err=True)
+    click.echo(f"Error: {shown(str(error))}", err=True)
     sys.exit(2 if isinstance(error, UsageError) else 1)
 
 

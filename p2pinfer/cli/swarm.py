@@ -8,6 +8,7 @@ import click
 import trio
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from p2pinfer.cli.options import bootstrap_option, data_option, json_option, store_option
 from p2pinfer.core.errors import ModelError, NoRoute
@@ -97,7 +98,7 @@ def _print_table(rows: list[dict[str, object]]) -> None:
         assert isinstance(layers, list)
         table.add_row(
             short_name(parse_peer_name(str(row["peer"]))),
-            str(row["model"] or row["model_id"])[:24],
+            Text(str(row["model"] or row["model_id"])[:24]),  # a stranger's text: no markup in it
             f"{layers[0]}:{layers[1]}",
             _state(str(row["state"]), row["until"]),
             str(row["decode_per_s"]),

@@ -1,5 +1,6 @@
 """Amounts, times, keys and codes as people read them. Programs get integers and whole keys, with `--json`."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +13,8 @@ from p2pinfer.core.units import NANOCREDITS_PER_CREDIT, Codec, Numerics, Roles
 COLUMNS: Final = 80  # of a terminal as it comes; whole ids and names of peers fit it
 SHORT_ID: Final = 12  # hexadecimal digits that tell ids apart in a table
 SMALL: Final = 1_000_000  # nano-credits; below, a credit's many zeros would hide the number
+
+CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # all but newline and tab
 
 REASONS: Final = {
     Code.NONE: "still running",
@@ -51,6 +54,11 @@ CREDIT: Final = Unit("credits", "credits")
 def unit_for(amounts: Iterable[int]) -> Unit:
     """The unit in which the largest of these amounts is read best."""
     return CREDIT if max(amounts, default=0) >= SMALL else NANO
+
+
+def shown(text: str) -> str:
+    """Text of peers or models for a terminal: control characters, but newline and tab, are spelt out and do nothing."""
+    return CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def amount_words(amount: int) -> str:
