@@ -17,7 +17,7 @@ from p2pinfer.core.errors import P2pinferError
         ("\x9b31m one byte of C1", r"\x9b31m one byte of C1"),
         ("over\rwritten\x08\x7f", r"over\rwritten\x08\x7f"),
         ("half a \ud83d character", r"half a \ud83d character"),
-        ("two\n\tlines, \u00fcber \U0001f600 and a \\x1b typed", "two\n\tlines, \u00fcber \U0001f600 and a \\x1b typed"),
+        ("two\n\tlines, \u00fcber \U0001f600, \\x1b typed", "two\n\tlines, \u00fcber \U0001f600, \\x1b typed"),
     ],
 )
 def test_control_characters_are_spelt_out(text: str, spelt: str) -> None:
