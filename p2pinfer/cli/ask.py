@@ -140,7 +140,7 @@ async def _ask(
         try:
             async for piece in stream:
                 if not quiet:
-                    say(piece, end="")
+                    say(piece, end="", text_for_files=True)
                     begun = True
         except P2pinferError:
             if begun:

@@ -30,14 +30,16 @@ class NobodyReads(P2pinferError):
     """Whoever read our output has left."""
 
 
-def say(text: str = "", *, err: bool = False, end: str = "\n") -> None:
+def say(text: str = "", *, err: bool = False, end: str = "\n", text_for_files: bool = False) -> None:
     """Write text to standard output, or to standard error.
+
+    text_for_files: a file or another program gets the text as it is
 
     Raises NobodyReads, and P2pinferError where the disk behind it refuses.
     """
     stream = sys.stderr if err else sys.stdout
     with _words_for("standard error" if err else "standard output"):
-        stream.write(shown(text) + end)
+        stream.write((text if text_for_files and not stream.isatty() else shown(text)) + end)
         stream.flush()
 
 

@@ -7,14 +7,13 @@ types for its owner; a bidirectional override lets text read as what it is not. 
 import re
 from typing import Final
 
-REPLACEMENT: Final = "\ufffd"
 # C0 but tab and newline, DEL, C1, bidirectional embeddings, overrides and isolates, halves of characters
 _UNSAFE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def shown(text: str) -> str:
-    """The text with each character that a terminal might obey replaced by U+FFFD; newline and tab stay."""
-    return _UNSAFE.sub(REPLACEMENT, text)
+    """The text with each character that a terminal might obey spelt out, as in `\\x1b`; newline and tab stay."""
+    return _UNSAFE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def shown_line(text: str) -> str:

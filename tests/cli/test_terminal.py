@@ -20,7 +20,7 @@ from tests.cli.books import Shell
 from tests.cli.test_main import failing
 
 EVIL = "\x1b]0;owned\x07\x1b[2J[red]pay"
-SAFE = "\ufffd]0;owned\ufffd\ufffd[2J[red]pay"
+SAFE = r"\x1b]0;owned\x07\x1b[2J[red]pay"
 P2PINFER = f"{sys.executable} -m p2pinfer"
 
 
@@ -45,7 +45,7 @@ P2PINFER = f"{sys.executable} -m p2pinfer"
     ids=ascii,
 )
 def test_what_a_terminal_might_obey_is_replaced(character: str) -> None:
-    assert shown(f"a{character}b") == "a\ufffdb"
+    assert shown(f"a{character}b") == f"a{ascii(character)[1:-1]}b"
 
 
 @pytest.mark.parametrize("text", ["line\n\tindented", "é 🚗 עברית", "\u2581\u200d\ufeff"], ids=ascii)
@@ -60,7 +60,7 @@ def test_no_text_keeps_a_control_character(text: str) -> None:
 
 
 def test_a_line_of_a_stranger_stays_one_line() -> None:
-    assert shown_line("no\nready /ip4/6.6.6.6\x1b") == "no ready /ip4/6.6.6.6\ufffd"
+    assert shown_line("no\nready /ip4/6.6.6.6\x1b") == "no ready /ip4/6.6.6.6\\x1b"
 
 
 def test_a_failure_that_quotes_a_peer_is_one_safe_line(p2pinfer: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,9 +76,13 @@ def test_a_table_holds_a_strangers_text_as_it_is_but_safe(capsys: pytest.Capture
     assert f"{SAFE} :car:" in capsys.readouterr().out
 
 
-def test_an_answer_streams_safely(capsys: pytest.CaptureFixture[str]) -> None:
-    say(EVIL, end="")
-    assert capsys.readouterr().out == SAFE
+def test_an_answer_is_safe_on_a_terminal_and_whole_in_a_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    say(EVIL, end="", text_for_files=True)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    say(EVIL, end="", text_for_files=True)
+    assert capsys.readouterr().out == EVIL + SAFE
 
 
 def test_a_record_of_the_log_is_safe_and_looks_like_one(capsys: pytest.CaptureFixture[str]) -> None:
