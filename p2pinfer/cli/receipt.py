@@ -8,6 +8,7 @@ from typing import Final
 import click
 
 from p2pinfer.cli.options import data_option, json_option, store_option
+from p2pinfer.cli.terminal import say
 from p2pinfer.cli.words import (
     SHORT_ID,
     amount_words,
@@ -78,7 +79,7 @@ def show(contract: str, data: Path, store: Path, as_json: bool) -> None:
     model = Store(store).get(found.receipt.contract.record.model)
     name = model.name if model else ""
     if as_json:
-        click.echo(json.dumps(summary(found, name)))
+        say(json.dumps(summary(found, name)))
     else:
         _print(found, name)
     if found.why is not None:
@@ -195,7 +196,7 @@ def summary(found: Found, model: str) -> dict[str, object]:
 def _print(found: Found, model: str) -> None:
     contract, total = found.receipt.contract, found.receipt.receipt.record
     terms = contract.record
-    click.echo(f"contract {contract.id.hex()}")
+    say(f"contract {contract.id.hex()}")
     sections = (
         _money(found),
         [("", "")],
@@ -206,8 +207,8 @@ def _print(found: Found, model: str) -> None:
         _proof(found),
     )
     for what, value in (line for section in sections for line in section):
-        click.echo(lined(what, value, LABEL))
-    click.echo(f"\nreceipt {total.seq}: {'both signatures verify' if found.why is None else 'DOES NOT VERIFY'}")
+        say(lined(what, value, LABEL))
+    say(f"\nreceipt {total.seq}: {'both signatures verify' if found.why is None else 'DOES NOT VERIFY'}")
 
 
 Lines = list[tuple[str, str]]
