@@ -9,6 +9,7 @@ import click
 import trio
 
 from p2pinfer.cli.options import bootstrap_option, data_option, json_option, store_option
+from p2pinfer.cli.terminal import say
 from p2pinfer.client.answer import Answer
 from p2pinfer.client.asking import CLASSES, CODECS, DEFAULT_CODEC, DEFAULT_MAX_TOKENS, Options
 from p2pinfer.core.codes import Code
@@ -96,9 +97,9 @@ def ask(
     }
     answer = trio.run(_ask, text, chat, options, bootstrap, data, store, as_json)
     if as_json:
-        click.echo(json.dumps(summary(answer)))
+        say(json.dumps(summary(answer)))
     elif answer.reason is Code.LENGTH and sys.stderr.isatty():
-        click.echo(f"(cut at {answer.tokens} tokens; --max-tokens asks for more)", err=True)
+        say(f"(cut at {answer.tokens} tokens; --max-tokens asks for more)", err=True)
 
 
 def _standard_input() -> str:
@@ -139,12 +140,12 @@ async def _ask(
         try:
             async for piece in stream:
                 if not quiet:
-                    click.echo(piece, nl=False)
+                    say(piece, end="", text_for_files=True)
                     begun = True
         except P2pinferError:
             if begun:
-                click.echo()  # what went wrong stands on a line of its own
+                say()  # what went wrong stands on a line of its own
             raise
         if not quiet:
-            click.echo()
+            say()
         return stream.answer

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from p2pinfer.cli.terminal import Terminal
 
 Report = Callable[[str, int, int], None]  # what is done, how far, of how much
 
@@ -15,9 +16,9 @@ def open_bars(transient: bool = False) -> Iterator[Report]:
 
     transient: the bars are gone when the block ends
     """
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=transient) as bars:
+    terminal = Terminal(stderr=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=terminal, disable=not terminal.has_bars, transient=transient) as bars:
         tasks = {}
 
         def report(what: str, done: int, total: int) -> None:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Final
 
 import click
 import trio
-from rich.console import Console
 from rich.table import Table
 
 from p2pinfer.cli.bars import open_bars
 from p2pinfer.cli.options import json_option, store_option
+from p2pinfer.cli.terminal import Terminal, say
 from p2pinfer.cli.words import many
 from p2pinfer.core.units import Numerics
 from p2pinfer.disk.store import Store
@@ -115,7 +115,7 @@ def engine(
     with open_bars(transient=True) as report:
         comparison = trio.run(compare, models, chosen, classes, trial, report)
     if as_json:
-        click.echo(json.dumps(_plain(chosen.name, device, comparison)))
+        say(json.dumps(_plain(chosen.name, device, comparison)))
     else:
         _print(chosen.name, trial, comparison)
 
@@ -165,17 +165,18 @@ def _print(model: str, trial: "Trial", comparison: "Comparison") -> None:
         _add(table, row, most, first)
         if at + 1 == len(rows) or rows[at + 1].numerics is not row.numerics:
             table.add_row("", "", "prefill", f"{row.prefill:,.0f}", "", bar(row.prefill, most, "cyan"))
-    console = Console()
+    console = Terminal()
     console.print(table)
     if comparison.bandwidth_gb_s:
         console.print(
-            f"[dim]The memory gives {comparison.bandwidth_gb_s:.1f} GB/s to {readers}, so one session cannot have "
-            f"more than {comparison.floor:,.0f} tokens/s of {rows[0].engine}.[/dim]",
+            f"The memory gives {comparison.bandwidth_gb_s:.1f} GB/s to {readers}, so one session cannot have "
+            f"more than {comparison.floor:,.0f} tokens/s of {rows[0].engine}.",
+            style="dim",
             highlight=False,
         )
     else:
         console.print(
-            "[dim]The floor was not measured: the native kernel does that. `p2pinfer doctor` says more.[/dim]"
+            "The floor was not measured: the native kernel does that. `p2pinfer doctor` says more.", style="dim"
         )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from p2pinfer.cli.options import config_option
+from p2pinfer.cli.terminal import say
 from p2pinfer.node.settings import describe, read_settings
 
 
@@ -17,4 +18,4 @@ def config(config: Path | None) -> None:
     Begin with the defaults:   p2pinfer config > node.toml
     Check a file:              p2pinfer config --config node.toml
     """
-    click.echo(describe(read_settings(config)))
+    say(describe(read_settings(config)))

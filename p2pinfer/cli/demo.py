@@ -14,11 +14,12 @@ from typing import Final
 
 import click
 import trio
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from p2pinfer.cli.options import json_option, store_option
 from p2pinfer.cli.processes import NodeProcess, open_swarm
+from p2pinfer.cli.terminal import Terminal, say
 from p2pinfer.client.answer import Answer
 from p2pinfer.core.errors import ModelError, P2pinferError
 from p2pinfer.core.keys import peer_name
@@ -60,16 +61,16 @@ def demo(peers: int, store: Path, as_json: bool) -> None:
     Starts a bootstrap peer and nodes that hold a part of the layers each, in processes of their own; asks two prompts;
     verifies every node's statement of earnings; and compares a run in float32 with the whole model in one process.
     """
-    console = Console(quiet=as_json)
+    console = Terminal(quiet=as_json)
     model = _model(Store(store), console)
     result = trio.run(_demo, model, Store(store), peers, console)
     if as_json:
-        click.echo(json.dumps(result))
+        say(json.dumps(result))
     if not (result["verified"] and result["matches_whole_model"]):
         raise P2pinferError("the demo did not hold what it promises; please report it")
 
 
-def _model(store: Store, console: Console) -> StoredModel:
+def _model(store: Store, console: Terminal) -> StoredModel:
     """The demo model, imported if it is not there."""
     try:
         model = store.find(DEMO_MODEL)
@@ -83,7 +84,7 @@ def _model(store: Store, console: Console) -> StoredModel:
     return import_with_progress("demo", store)
 
 
-async def _demo(model: StoredModel, store: Store, peers: int, console: Console) -> dict[str, object]:
+async def _demo(model: StoredModel, store: Store, peers: int, console: Terminal) -> dict[str, object]:
     with tempfile.TemporaryDirectory(prefix="p2pinfer-demo-") as folder:
         root = Path(folder)
         console.print(f"Starting a bootstrap peer and {peers} nodes that share {model.manifest.layers} layers")
@@ -112,18 +113,18 @@ async def _demo(model: StoredModel, store: Store, peers: int, console: Console) 
     }
 
 
-async def _ask_all(data: Path, store: Store, bootstrap: str, console: Console) -> list[Answer]:
+async def _ask_all(data: Path, store: Store, bootstrap: str, console: Terminal) -> list[Answer]:
     """Ask the prompts one after the other, the answers streaming."""
     from p2pinfer.client.api import open_client
 
     answers = []
     async with open_client(data, store.root, [bootstrap]) as client:
         for prompt in PROMPTS:
-            console.print(f"\n[bold]> {prompt}[/bold]")
+            console.print(f"\n> {prompt}", style="bold")
             chat = [{"role": "user", "content": prompt}]
             async with client.open_answer(chat, max_tokens=MAX_TOKENS) as stream:
                 async for piece in stream:
-                    console.print(piece, end="", soft_wrap=True, markup=False, highlight=False)
+                    console.print(piece, end="", soft_wrap=True, highlight=False)
                 answers.append(stream.answer)
             console.print()
             _print_answer(answers[-1], console)
@@ -145,7 +146,7 @@ async def _settle(node: NodeProcess, root: Path) -> Paid:
     return Paid(peer_name(header.node), min(spans), header.amount, header.count)
 
 
-async def _matches_whole_model(root: Path, model: StoredModel, store: Store, peers: int, console: Console) -> bool:
+async def _matches_whole_model(root: Path, model: StoredModel, store: Store, peers: int, console: Terminal) -> bool:
     """Whether a run in float32, rows included, gives the ids of the whole model in one process."""
     from p2pinfer.client.api import open_client
     from p2pinfer.node.whole import greedy_ids
@@ -160,7 +161,7 @@ async def _matches_whole_model(root: Path, model: StoredModel, store: Store, pee
     serve = Serve(numerics=EXACT.label, threads=1)
     ids = await greedy_ids(store, model, serve, texts.encode(EXACT_PROMPT), EXACT_TOKENS)
     matches = len(ids) == answer.tokens and tuple(ids) == answer.ids
-    console.print("[green]the same, id for id[/green]" if matches else "[red]they differ[/red]")
+    console.print("the same, id for id" if matches else "they differ", style="green" if matches else "red")
     return matches
 
 
@@ -169,17 +170,18 @@ def _speed(answers: Sequence[Answer]) -> float:
     return sum(answer.tokens - 1 for answer in answers) / sum(answer.decode_s for answer in answers)
 
 
-def _print_answer(answer: Answer, console: Console) -> None:
+def _print_answer(answer: Answer, console: Terminal) -> None:
     route = "  ->  ".join(f"…{peer_name(stage.peer)[-6:]} {stage.layers}" for stage in answer.stages)
-    console.print(f"[dim]route {route}[/dim]", highlight=False)
+    console.print(f"route {route}", style="dim", highlight=False)
     console.print(
-        f"[dim]{answer.tokens} tokens, {answer.tokens_per_second:.1f} tokens/s, first after "
-        f"{answer.first_token_s:.2f} s, ended by {answer.reason.label}[/dim]",
+        f"{answer.tokens} tokens, {answer.tokens_per_second:.1f} tokens/s, first after "
+        f"{answer.first_token_s:.2f} s, ended by {answer.reason.label}",
+        style="dim",
         highlight=False,
     )
 
 
-def _print_earnings(paid: Sequence[Paid], console: Console) -> None:
+def _print_earnings(paid: Sequence[Paid], console: Terminal) -> None:
     table = Table(title="What each node earned, by the statement it exported", title_justify="left", box=None)
     for heading in ("node", "layers"):
         table.add_column(heading, no_wrap=True)
@@ -188,6 +190,6 @@ def _print_earnings(paid: Sequence[Paid], console: Console) -> None:
     table.add_column("statement")
     for one in paid:
         peer = f"…{one.peer[-6:]}"
-        table.add_row(peer, str(one.span), str(one.receipts), f"{one.earned:,}", "[green]verified[/green]")
+        table.add_row(peer, str(one.span), str(one.receipts), f"{one.earned:,}", Text("verified", "green"))
     console.print()
     console.print(table)

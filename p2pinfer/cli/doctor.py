@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from p2pinfer.cli.options import config_option, data_option, engine_options, json_option, store_option
+from p2pinfer.cli.terminal import Terminal, say
 from p2pinfer.cli.words import many
 from p2pinfer.disk.store import Store
 from p2pinfer.node.settings import change, read_settings
@@ -18,7 +18,7 @@ from p2pinfer.node.settings import change, read_settings
 if TYPE_CHECKING:
     from p2pinfer.node.findings import Examination
 
-MARKS: Final = {"good": "[green]ok[/green]", "advice": "[yellow]better[/yellow]", "wrong": "[red]WRONG[/red]"}
+MARKS: Final = {"good": Text("ok", "green"), "advice": Text("better", "yellow"), "wrong": Text("WRONG", "red")}
 
 
 @click.command()
@@ -51,7 +51,7 @@ def doctor(
     serve = change(read_settings(config), "serve", model=model, numerics=numerics, device=device, threads=threads).serve
     examination = examine(serve, data, Store(store), int(time.time()))
     if as_json:
-        click.echo(json.dumps(_plain(examination, data, store)))
+        say(json.dumps(_plain(examination, data, store)))
     else:
         _print(examination)
     if not examination.can_serve:
@@ -99,10 +99,10 @@ def _print(examination: "Examination") -> None:
         table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for finding in examination.findings:
-        table.add_row(finding.subject, MARKS[finding.verdict.value], escape(finding.text))
+        table.add_row(finding.subject, MARKS[finding.verdict.value], finding.text)
         if finding.advice:
-            table.add_row("", "", f"[bold]{escape(finding.advice)}[/bold]")
-    console = Console()
+            table.add_row("", "", finding.advice, style="bold")
+    console = Terminal()
     console.print(table)
     wrong = sum(finding.verdict.value == "wrong" for finding in examination.findings)
     if wrong:

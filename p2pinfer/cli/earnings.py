@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 import click
 from click.core import ParameterSource
-from rich.console import Console
 
 from p2pinfer.cli.earnings_report import HEADINGS, own_payers, print_report, read_report, summary
 from p2pinfer.cli.options import data_option, json_option, store_option
+from p2pinfer.cli.terminal import Terminal, say
 from p2pinfer.cli.words import amount_words, many, period_words
 from p2pinfer.core.errors import UsageError
 from p2pinfer.core.keys import parse_peer_name, peer_name
@@ -79,9 +79,9 @@ def earnings(ctx: click.Context, by: str, since: int | None, data: Path, store: 
     report = read_report(data, since or 0)
     names = {model.id: model.name for model in Store(store).models()}
     if as_json:
-        click.echo(json.dumps(summary(report, By(by), names)))
+        say(json.dumps(summary(report, By(by), names)))
     else:
-        print_report(report, By(by), names, Console())
+        print_report(report, By(by), names, Terminal())
 
 
 @earnings.command(short_help="Write a signed statement, and a table.")
@@ -120,7 +120,7 @@ def export(
     exported = trio.run(write)
     total = fold_all(exported.entries, own_payers(exported.entries, data))
     if as_json:
-        click.echo(json.dumps(_exported_summary(exported, total)))
+        say(json.dumps(_exported_summary(exported, total)))
     else:
         _print_exported(exported, total)
 
@@ -173,11 +173,11 @@ def _exported_summary(exported: "Exported", total: Total) -> dict[str, object]:
 
 def _print_exported(exported: "Exported", total: Total) -> None:
     header = exported.statement.record
-    click.echo(
+    say(
         f"statement {header.number}: {many(header.count, 'receipt')}, {period_words(header.since, header.until)}; "
         f"{amount_words(total.unbacked)} unbacked, {amount_words(total.own)} self"
     )
-    click.echo(f"{exported.file}  signed; anyone can check it: p2pinfer statement verify {exported.file}")
-    click.echo(f"{exported.table}  the same as a table")
+    say(f"{exported.file}  signed; anyone can check it: p2pinfer statement verify {exported.file}")
+    say(f"{exported.table}  the same as a table")
     if exported.left_out:
-        click.echo(f"left out: {many(exported.left_out, 'receipt')} earned under another node key or for another owner")
+        say(f"left out: {many(exported.left_out, 'receipt')} earned under another node key or for another owner")

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
-from rich.text import Text
 
+from p2pinfer.cli.terminal import Terminal
 from p2pinfer.cli.words import SHORT_ID, Unit, many, time_words, unit_for
 from p2pinfer.core import ledger
 from p2pinfer.core.keys import parse_peer_name, short_name
@@ -84,7 +84,7 @@ def summary(report: Report, by: By, names: Names) -> dict[str, object]:
     }
 
 
-def print_report(report: Report, by: By, names: Names, console: Console) -> None:
+def print_report(report: Report, by: By, names: Names, console: Terminal) -> None:
     """Earnings as a table, and what its columns mean."""
     if report.earned:
         console.print(_table(report, by, names))
@@ -168,8 +168,7 @@ def heading_cells(row: Row, by: By, names: Names) -> list[RenderableType]:
         case By.DAY:
             return [row.total.heading]
         case By.MODEL:
-            name = Text(names.get(_model(row), "not in the store"))  # a name is others' text: no markup in it
-            return [name, row.total.heading[:SHORT_ID]]
+            return [names.get(_model(row), "not in the store"), row.total.heading[:SHORT_ID]]
         case By.PAYER | By.OWNER | By.NODE:
             return [short_name(parse_peer_name(row.total.heading))]
         case By.SESSION:

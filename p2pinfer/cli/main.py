@@ -6,12 +6,15 @@ Exit codes: 0 done, 1 it failed, 2 it was called wrongly.
 
 import logging
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import Final, NoReturn
 
 import click
 
+from p2pinfer.cli.terminal import LogHandler, NobodyReads, prepare, say
 from p2pinfer.core.errors import P2pinferError, UsageError, sole
+from p2pinfer.core.shown import shown_line
 
 COMMANDS: Final = {  # name: module, one line of help
     "ask": ("p2pinfer.cli.ask", "Ask the swarm a prompt and stream the answer."),
@@ -61,28 +64,22 @@ def main(verbose: bool) -> None:
     See what you owe:   p2pinfer owed
     If it is slow:      p2pinfer doctor
     """
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname).1s %(message)s",
-        datefmt="%H:%M:%S",
-    )
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[LogHandler()])
 
 
 def run() -> NoReturn:
     """The entry point: run the command and turn every expected failure into one sentence and an exit code."""
+    prepare()
     try:
         code = main(prog_name="p2pinfer", standalone_mode=False)  # however it was started; click gives an Exit's code
     except click.Abort:
         sys.exit(130)
     except click.ClickException as error:
-        error.show()
+        with suppress(OSError):  # who cannot be told still gets the exit code
+            error.show()
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has left; nothing more to say
-        sys.exit(1)
     except P2pinferError as error:
         fail(error)
     except BaseExceptionGroup as group:
@@ -91,7 +88,11 @@ def run() -> NoReturn:
 
 
 def fail(error: P2pinferError) -> NoReturn:
-    click.echo(f"Error: {error}", err=True)
+    if isinstance(error, NobodyReads):
+        sys.stderr.close()  # nothing more to say, not at the interpreter's end either
+        sys.exit(1)
+    with suppress(P2pinferError):  # who cannot be told still gets the exit code
+        say(f"Error: {shown_line(str(error))}", err=True)
     sys.exit(2 if isinstance(error, UsageError) else 1)
 
 

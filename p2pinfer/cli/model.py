@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from p2pinfer.cli.bars import open_bars
 from p2pinfer.cli.options import json_option, store_option
+from p2pinfer.cli.terminal import Terminal, say
 from p2pinfer.cli.words import SHORT_ID
 from p2pinfer.core.errors import ModelError
 from p2pinfer.disk.store import Store, StoredModel
@@ -46,9 +46,9 @@ def import_(source: str, name: str, hub_endpoint: str | None, store: Path, as_js
     models = Store(store)
     stored = import_with_progress(source, models, name, hub_endpoint)
     if as_json:
-        click.echo(json.dumps(_brief(stored, models)))
+        say(json.dumps(_brief(stored, models)))
     else:
-        click.echo(f"{stored.name}  {stored.id.hex()}")
+        say(f"{stored.name}  {stored.id.hex()}")
 
 
 def import_with_progress(source: str, store: Store, name: str = "", endpoint: str | None = None) -> StoredModel:
@@ -70,13 +70,13 @@ def list_(store: Path, as_json: bool) -> None:
     models = Store(store)
     found = models.models()
     for folder in models.damaged():
-        click.echo(f"damaged, and not listed: {folder}", err=True)
+        say(f"damaged, and not listed: {folder}", err=True)
     if as_json:
-        click.echo(json.dumps([_brief(stored, models) for stored in found]))
+        say(json.dumps([_brief(stored, models) for stored in found]))
     elif found:
         _print_table(found, models)
     else:
-        click.echo("no models; import one: p2pinfer model import demo")
+        say("no models; import one: p2pinfer model import demo")
 
 
 @model.command()
@@ -89,15 +89,15 @@ def show(name: str, store: Path, as_json: bool) -> None:
     stored = models.find(name)
     facts = _facts(stored, models)
     if as_json:
-        click.echo(json.dumps(facts))
+        say(json.dumps(facts))
         return
     for key, value in facts.items():
         if key != "files":
-            click.echo(f"{key.replace('_', ' '):<14}{_words(value)}")
-    click.echo()
+            say(f"{key.replace('_', ' '):<14}{_words(value)}")
+    say()
     for file in stored.manifest.files:
         here = "missing" if models.missing(stored.id, [file.name]) else ""
-        click.echo(f"{file.name:<24}{file.size:>15,}  {file.digest.hex()[:SHORT_ID]}  {here}".rstrip())
+        say(f"{file.name:<24}{file.size:>15,}  {file.digest.hex()[:SHORT_ID]}  {here}".rstrip())
 
 
 def _brief(stored: StoredModel, store: Store) -> dict[str, object]:
@@ -152,4 +152,4 @@ def _print_table(models: list[StoredModel], store: Store) -> None:
         state = "" if facts["complete"] else "in part"
         id_ = stored.id.hex()[:SHORT_ID]
         table.add_row(stored.name, id_, stored.manifest.architecture, str(stored.manifest.layers), size, state)
-    Console().print(table)
+    Terminal().print(table)

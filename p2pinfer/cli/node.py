@@ -10,10 +10,10 @@ from typing import Final
 
 import click
 import trio
-from rich.console import Console
 from rich.progress import Progress
 
 from p2pinfer.cli.options import bootstrap_option, config_option, data_option, engine_options, store_option
+from p2pinfer.cli.terminal import Terminal, say
 from p2pinfer.core.errors import UsageError
 from p2pinfer.disk.store import Store
 from p2pinfer.engine.choice import EVERY_ENGINE, missing_words
@@ -113,8 +113,8 @@ def _end_soon() -> None:
 async def _run(settings: Settings, data: Path, store: Store, serving: trio.Event, leave: trio.Event) -> None:
     from p2pinfer.node.daemon import open_node  # libp2p takes half a second to import; wrong settings should not
 
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as bars:
+    console = Terminal(stderr=True)
+    with Progress(console=console, disable=not console.has_bars, transient=True) as bars:
         task = bars.add_task("loading", start=False)
 
         def progress(done: int, total: int) -> None:
@@ -124,7 +124,7 @@ async def _run(settings: Settings, data: Path, store: Store, serving: trio.Event
         async with open_node(settings, data, store, progress=progress) as running:
             bars.stop()
             for address in running.addresses[:1]:
-                click.echo(f"ready {address}")
+                say(f"ready {address}")
             serving.set()
             try:
                 await leave.wait()

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Final
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from p2pinfer.cli.earnings import since_option
 from p2pinfer.cli.earnings_report import MONEY, Report, Row, heading_cells, rows
 from p2pinfer.cli.options import data_option, json_option
+from p2pinfer.cli.terminal import Terminal, say
 from p2pinfer.cli.words import Unit, many, unit_for
 from p2pinfer.core.ledger import By, Total, fold_all
 from p2pinfer.disk.identity import own_keys
@@ -52,9 +52,9 @@ def owed(by: str, since: int | None, data: Path, as_json: bool) -> None:
     """
     report = _read(data, since or 0)
     if as_json:
-        click.echo(json.dumps(summary(report, By(by))))
+        say(json.dumps(summary(report, By(by))))
     else:
-        _print(report, By(by), Console())
+        _print(report, By(by), Terminal())
 
 
 def _read(data: Path, since: int) -> Report:
@@ -89,7 +89,7 @@ def _amounts(total: Total) -> dict[str, object]:
     }
 
 
-def _print(report: Report, by: By, console: Console) -> None:
+def _print(report: Report, by: By, console: Terminal) -> None:
     if not report.earned:
         console.print("nothing owed: no receipt was signed in this time", highlight=False)
         return

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Final
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from p2pinfer.cli.options import json_option
+from p2pinfer.cli.terminal import Terminal, say
 from p2pinfer.cli.words import SHORT_ID, amount_words, lined, many, period_words, time_words, unit_for
 from p2pinfer.core.errors import P2pinferError, RemoteProtocolError, UsageError
 from p2pinfer.core.keys import peer_name
@@ -70,7 +70,7 @@ def verify(files: tuple[Path, ...], as_json: bool) -> None:
         if (overlaps := compare_statements(a, b))
     ]
     if as_json:
-        click.echo(json.dumps(summary(checked, common)))
+        say(json.dumps(summary(checked, common)))
     else:
         _print(checked, common)
     if why := _failure(checked, common):
@@ -142,7 +142,6 @@ def _plain(checked: Checked) -> dict[str, object]:
             {"payer": peer_name(share.payer), "receipts": share.count, "amount_ncr": share.amount}
             for share in verdict.by_payer
         ],
-        "reserved": list(verdict.reserved),
         "not_proven": list(verdict.not_proven),
     }
 
@@ -168,22 +167,22 @@ def _print(checked: Sequence[Checked], common: Sequence[Common]) -> None:
         if one.verdict is not None:
             _print_verdict(one.file, one.verdict)
         else:
-            click.echo(f"{one.file}: DOES NOT VERIFY\n")
+            say(f"{one.file}: DOES NOT VERIFY\n")
     for pair in common:
         _print_common(pair)
     if sum(one.verdict is not None for one in checked) > 1:
         count, amount = once(checked)
-        click.echo("all together, each contract once:")
-        click.echo(f"  {many(count, 'contract')}, {amount_words(amount)}\n")
+        say("all together, each contract once:")
+        say(f"  {many(count, 'contract')}, {amount_words(amount)}\n")
     if verdict := next((one.verdict for one in checked if one.verdict), None):
-        click.echo("Not proven:")
+        say("Not proven:")
         for what in verdict.not_proven:
-            click.echo(lined("-", what, 2))
+            say(lined("-", what, 2))
 
 
 def _print_verdict(file: Path, verdict: Verdict) -> None:
     header = verdict.header.record
-    click.echo(f"{file}: verifies")
+    say(f"{file}: verifies")
     for what, value in (
         ("statement", f"{header.number:,}"),
         ("id", verdict.header.id.hex()),
@@ -194,10 +193,8 @@ def _print_verdict(file: Path, verdict: Verdict) -> None:
         ("payer", "all" if header.payer == NO_PAYER else peer_name(header.payer)),
         ("holds", f"{many(header.count, 'receipt')}, {amount_words(header.amount)}"),
     ):
-        click.echo(lined(what, value, LABEL))
-    for line in verdict.reserved:
-        click.echo(lined("reserved", f"{line} is set: a later release may say more about it", LABEL))
-    click.echo()
+        say(lined(what, value, LABEL))
+    say()
     if verdict.by_payer:
         _print_shares(verdict)
 
@@ -210,16 +207,16 @@ def _print_shares(verdict: Verdict) -> None:
     table.add_column(f"owes, {unit.short}", justify="right")
     for share in verdict.by_payer:
         table.add_row(peer_name(share.payer), f"{share.count:,}", unit.write(share.amount))
-    Console().print(table)
-    click.echo()
+    Terminal().print(table)
+    say()
 
 
 def _print_common(pair: Common) -> None:
     extra = sum(overlap.extra for overlap in pair.overlaps)
-    click.echo(f"{pair.first} and {pair.second} both hold {many(len(pair.overlaps), 'contract')}")
-    click.echo(f"  beyond the first, the second adds {amount_words(extra)} to them")
+    say(f"{pair.first} and {pair.second} both hold {many(len(pair.overlaps), 'contract')}")
+    say(f"  beyond the first, the second adds {amount_words(extra)} to them")
     for overlap in pair.overlaps:
         if overlap.contradiction:
             contract = overlap.contract.hex()[:SHORT_ID]
-            click.echo(lined("", f"CONTRADICTION in contract {contract}: {overlap.contradiction}", 0))
-    click.echo()
+            say(lined("", f"CONTRADICTION in contract {contract}: {overlap.contradiction}", 0))
+    say()

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 import trio
-from rich.console import Console
 from rich.table import Table
 
 from p2pinfer.cli.options import bootstrap_option, data_option, json_option, store_option
+from p2pinfer.cli.terminal import Terminal, say
 from p2pinfer.core.errors import ModelError, NoRoute
 from p2pinfer.core.keys import parse_peer_name, peer_name, short_name
 from p2pinfer.core.offer import State
@@ -29,11 +29,11 @@ def swarm(bootstrap: tuple[str, ...], data: Path, store: Path, as_json: bool) ->
     """
     rows = trio.run(_look, bootstrap, data, store)
     if as_json:
-        click.echo(json.dumps(rows))
+        say(json.dumps(rows))
     elif rows:
         _print_table(rows)
     else:
-        click.echo("nobody serves anything, as far as the peers asked know; name others with --bootstrap")
+        say("nobody serves anything, as far as the peers asked know; name others with --bootstrap")
 
 
 async def _look(bootstrap: tuple[str, ...], data: Path, store: Path) -> list[dict[str, object]]:
@@ -103,7 +103,7 @@ def _print_table(rows: list[dict[str, object]]) -> None:
             str(row["decode_per_s"]),
             "/".join(_short(row[price]) for price in ("price_prefill", "price_decode", "price_sampled")),
         )
-    Console().print(table)
+    Terminal().print(table)
 
 
 def _state(state: str, until: object) -> str:

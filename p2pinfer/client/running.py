@@ -166,7 +166,7 @@ class Running:
         place = self.generation.route.index(sender)
         request = self.plan.contracts[place]
         contract = verify_contract(request.body, request.signatures[0], message.signature)
-        await self._journal.agree(contract, self.plan.session, len(self._prompt))
+        await self._journal.agree(contract, self.plan.session)
         self._contracts[place] = contract
         if len(self._contracts) == len(self.plan.stages):
             ordered = [self._contracts[at] for at in range(len(self.plan.stages))]

@@ -14,6 +14,7 @@ from p2pinfer.core.units import ModelId
 
 VERSION: Final = 1
 MAX_BODY: Final = 4 << 20  # bytes of one message; rows are cut into frames far below it
+MIN_BODY: Final = 4 << 20  # bytes that every peer takes: the longest message of this version fits
 MAX_RECORD: Final = 1024
 MAX_OFFERS: Final = 64
 MAX_PART: Final = 1 << 20
@@ -38,10 +39,15 @@ class Hello(Message):
     NUMBER: ClassVar = 1
     version: Annotated[int, UInt(16)]
     features: Annotated[int, UInt()]  # bits; none are defined yet, unknown ones are ignored
-    max_body: Annotated[int, UInt(32)]  # bytes of the longest message the sender takes
+    max_body: Annotated[int, UInt(32)]  # bytes of the longest message the sender takes; at least MIN_BODY
     clock_ms: Annotated[int, UInt()]  # wall clock, Unix milliseconds
     boot: Annotated[bytes, Bin(16)]  # random for each start of the process
     agent: Annotated[str, Text(64)]  # for people
+
+    def __post_init__(self) -> None:
+        fields.check(self)
+        if self.max_body < MIN_BODY:
+            raise ValueError(f"bodies of {self.max_body} bytes, every peer takes {MIN_BODY}")
 
 
 @dataclass(frozen=True, slots=True)

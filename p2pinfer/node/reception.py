@@ -99,16 +99,16 @@ class Reception:
             raise RemoteProtocolError("a contract of somebody else", Code.BAD_SIGNATURE)
         offer = self._offering.find(contract.offer)
         certificate, now = self._offering.certificate, int(time.time())
-        check_request(request, offer, certificate, prompt=message.prompt, secret=message.secret, now=now)
+        check_request(request, offer, certificate, secret=message.secret, now=now)
         self._check_ends(contract, message)
         if Roles.TAIL not in contract.roles:
             return Terms(message, request, None)
         if contract.params != params_hash(message.secret, message.sampling):
             raise Refused("the contract does not bind the sampling record", Code.BAD_TERMS)
         sampling = decode_sampling(message.sampling)
-        if message.prompt + sampling.max_tokens > contract.limits.max_positions:
+        if contract.prompt + sampling.max_tokens > contract.limits.max_positions:
             raise Refused(
-                f"a prompt of {message.prompt} and {sampling.max_tokens} tokens do not fit "
+                f"a prompt of {contract.prompt} and {sampling.max_tokens} tokens do not fit "
                 f"{contract.limits.max_positions} positions",
                 Code.TOO_LONG,
             )
@@ -156,7 +156,7 @@ class Reception:
         peers = {contract.record.client, *(n.key for n in (*message.predecessor, *message.successor, *message.far_end))}
         session = self._session(contract, terms, slot)
         with self._exchange.open_session(message.session, peers, session.take_message) as incoming:
-            await self._journal.agree(contract, message.session, message.prompt)
+            await self._journal.agree(contract, message.session)
             self._accounts[contract.id] = session.account
             with self._batcher.serving(session):
                 link.send_nowait(Accept(message.session, message.epoch, contract.signatures[1], 0))
@@ -181,7 +181,7 @@ class Reception:
             far_end=_key(message.far_end),
             span=record.span,
             roles=record.roles,
-            prompt=message.prompt,
+            prompt=record.prompt,
             width=manifest.hidden,
             vocabulary=manifest.vocabulary,
             codec_in=Codec(record.codecs[0]),
@@ -190,7 +190,7 @@ class Reception:
             max_chunk=record.limits.max_chunk,
             sampling=terms.sampling,
         )
-        account = StageAccount(contract, message.prompt, message.secret, self._offering.key)
+        account = StageAccount(contract, message.secret, self._offering.key)
         stage = StageSession(stage_terms, self._ending(terms.sampling))
         return Session(stage, account, slot, self._journal, self._network.link, self._batcher.wake)
 

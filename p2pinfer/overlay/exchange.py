@@ -16,6 +16,7 @@ import trio
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, Refused, RemoteProtocolError
+from p2pinfer.core.keys import short_name
 from p2pinfer.core.messages import (
     AskContacts,
     AskFile,
@@ -30,6 +31,7 @@ from p2pinfer.core.messages import (
 from p2pinfer.core.records import MAX_SKEW_S
 from p2pinfer.core.session_messages import Forward, Open, Prompt, SessionMessage
 from p2pinfer.core.units import PeerKey, SessionId
+from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.outbox import Priority
 
@@ -208,11 +210,10 @@ class Exchange:
             self._nursery.start_soon(self._answer, link, ask, answering)
 
     async def _answer(self, link: Link, ask: Ask, answering: Answering) -> None:
+        answer: Message = CallRefused(ask.call, Code.INTERNAL, "a fault of this peer's own", 0)
         try:
-            answer: Message = await answering(link.peer, ask)
-        except Refused as refusal:
-            retry_ms = round((refusal.retry_s or 0) * 1000)
-            answer = CallRefused(ask.call, refusal.code, cut_text(str(refusal)), retry_ms)
+            with Contained(f"an answer to {short_name(link.peer)}"):
+                answer = await self._answer_of(link, ask, answering)
         finally:
             self._answers_due[link.peer] -= 1
             if not self._answers_due[link.peer]:
@@ -221,6 +222,14 @@ class Exchange:
             await link.send(answer, Priority.BULK if isinstance(answer, FilePart) else Priority.CONTROL)
         except LinkDead:
             return  # nobody waits for it any more
+
+    @staticmethod
+    async def _answer_of(link: Link, ask: Ask, answering: Answering) -> Message:
+        try:
+            return await answering(link.peer, ask)
+        except Refused as refusal:
+            retry_ms = round((refusal.retry_s or 0) * 1000)
+            return CallRefused(ask.call, refusal.code, cut_text(str(refusal)), retry_ms)
 
     def _take_answer(self, link: Link, answer: Offers | FilePart | Contacts | CallRefused) -> None:
         call = self._calls.get(answer.call)

@@ -13,11 +13,14 @@ from typing import Final, Protocol
 import trio
 
 from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead, LocalProtocolError, RemoteProtocolError
-from p2pinfer.core.frames import PREFIX, FrameDecoder, encode_frame
+from p2pinfer.core.errors import LinkDead, RemoteProtocolError
+from p2pinfer.core.frames import FrameDecoder, encode_frame
+from p2pinfer.core.keys import short_name
 from p2pinfer.core.messages import Ack, Goodbye, Hello, Message, Ping, Pong, cut_text
 from p2pinfer.core.pace import ACK_BYTES, Pace
+from p2pinfer.core.source import Source
 from p2pinfer.core.units import PeerKey
+from p2pinfer.overlay.contained import Contained, outlasting
 from p2pinfer.overlay.outbox import Outbox, Priority
 from p2pinfer.overlay.pipe import Pipe
 from p2pinfer.overlay.turn import Turn
@@ -27,6 +30,7 @@ SILENT_PINGS: Final = 3  # so many without a pong, and the peer is gone
 ACK_S: Final = 0.1  # and this long after a message that is not acknowledged yet
 GOODBYE_S: Final = 1.0  # for the last message to leave, and the peer to close after it
 ABORT_S: Final = 1.0  # for the ground to let go of a pipe
+LINGER_S: Final = GOODBYE_S + ABORT_S  # for what lives on after a cancellation
 CHECK_S: Final = 1.0  # for a peer to prove that a link lives
 BACKLOG_BYTES: Final = 32 * 1024 * 1024  # of all queues; a peer that lets more pile up is too slow to be served
 OWN: Final = frozenset((Hello, Ack, Ping, Pong, Goodbye))  # messages that are the link's own
@@ -65,6 +69,7 @@ class Link:
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self.peer: PeerKey = pipe.peer
+        self.source: Source = pipe.source
         self.hello = hello  # the peer's
         self.clock_offset_s = clock_offset_s  # the peer's wall clock less ours, within one latency
         self.closed = trio.Event()  # the pipe is gone, too
@@ -73,7 +78,8 @@ class Link:
         self._receiver = receiver
         self._turn = turn
         self._clock = clock
-        self._scope = trio.CancelScope(shield=True)  # only `close` and death end it, so that goodbyes are said
+        self._scope = trio.CancelScope()  # death ends it; a cancellation only after the goodbye
+        self.contained = Contained(f"the link to {short_name(self.peer)}", self.fail)
         self._death: tuple[str, Code] | None = None
         self._goodbye: Goodbye | None = None
         # sending
@@ -132,10 +138,7 @@ class Link:
         """
         if self._death is not None:
             raise LinkDead(*self._death)
-        frame = encode_frame(message)
-        if len(frame) - PREFIX > self.hello.max_body:
-            name, limit = type(message).__name__, self.hello.max_body
-            raise LocalProtocolError(f"{name} of {len(frame)} bytes, the peer takes {limit}")
+        frame = encode_frame(message)  # which the peer takes, whatever it holds: MIN_BODY
         if self._outbox.size + len(frame) > BACKLOG_BYTES:
             self._end(f"{self._outbox.size} bytes wait for a peer that does not take them", Code.SILENT)
             raise LinkDead(f"{self._outbox.size} bytes wait for a peer that does not take them", Code.SILENT)
@@ -161,10 +164,13 @@ class Link:
         return self._death is None and pong_came.is_set()
 
     async def run(self) -> None:
-        """Carry messages until the link dies, whatever is cancelled around it; its pipe is closed afterwards."""
+        """Carry messages until the link dies, or LINGER_S after a cancellation; its pipe is closed whatever happens.
+
+        A fault of ours in it ends the link, and nothing else.
+        """
         try:
-            with self._scope:
-                async with trio.open_nursery() as nursery:
+            with self.contained:
+                async with outlasting(self._scope, LINGER_S), trio.open_nursery() as nursery:
                     for task in (self._write, self._read, self._watch, self._acknowledge):
                         nursery.start_soon(task)
         finally:
@@ -172,6 +178,11 @@ class Link:
             with trio.CancelScope(shield=True), trio.move_on_after(ABORT_S):
                 await self._pipe.abort()
             self.closed.set()
+
+    def fail(self) -> None:
+        """End the link for a fault of ours in what it belongs to."""
+        self._deaf = True
+        self.close(Code.INTERNAL, "a fault of this peer's own")
 
     def _end(self, text: str, code: Code) -> None:
         """Die, and let go of the pipe at once."""
@@ -188,6 +199,13 @@ class Link:
         self._receiver.on_closed(self, LinkDead(text, code))
 
     async def _read(self) -> None:
+        """Take what comes; after a fault of ours in taking it, wait for the peer to close."""
+        with self.contained:
+            await self._read_all()
+        if self._deaf:
+            await self._read_all()
+
+    async def _read_all(self) -> None:
         """Take what comes, and wait for nobody but the peer. After our goodbye, wait for the peer's, or the end."""
         data = b""  # first the messages that came together with the peer's Hello
         try:
@@ -252,15 +270,16 @@ class Link:
         """Write what is due, as far as the pipe takes it without waiting; the writer does the rest."""
         if self._writing or self._unwritten or (self._death is not None and self._goodbye is None):
             return
-        try:
-            while data := self._next_write():
-                self._pace.add_sent(len(data))
-                if not self._pipe.write_nowait(data):
-                    self._unwritten = data
-                    self._wake.set()
-                    return
-        except trio.BrokenResourceError as error:
-            self._end(f"the connection broke: {error}", Code.LOST)
+        with self.contained:  # it may run in the turn of another link
+            try:
+                while data := self._next_write():
+                    self._pace.add_sent(len(data))
+                    if not self._pipe.write_nowait(data):
+                        self._unwritten = data
+                        self._wake.set()
+                        return
+            except trio.BrokenResourceError as error:
+                self._end(f"the connection broke: {error}", Code.LOST)
 
     async def _write(self) -> None:
         """Write what could not be written at once, the most urgent first, until the goodbye is out."""

@@ -14,8 +14,10 @@ import trio
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, RemoteProtocolError
+from p2pinfer.core.keys import short_name
 from p2pinfer.core.messages import Goodbye, Hello, Message, Offers
 from p2pinfer.core.units import PeerKey
+from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.greeting import FirstMessages, Greeting, checked_hello
 from p2pinfer.overlay.link import ABORT_S, GOODBYE_S, Link, Receiver, farewell
 from p2pinfer.overlay.pipe import Address, Ground, Pipe, peer_of
@@ -100,7 +102,7 @@ class Links:
                 raise LinkDead("the network is closing", Code.LEAVING)
             attempt = self._attempts.get(peer) or self._start_attempt(peer, Address(address))
             await attempt.done.wait()
-            if attempt.failure is not None and attempt.address == address:
+            if attempt.address == address and peer not in self._links:
                 raise LinkDead(*attempt.failure)
         await trio.lowlevel.checkpoint()
         return link
@@ -113,18 +115,22 @@ class Links:
     async def _run_attempt(self, peer: PeerKey, address: Address, attempt: "_Attempt") -> None:
         """Dial once, in a task of its own: whoever asked may be cancelled, the handshake below may not."""
         try:
+            with Contained(f"the dial to {short_name(peer)}", attempt.fail):
+                await self._dial_in_time(peer, address, attempt)
+        finally:
+            del self._attempts[peer]
+            attempt.done.set()
+
+    async def _dial_in_time(self, peer: PeerKey, address: Address, attempt: "_Attempt") -> None:
+        try:
             with trio.move_on_after(DIAL_S) as deadline:
                 await self._dial_once(peer, address)
             if deadline.cancelled_caught:
-                text = f"no answer from {address} within {DIAL_S:.0f} s"
-                attempt.failure = text, Code.UNREACHABLE
+                attempt.failure = f"no answer from {address} within {DIAL_S:.0f} s", Code.UNREACHABLE
         except LinkDead as error:
             attempt.failure = str(error), error.code
         except RemoteProtocolError as error:
             attempt.failure = f"{address} broke the protocol: {error}", error.code
-        finally:
-            del self._attempts[peer]
-            attempt.done.set()
 
     async def _dial_once(self, peer: PeerKey, address: Address) -> None:
         """Dial and exchange Hellos; the link is up at the end, ours or the one the peer prefers."""
@@ -161,9 +167,17 @@ class Links:
     async def _accept(self, pipe: Pipe) -> None:
         greeting = FirstMessages(pipe)
         try:
+            with Contained(f"a greeting by {short_name(pipe.peer)}"):
+                await self._greet(greeting)
+        finally:
+            if not greeting.taken:
+                await _abort(pipe)
+
+    async def _greet(self, greeting: FirstMessages) -> None:
+        try:
             with trio.move_on_after(GREET_S):
                 hello = checked_hello(await greeting.first_message())
-                if refusal := await self._refusal(pipe.peer, hello):
+                if refusal := await self._refusal(greeting.pipe.peer, hello):
                     await greeting.refuse(refusal)
                 else:
                     await self._admit(greeting, hello)
@@ -172,9 +186,6 @@ class Links:
                 await greeting.refuse(error.code, str(error))
         except LinkDead:
             pass  # it left before there was a link; nobody waits for one
-        finally:
-            if not greeting.taken:
-                await _abort(pipe)
 
     async def _refusal(self, peer: PeerKey, hello: Hello) -> Code:
         """NONE if a pipe that `peer` opened becomes the link, else why not. Waits until that is certain."""
@@ -219,10 +230,11 @@ class Links:
         link = greeting.make_link(hello, _Noting(self, self._receiver), self.turn, self._greeting.clock)
         self._links[peer] = link
         self._used[peer] = trio.current_time()
+        self._nursery.start_soon(link.run)  # first, for it lets go of the pipe, whatever fails
         self._link_came.set()
         self._link_came = trio.Event()
-        self._receiver.on_link(link)
-        self._nursery.start_soon(link.run)
+        with link.contained:
+            self._receiver.on_link(link)
 
     def forget(self, link: Link) -> None:
         """The link is dead: it is nobody's link any more."""
@@ -255,19 +267,23 @@ class Links:
 
 
 class _Attempt:
-    """A link in the making; `failure` is set before `done` where there is none at the end.
+    """A link in the making.
 
     address: what is dialled; None where the peer dialled us
+    failure: why there is none when it is done
     """
 
     def __init__(self, address: Address | None) -> None:
         self.address = address
         self.done = trio.Event()
-        self.failure: tuple[str, Code] | None = None
+        self.failure = "the link was lost as soon as it was up", Code.LOST
 
     @property
     def accepts(self) -> bool:
         return self.address is None
+
+    def fail(self) -> None:
+        self.failure = "a fault of this peer's own", Code.INTERNAL
 
 
 class _Noting:
@@ -286,7 +302,8 @@ class _Noting:
 
     def on_closed(self, link: Link, why: LinkDead) -> None:
         self._links.forget(link)
-        self._receiver.on_closed(link, why)
+        with Contained(f"what belongs to the link to {short_name(link.peer)}"):
+            self._receiver.on_closed(link, why)
 
 
 async def _abort(pipe: Pipe) -> None:

@@ -14,6 +14,7 @@ import trio
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead
 from p2pinfer.core.keys import peer_name
+from p2pinfer.core.source import NOWHERE, Source
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.greeting import Greeting
 from p2pinfer.overlay.link import Receiver
@@ -30,6 +31,7 @@ class MemoryWorld:
 
     latency_s: one way, of every pipe
     rate:      bytes a second one way of a pipe carries; 0 is without bound
+    sources:   the networks that peers come from; who is not in it comes from none
     """
 
     def __init__(self, *, latency_s: float = 0.0, rate: float = 0.0) -> None:
@@ -38,6 +40,7 @@ class MemoryWorld:
         self.unreachable: set[PeerKey] = set()  # can dial, cannot be dialled
         self.grounds: dict[PeerKey, MemoryGround] = {}
         self.providers: dict[bytes, list[Address]] = {}
+        self.sources: dict[PeerKey, Source] = {}
 
 
 @asynccontextmanager
@@ -80,7 +83,9 @@ class MemoryGround:
         ground = self._world.grounds.get(peer)
         if ground is None or peer in self._world.unreachable:
             raise LinkDead(f"nobody answers at {address}", Code.UNREACHABLE)
-        near, far = memory_pipe_pair(self._key, peer, self._world.latency_s, self._world.rate)
+        world = self._world
+        near, far = memory_pipe_pair(self._key, peer, world.latency_s, world.rate)
+        near.source, far.source = (world.sources.get(key, NOWHERE) for key in (peer, self._key))
         try:
             ground._knocks.send_nowait(far)
         except trio.WouldBlock:
@@ -118,6 +123,7 @@ class MemoryPipe:
     """`Pipe` in memory."""
 
     def __init__(self, peer: PeerKey, incoming: "_Way", outgoing: "_Way") -> None:
+        self.source = NOWHERE
         self._peer = peer
         self._incoming = incoming
         self._outgoing = outgoing

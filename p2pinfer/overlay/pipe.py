@@ -8,6 +8,7 @@ from typing import NewType, Protocol
 
 from p2pinfer.core.errors import UsageError
 from p2pinfer.core.keys import parse_peer_name
+from p2pinfer.core.source import Source
 from p2pinfer.core.units import PeerKey
 
 Address = NewType("Address", str)  # a multiaddr that ends in /p2p/<peer name>
@@ -43,6 +44,10 @@ class Pipe(Protocol):
     @property
     def peer(self) -> PeerKey:
         """Who is at the other end."""
+
+    @property
+    def source(self) -> Source:
+        """The network at the other end."""
 
     async def read(self) -> bytes:
         """The next bytes, in whatever portions they come; nothing at the end.

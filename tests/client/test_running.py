@@ -209,7 +209,7 @@ class Early(SoloStage):
     """It proposes before every stage has accepted: there is nothing to pay for."""
 
     def accept(self, link: Link, message: Open) -> None:
-        self.compute((0,) * message.prompt, TOKENS)
+        self.compute((0,) * self.contract.record.prompt, TOKENS)
         link.send_nowait(self.proposal(self.account.due(self.contract.record.issued)[0]))
 
 

@@ -13,7 +13,7 @@ from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import RemoteProtocolError
 from p2pinfer.core.fields import Bin, Blob, Kind, Many, Struct, Text, UInt
 from p2pinfer.core.message_codec import MESSAGES, decode_message, encode_message
-from p2pinfer.core.messages import MAX_BODY, MAX_TEXT, Hello, Message, cut_text, model_or_none
+from p2pinfer.core.messages import MAX_BODY, MAX_TEXT, MIN_BODY, Hello, Message, cut_text, model_or_none
 from p2pinfer.core.session_messages import CODECS, Close, Forward, Sampled, SessionRefused, pack_ids, unpack_ids
 from p2pinfer.core.units import Codec, SessionId
 
@@ -187,3 +187,21 @@ def test_ids_are_packed_and_unpacked(ids: list[int]) -> None:
 def test_an_ask_without_a_model_is_for_any() -> None:
     assert model_or_none(b"") is None
     assert model_or_none(bytes(32)) == bytes(32)
+
+
+@pytest.mark.parametrize("shape", MESSAGES.values(), ids=lambda shape: shape.__name__)
+def test_the_longest_message_of_every_kind_fits_into_what_every_peer_takes(shape: type[Message]) -> None:
+    """WIRE-4"""
+    assert 5 + sum(longest(kind) for _, kind in fields.kinds_of(shape)) <= MIN_BODY
+
+
+def longest(kind: Kind) -> int:
+    """Bytes of the longest value of a kind, with the longest head of msgpack before each."""
+    match kind:
+        case Bin(size) | Blob(size) | Text(size):
+            return 5 + size
+        case Many(inner, limit):
+            return 5 + limit * longest(inner)
+        case Struct(inner):
+            return 5 + sum(longest(kind) for _, kind in fields.kinds_of(inner))
+    return 9

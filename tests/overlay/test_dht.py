@@ -1,13 +1,15 @@
 """The DHT over real hosts on loopback: who provides a key is found by whoever knows one of its hosts."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import pytest
 import trio
 
 from p2pinfer.overlay.libp2p import open_libp2p_network
-from p2pinfer.overlay.libp2p.dht import FIND_S
+from p2pinfer.overlay.libp2p.dht import FIND_S, Dht, open_dht
 from p2pinfer.overlay.network import Network
+from p2pinfer.overlay.pipe import Address
 
 from .conftest import KEYS, Collector
 
@@ -64,3 +66,35 @@ async def test_a_dead_provider_does_not_hold_a_look_up_up() -> None:
         started = trio.current_time()
         assert await seeker.find(KEY) == alive.addresses()
         assert trio.current_time() - started < FIND_S / 2  # the dead one is not asked again
+
+
+async def test_a_part_of_the_dht_that_fails_starts_anew_and_the_links_stay(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fail, again = trio.Event(), trio.Event()
+    starts = []
+
+    @asynccontextmanager
+    async def failing_once(seed: bytes, listen: Sequence[str], links: Sequence[Address]) -> AsyncIterator[Dht]:
+        async with open_dht(seed, listen, links) as dht, trio.open_nursery() as nursery:
+            starts.append(dht)
+            if len(starts) == 3:
+                again.set()
+            if len(starts) == 1:
+                nursery.start_soon(fail_after, fail)
+            yield dht
+
+    monkeypatch.setattr("p2pinfer.overlay.libp2p.ground.open_dht", failing_once)
+    monkeypatch.setattr("p2pinfer.overlay.libp2p.ground.DHT_WAITS_S", (0.01,))
+    async with open_peers(2) as (near, far):
+        link = await near.dial(far.addresses()[0])
+        fail.set()
+        with trio.fail_after(10):
+            await again.wait()
+        assert link.dead is None
+    assert "our part of the DHT ends, for a fault of ours" in caplog.text
+
+
+async def fail_after(event: trio.Event) -> None:
+    await event.wait()
+    raise ZeroDivisionError("a bug in a test")

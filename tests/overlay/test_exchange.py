@@ -471,7 +471,7 @@ async def test_an_open_goes_to_who_takes_opens(autojump_clock: MockClock, open_s
     near, far = await open_side(0), await open_side(1)
     far.exchange.on_open = lambda link, message: far.opens.append(message)
     link = await near.dial(far)
-    message = Open(SESSION, 0, 1, b"", bytes(64), bytes(32), b"", (), (), (), ())
+    message = Open(SESSION, 0, b"", bytes(64), bytes(32), b"", (), (), (), ())
     link.send_nowait(message)
     await trio.sleep(0.1)
     assert far.opens == [message]
@@ -480,7 +480,7 @@ async def test_an_open_goes_to_who_takes_opens(autojump_clock: MockClock, open_s
 async def test_an_open_where_nobody_takes_any_harms_nobody(autojump_clock: MockClock, open_side: OpenSide) -> None:
     near, far = await open_side(0), await open_side(1)
     link = await near.dial(far)
-    link.send_nowait(Open(SESSION, 0, 1, b"", bytes(64), bytes(32), b"", (), (), (), ()))
+    link.send_nowait(Open(SESSION, 0, b"", bytes(64), bytes(32), b"", (), (), (), ()))
     await trio.sleep(0.1)
     assert link.dead is None
 

@@ -22,6 +22,7 @@ from p2pinfer.core.errors import LinkDead, UsageError
 from p2pinfer.core.frames import FrameDecoder, encode_frame
 from p2pinfer.core.keys import peer_name
 from p2pinfer.core.messages import AskContacts, Hello, Message
+from p2pinfer.core.source import Scope, Source
 from p2pinfer.overlay.libp2p import open_libp2p_network
 from p2pinfer.overlay.libp2p.tcp import addresses_of, listen_tcp
 from p2pinfer.overlay.network import Network
@@ -74,6 +75,13 @@ async def test_announced_addresses_stand_in_for_those_of_the_listeners() -> None
         assert network.addresses() == (f"{place}/p2p/{peer_name(KEYS[0].public)}",)
 
 
+async def test_both_sides_know_the_network_at_the_other_end() -> None:
+    async with open_one() as (network, collector), open_one(1) as (other, _):
+        link = await other.dial(network.addresses()[0])
+        await collector.wait_links(1)
+        assert link.source == collector.links[0].source == Source("127.0.0.1", Scope.LOOPBACK)
+
+
 @pytest.mark.parametrize("data", [b"", b"GET / HTTP/1.1\r\n\r\n", bytes(5000), b"\x13/multistream/1.0.0\n\x07/noise\n"])
 async def test_strangers_on_the_port_do_no_harm(data: bytes) -> None:
     async with open_one() as (network, collector):
@@ -105,6 +113,7 @@ async def test_a_listener_that_speaks_something_else_is_unreachable() -> None:
 PEER_PROCESS = """
 import sys, trio
 from p2pinfer.core.keys import PrivateKey
+from p2pinfer.core.source import Scope, Source
 from p2pinfer.overlay.libp2p import open_libp2p_network
 
 class Deaf:

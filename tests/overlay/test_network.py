@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead, LocalProtocolError, RemoteProtocolError, UsageError
+from p2pinfer.core.errors import LinkDead, RemoteProtocolError, UsageError
 from p2pinfer.core.frames import FrameDecoder, encode_frame
 from p2pinfer.core.keys import peer_name
 from p2pinfer.core.messages import MAX_PART, Ack, AskContacts, FilePart, Goodbye, Hello, Ping, Pong
@@ -214,16 +214,6 @@ async def test_a_receiver_that_finds_a_fault_ends_that_link_alone(open_peer: Ope
     far.came.refusal = None
     await third.network.links()[0].send(AskContacts(2))
     assert await far.came.next() == AskContacts(2)
-
-
-async def test_a_message_longer_than_the_peer_takes_is_our_bug(open_peer: OpenPeer, open_raw: OpenRaw) -> None:
-    """WIRE-4"""
-    peer = await open_peer(0)
-    pipe = await open_raw(peer)
-    await say(pipe, replace(HELLO, max_body=1000))
-    await peer.came.wait_links(1)
-    with pytest.raises(LocalProtocolError, match="the peer takes 1000"):
-        peer.came.links[0].send_nowait(BIG)
 
 
 async def test_the_hellos_compare_clocks(open_peer: OpenPeer, open_raw: OpenRaw) -> None:

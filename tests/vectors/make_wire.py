@@ -20,6 +20,7 @@ from p2pinfer.core.frames import MAX_HELLO, encode_frame
 from p2pinfer.core.message_codec import encode_message
 from p2pinfer.core.messages import (
     MAX_BODY,
+    MIN_BODY,
     VERSION,
     Ack,
     AskContacts,
@@ -140,6 +141,7 @@ def wrong_fields(rng: random.Random) -> Iterator[tuple[str, bytes]]:
         ("Hello", "version", True, "true for version 1"),
         ("Hello", "features", 1 << 53, "features of 54 bits"),
         ("Hello", "max_body", 1 << 32, "bodies beyond 32 bits"),
+        ("Hello", "max_body", MIN_BODY - 1, "bodies one byte shorter than every peer takes"),
         ("Hello", "clock_ms", -1, "a clock before 1970"),
         ("Hello", "clock_ms", 1.7e12, "a clock that is a float"),
         ("Hello", "boot", bytes(15), "a boot of 15 bytes"),
@@ -247,6 +249,24 @@ def links() -> Iterator[Case]:
     ):
         says = [encode_frame(message).hex() for message in messages]
         yield {"name": name, "rule": rule, "says": says, "expect": expect.label}
+    for size in (0, MIN_BODY - 1):
+        says = [frame(short_hello(size)).hex()]
+        yield {
+            "name": f"bodies of at most {size:,} bytes",
+            "rule": "WIRE-4",
+            "says": says,
+            "expect": Code.BAD_FRAME.label,
+        }
+
+
+def short_hello(max_body: int) -> bytes:
+    items = good_array(hello())
+    items[3] = max_body
+    return bytes(msgpack.packb(items))
+
+
+def frame(body: bytes) -> bytes:
+    return len(body).to_bytes(4, "big") + body
 
 
 # Pace: a sender's window

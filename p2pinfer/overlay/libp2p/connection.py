@@ -5,6 +5,8 @@ reads, and a cancelled read or write loses the connection, for noise has advance
 cancelled but together with its connection, and giving one up is closing its socket.
 """
 
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from typing import Final
 
 import trio
@@ -17,22 +19,27 @@ from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.peer.id import ID
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.noise.transport import Transport as NoiseTransport
-from noise.exceptions import NoiseInvalidMessage
+from noise.exceptions import NoiseInvalidMessage, NoiseValueError
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, RemoteProtocolError
 from p2pinfer.core.keys import PEER_ID_PREFIX, PrivateKey, check_key
+from p2pinfer.core.source import Source
 from p2pinfer.core.units import PeerKey
+from p2pinfer.overlay.contained import outlasting
 from p2pinfer.overlay.libp2p.multistream import Acceptor, Dialler
 from p2pinfer.overlay.libp2p.records import Records
 from p2pinfer.overlay.libp2p.tcp import Socket
 from p2pinfer.overlay.libp2p.yamux import Yamux
+from p2pinfer.overlay.link import LINGER_S
 
 YAMUX: Final = "/yamux/1.0.0"
 LINK: Final = "/p2pinfer/link/1"
 
-# What libp2p and noise raise for bytes that are not what they should be, and for connections that break
+# What a connection raises for bytes that are not what they should be, and when it breaks
 CONNECTION_ERRORS: Final = (BaseLibp2pError, NoiseInvalidMessage, InvalidTag, RemoteProtocolError)
+# What libp2p's handshake raises beside these: its parsers', and noise's for keys that are none
+HANDSHAKE_ERRORS: Final = (ValueError, NoiseValueError)
 
 
 class Handshaker:
@@ -46,20 +53,15 @@ class Handshaker:
 
         Raises LinkDead (UNREACHABLE) if somebody else answers, or nobody who speaks this.
         """
-        socket = Socket(stream)
-        try:
+        async with _shaking_hands(stream, Code.UNREACHABLE):
+            socket = Socket(stream)
             await _ask(socket, NOISE)
             connection = RawConnection(socket, True)
-            session = await self._noise.secure_outbound(connection, ID(PEER_ID_PREFIX + peer))
+            session = await _secured(self._noise.secure_outbound(connection, ID(PEER_ID_PREFIX + peer)))
             records = Records(socket, session)
             await _ask(records, YAMUX)
             pipe = YamuxPipe(peer, socket, records, Yamux(LINK, dialled=True))
             await pipe.agree()
-        except BaseException as error:
-            await socket.close()
-            if _is_remote(error):
-                raise LinkDead(f"the handshake failed: {_reason(error)}", Code.UNREACHABLE) from None
-            raise
         return pipe
 
     async def accept(self, stream: trio.SocketStream) -> "YamuxPipe":
@@ -67,25 +69,34 @@ class Handshaker:
 
         Raises LinkDead if the peer breaks the handshake off.
         """
-        socket = Socket(stream)
-        try:
+        async with _shaking_hands(stream, Code.LOST):
+            socket = Socket(stream)
             await _answer(socket, NOISE)
-            session = await self._noise.secure_inbound(RawConnection(socket, False))
+            session = await _secured(self._noise.secure_inbound(RawConnection(socket, False)))
             records = Records(socket, session)
             await _answer(records, YAMUX)
             pipe = YamuxPipe(_proven_key(session), socket, records, Yamux(LINK, dialled=False))
             await pipe.agree()
-        except BaseException as error:
-            await socket.close()
-            if _is_remote(error):
-                raise LinkDead(f"the handshake failed: {_reason(error)}") from None
-            raise
         return pipe
 
 
-def _is_remote(error: BaseException) -> bool:
-    """Whether a handshake failed, rather than was cancelled. libp2p's handshake raises what its parsers raise."""
-    return isinstance(error, Exception)
+@asynccontextmanager
+async def _shaking_hands(stream: trio.SocketStream, code: Code) -> AsyncIterator[None]:
+    """Close the connection if the block fails. Raises LinkDead where that is the peer's doing."""
+    try:
+        yield
+    except BaseException as error:
+        await trio.aclose_forcefully(stream)
+        if isinstance(error, CONNECTION_ERRORS):
+            raise LinkDead(f"the handshake failed: {_reason(error)}", code) from None
+        raise
+
+
+async def _secured(handshake: Awaitable[ISecureConn]) -> ISecureConn:
+    try:
+        return await handshake
+    except HANDSHAKE_ERRORS as error:
+        raise RemoteProtocolError(f"no handshake of noise: {_reason(error)}") from None
 
 
 def _reason(error: BaseException) -> str:
@@ -134,11 +145,15 @@ class YamuxPipe:
         self._writing = trio.Lock()
         self._came = trio.Event()  # something came that a writer may wait for
         self._replies_due = trio.Event()  # or the rest of what the socket did not take at once
-        self._scope = trio.CancelScope(shield=True)  # only `abort` ends it: goodbyes are said after a cancellation
+        self._scope = trio.CancelScope()  # `abort` ends it; a cancellation only after the goodbye
 
     @property
     def peer(self) -> PeerKey:
         return self._peer
+
+    @property
+    def source(self) -> Source:
+        return self._socket.source
 
     async def agree(self) -> None:
         """Let both sides agree on the protocol of the stream.
@@ -155,9 +170,9 @@ class YamuxPipe:
             self._yamux.receive(await self._records.read())
 
     async def run(self) -> None:
-        """Own the connection until `abort`, whatever is cancelled around it."""
+        """Own the connection until `abort`, or LINGER_S after a cancellation."""
         try:
-            with self._scope:
+            async with outlasting(self._scope, LINGER_S):
                 await self._write_replies()
         finally:
             await self._socket.close()

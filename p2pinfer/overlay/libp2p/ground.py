@@ -5,16 +5,18 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from itertools import chain, repeat
 from math import inf
 from typing import Final
 
 import trio
 
 from p2pinfer.core.errors import LinkDead
-from p2pinfer.core.keys import PrivateKey, peer_name
+from p2pinfer.core.keys import PrivateKey, peer_name, short_name
 from p2pinfer.core.units import PeerKey
+from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.greeting import Greeting
-from p2pinfer.overlay.libp2p.connection import Handshaker
+from p2pinfer.overlay.libp2p.connection import Handshaker, YamuxPipe
 from p2pinfer.overlay.libp2p.dht import Dht, open_dht
 from p2pinfer.overlay.libp2p.mdns import Neighbourhood, open_mdns
 from p2pinfer.overlay.libp2p.tcp import addresses_of, dial_tcp, ip_of, listen_tcp
@@ -24,9 +26,10 @@ from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.pipe import Address, Pipe, peer_of
 
 HANDSHAKE_S: Final = 10.0  # for a peer that connected to prove its key and open its stream
-logger = logging.getLogger(__name__)
-
 MAX_HANDSHAKES: Final = 64  # at once; more wait in the kernel's backlog, since each costs us milliseconds
+DHT_WAITS_S: Final = (5.0, 30.0, 300.0)  # before a part of the DHT that failed starts anew; then as the last
+
+logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -122,39 +125,46 @@ class Libp2pGround:
         peer = peer_of(address)
         stream = await dial_tcp(address)
         pipe = await self._handshaker.dial(stream, peer)
-        self._nursery.start_soon(pipe.run)
+        self._nursery.start_soon(self._run, pipe)
         return pipe
+
+    async def _run(self, pipe: YamuxPipe) -> None:
+        with Contained(f"the connection to {short_name(pipe.peer)}"):
+            await pipe.run()
 
     async def shake_hands(self, stream: trio.SocketStream) -> None:
         """Whoever connects and proves a key is handed on; whoever does not is forgotten."""
-        try:
-            with trio.fail_after(HANDSHAKE_S):
-                async with self._handshakes:
-                    pipe = await self._handshaker.accept(stream)
-        except (LinkDead, trio.TooSlowError):
-            return  # nobody waits for it, and strangers do this all day
-        await self._accepted.send(pipe)
-        await pipe.run()  # the listener closes the connection when this returns
+        with Contained("a connection"):  # the listener closes it when this returns
+            try:
+                with trio.fail_after(HANDSHAKE_S):
+                    async with self._handshakes:
+                        pipe = await self._handshaker.accept(stream)
+            except (LinkDead, trio.TooSlowError):
+                return  # nobody waits for it, and strangers do this all day
+            await self._accepted.send(pipe)
+            await pipe.run()
 
     async def run_dht(self, listen: Sequence[str]) -> None:
-        """Have a part in the DHT. Links need none: if libp2p's DHT falls over a peer's bytes, we go on without."""
-        try:
-            async with open_dht(os.urandom(32), listen, self._addresses) as self._dht:
-                self.dht_started.set()
-                await trio.sleep_forever()
-        except Exception:
-            logger.warning("the DHT host has failed; new peers are found through known ones only", exc_info=True)
-        finally:
-            self._dht = None
-            self.dht_started.set()  # or has failed to
+        """Have a part in the DHT. Links need none: when libp2p's DHT falls over a peer's bytes, it starts anew."""
+        for wait_s in chain(DHT_WAITS_S, repeat(DHT_WAITS_S[-1])):
+            with Contained("our part of the DHT", self._lose_dht):
+                async with open_dht(os.urandom(32), listen, self._addresses) as self._dht:
+                    self.dht_started.set()
+                    await trio.sleep_forever()
+            await trio.sleep(wait_s)
+
+    def _lose_dht(self) -> None:
+        self._dht = None
+        self.dht_started.set()  # or has failed to
 
     async def run_mdns(self, addresses: Sequence[Address]) -> None:
         """Be found on the local network. What serves keys there is not said; whoever is there may be asked."""
-        try:
-            async with open_mdns(addresses) as self._neighbourhood:
-                await trio.sleep_forever()
-        except OSError as error:
-            logger.warning("no mDNS, so peers on the local network are not found by themselves: %s", error)
+        with Contained("mDNS, by which peers on the local network are found,"):
+            try:
+                async with open_mdns(addresses) as self._neighbourhood:
+                    await trio.sleep_forever()
+            except OSError as error:
+                logger.warning("no mDNS, so peers on the local network are not found by themselves: %s", error)
 
     async def accept(self) -> Pipe:
         return await self._to_accept.receive()

@@ -19,6 +19,7 @@ from multiaddr.exceptions import Error as MultiaddrError
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, UsageError
+from p2pinfer.core.source import source_of
 
 READ_BYTES: Final = 256 * 1024
 BACKLOG: Final = 128  # connections the kernel holds for us while we are busy
@@ -98,12 +99,19 @@ class Socket(ReadWriteCloser):  # type: ignore[misc]  # libp2p is untyped to us
 
     It reads and writes the non-blocking descriptor itself: trio's stream goes round the scheduler once more for each.
 
+    source: the network at the other end
     buffer: what came and was not taken yet
     unsent: what was written and the connection has not taken yet
     ended:  the peer closed the connection, and not in the middle of something that was being read
+
+    Raises ConnectionClosedError where there is no connection any more.
     """
 
     def __init__(self, stream: trio.SocketStream) -> None:
+        try:
+            self.source = source_of(stream.socket.getpeername()[0])
+        except OSError as error:  # it broke meanwhile
+            raise _closed(error) from None
         self.buffer = bytearray()
         self.unsent = bytearray()
         self.ended = False
