@@ -11,6 +11,7 @@ from functools import partial
 import trio
 
 from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import Refused
 from p2pinfer.core.schedule import Speed, Waiting, next_batch
 from p2pinfer.core.stage import State, Work
 from p2pinfer.engine.door import Engine
@@ -35,11 +36,17 @@ class Batcher:
         self._served: dict[int, int] = {}  # number of the batch that served a slot last
         self._batches = 0
         self._busy = False
+        self._ending = False
         self._empty = trio.Event()
 
     @contextmanager
     def serving(self, session: Session) -> Iterator[None]:
-        """Take steps of the session for as long as the block lasts."""
+        """Take steps of the session for as long as the block lasts.
+
+        Raises Refused (LEAVING) once `end_all` was called.
+        """
+        if self._ending:
+            raise Refused("this node is leaving", Code.LEAVING)
         self._sessions[session.slot] = session
         self._served[session.slot] = 0
         self._empty = trio.Event()
@@ -58,13 +65,11 @@ class Batcher:
             self._awake.add(slot)
             self._turn.at_end(self._start)
 
-    def fail_all(self, code: Code, text: str) -> None:
-        """End every session from our side."""
+    async def end_all(self, code: Code, text: str) -> None:
+        """Let no more sessions begin, end the open ones, and wait until they are settled or given up."""
+        self._ending = True
         for session in self._sessions.values():
             session.fail(code, text)
-
-    async def wait_empty(self) -> None:
-        """Wait until no session is open."""
         if self._sessions:
             await self._empty.wait()
 

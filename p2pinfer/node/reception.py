@@ -73,7 +73,6 @@ class Reception:
         self._batcher = batcher
         self._slots = count(1)
         self._accounts: dict[RecordId, StageAccount] = {}  # of open sessions
-        self.leaving = False
 
     async def serve(self, link: Link, message: Open) -> None:
         """Take the session or refuse it; run it to its end."""
@@ -83,19 +82,17 @@ class Reception:
                 await self._reach(message.successor + (message.far_end if terms.sampling else ()))
                 await self._run(link, terms, slot)
         except (Refused, RemoteProtocolError) as error:
-            self._refuse(link, message, error.code, str(error))
+            _refuse(link, message, error.code, str(error))
         except LinkDead:
             return  # the client is gone; what was taken for it is given back
         except EngineError as error:
-            self._refuse(link, message, Code.BUSY, str(error))
+            _refuse(link, message, Code.BUSY, str(error))
         except JournalError as error:
             logger.error("a session is refused, for its contract cannot be kept: %s", error)
-            self._refuse(link, message, Code.INTERNAL, "the node cannot keep contracts now")
+            _refuse(link, message, Code.INTERNAL, "the node cannot keep contracts now")
 
     def _check(self, peer: PeerKey, message: Open) -> Terms:
         """Raises Refused or RemoteProtocolError with the code to answer."""
-        if self.leaving:
-            raise Refused("this node is leaving", Code.LEAVING)
         request = verify_request(message.contract, message.signature)
         contract = request.record
         if contract.client != peer:
@@ -163,8 +160,8 @@ class Reception:
         ) as incoming:
             await self._journal.agree(contract, message.session)
             self._accounts[contract.id] = session.account
-            link.send_nowait(Accept(message.session, message.epoch, contract.signatures[1], 0))
             with self._batcher.serving(session):
+                link.send_nowait(Accept(message.session, message.epoch, contract.signatures[1], 0))
                 await session.run(incoming)
             self._log_end(session)
 
@@ -206,12 +203,18 @@ class Reception:
         reader = TextStream(self._shard.texts, sampling.stop_texts)
         return Ending(self._shard.manifest.ends, sampling.max_tokens, reader)
 
-    def _refuse(self, link: Link, message: Open, code: Code, text: str) -> None:
-        retry_ms = RETRY_MS if code in (Code.BUSY, Code.WINDOW_FULL) else 0
-        try:
-            link.send_nowait(SessionRefused(message.session, message.epoch, code, cut_text(text), retry_ms))
-        except LinkDead:
-            return  # it does not wait for an answer
+
+def refuse_leaving(link: Link, message: Open) -> None:
+    """Answer an open while the node ends."""
+    _refuse(link, message, Code.LEAVING, "this node is leaving")
+
+
+def _refuse(link: Link, message: Open, code: Code, text: str) -> None:
+    retry_ms = RETRY_MS if code in (Code.BUSY, Code.WINDOW_FULL) else 0
+    try:
+        link.send_nowait(SessionRefused(message.session, message.epoch, code, cut_text(text), retry_ms))
+    except LinkDead:
+        return  # it does not wait for an answer
 
 
 def _key(neighbours: tuple[Neighbour, ...]) -> PeerKey | None:
