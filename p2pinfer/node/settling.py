@@ -4,6 +4,7 @@ What a client cannot check any more it leaves unsigned; what it had signed befor
 """
 
 import logging
+from contextlib import suppress
 from functools import partial
 
 import trio
@@ -11,7 +12,7 @@ import trio
 from p2pinfer.core.errors import JournalError, LinkDead, RemoteProtocolError
 from p2pinfer.core.receipt import Receipt, verify_receipt
 from p2pinfer.core.records import decode
-from p2pinfer.core.session_messages import Propose, SessionMessage, Signed, Stored
+from p2pinfer.core.session_messages import Propose, Resume, SessionMessage, Signed, Stored
 from p2pinfer.core.units import PeerKey
 from p2pinfer.disk.journal import Journal
 from p2pinfer.disk.journal_reader import JournalReader
@@ -34,9 +35,12 @@ class Settling:
         self._nursery.start_soon(self._propose_again, link)
 
     def take(self, link: Link, message: SessionMessage) -> None:
-        """A message of a session that is not open here: a client may have signed a receipt of one that is over."""
+        """A message of a session that is not open here: a client may sign a receipt of one that is over, or be back."""
         if isinstance(message, Signed):
             self._nursery.start_soon(self._complete, link, message)
+        elif isinstance(message, Resume):
+            with suppress(LinkDead):  # it waits for no answer then
+                link.send_nowait(message.refused())
 
     async def _propose_again(self, link: Link) -> None:
         for contract, receipt in await self._journal.read(lambda reader: reader.pending(link.peer)):
