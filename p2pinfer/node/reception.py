@@ -23,7 +23,7 @@ from p2pinfer.core.pages import pages_for
 from p2pinfer.core.records import SignedRecord, countersign
 from p2pinfer.core.sampling import SamplingRecord, decode_sampling, params_hash
 from p2pinfer.core.session_messages import Accept, Neighbour, Open, SessionRefused
-from p2pinfer.core.stage import StageSession, StageTerms
+from p2pinfer.core.stage import StageSession, StageTerms, State
 from p2pinfer.core.stage_account import StageAccount
 from p2pinfer.core.text import TextStream
 from p2pinfer.core.units import Codec, PeerKey, RecordId, Roles
@@ -160,9 +160,11 @@ class Reception:
     async def _run(self, link: Link, terms: Terms, slot: int) -> None:
         contract = countersign(terms.request, self._offering.key)
         message = terms.open
-        peers = {contract.record.client, *(n.key for n in (*message.predecessor, *message.successor, *message.far_end))}
         session = self._session(contract, terms, slot)
-        with self._exchange.open_session(message.session, peers, session.take_message) as incoming:
+        stage = session.stage
+        with self._exchange.open_session(
+            message.session, stage.terms.peers, session.take_message, lambda: stage.state is State.ENDED
+        ) as incoming:
             await self._journal.agree(contract, message.session)
             self._accounts[contract.id] = session.account
             with self._batcher.serving(session):

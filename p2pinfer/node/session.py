@@ -18,7 +18,7 @@ from p2pinfer.core.codes import ANSWERS, Code
 from p2pinfer.core.contract import EXPIRY_S
 from p2pinfer.core.errors import JournalError, LinkDead, RemoteProtocolError
 from p2pinfer.core.keys import short_name
-from p2pinfer.core.messages import Message, cut_text
+from p2pinfer.core.messages import Message
 from p2pinfer.core.receipt import Receipt
 from p2pinfer.core.records import SignedRecord
 from p2pinfer.core.session_messages import Close, Forward, Propose, Sampled, SessionMessage, Signed, Stored, pack_ids
@@ -117,25 +117,22 @@ class Session:
         """End the session from our side, and say so to everybody in it. The client says how far it signs."""
         if self.stage.state is State.ENDED:
             return
-        self.stage.end(code)
-        self._say_end(code, text)
+        for send in self.stage.fail(code, text):
+            self._say_last(send)
         self._after_change()
 
     def _break(self) -> None:
         """End after a fault of ours, which may be in the books: what is signed stays, and nothing more is proposed."""
-        self.stage.end(Code.INTERNAL)
         self._uncounted = None
-        self._say_end(Code.INTERNAL, "a fault of its own")
+        for send in self.stage.fail(Code.INTERNAL, "a fault of its own"):
+            self._say_last(send)
         self._ended.set()
         self._settled.set()
 
-    def _say_end(self, code: Code, text: str) -> None:
-        terms = self.stage.terms
-        close = Close(terms.session, terms.epoch, code, 0, cut_text(text))
-        for peer in {terms.client, terms.predecessor, terms.successor}:
-            if peer is not None and (link := self._link_to(peer)) is not None:
-                with suppress(LinkDead):  # it needs no words any more
-                    link.send_nowait(close)
+    def _say_last(self, send: Send) -> None:
+        if (link := self._link_to(send.to)) is not None:
+            with suppress(LinkDead):  # it needs no words any more
+                link.send_nowait(send.message)
 
     def _count(self, work: Work, result: Result) -> None:
         account, stage = self.account, self.stage
@@ -157,7 +154,7 @@ class Session:
     # Messages
 
     def take_message(self, sender: PeerKey, message: SessionMessage) -> None:
-        """Take a message as soon as it comes; what is wrong with it ends the session."""
+        """Take a message of a peer of the session as soon as it comes; what is wrong with it ends the session."""
         with self.contained:
             try:
                 self._take(sender, message)
@@ -169,18 +166,21 @@ class Session:
             self._lose(peer)
 
     def _take(self, sender: PeerKey, message: SessionMessage) -> None:
-        if isinstance(message, Signed):
-            if not self.stage.terms.parts(sender) & Part.CLIENT:
-                raise RemoteProtocolError("a receipt signed by somebody else than the client", Code.BAD_STATE)
-            if (complete := self.account.sign(message.receipt, message.signature)) is not None:
-                self._to_complete.append(complete)
-        else:
-            if isinstance(message, Close) and self.stage.terms.parts(sender) & Part.CLIENT:
+        for send in self.stage.receive(sender, message):
+            self._send(send)
+        if self.stage.terms.parts(sender) & Part.CLIENT:
+            self._take_of_client(message)
+        self._after_change()
+
+    def _take_of_client(self, message: SessionMessage) -> None:
+        """What the client signs, and how far it signs at all, counts after the end, too."""
+        match message:
+            case Signed():
+                if (complete := self.account.sign(message.receipt, message.signature)) is not None:
+                    self._to_complete.append(complete)
+            case Close():
                 code = Code.read(message.code)
                 self.account.close(Code.CANCELLED if code is Code.UNKNOWN else code, message.committed)
-            for send in self.stage.receive(sender, message):
-                self._send(send)
-        self._after_change()
 
     def _lose(self, peer: PeerKey) -> None:
         """The link to `peer` died."""
