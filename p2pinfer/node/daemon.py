@@ -18,7 +18,7 @@ import trio
 
 from p2pinfer.core.budget import Budget, Risk
 from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import UsageError
+from p2pinfer.core.errors import EngineError, UsageError
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.messages import AskFile
 from p2pinfer.core.offer import State
@@ -179,8 +179,9 @@ class _Assembly:
             measured = await measure(shard)
             batcher = Batcher(shard.engine, announcing.set_speed(measured), self._network.turn, _groups(shard))
             async with self._sessions(shard, offering, announcing, batcher), trio.open_nursery() as nursery:
-                for task in (announcing.run, partial(_watch_engine, shard, announcing)):
-                    nursery.start_soon(task)
+                nursery.start_soon(_watch_engine, shard, announcing)
+                nursery.start_soon(_watch_batches, batcher)
+                nursery.start_soon(announcing.run)
                 nursery.start_soon(self._directory.keep_providing, model.id)
                 announcing.serve(shard, batcher)
                 _log_start(shard, measured)
@@ -258,6 +259,11 @@ async def _watch_engine(shard: Shard, announcing: Announcing) -> None:
     error = await shard.engine.wait_ended()
     announcing.say(State.LEAVING)
     raise error
+
+
+async def _watch_batches(batcher: Batcher) -> None:
+    await batcher.failed.wait()
+    raise EngineError("a batch could not be made, for the fault of ours that is logged above")
 
 
 def _log_start(shard: Shard, measured: Measured) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Final
 
@@ -32,6 +33,7 @@ from p2pinfer.node.exposure import Exposure
 from p2pinfer.node.offering import Offering
 from p2pinfer.node.session import Session
 from p2pinfer.node.shard import Shard
+from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
@@ -76,7 +78,12 @@ class Reception:
         self._accounts: dict[RecordId, StageAccount] = {}  # of open sessions
 
     async def serve(self, link: Link, message: Open) -> None:
-        """Take the session or refuse it; run it to its end."""
+        """Take the session or refuse it; run it to its end. Whatever fails ends this session alone."""
+        refuse = partial(_refuse, link, message, Code.INTERNAL, "a fault of its own")
+        with Contained(f"an open of {short_name(link.peer)}", refuse):
+            await self._serve(link, message)
+
+    async def _serve(self, link: Link, message: Open) -> None:
         try:
             terms = self._check(link.peer, message)
             async with self._window(terms), self._pages(terms) as slot:
@@ -167,7 +174,8 @@ class Reception:
             self._accounts[contract.id] = session.account
             with self._batcher.serving(session):
                 link.send_nowait(Accept(message.session, message.epoch, contract.signatures[1]))
-                await session.run(incoming)
+                with session.contained:
+                    await session.run(incoming)
             self._log_end(session)
 
     def _log_end(self, session: Session) -> None:
