@@ -54,7 +54,7 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Offer(Record):
-    """Signed by the node. Newer than another if `boot` is the same and `seq` higher."""
+    """Signed by the node. Newer than another of one `boot` if `seq` is higher, of another boot if `issued` is later."""
 
     TYPE: ClassVar = "offer"
     node: Annotated[PeerKey, Bin(32)]
@@ -87,6 +87,11 @@ class Offer(Record):
         if self.state > State.LEAVING:
             return f"state {self.state} is unknown"
         return None
+
+
+def contradict(one: Offer, other: Offer) -> bool:
+    """Whether two offers cannot both be what the node offers; the two are evidence against it."""
+    return one != other and (one.node, one.boot, one.seq) == (other.node, other.boot, other.seq)
 
 
 def verify_offer(body: bytes, signature: bytes, node: PeerKey | None = None) -> SignedRecord[Offer]:
