@@ -107,7 +107,7 @@ class Forward(SessionMessage):
 
     def __post_init__(self) -> None:
         Message.__post_init__(self)
-        if not self.count or len(self.rows) % self.count or self.codec not in CODECS:
+        if not self.count or not self.rows or len(self.rows) % self.count or self.codec not in CODECS:
             raise ValueError(f"Forward: {len(self.rows)} bytes for {self.count} rows of codec {self.codec}")
 
     def split(self, budget: int) -> "Iterator[Forward]":

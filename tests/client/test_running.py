@@ -216,7 +216,7 @@ class Early(SoloStage):
 def test_a_receipt_before_the_session_is_open_ends_it(tmp_path: Path, store: Store) -> None:
     failure = failure_of(tmp_path, store, Early)
     assert failure.code is Code.BAD_STATE
-    assert "a receipt before the session is open" in str(failure)
+    assert "Propose while OPENING" in str(failure)
 
 
 # Ids that are no answer

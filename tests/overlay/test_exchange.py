@@ -324,6 +324,19 @@ async def test_a_stranger_in_a_session_loses_its_link(autojump_clock: MockClock,
         assert await incoming.receive() == (near.network.key, credit(6))
 
 
+async def test_what_strangers_send_of_a_session_that_is_over_is_dropped(
+    autojump_clock: MockClock, open_side: OpenSide
+) -> None:
+    """WIRE-13."""
+    near, far, late = await open_side(0), await open_side(1), await open_side(2)
+    link = await late.dial(far)
+    with far.exchange.open_session(SESSION, [near.network.key], is_over=lambda: True) as incoming:
+        link.send_nowait(credit(5))
+        await wait_all_tasks_blocked()
+        assert link.dead is None
+        assert incoming.statistics().current_buffer_used == 0
+
+
 async def test_a_session_hears_of_the_death_of_its_links(autojump_clock: MockClock, open_side: OpenSide) -> None:
     near, far = await open_side(0), await open_side(1)
     link = await near.dial(far)

@@ -73,7 +73,7 @@ def plain(value: object) -> object:
         case bytes():
             return value.hex()
         case Neighbour():
-            return [value.key.hex(), list(value.addresses)]
+            return {"key": value.key.hex(), "addresses": list(value.addresses)}
         case tuple():
             return [plain(item) for item in value]
     return value
@@ -200,7 +200,8 @@ def wrong_fields(rng: random.Random) -> Iterator[tuple[str, str, bytes]]:
         ("Prompt", "ids", [1, 2, 3], "ids as an array", "INF-2"),
         ("Prompt", "ids", "abcd", "ids as text", "INF-2"),
         ("Forward", "count", 0, "no rows", "INF-1"),
-        ("Forward", "count", 5, "246 bytes for five rows", "INF-11"),
+        ("Forward", "count", 5, "246 bytes for five rows", "INF-1"),
+        ("Forward", "rows", b"", "rows without bytes", "INF-1"),
         ("Forward", "codec", 0, "rows of ids", "INF-1"),
         ("Forward", "codec", 4, "rows of a codec that does not exist", "INF-1"),
         ("Forward", "position", 1 << 32, "a position beyond 32 bits", "INF-1"),
