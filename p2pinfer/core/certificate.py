@@ -9,7 +9,7 @@ from p2pinfer.core.keys import check_key
 from p2pinfer.core.records import Record, SignedRecord, verify_record
 from p2pinfer.core.units import OwnerKey, PeerKey
 
-MAX_LIFE_S: Final = 7_776_000  # 90 days: then a lost machine signs nothing in its owner's name any more
+MAX_CERTIFICATE_S: Final = 7_776_000  # 90 days: then a lost machine signs nothing in its owner's name any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class NodeCert(Record):
     caps: Annotated[int, Zero(UInt())] = 0  # reserved
 
     def contradiction(self) -> str | None:
-        if not 0 < self.not_after - self.not_before <= MAX_LIFE_S:
-            return f"valid for {self.not_after - self.not_before} s, limit {MAX_LIFE_S} s"
+        if not 0 < self.not_after - self.not_before <= MAX_CERTIFICATE_S:
+            return f"valid for {self.not_after - self.not_before} s, limit {MAX_CERTIFICATE_S} s"
         return None
 
     def covers(self, issued: int, expires: int) -> bool:

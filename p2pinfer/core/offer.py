@@ -17,7 +17,7 @@ from p2pinfer.core.records import ZEROS, Record, SignedRecord, verify_record
 from p2pinfer.core.terms import Limits, RolesKind, SpanKind
 from p2pinfer.core.units import ModelId, OwnerKey, PeerKey, RecordId, Roles, Span
 
-MAX_LIFE_S: Final = 60
+MAX_OFFER_S: Final = 60
 UNTIL_STEP_S: Final = 900  # an exact time of leaving would publish when the house is empty
 MAX_UNTIL_S: Final = 7_200
 
@@ -80,8 +80,8 @@ class Offer(Record):
     log_root: Annotated[bytes, Zero(Bin(32))] = ZEROS  # reserved
 
     def contradiction(self) -> str | None:
-        if not 0 < self.life <= MAX_LIFE_S:
-            return f"life of {self.life} s, limit {MAX_LIFE_S} s"
+        if not 0 < self.life <= MAX_OFFER_S:
+            return f"life of {self.life} s, limit {MAX_OFFER_S} s"
         if self.until % UNTIL_STEP_S or self.until > self.issued + MAX_UNTIL_S:
             return f"until {self.until} is not rounded to {UNTIL_STEP_S} s, or over {MAX_UNTIL_S} s ahead"
         if self.state > State.LEAVING:

@@ -25,7 +25,7 @@ from p2pinfer.core.tree import Tree, leaf_of
 from p2pinfer.core.units import OwnerKey, PeerKey, RecordId
 
 MAGIC: Final = b"p2pinfer statement 1\n"
-MAX_FRAME: Final = 4096  # bytes
+MAX_STATEMENT_FRAME: Final = 4096  # bytes
 MAX_RECEIPTS: Final = 65_536  # half a minute of a verifier's time
 MAX_CERTIFICATES: Final = 64  # ten years of them
 MAX_STATEMENT: Final = 67_108_864  # bytes; a statement of so many receipts is shorter, whatever is in them

@@ -21,7 +21,7 @@ from p2pinfer.core.statement import (
     CERTIFICATE,
     MAGIC,
     MAX_CERTIFICATES,
-    MAX_FRAME,
+    MAX_STATEMENT_FRAME,
     NO_PAYER,
     RECEIPT,
     Header,
@@ -149,7 +149,7 @@ class _Reading:
 
     def take(self, frame: bytes) -> None:
         self.leaves.append(leaf_of(frame))
-        match unpack_array(frame, MAX_FRAME):
+        match unpack_array(frame, MAX_STATEMENT_FRAME):
             case [int(kind), bytes(body), bytes(owner)] if kind == CERTIFICATE:
                 self._take_certificate(verify_certificate(body, owner))
             case [
@@ -232,15 +232,15 @@ def _end(data: bytes, at: int) -> int:
     size, left = int.from_bytes(data[at : at + LENGTH], "big"), len(data) - at - LENGTH
     if left < 0:
         raise _bad(f"{len(data) - at} bytes are left where a length of {LENGTH} should stand")
-    if size > MAX_FRAME:
-        raise _bad(f"its length is {size} bytes, limit {MAX_FRAME}")
+    if size > MAX_STATEMENT_FRAME:
+        raise _bad(f"its length is {size} bytes, limit {MAX_STATEMENT_FRAME}")
     if size > left:
         raise _bad(f"its length is {size} bytes, and {left} are left")
     return at + LENGTH + size
 
 
 def _read_header(frame: bytes) -> SignedRecord[Header]:
-    match unpack_array(frame, MAX_FRAME):
+    match unpack_array(frame, MAX_STATEMENT_FRAME):
         case [bytes(body), bytes(signature)]:
             header = verify_record(Header, body, (signature,), lambda header: (header.node,))
             if header.record.payer != NO_PAYER:

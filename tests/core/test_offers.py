@@ -36,6 +36,7 @@ def test_an_offer_that_was_passed_on_is_as_old_as_it_is() -> None:
 
 
 def test_ages_add_up_over_relays() -> None:
+    """OFF-10"""
     once = verify_relayed(relayed(known(), 10.0), 100.0, NOW)
     twice = verify_relayed(once.relay(120.0), 7.0, NOW)
     assert twice.born_s == pytest.approx(7.0 - 30.0 - 2 * HOP_S)

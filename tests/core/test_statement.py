@@ -18,9 +18,9 @@ from p2pinfer.core.records import ZEROS, countersign, sign
 from p2pinfer.core.statement import (
     MAGIC,
     MAX_CERTIFICATES,
-    MAX_FRAME,
     MAX_RECEIPTS,
     MAX_STATEMENT,
+    MAX_STATEMENT_FRAME,
     Paid,
     write_statement,
 )
@@ -219,7 +219,7 @@ def _longest_kind(kind: object) -> int:
 def test_no_statement_is_longer_than_a_reader_takes() -> None:
     """RCT-14"""
     frame = 4 + 2 + longest(Contract) + longest(Receipt) + 2 * 4 + 4 * (64 + 2)
-    assert MAX_RECEIPTS * frame + (1 + MAX_CERTIFICATES) * (4 + MAX_FRAME) < MAX_STATEMENT
+    assert MAX_RECEIPTS * frame + (1 + MAX_CERTIFICATES) * (4 + MAX_STATEMENT_FRAME) < MAX_STATEMENT
 
 
 @pytest.mark.parametrize("change", [{"count": 5}, {"amount": 1}, {"root": ZEROS}], ids=str)

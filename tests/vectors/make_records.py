@@ -16,7 +16,7 @@ from nacl import bindings
 
 from p2pinfer.core import fields
 from p2pinfer.core.canonical import pack_array
-from p2pinfer.core.certificate import MAX_LIFE_S, NodeCert, NodeRevoke
+from p2pinfer.core.certificate import MAX_CERTIFICATE_S, NodeCert, NodeRevoke
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract, generation_of
 from p2pinfer.core.counting import Work
@@ -166,7 +166,7 @@ def _names() -> Iterable[Vector]:
 def _certificates() -> Iterable[Vector]:
     good = CERTIFICATE
     yield _one("a certificate", good, expect="ok", owner=OWNER.public.hex(), node=NODE.public.hex())
-    longest = certificate_for(NODE, not_before=NOW, not_after=NOW + MAX_LIFE_S)
+    longest = certificate_for(NODE, not_before=NOW, not_after=NOW + MAX_CERTIFICATE_S)
     yield _one("of the longest life", longest, expect="ok", owner=OWNER.public.hex(), node=NODE.public.hex())
     yield _one("signed by the node", sign(good.record, NODE), expect="bad-signature")
     yield _one(
@@ -180,7 +180,7 @@ def _certificates() -> Iterable[Vector]:
     for name, place, value, expect in (
         ("another version", 0, 2, "bad-record"),
         ("a life of 0 s", 5, good.record.not_before, "bad-record"),
-        ("a life of 90 days and 1 s", 5, good.record.not_before + MAX_LIFE_S + 1, "bad-record"),
+        ("a life of 90 days and 1 s", 5, good.record.not_before + MAX_CERTIFICATE_S + 1, "bad-record"),
         ("a serial of 2^53", 3, 2**53, "bad-record"),
         ("caps that are not zero", 6, 7, "bad-record"),
         ("a negative serial", 3, -1, "bad-record"),
