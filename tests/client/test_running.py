@@ -501,12 +501,15 @@ def test_a_prompt_that_a_failed_route_was_paid_for_counts(tmp_path: Path, store:
             for proposal in self.account.due(self.contract.record.issued):
                 link.send_nowait(self.proposal(proposal))
 
+    class Dear(SoloStage):
+        prices: ClassVar = {"flat": 10_000}
+
     async def ask(client: Client, stages: list[SoloStage]) -> None:
-        answer = await client.answer(PROMPT, max_tokens=TOKENS)
+        answer = await client.answer(PROMPT, max_tokens=TOKENS, max_cost=1_000_000)
         assert stages[0].signed
         assert answer.cost == sum(stage.cost for stage in answer.stages) + 1
 
-    run(ask, tmp_path, store, PaidForNothing, SoloStage)
+    run(ask, tmp_path, store, PaidForNothing, Dear)
 
 
 # Stages without room
