@@ -1,8 +1,12 @@
 """`p2pinfer node`: the daemon."""
 
+import faulthandler
 import logging
 import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 import click
 import trio
@@ -14,6 +18,11 @@ from p2pinfer.core.errors import UsageError
 from p2pinfer.disk.store import Store
 from p2pinfer.engine.choice import EVERY_ENGINE, missing_words
 from p2pinfer.node.settings import Settings, change, read_settings
+
+AGAIN_S: Final = 1.0  # a terminal that closes says so twice, and some service managers use two signals
+END_S: Final = 20  # seconds for sessions, goodbyes and threads to end; they take less, unless something hangs
+
+logger = logging.getLogger(__name__)
 
 
 @click.command()
@@ -39,7 +48,7 @@ def node(
     device: str | None,
     threads: int | None,
 ) -> None:
-    """Serve layers of a model to the swarm until SIGTERM or Ctrl-C.
+    """Serve layers of a model to the swarm until SIGTERM, SIGHUP or Ctrl-C.
 
     Prints one line `ready MULTIADDR` once it serves: others bootstrap from that address. Options given here win over
     the file's.
@@ -61,21 +70,44 @@ def node(
 
 
 async def _serve(settings: Settings, data: Path, store: Store) -> None:
-    """Run the node until a signal, which ends it also while it still loads. A second one ends it at once.
+    """Run the node until a signal, which ends it also while it still loads.
 
     A node that serves leaves by itself, so that its sessions are told and paid; cancelling it would cut them off.
     """
-    serving, leave = trio.Event(), trio.Event()
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    serving, leave, scope = trio.Event(), trio.Event(), trio.CancelScope()
+
+    def end() -> None:
+        leave.set()
+        if not serving.is_set():
+            _end_soon()
+            scope.cancel()
+
+    heard = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # `nohup` ignores it for us
+        heard.append(signal.SIGHUP)
+    with trio.open_signal_receiver(*heard) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_run, settings, data, store, serving, leave)
-            await anext(signals)
-            # From here on a signal does what it does to any program
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            leave.set()
-            if not serving.is_set():
-                nursery.cancel_scope.cancel()
+            nursery.start_soon(_heed, heard, signals, end)
+            with scope:
+                await _run(settings, data, store, serving, leave)
+            nursery.cancel_scope.cancel()
+
+
+async def _heed(heard: Sequence[signal.Signals], signals: AsyncIterator[int], end: Callable[[], None]) -> None:
+    """End the node on the first signal; one that comes more than AGAIN_S later does what it does to any program."""
+    logger.info("%s: the node ends; one more signal ends it at once", signal.Signals(await anext(signals)).name)
+    end()
+    with trio.move_on_after(AGAIN_S):
+        async for _ in signals:
+            pass
+    for each in heard:
+        signal.signal(each, signal.SIG_DFL)
+
+
+def _end_soon() -> None:
+    """From now on the process has END_S to end, whatever hangs; then it says where, and ends with code 1."""
+    if sys.__stderr__ is not None:
+        faulthandler.dump_traceback_later(END_S, exit=True, file=sys.__stderr__)
 
 
 async def _run(settings: Settings, data: Path, store: Store, serving: trio.Event, leave: trio.Event) -> None:
@@ -94,4 +126,7 @@ async def _run(settings: Settings, data: Path, store: Store, serving: trio.Event
             for address in running.addresses[:1]:
                 say(f"ready {address}")
             serving.set()
-            await leave.wait()
+            try:
+                await leave.wait()
+            finally:  # on a signal, or because something of the node failed
+                _end_soon()

@@ -23,7 +23,6 @@ from p2pinfer.cli.words import (
 from p2pinfer.core.certificate import NodeCert
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract, verify_contract
-from p2pinfer.core.counting import committed_of
 from p2pinfer.core.errors import P2pinferError, RemoteProtocolError, UsageError
 from p2pinfer.core.keys import peer_name
 from p2pinfer.core.ledger import Earned
@@ -42,7 +41,6 @@ WORK: Final = (  # usage and price of the same name, in the words of the bill
     ("cached", "cached prompt", "layer-tokens"),
     ("decode", "answer", "layer-tokens"),
     ("sampled", "ids sampled", "ids"),
-    ("kv", "cache kept", "MiB*s"),
 )
 
 
@@ -52,7 +50,6 @@ class Found:
 
     side: str
     receipt: Earned
-    prompt: int
     certificate: SignedRecord[NodeCert] | None
     why: str | None
 
@@ -126,7 +123,7 @@ def _found(receipt: Earned, reader: JournalReader, is_node: bool, own: frozenset
     assert known is not None  # a receipt is stored after its contract
     certificate = next((one for one in reader.certificates() if one.id == terms.cert), None)
     side = "paid" if not is_node else "self" if terms.client in own | {terms.owner} else "unbacked"
-    return Found(side, receipt, known[2], certificate, _fault(receipt, certificate))
+    return Found(side, receipt, certificate, _fault(receipt, certificate))
 
 
 def _fault(one: Earned, certificate: SignedRecord[NodeCert] | None) -> str | None:
@@ -162,8 +159,8 @@ def summary(found: Found, model: str) -> dict[str, object]:
         "flat_ncr": terms.flat,
         "usage": asdict(total.usage),
         "prices": asdict(terms.prices),
-        "positions": committed_of(total.usage, len(terms.span)),
-        "prompt_tokens": found.prompt,
+        "positions": terms.work.committed(total.usage),
+        "prompt_tokens": terms.prompt,
         "session": found.receipt.session.hex(),
         "payer": peer_name(terms.client),
         "node": peer_name(terms.node),
@@ -175,6 +172,7 @@ def summary(found: Found, model: str) -> dict[str, object]:
         "numerics": numerics_name(terms.numerics),
         "codecs": [codec_name(codec) for codec in terms.codecs],
         "start": terms.start,
+        "seam": terms.seam,
         "limits": asdict(terms.limits),
         "issued": terms.issued,
         "expires": terms.expires,
@@ -207,7 +205,6 @@ def _print(found: Found, model: str) -> None:
         _work(found, model),
         [("", "")],
         _proof(found),
-        _reserved(terms),
     )
     for what, value in (line for section in sections for line in section):
         say(lined(what, value, LABEL))
@@ -258,7 +255,7 @@ def _exact(product: int) -> str:
 def _work(found: Found, model: str) -> Lines:
     terms, total = found.receipt.contract.record, found.receipt.receipt.record
     codecs = " to ".join("ids" if codec == Codec.IDS else codec_name(codec) for codec in terms.codecs)
-    positions = committed_of(total.usage, len(terms.span))
+    positions = terms.work.committed(total.usage)
     state = "final" if total.state == FINAL else "running"
     return [
         ("state", f"{state}: {reason_words(total.reason)}"),
@@ -267,7 +264,7 @@ def _work(found: Found, model: str) -> Lines:
         ("layers", f"{terms.span} ({many(len(terms.span), 'layer')}), as {' and '.join(role_names(terms.roles))}"),
         (
             "positions",
-            f"{positions:,}, of which {found.prompt:,} were the prompt's; at most {terms.limits.max_positions:,}",
+            f"{positions:,}, of which {terms.prompt:,} were the prompt's; at most {terms.limits.max_positions:,}",
         ),
         ("numerics", f"{numerics_name(terms.numerics)}; rows in and out: {codecs}"),
         ("agreed", f"{time_words(terms.issued)}, until {time_words(terms.expires)}"),
@@ -292,14 +289,7 @@ def _proof(found: Found) -> Lines:
     if terms.params != ZEROS:
         lines.append(("sampling hash", terms.params.hex()))
     if terms.start:
-        lines.append(("start", f"position {terms.start:,}: it replaced a stage that failed"))
+        lines.append(("start", f"position {terms.start:,}: earlier ones were paid by another contract"))
+    if terms.seam:
+        lines.append(("seam", f"position {terms.seam:,}: earlier ones are another session's"))
     return lines
-
-
-def _reserved(terms: Contract) -> Lines:
-    """Fields of later releases; they change nothing here."""
-    set_ = {
-        "grant": terms.grant.hex() if terms.grant != ZEROS else "",
-        "terms": terms.terms if any(terms.terms) else "",
-    }
-    return [("reserved", f"{name} {value}") for name, value in set_.items() if value]

@@ -142,7 +142,6 @@ def _plain(checked: Checked) -> dict[str, object]:
             {"payer": peer_name(share.payer), "receipts": share.count, "amount_ncr": share.amount}
             for share in verdict.by_payer
         ],
-        "reserved": list(verdict.reserved),
         "not_proven": list(verdict.not_proven),
     }
 
@@ -195,8 +194,6 @@ def _print_verdict(file: Path, verdict: Verdict) -> None:
         ("holds", f"{many(header.count, 'receipt')}, {amount_words(header.amount)}"),
     ):
         say(lined(what, value, LABEL))
-    for line in verdict.reserved:
-        say(lined("reserved", f"{line} is set: a later release may say more about it", LABEL))
     say()
     if verdict.by_payer:
         _print_shares(verdict)

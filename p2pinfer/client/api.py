@@ -224,7 +224,10 @@ class Client:
 
     async def _see_through(self, running: Running) -> None:
         try:
-            with self._exchange.open_session(running.plan.session, running.generation.route) as incoming:
+            generation = running.generation
+            with self._exchange.open_session(
+                generation.session, generation.route, is_over=lambda: generation.over
+            ) as incoming:
                 await running.run(incoming)
         finally:
             if (account := running.unpaid) is not None:

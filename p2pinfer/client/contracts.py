@@ -10,6 +10,7 @@ from p2pinfer.core.contract import MAX_LIFE_S, Contract, generation_of
 from p2pinfer.core.errors import NoRoute
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.offer import Offer
+from p2pinfer.core.pricing import USAGE_BITS
 from p2pinfer.core.records import ZEROS, SignedRecord, sign
 from p2pinfer.core.sampling import SamplingRecord, encode_sampling, params_hash
 from p2pinfer.core.session_messages import Neighbour, Open
@@ -110,7 +111,9 @@ class _Draft:
             roles=roles,
             numerics=offer.numerics,
             codecs=(Codec.IDS if Roles.HEAD in roles else self.codec, Codec.IDS if tail else self.codec),
+            prompt=self.prompt,
             start=0,
+            seam=0,
             limits=limits,
             prices=offer.prices,
             flat=offer.flat,
@@ -122,8 +125,9 @@ class _Draft:
                 self.now + min(MAX_LIFE_S, max(CONTRACT_LIFE_S, limits.max_positions * POSITION_S)), stage.until
             ),
         )
-        most = contract.amount(self.prompt, limits.max_positions)
-        return sign(replace(contract, reserve=most), self.key)
+        if contract.most > MAX_RESERVE:
+            raise NoRoute(f"a stage asks {contract.most} ncr at most, more than a receipt can state: {MAX_RESERVE} ncr")
+        return sign(replace(contract, reserve=contract.most), self.key)
 
     def open(self, stages: Sequence[StagePlan], index: int, contract: SignedRecord[Contract]) -> Open:
         last = len(stages) - 1
@@ -131,7 +135,6 @@ class _Draft:
         return Open(
             session=self.session,
             epoch=0,
-            prompt=self.prompt,
             contract=contract.body,
             signature=contract.signatures[0],
             secret=self.secret,
@@ -153,12 +156,14 @@ def _common_limits(stages: Sequence[StagePlan], positions: int) -> list[Limits]:
     cadence = max(limits.cadence for limits in offered)
     chunk = min(limits.max_chunk for limits in offered)
     found = []
-    for limits in offered:
+    for stage, limits in zip(stages, offered, strict=True):
         if positions > limits.max_positions:
             raise NoRoute(
                 f"prompt and answer need {positions} positions, a stage takes {limits.max_positions}; "
                 "ask for fewer tokens or shorten the prompt"
             )
+        if len(stage.span) * positions >= 1 << USAGE_BITS:
+            raise NoRoute(f"{positions} positions of {len(stage.span)} layers are more than a receipt can state")
         try:
             found.append(Limits(positions, limits.window, cadence, 0, chunk))
         except ValueError as error:

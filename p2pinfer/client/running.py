@@ -15,13 +15,12 @@ from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract, verify_contract
 from p2pinfer.core.ending import Ending
 from p2pinfer.core.errors import LinkDead, RemoteProtocolError
-from p2pinfer.core.generation import Generation, Phase
+from p2pinfer.core.generation import Generation
 from p2pinfer.core.keys import PrivateKey, short_name, short_names
 from p2pinfer.core.receipt import FINAL
 from p2pinfer.core.records import SignedRecord
 from p2pinfer.core.session_messages import (
     Accept,
-    Close,
     Open,
     Prompt,
     Propose,
@@ -60,14 +59,14 @@ class Running:
         link_to: Callable[[PeerKey], Link | None],
     ) -> None:
         self.plan = plan
-        self.generation = Generation(plan.session, 0, prompt, [stage.key for stage in plan.stages], ending)
+        route = [stage.key for stage in plan.stages]
+        self.generation = Generation(plan.session, 0, prompt, route, vocabulary, ending)
         self.started_s = trio.current_time()
         self.first_id_s: float | None = None
         self.last_id_s: float | None = None
         self.changed = trio.Event()
         self.over = trio.Event()
         self._prompt = prompt
-        self._vocabulary = vocabulary
         self._key = key
         self._journal = journal
         self._link_to = link_to
@@ -110,8 +109,8 @@ class Running:
     def fail(self, text: str, code: Code) -> None:
         """End the generation, unless it is over, and tell every stage how far it is paid."""
         if not self.generation.over:
-            self.generation.fail(text, code)
-            self._close_all(code)
+            for send in self.generation.fail(text, code):
+                self._send(send.to, send.message)
             self._until_over.cancel()
 
     @property
@@ -154,24 +153,37 @@ class Running:
                     await self._take_stored(sender, message)
                 case Accept():
                     await self._take_accept(sender, message)
+                case Sampled():
+                    await self._take_ids(sender, message)
                 case _:
                     self._pass_on(sender, message)
-                    if isinstance(message, Sampled) and self._account is not None:
-                        await self._decide(self._account.add_ids(message.ids))
         except RemoteProtocolError as error:
             self.fail(f"stage {short_name(sender)} broke the protocol: {error}", error.code)
 
     async def _take_accept(self, sender: PeerKey, message: Accept) -> None:
         """Check the stage's signature and store the contract; then the generation may go on."""
+        if not self.generation.over:  # too late, nothing is done under it
+            await self._agree(sender, message)
+        self._pass_on(sender, message)
+
+    async def _agree(self, sender: PeerKey, message: Accept) -> None:
         place = self.generation.route.index(sender)
         request = self.plan.contracts[place]
         contract = verify_contract(request.body, request.signatures[0], message.signature)
-        await self._journal.agree(contract, self.plan.session, len(self._prompt))
+        await self._journal.agree(contract, self.plan.session)
         self._contracts[place] = contract
         if len(self._contracts) == len(self.plan.stages):
             ordered = [self._contracts[at] for at in range(len(self.plan.stages))]
             self._account = ClientAccount(ordered, self._prompt, self.plan.secret, self._key)
+
+    async def _take_ids(self, sender: PeerKey, message: Sampled) -> None:
+        """Deliver ids, and count those that were taken: what comes after the end is dropped."""
+        known = len(self.generation.ids)
         self._pass_on(sender, message)
+        if self._account is not None and (ids := self.generation.ids[known:]):
+            self.last_id_s = trio.current_time()
+            self.first_id_s = self.first_id_s or self.last_id_s
+            await self._decide(self._account.add_ids(ids))
 
     async def _lose(self, peer: PeerKey, why: LinkDead) -> None:
         place = self.generation.route.index(peer)
@@ -187,27 +199,20 @@ class Running:
             self._refused_by.update(peers)
 
     def _pass_on(self, sender: PeerKey, message: SessionMessage) -> None:
-        """Let the generation decide; where it fails by that, the other stages are told."""
-        if isinstance(message, Sampled) and max(message.ids) >= self._vocabulary:
-            raise RemoteProtocolError(f"id {max(message.ids)}, the vocabulary has {self._vocabulary}", Code.BAD_VALUES)
-        was_over = self.generation.over
+        """Let the generation decide, and send what follows."""
         if isinstance(message, SessionRefused):
             self._blame(sender)
             self.retry_s = message.retry_ms / 1000 or None
         for send in self.generation.receive(sender, message):
             self._send(send.to, send.message)
-        if isinstance(message, Sampled):
-            self.last_id_s = trio.current_time()
-            self.first_id_s = self.first_id_s or self.last_id_s
-        if self.generation.phase is Phase.FAILED and not was_over:
-            self._close_all(self.generation.reason)
         self._notify()
 
     # Receipts
 
     async def _take_proposal(self, sender: PeerKey, message: Propose) -> None:
+        self._pass_on(sender, message)
         if self._account is None:
-            raise RemoteProtocolError("a receipt before the session is open", Code.BAD_STATE)
+            return
         place = self.generation.route.index(sender)
         now = trio.current_time()
         await self._decide(self._account.propose(place, message.receipt, message.signature, now))
@@ -227,6 +232,7 @@ class Running:
             self.fail(f"receipt {decision.seq} of stage {stage} is not signed: {decision.text}", decision.code)
 
     async def _take_stored(self, sender: PeerKey, message: Stored) -> None:
+        self._pass_on(sender, message)
         place = self.generation.route.index(sender)
         complete = self._account.complete(place) if self._account else None
         if complete is not None and complete.record.state == FINAL and complete.record.seq == message.seq:
@@ -252,12 +258,6 @@ class Running:
         return any(self.generation.ids or account.complete(place) for place in places)
 
     # Sending
-
-    def _close_all(self, code: Code) -> None:
-        code = Code.CANCELLED if code is Code.UNKNOWN else code  # what we cannot read we do not pass on
-        committed = self._account.counted if self._account and self.generation.ids else 0
-        for stage in self.plan.stages:
-            self._send(stage.key, Close(self.plan.session, 0, code, max(0, committed), ""))
 
     def _open(self, peer: PeerKey, message: Open) -> None:
         if self._link_to(peer) is None:  # it died before the session was open, and nobody told us

@@ -6,15 +6,17 @@ process still remembers the ids that justify it; they are not kept on disk, and 
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 import trio
 
 from p2pinfer.core.client_account import ClientAccount, Decision, Sign
+from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, RemoteProtocolError
 from p2pinfer.core.keys import short_name
 from p2pinfer.core.ledger import Earned
-from p2pinfer.core.session_messages import Propose, SessionMessage, Signed, Stored
+from p2pinfer.core.session_messages import Accept, Close, Propose, SessionMessage, Signed, Stored
 from p2pinfer.core.units import PeerKey, SessionId
 from p2pinfer.disk.journal import Journal
 from p2pinfer.overlay.link import Link
@@ -48,6 +50,8 @@ class Settling:
             self._nursery.start_soon(self._answer, link, self._decide(link.peer, message))
         elif isinstance(message, Stored):
             self._nursery.start_soon(self._acknowledge, link.peer, message)
+        elif isinstance(message, Accept):
+            self._close(link, message)
 
     def _decide(self, node: PeerKey, message: Propose) -> list[Decision]:
         """What the ids at hand justify; at once, since proposals must be taken in the order in which they come."""
@@ -66,6 +70,12 @@ class Settling:
             if isinstance(decision, Sign):
                 await self._journal.complete(decision.receipt)
         await self._send_unstored(link)
+
+    @staticmethod
+    def _close(link: Link, late: Accept) -> None:
+        """A stage accepts what the client has given up: it lets go of its pages at once."""
+        with suppress(LinkDead):  # it lets go of them anyway
+            link.send_nowait(Close(late.session, late.epoch, Code.CANCELLED, 0, ""))
 
     async def _send_unstored(self, link: Link) -> None:
         for earned in await self._unstored(link.peer):

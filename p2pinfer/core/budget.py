@@ -6,10 +6,13 @@ done and not signed, and only that stays taken.
 """
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import Refused
 from p2pinfer.core.units import PeerKey, RecordId
+
+NEWCOMER_LIFE_S: Final = 900  # from `issued` to `expires`, at most, for a key without credit at the node
 
 
 @dataclass(frozen=True, slots=True)

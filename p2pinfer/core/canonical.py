@@ -15,7 +15,7 @@ from p2pinfer.core.errors import RemoteProtocolError
 from p2pinfer.core.fields import MAX_INT_BITS
 
 MAX_RECORD_BYTES: Final = 1024
-MAX_ITEMS: Final = 64  # of any one array; the longest record has 24
+MAX_ITEMS: Final = 64  # of any one array; the longest record has 26
 
 Item: TypeAlias = int | bytes | list[int]
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final
 
-from p2pinfer.core.fields import Bin, UInt
+from p2pinfer.core.fields import Bin, UInt, Zero
 from p2pinfer.core.keys import check_key
 from p2pinfer.core.records import Record, SignedRecord, verify_record
 from p2pinfer.core.units import OwnerKey, PeerKey
@@ -21,7 +21,7 @@ class NodeCert(Record):
     serial: Annotated[int, UInt()]
     not_before: Annotated[int, UInt()]  # Unix seconds
     not_after: Annotated[int, UInt()]
-    caps: Annotated[int, UInt()] = 0  # reserved
+    caps: Annotated[int, Zero(UInt())] = 0  # reserved
 
     def contradiction(self) -> str | None:
         if not 0 < self.not_after - self.not_before <= MAX_LIFE_S:

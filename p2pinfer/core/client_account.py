@@ -13,7 +13,6 @@ from typing import Final, TypeAlias
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract
-from p2pinfer.core.counting import Work, committed_of
 from p2pinfer.core.errors import LocalProtocolError, RemoteProtocolError
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.receipt import FINAL, Receipt, verify_proposal
@@ -75,7 +74,6 @@ class _Stage:
     """What one stage has proposed and what of it was signed."""
 
     contract: SignedRecord[Contract]
-    work: Work
     bodies: dict[int, bytes] = field(default_factory=dict)  # by number, to tell a second body
     roots: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)  # in and out, by committed positions
     waiting: list[_Waiting] = field(default_factory=list)  # in order of number
@@ -99,8 +97,8 @@ class ClientAccount:
     def __init__(
         self, contracts: Sequence[SignedRecord[Contract]], prompt: Sequence[int], secret: bytes, key: PrivateKey
     ) -> None:
-        _check_route([contract.record for contract in contracts])
-        self._stages = [_Stage(contract, contract.record.work(len(prompt))) for contract in contracts]
+        _check_route([contract.record for contract in contracts], len(prompt))
+        self._stages = [_Stage(contract) for contract in contracts]
         self._salt = Salt(secret)
         self._key = key
         self._prompt = len(prompt)
@@ -183,12 +181,7 @@ class ClientAccount:
         terms = stage.contract.record
         if stage.last is not None and (why := receipt.follows(stage.last)):
             raise _mismatch(why)
-        committed = committed_of(receipt.usage, len(terms.span))
-        cached = receipt.usage.cached // len(terms.span)
-        if cached > min(committed, max(self._prompt, terms.start)):
-            raise _mismatch(f"{cached} positions cached of {committed}")
-        if receipt.usage != (count := stage.work.usage(committed, cached)):
-            raise _mismatch(f"receipt {receipt.seq} claims {receipt.usage}, counted {count}")
+        committed = terms.work.committed(receipt.usage)
         if receipt.state != FINAL and committed % terms.limits.cadence:
             raise _mismatch(f"{committed} positions are no multiple of the cadence {terms.limits.cadence}")
         return committed
@@ -250,7 +243,7 @@ class ClientAccount:
         if place < len(self._stages) - 1:
             roots = self._stages[place + 1].roots.get(committed)
             return roots and roots[0]
-        count = self._stages[place].work.ids(committed)
+        count = max(0, committed + 1 - self._prompt)
         return self._outputs.root(count) if count <= len(self._outputs) else None
 
 
@@ -262,10 +255,12 @@ def _is_final(receipt: SignedRecord[Receipt] | None) -> bool:
     return receipt is not None and receipt.record.state == FINAL
 
 
-def _check_route(contracts: Sequence[Contract]) -> None:
+def _check_route(contracts: Sequence[Contract], prompt: int) -> None:
     """Contracts we made ourselves must fit one another, or their roots could not be compared."""
     if not contracts or Roles.HEAD not in contracts[0].roles or Roles.TAIL not in contracts[-1].roles:
         raise LocalProtocolError("a route runs from a head to a tail")
+    if any(contract.prompt != prompt for contract in contracts):
+        raise LocalProtocolError(f"contracts for another prompt than the one of {prompt} ids")
     for a, b in pairwise(contracts):
         if a.span.last != b.span.first or a.codecs[1] != b.codecs[0] or a.limits.cadence != b.limits.cadence:
             raise LocalProtocolError(f"contracts for layers {a.span} and {b.span} do not fit each other")

@@ -27,7 +27,7 @@ class Code(IntEnum):
     RECEIPT_AHEAD = 23  # a proposal claims more work than the client counted
     RECEIPT_MISMATCH = 24  # usage, amount or roots differ from the other side's count
     RECEIPT_CONFLICT = 25  # the same number with another body
-    BAD_VALUES = 26  # rows with values that are not finite, or ids the model does not have
+    BAD_VALUES = 26  # rows not of the contract's codec, values that are not finite, ids the model does not have
     BAD_VERSION = 27  # no common version
 
     UNKNOWN_MODEL = 64

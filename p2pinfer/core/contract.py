@@ -12,10 +12,10 @@ from p2pinfer.core.certificate import NodeCert
 from p2pinfer.core.codes import Code
 from p2pinfer.core.counting import Work
 from p2pinfer.core.errors import Refused
-from p2pinfer.core.fields import Bin, Struct, UInt, UInts
+from p2pinfer.core.fields import Bin, Struct, UInt, UInts, Zero
 from p2pinfer.core.keys import check_key, domain
 from p2pinfer.core.offer import Offer
-from p2pinfer.core.pricing import Prices, amount_of
+from p2pinfer.core.pricing import USAGE_BITS, Prices, amount_of
 from p2pinfer.core.records import MAX_SKEW_S, ZEROS, Record, SignedRecord, verify_record
 from p2pinfer.core.terms import Limits, RolesKind, SpanKind
 from p2pinfer.core.units import Codec, ModelId, Nanocredits, OwnerKey, PeerKey, RecordId, Roles, Span
@@ -36,7 +36,7 @@ class Contract(Record):
     owner: Annotated[OwnerKey, Bin(32)]  # is paid
     node: Annotated[PeerKey, Bin(32)]
     client: Annotated[PeerKey, Bin(32)]  # owes
-    grant: Annotated[RecordId, Bin(32)]  # reserved: who backs the client
+    grant: Annotated[RecordId, Zero(Bin(32))]  # reserved: who backs the client
     generation: Annotated[bytes, Bin(32)]  # `generation_of`
     model: Annotated[ModelId, Bin(32)]
     params: Annotated[bytes, Bin(32)]  # hash of the sampling record; zeros without the role tail
@@ -44,12 +44,14 @@ class Contract(Record):
     roles: Annotated[Roles, RolesKind()]
     numerics: Annotated[int, UInt(16)]
     codecs: Annotated[tuple[int, int], UInts(2, 8)]  # in, out
-    start: Annotated[int, UInt(32)]  # first position whose output is sent on; over 0 only after a failover
+    prompt: Annotated[int, UInt(32)]  # P
+    start: Annotated[int, UInt(32)]  # first position charged; over 0 only where an earlier session is continued
+    seam: Annotated[int, UInt(32)]  # first position of the trees; over 0 only where an earlier session is continued
     limits: Annotated[Limits, Struct(Limits)]
     prices: Annotated[Prices, Struct(Prices)]
     flat: Annotated[int, UInt()]
     reserve: Annotated[int, UInt()]  # nano-credits; the contract never costs more
-    terms: Annotated[tuple[int, int, int], UInts(3)]  # reserved: terms, audit rate, hold-back
+    terms: Annotated[tuple[int, int, int], Zero(UInts(3))]  # reserved: terms, audit rate, hold-back
     audit: Annotated[bytes, Bin(32)]  # SHA-256 of a secret the client keeps
     issued: Annotated[int, UInt()]  # Unix seconds
     expires: Annotated[int, UInt()]
@@ -64,20 +66,29 @@ class Contract(Record):
             return f"codecs {self.codecs} do not fit the roles: ids enter at the head and leave at the tail"
         if not tail and self.params != ZEROS:
             return "sampling parameters without the role tail"
-        if self.start >= self.limits.max_positions:
-            return f"start {self.start} of {self.limits.max_positions} positions"
+        if max(self.prompt, self.seam) >= (most := self.limits.max_positions):
+            return f"{most} positions for a prompt of {self.prompt} and a seam at {self.seam}"
+        if len(self.span) * most >= 1 << USAGE_BITS:
+            return f"{most} positions of {len(self.span)} layers: a receipt could not state them"
+        try:
+            self.work  # noqa: B018 - its own constructor checks what prompt, start and seam may be
+        except ValueError as error:
+            return str(error)
         return None
 
-    def work(self, prompt: int) -> Work:
-        """What the contract asks for, given the number of prompt ids."""
-        return Work(len(self.span), prompt, self.start, Roles.TAIL in self.roles)
+    @property
+    def work(self) -> Work:
+        """What the contract asks for."""
+        return Work(len(self.span), self.prompt, Roles.TAIL in self.roles, self.start, self.seam)
 
-    def amount(self, prompt: int, committed: int, cached: int = 0) -> Nanocredits:
-        """What is owed for `committed` positions.
+    @property
+    def most(self) -> Nanocredits:
+        """The amount at the last position that the contract allows."""
+        return self.amount(self.limits.max_positions)
 
-        Raises ValueError where no receipt could state such a usage.
-        """
-        return amount_of(self.prices, self.flat, self.work(prompt).usage(committed, cached))
+    def amount(self, committed: int, cached: int = 0) -> Nanocredits:
+        """What is owed for `committed` positions."""
+        return amount_of(self.prices, self.flat, self.work.usage(committed, cached))
 
 
 def generation_of(secret: bytes, node: PeerKey) -> bytes:
@@ -111,16 +122,14 @@ def check_request(
     offer: SignedRecord[Offer],
     certificate: SignedRecord[NodeCert],
     *,
-    prompt: int,
     secret: bytes,
     now: int,
 ) -> None:
     """Hold a client's contract to our own offer; the caller has found the offer by the contract's id of it.
 
-    prompt: ids announced in the open
     now: our wall clock, Unix seconds
 
-    Raises Refused with the code to answer: CLOCK_SKEW, UNKNOWN_OFFER, TOO_CHEAP, TOO_LONG or BAD_TERMS.
+    Raises Refused with the code to answer: CLOCK_SKEW, UNKNOWN_OFFER, TOO_CHEAP, TOO_LONG, UNSUPPORTED or BAD_TERMS.
     """
     contract, offered = request.record, offer.record
     if abs(skew := contract.issued - now) > MAX_SKEW_S:
@@ -134,18 +143,18 @@ def check_request(
         raise Refused("the contract names another offer", Code.UNKNOWN_OFFER)
     if not contract.prices.at_least(offered.prices) or contract.flat < offered.flat:
         raise Refused(f"{contract.prices} and flat {contract.flat} are below the offer", Code.TOO_CHEAP)
-    if not prompt < contract.limits.max_positions <= offered.limits.max_positions:
+    if contract.limits.max_positions > offered.limits.max_positions:
         raise Refused(
-            f"a prompt of {prompt}, {contract.limits.max_positions} positions asked, "
-            f"limit {offered.limits.max_positions}",
-            Code.TOO_LONG,
+            f"{contract.limits.max_positions} positions asked, limit {offered.limits.max_positions}", Code.TOO_LONG
         )
+    if contract.start or contract.seam:
+        raise Refused("this release continues no session that was begun elsewhere", Code.UNSUPPORTED)
     if why := _misfit(contract, offered, certificate):
         raise Refused(why, Code.BAD_TERMS)
     if contract.generation != generation_of(secret, contract.node):
         raise Refused("the contract does not bind the generation's secret", Code.BAD_TERMS)
-    if (most := _most(contract, prompt)) is None or most > contract.reserve:
-        raise Refused(f"a reserve of {contract.reserve} ncr, {most} ncr could be needed", Code.BAD_TERMS)
+    if contract.most > contract.reserve:
+        raise Refused(f"a reserve of {contract.reserve} ncr, {contract.most} ncr could be needed", Code.BAD_TERMS)
 
 
 def _misfit(contract: Contract, offer: Offer, certificate: SignedRecord[NodeCert]) -> str | None:
@@ -164,14 +173,4 @@ def _misfit(contract: Contract, offer: Offer, certificate: SignedRecord[NodeCert
         return f"codecs {contract.codecs} are not offered"
     if not contract.limits.within(offer.limits):
         return f"{contract.limits} go beyond the offer"
-    if contract.start:
-        return "a start over 0 is for replacements, which this release does not take"
     return None
-
-
-def _most(contract: Contract, prompt: int) -> Nanocredits | None:
-    """The amount at the last position; None where usage would not fit a receipt."""
-    try:
-        return contract.amount(prompt, contract.limits.max_positions)
-    except ValueError:
-        return None

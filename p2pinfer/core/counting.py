@@ -1,6 +1,7 @@
-"""How work is counted: a function of prompt, committed positions and start (protocols/receipts.md, "Counting").
+"""How work is counted: a function of the contract and of the committed positions (protocols/receipts.md, "Counting").
 
-Both sides compute it by themselves; only what was cached is the node's word, and it can only lower the bill.
+Both sides compute it by themselves, and so does whoever checks a receipt; only what was cached is the node's word, and
+it can only lower the bill.
 """
 
 from dataclasses import dataclass
@@ -10,50 +11,55 @@ from p2pinfer.core.pricing import Usage
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one stage is asked for in one generation.
+    """One stage's part in one session.
 
     prompt: P, ids of the prompt
-    start:  first position whose output the stage sends on; over 0 only for a replacement after a failover
     tail:   the stage samples
+    start:  positions before it were charged by an earlier contract
+    seam:   positions before it were computed in an earlier session of the generation; 0 in its first one
     """
 
     layers: int
     prompt: int
-    start: int
     tail: bool
+    start: int = 0
+    seam: int = 0
 
     def __post_init__(self) -> None:
-        if self.layers < 1 or self.prompt < 1 or self.start < 0:
-            raise ValueError(f"no work: {self.layers} layers, {self.prompt} prompt ids, start {self.start}")
+        if self.layers < 1 or self.prompt < 1:
+            raise ValueError(f"no work: {self.layers} layers, {self.prompt} prompt ids")
+        if self.seam and self.seam < self.prompt:
+            raise ValueError(f"a seam at {self.seam}, within the prompt of {self.prompt}")
+        if not 0 <= self.start <= max(self.seam, self.prompt - 1):
+            raise ValueError(f"start {self.start}, beyond what an earlier session delivered")
+
+    @property
+    def first_out(self) -> int:
+        """Position of the first row that this session sends on; at the tail, of the first id it samples."""
+        return max(self.seam, self.prompt - 1) + 1 if self.tail else self.seam
 
     def usage(self, committed: int, cached: int = 0) -> Usage:
-        """Usage once positions [0, committed) are computed, `cached` of them present without computing."""
-        generated_from = max(self.prompt, self.start)  # g: a replay of generated positions is prefill
-        fed = min(committed, generated_from)
+        """Usage once positions [0, committed) are computed, `cached` of those charged present without computing.
+
+        Raises ValueError for positions that cannot be charged, or not be written.
+        """
+        generated_from = max(self.prompt, self.seam)  # g: generated positions that are computed again are prefill
+        fed = min(committed, generated_from) - self.start
         if not 0 <= cached <= fed:
             raise ValueError(f"{cached} positions cached of {fed}")
         return Usage(
             prefill=self.layers * (fed - cached),
-            decode=self.layers * (committed - fed),
+            decode=self.layers * max(0, committed - generated_from),
             cached=self.layers * cached,
-            sampled=self.sampled(committed),
+            sampled=max(0, committed + 1 - self.first_out) if self.tail else 0,
         )
 
-    def sampled(self, committed: int) -> int:
-        """Ids this stage has sampled: position q gives the id of q + 1, from the last prompt position on."""
-        return max(0, committed - max(self.start, self.prompt - 1)) if self.tail else 0
+    def committed(self, usage: Usage) -> int:
+        """The committed positions that a usage speaks of.
 
-    def ids(self, committed: int) -> int:
-        """Ids sampled by this and earlier tails: leaves of the tail's output tree."""
-        return max(0, committed - self.prompt + 1)
-
-
-def committed_of(usage: Usage, layers: int) -> int:
-    """The committed positions a usage speaks of.
-
-    Raises ValueError where it is no whole number of positions.
-    """
-    positions, rest = divmod(usage.prefill + usage.cached + usage.decode, layers)
-    if rest or usage.cached % layers:
-        raise ValueError(f"usage {usage} is no whole number of positions of {layers} layers")
-    return positions
+        Raises ValueError where the work never comes to such a usage.
+        """
+        positions = self.start + usage.positions(self.layers)
+        if usage != self.usage(positions, usage.cached // self.layers):
+            raise ValueError(f"{usage} is not what {positions} positions come to")
+        return positions

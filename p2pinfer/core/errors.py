@@ -6,6 +6,7 @@ P2pinferError
 ├── ProtocolError
 │   ├── LocalProtocolError  our own bug: we were about to break the spec
 │   └── RemoteProtocolError a peer broke the spec; `code` is what it is told
+│       └── Stranger        it sent a message of a session in which it has no part
 ├── PeerError               a peer did what the spec allows, and we cannot go on with it
 │   ├── LinkDead            the link closed; `code` says why, where the peer said so
 │   └── Refused             the peer refused an open or a call; `retry_s` says when to try again
@@ -44,6 +45,10 @@ class RemoteProtocolError(ProtocolError):
     def __init__(self, message: str, code: Code = Code.BAD_FRAME) -> None:
         super().__init__(message)
         self.code = code
+
+
+class Stranger(RemoteProtocolError):
+    """A peer sent a message of a session in which it has no part: its link ends, and the session goes on."""
 
 
 class PeerError(P2pinferError):

@@ -114,6 +114,24 @@ class UInts:
 
 
 @dataclass(frozen=True)
+class Zero:
+    """A reserved field: zeros of its kind. A later version that gives it a meaning has another number."""
+
+    kind: Kind
+
+    def check(self, value: Any) -> None:
+        self.kind.check(value)
+        if any(value if isinstance(value, bytes | tuple) else (value,)):
+            raise ValueError(f"{shown(value)} where zeros are due: the field is reserved")
+
+    def pack(self, value: Any) -> object:
+        return self.kind.pack(value)
+
+    def unpack(self, plain: object) -> object:
+        return self.kind.unpack(plain)
+
+
+@dataclass(frozen=True)
 class Many:
     """At most `limit` items of one kind; a tuple in Python."""
 

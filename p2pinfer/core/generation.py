@@ -6,6 +6,8 @@ return. Contracts, signatures and receipts are `account.py`'s.
     OPENING --Accept of every stage--> RUNNING --last Sampled--> ANSWERED
        |                                  |
        +------- refusal, Close, fault ----+--------------------> FAILED
+
+Once it is over, whatever comes is dropped; a stage that accepts too late is told.
 """
 
 from collections.abc import Sequence
@@ -14,10 +16,20 @@ from typing import Final
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.ending import Ending
-from p2pinfer.core.errors import GenerationFailed, RemoteProtocolError
+from p2pinfer.core.errors import GenerationFailed, RemoteProtocolError, Stranger
 from p2pinfer.core.keys import short_name
 from p2pinfer.core.messages import Message
-from p2pinfer.core.session_messages import Accept, Close, Prompt, Sampled, SessionMessage, SessionRefused, pack_ids
+from p2pinfer.core.session_messages import (
+    Accept,
+    Close,
+    Prompt,
+    Propose,
+    Sampled,
+    SessionMessage,
+    SessionRefused,
+    Stored,
+    pack_ids,
+)
 from p2pinfer.core.stage import Send
 from p2pinfer.core.units import PeerKey, SessionId
 
@@ -29,18 +41,22 @@ class Phase(Enum):
     FAILED = auto()
 
 
+# What stages may send, and when. In OPENING and RUNNING anything else is a fault; later it is dropped. What is proposed
+# and stored is for the account.
 ALLOWED: Final[frozenset[tuple[Phase, type[Message]]]] = frozenset(
     {
         (Phase.OPENING, Accept),
         (Phase.OPENING, SessionRefused),
         (Phase.OPENING, Close),
         (Phase.RUNNING, Sampled),
+        (Phase.RUNNING, Propose),
+        (Phase.RUNNING, Stored),
         (Phase.RUNNING, Close),
-        (Phase.ANSWERED, Close),
+        (Phase.ANSWERED, Propose),
+        (Phase.ANSWERED, Stored),
         (Phase.FAILED, Accept),
-        (Phase.FAILED, SessionRefused),
-        (Phase.FAILED, Sampled),
-        (Phase.FAILED, Close),
+        (Phase.FAILED, Propose),
+        (Phase.FAILED, Stored),
     }
 )
 
@@ -52,7 +68,13 @@ class Generation:
     """
 
     def __init__(
-        self, session: SessionId, epoch: int, prompt: Sequence[int], route: Sequence[PeerKey], ending: Ending
+        self,
+        session: SessionId,
+        epoch: int,
+        prompt: Sequence[int],
+        route: Sequence[PeerKey],
+        vocabulary: int,
+        ending: Ending,
     ) -> None:
         self.session = session
         self.epoch = epoch
@@ -63,8 +85,10 @@ class Generation:
         self.ids: list[int] = []
         self.pieces: list[str] = []
         self.failure: GenerationFailed | None = None
+        self._vocabulary = vocabulary
         self._ending = ending
         self._awaited = set(route)  # stages that have not accepted yet
+        self._refused: set[PeerKey] = set()
 
     @property
     def committed(self) -> int:
@@ -83,28 +107,46 @@ class Generation:
     def receive(self, sender: PeerKey, message: SessionMessage) -> list[Send]:
         """Take a message of this session; return what to send for it.
 
-        A signature in it has been checked. Raises RemoteProtocolError where the sender may not send it.
+        A signature in it has been checked.
+
+        Raises:
+            Stranger: the sender is no stage of the route; the generation goes on.
+            RemoteProtocolError: the sender may not send it, or not now; `fail` has to follow.
         """
-        if sender not in self.route or (self.phase, type(message)) not in ALLOWED:
-            raise RemoteProtocolError(f"{type(message).__name__} while {self.phase.name}", Code.BAD_STATE)
         if self.over:
-            return []
+            too_late = self.phase is Phase.FAILED and isinstance(message, Accept) and sender in self.route
+            return [Send(sender, self._close())] if too_late else []
+        if sender not in self.route:
+            raise Stranger(f"{type(message).__name__} of a session of others", Code.BAD_STATE)
+        if (self.phase, type(message)) not in ALLOWED:
+            raise RemoteProtocolError(f"{type(message).__name__} while {self.phase.name}", Code.BAD_STATE)
         match message:
             case Accept():
                 return self._accept(sender, message)
             case SessionRefused():
-                self.fail(f"stage {short_name(sender)} refused: {message.text}", Code.read(message.code))
+                self._refused.add(sender)
+                return self.fail(f"stage {short_name(sender)} refused: {message.text}", Code.read(message.code))
             case Close():
-                self.fail(f"stage {short_name(sender)} gave up: {message.text}", Code.read(message.code))
+                return self.fail(f"stage {short_name(sender)} gave up: {message.text}", Code.read(message.code))
             case Sampled():
                 self._sampled(sender, message)
         return []
 
-    def fail(self, text: str, code: Code) -> None:
-        """End the generation without an answer; the first reason stays."""
-        if not self.over:
-            self.phase, self.reason = Phase.FAILED, code
-            self.failure = GenerationFailed(text, code)
+    def fail(self, text: str, code: Code) -> list[Send]:
+        """End the generation without an answer; return the word of it to every stage that has not refused.
+
+        The first reason stays.
+        """
+        if self.over:
+            return []
+        self.phase, self.reason = Phase.FAILED, code
+        self.failure = GenerationFailed(text, code)
+        return [Send(stage, self._close()) for stage in self.route if stage not in self._refused]
+
+    def _close(self) -> Close:
+        """The client's word that it is over, and how far it signs. A code that we cannot read is not passed on."""
+        code = Code.CANCELLED if self.reason is Code.UNKNOWN else self.reason
+        return Close(self.session, self.epoch, code, self.committed, "")
 
     def _accept(self, sender: PeerKey, message: Accept) -> list[Send]:
         if message.epoch != self.epoch or sender not in self._awaited:
@@ -118,11 +160,13 @@ class Generation:
     def _sampled(self, sender: PeerKey, message: Sampled) -> None:
         if sender != self.route[-1]:
             raise RemoteProtocolError("ids from a stage that is not the tail", Code.BAD_STATE)
-        if message.epoch != self.epoch:
+        if (message.epoch, message.round) != (self.epoch, 0):
             return
         due = len(self.prompt) + len(self.ids)
         if message.position != due:
             raise RemoteProtocolError(f"ids from position {message.position}, {due} is next", Code.BAD_POSITION)
+        if max(message.ids) >= self._vocabulary:
+            raise RemoteProtocolError(f"id {max(message.ids)}, the vocabulary has {self._vocabulary}", Code.BAD_VALUES)
         pieces = []
         for index, id_ in enumerate(message.ids, 1):
             ended = self._ending.add(id_)

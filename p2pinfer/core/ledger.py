@@ -11,7 +11,6 @@ from enum import Enum
 from typing import Final
 
 from p2pinfer.core.contract import Contract
-from p2pinfer.core.counting import committed_of
 from p2pinfer.core.keys import peer_name
 from p2pinfer.core.receipt import Receipt
 from p2pinfer.core.records import SignedRecord
@@ -77,7 +76,7 @@ def _total(heading: str, group: list[Earned], own: Collection[PeerKey]) -> Total
     return Total(
         heading=heading,
         receipts=len(group),
-        positions=sum(committed_of(one.receipt.record.usage, len(one.contract.record.span)) for one in group),
+        positions=sum(one.receipt.record.usage.positions(len(one.contract.record.span)) for one in group),
         sampled=sum(one.receipt.record.usage.sampled for one in group),
         unbacked=_sum(one for one in group if not _goes_in_a_circle(one.contract.record, own)),
         own=_sum(one for one in group if _goes_in_a_circle(one.contract.record, own)),

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Final
 from p2pinfer.core import fields
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import RemoteProtocolError
-from p2pinfer.core.fields import Bin, Struct, UInt, UInts
+from p2pinfer.core.fields import Bin, Struct, UInt, UInts, Zero
 from p2pinfer.core.keys import check_key
 from p2pinfer.core.pricing import Prices
 from p2pinfer.core.records import ZEROS, Record, SignedRecord, verify_record
@@ -76,8 +76,8 @@ class Offer(Record):
     state: Annotated[int, UInt(2)]
     load: Annotated[Load, Struct(Load)]
     speed: Annotated[Speed, Struct(Speed)]
-    log: Annotated[tuple[int, int], UInts(2)] = (0, 0)  # reserved
-    log_root: Annotated[bytes, Bin(32)] = ZEROS  # reserved
+    log: Annotated[tuple[int, int], Zero(UInts(2))] = (0, 0)  # reserved
+    log_root: Annotated[bytes, Zero(Bin(32))] = ZEROS  # reserved
 
     def contradiction(self) -> str | None:
         if not 0 < self.life <= MAX_LIFE_S:

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from p2pinfer.core import fields
-from p2pinfer.core.fields import UInt
+from p2pinfer.core.fields import UInt, Zero
 from p2pinfer.core.units import PRICE_UNIT, Nanocredits
 
 USAGE_BITS = 28
-PRICE_BITS = 32  # with USAGE_BITS, a sum of five products stays below 2^63
+PRICE_BITS = 32  # with USAGE_BITS, a sum of four products stays below 2^63
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +19,14 @@ class Usage:
     decode: Annotated[int, UInt(USAGE_BITS)]  # layer-tokens
     cached: Annotated[int, UInt(USAGE_BITS)]  # layer-tokens present without computing
     sampled: Annotated[int, UInt(USAGE_BITS)]  # ids, at the tail
-    kv: Annotated[int, UInt(USAGE_BITS)] = 0  # MiB*s; 0 in this release
+    kv: Annotated[int, Zero(UInt(USAGE_BITS))] = 0  # reserved: MiB*s
 
     def __post_init__(self) -> None:
         fields.check(self)
+
+    def positions(self, layers: int) -> int:
+        """Positions that were charged, by a stage of so many layers."""
+        return (self.prefill + self.cached + self.decode) // layers
 
     def __le__(self, other: "Usage") -> bool:
         """Whether no part of this is more than the other's."""
@@ -38,7 +42,7 @@ class Prices:
     decode: Annotated[int, UInt(PRICE_BITS)]
     cached: Annotated[int, UInt(PRICE_BITS)]
     sampled: Annotated[int, UInt(PRICE_BITS)]
-    kv: Annotated[int, UInt(PRICE_BITS)] = 0
+    kv: Annotated[int, Zero(UInt(PRICE_BITS))] = 0  # reserved
 
     def __post_init__(self) -> None:
         fields.check(self)
@@ -58,6 +62,5 @@ def amount_of(prices: Prices, flat: int, usage: Usage) -> Nanocredits:
         + prices.decode * usage.decode
         + prices.cached * usage.cached
         + prices.sampled * usage.sampled
-        + prices.kv * usage.kv
     )
     return Nanocredits(flat - (-total // PRICE_UNIT))

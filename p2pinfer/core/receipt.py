@@ -9,12 +9,11 @@ from typing import Annotated, ClassVar, Final
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract
-from p2pinfer.core.counting import committed_of
 from p2pinfer.core.errors import RemoteProtocolError
 from p2pinfer.core.fields import Bin, Struct, UInt
 from p2pinfer.core.pricing import Usage, amount_of
 from p2pinfer.core.records import MAX_SKEW_S, Record, SignedRecord, verify_record
-from p2pinfer.core.units import RecordId, Roles
+from p2pinfer.core.units import RecordId
 
 RUNNING: Final = 0
 FINAL: Final = 1
@@ -73,10 +72,8 @@ def _misfit(receipt: Receipt, contract_id: RecordId, terms: Contract) -> str | N
         return f"amount {receipt.amount} ncr, the reserve is {terms.reserve} ncr"
     if not terms.issued - MAX_SKEW_S <= receipt.time <= terms.expires:
         return f"time {receipt.time}, the contract runs from {terms.issued} to {terms.expires}"
-    if receipt.usage.sampled and Roles.TAIL not in terms.roles:
-        return "sampled ids without the role tail"
     try:
-        committed = committed_of(receipt.usage, len(terms.span))
+        committed = terms.work.committed(receipt.usage)
     except ValueError as error:
         return str(error)
     if committed > terms.limits.max_positions:

@@ -42,7 +42,6 @@ class Open(SessionMessage):
 
     NUMBER: ClassVar = 32
     epoch: Annotated[int, UInt(32)]  # raised by the client alone, on a change of route
-    prompt: Annotated[int, UInt(32)]  # P: prompt ids, at least 1
     contract: Annotated[bytes, Blob(MAX_RECORD)]
     signature: Annotated[bytes, Bin(64)]  # the client's, over the contract
     secret: Annotated[bytes, Bin(32)]  # salts the boundary trees; binds contracts of one generation
@@ -54,11 +53,6 @@ class Open(SessionMessage):
     far_end: Annotated[tuple[Neighbour, ...], Many(Struct(Neighbour), 1)]
     # Reserved for page reuse: one HMAC per 16 positions of the prompt; may be empty
     prefix: Annotated[tuple[bytes, ...], Many(Bin(16), MAX_PAGES)]
-
-    def __post_init__(self) -> None:
-        Message.__post_init__(self)
-        if not self.prompt:
-            raise ValueError("Open.prompt: nothing to continue")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +107,7 @@ class Forward(SessionMessage):
 
     def __post_init__(self) -> None:
         Message.__post_init__(self)
-        if not self.count or len(self.rows) % self.count or self.codec not in CODECS:
+        if not self.count or not self.rows or len(self.rows) % self.count or self.codec not in CODECS:
             raise ValueError(f"Forward: {len(self.rows)} bytes for {self.count} rows of codec {self.codec}")
 
     def split(self, budget: int) -> "Iterator[Forward]":

@@ -4,8 +4,9 @@ Implements the stage's side of protocols/inference.md. The node feeds it message
 (`done`), and does what they return. Signatures, receipts and the window are `account.py`'s; who else waits for the
 engine is `schedule.py`'s.
 
-    RUNNING --Finish, last Sampled, own last sample--> ENDED
-    RUNNING --Close from the client------------------> ENDED
+    RUNNING --Finish, last Sampled, own last sample, Close, fault, failure--> ENDED
+
+A fault is answered by `fail`; a stranger's message is no fault of the session.
 """
 
 from dataclasses import dataclass
@@ -14,8 +15,8 @@ from typing import Final
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.ending import Ending
-from p2pinfer.core.errors import LocalProtocolError, RemoteProtocolError
-from p2pinfer.core.messages import Message
+from p2pinfer.core.errors import LocalProtocolError, RemoteProtocolError, Stranger
+from p2pinfer.core.messages import Message, cut_text
 from p2pinfer.core.sampling import SamplingRecord
 from p2pinfer.core.session_messages import (
     Close,
@@ -25,6 +26,7 @@ from p2pinfer.core.session_messages import (
     Prompt,
     Sampled,
     SessionMessage,
+    Signed,
     pack_ids,
     unpack_ids,
 )
@@ -48,19 +50,17 @@ class State(Enum):
     ENDED = auto()
 
 
-# Who may send what, and when. What arrives after the end was sent before its sender knew, and is dropped.
+# Who may send what, and when. In RUNNING anything else is a fault; in ENDED it was sent before its sender knew, and is
+# dropped. What is signed is for the account.
 ALLOWED: Final[dict[tuple[State, type[Message]], Part]] = {
     (State.RUNNING, Prompt): Part.CLIENT,
     (State.RUNNING, Forward): Part.PREDECESSOR,
     (State.RUNNING, Sampled): Part.FAR_END,
     (State.RUNNING, Finish): Part.PREDECESSOR,
     (State.RUNNING, Credit): Part.SUCCESSOR,
+    (State.RUNNING, Signed): Part.CLIENT,
     (State.RUNNING, Close): Part.CLIENT | Part.PREDECESSOR | Part.SUCCESSOR | Part.FAR_END,
-    (State.ENDED, Forward): Part.PREDECESSOR,
-    (State.ENDED, Sampled): Part.FAR_END,
-    (State.ENDED, Finish): Part.PREDECESSOR,
-    (State.ENDED, Credit): Part.SUCCESSOR,
-    (State.ENDED, Close): Part.CLIENT | Part.PREDECESSOR | Part.SUCCESSOR | Part.FAR_END,
+    (State.ENDED, Signed): Part.CLIENT,
 }
 
 
@@ -96,6 +96,12 @@ class StageTerms:
             if key == peer:
                 found |= part
         return found
+
+    @property
+    def peers(self) -> tuple[PeerKey, ...]:
+        """Everybody with a part, once each, in the order in which they are told of an end."""
+        named = (self.client, self.predecessor, self.successor, self.far_end)
+        return tuple(dict.fromkeys(peer for peer in named if peer is not None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +158,11 @@ class StageSession:
         return self.computed + len(self._waiting) // self._row
 
     @property
+    def _due(self) -> int:
+        """Positions that have an id, as far as this stage can know: those of the prompt and of every id sampled."""
+        return max(self.terms.prompt, self.computed + 1)
+
+    @property
     def limit(self) -> int:
         """Positions that may be computed before the successor grants more."""
         return self.terms.max_positions if self.terms.successor is None else self._credit
@@ -186,14 +197,16 @@ class StageSession:
         return sends
 
     def receive(self, sender: PeerKey, message: SessionMessage) -> list[Send]:
-        """Take a message of this session; return what to send for it.
+        """Take a message of this session; return what to send for it. After the end there is nothing to send.
 
-        Raises RemoteProtocolError where the sender may not send it, or not now.
+        Raises:
+            Stranger: the sender has no part in the session, which goes on.
+            RemoteProtocolError: the sender may not send it, or not now; `fail` has to follow.
         """
-        if (sender, type(message)) not in self._admitted:
-            self._admit(sender, type(message))
         if self.state is State.ENDED:
             return []
+        if (sender, type(message)) not in self._admitted:
+            self._admit(sender, type(message))
         match message:
             case Prompt():
                 return self._prompt(message)
@@ -203,25 +216,34 @@ class StageSession:
                 return self._sampled(message)
             case Finish():
                 return self._finish(message)
-            case Credit() if message.epoch == self.terms.epoch:
-                self._credit = max(self._credit, message.limit)
+            case Credit():
+                return self._take_credit(message)
             case Close():
                 self.end(Code.read(message.code))
         return []
 
+    def fail(self, code: Code, text: str) -> list[Send]:
+        """End the session for a fault or a failure; return the word of it to everybody, unless it has ended."""
+        if self.state is State.ENDED:
+            return []
+        self.end(code)
+        close = Close(self.terms.session, self.terms.epoch, code, 0, cut_text(text))
+        return [Send(peer, close) for peer in self.terms.peers]
+
     def end(self, reason: Code) -> None:
-        """End the session for a reason of our own; what was computed stays counted."""
+        """End the session without a word to others; what was computed stays counted."""
         if self.state is State.RUNNING:
             self.state, self.reason = State.ENDED, reason
             self._waiting.clear()
             self._admitted.clear()
 
     def _admit(self, sender: PeerKey, kind: type[SessionMessage]) -> None:
-        """Raises RemoteProtocolError where the sender may not send such a message in this state."""
+        """Raises RemoteProtocolError where the sender may not send such a message."""
         who = self.terms.parts(sender)
+        if not who:
+            raise Stranger(f"{kind.__name__} of a session of others", Code.BAD_STATE)
         if not ALLOWED.get((self.state, kind), Part.NOBODY) & who:
-            name = who.name or "a stranger"
-            raise RemoteProtocolError(f"{name} sent {kind.__name__} while {self.state.name}", Code.BAD_STATE)
+            raise RemoteProtocolError(f"{who.name} sent {kind.__name__} while {self.state.name}", Code.BAD_STATE)
         self._admitted.add((sender, kind))
 
     def _prompt(self, message: Prompt) -> list[Send]:
@@ -240,13 +262,15 @@ class StageSession:
         if (message.epoch, message.round) != (self.terms.epoch, 0):
             return []  # of an older route: dropped, not computed
         last = message.position + message.count
-        if message.position != self.received or last > self.terms.max_positions:
-            raise RemoteProtocolError(f"rows {message.position}:{last}, {self.received} is next", Code.BAD_POSITION)
+        # Past the prompt a row belongs to an id, and that was sampled once the row before it was computed
+        if message.position != self.received or last > min(self._due, self.terms.max_positions):
+            text = f"rows {message.position}:{last}, {self.received} is next and {self._due} the first not sampled"
+            raise RemoteProtocolError(text, Code.BAD_POSITION)
         if last > self._granted:
             raise RemoteProtocolError(f"rows up to {last}, granted {self._granted}", Code.OVER_CREDIT)
         if message.codec != self.terms.codec_in or len(message.rows) != message.count * self._row:
             raise RemoteProtocolError(
-                f"{len(message.rows)} bytes of codec {message.codec} for {message.count} rows", Code.BAD_FRAME
+                f"{len(message.rows)} bytes of codec {message.codec} for {message.count} rows", Code.BAD_VALUES
             )
         self._waiting += message.rows
         return []
@@ -257,7 +281,8 @@ class StageSession:
         if Roles.HEAD not in self.terms.roles:
             raise RemoteProtocolError("ids sent to a stage that is no head", Code.BAD_STATE)
         # An id is due when every position before it has been computed here
-        if message.position != self.received or self.computed != self.received or len(message.ids) != 1:
+        due = self.terms.prompt <= self.computed == self.received < self.terms.max_positions
+        if not due or message.position != self.received or len(message.ids) != 1:
             raise RemoteProtocolError(
                 f"{len(message.ids)} ids from {message.position}, {self.received} is next", Code.BAD_POSITION
             )
@@ -271,9 +296,11 @@ class StageSession:
     def _finish(self, message: Finish) -> list[Send]:
         if message.epoch != self.terms.epoch:
             return []
-        if message.committed != self.computed:
+        if Roles.TAIL in self.terms.roles:
+            raise RemoteProtocolError("a finish to the tail, which has not sampled the last id", Code.BAD_STATE)
+        if not self.terms.prompt <= message.committed == self.computed == self.received:
             raise RemoteProtocolError(
-                f"finished at {message.committed}, {self.computed} were computed", Code.BAD_POSITION
+                f"finished at {message.committed}, {self.computed} of {self.received} were computed", Code.BAD_POSITION
             )
         return self._finish_ring(Code(message.reason))
 
@@ -283,6 +310,14 @@ class StageSession:
             return []
         finish = Finish(self.terms.session, self.terms.epoch, self.computed, reason)
         return [Send(self.terms.successor, finish)]
+
+    def _take_credit(self, message: Credit) -> list[Send]:
+        if message.epoch == self.terms.epoch:
+            if message.limit > self.terms.max_positions:
+                text = f"credit up to {message.limit} of {self.terms.max_positions} positions"
+                raise RemoteProtocolError(text, Code.BAD_POSITION)
+            self._credit = max(self._credit, message.limit)
+        return []
 
     def _sample(self, id_: int) -> list[Send]:
         terms, ending = self.terms, self._ending

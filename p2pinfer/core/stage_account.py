@@ -39,7 +39,7 @@ class StageAccount:
     paid: positions of the highest complete receipt
     """
 
-    def __init__(self, contract: SignedRecord[Contract], prompt: int, secret: bytes, key: PrivateKey) -> None:
+    def __init__(self, contract: SignedRecord[Contract], secret: bytes, key: PrivateKey) -> None:
         terms = contract.record
         if key.public != terms.node:
             raise LocalProtocolError("a contract of another node")
@@ -47,11 +47,11 @@ class StageAccount:
         self.committed = 0
         self.paid = 0
         self.complete: SignedRecord[Receipt] | None = None
-        self._work = terms.work(prompt)
+        self._work = terms.work
         self._key = key
         salt = Salt(secret)
         self._ahead = int(self._work.tail)  # the tail's output of a position is the id of the next
-        self._inputs, self._outputs = RowTree(salt), RowTree(salt, prompt if self._work.tail else 0)
+        self._inputs, self._outputs = RowTree(salt, terms.seam), RowTree(salt, self._work.first_out)
         self._pending: dict[bytes, Proposal] = {}  # by body, in order; complete ones and those before them are gone
         self._last: Proposal | None = None
         self._due_at: float = terms.limits.cadence  # committed positions with which the next proposal is due

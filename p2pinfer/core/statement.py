@@ -3,7 +3,7 @@
     p2pinfer statement 1\\n
     [header, node's signature]
     [0, certificate, owner's signature]                     one or more, by id
-    [1, contract, node's and client's signatures,
+    [1, contract, client's and node's signatures,
         receipt, node's and client's signatures]            any number, by contract id
 
 Every array is canonical and has its length before it, u32be. The header's root covers all frames after the first.
@@ -17,7 +17,7 @@ from typing import Annotated, ClassVar, Final
 from p2pinfer.core.canonical import pack_array
 from p2pinfer.core.certificate import NodeCert
 from p2pinfer.core.contract import Contract
-from p2pinfer.core.fields import Bin, UInt, UInts
+from p2pinfer.core.fields import Bin, UInt, UInts, Zero
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.receipt import Receipt
 from p2pinfer.core.records import ZEROS, Record, SignedRecord, sign
@@ -47,8 +47,8 @@ class Header(Record):
     count: Annotated[int, UInt()]  # receipts
     amount: Annotated[int, UInt()]  # nano-credits, their sum
     root: Annotated[bytes, Bin(32)]
-    log: Annotated[tuple[int, int], UInts(2)] = (0, 0)  # reserved
-    log_root: Annotated[bytes, Bin(32)] = ZEROS  # reserved
+    log: Annotated[tuple[int, int], Zero(UInts(2))] = (0, 0)  # reserved
+    log_root: Annotated[bytes, Zero(Bin(32))] = ZEROS  # reserved
 
     def contradiction(self) -> str | None:
         return None if self.since <= self.until else f"a period from {self.since} to {self.until}"
@@ -94,5 +94,6 @@ def write_statement(
 
 
 def _receipt_frame(entry: Paid) -> bytes:
-    client, node = entry.contract.signatures
-    return pack_array([RECEIPT, entry.contract.body, node, client, entry.receipt.body, *entry.receipt.signatures])
+    """Each record with its signatures in the order of signing: a contract's client before its node."""
+    contract, receipt = entry.contract, entry.receipt
+    return pack_array([RECEIPT, contract.body, *contract.signatures, receipt.body, *receipt.signatures])

@@ -16,7 +16,7 @@ from p2pinfer.core.contract import verify_contract
 from p2pinfer.core.errors import RemoteProtocolError
 from p2pinfer.core.keys import check_key
 from p2pinfer.core.receipt import Receipt, verify_receipt
-from p2pinfer.core.records import ZEROS, Record, SignedRecord, verify_record
+from p2pinfer.core.records import SignedRecord, verify_record
 from p2pinfer.core.statement import CERTIFICATE, MAGIC, MAX_FRAME, NO_PAYER, RECEIPT, Header, Paid
 from p2pinfer.core.tree import Tree, leaf_of
 from p2pinfer.core.units import Nanocredits, PeerKey, RecordId
@@ -50,7 +50,6 @@ class Verdict:
     certificates: tuple[SignedRecord[NodeCert], ...]
     entries: tuple[Paid, ...]
     by_payer: tuple[Share, ...]  # most first
-    reserved: tuple[str, ...]  # reserved fields that a later release has filled; they change nothing here
     not_proven: tuple[str, ...] = NOT_PROVEN
 
 
@@ -86,10 +85,7 @@ def verify_statement(data: bytes) -> Verdict:
             reading.take(frame)
     with _naming(HEADER_FRAME):  # it claims what the others hold
         reading.finish(frames)
-    reserved = [*_reserved("header", header.record), *reading.reserved]
-    return Verdict(
-        header, tuple(reading.certificates.values()), tuple(reading.entries), _shares(reading.entries), tuple(reserved)
-    )
+    return Verdict(header, tuple(reading.certificates.values()), tuple(reading.entries), _shares(reading.entries))
 
 
 def compare_statements(first: Verdict, second: Verdict) -> list[Overlap]:
@@ -115,7 +111,6 @@ class _Reading:
     header: Header
     certificates: dict[RecordId, SignedRecord[NodeCert]] = field(default_factory=dict)
     entries: list[Paid] = field(default_factory=list)
-    reserved: list[str] = field(default_factory=list)
 
     def take(self, frame: bytes) -> None:
         match unpack_array(frame, MAX_FRAME):
@@ -124,8 +119,8 @@ class _Reading:
             case [
                 int(kind),
                 bytes(contract),
-                bytes(node),
                 bytes(client),
+                bytes(node),
                 bytes(body),
                 bytes(r_node),
                 bytes(r_client),
@@ -143,7 +138,6 @@ class _Reading:
         if (certificate.record.owner, certificate.record.node) != (self.header.owner, self.header.node):
             raise _bad("a certificate of another node or owner")
         self.certificates[certificate.id] = certificate
-        self.reserved += _reserved(f"certificate {certificate.id.hex()[:16]}", certificate.record)
 
     def _take_entry(self, entry: Paid) -> None:
         contract, receipt = entry.contract.record, entry.receipt.record
@@ -160,7 +154,6 @@ class _Reading:
         if not self.header.since <= receipt.time <= self.header.until:
             raise _bad(f"a receipt of {receipt.time}, outside the period")
         self.entries.append(entry)
-        self.reserved += _reserved(f"contract {entry.contract.id.hex()[:16]}", contract)
 
     def finish(self, frames: Sequence[bytes]) -> None:
         """Hold all of it to the header."""
@@ -239,13 +232,6 @@ def _contradiction(a: SignedRecord[Receipt], b: SignedRecord[Receipt]) -> str | 
         return f"two bodies under number {a.record.seq}"
     earlier, later = sorted((a.record, b.record), key=lambda receipt: receipt.seq)
     return later.follows(earlier)
-
-
-def _reserved(where: str, record: Record) -> list[str]:
-    """Reserved fields that are not zeros, for people to see."""
-    values = {name: getattr(record, name, 0) for name in ("caps", "grant", "terms", "log", "log_root")}
-    zeros = (0, ZEROS, (0, 0), (0, 0, 0))
-    return [f"{where}: {name}" for name, value in values.items() if value not in zeros]
 
 
 def _bad(why: str) -> RemoteProtocolError:

@@ -22,13 +22,16 @@ class Salt:
         self._prefix = b"\0" + secret
 
     def leaf(self, position: int, row: bytes | memoryview) -> bytes:
-        """SHA-256(00 ‖ secret ‖ u32be position ‖ row)."""
-        return sha256(b"".join((self._prefix, position.to_bytes(4, "big"), row))).digest()
+        """SHA-256(00 ‖ secret ‖ u32be position ‖ SHA-256(row)): a hash serves where the row is gone."""
+        return sha256(self._prefix + position.to_bytes(4, "big") + sha256(row).digest()).digest()
 
     def leaves(self, position: int, rows: Iterable[bytes]) -> list[bytes]:
         """The leaves of consecutive rows, the first one's position being `position`."""
         prefix = self._prefix
-        return [sha256(prefix + at.to_bytes(4, "big") + row).digest() for at, row in enumerate(rows, position)]
+        return [
+            sha256(prefix + at.to_bytes(4, "big") + sha256(row).digest()).digest()
+            for at, row in enumerate(rows, position)
+        ]
 
 
 class RowTree:
@@ -67,9 +70,9 @@ class RowTree:
         self.next = position
 
     def root(self, upto: int) -> bytes:
-        """The root over the rows of positions [first, upto)."""
+        """The root over the rows of positions [first, upto); of none where `upto` lies before."""
         self._hash()
-        return self._tree.root(upto - self.first)
+        return self._tree.root(max(0, upto - self.first))
 
     def _hash(self) -> None:
         self._tree.add(self._salt.leaves(self.next - len(self._waiting), self._waiting))

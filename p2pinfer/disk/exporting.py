@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final
 
 from p2pinfer.core.certificate import NodeCert
-from p2pinfer.core.counting import committed_of
 from p2pinfer.core.errors import JournalError, RemoteProtocolError, UsageError
 from p2pinfer.core.keys import PrivateKey, peer_name
 from p2pinfer.core.ledger import Earned
@@ -117,7 +116,7 @@ def _row(entry: Earned) -> list[object]:
         contract.model.hex(),
         contract.span.first,
         contract.span.last,
-        committed_of(receipt.usage, len(contract.span)),
+        receipt.usage.positions(len(contract.span)),
         *(getattr(receipt.usage, item.name) for item in fields(Usage)),
         *(getattr(contract.prices, item.name) for item in fields(Prices)),
         contract.flat,

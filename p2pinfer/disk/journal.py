@@ -83,12 +83,12 @@ class Journal:
         row = (certificate.id, certificate.body, *certificate.signatures)
         await self._store(lambda db: _execute(db, "INSERT OR IGNORE INTO certificate VALUES (?, ?, ?)", row))
 
-    async def agree(self, contract: SignedRecord[Contract], session: SessionId, prompt: int) -> None:
-        """Store a contract that both signed; prompt: number of prompt ids.
+    async def agree(self, contract: SignedRecord[Contract], session: SessionId) -> None:
+        """Store a contract that both signed.
 
         Raises RemoteProtocolError (BAD_STATE) where it has been stored before: a contract opens once.
         """
-        await self._store(lambda db: _agree(db, contract, session, prompt))
+        await self._store(lambda db: _agree(db, contract, session))
 
     async def propose(self, receipt: SignedRecord[Receipt]) -> None:
         """Store a proposal of ours before it is sent.
@@ -187,10 +187,10 @@ def _execute(db: sqlite3.Connection, query: str, values: tuple[object, ...]) -> 
     return db.execute(query, values).rowcount
 
 
-def _agree(db: sqlite3.Connection, contract: SignedRecord[Contract], session: SessionId, prompt: int) -> None:
+def _agree(db: sqlite3.Connection, contract: SignedRecord[Contract], session: SessionId) -> None:
     terms = contract.record
-    row = (contract.id, contract.body, *contract.signatures, terms.client, terms.node, session, prompt, terms.expires)
-    if not _execute(db, "INSERT OR IGNORE INTO contract VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row):
+    row = (contract.id, contract.body, *contract.signatures, terms.client, terms.node, session, terms.expires)
+    if not _execute(db, "INSERT OR IGNORE INTO contract VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row):
         raise RemoteProtocolError("this contract was opened before", Code.BAD_STATE)
 
 

@@ -20,7 +20,7 @@ TABLES: Final = (
     ) STRICT, WITHOUT ROWID""",
     """CREATE TABLE contract (
         id BLOB PRIMARY KEY, body BLOB NOT NULL, client_signature BLOB NOT NULL, node_signature BLOB NOT NULL,
-        client BLOB NOT NULL, node BLOB NOT NULL, session BLOB NOT NULL, prompt INTEGER NOT NULL,
+        client BLOB NOT NULL, node BLOB NOT NULL, session BLOB NOT NULL,
         expires INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID""",
     "CREATE INDEX contract_client ON contract (client)",

@@ -86,11 +86,11 @@ class JournalReader:
         return [_signed(NodeCert, *row) for row in rows]
 
     @_query
-    def contract(self, id_: RecordId) -> tuple[SignedRecord[Contract], SessionId, int] | None:
-        """A contract, its session and its number of prompt ids."""
-        rows = self._connection.execute(f"SELECT {CONTRACT}, session, prompt FROM contract WHERE id = ?", (id_,))
-        for *contract, session, prompt in rows:
-            return _signed(Contract, *contract), SessionId(session), prompt
+    def contract(self, id_: RecordId) -> tuple[SignedRecord[Contract], SessionId] | None:
+        """A contract and its session."""
+        rows = self._connection.execute(f"SELECT {CONTRACT}, session FROM contract WHERE id = ?", (id_,))
+        for *contract, session in rows:
+            return _signed(Contract, *contract), SessionId(session)
         return None
 
     @_query

@@ -68,12 +68,12 @@ def encode(rows: Rows, codec: Codec, q8o4: Q8O4 = NUMPY) -> bytes:
 def decode(data: bytes, codec: Codec, width: int, q8o4: Q8O4 = NUMPY) -> Rows:
     """The rows that wire bytes stand for; all values are finite.
 
-    Raises RemoteProtocolError: BAD_FRAME for a length that holds no whole number of rows, BAD_VALUES for values that
+    Raises RemoteProtocolError (BAD_VALUES) for a length that holds no whole number of rows, and for values that
     are not finite or not in their place.
     """
     size = row_bytes(codec, width)
     if not data or len(data) % size:
-        raise RemoteProtocolError(f"{len(data)} bytes are no rows of {size} bytes", Code.BAD_FRAME)
+        raise RemoteProtocolError(f"{len(data)} bytes are no rows of {size} bytes", Code.BAD_VALUES)
     match codec:
         case Codec.F32:
             return _finite(np.frombuffer(data, "<f4").reshape(-1, width).astype(np.float32))
@@ -89,11 +89,11 @@ def decode(data: bytes, codec: Codec, width: int, q8o4: Q8O4 = NUMPY) -> Rows:
 def decode_ids(data: bytes, vocabulary: int) -> Ids:
     """The ids that wire bytes stand for, u32be each.
 
-    Raises RemoteProtocolError: BAD_FRAME for a length that holds no whole number of ids, BAD_VALUES for an id that the
+    Raises RemoteProtocolError (BAD_VALUES) for a length that holds no whole number of ids, and for an id that the
     model does not have.
     """
     if not data or len(data) % row_bytes(Codec.IDS, 0):
-        raise RemoteProtocolError(f"{len(data)} bytes are no ids of 4 bytes", Code.BAD_FRAME)
+        raise RemoteProtocolError(f"{len(data)} bytes are no ids of 4 bytes", Code.BAD_VALUES)
     ids = np.frombuffer(data, ">u4").astype(np.int64)
     if ids.max() >= vocabulary:
         raise RemoteProtocolError(f"id {ids.max()} in a vocabulary of {vocabulary}", Code.BAD_VALUES)

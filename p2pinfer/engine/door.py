@@ -274,7 +274,9 @@ async def _start() -> tuple[socket.socket, trio.Process]:
         near.setblocking(False)
         try:
             process = await trio.lowlevel.open_process(
-                [sys.executable, "-m", "p2pinfer.engine.worker", str(far.fileno())], pass_fds=[far.fileno()]
+                [sys.executable, "-m", "p2pinfer.engine.worker", str(far.fileno())],
+                pass_fds=[far.fileno()],
+                start_new_session=True,  # what a terminal sends is not for it, from its first moment on
             )
         except BaseException:  # a cancellation too: nobody else holds this end yet
             near.close()

@@ -73,7 +73,7 @@ class Output:
 
     data: wire rows in the step's `codec_out`, one for each position; empty at the tail
     ids:  drawn at the tail
-    code: BAD_FRAME or BAD_VALUES for the rows that came in, BAD_POSITION for a gap or a full reservation,
+    code: BAD_VALUES for the rows that came in, BAD_POSITION for a gap or a full reservation,
           UNKNOWN_SESSION for a slot that is not open, ENGINE for values that overflowed here
     """
 

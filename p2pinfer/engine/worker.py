@@ -1,6 +1,8 @@
 """The engine's process: loads a shard, then answers requests until the parent is gone (`door.py` is its other side).
 
-Started as `python -m p2pinfer.engine.worker FD`, where FD is one end of a socket pair.
+Started as `python -m p2pinfer.engine.worker FD`, where FD is one end of a socket pair. Signals that ask a program to
+end are the parent's to answer: it ends this process when its sessions are paid, and the closed socket does so where
+the parent cannot.
 """
 
 import os
@@ -24,11 +26,13 @@ from p2pinfer.engine.steps import (
 )
 
 EXIT_ORPHAN: Final = 3
+IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # a service manager sends them to every process
 
 
 def main(fd: int) -> None:
     """Serve one parent for as long as it lives."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, and it decides
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
     with socket.socket(fileno=fd) as door:
         threading.Thread(target=_end_with_parent, args=[door.fileno()], daemon=True).start()
         try:

@@ -11,22 +11,26 @@ from functools import partial
 import trio
 
 from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import Refused
 from p2pinfer.core.schedule import Speed, Waiting, next_batch
 from p2pinfer.core.stage import State, Work
 from p2pinfer.engine.door import Engine
 from p2pinfer.engine.steps import Output
 from p2pinfer.node.session import Session
+from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.turn import Turn
 
 Taken = list[tuple[Session, Work]]
 
 
 class Batcher:
-    """speed: of the engine, as measured by its batches."""
+    """speed: of the engine, as measured by its batches. failed: set by a fault that belongs to no session."""
 
     def __init__(self, engine: Engine, speed: Speed, turn: Turn, groups: int) -> None:
         """groups: see `schedule.next_batch`"""
         self.speed = speed
+        self.failed = trio.Event()
+        self._contained = Contained("serving", self.failed.set)  # not what happens to run it: a link, a session
         self._groups = groups
         self._engine = engine
         self._turn = turn
@@ -35,11 +39,17 @@ class Batcher:
         self._served: dict[int, int] = {}  # number of the batch that served a slot last
         self._batches = 0
         self._busy = False
+        self._ending = False
         self._empty = trio.Event()
 
     @contextmanager
     def serving(self, session: Session) -> Iterator[None]:
-        """Take steps of the session for as long as the block lasts."""
+        """Take steps of the session for as long as the block lasts.
+
+        Raises Refused (LEAVING) once `end_all` was called.
+        """
+        if self._ending:
+            raise Refused("this node is leaving", Code.LEAVING)
         self._sessions[session.slot] = session
         self._served[session.slot] = 0
         self._empty = trio.Event()
@@ -58,13 +68,11 @@ class Batcher:
             self._awake.add(slot)
             self._turn.at_end(self._start)
 
-    def fail_all(self, code: Code, text: str) -> None:
-        """End every session from our side."""
+    async def end_all(self, code: Code, text: str) -> None:
+        """Let no more sessions begin, end the open ones, and wait until they are settled or given up."""
+        self._ending = True
         for session in self._sessions.values():
             session.fail(code, text)
-
-    async def wait_empty(self) -> None:
-        """Wait until no session is open."""
         if self._sessions:
             await self._empty.wait()
 
@@ -76,17 +84,24 @@ class Batcher:
 
     def _start(self) -> None:
         """Run the next batch, unless one runs."""
-        if self._busy or not (batch := self._next()):
-            return
-        self._busy = True
+        with self._contained:
+            if not self._busy and (batch := self._next()):
+                self._begin(batch)
+
+    def _begin(self, batch: list[tuple[int, int]]) -> None:
         self._batches += 1
         taken, steps = [], []
         for slot, count in batch:
             session = self._sessions[slot]
-            work, step = session.take(count)
-            self._served[slot] = self._batches
-            taken.append((session, work))
-            steps.append(step)
+            with session.contained:
+                work, step = session.take(count)
+                self._served[slot] = self._batches
+                taken.append((session, work))
+                steps.append(step)
+        if not steps:  # whoever was to be computed has failed
+            self._turn.at_end(self._start)
+            return
+        self._busy = True
         self._engine.begin(steps, partial(self._finish, taken, self._engine.busy_s))
 
     def _finish(self, taken: Taken, before_s: float, outputs: Sequence[Output] | None) -> None:
@@ -97,11 +112,13 @@ class Batcher:
         took_s = self._engine.busy_s - before_s
         with self._turn:
             for (session, work), output in zip(taken, outputs, strict=True):
-                session.done(work, output)
+                with session.contained:
+                    session.done(work, output)
             self._turn.at_end(self._start)
         self.speed = self.speed.observe(sum(work.count for _, work in taken), took_s)
         for session, _ in taken:
-            session.count()
+            with session.contained:
+                session.count()
 
     def _next(self) -> list[tuple[int, int]]:
         decoding = sum(_past_prompt(session) for session in self._sessions.values())

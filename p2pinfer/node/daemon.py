@@ -18,7 +18,7 @@ import trio
 
 from p2pinfer.core.budget import Budget, Risk
 from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import UsageError
+from p2pinfer.core.errors import EngineError, UsageError
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.messages import AskFile
 from p2pinfer.core.offer import State
@@ -38,7 +38,7 @@ from p2pinfer.node.exposure import Exposure
 from p2pinfer.node.files import Files
 from p2pinfer.node.measuring import Measured, measure
 from p2pinfer.node.offering import Offering, offering_of
-from p2pinfer.node.reception import Reception
+from p2pinfer.node.reception import Reception, refuse_leaving
 from p2pinfer.node.settings import Serve, Settings, span_of
 from p2pinfer.node.settling import Settling
 from p2pinfer.node.shard import Shard, layers_that_fit, open_shard, shard_spec
@@ -175,19 +175,17 @@ class _Assembly:
         make = partial(offering_of, self._identity, boot, model, settings)
         offering, announcing = await self._choose(model, settings.serve, make)
         spec = await trio.to_thread.run_sync(shard_spec, store, model, offering.span, settings.serve)
-        async with open_shard(store, model, spec, progress) as shard, trio.open_nursery() as nursery:
+        async with open_shard(store, model, spec, progress) as shard:
             measured = await measure(shard)
             batcher = Batcher(shard.engine, announcing.set_speed(measured), self._network.turn, _groups(shard))
-            reception = self._reception(shard, offering, batcher, nursery)
-            for task in (announcing.run, partial(_watch_engine, shard)):
-                nursery.start_soon(task)
-            nursery.start_soon(self._directory.keep_providing, model.id)
-            announcing.serve(shard, batcher)
-            _log_start(shard, measured)
-            try:
+            async with self._sessions(shard, offering, announcing, batcher), trio.open_nursery() as nursery:
+                nursery.start_soon(_watch_engine, shard, announcing)
+                nursery.start_soon(_watch_batches, batcher)
+                nursery.start_soon(announcing.run)
+                nursery.start_soon(self._directory.keep_providing, model.id)
+                announcing.serve(shard, batcher)
+                _log_start(shard, measured)
                 yield shard
-            finally:
-                await self._leave(reception, announcing, batcher)
                 nursery.cancel_scope.cancel()
 
     async def _choose(
@@ -224,7 +222,11 @@ class _Assembly:
         usual = sum(rates) / len(rates) if rates else 1.0
         return [Served(offer.span, offer.speed.decode or usual) for offer in offers if offer.state != State.LEAVING]
 
-    def _reception(self, shard: Shard, offering: Offering, batcher: Batcher, nursery: trio.Nursery) -> Reception:
+    @asynccontextmanager
+    async def _sessions(
+        self, shard: Shard, offering: Offering, announcing: Announcing, batcher: Batcher
+    ) -> AsyncIterator[None]:
+        """Take sessions while the block lasts. However it ends, open ones are told, and paid if they can be."""
         settling = self._settling
         reception = Reception(shard, offering, settling.exposure, self._journal, self._network, self._exchange, batcher)
 
@@ -233,20 +235,19 @@ class _Assembly:
             if (back := self._network.link(link.peer)) is not None and back is not link:
                 settling.greet(back)  # the client came back while its session was ending
 
-        def on_open(link: Link, message: Open) -> None:
-            nursery.start_soon(serve, link, message)
-
-        self._exchange.on_open = on_open
-        return reception
-
-    async def _leave(self, reception: Reception, announcing: Announcing, batcher: Batcher) -> None:
-        """Take no more sessions, let the open ones end for a while, then end them."""
-        with trio.move_on_after(LEAVE_S) as scope:
-            scope.shield = True
-            reception.leaving = True
-            announcing.say(State.LEAVING)
-            batcher.fail_all(Code.LEAVING, "it stops")
-            await batcher.wait_empty()
+        async with trio.open_nursery() as nursery:
+            self._exchange.on_open = partial(nursery.start_soon, serve)
+            code, text = Code.INTERNAL, "it ends for a fault of its own"
+            try:
+                yield
+                code, text = Code.LEAVING, "it stops"
+                announcing.say(State.LEAVING)
+            finally:
+                self._exchange.on_open = refuse_leaving
+                with trio.move_on_after(LEAVE_S) as scope:
+                    scope.shield = True
+                    await batcher.end_all(code, text)
+                nursery.cancel_scope.cancel()
 
 
 def _groups(shard: Shard) -> int:
@@ -254,8 +255,15 @@ def _groups(shard: Shard) -> int:
     return 1 if shard.roles == Roles.HEAD | Roles.TAIL else GROUPS
 
 
-async def _watch_engine(shard: Shard) -> None:
-    raise await shard.engine.wait_ended()
+async def _watch_engine(shard: Shard, announcing: Announcing) -> None:
+    error = await shard.engine.wait_ended()
+    announcing.say(State.LEAVING)
+    raise error
+
+
+async def _watch_batches(batcher: Batcher) -> None:
+    await batcher.failed.wait()
+    raise EngineError("a batch could not be made, for the fault of ours that is logged above")
 
 
 def _log_start(shard: Shard, measured: Measured) -> None:

@@ -10,7 +10,6 @@ from functools import partial
 
 from p2pinfer.core.budget import Budget, History
 from p2pinfer.core.contract import Contract
-from p2pinfer.core.counting import committed_of
 from p2pinfer.core.receipt import Receipt
 from p2pinfer.core.records import SignedRecord
 from p2pinfer.core.stage_account import StageAccount
@@ -97,4 +96,4 @@ def _standing(reader: JournalReader, contract: SignedRecord[Contract], now: int)
 
 
 def _committed(contract: SignedRecord[Contract], receipt: SignedRecord[Receipt]) -> int:
-    return committed_of(receipt.record.usage, len(contract.record.span))
+    return contract.record.work.committed(receipt.record.usage)

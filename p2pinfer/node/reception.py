@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Final
 
@@ -22,7 +23,7 @@ from p2pinfer.core.pages import pages_for
 from p2pinfer.core.records import SignedRecord, countersign
 from p2pinfer.core.sampling import SamplingRecord, decode_sampling, params_hash
 from p2pinfer.core.session_messages import Accept, Neighbour, Open, SessionRefused
-from p2pinfer.core.stage import StageSession, StageTerms
+from p2pinfer.core.stage import StageSession, StageTerms, State
 from p2pinfer.core.stage_account import StageAccount
 from p2pinfer.core.text import TextStream
 from p2pinfer.core.units import Codec, PeerKey, RecordId, Roles
@@ -32,6 +33,7 @@ from p2pinfer.node.exposure import Exposure
 from p2pinfer.node.offering import Offering
 from p2pinfer.node.session import Session
 from p2pinfer.node.shard import Shard
+from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
@@ -73,45 +75,47 @@ class Reception:
         self._batcher = batcher
         self._slots = count(1)
         self._accounts: dict[RecordId, StageAccount] = {}  # of open sessions
-        self.leaving = False
 
     async def serve(self, link: Link, message: Open) -> None:
-        """Take the session or refuse it; run it to its end."""
+        """Take the session or refuse it; run it to its end. Whatever fails ends this session alone."""
+        refuse = partial(_refuse, link, message, Code.INTERNAL, "a fault of its own")
+        with Contained(f"an open of {short_name(link.peer)}", refuse):
+            await self._serve(link, message)
+
+    async def _serve(self, link: Link, message: Open) -> None:
         try:
             terms = self._check(link.peer, message)
             async with self._window(terms), self._pages(terms) as slot:
                 await self._reach(message.successor + (message.far_end if terms.sampling else ()))
                 await self._run(link, terms, slot)
         except (Refused, RemoteProtocolError) as error:
-            self._refuse(link, message, error.code, str(error))
+            _refuse(link, message, error.code, str(error))
         except LinkDead:
             return  # the client is gone; what was taken for it is given back
         except EngineError as error:
-            self._refuse(link, message, Code.BUSY, str(error))
+            _refuse(link, message, Code.BUSY, str(error))
         except JournalError as error:
             logger.error("a session is refused, for its contract cannot be kept: %s", error)
-            self._refuse(link, message, Code.INTERNAL, "the node cannot keep contracts now")
+            _refuse(link, message, Code.INTERNAL, "the node cannot keep contracts now")
 
     def _check(self, peer: PeerKey, message: Open) -> Terms:
         """Raises Refused or RemoteProtocolError with the code to answer."""
-        if self.leaving:
-            raise Refused("this node is leaving", Code.LEAVING)
         request = verify_request(message.contract, message.signature)
         contract = request.record
         if contract.client != peer:
             raise RemoteProtocolError("a contract of somebody else", Code.BAD_SIGNATURE)
         offer = self._offering.find(contract.offer)
         certificate, now = self._offering.certificate, int(time.time())
-        check_request(request, offer, certificate, prompt=message.prompt, secret=message.secret, now=now)
+        check_request(request, offer, certificate, secret=message.secret, now=now)
         self._check_ends(contract, message)
         if Roles.TAIL not in contract.roles:
             return Terms(message, request, None)
         if contract.params != params_hash(message.secret, message.sampling):
             raise Refused("the contract does not bind the sampling record", Code.BAD_TERMS)
         sampling = decode_sampling(message.sampling)
-        if message.prompt + sampling.max_tokens > contract.limits.max_positions:
+        if contract.prompt + sampling.max_tokens > contract.limits.max_positions:
             raise Refused(
-                f"a prompt of {message.prompt} and {sampling.max_tokens} tokens do not fit "
+                f"a prompt of {contract.prompt} and {sampling.max_tokens} tokens do not fit "
                 f"{contract.limits.max_positions} positions",
                 Code.TOO_LONG,
             )
@@ -156,14 +160,17 @@ class Reception:
     async def _run(self, link: Link, terms: Terms, slot: int) -> None:
         contract = countersign(terms.request, self._offering.key)
         message = terms.open
-        peers = {contract.record.client, *(n.key for n in (*message.predecessor, *message.successor, *message.far_end))}
         session = self._session(contract, terms, slot)
-        with self._exchange.open_session(message.session, peers, session.take_message) as incoming:
-            await self._journal.agree(contract, message.session, message.prompt)
+        stage = session.stage
+        with self._exchange.open_session(
+            message.session, stage.terms.peers, session.take_message, lambda: stage.state is State.ENDED
+        ) as incoming:
+            await self._journal.agree(contract, message.session)
             self._accounts[contract.id] = session.account
-            link.send_nowait(Accept(message.session, message.epoch, contract.signatures[1], 0))
             with self._batcher.serving(session):
-                await session.run(incoming)
+                link.send_nowait(Accept(message.session, message.epoch, contract.signatures[1], 0))
+                with session.contained:
+                    await session.run(incoming)
             self._log_end(session)
 
     def _log_end(self, session: Session) -> None:
@@ -184,7 +191,7 @@ class Reception:
             far_end=_key(message.far_end),
             span=record.span,
             roles=record.roles,
-            prompt=message.prompt,
+            prompt=record.prompt,
             width=manifest.hidden,
             vocabulary=manifest.vocabulary,
             codec_in=Codec(record.codecs[0]),
@@ -193,7 +200,7 @@ class Reception:
             max_chunk=record.limits.max_chunk,
             sampling=terms.sampling,
         )
-        account = StageAccount(contract, message.prompt, message.secret, self._offering.key)
+        account = StageAccount(contract, message.secret, self._offering.key)
         stage = StageSession(stage_terms, self._ending(terms.sampling))
         return Session(stage, account, slot, self._journal, self._network.link, self._batcher.wake)
 
@@ -204,12 +211,18 @@ class Reception:
         reader = TextStream(self._shard.texts, sampling.stop_texts)
         return Ending(self._shard.manifest.ends, sampling.max_tokens, reader)
 
-    def _refuse(self, link: Link, message: Open, code: Code, text: str) -> None:
-        retry_ms = RETRY_MS if code in (Code.BUSY, Code.WINDOW_FULL) else 0
-        try:
-            link.send_nowait(SessionRefused(message.session, message.epoch, code, cut_text(text), retry_ms))
-        except LinkDead:
-            return  # it does not wait for an answer
+
+def refuse_leaving(link: Link, message: Open) -> None:
+    """Answer an open while the node ends."""
+    _refuse(link, message, Code.LEAVING, "this node is leaving")
+
+
+def _refuse(link: Link, message: Open, code: Code, text: str) -> None:
+    retry_ms = RETRY_MS if code in (Code.BUSY, Code.WINDOW_FULL) else 0
+    try:
+        link.send_nowait(SessionRefused(message.session, message.epoch, code, cut_text(text), retry_ms))
+    except LinkDead:
+        return  # it does not wait for an answer
 
 
 def _key(neighbours: tuple[Neighbour, ...]) -> PeerKey | None:

@@ -2,13 +2,14 @@
 
 Decisions are `stage.py`'s and `stage_account.py`'s; this does what they say: sends, stores before it sends, and ends
 the session when somebody keeps it waiting. Steps come from the batcher, which asks `ready` and calls `take`, `done`
-and `count`.
+and `count`. Whatever fails here ends this session: its callers enter `contained`.
 """
 
 import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -17,7 +18,7 @@ from p2pinfer.core.codes import ANSWERS, Code
 from p2pinfer.core.contract import EXPIRY_S
 from p2pinfer.core.errors import JournalError, LinkDead, RemoteProtocolError
 from p2pinfer.core.keys import short_name
-from p2pinfer.core.messages import Message, cut_text
+from p2pinfer.core.messages import Message
 from p2pinfer.core.receipt import Receipt
 from p2pinfer.core.records import SignedRecord
 from p2pinfer.core.session_messages import Close, Forward, Propose, Sampled, SessionMessage, Signed, Stored, pack_ids
@@ -26,6 +27,7 @@ from p2pinfer.core.stage_account import StageAccount
 from p2pinfer.core.units import PeerKey, Roles
 from p2pinfer.disk.journal import Journal
 from p2pinfer.engine.steps import Output, Step
+from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.outbox import Priority
 
@@ -39,7 +41,7 @@ Incoming = tuple[PeerKey, SessionMessage | LinkDead]
 
 
 class Session:
-    """slot: the session's number at the engine. reason: why it ended, NONE while it runs."""
+    """slot: the session's number at the engine. contained: a failure within it ends the session and nothing else."""
 
     def __init__(
         self,
@@ -53,6 +55,7 @@ class Session:
         self.stage = stage
         self.account = account
         self.slot = slot
+        self.contained = Contained(f"the session of {short_name(stage.terms.client)}", self._break)
         self._is_tail = Roles.TAIL in stage.terms.roles
         self._journal = journal
         self._link_to = link_to
@@ -108,21 +111,28 @@ class Session:
 
     def count(self) -> None:
         """Count what was sent, while others compute with it."""
-        if self._uncounted is not None:
-            self._count(*self._uncounted)
-            self._uncounted = None
         self._after_change()
 
     def fail(self, code: Code, text: str) -> None:
         """End the session from our side, and say so to everybody in it. The client says how far it signs."""
         if self.stage.state is State.ENDED:
             return
-        self.stage.end(code)
-        terms = self.stage.terms
-        close = Close(terms.session, terms.epoch, code, 0, cut_text(text))
-        for peer in {terms.client, terms.predecessor, terms.successor} - {None}:
-            self._send(Send(PeerKey(peer or b""), close))
+        for send in self.stage.fail(code, text):
+            self._say_last(send)
         self._after_change()
+
+    def _break(self) -> None:
+        """End after a fault of ours, which may be in the books: what is signed stays, and nothing more is proposed."""
+        self._uncounted = None
+        for send in self.stage.fail(Code.INTERNAL, "a fault of its own"):
+            self._say_last(send)
+        self._ended.set()
+        self._settled.set()
+
+    def _say_last(self, send: Send) -> None:
+        if (link := self._link_to(send.to)) is not None:
+            with suppress(LinkDead):  # it needs no words any more
+                link.send_nowait(send.message)
 
     def _count(self, work: Work, result: Result) -> None:
         account, stage = self.account, self.stage
@@ -144,29 +154,33 @@ class Session:
     # Messages
 
     def take_message(self, sender: PeerKey, message: SessionMessage) -> None:
-        """Take a message as soon as it comes; what is wrong with it ends the session."""
-        try:
-            self._take(sender, message)
-        except RemoteProtocolError as error:
-            self.fail(error.code, str(error))
+        """Take a message of a peer of the session as soon as it comes; what is wrong with it ends the session."""
+        with self.contained:
+            try:
+                self._take(sender, message)
+            except RemoteProtocolError as error:
+                self.fail(error.code, str(error))
 
     async def _watch_links(self, incoming: trio.MemoryReceiveChannel[Incoming]) -> None:
         async for peer, _ in incoming:
             self._lose(peer)
 
     def _take(self, sender: PeerKey, message: SessionMessage) -> None:
-        if isinstance(message, Signed):
-            if not self.stage.terms.parts(sender) & Part.CLIENT:
-                raise RemoteProtocolError("a receipt signed by somebody else than the client", Code.BAD_STATE)
-            if (complete := self.account.sign(message.receipt, message.signature)) is not None:
-                self._to_complete.append(complete)
-        else:
-            if isinstance(message, Close) and self.stage.terms.parts(sender) & Part.CLIENT:
+        for send in self.stage.receive(sender, message):
+            self._send(send)
+        if self.stage.terms.parts(sender) & Part.CLIENT:
+            self._take_of_client(message)
+        self._after_change()
+
+    def _take_of_client(self, message: SessionMessage) -> None:
+        """What the client signs, and how far it signs at all, counts after the end, too."""
+        match message:
+            case Signed():
+                if (complete := self.account.sign(message.receipt, message.signature)) is not None:
+                    self._to_complete.append(complete)
+            case Close():
                 code = Code.read(message.code)
                 self.account.close(Code.CANCELLED if code is Code.UNKNOWN else code, message.committed)
-            for send in self.stage.receive(sender, message):
-                self._send(send)
-        self._after_change()
 
     def _lose(self, peer: PeerKey) -> None:
         """The link to `peer` died."""
@@ -178,7 +192,10 @@ class Session:
             self.fail(Code.LOST, f"the link to its neighbour {short_name(peer)} broke")
 
     def _after_change(self) -> None:
-        """Whatever changed, those who wait for it look again."""
+        """Whatever changed, those who wait for it look again; before that, what was sent is counted."""
+        if self._uncounted is not None:
+            work, self._uncounted = self._uncounted, None
+            self._count(*work)
         stage, account = self.stage, self.account
         if stage.state is State.ENDED:
             if stage.reason in ANSWERS:

@@ -4,11 +4,15 @@ What a client cannot check any more it leaves unsigned; what it had signed befor
 """
 
 import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Final
 
 import trio
 
 from p2pinfer.core.errors import JournalError, LinkDead, RemoteProtocolError
+from p2pinfer.core.keys import short_name
 from p2pinfer.core.receipt import Receipt, verify_receipt
 from p2pinfer.core.records import decode
 from p2pinfer.core.session_messages import Propose, SessionMessage, Signed, Stored
@@ -16,9 +20,13 @@ from p2pinfer.core.units import PeerKey
 from p2pinfer.disk.journal import Journal
 from p2pinfer.disk.journal_reader import JournalReader
 from p2pinfer.node.exposure import Exposure
+from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.link import Link
 
 logger = logging.getLogger(__name__)
+
+
+MAX_AT_ONCE: Final = 16  # of one client; what is beyond them it sends again
 
 
 class Settling:
@@ -28,38 +36,52 @@ class Settling:
         self._journal = journal
         self.exposure = exposure
         self._nursery = nursery
+        self._tasks: Counter[PeerKey] = Counter()
 
     def greet(self, link: Link) -> None:
         """A client may be back: send it what it has not signed."""
-        self._nursery.start_soon(self._propose_again, link)
+        self._start(link, self._propose_again)
 
     def take(self, link: Link, message: SessionMessage) -> None:
         """A message of a session that is not open here: a client may have signed a receipt of one that is over."""
         if isinstance(message, Signed):
-            self._nursery.start_soon(self._complete, link, message)
+            self._start(link, partial(self._complete, message=message))
+
+    def _start(self, link: Link, settle: Callable[[Link], Awaitable[None]]) -> None:
+        if self._tasks[link.peer] < MAX_AT_ONCE:
+            self._tasks[link.peer] += 1
+            self._nursery.start_soon(self._run, link, settle)
+
+    async def _run(self, link: Link, settle: Callable[[Link], Awaitable[None]]) -> None:
+        try:
+            with Contained(f"a settlement with {short_name(link.peer)}"):
+                await self._settle(link, settle)
+        finally:
+            self._tasks[link.peer] -= 1
+            if not self._tasks[link.peer]:
+                del self._tasks[link.peer]
+
+    async def _settle(self, link: Link, settle: Callable[[Link], Awaitable[None]]) -> None:
+        try:
+            await settle(link)
+        except LinkDead:
+            return  # at its next contact, then
+        except RemoteProtocolError as error:
+            logger.warning("a receipt of an earlier session is not kept: %s", error)
+        except JournalError as error:
+            logger.error("nothing is settled with %s, for the journal fails: %s", short_name(link.peer), error)
 
     async def _propose_again(self, link: Link) -> None:
         for contract, receipt in await self._journal.read(lambda reader: reader.pending(link.peer)):
             if self.exposure.is_open(contract.id):
                 continue
             found = await self._journal.read(partial(JournalReader.contract, id_=contract.id))
-            assert found is not None  # a proposal is stored after its contract
-            try:
+            if found is not None:  # it may have been forgotten just now
                 await link.send(Propose(found[1], receipt.body, receipt.signatures[0]))
-            except LinkDead:
-                return
 
     async def _complete(self, link: Link, message: Signed) -> None:
-        try:
-            seq = await self._store(link.peer, message)
-        except (RemoteProtocolError, JournalError) as error:
-            logger.warning("a receipt of an earlier session is not kept: %s", error)
-            return
-        if seq is not None:
-            try:
-                await link.send(Stored(message.session, seq))
-            except LinkDead:
-                return
+        if (seq := await self._store(link.peer, message)) is not None:
+            await link.send(Stored(message.session, seq))
 
     async def _store(self, client: PeerKey, message: Signed) -> int | None:
         """Store a receipt that is now complete; None for one of a contract we do not know, or still work under.

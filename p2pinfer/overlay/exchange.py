@@ -1,7 +1,7 @@
 """Calls and sessions over links: who gets which message (protocols/wire.md, "Calls"; inference.md, 2).
 
-A call is a question with one answer. A session is a channel between peers that agreed on its id: messages of it from
-anybody else end their link. What the messages mean is for node and client.
+A call is a question with one answer. A session is a channel between peers that agreed on its id: while it runs,
+messages of it from anybody else end their link, and not the session. What the messages mean is for node and client.
 """
 
 import logging
@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 import trio
 
 from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead, Refused, RemoteProtocolError
+from p2pinfer.core.errors import LinkDead, Refused, RemoteProtocolError, Stranger
 from p2pinfer.core.keys import short_name
 from p2pinfer.core.messages import (
     AskContacts,
@@ -71,6 +71,7 @@ class _Session:
     peers: frozenset[PeerKey]
     send: trio.MemorySendChannel[Incoming]
     take: Take | None
+    is_over: Callable[[], bool]
 
 
 class Exchange:
@@ -134,12 +135,17 @@ class Exchange:
 
     @contextmanager
     def open_session(
-        self, session: SessionId, peers: Collection[PeerKey], take: Take | None = None
+        self,
+        session: SessionId,
+        peers: Collection[PeerKey],
+        take: Take | None = None,
+        is_over: Callable[[], bool] = lambda: False,
     ) -> Iterator[trio.MemoryReceiveChannel[Incoming]]:
         """Take the session's messages from these peers, and the death of links to them, while the block lasts.
 
         take: called with each message at once, in its link's reader, so that no task stands between; it raises nothing.
               Deaths come through the channel all the same, for a link may die while its session sends.
+        is_over: what comes from others then was sent before they knew, and is dropped
 
         Raises Refused (BAD_STATE) where the session is open already.
         """
@@ -148,7 +154,7 @@ class Exchange:
         # Buffered, since links wait for nobody; credit and MAX_BACKLOG bound the messages, and few links can die
         send, receive = trio.open_memory_channel[Incoming](inf)
         with send, receive:
-            self._sessions[session] = opened = _Session(frozenset(peers), send, take)
+            self._sessions[session] = opened = _Session(frozenset(peers), send, take, is_over)
             try:
                 self._deliver_early(session, opened)
                 yield receive
@@ -241,9 +247,10 @@ class Exchange:
     def _take_session_message(self, link: Link, message: SessionMessage) -> None:
         session = self._sessions.get(message.session)
         if session is not None:
-            if link.peer not in session.peers:
-                raise RemoteProtocolError("a message of a session of others", Code.BAD_STATE)
-            self._put(session, link.peer, message)
+            if link.peer in session.peers:
+                self._put(session, link.peer, message)
+            elif not session.is_over():
+                raise Stranger(f"{type(message).__name__} of a session of others", Code.BAD_STATE)
         elif isinstance(message, Open):
             if self.on_open is not None:
                 self.on_open(link, message)

@@ -138,10 +138,10 @@ class _Client:
 
 async def _account(journal: Journal, prompt: int) -> StageAccount:
     offer = route_offers()[1]
-    terms = replace(contract_on(offer), nonce=os.urandom(16), codecs=(Codec.Q8O4, Codec.Q8O4))
+    terms = replace(contract_on(offer, prompt=prompt), nonce=os.urandom(16), codecs=(Codec.Q8O4, Codec.Q8O4))
     contract = countersign(sign(terms, CLIENT), NODES[1])
-    await journal.agree(contract, SessionId(os.urandom(16)), prompt)
-    return StageAccount(contract, prompt, SECRET, NODES[1])
+    await journal.agree(contract, SessionId(os.urandom(16)))
+    return StageAccount(contract, SECRET, NODES[1])
 
 
 def _count(account: StageAccount, position: int, rows: bytes, count: int) -> None:

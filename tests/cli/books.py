@@ -11,6 +11,7 @@ import trio
 from p2pinfer.cli.main import run
 from p2pinfer.core.certificate import NodeCert
 from p2pinfer.core.codes import Code
+from p2pinfer.core.contract import Contract
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.receipt import Receipt
 from p2pinfer.core.records import SignedRecord, countersign, sign
@@ -53,6 +54,12 @@ class Shell:
         return Ran(int(exit_.value.code or 0), out, err)
 
 
+def terms_of(number: int, client: PrivateKey = CLIENT, time: int = NOW, **changes: object) -> Contract:
+    times = {"issued": time - 60, "expires": time + 3600}
+    given = {"nonce": number.to_bytes(16, "big"), "client": client.public, "prompt": PROMPT, **times, **changes}
+    return contract_on(OFFER, **given)
+
+
 def paid(
     number: int,
     positions: int = 200,
@@ -62,10 +69,9 @@ def paid(
     **changes: object,
 ) -> Paid:
     """A contract and its first receipt, over `positions` of which PROMPT were the prompt's."""
-    times = {"issued": time - 60, "expires": time + 3600}
-    terms = contract_on(OFFER, **{"nonce": number.to_bytes(16, "big"), "client": client.public, **times, **changes})
+    terms = terms_of(number, client, time, **changes)
     contract = countersign(sign(terms, client), NODE)
-    usage, amount = terms.work(PROMPT).usage(positions), terms.amount(PROMPT, positions)
+    usage, amount = terms.work.usage(positions), terms.amount(positions)
     end = Code.END if final else Code.NONE
     receipt = Receipt(contract.id, 1, usage, amount, b"i" * 32, b"o" * 32, time, int(final), end)
     return Paid(contract, countersign(sign(receipt, NODE), client))
@@ -81,8 +87,8 @@ def with_seq(entry: Paid, seq: int, positions: int) -> Paid:
     receipt = replace(
         entry.receipt.record,
         seq=seq,
-        usage=terms.work(PROMPT).usage(positions),
-        amount=terms.amount(PROMPT, positions),
+        usage=terms.work.usage(positions),
+        amount=terms.amount(positions),
     )
     return Paid(entry.contract, countersign(sign(receipt, NODE), CLIENT))
 
@@ -123,5 +129,5 @@ async def _fill(path: Path, entries: Sequence[Paid], certificates: Sequence[Sign
 
 
 async def store(journal: Journal, entry: Paid) -> None:
-    await journal.agree(entry.contract, session_of(entry), PROMPT)
+    await journal.agree(entry.contract, session_of(entry))
     await journal.complete(entry.receipt)

@@ -164,7 +164,7 @@ def test_nothing_earned_is_said(p2pinfer: Shell, tmp_path: Path) -> None:
 async def propose_only(path: Path) -> None:
     async with open_journal(path) as journal:
         entry = paid(9)
-        await journal.agree(entry.contract, b"s" * 16, 100)  # type: ignore[arg-type]
+        await journal.agree(entry.contract, b"s" * 16)  # type: ignore[arg-type]
         await journal.propose(entry.receipt)
 
 

@@ -61,7 +61,7 @@ class SoloStage:
         request = verify_request(message.contract, message.signature)
         self.message = message
         self.contract = countersign(request, self.offering.key)
-        self.account = StageAccount(self.contract, message.prompt, message.secret, self.offering.key)
+        self.account = StageAccount(self.contract, message.secret, self.offering.key)
         self.accept(link, message)
 
     def accept(self, link: Link, message: Open) -> None:

@@ -209,14 +209,14 @@ class Early(SoloStage):
     """It proposes before every stage has accepted: there is nothing to pay for."""
 
     def accept(self, link: Link, message: Open) -> None:
-        self.compute((0,) * message.prompt, TOKENS)
+        self.compute((0,) * self.contract.record.prompt, TOKENS)
         link.send_nowait(self.proposal(self.account.due(self.contract.record.issued)[0]))
 
 
 def test_a_receipt_before_the_session_is_open_ends_it(tmp_path: Path, store: Store) -> None:
     failure = failure_of(tmp_path, store, Early)
     assert failure.code is Code.BAD_STATE
-    assert "a receipt before the session is open" in str(failure)
+    assert "Propose while OPENING" in str(failure)
 
 
 # Ids that are no answer

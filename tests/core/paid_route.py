@@ -70,6 +70,7 @@ def offer_of(
 
 
 def contract_on(offer: SignedRecord[Offer], /, **changes: object) -> Contract:
+    """A contract for a prompt of 1 id, but for `changes`."""
     terms = offer.record
     head, tail = Roles.HEAD in terms.roles, Roles.TAIL in terms.roles
     contract = Contract(
@@ -87,7 +88,9 @@ def contract_on(offer: SignedRecord[Offer], /, **changes: object) -> Contract:
         roles=terms.roles,
         numerics=terms.numerics,
         codecs=(Codec.IDS if head else Codec.F32, Codec.IDS if tail else Codec.F32),
+        prompt=1,
         start=0,
+        seam=0,
         limits=terms.limits,
         prices=terms.prices,
         flat=terms.flat,
@@ -191,8 +194,9 @@ class PaidRoute:
 
 def paid_route(stages: int = 3, prompt: int = 512, layers: int = 30, limits: Limits = LIMITS) -> PaidRoute:
     ids = list(range(1, prompt + 1))
-    contracts = [agreed(offer, NODES[place]) for place, offer in enumerate(route_offers(stages, layers, limits))]
-    accounts = [StageAccount(contract, prompt, SECRET, NODES[place]) for place, contract in enumerate(contracts)]
+    offers = route_offers(stages, layers, limits)
+    contracts = [agreed(offer, NODES[place], prompt=prompt) for place, offer in enumerate(offers)]
+    accounts = [StageAccount(contract, SECRET, NODES[place]) for place, contract in enumerate(contracts)]
     return PaidRoute(ids, contracts, accounts, ClientAccount(contracts, ids, SECRET, CLIENT), [])
 
 

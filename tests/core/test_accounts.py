@@ -148,7 +148,7 @@ def test_pending_proposals_are_the_same_bytes() -> None:
 
 def test_a_contract_of_another_node_is_our_bug() -> None:
     with pytest.raises(LocalProtocolError):
-        StageAccount(small().contracts[0], 6, SECRET, NODES[1])
+        StageAccount(small().contracts[0], SECRET, NODES[1])
 
 
 # The window
@@ -388,7 +388,7 @@ def test_a_receipt_that_differs_from_the_count_is_refused(change: dict[str, int]
     assert refused(route, 0, replace(first_due(route, 0), **change)) is Code.RECEIPT_MISMATCH
 
 
-@pytest.mark.parametrize("field", ["prefill", "decode", "sampled", "kv"])
+@pytest.mark.parametrize("field", ["prefill", "decode", "sampled"])
 def test_usage_beyond_the_count_is_refused(field: str) -> None:
     route = small(stages=1)
     route.compute(8)

@@ -6,69 +6,100 @@ from hypothesis import strategies as st
 
 from p2pinfer.core.budget import Budget, History, Risk
 from p2pinfer.core.codes import Code
-from p2pinfer.core.counting import Work, committed_of
+from p2pinfer.core.counting import Work
 from p2pinfer.core.errors import Refused
 from p2pinfer.core.pricing import Prices, Usage, amount_of
 from p2pinfer.core.units import PeerKey, RecordId
 
-WORK = st.builds(Work, st.integers(1, 80), st.integers(1, 500), st.integers(0, 700), st.booleans())
-POSITIONS = st.integers(0, 1000)
+POSITIONS = st.integers(0, 1000)  # beyond the start
+DELIVERED = st.integers(0, 200)  # ids, before a session is continued
+
+
+@st.composite
+def works(draw: st.DrawFn) -> Work:
+    """First sessions, and those that continue one."""
+    prompt, delivered = draw(st.integers(1, 500)), draw(DELIVERED)
+    seam = prompt + delivered - 1 if delivered else 0
+    start = draw(st.integers(0, max(seam, prompt - 1)))
+    return Work(draw(st.integers(1, 80)), prompt, draw(st.booleans()), start, seam)
+
+
+WORK = works()
 
 
 @pytest.mark.parametrize(
     ("work", "committed", "usage"),
     [
-        (Work(10, 512, 0, False), 575, Usage(5_120, 630, 0, 0)),
-        (Work(10, 512, 0, True), 575, Usage(5_120, 630, 0, 64)),
-        (Work(10, 512, 0, True), 511, Usage(5_110, 0, 0, 0)),
-        (Work(10, 512, 0, True), 512, Usage(5_120, 0, 0, 1)),
-        (Work(10, 512, 0, False), 0, Usage(0, 0, 0, 0)),
-        (Work(10, 512, 540, False), 575, Usage(5_400, 350, 0, 0)),
-        (Work(10, 512, 540, True), 575, Usage(5_400, 350, 0, 35)),
-        (Work(10, 512, 100, True), 575, Usage(5_120, 630, 0, 64)),
-        (Work(1, 1, 0, True), 1, Usage(1, 0, 0, 1)),
+        (Work(10, 512, False), 575, Usage(5_120, 630, 0, 0)),
+        (Work(10, 512, True), 575, Usage(5_120, 630, 0, 64)),
+        (Work(10, 512, True), 511, Usage(5_110, 0, 0, 0)),
+        (Work(10, 512, True), 512, Usage(5_120, 0, 0, 1)),
+        (Work(10, 512, False), 0, Usage(0, 0, 0, 0)),
+        (Work(10, 512, False, 0, 540), 575, Usage(5_400, 350, 0, 0)),
+        (Work(10, 512, True, 0, 540), 575, Usage(5_400, 350, 0, 35)),
+        (Work(10, 512, True, 512, 540), 575, Usage(280, 350, 0, 35)),
+        (Work(10, 512, True, 540, 540), 540, Usage(0, 0, 0, 0)),
+        (Work(10, 512, True, 384, 0), 575, Usage(1_280, 630, 0, 64)),
+        (Work(1, 1, True), 1, Usage(1, 0, 0, 1)),
     ],
 )
-def test_usage_follows_from_prompt_and_positions(work: Work, committed: int, usage: Usage) -> None:
+def test_usage_follows_from_contract_and_positions(work: Work, committed: int, usage: Usage) -> None:
     assert work.usage(committed) == usage
 
 
 def test_cached_positions_are_not_prefill() -> None:
-    assert Work(10, 512, 0, False).usage(575, cached=500) == Usage(120, 630, 5_000, 0)
+    assert Work(10, 512, False).usage(575, cached=500) == Usage(120, 630, 5_000, 0)
 
 
 def test_more_cannot_be_cached_than_was_fed() -> None:
     with pytest.raises(ValueError, match="cached"):
-        Work(10, 512, 0, False).usage(575, cached=513)
+        Work(10, 512, False).usage(575, cached=513)
+
+
+def test_nothing_is_charged_before_the_start() -> None:
+    with pytest.raises(ValueError, match="cached of -1"):
+        Work(10, 512, False, 384).usage(383)
 
 
 @given(WORK, POSITIONS)
-def test_positions_follow_from_usage(work: Work, committed: int) -> None:
-    assert committed_of(work.usage(committed), work.layers) == committed
+def test_positions_follow_from_usage(work: Work, more: int) -> None:
+    assert work.committed(work.usage(work.start + more)) == work.start + more
 
 
 @given(WORK, POSITIONS)
-def test_usage_never_shrinks(work: Work, committed: int) -> None:
-    assert work.usage(committed) <= work.usage(committed + 1)
+def test_usage_never_shrinks(work: Work, more: int) -> None:
+    assert work.usage(work.start + more) <= work.usage(work.start + more + 1)
 
 
-@given(st.integers(1, 500), st.integers(0, 400), st.integers(0, 400))
-def test_a_replacement_samples_what_its_predecessor_did_not(prompt: int, first: int, more: int) -> None:
-    switch, end = prompt + first, prompt + first + more
-    earlier, later = Work(1, prompt, 0, True), Work(1, prompt, switch, True)
-    assert earlier.sampled(switch) + later.sampled(end) == Work(1, prompt, 0, True).sampled(end)
+@given(st.integers(1, 500), st.integers(1, 200), st.integers(0, 400))
+def test_two_tails_are_paid_for_every_id_once(prompt: int, delivered: int, more: int) -> None:
+    seam = prompt + delivered - 1
+    end = seam + 1 + more
+    earlier, later = Work(1, prompt, True).usage(seam), Work(1, prompt, True, seam=seam).usage(end)
+    assert earlier.sampled + later.sampled == Work(1, prompt, True).usage(end).sampled
 
 
-def test_usage_of_no_whole_position_is_refused() -> None:
-    for usage in (Usage(11, 0, 0, 0), Usage(5, 0, 5, 0)):
-        with pytest.raises(ValueError, match="no whole number"):
-            committed_of(usage, 10)
+@given(WORK, POSITIONS)
+def test_a_tail_is_paid_for_as_many_ids_as_its_tree_has(work: Work, more: int) -> None:
+    committed = work.start + more
+    assert work.usage(committed).sampled == (max(0, committed + 1 - work.first_out) if work.tail else 0)
 
 
-@pytest.mark.parametrize(("layers", "prompt", "start"), [(0, 1, 0), (1, 0, 0), (1, 1, -1)])
-def test_no_work_cannot_be_counted(layers: int, prompt: int, start: int) -> None:
-    with pytest.raises(ValueError, match="no work"):
-        Work(layers, prompt, start, False)
+@pytest.mark.parametrize(
+    "usage", [Usage(11, 0, 0, 0), Usage(5, 0, 5, 0), Usage(5_120, 10, 0, 1), Usage(5_110, 20, 0, 2)]
+)
+def test_a_usage_that_the_work_never_comes_to_is_refused(usage: Usage) -> None:
+    with pytest.raises(ValueError, match="is not what"):
+        Work(10, 512, True).committed(usage)
+
+
+@pytest.mark.parametrize(
+    ("layers", "prompt", "start", "seam"),
+    [(0, 1, 0, 0), (1, 0, 0, 0), (1, 1, -1, 0), (1, 5, 0, 4), (1, 5, 5, 0), (1, 5, 6, 5)],
+)
+def test_work_that_cannot_be_asked_for_cannot_be_counted(layers: int, prompt: int, start: int, seam: int) -> None:
+    with pytest.raises(ValueError, match=r"work|seam|start"):
+        Work(layers, prompt, False, start, seam)
 
 
 # Prices
@@ -95,13 +126,13 @@ def test_the_flat_price_comes_on_top() -> None:
 
 def test_the_largest_sum_stays_below_2_to_the_63() -> None:
     price, usage = (1 << 32) - 1, (1 << 28) - 1
-    assert amount_of(Prices(*[price] * 5), 0, Usage(*[usage] * 5)) * 1_000_000 < 1 << 63
+    assert amount_of(Prices(*[price] * 4), 0, Usage(*[usage] * 4)) * 1_000_000 < 1 << 63
 
 
 @given(WORK, POSITIONS, st.integers(0, 500))
-def test_a_cache_only_lowers_the_bill(work: Work, committed: int, cached: int) -> None:
-    prices = Prices(20_000, 80_000, 2_000, 640_000)
-    cached = min(cached, committed, max(work.prompt, work.start))
+def test_a_cache_only_lowers_the_bill(work: Work, more: int, cached: int) -> None:
+    prices, committed = Prices(20_000, 80_000, 2_000, 640_000), work.start + more
+    cached = min(cached, more, max(work.prompt, work.seam) - work.start)
     assert amount_of(prices, 0, work.usage(committed, cached)) <= amount_of(prices, 0, work.usage(committed))
 
 

@@ -249,17 +249,14 @@ def test_an_offer_signed_by_another_node_is_refused() -> None:
         {"seq": 1 << 32},
         {"boot": bytes(15)},
         {"log": (0,)},
+        {"log": (0, 1)},
+        {"log_root": b"r" * 32},
         {"span": (0, 10)},
     ],
 )
 def test_an_offer_out_of_range_cannot_be_made(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"."):
         offer_of(NODE, SPAN, Roles.HEAD, **change)  # type: ignore[arg-type]
-
-
-def test_reserved_fields_are_accepted_as_they_come() -> None:
-    signed = offer_of(NODE, SPAN, Roles.HEAD, log=(7, 9), log_root=b"r" * 32)
-    assert verify_offer(signed.body, signed.signatures[0]).record.log == (7, 9)
 
 
 @pytest.mark.parametrize(
@@ -313,7 +310,15 @@ def test_a_contract_with_a_bad_key_is_refused(name: str) -> None:
         ({"codecs": (1, 1)}, "codecs"),
         ({"codecs": (0, 0)}, "codecs"),
         ({"params": b"p" * 32}, "sampling parameters"),
-        ({"start": 4096}, "start"),
+        ({"prompt": 0}, "no work"),
+        ({"prompt": 4096}, "4096 positions for a prompt of 4096"),
+        ({"prompt": 5, "seam": 4}, "a seam at 4"),
+        ({"prompt": 5, "seam": 4096}, "a seam at 4096"),
+        ({"prompt": 5, "start": 5}, "start 5"),
+        ({"prompt": 5, "start": 7, "seam": 6}, "start 7"),
+        ({"limits": replace(LIMITS, max_positions=26_843_546)}, "a receipt could not state"),
+        ({"grant": b"g" * 32}, "reserved"),
+        ({"terms": (0, 0, 1)}, "reserved"),
     ],
 )
 def test_a_contract_that_contradicts_itself_cannot_be_made(change: dict[str, object], why: str) -> None:
@@ -323,10 +328,10 @@ def test_a_contract_that_contradicts_itself_cannot_be_made(change: dict[str, obj
 
 def asked(**changes: Any) -> Code:
     """The code with which a node answers a client's contract; NONE if it takes it."""
-    prompt, secret, now = changes.pop("prompt", 512), changes.pop("secret", SECRET), changes.pop("now", NOW)
-    request = sign(contract_on(OFFER, **changes), CLIENT)
+    secret, now = changes.pop("secret", SECRET), changes.pop("now", NOW)
+    request = sign(contract_on(OFFER, **{"prompt": 512, **changes}), CLIENT)
     try:
-        check_request(request, OFFER, CERTIFICATE, prompt=prompt, secret=secret, now=now)
+        check_request(request, OFFER, CERTIFICATE, secret=secret, now=now)
     except Refused as error:
         return error.code
     return Code.NONE
@@ -354,7 +359,6 @@ def test_less_than_was_offered_is_taken(change: dict[str, object]) -> None:
         ({"now": NOW - 3600}, Code.CLOCK_SKEW),
         ({"prices": replace(PRICES, prefill=19_999)}, Code.TOO_CHEAP),
         ({"prices": replace(PRICES, sampled=0)}, Code.TOO_CHEAP),
-        ({"prompt": 4096}, Code.TOO_LONG),
         ({"limits": replace(LIMITS, max_positions=4097)}, Code.TOO_LONG),
         ({"limits": replace(LIMITS, window=769)}, Code.BAD_TERMS),
         ({"limits": replace(LIMITS, cadence=127)}, Code.BAD_TERMS),
@@ -367,7 +371,8 @@ def test_less_than_was_offered_is_taken(change: dict[str, object]) -> None:
         ({"roles": Roles.HEAD | Roles.TAIL, "codecs": (0, 0)}, Code.BAD_TERMS),
         ({"numerics": 2}, Code.BAD_TERMS),
         ({"codecs": (0, 9)}, Code.BAD_TERMS),
-        ({"start": 1}, Code.BAD_TERMS),
+        ({"start": 1}, Code.UNSUPPORTED),
+        ({"seam": 512}, Code.UNSUPPORTED),
         ({"generation": ZEROS}, Code.BAD_TERMS),
         ({"secret": bytes(32)}, Code.BAD_TERMS),
         ({"reserve": 100}, Code.BAD_TERMS),
@@ -375,6 +380,7 @@ def test_less_than_was_offered_is_taken(change: dict[str, object]) -> None:
     ],
 )
 def test_a_contract_that_does_not_fit_is_refused(change: dict[str, object], code: Code) -> None:
+    """Start and seam: INF-6."""
     assert asked(**change) is code
 
 
@@ -382,11 +388,11 @@ def test_a_contract_beyond_the_certificate_is_refused() -> None:
     certificate = certificate_for(NODE, not_after=NOW + 60)
     offer = offer_of(NODE, SPAN, Roles.HEAD, cert=certificate.id)
     with pytest.raises(Refused, match="certificate"):
-        check_request(sign(contract_on(offer), CLIENT), offer, certificate, prompt=1, secret=SECRET, now=NOW)
+        check_request(sign(contract_on(offer), CLIENT), offer, certificate, secret=SECRET, now=NOW)
 
 
 def test_the_reserve_must_cover_the_longest_session() -> None:
-    most = contract_on(OFFER).amount(512, LIMITS.max_positions)
+    most = contract_on(OFFER, prompt=512).most
     assert asked(reserve=most) is Code.NONE
     assert asked(reserve=most - 1) is Code.BAD_TERMS
 

@@ -103,7 +103,7 @@ class Ring:
         self.prompt = tuple(prompt)
         self.queue: deque[tuple[PeerKey, PeerKey, SessionMessage]] = deque()
         self.trace: list[tuple[PeerKey, PeerKey, SessionMessage]] = []
-        self.client = Generation(SESSION, 0, prompt, peers, Ending({END_ID}, max_tokens, Letters(stops)))
+        self.client = Generation(SESSION, 0, prompt, peers, VOCABULARY, Ending({END_ID}, max_tokens, Letters(stops)))
         self.stages: dict[PeerKey, StageSession] = {}
         self.shards: dict[PeerKey, ToyShard] = {}
         for index, (peer, layers) in enumerate(zip(peers, splits, strict=True)):

@@ -71,7 +71,7 @@ def test_no_leaves_have_the_hash_of_nothing() -> None:
 def test_a_leaf_binds_secret_position_and_row() -> None:
     leaves = {SALT.leaf(0, b"row"), SALT.leaf(1, b"row"), SALT.leaf(0, b"wor"), Salt(bytes(32)).leaf(0, b"row")}
     assert len(leaves) == 4
-    assert SALT.leaf(5, b"row") == sha256(b"\0" + bytes(range(32)) + b"\0\0\0\5" + b"row").digest()
+    assert SALT.leaf(5, b"row") == sha256(b"\0" + bytes(range(32)) + b"\0\0\0\5" + sha256(b"row").digest()).digest()
 
 
 @given(st.integers(0, 1000), st.integers(1, 20), st.integers(1, 30))

@@ -39,7 +39,7 @@ from tests.disk.test_journal import SESSION, finished
 async def main():
     async with open_journal(Path(sys.argv[1])) as journal:
         route, complete = finished()
-        await journal.agree(route.contracts[0], SESSION, 6)
+        await journal.agree(route.contracts[0], SESSION)
         for receipt in complete:
             await journal.complete(receipt)
             print(receipt.record.seq, flush=True)
@@ -75,7 +75,7 @@ def finished() -> tuple[PaidRoute, list[SignedRecord[Receipt]]]:
 
 async def proposed(journal: Journal, route: PaidRoute, upto: int) -> list[SignedRecord[Receipt]]:
     """Store a contract and what is due on it after `upto` positions."""
-    await journal.agree(route.contracts[0], SESSION, len(route.prompt))
+    await journal.agree(route.contracts[0], SESSION)
     route.compute(upto)
     due = [proposal.signed for proposal in route.head.due(NOW)]
     for receipt in due:
@@ -92,7 +92,7 @@ def history(reader: JournalReader, now: int = EXPIRES + LAPSE_S + 1) -> History:
 
 async def test_a_complete_receipt_is_found_again(journal: Journal) -> None:
     route, complete = finished()
-    await journal.agree(route.contracts[0], SESSION, 6)
+    await journal.agree(route.contracts[0], SESSION)
     await journal.complete(complete[-1])
     (earned,) = await journal.read(JournalReader.earned)
     assert (earned.contract, earned.receipt, earned.session) == (route.contracts[0], complete[-1], SESSION)
@@ -100,7 +100,7 @@ async def test_a_complete_receipt_is_found_again(journal: Journal) -> None:
 
 async def test_the_highest_number_is_kept_whatever_the_order(journal: Journal) -> None:
     route, complete = finished()
-    await journal.agree(route.contracts[0], SESSION, 6)
+    await journal.agree(route.contracts[0], SESSION)
     for receipt in (complete[1], complete[2], complete[0]):
         await journal.complete(receipt)
     earned = await journal.read(lambda reader: reader.complete(route.contracts[0].id))
@@ -110,16 +110,16 @@ async def test_the_highest_number_is_kept_whatever_the_order(journal: Journal) -
 
 async def test_a_contract_is_found_with_its_session(journal: Journal) -> None:
     contract = solo().contracts[0]
-    await journal.agree(contract, SESSION, 6)
-    assert await journal.read(lambda reader: reader.contract(contract.id)) == (contract, SESSION, 6)
+    await journal.agree(contract, SESSION)
+    assert await journal.read(lambda reader: reader.contract(contract.id)) == (contract, SESSION)
     assert await journal.read(lambda reader: reader.contract(RecordId(bytes(32)))) is None
 
 
 async def test_a_contract_opens_once(journal: Journal) -> None:
     contract = solo().contracts[0]
-    await journal.agree(contract, SESSION, 6)
+    await journal.agree(contract, SESSION)
     with pytest.raises(RemoteProtocolError) as error:
-        await journal.agree(contract, SESSION, 6)
+        await journal.agree(contract, SESSION)
     assert error.value.code is Code.BAD_STATE
 
 
@@ -162,7 +162,7 @@ async def test_a_receipt_without_its_contract_is_not_stored(journal: Journal) ->
 
 async def test_receipts_are_found_by_time_and_payer(journal: Journal) -> None:
     route, complete = finished()
-    await journal.agree(route.contracts[0], SESSION, 6)
+    await journal.agree(route.contracts[0], SESSION)
     await journal.complete(complete[-1])
     assert len(await journal.read(lambda reader: reader.earned(NOW, NOW, CLIENT.public))) == 1
     assert await journal.read(lambda reader: reader.earned(NOW + 1)) == []
@@ -172,7 +172,7 @@ async def test_receipts_are_found_by_time_and_payer(journal: Journal) -> None:
 
 async def test_a_receipt_is_found_by_the_first_digits_of_its_contract(journal: Journal) -> None:
     route, complete = finished()
-    await journal.agree(route.contracts[0], SESSION, 6)
+    await journal.agree(route.contracts[0], SESSION)
     await journal.complete(complete[-1])
     digits = route.contracts[0].id.hex()
     assert len(await journal.read(lambda reader: reader.find_receipts(digits[:7].upper()))) == 1
@@ -181,7 +181,7 @@ async def test_a_receipt_is_found_by_the_first_digits_of_its_contract(journal: J
 
 async def test_a_receipt_is_sent_until_the_node_has_it(journal: Journal) -> None:
     route, complete = finished()
-    await journal.agree(route.contracts[0], SESSION, 6)
+    await journal.agree(route.contracts[0], SESSION)
     await journal.complete(complete[0])
     assert len(await journal.read(JournalReader.unstored)) == 1
     await journal.acknowledge(route.contracts[0].id, complete[0].record.seq)
@@ -216,7 +216,7 @@ async def test_an_unknown_client_has_no_history(journal: Journal) -> None:
 
 async def test_a_final_receipt_makes_a_contract_clean(journal: Journal) -> None:
     route, complete = finished()
-    await journal.agree(route.contracts[0], SESSION, 6)
+    await journal.agree(route.contracts[0], SESSION)
     await journal.complete(complete[-1])
     assert await journal.read(history) == History(clean=1)
 
@@ -229,7 +229,7 @@ async def test_generated_positions_left_unsigned_lapse_a_day_after_the_end(journ
 
 async def test_prefill_left_unsigned_costs_a_clean_contract(journal: Journal) -> None:
     route, complete = finished()
-    await journal.agree(route.contracts[0], SESSION, 6)
+    await journal.agree(route.contracts[0], SESSION)
     await journal.complete(complete[-1])
     other = paid_route(stages=1, prompt=7, layers=30, limits=SMALL)
     await proposed(journal, other, 4)
@@ -320,7 +320,7 @@ async def test_one_refused_store_does_not_spoil_the_others(journal: Journal, gat
             refused.append(error)
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(journal.agree, route.contracts[0], SESSION, 6)
+        nursery.start_soon(journal.agree, route.contracts[0], SESSION)
         await gate.wait_reached()
         nursery.start_soon(journal.complete, complete[0])
         nursery.start_soon(complete_unknown)
@@ -488,7 +488,7 @@ async def fill_all(path: Path) -> None:
     await fill(path)
     async with open_journal(path) as journal:
         route, (first, second, *_) = finished()
-        await journal.agree(route.contracts[0], SESSION, 6)
+        await journal.agree(route.contracts[0], SESSION)
         await journal.complete(first)
         await journal.propose(second)
 

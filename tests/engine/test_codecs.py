@@ -143,7 +143,7 @@ def test_any_bytes_decode_to_finite_rows_or_are_refused(codec: Codec, data: byte
     try:
         rows = decode(data, codec, width)
     except RemoteProtocolError as error:
-        assert error.code in (Code.BAD_FRAME, Code.BAD_VALUES)
+        assert error.code is Code.BAD_VALUES
     else:
         assert np.isfinite(rows).all()
 
@@ -197,20 +197,18 @@ def test_values_out_of_order_are_refused(name: str) -> None:
 def test_a_row_with_a_byte_too_few_or_too_many_is_refused(codec: Codec, change: int) -> None:
     with pytest.raises(RemoteProtocolError) as caught:
         decode(bytes(row_bytes(codec, 64) + change), codec, 64)
-    assert caught.value.code is Code.BAD_FRAME
+    assert caught.value.code is Code.BAD_VALUES
 
 
 def test_ids_are_four_bytes_each_and_in_the_vocabulary() -> None:
     assert decode_ids(pack_ids([0, 258, 65536]), 65537).tolist() == [0, 258, 65536]
 
 
-@pytest.mark.parametrize(
-    ("data", "code"), [(b"", Code.BAD_FRAME), (bytes(5), Code.BAD_FRAME), (pack_ids([7, 10]), Code.BAD_VALUES)]
-)
-def test_ids_that_are_none_are_refused(data: bytes, code: Code) -> None:
+@pytest.mark.parametrize("data", [b"", bytes(5), pack_ids([7, 10])])
+def test_ids_that_are_none_are_refused(data: bytes) -> None:
     with pytest.raises(RemoteProtocolError) as caught:
         decode_ids(data, 10)
-    assert caught.value.code is code
+    assert caught.value.code is Code.BAD_VALUES
 
 
 def test_several_steps_are_encoded_and_decoded_as_each_alone() -> None:

@@ -196,8 +196,8 @@ FAULTS = {
     "more positions than were reserved": (first(0, range(92), 5), Code.BAD_POSITION),
     "more positions than the model takes": (first(0, [1] * 124, 5), Code.TOO_LONG),
     "an id past the vocabulary": (first(0, [1, 211], 5), Code.BAD_VALUES),
-    "half an id": (Step(0, 5, b"\0\0", Codec.IDS, Codec.F32), Code.BAD_FRAME),
-    "nothing": (first(0, [], 5), Code.BAD_FRAME),
+    "half an id": (Step(0, 5, b"\0\0", Codec.IDS, Codec.F32), Code.BAD_VALUES),
+    "nothing": (first(0, [], 5), Code.BAD_VALUES),
     "rows at the head": (Step(0, 5, bytes(320), Codec.F32, Codec.F32), Code.UNSUPPORTED),
     "ids asked of a stage that is no tail": (Step(0, 5, bytes(4), Codec.IDS, Codec.IDS, GREEDY), Code.UNSUPPORTED),
 }

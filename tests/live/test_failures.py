@@ -86,7 +86,7 @@ def test_a_node_that_vanished_before_the_route_opens_is_told(
     assert "reached" in words or "nobody serves" in words
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_a_node_cleanly(stack: ExitStack, tmp_path: Path, tiny_store: Path, number: int) -> None:
     boot = stack.enter_context(run_node(tmp_path / "boot", tiny_store))
     [node] = serve(stack, tmp_path, tiny_store, ["0:3"], boot.address)
@@ -241,16 +241,3 @@ def fill(path: Path) -> None:
                 pass
         except OSError:
             return
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_while_a_node_loads_ends_it_cleanly(tmp_path: Path, tiny_store: Path, number: int) -> None:
-    loading = [*COMMAND, "-v", "node", "--data", tmp_path / "node", "--store", tiny_store, "--model", "tiny"]
-    with Popen([*map(str, loading)], stdout=PIPE, stderr=PIPE, text=True, env=ENVIRONMENT) as process:
-        while not (tmp_path / "node" / "journal.sqlite").exists():
-            assert process.poll() is None
-        process.send_signal(number)
-        told, words = process.communicate()
-    assert process.returncode == 0, words
-    assert "Traceback" not in words
-    assert told == ""

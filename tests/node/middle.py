@@ -84,7 +84,7 @@ class Middle:
     ) -> None:
         offer = offer_of(NODE, span, Roles.MIDDLE, SMALL)
         now = int(time.time())  # receipts carry the time of day, and must lie within their contract
-        self.contract = agreed(offer, NODE, issued=now, expires=now + life_s)
+        self.contract = agreed(offer, NODE, prompt=prompt, issued=now, expires=now + life_s)
         terms = StageTerms(
             session=SESSION,
             epoch=0,
@@ -103,7 +103,7 @@ class Middle:
             max_chunk=SMALL.max_chunk,
             sampling=None,
         )
-        self.account = StageAccount(self.contract, prompt, SECRET, NODE)
+        self.account = StageAccount(self.contract, SECRET, NODE)
         self.links = {peer.public: MemoryLink() for peer in (CLIENT, HEAD, TAIL)}
         self.journal = MemoryJournal()
         self.send, self.incoming = trio.open_memory_channel[tuple[PeerKey, object]](1000)

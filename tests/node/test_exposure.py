@@ -39,7 +39,7 @@ class Node:
 
     async def open(self) -> None:
         await self.exposure.take(self.route.contracts[0], NOW)
-        await self.journal.agree(self.route.contracts[0], SESSION, PROMPT)
+        await self.journal.agree(self.route.contracts[0], SESSION)
 
     async def compute(self, upto: int) -> None:
         self.route.compute(upto)

@@ -64,13 +64,13 @@ async def owed(tmp_path: Path) -> Owed:
     now = int(time.time())
     key = load_identity(tmp_path, now).key
     offer = offer_of(key, Span(0, 6), Roles.HEAD | Roles.TAIL, SMALL)
-    contract = countersign(sign(contract_on(offer, issued=now, expires=now + 3600), CLIENT), key)
-    account = StageAccount(contract, PROMPT, SECRET, key)
+    contract = countersign(sign(contract_on(offer, prompt=PROMPT, issued=now, expires=now + 3600), CLIENT), key)
+    account = StageAccount(contract, SECRET, key)
     PaidRoute(list(range(1, PROMPT + 1)), [contract], [account], None, []).compute(DONE)  # type: ignore[arg-type]
     account.close(Code.CANCELLED)
     proposals = [proposal.signed for proposal in account.due(now)]
     async with open_journal(node_journal(tmp_path)) as journal:
-        await journal.agree(contract, SESSION, PROMPT)
+        await journal.agree(contract, SESSION)
         for proposal in proposals:
             await journal.propose(proposal)
     return Owed(tmp_path, contract, proposals)

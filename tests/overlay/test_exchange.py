@@ -324,6 +324,19 @@ async def test_a_stranger_in_a_session_loses_its_link(autojump_clock: MockClock,
         assert await incoming.receive() == (near.network.key, credit(6))
 
 
+async def test_what_strangers_send_of_a_session_that_is_over_is_dropped(
+    autojump_clock: MockClock, open_side: OpenSide
+) -> None:
+    """WIRE-13."""
+    near, far, late = await open_side(0), await open_side(1), await open_side(2)
+    link = await late.dial(far)
+    with far.exchange.open_session(SESSION, [near.network.key], is_over=lambda: True) as incoming:
+        link.send_nowait(credit(5))
+        await wait_all_tasks_blocked()
+        assert link.dead is None
+        assert incoming.statistics().current_buffer_used == 0
+
+
 async def test_a_session_hears_of_the_death_of_its_links(autojump_clock: MockClock, open_side: OpenSide) -> None:
     near, far = await open_side(0), await open_side(1)
     link = await near.dial(far)
@@ -471,7 +484,7 @@ async def test_an_open_goes_to_who_takes_opens(autojump_clock: MockClock, open_s
     near, far = await open_side(0), await open_side(1)
     far.exchange.on_open = lambda link, message: far.opens.append(message)
     link = await near.dial(far)
-    message = Open(SESSION, 0, 1, b"", bytes(64), bytes(32), b"", (), (), (), ())
+    message = Open(SESSION, 0, b"", bytes(64), bytes(32), b"", (), (), (), ())
     link.send_nowait(message)
     await trio.sleep(0.1)
     assert far.opens == [message]
@@ -480,7 +493,7 @@ async def test_an_open_goes_to_who_takes_opens(autojump_clock: MockClock, open_s
 async def test_an_open_where_nobody_takes_any_harms_nobody(autojump_clock: MockClock, open_side: OpenSide) -> None:
     near, far = await open_side(0), await open_side(1)
     link = await near.dial(far)
-    link.send_nowait(Open(SESSION, 0, 1, b"", bytes(64), bytes(32), b"", (), (), (), ()))
+    link.send_nowait(Open(SESSION, 0, b"", bytes(64), bytes(32), b"", (), (), (), ()))
     await trio.sleep(0.1)
     assert link.dead is None
 

@@ -59,7 +59,7 @@ def stage(key: PeerKey) -> StageSession:
 
 def run() -> list[str]:
     """Every message of the example, in order, as the spec writes it."""
-    client = Generation(SESSION, 0, PROMPT, (HEAD, TAIL), Ending((), len(ANSWER), Silent()))
+    client = Generation(SESSION, 0, PROMPT, (HEAD, TAIL), 100, Ending((), len(ANSWER), Silent()))
     stages = {HEAD: stage(HEAD), TAIL: stage(TAIL)}
     queue: deque[tuple[PeerKey, Send]] = deque(
         (key, Send(CLIENT, Accept(SESSION, 0, bytes(64), 0))) for key in (HEAD, TAIL)

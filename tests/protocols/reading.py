@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Final
 
-from p2pinfer.core.fields import Bin, Blob, Kind, Many, Struct, Text, UInt, UInts, kinds_of
+from p2pinfer.core.fields import Bin, Blob, Kind, Many, Struct, Text, UInt, UInts, Zero, kinds_of
 from p2pinfer.core.terms import RolesKind, SpanKind
 
 ROOT: Final = Path(__file__).parents[2]
@@ -27,6 +27,8 @@ def spell(kind: Kind) -> str:
             return f"bytes <= {limit}"
         case Text(limit):
             return f"text <= {limit}"
+        case Zero(inner):
+            return f"zero {spell(inner)}"
         case UInts(count, bits):
             return f"{count} x uint {bits}"
         case Many(inner, limit):

@@ -14,13 +14,12 @@ from p2pinfer.core.draw import Purpose, Sampling, uniform
 from p2pinfer.core.errors import RemoteProtocolError
 from p2pinfer.core.message_codec import decode_message, encode_message
 from p2pinfer.core.sampling import decode_sampling, encode_sampling, params_hash
-from p2pinfer.core.stage import Result
 from p2pinfer.core.units import Codec
 from p2pinfer.engine.codecs import decode, encode
 from p2pinfer.engine.sampler import draw_id
 from tests.protocols.reading import PROTOCOLS
+from tests.protocols.replaying import ClientReplay, StageReplay
 from tests.vectors.make_inference import make, plain, render
-from tests.vectors.rings import key_of, message_of, open_generation, open_stage, sent, stage_key
 
 Case = Mapping[str, Any]
 
@@ -119,38 +118,13 @@ def test_a_bad_row_is_refused(case: Case) -> None:
 
 @pytest.mark.parametrize("case", cases("stage"))
 def test_a_stage_does_as_the_vector_says(case: Case) -> None:
-    stage, stages = open_stage(case["terms"]), case["terms"]["stages"]
-    for step in case["steps"]:
-        if "ready" in step:
-            assert stage.ready(case["terms"]["max_positions"]) == step["ready"]
-        elif "compute" in step:
-            work = stage.take(step["compute"])
-            sends = stage.done(work, Result(bytes.fromhex(step.get("rows", "")), step.get("sampled")))
-            assert sent(sends, stages) == step["sends"]
-        elif "expect" in step:
-            with pytest.raises(RemoteProtocolError) as caught:
-                stage.receive(key_of(step["from"], stages), message_of(step))
-            assert caught.value.code.label == step["expect"]
-            stage.end(caught.value.code)  # as the node does (INF-17)
-        else:
-            sends = stage.receive(key_of(step["from"], stages), message_of(step))
-            assert sent(sends, stages) == step["sends"]
-    assert (stage.state.name.lower(), stage.reason.label) == (case["state"], case["reason"])
-    assert (stage.computed, stage.received) == (case["computed"], case["received"])
+    replay = StageReplay(case["terms"])
+    assert [{**step, **replay.step(step)} for step in case["steps"]] == case["steps"]
+    assert {**case, **replay.left()} == case
 
 
 @pytest.mark.parametrize("case", cases("generation"))
 def test_a_client_does_as_the_vector_says(case: Case) -> None:
-    generation = open_generation(dict(case))
-    for step in case["steps"]:
-        if "expect" in step:
-            with pytest.raises(RemoteProtocolError) as caught:
-                generation.receive(stage_key(step["from"]), message_of(step))
-            assert caught.value.code.label == step["expect"]
-            generation.fail("as the client does", caught.value.code)
-            continue
-        sends = generation.receive(stage_key(step["from"]), message_of(step))
-        told = [(send.to, encode_message(send.message).hex()) for send in sends]
-        assert told == [(stage_key(send["to"]), send["message"]) for send in step["sends"]]
-    assert generation.ids == case["ids"]
-    assert (generation.phase.name.lower(), generation.reason.label) == (case["state"], case["reason"])
+    replay = ClientReplay(dict(case))
+    assert [{**step, **replay.step(step)} for step in case["steps"]] == case["steps"]
+    assert {**case, **replay.left()} == case

@@ -74,7 +74,7 @@ def bad_rows(rng: random.Random) -> Iterator[Case]:
     for codec in ROW_CODECS:
         data = encode(values, codec)
         for size in (0, 1, row_bytes(codec, width) - 1, row_bytes(codec, width) + 1, len(data) - 1):
-            yield _refused(f"{codec.label}: {size} bytes", codec, width, data[:size], Code.BAD_FRAME)
+            yield _refused(f"{codec.label}: {size} bytes", codec, width, data[:size], Code.BAD_VALUES)
     for name, bits in (("infinity", 0x7F80), ("minus infinity", 0xFF80), ("NaN", 0x7FC0), ("minus NaN", 0xFFFF)):
         for at in (0, 79, 80, 159):
             for codec, item in ((Codec.F32, struct.pack("<I", bits << 16)), (Codec.BF16, struct.pack("<H", bits))):

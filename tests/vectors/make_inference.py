@@ -73,7 +73,7 @@ def plain(value: object) -> object:
         case bytes():
             return value.hex()
         case Neighbour():
-            return [value.key.hex(), list(value.addresses)]
+            return {"key": value.key.hex(), "addresses": list(value.addresses)}
         case tuple():
             return [plain(item) for item in value]
     return value
@@ -89,12 +89,12 @@ def some_messages(rng: random.Random) -> list[tuple[str, Message]]:
     contract, signature = rng.randbytes(40), rng.randbytes(64)
     record = encode_sampling(SamplingRecord(max_tokens=64))
     return [
-        ("an open to a head", Open(session, 0, 5, contract, signature, secret, b"", (), (neighbour,), (other,), ())),
-        ("an open to a tail", Open(session, 0, 5, contract, signature, secret, record, (other,), (), (neighbour,), ())),
-        ("an open to a solo stage", Open(session, 0, 1, contract, signature, secret, record, (), (), (), ())),
+        ("an open to a head", Open(session, 0, contract, signature, secret, b"", (), (neighbour,), (other,), ())),
+        ("an open to a tail", Open(session, 0, contract, signature, secret, record, (other,), (), (neighbour,), ())),
+        ("an open to a solo stage", Open(session, 0, contract, signature, secret, record, (), (), (), ())),
         (
             "an open with page hashes of a later release",
-            Open(session, 1, 40, contract, signature, secret, b"", (other,), (neighbour,), (), (bytes(16), b"\1" * 16)),
+            Open(session, 1, contract, signature, secret, b"", (other,), (neighbour,), (), (bytes(16), b"\1" * 16)),
         ),
         ("an accept", Accept(session, 0, signature, 0)),
         ("an accept with positions held", Accept(session, 7, signature, (1 << 32) - 1)),
@@ -171,7 +171,6 @@ def wrong_fields(rng: random.Random) -> Iterator[tuple[str, str, bytes]]:
     """One field of a good message replaced."""
     good = {type(message).__name__: message for _, message in some_messages(rng)}
     for name, field, value, why, rule in (
-        ("Open", "prompt", 0, "an open without a prompt", "INF-6"),
         ("Open", "contract", bytes(1025), "a contract of 1,025 bytes", "INF-1"),
         ("Open", "secret", bytes(31), "a secret of 31 bytes", "INF-1"),
         ("Open", "signature", bytes(65), "a signature of 65 bytes", "INF-1"),
@@ -201,7 +200,8 @@ def wrong_fields(rng: random.Random) -> Iterator[tuple[str, str, bytes]]:
         ("Prompt", "ids", [1, 2, 3], "ids as an array", "INF-2"),
         ("Prompt", "ids", "abcd", "ids as text", "INF-2"),
         ("Forward", "count", 0, "no rows", "INF-1"),
-        ("Forward", "count", 5, "246 bytes for five rows", "INF-11"),
+        ("Forward", "count", 5, "246 bytes for five rows", "INF-1"),
+        ("Forward", "rows", b"", "rows without bytes", "INF-1"),
         ("Forward", "codec", 0, "rows of ids", "INF-1"),
         ("Forward", "codec", 4, "rows of a codec that does not exist", "INF-1"),
         ("Forward", "position", 1 << 32, "a position beyond 32 bits", "INF-1"),

@@ -1,17 +1,14 @@
 """Cases of protocols/vectors/inference.json for the two state machines: a session at one stage, and a generation.
 
-A case is written as a script; what is sent is recorded from the code, what is refused and where it ends is stated here
-and held against the code by the tests.
+A case is written as a script. What is sent follows from the text (`plain_ring.py`); what is refused and where it ends
+is stated here, too, and held against it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Final
 
 from p2pinfer.core.codes import Code
-from p2pinfer.core.ending import Ending
-from p2pinfer.core.generation import Generation
-from p2pinfer.core.message_codec import decode_message, encode_message
-from p2pinfer.core.sampling import SamplingRecord
+from p2pinfer.core.message_codec import encode_message
 from p2pinfer.core.session_messages import (
     Accept,
     Close,
@@ -23,78 +20,22 @@ from p2pinfer.core.session_messages import (
     Sampled,
     SessionMessage,
     SessionRefused,
+    Signed,
+    Stored,
     pack_ids,
 )
-from p2pinfer.core.stage import Result, Send, StageSession, StageTerms
-from p2pinfer.core.units import Codec, PeerKey, Roles, SessionId, Span, row_bytes
+from p2pinfer.core.units import Codec, SessionId, row_bytes
+from tests.vectors.plain_ring import Fault, PlainClient, PlainStage, Told
 
 Case = dict[str, Any]
 
 SESSION: Final = SessionId(b"session of rings")
-PARTS: Final = ("client", "predecessor", "successor", "far end", "stranger")
 WIDTH: Final = 4
 ROW: Final = row_bytes(Codec.BF16, WIDTH)
 
 
-class Letters:
-    """The text of id i is the letter number i mod 26."""
-
-    def __init__(self, stops: Sequence[str]) -> None:
-        self.stop: str | None = None
-        self._text = ""
-        self._stops = stops
-
-    def add(self, id_: int) -> str:
-        self._text += chr(97 + id_ % 26)
-        self.stop = next((stop for stop in self._stops if stop in self._text), None)
-        return self._text[-1]
-
-    def finish(self) -> str:
-        return ""
-
-
-def key_of(part: str, stages: int) -> PeerKey:
-    """With two stages the neighbour is the far end, too."""
-    if stages == 2 and part in ("predecessor", "successor", "far end"):
-        part = "neighbour"
-    return PeerKey(part.encode().ljust(32, b"."))
-
-
-def open_stage(terms: Case) -> StageSession:
-    """The session that a case's terms describe."""
-    role, stages = terms["role"], terms["stages"]
-    roles = {"head": Roles.HEAD, "middle": Roles.MIDDLE, "tail": Roles.TAIL, "solo": Roles.HEAD | Roles.TAIL}[role]
-    head, tail = Roles.HEAD in roles, Roles.TAIL in roles
-    sampling = SamplingRecord(max_tokens=terms["max_tokens"], stops=tuple(s.encode() for s in terms["stops"]))
-    stage_terms = StageTerms(
-        session=SESSION,
-        epoch=terms["epoch"],
-        client=key_of("client", stages),
-        predecessor=None if head else key_of("predecessor", stages),
-        successor=None if tail else key_of("successor", stages),
-        far_end=key_of("far end", stages) if head != tail else None,
-        span=Span(0, 2),
-        roles=roles,
-        prompt=terms["prompt"],
-        width=WIDTH,
-        vocabulary=terms["vocabulary"],
-        codec_in=Codec.IDS if head else Codec.BF16,
-        codec_out=Codec.IDS if tail else Codec.BF16,
-        max_positions=terms["max_positions"],
-        max_chunk=terms["max_chunk"],
-        sampling=sampling if tail else None,
-    )
-    ending = Ending(terms["ends"], terms["max_tokens"], Letters(terms["stops"])) if tail else None
-    return StageSession(stage_terms, ending)
-
-
-def part_of(key: PeerKey, stages: int) -> str:
-    """How a case names a peer."""
-    return next(part for part in PARTS if key_of(part, stages) == key)
-
-
-def sent(sends: Sequence[Send], stages: int) -> list[Case]:
-    return [{"to": part_of(send.to, stages), "message": encode_message(send.message).hex()} for send in sends]
+def written(told: Told) -> list[Case]:
+    return [{"to": name, "message": encode_message(message).hex()} for name, message in told]
 
 
 class Script:
@@ -117,49 +58,70 @@ class Script:
             "stops": [],
         }
         self.case: Case = {"name": name, "rule": rule, "terms": {**defaults, **terms}, "steps": []}
-        self.stage = open_stage(self.case["terms"])
+        self.stage = PlainStage(self.case["terms"], SESSION)
 
     def takes(self, part: str, *messages: SessionMessage) -> "Script":
         """It takes these messages."""
         for message in messages:
-            sends = self.stage.receive(key_of(part, self._stages), message)
-            self._step({"from": part, "message": encode_message(message).hex(), "sends": sent(sends, self._stages)})
+            told = self.stage.hear(part, message)
+            self._step({"from": part, "message": encode_message(message).hex(), "sends": written(told)})
         return self
 
     def computes(self, count: int, sampled: int | None = None) -> "Script":
         """It computes so many positions; the layers give rows, or an id at the tail."""
-        work = self.stage.take(count)
-        tail = self.stage.terms.successor is None
-        rows = b"" if tail else b"".join(bytes([at]) * ROW for at in range(work.position, work.position + count))
-        sends = self.stage.done(work, Result(rows, sampled))
+        first = self.stage.computed
+        tail = self.stage.is_tail
+        rows = b"" if tail else b"".join(bytes([at]) * ROW for at in range(first, first + count))
+        told = self.stage.compute(count, rows, sampled)
         given: Case = {"sampled": sampled} if tail else {"rows": rows.hex()}
-        return self._step({"compute": count, **given, "sends": sent(sends, self._stages)})
+        return self._step({"compute": count, **given, "sends": written(told)})
 
     def ready(self, count: int) -> "Script":
         """So many positions may be computed now."""
+        assert self.stage.ready() == count
         return self._step({"ready": count})
 
     def refuses(self, part: str, message: SessionMessage, code: Code) -> Case:
-        """It refuses this message, and the session ends, if it has not ended before."""
-        self._step({"from": part, "message": encode_message(message).hex(), "expect": code.label})
-        return self._end("ended", self.stage.reason or code, self.stage.computed, self.stage.computed)
+        """It refuses this message; the session ends, or a stranger's link."""
+        try:
+            self.stage.hear(part, message)
+        except Fault as fault:
+            assert fault.code == code.label, (self.case["name"], fault.code)
+            told = self.stage.closes(fault.code) if fault.ends == "session" else []
+            step = {"from": part, "message": encode_message(message).hex(), "expect": fault.code, "ends": fault.ends}
+            self._step({**step, "sends": written(told)})
+            return self._case()
+        raise AssertionError(f"{self.case['name']}: it is taken")
+
+    def fails(self, code: Code) -> "Script":
+        """It ends the session for a failure of its own."""
+        told: Told = []
+        if self.stage.state == "running":
+            told = self.stage.closes(code.label)
+            self.stage.end(code.label)
+        return self._step({"fail": code.label, "sends": written(told)})
 
     def ends(self, reason: Code, computed: int) -> Case:
-        return self._end("ended", reason, computed, computed)
+        assert (self.stage.state, self.stage.reason, self.stage.computed) == ("ended", reason.label, computed)
+        return self._case()
 
     def runs(self, computed: int, received: int) -> Case:
-        return self._end("running", Code.NONE, computed, received)
-
-    @property
-    def _stages(self) -> int:
-        return int(self.case["terms"]["stages"])
+        assert (self.stage.state, self.stage.computed, self.stage.rows) == ("running", computed, received)
+        return self._case()
 
     def _step(self, step: Case) -> "Script":
         self.case["steps"].append(step)
         return self
 
-    def _end(self, state: str, reason: Code, computed: int, received: int) -> Case:
-        return {**self.case, "state": state, "reason": reason.label, "computed": computed, "received": received}
+    def _case(self) -> Case:
+        stage = self.stage
+        return {
+            **self.case,
+            "state": stage.state,
+            "reason": stage.reason,
+            "computed": stage.computed,
+            "received": stage.rows,
+        }
 
 
 def prompt(*ids: int, epoch: int = 0) -> Prompt:
@@ -224,9 +186,17 @@ def head_cases() -> Iterator[Case]:
     script = at_ring("an id of another round is dropped", "INF-5")
     yield script.takes("far end", sampled(3, 21, round_=1)).runs(3, 3)
     script = at_ring("what comes after the end is dropped", "INF-18").takes("client", close())
-    yield (
-        script.takes("far end", sampled(3, 21), close()).takes("successor", credit(8), close()).ends(Code.CANCELLED, 3)
-    )
+    script.takes("far end", sampled(3, 21), close()).takes("successor", credit(8), close()).takes("client", prompt())
+    yield script.takes("stranger", close(), forward(0, 1)).takes("client", accept()).ends(Code.CANCELLED, 3)
+    script = at_ring("a head that fails tells everybody", "INF-32")
+    yield script.fails(Code.ENGINE).ends(Code.ENGINE, 3)
+    script = at_ring("a head of two stages tells its neighbour once", "INF-32", stages=2)
+    yield script.fails(Code.IDLE).ends(Code.IDLE, 3)
+    script = at_ring("a second failure tells nobody", "INF-32").fails(Code.ENGINE)
+    yield script.fails(Code.IDLE).ends(Code.ENGINE, 3)
+    for part in ("client", "successor", "far end"):
+        script = at_ring(f"a close from the {part} is not passed on", "INF-32")
+        yield script.takes(part, close(Code.LEAVING, 3)).ends(Code.LEAVING, 3)
     script = at_ring("a close of another epoch counts", "INF-5")
     yield script.takes("client", close(epoch=9)).ends(Code.CANCELLED, 3)
     script = at_ring("a code of a later version ends the session", "INF-29")
@@ -269,8 +239,13 @@ def head_refusals() -> Iterator[Case]:
     yield at_ring("an accept to a stage", "INF-17").refuses("client", accept(), Code.BAD_STATE)
     proposal = Propose(SESSION, b"", bytes(64))
     yield at_ring("a proposal to a stage", "INF-17").refuses("client", proposal, Code.BAD_STATE)
-    script = at_ring("a prompt after the end", "INF-17").takes("client", close())
-    yield script.refuses("client", prompt(), Code.BAD_STATE)
+    yield fresh("an id of the prompt's first position", "INF-15").refuses("far end", sampled(0, 21), Code.BAD_POSITION)
+    script = at_ring("an id past the contract", "INF-15", max_positions=4).takes("far end", sampled(3, 21)).computes(1)
+    yield script.refuses("far end", sampled(4, 22), Code.BAD_POSITION)
+    yield at_ring("a credit past the contract", "INF-13").refuses("successor", credit(17), Code.BAD_POSITION)
+    signed = Signed(SESSION, b"", bytes(64))
+    for part in ("successor", "far end"):
+        yield at_ring(f"a signed receipt from the {part}", "INF-17").refuses(part, signed, Code.BAD_STATE)
 
 
 def middle_cases() -> Iterator[Case]:
@@ -305,17 +280,28 @@ def middle_refusals() -> Iterator[Case]:
         yield begun(f"rows from the {part}", "INF-17").refuses(part, forward(2, 1), Code.BAD_STATE)
     yield begun("rows that leave a gap", "INF-10").refuses("predecessor", forward(3, 1), Code.BAD_POSITION)
     yield begun("rows that came before", "INF-10").refuses("predecessor", forward(1, 1), Code.BAD_POSITION)
-    script = begun("rows past the contract", "INF-10", max_positions=3)
+    script = begun("rows past the contract", "INF-10", prompt=4, max_positions=3)
     yield script.refuses("predecessor", forward(2, 2), Code.BAD_POSITION)
-    yield begun("rows past the credit", "INF-13").refuses("predecessor", forward(2, 3), Code.OVER_CREDIT)
-    script = begun("more rows, with none computed", "INF-13").takes("predecessor", forward(2, 2))
+    yield begun("rows past the credit", "INF-13", prompt=8).refuses("predecessor", forward(2, 3), Code.OVER_CREDIT)
+    script = begun("more rows, with none computed", "INF-13", prompt=8).takes("predecessor", forward(2, 2))
     yield script.refuses("predecessor", forward(4, 1), Code.OVER_CREDIT)
     script = begun("rows of another codec", "INF-11")
-    yield script.refuses("predecessor", forward(2, 1, codec=Codec.F32), Code.BAD_FRAME)
+    yield script.refuses("predecessor", forward(2, 1, codec=Codec.F32), Code.BAD_VALUES)
     wide = Forward(SESSION, 0, 0, 2, 1, 3, Codec.BF16, bytes(2 * ROW))
-    yield begun("a row of twice the width", "INF-11").refuses("predecessor", wide, Code.BAD_FRAME)
-    none = Forward(SESSION, 0, 0, 2, 1, 3, Codec.BF16, b"")
-    yield begun("a row without bytes", "INF-11").refuses("predecessor", none, Code.BAD_FRAME)
+    yield begun("a row of twice the width", "INF-11").refuses("predecessor", wide, Code.BAD_VALUES)
+    script = begun("a row of an id that is not sampled", "INF-10", prompt=2)
+    yield script.refuses("predecessor", forward(2, 1), Code.BAD_POSITION)
+    script = begun("two rows past the prompt", "INF-10", prompt=2).computes(2)
+    yield script.refuses("predecessor", forward(2, 2), Code.BAD_POSITION)
+    script = Script("rows of the prompt and past it", "INF-10", "middle", prompt=1)
+    yield script.refuses("predecessor", forward(0, 2), Code.BAD_POSITION)
+    script = Script("a finish before anything", "INF-16", "middle")
+    yield script.refuses("predecessor", finish(0), Code.BAD_POSITION)
+    script = begun("a finish before the prompt is computed", "INF-16").computes(2)
+    yield script.refuses("predecessor", finish(2), Code.BAD_POSITION)
+    script = begun("a finish before the last rows are computed", "INF-16", prompt=2).computes(2)
+    script.takes("predecessor", forward(2, 1))
+    yield script.refuses("predecessor", finish(2), Code.BAD_POSITION)
     yield begun("a finish before the rows are computed", "INF-16").refuses("predecessor", finish(2), Code.BAD_POSITION)
     script = begun("a finish that hides rows", "INF-16").computes(2)
     yield script.refuses("predecessor", finish(1), Code.BAD_POSITION)
@@ -350,6 +336,16 @@ def tail_cases() -> Iterator[Case]:
     yield script.refuses("far end", sampled(4, 21), Code.BAD_STATE)
     script = prefilled("a credit to a tail", "INF-17", 21)
     yield script.refuses("predecessor", credit(8), Code.BAD_STATE)
+    script = prefilled("a finish before the tail has ended", "INF-17", 21)
+    yield script.refuses("predecessor", finish(3), Code.BAD_STATE)
+    script = prefilled("a row beyond the id that is sampled", "INF-10", 21).takes("predecessor", forward(3, 1))
+    yield script.refuses("predecessor", forward(4, 1), Code.BAD_POSITION)
+    script = prefilled("two rows, with one id sampled", "INF-10", 21)
+    yield script.refuses("predecessor", forward(3, 2), Code.BAD_POSITION)
+    script = Script("two rows of a prompt of one id", "INF-10", "tail", prompt=1)
+    yield script.refuses("predecessor", forward(0, 2), Code.BAD_POSITION)
+    script = prefilled("a tail that fails tells everybody", "INF-32", 21)
+    yield script.fails(Code.ENGINE).ends(Code.ENGINE, 3)
 
 
 def solo_cases() -> Iterator[Case]:
@@ -366,49 +362,49 @@ def solo_cases() -> Iterator[Case]:
 # The client
 
 
-def stage_key(name: str) -> PeerKey:
-    return PeerKey(name.encode().ljust(32, b"."))
-
-
-def open_generation(case: Case) -> Generation:
-    """The generation that a case describes."""
-    route = [stage_key(f"stage {place}") for place in range(case["route"])]
-    ending = Ending(case["ends"], case["max_tokens"], Letters(case["stops"]))
-    return Generation(SESSION, case["epoch"], case["prompt"], route, ending)
-
-
 class Story:
     """One case of a client, written step by step."""
 
     def __init__(self, name: str, rule: str, *, accepted: bool = True, **terms: Any) -> None:
-        defaults: Case = {"route": 2, "epoch": 0, "prompt": [7, 8, 9], "ends": [2], "max_tokens": 4, "stops": []}
-        self.case: Case = {"name": name, "rule": rule, **defaults, **terms, "steps": []}
-        self.generation = open_generation(self.case)
-        self.tail = f"stage {self.case['route'] - 1}"
+        defaults: Case = {"route": 2, "epoch": 0, "prompt": [7, 8, 9], "vocabulary": 100, "ends": [2], "max_tokens": 4}
+        self.case: Case = {"name": name, "rule": rule, **defaults, "stops": [], **terms, "steps": []}
+        self.client = PlainClient(self.case, SESSION)
         for place in range(self.case["route"]) if accepted else ():
             self.takes(f"stage {place}", accept())
 
     def takes(self, name: str, *messages: SessionMessage) -> "Story":
         for message in messages:
-            sends = self.generation.receive(stage_key(name), message)
-            step: Case = {"from": name, "message": encode_message(message).hex(), "sends": []}
-            for send in sends:
-                to = send.to.rstrip(b".").decode()
-                step["sends"].append({"to": to, "message": encode_message(send.message).hex()})
-            self.case["steps"].append(step)
+            told = self.client.hear(name, message)
+            self._step({"from": name, "message": encode_message(message).hex(), "sends": written(told)})
         return self
 
+    def gives_up(self, code: Code) -> "Story":
+        """The client ends it for a reason of its own."""
+        return self._step({"fail": code.label, "sends": written(self.client.gives_up(code.label))})
+
     def refuses(self, name: str, message: SessionMessage, code: Code) -> Case:
-        """It refuses this message, and the generation fails, if it was not over."""
-        ids = list(self.generation.ids)
-        step = {"from": name, "message": encode_message(message).hex(), "expect": code.label}
-        self.case["steps"].append(step)
-        over = self.generation.over
-        state, reason = (self.generation.phase.name.lower(), self.generation.reason) if over else ("failed", code)
-        return {**self.case, "state": state, "reason": reason.label, "ids": ids}
+        """It refuses this message; the generation fails, or a stranger's link ends."""
+        try:
+            self.client.hear(name, message)
+        except Fault as fault:
+            assert fault.code == code.label, (self.case["name"], fault.code)
+            told = self.client.closes() if fault.ends == "generation" else []
+            step = {"from": name, "message": encode_message(message).hex(), "expect": fault.code, "ends": fault.ends}
+            self._step({**step, "sends": written(told)})
+            return self._case()
+        raise AssertionError(f"{self.case['name']}: it is taken")
 
     def is_left(self, state: str, reason: Code, *ids: int) -> Case:
-        return {**self.case, "state": state, "reason": reason.label, "ids": list(ids)}
+        client = self.client
+        assert (client.state, client.reason, client.ids) == (state, reason.label, list(ids)), self.case["name"]
+        return self._case()
+
+    def _step(self, step: Case) -> "Story":
+        self.case["steps"].append(step)
+        return self
+
+    def _case(self) -> Case:
+        return {**self.case, "state": self.client.state, "reason": self.client.reason, "ids": list(self.client.ids)}
 
 
 def generation_cases() -> Iterator[Case]:
@@ -430,9 +426,11 @@ def answers() -> Iterator[Case]:
     yield story.is_left("answered", Code.END, 5, 6, 2)
     story = Story("ids of another epoch are dropped", "INF-5").takes("stage 1", sampled(3, 21, epoch=1))
     yield story.is_left("running", Code.NONE)
-    story = Story("a close after the answer is dropped", "INF-18", route=1)
-    story.takes("stage 0", sampled(3, 2, reason=Code.END), close(Code.LEAVING))
-    yield story.is_left("answered", Code.END, 2)
+    story = Story("ids of another round are dropped", "INF-5").takes("stage 1", sampled(3, 21, round_=1))
+    yield story.is_left("running", Code.NONE)
+    story = Story("what comes after the answer is dropped", "INF-21", route=1)
+    story.takes("stage 0", sampled(3, 2, reason=Code.END), close(Code.LEAVING), sampled(4, 21), accept(), finish(3))
+    yield story.takes("stranger", sampled(4, 21)).gives_up(Code.CANCELLED).is_left("answered", Code.END, 2)
 
 
 def failures() -> Iterator[Case]:
@@ -446,8 +444,18 @@ def failures() -> Iterator[Case]:
     yield story.is_left("failed", Code.ENGINE)
     story = Story("a stage gives up after two ids", "INF-23").takes("stage 1", sampled(3, 21), sampled(4, 22))
     yield story.takes("stage 0", close(Code.LEAVING)).is_left("failed", Code.LEAVING, 21, 22)
-    story = Story("what comes after the failure is dropped", "INF-18").takes("stage 0", close(Code.LEAVING))
+    story = Story("what comes after the failure is dropped", "INF-21").takes("stage 0", close(Code.LEAVING))
     yield story.takes("stage 1", sampled(3, 21), close(Code.LOST)).is_left("failed", Code.LEAVING)
+    story = Story("an accept after the failure is answered", "INF-33", accepted=False).takes("stage 0", refusal)
+    yield story.takes("stage 1", accept()).is_left("failed", Code.UNKNOWN)
+    story = Story("two stages refuse", "INF-33", accepted=False, route=3).takes("stage 0", refusal)
+    yield story.takes("stage 1", refusal).takes("stage 2", accept()).is_left("failed", Code.UNKNOWN)
+    story = Story("a client that gives up before the first id", "INF-33").gives_up(Code.CANCELLED)
+    yield story.is_left("failed", Code.CANCELLED)
+    story = Story("a client that gives up after two ids", "INF-33").takes("stage 1", sampled(3, 21), sampled(4, 22))
+    yield story.gives_up(Code.CANCELLED).is_left("failed", Code.CANCELLED, 21, 22)
+    story = Story("a client that gives up while stages open", "INF-33", accepted=False).takes("stage 0", accept())
+    yield story.gives_up(Code.SILENT).is_left("failed", Code.SILENT)
 
 
 def client_refusals() -> Iterator[Case]:
@@ -461,7 +469,7 @@ def client_refusals() -> Iterator[Case]:
     refusal = SessionRefused(SESSION, 0, Code.BUSY, "", 0)
     yield Story("a refusal after the accept", "INF-21").refuses("stage 1", refusal, Code.BAD_STATE)
     yield Story("ids from the head", "INF-21").refuses("stage 0", sampled(3, 21), Code.BAD_STATE)
-    yield Story("ids from a stranger", "INF-21").refuses("stranger", sampled(3, 21), Code.BAD_STATE)
+    yield Story("ids from a stranger", "INF-17").refuses("stranger", sampled(3, 21), Code.BAD_STATE)
     yield Story("rows to the client", "INF-21").refuses("stage 1", forward(0, 1), Code.BAD_STATE)
     yield Story("a finish to the client", "INF-21").refuses("stage 1", finish(3), Code.BAD_STATE)
     yield Story("an id that skips one", "INF-22").refuses("stage 1", sampled(4, 21), Code.BAD_POSITION)
@@ -481,12 +489,14 @@ def client_refusals() -> Iterator[Case]:
         ("ids after an end id, then an end", {}, (2, 2), Code.END),
     ):
         yield Story(name, "INF-23", **terms).refuses("stage 1", sampled(3, *ids, reason=reason), Code.BAD_STATE)
-    story = Story("ids after the answer", "INF-21").takes("stage 1", sampled(3, 2, reason=Code.END))
-    yield story.refuses("stage 1", sampled(4, 21), Code.BAD_STATE)
-
-
-def message_of(step: Case) -> SessionMessage:
-    """The message of a step."""
-    message = decode_message(bytes.fromhex(step["message"]))
-    assert isinstance(message, SessionMessage)
-    return message
+    yield Story("an id past the vocabulary", "INF-22").refuses("stage 1", sampled(3, 100), Code.BAD_VALUES)
+    for message in (Propose(SESSION, b"", bytes(64)), Stored(SESSION, 1)):
+        name = type(message).__name__
+        story = Story(f"a {name} before every stage accepted", "INF-21", accepted=False).takes("stage 0", accept())
+        yield story.refuses("stage 0", message, Code.BAD_STATE)
+    for message in (Signed(SESSION, b"", bytes(64)), credit(8), prompt()):
+        name = type(message).__name__
+        yield Story(f"a {name} to the client", "INF-21").refuses("stage 0", message, Code.BAD_STATE)
+    yield Story("a stranger's close", "INF-17").refuses("stranger", close(), Code.BAD_STATE)
+    story = Story("a stranger's accept", "INF-17", accepted=False)
+    yield story.refuses("stranger", accept(), Code.BAD_STATE)

@@ -133,11 +133,12 @@ def number(data: bytes, at: int, size: int, least: int) -> tuple[int, int]:
     return value, at + 1 + size
 
 
-KINDS: Final = {
-    "node-cert": "b32 b32 u53 u53 u53 u53",
-    "contract": "b16 b32 b32 b32 b32 b32 b32 b32 b32 b32 2u32 u2 u16 2u8 u32 5u32 5u32 u53 u53 3u53 b32 u53 u53",
+KINDS: Final = {  # capitals: zeros
+    "node-cert": "b32 b32 u53 u53 u53 U53",
+    "contract": "b16 b32 b32 b32 b32 b32 B32 b32 b32 b32 2u32 u2 u16 2u8 u32 u32 u32 5u32 5u32 u53 u53 3U53 b32"
+    " u53 u53",
     "receipt": "b32 u32 5u28 u53 b32 b32 u53 u1 u8",
-    "statement": "b32 b32 b32 u53 b32 u53 u53 u53 u53 u53 b32 2u53 b32",
+    "statement": "b32 b32 b32 u53 b32 u53 u53 u53 u53 u53 b32 2U53 B32",
 }
 
 
@@ -148,15 +149,17 @@ def read_record(kind: str, body: object) -> list[Item]:
     kinds = KINDS[kind].split()
     need(version == 1 and len(items) == len(kinds), "bad-record")
     for item, text in zip(items, kinds, strict=True):
-        found = re.fullmatch(r"(\d*)([bu])(\d+)", text)
+        found = re.fullmatch(r"(\d*)([buBU])(\d+)", text)
         assert found is not None
         many, letter, size = found[1], found[2], int(found[3])
-        if letter == "b":
+        if letter in "bB":
             need(isinstance(item, bytes) and len(item) == size, "bad-record")
+            need(letter == "b" or item == bytes(size), "bad-record")
             continue
         values = item if many else [item]
         need(isinstance(values, list) and len(values) == int(many or 1), "bad-record")
         need(all(isinstance(value, int) and value < 1 << size for value in values), "bad-record")
+        need(letter == "u" or not any(values), "bad-record")
     return items
 
 
@@ -242,7 +245,7 @@ def take_receipt(
     contracts: list[bytes],
     owed: dict[bytes, tuple[int, int]],
 ) -> None:
-    body, by_node, by_client, receipt_body, receipt_by_node, receipt_by_client = parts
+    body, by_client, by_node, receipt_body, receipt_by_node, receipt_by_client = parts
     contract = read_record("contract", body)
     cert, owner, node, client = bins(contract[2:6], 4)
     check_contract(contract)
@@ -251,9 +254,11 @@ def take_receipt(
     check_key(owner)
     need((node, owner) == who[:2] and who[2] in (ZEROS, client), "bad-record")
     need(cert in certificates, "bad-record")
-    issued, expires = ints(contract[21:23])
+    issued, expires = ints(contract[23:25])
     need(certificates[cert][3] <= issued and expires <= certificates[cert][4], "bad-record")  # type: ignore[operator]
     receipt = read_record("receipt", receipt_body)
+    assert isinstance(receipt[2], list)
+    need(receipt[2][4] == 0, "bad-record")
     need(receipt[1] != 0 and (receipt[7] == 1) == (receipt[8] != 0), "bad-record")
     verify(node, "receipt", receipt_body, receipt_by_node)
     verify(client, "receipt", receipt_body, receipt_by_client)
@@ -268,33 +273,35 @@ def take_receipt(
 
 def check_contract(contract: list[Item]) -> None:
     """RCT-6, OFF-3 to OFF-5."""
-    span, roles, codecs, start, limits, prices = (contract[place] for place in (10, 11, 13, 14, 15, 16))
+    span, codecs, limits, prices = (contract[place] for place in (10, 13, 17, 18))
     assert isinstance(span, list) and isinstance(codecs, list) and isinstance(limits, list) and isinstance(prices, list)
-    assert isinstance(roles, int) and isinstance(start, int)
-    issued, expires = ints(contract[21:23])
+    roles, prompt, start, seam, issued, expires = ints([contract[11], *contract[14:17], *contract[23:25]])
     need(contract[4] != contract[5] and 0 < expires - issued <= 86_400, "bad-record")
     need((codecs[0] == 0) == bool(roles & 1) and (codecs[1] == 0) == bool(roles & 2), "bad-record")
     need(bool(roles & 2) or contract[9] == ZEROS, "bad-record")
     positions, window, cadence, _, chunk = limits
-    need(span[0] < span[1] and start < positions and min(positions, cadence, chunk) > 0, "bad-record")
-    need(window >= 2 * chunk + 2 * cadence and prices[2] <= prices[0], "bad-record")
+    need(span[0] < span[1] and min(positions, cadence, chunk) > 0, "bad-record")
+    need(window >= 2 * chunk + 2 * cadence and prices[2] <= prices[0] and prices[4] == 0, "bad-record")
+    need(0 < prompt < positions and (seam == 0 or prompt <= seam < positions), "bad-record")
+    need(start <= max(seam, prompt - 1) and (span[1] - span[0]) * positions < 1 << 28, "bad-record")
 
 
 def check_fit(id_: bytes, contract: list[Item], receipt: list[Item]) -> int:
     """RCT-8; the amount."""
     why = "receipt-mismatch"
-    span, roles, limits, prices, usage = contract[10], contract[11], contract[15], contract[16], receipt[2]
+    span, limits, prices, usage = contract[10], contract[17], contract[18], receipt[2]
     assert isinstance(span, list) and isinstance(limits, list) and isinstance(prices, list) and isinstance(usage, list)
-    flat, reserve, issued, expires = *ints(contract[17:19]), *ints(contract[21:23])
+    roles, prompt, start, seam = ints([contract[11], *contract[14:17]])
+    flat, reserve, issued, expires = *ints(contract[19:21]), *ints(contract[23:25])
     amount, time = ints([receipt[3], receipt[6]])
     total = sum(price * used for price, used in zip(prices, usage, strict=True))
     need(receipt[0] == id_ and amount == flat + (total + 999_999) // 1_000_000 <= reserve, why)
     need(issued - 300 <= time <= expires, why)
     layers = span[1] - span[0]
-    positions, rest = divmod(usage[0] + usage[1] + usage[2], layers)
-    need(not rest and not usage[2] % layers and positions <= limits[0], why)
-    assert isinstance(roles, int)
-    need(bool(roles & 2) or not usage[3], why)
+    p, c, g = start + (usage[0] + usage[1] + usage[2]) // layers, usage[2] // layers, max(prompt, seam)
+    need(p <= limits[0] and c <= min(p, g) - start, why)
+    sampled = max(0, p - max(seam, prompt - 1)) if roles & 2 else 0
+    need(usage == [layers * (min(p, g) - start - c), layers * max(0, p - g), layers * c, sampled, 0], why)
     return amount
 
 

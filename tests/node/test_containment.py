@@ -1,0 +1,206 @@
+"""A failure in one session ends that session: the others go on, and so does the node."""
+
+import logging
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import trio
+
+from p2pinfer.core.codes import Code
+from p2pinfer.core.contract import Contract
+from p2pinfer.core.ending import Ending
+from p2pinfer.core.keys import PrivateKey
+from p2pinfer.core.records import SignedRecord, countersign, sign
+from p2pinfer.core.sampling import SamplingRecord
+from p2pinfer.core.schedule import Speed
+from p2pinfer.core.session_messages import Accept, Close, Prompt, Sampled, SessionRefused, pack_ids
+from p2pinfer.core.stage import StageSession, StageTerms
+from p2pinfer.core.stage_account import StageAccount
+from p2pinfer.core.units import Codec, Roles, Span
+from p2pinfer.engine.steps import Output, Step
+from p2pinfer.node.batcher import Batcher
+from p2pinfer.node.session import Session
+from p2pinfer.node.settling import MAX_AT_ONCE, Settling
+from p2pinfer.overlay.memory import MemoryWorld
+from p2pinfer.overlay.turn import Turn
+from tests.core.paid_route import CLIENT, NODES, SECRET, SMALL, contract_on, offer_of
+from tests.node.middle import ROW, SESSION, MemoryJournal, MemoryLink, Middle
+from tests.node.strangers import open_stranger
+from tests.node.test_batcher import SlowEngine
+from tests.swarms import Loop, TinySwarm
+
+NODE = NODES[0]
+
+
+class Letters:
+    """Every id is a letter."""
+
+    stop = None
+
+    def add(self, id_: int) -> str:
+        return "a"
+
+    def finish(self) -> str:
+        return ""
+
+
+class Solo:
+    """A session on a stage that is head and tail, with a prompt of one id; the test is its client and its engine."""
+
+    def __init__(self, max_tokens: int) -> None:
+        roles, sampling = Roles.HEAD | Roles.TAIL, SamplingRecord(0, 0, 1_000_000, 0, max_tokens, ())
+        contract: Contract = contract_on(offer_of(NODE, Span(0, 3), roles, SMALL))
+        self.contract: SignedRecord[Contract] = countersign(sign(contract, CLIENT), NODE)
+        terms = StageTerms(
+            session=SESSION,
+            epoch=0,
+            client=CLIENT.public,
+            predecessor=None,
+            successor=None,
+            far_end=None,
+            span=contract.span,
+            roles=roles,
+            prompt=1,
+            width=8,
+            vocabulary=100,
+            codec_in=Codec.IDS,
+            codec_out=Codec.IDS,
+            max_positions=SMALL.max_positions,
+            max_chunk=SMALL.max_chunk,
+            sampling=sampling,
+        )
+        self.account = StageAccount(self.contract, SECRET, NODE)
+        self.links = {CLIENT.public: MemoryLink()}
+        self.session = Session(
+            StageSession(terms, Ending((), max_tokens, Letters())),
+            self.account,
+            1,
+            MemoryJournal(),  # type: ignore[arg-type]
+            self.links.get,  # type: ignore[arg-type]
+            lambda slot: None,
+        )
+        self.session.take_message(CLIENT.public, Prompt(SESSION, 0, pack_ids((7,))))
+
+    def compute(self) -> None:
+        work, _ = self.session.take(1)
+        self.session.done(work, Output(ids=(9,)))
+        self.session.count()
+
+
+async def test_a_client_that_vanishes_as_the_last_id_is_sampled_ends_its_session_only() -> None:
+    """Its link is gone when the id is sent, so the session ends before the id is counted."""
+    solo = Solo(max_tokens=2)
+    solo.compute()
+    solo.links.clear()
+    solo.compute()
+    assert solo.session.stage.reason is Code.LENGTH
+    assert solo.account.committed == solo.session.stage.computed == 2
+    assert [proposal.committed for proposal in solo.account.due(solo.contract.record.issued)] == [2]
+
+
+class FailingMiddle(Middle):
+    """A session whose books fail at one of the calls that a batch makes."""
+
+    def __init__(self, at: str, slot: int, batcher: Batcher) -> None:
+        super().__init__(prompt=1, slot=slot, wake=batcher.wake)
+
+        def fail(*_: object) -> None:
+            raise ValueError("a fault of ours")
+
+        setattr(self.session, at, fail)
+
+
+@pytest.mark.parametrize("at", ["take", "done", "count"])
+async def test_a_failure_in_a_batch_ends_one_session_and_the_others_go_on(
+    at: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine, turn = SlowEngine(), Turn()
+    batcher = Batcher(engine, Speed(), turn, 1)  # type: ignore[arg-type]
+    failing, other = FailingMiddle(at, 1, batcher), Middle(prompt=1, slot=2, wake=batcher.wake)
+    with ExitStack() as stack:
+        for middle in (failing, other):
+            stack.enter_context(batcher.serving(middle.session))
+        for _ in range(3):
+            with turn:
+                for middle in (failing, other):
+                    middle.forward(1, Codec.F32, bytes(ROW))
+            engine.answer()
+    assert other.session.stage.computed == 3
+    assert not batcher.failed.is_set()
+    assert failing.session.stage.reason is Code.INTERNAL
+    [close] = [message for message in failing.client.sent if isinstance(message, Close)]
+    assert (close.code, close.text) == (Code.INTERNAL, "a fault of its own")
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    assert caplog.records[0].exc_info
+
+
+class BrokenEngine(SlowEngine):
+    def begin(self, steps: Sequence[Step], done: object) -> None:
+        raise ValueError("a fault of ours")
+
+
+async def test_a_fault_that_belongs_to_no_session_is_told_to_the_node() -> None:
+    batcher = Batcher(BrokenEngine(), Speed(), Turn(), 1)  # type: ignore[arg-type]
+    middle = Middle(prompt=1, slot=1, wake=batcher.wake)
+    with batcher.serving(middle.session):
+        middle.forward(1, Codec.F32, bytes(ROW))
+    assert batcher.failed.is_set()
+
+
+async def test_a_message_that_our_code_cannot_take_ends_its_session_only() -> None:
+    middle = FailingMiddle("_take", 1, Batcher(SlowEngine(), Speed(), Turn(), 1))  # type: ignore[arg-type]
+    middle.forward(1, Codec.F32, bytes(ROW))
+    assert middle.session.stage.reason is Code.INTERNAL
+
+
+async def test_settlements_of_one_client_are_bounded(nursery: trio.Nursery) -> None:
+    """What is beyond the bound is dropped: the client sends it again at its next contact."""
+    asked = []
+
+    class SlowJournal:
+        async def read(self, query: object) -> list[object]:
+            asked.append(query)
+            await trio.sleep_forever()
+            return []
+
+    class Peer:
+        peer = CLIENT.public
+
+    settling = Settling(SlowJournal(), None, nursery)  # type: ignore[arg-type]
+    for _ in range(10 * MAX_AT_ONCE):
+        settling.greet(Peer())  # type: ignore[arg-type]
+    await trio.testing.wait_all_tasks_blocked()
+    assert len(asked) == MAX_AT_ONCE
+    nursery.cancel_scope.cancel()
+
+
+def test_opens_while_a_node_leaves_are_refused(loop: Loop, tmp_path: Path) -> None:
+    """A client that does not sign keeps it for a while."""
+
+    async def main() -> None:
+        alone = TinySwarm(MemoryWorld(), loop.swarm.root, loop.swarm.store, loop.swarm.model)
+        leaving = trio.Event()
+
+        async def serve(*, task_status: trio.TaskStatus[object]) -> None:
+            async with alone.node(tmp_path / "node", "0:3") as node:
+                task_status.started(node)
+                await leaving.wait()
+
+        async with trio.open_nursery() as nursery:
+            node = await nursery.start(serve)
+            alone.bootstrap = node.addresses
+            async with open_stranger(alone, PrivateKey(os.urandom(32))) as stranger:
+                plans = [await stranger.plan(max_tokens=100) for _ in range(3)]
+                async with stranger.running(plans[0]) as session:
+                    await session.next(Sampled)
+                    leaving.set()
+                    assert isinstance(await session.next(Close), Close)
+                    answers = [await stranger.open(plan, 0) for plan in plans[1:]]
+                    session.close(committed=0)
+        assert not [answer for answer in answers if isinstance(answer, Accept)]
+        assert [answer.code for answer in answers if isinstance(answer, SessionRefused)] == [Code.LEAVING] * 2
+
+    loop.run(main)

@@ -1,0 +1,165 @@
+"""Vectors and scripts of sessions, replayed by the reference: names of cases become keys, steps become calls."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from p2pinfer.core.codes import Code
+from p2pinfer.core.ending import Ending
+from p2pinfer.core.errors import RemoteProtocolError, Stranger
+from p2pinfer.core.generation import Generation
+from p2pinfer.core.message_codec import decode_message, encode_message
+from p2pinfer.core.sampling import SamplingRecord
+from p2pinfer.core.session_messages import Close, SessionMessage
+from p2pinfer.core.stage import Result, Send, StageSession, StageTerms
+from p2pinfer.core.units import Codec, PeerKey, Roles, SessionId, Span
+
+Case = dict[str, Any]
+
+SESSION: Final = SessionId(b"session of rings")
+CODECS: Final = {codec.label: codec for codec in Codec}
+ROLES: Final = {"head": Roles.HEAD, "middle": Roles.MIDDLE, "tail": Roles.TAIL, "solo": Roles.HEAD | Roles.TAIL}
+
+
+class Letters:
+    """The text of id i is the letter number i mod 26."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self.stop: str | None = None
+        self._text = ""
+        self._stops = stops
+
+    def add(self, id_: int) -> str:
+        self._text += chr(97 + id_ % 26)
+        self.stop = next((stop for stop in self._stops if stop in self._text), None)
+        return self._text[-1]
+
+    def finish(self) -> str:
+        return ""
+
+
+def message_of(step: Case) -> SessionMessage:
+    """The message of a step."""
+    message = decode_message(bytes.fromhex(step["message"]))
+    assert isinstance(message, SessionMessage)
+    return message
+
+
+def key_of(name: str) -> PeerKey:
+    return PeerKey(name.encode().ljust(32, b"."))
+
+
+class StageReplay:
+    """A session at one stage. A peer may have several parts; it goes by the first of them."""
+
+    def __init__(self, terms: Case) -> None:
+        roles = ROLES[terms["role"]]
+        head, tail = Roles.HEAD in roles, Roles.TAIL in roles
+        parts = ["client"]
+        parts += [] if head else ["predecessor"]
+        parts += [] if tail else ["successor"]
+        parts += ["far end"] if head != tail else []
+        keys = {part: key_of(part) for part in parts}
+        if terms["stages"] == 2:
+            keys["far end"] = keys["successor" if head else "predecessor"]
+        self._keys = keys
+        self._names = {key: part for part, key in reversed(keys.items())}
+        sampling = SamplingRecord(max_tokens=terms["max_tokens"], stops=tuple(stop.encode() for stop in terms["stops"]))
+        self.stage = StageSession(
+            StageTerms(
+                session=SESSION,
+                epoch=terms["epoch"],
+                client=keys["client"],
+                predecessor=keys.get("predecessor"),
+                successor=keys.get("successor"),
+                far_end=keys.get("far end"),
+                span=Span(0, 2),
+                roles=roles,
+                prompt=terms["prompt"],
+                width=terms["width"],
+                vocabulary=terms["vocabulary"],
+                codec_in=CODECS[terms["codec_in"]],
+                codec_out=CODECS[terms["codec_out"]],
+                max_positions=terms["max_positions"],
+                max_chunk=terms["max_chunk"],
+                sampling=sampling if tail else None,
+            ),
+            Ending(terms["ends"], terms["max_tokens"], Letters(terms["stops"])) if tail else None,
+        )
+
+    def step(self, step: Case) -> Case:
+        """Do a step; return what follows of it, as a case writes it."""
+        if "ready" in step:
+            return {"ready": self.stage.ready(self.stage.terms.max_positions)}
+        if "compute" in step:
+            work = self.stage.take(step["compute"])
+            return self._sends(self.stage.done(work, Result(bytes.fromhex(step.get("rows", "")), step.get("sampled"))))
+        if "fail" in step:
+            return self._sends(self.stage.fail(Code.read(code_of(step["fail"])), ""))
+        return self.hear(step["from"], message_of(step))
+
+    def hear(self, name: str, message: SessionMessage) -> Case:
+        """As a node does: a fault ends the session, and a stranger's its link."""
+        try:
+            return self._sends(self.stage.receive(self._keys.get(name, key_of("stranger")), message))
+        except Stranger as fault:
+            return {"expect": fault.code.label, "ends": "link", "sends": []}
+        except RemoteProtocolError as fault:
+            told = self._sends(self.stage.fail(fault.code, str(fault)))
+            return {"expect": fault.code.label, "ends": "session", **told}
+
+    def left(self) -> Case:
+        stage = self.stage
+        return {
+            "state": stage.state.name.lower(),
+            "reason": stage.reason.label,
+            "computed": stage.computed,
+            "received": stage.received,
+        }
+
+    def _sends(self, sends: Iterable[Send]) -> Case:
+        return {"sends": [{"to": self._names[send.to], "message": hex_of(send.message)} for send in sends]}
+
+
+class ClientReplay:
+    """A generation at its client."""
+
+    def __init__(self, case: Case) -> None:
+        route = [key_of(f"stage {place}") for place in range(case["route"])]
+        ending = Ending(case["ends"], case["max_tokens"], Letters(case["stops"]))
+        self.generation = Generation(SESSION, case["epoch"], case["prompt"], route, case["vocabulary"], ending)
+
+    def step(self, step: Case) -> Case:
+        """Do a step; return what follows of it, as a case writes it."""
+        if "fail" in step:
+            return self._sends(self.generation.fail("as the case says", Code.read(code_of(step["fail"]))))
+        return self.hear(step["from"], message_of(step))
+
+    def hear(self, name: str, message: SessionMessage) -> Case:
+        """As a client does: a fault fails the generation, and a stranger's ends its link."""
+        try:
+            return self._sends(self.generation.receive(key_of(name), message))
+        except Stranger as fault:
+            return {"expect": fault.code.label, "ends": "link", "sends": []}
+        except RemoteProtocolError as fault:
+            told = self._sends(self.generation.fail(str(fault), fault.code))
+            return {"expect": fault.code.label, "ends": "generation", **told}
+
+    def left(self) -> Case:
+        generation = self.generation
+        return {"state": generation.phase.name.lower(), "reason": generation.reason.label, "ids": generation.ids}
+
+    @staticmethod
+    def _sends(sends: Iterable[Send]) -> Case:
+        return {
+            "sends": [{"to": send.to.rstrip(b".").decode(), "message": hex_of(send.message)} for send in sends],
+        }
+
+
+def hex_of(message: SessionMessage) -> str:
+    """A message as cases write it: a Close's text is for people, and left out."""
+    return encode_message(replace(message, text="") if isinstance(message, Close) else message).hex()
+
+
+def code_of(name: str) -> int:
+    return next(code.value for code in Code if code.label == name)
