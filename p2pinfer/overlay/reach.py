@@ -29,7 +29,7 @@ async def reach(network: Network, peer: PeerKey, addresses: Sequence[str], word_
         return link
     word = HEARSAY if word_of is None else word_of.source
     if not network.dialable(peer, addresses, word):
-        raise Refused(f"no address of peer {short_name(peer)} may be dialled", Code.UNREACHABLE)
+        raise Refused(f"peer {short_name(peer)} cannot be reached: no address of it may be dialled", Code.UNREACHABLE)
     ends = trio.current_time() + REACH_S
     with trio.move_on_at(ends):
         try:

@@ -164,7 +164,7 @@ async def test_an_address_that_may_not_be_dialled_fails_at_once(autojump_clock: 
     """WIRE-19"""
     world = MemoryWorld()
     async with open_memory_network(world, KEYS[0].public, Collector()) as network:
-        with pytest.raises(Refused, match=r"no address of peer .* may be dialled") as caught:
+        with pytest.raises(Refused, match="no address of it may be dialled") as caught:
             await reach(network, PEER, [f"/ip4/198.41.0.4/udp/53/p2p/{peer_name(PEER)}"])
         assert caught.value.code is Code.UNREACHABLE
         assert trio.current_time() == 0
