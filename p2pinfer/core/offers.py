@@ -106,15 +106,17 @@ class OfferTable:
             self.forget(next(iter(self._known)))
         return True
 
-    def recognise(self, relayed: RelayedOffer) -> bool:
-        """Whether these very bytes are known: then there is no need to check their signatures again.
+    def recognise(self, relayed: RelayedOffer, relay: PeerKey) -> bool:
+        """True if these very bytes are known: then there is no need to check their signatures again.
 
-        Addresses are nobody's word, and whoever passed the offer on first may have lied: all that were named are kept.
+        Addresses are nobody's word, and whoever passed the offer on first may have lied: all that were named are kept,
+        as far as there is room, and where the node itself is the relay its own come first.
         """
         if (node := self._bodies.get(relayed.offer)) is None:
             return False
         known = self._known[node]
-        addresses = dict.fromkeys((*known.addresses, *relayed.addresses))
+        first, then = known.addresses, relayed.addresses
+        addresses = dict.fromkeys((*then, *first) if relay == node else (*first, *then))
         self._known[node] = replace(known, addresses=tuple(addresses)[:MAX_ADDRESSES])
         return True
 

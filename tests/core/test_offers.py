@@ -10,13 +10,14 @@ from p2pinfer.core.errors import RemoteProtocolError
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.messages import RelayedOffer
 from p2pinfer.core.offers import HOP_MS, MAX_KNOWN, KnownOffer, OfferTable, adjoining, verify_relayed
-from p2pinfer.core.units import ModelId, Roles, Span
+from p2pinfer.core.units import ModelId, PeerKey, Roles, Span
 from tests.core.paid_route import MODEL, NODES, NOW, STRANGER, certificate_for, key, offer_of
 
 WHOLE = Roles.HEAD | Roles.TAIL
 ALL = Span(0, 30)
 LIFE_S = 60.0
 HOP_S = HOP_MS / 1000
+RELAY = PeerKey(bytes(32))
 
 
 def known(node: PrivateKey = NODES[0], span: Span = ALL, born_s: float = 0.0, /, **changes: object) -> KnownOffer:
@@ -143,7 +144,7 @@ def test_offers_past_their_time_are_forgotten() -> None:
     table.add(known(NODES[1], Span(0, 30), 30.0))
     assert [held.node for held in table.fresh(LIFE_S - 0.001)] == [NODES[0].public, NODES[1].public]
     assert [held.node for held in table.fresh(LIFE_S)] == [NODES[1].public]
-    assert not table.recognise(relayed(known()))
+    assert not table.recognise(relayed(known()), RELAY)
 
 
 def test_only_the_model_asked_for_is_given() -> None:
@@ -156,23 +157,32 @@ def test_only_the_model_asked_for_is_given() -> None:
 
 def test_bytes_that_are_known_need_no_second_check() -> None:
     table, offer = OfferTable(), known()
-    assert not table.recognise(relayed(offer))
+    assert not table.recognise(relayed(offer), RELAY)
     table.add(offer)
-    assert table.recognise(relayed(offer, 3.0))
+    assert table.recognise(relayed(offer, 3.0), RELAY)
 
 
 def test_a_lie_about_the_address_does_not_hide_the_true_one() -> None:
     table = OfferTable()
     table.add(known())
-    assert table.recognise(relayed(addresses=("/memory/b",)))
+    assert table.recognise(relayed(addresses=("/memory/b",)), RELAY)
     assert table.fresh(0.0)[0].addresses == ("/memory/a", "/memory/b")
+
+
+def test_what_the_node_itself_says_of_its_addresses_comes_first() -> None:
+    table = OfferTable()
+    table.add(known())
+    for number in range(8):
+        table.recognise(relayed(addresses=(f"/memory/lie/{number}",)), RELAY)
+    assert table.recognise(relayed(addresses=("/memory/b",)), NODES[0].public)
+    assert table.fresh(0.0)[0].addresses[:2] == ("/memory/b", "/memory/a")
 
 
 def test_no_more_addresses_are_kept_than_an_offer_carries() -> None:
     table = OfferTable()
     table.add(known())
     for number in range(20):
-        table.recognise(relayed(addresses=(f"/memory/{number}",)))
+        table.recognise(relayed(addresses=(f"/memory/{number}",)), RELAY)
     assert len(table.fresh(0.0)[0].addresses) == 8
 
 
@@ -180,7 +190,7 @@ def test_what_was_replaced_is_not_known_any_more() -> None:
     table = OfferTable()
     table.add(known())
     table.add(known(NODES[0], Span(0, 30), 1.0, seq=2))
-    assert not table.recognise(relayed(known()))
+    assert not table.recognise(relayed(known()), RELAY)
 
 
 def test_an_answer_spreads_over_spans() -> None:
@@ -210,7 +220,7 @@ def test_a_full_table_forgets_what_was_heard_first(monkeypatch: pytest.MonkeyPat
     for node in NODES:
         table.add(known(node))
     assert [held.node for held in table.fresh(0.0)] == [NODES[1].public, NODES[2].public]
-    assert not table.recognise(relayed(known()))
+    assert not table.recognise(relayed(known()), RELAY)
 
 
 def test_neighbours_are_those_whose_layers_join_ours() -> None:

@@ -38,6 +38,7 @@ WHOLE_MODULES: Final = (
     "core.draw",
     "core.stage",
     "node.session",
+    "overlay.limits",
 )
 VERSIONS: Final = ("VERSION",)  # of each format: in the first place of its array
 
