@@ -81,13 +81,13 @@ async def test_two_peers_that_dial_each_other_at_once_share_one_link(open_peer: 
 
     async def dial(number: int) -> None:
         links[number] = await peers[number].dial(peers[1 - number])
-        await links[number].send(AskContacts(number))
+        await links[number].send(AskContacts(1 + number))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(dial, first)
         nursery.start_soon(dial, 1 - first)
-    assert await peers[0].came.next() == AskContacts(1)
-    assert await peers[1].came.next() == AskContacts(0)
+    assert await peers[0].came.next() == AskContacts(2)
+    assert await peers[1].came.next() == AskContacts(1)
     for peer in peers:
         assert len(peer.came.links) == 1
         assert peer.came.closed == []
@@ -267,7 +267,7 @@ async def test_a_frame_that_lies_about_its_length_ends_the_link(open_peer: OpenP
 @pytest.mark.parametrize(
     "message",
     [HELLO, Ack(10**9, 0), Pong(2**53 - 1)],
-    ids=["a second Hello", "an ack of what was never sent", "a pong from the future"],
+    ids=["a second Hello", "an ack of what was never sent", "a pong of no ping"],
 )
 async def test_a_message_that_cannot_be_now_ends_the_link(
     open_peer: OpenPeer, open_raw: OpenRaw, message: Hello | Ack | Pong
