@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Final
 
-from p2pinfer.core.contract import MAX_LIFE_S, Contract, generation_of
-from p2pinfer.core.errors import NoRoute
+from p2pinfer.core.contract import MAX_CONTRACT_S, Contract, generation_of
+from p2pinfer.core.errors import NoRoute, TooDear
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.offer import Offer
 from p2pinfer.core.pricing import USAGE_BITS
@@ -62,19 +62,24 @@ def make_plan(
     sampling: SamplingRecord,
     codec: Codec,
     now: int,
+    most: int,
 ) -> Plan:
     """Contracts with every stage, signed by the client, and the opens for them.
 
     prompt: prompt ids
     now:    wall clock, Unix seconds
+    most:   nano-credits that all contracts may come to, at worst
 
-    Raises NoRoute where the stages' limits do not fit each other or the generation.
+    Raises NoRoute where the stages' limits do not fit each other or the generation, TooDear where `most` is passed.
     """
     draft = _Draft(
         key, SessionId(os.urandom(16)), os.urandom(32), layers, prompt, encode_sampling(sampling), codec, now
     )
     limits = _common_limits(stages, prompt + sampling.max_tokens)
-    contracts = tuple(draft.contract(stage, limit) for stage, limit in zip(stages, limits, strict=True))
+    drafts = [draft.contract(stage, limit) for stage, limit in zip(stages, limits, strict=True)]
+    if (worst := sum(contract.reserve for contract in drafts)) > most:
+        raise TooDear(f"the route may cost {worst:,} nano-credits, and the limit is {most:,}: it is not signed")
+    contracts = tuple(sign(contract, key) for contract in drafts)
     opens = tuple(draft.open(stages, index, contract) for index, contract in enumerate(contracts))
     return Plan(draft.session, draft.secret, tuple(stages), contracts, opens)
 
@@ -92,8 +97,8 @@ class _Draft:
     codec: Codec
     now: int
 
-    def contract(self, stage: StagePlan, limits: Limits) -> SignedRecord[Contract]:
-        offer, roles = stage.offer.record, self._roles(stage.span)
+    def contract(self, stage: StagePlan, limits: Limits) -> Contract:
+        offer, roles = stage.offer.record, roles_of(stage.span, self.layers)
         tail = Roles.TAIL in roles
         nonce = os.urandom(16)
         contract = Contract(
@@ -122,12 +127,12 @@ class _Draft:
             audit=sha256(audit_secret(self.key, nonce)).digest(),
             issued=self.now,
             expires=min(
-                self.now + min(MAX_LIFE_S, max(CONTRACT_LIFE_S, limits.max_positions * POSITION_S)), stage.until
+                self.now + min(MAX_CONTRACT_S, max(CONTRACT_LIFE_S, limits.max_positions * POSITION_S)), stage.until
             ),
         )
         if contract.most > MAX_RESERVE:
             raise NoRoute(f"a stage asks {contract.most} ncr at most, more than a receipt can state: {MAX_RESERVE} ncr")
-        return sign(replace(contract, reserve=contract.most), self.key)
+        return replace(contract, reserve=contract.most)
 
     def open(self, stages: Sequence[StagePlan], index: int, contract: SignedRecord[Contract]) -> Open:
         last = len(stages) - 1
@@ -145,9 +150,11 @@ class _Draft:
             prefix=(),
         )
 
-    def _roles(self, span: Span) -> Roles:
-        head = Roles.HEAD if span.first == 0 else Roles.MIDDLE
-        return head | Roles.TAIL if span.last == self.layers else head
+
+def roles_of(span: Span, layers: int) -> Roles:
+    """The roles that a stage of this span has, in a model of so many layers."""
+    head = Roles.HEAD if span.first == 0 else Roles.MIDDLE
+    return head | Roles.TAIL if span.last == layers else head
 
 
 def _common_limits(stages: Sequence[StagePlan], positions: int) -> list[Limits]:

@@ -35,6 +35,7 @@ class Models:
         self._network = network
         self._exchange = exchange
         self._texts: dict[ModelId, Texts] = {}
+        self._loading: dict[ModelId, trio.Lock] = {}
 
     async def find(self, name_or_id: str) -> StoredModel:
         """The model of that name or id that the swarm serves; of an empty name the only one.
@@ -63,12 +64,16 @@ class Models:
 
     async def texts(self, model: StoredModel) -> Texts:
         """The model's tokenizer and template, fetched if they are not here."""
-        if model.id not in self._texts:
-            for name in self._store.missing(model.id, CLIENT_FILES):
-                await self._fetch(model, name)
-            data = await trio.to_thread.run_sync(self._store.read, model.id, TOKENIZER)
-            self._texts[model.id] = await trio.to_thread.run_sync(Texts, data, model.manifest)
+        async with self._loading.setdefault(model.id, trio.Lock()):  # many ask at once, and one loads
+            if model.id not in self._texts:
+                self._texts[model.id] = await self._load(model)
         return self._texts[model.id]
+
+    async def _load(self, model: StoredModel) -> Texts:
+        for name in self._store.missing(model.id, CLIENT_FILES):
+            await self._fetch(model, name)
+        data = await trio.to_thread.run_sync(self._store.read, model.id, TOKENIZER)
+        return await trio.to_thread.run_sync(Texts, data, model.manifest)
 
     async def _hits(self, wanted: str, offers: Sequence[KnownOffer]) -> list[StoredModel]:
         """Served models whose name or id is meant, in order of name and id."""

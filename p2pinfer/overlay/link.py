@@ -23,14 +23,13 @@ from p2pinfer.core.source import Source
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.contained import Contained, outlasting
 from p2pinfer.overlay.outbox import Outbox, Priority
-from p2pinfer.overlay.pipe import Pipe
+from p2pinfer.overlay.pipe import ABORT_S, Pipe, abort
 from p2pinfer.overlay.turn import Turn
 
 PING_S: Final = 2.0  # a ping this often
 SILENT_PINGS: Final = 3  # so many without a pong, and the peer is gone
 ACK_S: Final = 0.1  # and this long after a message that is not acknowledged yet
 GOODBYE_S: Final = 1.0  # for the last message to leave, and the peer to close after it
-ABORT_S: Final = 1.0  # for the ground to let go of a pipe
 LINGER_S: Final = GOODBYE_S + ABORT_S  # for what lives on after a cancellation
 CHECK_S: Final = 1.0  # for a peer to prove that a link lives
 BACKLOG_BYTES: Final = 32 * 1024 * 1024  # of all queues; a peer that lets more pile up is too slow to be served
@@ -177,8 +176,7 @@ class Link:
                         nursery.start_soon(task)
         finally:
             self._die("the link was cut", Code.LOST)
-            with trio.CancelScope(shield=True), trio.move_on_after(ABORT_S):
-                await self._pipe.abort()
+            await abort(self._pipe)
             self.closed.set()
 
     def fail(self) -> None:

@@ -7,20 +7,25 @@ nobody above notices the other. A client lets go of links it does not use.
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from math import inf
 from typing import Final
 
 import trio
 
+from p2pinfer.core.allowance import Allowance, Rate
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, RemoteProtocolError
 from p2pinfer.core.keys import short_name
 from p2pinfer.core.messages import Goodbye, Hello, Message, Offers
+from p2pinfer.core.source import Source
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.contained import Contained
+from p2pinfer.overlay.dialling import dial_first
 from p2pinfer.overlay.greeting import FirstMessages, Greeting, checked_hello
-from p2pinfer.overlay.link import ABORT_S, GOODBYE_S, Link, Receiver, farewell
-from p2pinfer.overlay.pipe import Address, Ground, Pipe, peer_of
+from p2pinfer.overlay.limits import ALL_DIALS_BURST, ALL_DIALS_RATE, DIALS_BURST, DIALS_RATE, MAX_MET
+from p2pinfer.overlay.link import GOODBYE_S, Link, Receiver, farewell
+from p2pinfer.overlay.pipe import ABORT_S, Address, Ground, Pipe, abort, leads_to, peer_of
 from p2pinfer.overlay.turn import Turn
 
 DIAL_S: Final = 10.0  # from dialling to the peer's Hello
@@ -62,6 +67,7 @@ class Links:
         self._links: dict[PeerKey, Link] = {}
         self._used: dict[PeerKey, float] = {}  # when each link was last asked for, or something came on it
         self._attempts: dict[PeerKey, _Attempt] = {}
+        self._dials = Allowance(Rate(DIALS_BURST, DIALS_RATE), Rate(ALL_DIALS_BURST, ALL_DIALS_RATE))
         self.turn = Turn()
         self._closing = False
         self._link_came = trio.Event()
@@ -84,8 +90,8 @@ class Links:
     def directory_addresses(self) -> tuple[Address, ...]:
         return self._ground.directory_addresses()
 
-    async def meet(self, addresses: Sequence[str]) -> None:
-        await self._ground.meet(addresses)
+    async def meet(self, addresses: Sequence[str], word: Source) -> None:
+        await self._ground.meet([address for address in addresses if self.may_dial(address, word)][:MAX_MET])
 
     async def provide(self, key: bytes) -> None:
         await self._ground.provide(key)
@@ -95,50 +101,64 @@ class Links:
 
     async def dial(self, address: str) -> Link:
         peer = peer_of(address)
+        self._ground.check(address)
+        return await self._reach(peer, _Attempt((Address(address),)))
+
+    def may_dial(self, address: str, word: Source) -> bool:
+        return self._ground.may_dial(address, word)
+
+    def dialable(self, peer: PeerKey, addresses: Sequence[str], word: Source) -> tuple[Address, ...]:
+        return tuple(Address(one) for one in addresses if self.may_dial(one, word) and leads_to(one) == peer)
+
+    async def reach(self, peer: PeerKey, addresses: Sequence[str], word: Source) -> Link:
+        return await self._reach(peer, _Attempt(self.dialable(peer, addresses, word), word))
+
+    async def _reach(self, peer: PeerKey, ours: "_Attempt") -> Link:
         if peer == self.key:
             raise LinkDead("the address is our own", Code.UNREACHABLE)
         while (link := self.link(peer)) is None:
             if self._closing:
                 raise LinkDead("the network is closing", Code.LEAVING)
-            attempt = self._attempts.get(peer) or self._start_attempt(peer, Address(address))
+            attempt = self._attempts.get(peer) or self._start_attempt(peer, ours)
             await attempt.done.wait()
-            if attempt.address == address and peer not in self._links:
+            if attempt.addresses == ours.addresses and peer not in self._links:
                 raise LinkDead(*attempt.failure)
         await trio.lowlevel.checkpoint()
         return link
 
-    def _start_attempt(self, peer: PeerKey, address: Address) -> "_Attempt":
-        attempt = self._attempts[peer] = _Attempt(address)
-        self._nursery.start_soon(self._run_attempt, peer, address, attempt)
+    def _start_attempt(self, peer: PeerKey, attempt: "_Attempt") -> "_Attempt":
+        self._attempts[peer] = attempt
+        self._nursery.start_soon(self._run_attempt, peer, attempt)
         return attempt
 
-    async def _run_attempt(self, peer: PeerKey, address: Address, attempt: "_Attempt") -> None:
+    async def _run_attempt(self, peer: PeerKey, attempt: "_Attempt") -> None:
         """Dial once, in a task of its own: whoever asked may be cancelled, the handshake below may not."""
         try:
             with Contained(f"the dial to {short_name(peer)}", attempt.fail):
-                await self._dial_in_time(peer, address, attempt)
+                await self._dial_in_time(peer, attempt)
         finally:
             del self._attempts[peer]
             attempt.done.set()
 
-    async def _dial_in_time(self, peer: PeerKey, address: Address, attempt: "_Attempt") -> None:
+    async def _dial_in_time(self, peer: PeerKey, attempt: "_Attempt") -> None:
         try:
             with trio.move_on_after(DIAL_S) as deadline:
-                await self._dial_once(peer, address)
+                await self._dial_once(peer, attempt)
             if deadline.cancelled_caught:
-                attempt.failure = f"no answer from {address} within {DIAL_S:.0f} s", Code.UNREACHABLE
+                where = " or ".join(attempt.addresses or ())
+                attempt.failure = f"no answer from {where} within {DIAL_S:.0f} s", Code.UNREACHABLE
         except LinkDead as error:
             attempt.failure = str(error), error.code
         except RemoteProtocolError as error:
-            attempt.failure = f"{address} broke the protocol: {error}", error.code
+            attempt.failure = f"{short_name(peer)} broke the protocol: {error}", error.code
 
-    async def _dial_once(self, peer: PeerKey, address: Address) -> None:
+    async def _dial_once(self, peer: PeerKey, attempt: "_Attempt") -> None:
         """Dial and exchange Hellos; the link is up at the end, ours or the one the peer prefers."""
-        pipe = await self._ground.dial(address)
+        pipe = await dial_first(partial(self._dial, attempt.word), attempt.addresses or ())
         greeting = FirstMessages(pipe)
         try:
             if pipe.peer != peer:
-                raise LinkDead(f"another peer answered at {address}", Code.UNREACHABLE)
+                raise LinkDead("another peer answered", Code.UNREACHABLE)
             await greeting.say(self._greeting.hello())
             answer = await greeting.first_message()
             if isinstance(answer, Goodbye) and answer.code == Code.DUPLICATE:
@@ -149,7 +169,12 @@ class Links:
                 self._start_link(greeting, checked_hello(answer))
         finally:
             if not greeting.taken:
-                await _abort(pipe)
+                await abort(pipe)
+
+    async def _dial(self, word: Source | None, address: Address) -> Pipe:
+        if word is not None and not self._dials.take(word, trio.current_time()):
+            raise LinkDead("too many dials at once on the word of others", Code.BUSY)
+        return await self._ground.dial(address)
 
     async def _wait_link(self, peer: PeerKey) -> None:
         """Wait for the link the peer said it has; its Hello may still be under way."""
@@ -171,7 +196,7 @@ class Links:
                 await self._greet(greeting)
         finally:
             if not greeting.taken:
-                await _abort(pipe)
+                await abort(pipe)
 
     async def _greet(self, greeting: FirstMessages) -> None:
         try:
@@ -208,7 +233,7 @@ class Links:
     async def _admit(self, greeting: FirstMessages, hello: Hello) -> None:
         """Answer the Hello. Meanwhile nobody here dials that peer, or both streams would become links."""
         peer = greeting.pipe.peer
-        attempt = _Attempt(None)
+        attempt = _Attempt()
         self._attempts.setdefault(peer, attempt)
         try:
             await greeting.say(self._greeting.hello())
@@ -269,18 +294,20 @@ class Links:
 class _Attempt:
     """A link in the making.
 
-    address: what is dialled; None where the peer dialled us
-    failure: why there is none when it is done
+    addresses: where the peer is dialled; None where it dialled us
+    word:      who gave them; None for a person at this machine
+    failure:   why there is none when it is done
     """
 
-    def __init__(self, address: Address | None) -> None:
-        self.address = address
+    def __init__(self, addresses: tuple[Address, ...] | None = None, word: Source | None = None) -> None:
+        self.addresses = addresses
+        self.word = word
         self.done = trio.Event()
         self.failure = "the link was lost as soon as it was up", Code.LOST
 
     @property
     def accepts(self) -> bool:
-        return self.address is None
+        return self.addresses is None
 
     def fail(self) -> None:
         self.failure = "a fault of this peer's own", Code.INTERNAL
@@ -304,8 +331,3 @@ class _Noting:
         self._links.forget(link)
         with Contained(f"what belongs to the link to {short_name(link.peer)}"):
             self._receiver.on_closed(link, why)
-
-
-async def _abort(pipe: Pipe) -> None:
-    with trio.CancelScope(shield=True), trio.move_on_after(ABORT_S):
-        await pipe.abort()

@@ -77,6 +77,12 @@ class MemoryGround:
     def addresses(self) -> tuple[Address, ...]:
         return (Address(f"/memory/p2p/{peer_name(self._key)}"),)
 
+    def check(self, address: str) -> None:
+        peer_of(address)
+
+    def may_dial(self, address: str, word: Source) -> bool:
+        return address.startswith("/memory/")
+
     async def dial(self, address: Address) -> Pipe:
         await trio.sleep(2 * self._world.latency_s)
         peer = peer_of(address)

@@ -70,9 +70,25 @@ async def test_listening_everywhere_gives_addresses_that_can_be_dialled() -> Non
 
 
 async def test_announced_addresses_stand_in_for_those_of_the_listeners() -> None:
-    place = "/dns4/car.example/tcp/4001"
+    place = "/ip4/198.41.0.4/tcp/4001"
     async with open_libp2p_network(KEYS[0], Collector(), listen=[LOOPBACK], announce=[place]) as network:
         assert network.addresses() == (f"{place}/p2p/{peer_name(KEYS[0].public)}",)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "/dns4/car.example/tcp/4001",
+        "/ip4/198.41.0.4/udp/4001",
+        "/ip4/0.0.0.0/tcp/4001",
+        "/ip4/198.41.0.4/tcp/0",
+        "here",
+    ],
+)
+async def test_an_announced_address_that_nobody_could_dial_is_the_owners_to_mend(place: str) -> None:
+    with pytest.raises(UsageError, match=r"nobody could dial .*, which is to be announced"):
+        async with open_libp2p_network(KEYS[0], Collector(), listen=[LOOPBACK], announce=[place]):
+            pytest.fail("it opened")
 
 
 async def test_both_sides_know_the_network_at_the_other_end() -> None:

@@ -11,8 +11,10 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.errors import LinkDead
+from p2pinfer.core.address import endpoint_of, may_dial
+from p2pinfer.core.errors import LinkDead, UsageError
 from p2pinfer.core.keys import PrivateKey, peer_name, short_name
+from p2pinfer.core.source import NOWHERE, Source
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.greeting import Greeting
@@ -53,10 +55,11 @@ async def open_libp2p_network(
     Raises UsageError if an address is no address, or in use.
     """
     logging.getLogger("libp2p").setLevel(logging.CRITICAL)  # it logs peers' faults, of which we report our own way
+    check_announced(announce)
     async with AsyncExitStack() as stack:
         listeners = await _listen(listen, stack)
         async with trio.open_nursery() as nursery:
-            ground = Libp2pGround(key, nursery, announce or _addresses(listeners))
+            ground = Libp2pGround(key, nursery, announce or _addresses(listeners), _addresses(listeners))
             if listeners:
                 nursery.start_soon(partial(trio.serve_listeners, ground.shake_hands, listeners))
                 nursery.start_soon(ground.run_dht, _with_any_port(listeners))
@@ -73,6 +76,14 @@ def check_addresses(addresses: Sequence[str]) -> None:
     for address in addresses:
         peer_of(address)
         ip_of(address)
+
+
+def check_announced(addresses: Sequence[str]) -> None:
+    """Raises UsageError where one is no address that others would dial on anybody's word."""
+    for address in addresses:
+        if not may_dial(address, NOWHERE):
+            hint = "give an IP address and a TCP port, such as /ip4/198.51.100.7/tcp/4001; names are not dialled"
+            raise UsageError(f"nobody could dial {address!r:.200}, which is to be announced: {hint}")
 
 
 async def _listen(addresses: Sequence[str], stack: AsyncExitStack) -> list[trio.SocketListener]:
@@ -100,9 +111,15 @@ def _with_any_port(listeners: Sequence[trio.SocketListener]) -> list[str]:
 
 
 class Libp2pGround:
-    """`Ground` over TCP."""
+    """`Ground` over TCP.
 
-    def __init__(self, key: PrivateKey, nursery: trio.Nursery, addresses: Sequence[str]) -> None:
+    addresses: what others are told
+    listening: where we are, which we do not dial ourselves
+    """
+
+    def __init__(
+        self, key: PrivateKey, nursery: trio.Nursery, addresses: Sequence[str], listening: Sequence[str] = ()
+    ) -> None:
         self._key = key.public
         self._nursery = nursery
         self._dht: Dht | None = None
@@ -110,6 +127,7 @@ class Libp2pGround:
         self._neighbourhood = Neighbourhood()
         suffix = f"/p2p/{peer_name(key.public)}"
         self._addresses = tuple(Address(address.removesuffix(suffix) + suffix) for address in addresses)
+        self._own = {endpoint_of(address) for address in (*addresses, *listening)}
         self._handshaker = Handshaker(key)
         self._handshakes = trio.CapacityLimiter(MAX_HANDSHAKES)
         self._accepted, self._to_accept = trio.open_memory_channel[Pipe](0)
@@ -120,6 +138,12 @@ class Libp2pGround:
 
     def addresses(self) -> tuple[Address, ...]:
         return self._addresses
+
+    def check(self, address: str) -> None:
+        ip_of(address)
+
+    def may_dial(self, address: str, word: Source) -> bool:
+        return may_dial(address, word) and endpoint_of(address) not in self._own
 
     async def dial(self, address: Address) -> Pipe:
         peer = peer_of(address)

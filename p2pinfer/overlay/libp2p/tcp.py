@@ -109,9 +109,10 @@ class Socket(ReadWriteCloser):  # type: ignore[misc]  # libp2p is untyped to us
 
     def __init__(self, stream: trio.SocketStream) -> None:
         try:
-            self.source = source_of(stream.socket.getpeername()[0])
+            self._remote: tuple[str, int] = stream.socket.getpeername()[:2]
         except OSError as error:  # it broke meanwhile
             raise _closed(error) from None
+        self.source = source_of(self._remote[0])
         self.buffer = bytearray()
         self.unsent = bytearray()
         self.ended = False
@@ -185,7 +186,7 @@ class Socket(ReadWriteCloser):  # type: ignore[misc]  # libp2p is untyped to us
         await trio.aclose_forcefully(self._stream)
 
     def get_remote_address(self) -> tuple[str, int] | None:
-        return None  # asked only for logs and for limits by address, which we do not use
+        return self._remote
 
 
 def _closed(error: Exception) -> ConnectionClosedError:
