@@ -193,7 +193,7 @@ class FakeDht:
         await trio.sleep(math.inf if provider.answers_s is None else provider.answers_s)
 
     async def new_stream(self, name: str, protocols: object) -> "FakeStream":
-        return FakeStream(f"/memory/p2p/{PEER_NAMES[name]}")
+        return FakeStream(f"/ip4/8.8.4.4/tcp/4001/p2p/{PEER_NAMES[name]}")
 
 
 class FakeStream:
@@ -202,6 +202,9 @@ class FakeStream:
 
     async def read(self, size: int) -> bytes:
         return encode_frame(Contacts(0, (self.address,), ()))
+
+    def get_remote_address(self) -> tuple[str, int]:
+        return "8.8.8.8", 4001
 
     async def close(self) -> None: ...
 
@@ -212,11 +215,11 @@ PEER_NAMES: Final = {name: peer_name(PrivateKey(name.encode() * 32).public) for 
 @pytest.mark.parametrize("case", cases("lookups"))
 async def test_a_look_up_waits_for_nobody(autojump_clock: MockClock, case: Case) -> None:
     fake: Any = FakeDht(case["providers"])
-    dht, start = Dht(fake, fake, ()), trio.current_time()
+    dht, start = Dht(fake, fake, fake, ()), trio.current_time()
     for look in case["lookups"]:
         await trio.sleep_until(start + look["at_s"])
         found = await dht.find(bytes(32))
-        assert sorted(found) == sorted(f"/memory/p2p/{PEER_NAMES[name]}" for name in look["found"])
+        assert sorted(found) == sorted(f"/ip4/8.8.4.4/tcp/4001/p2p/{PEER_NAMES[name]}" for name in look["found"])
         assert trio.current_time() - start - look["at_s"] == pytest.approx(look["took_s"])
 
 
