@@ -19,7 +19,7 @@ from p2pinfer.core.message_codec import decode_message, encode_message
 from p2pinfer.core.messages import AskOffers, Contacts, Goodbye, Hello, Offers, Ping, Pong
 from p2pinfer.core.pace import Pace
 from p2pinfer.core.session_messages import Forward
-from p2pinfer.core.units import Codec, ModelId, SessionId
+from p2pinfer.core.units import Codec, ModelId, PeerKey, SessionId
 from p2pinfer.overlay.directory import model_key
 from p2pinfer.overlay.libp2p.dht import Dht
 from p2pinfer.overlay.libp2p.multistream import Acceptor
@@ -44,6 +44,9 @@ class Ignoring:
     def on_message(self, link: object, message: object) -> None: ...
 
     def on_closed(self, link: object, why: object) -> None: ...
+
+    def needed(self) -> tuple[PeerKey, ...]:
+        return ()
 
 
 def cases(list_: str, *, good: bool | None = None) -> list[Any]:
