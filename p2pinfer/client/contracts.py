@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Final
 
-from p2pinfer.core.contract import MAX_LIFE_S, Contract, generation_of
+from p2pinfer.core.contract import MAX_CONTRACT_S, Contract, generation_of
 from p2pinfer.core.errors import NoRoute, TooDear
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.offer import Offer
@@ -127,7 +127,7 @@ class _Draft:
             audit=sha256(audit_secret(self.key, nonce)).digest(),
             issued=self.now,
             expires=min(
-                self.now + min(MAX_LIFE_S, max(CONTRACT_LIFE_S, limits.max_positions * POSITION_S)), stage.until
+                self.now + min(MAX_CONTRACT_S, max(CONTRACT_LIFE_S, limits.max_positions * POSITION_S)), stage.until
             ),
         )
         if contract.most > MAX_RESERVE:

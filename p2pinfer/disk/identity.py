@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from p2pinfer.core.canonical import pack_array, unpack_array
-from p2pinfer.core.certificate import MAX_LIFE_S, NodeCert, verify_certificate
+from p2pinfer.core.certificate import MAX_CERTIFICATE_S, NodeCert, verify_certificate
 from p2pinfer.core.errors import RemoteProtocolError, UsageError
 from p2pinfer.core.keys import SEED_BYTES, PrivateKey
 from p2pinfer.core.records import SignedRecord, sign
@@ -29,7 +29,7 @@ from p2pinfer.core.units import OwnerKey, PeerKey
 from p2pinfer.disk.atomic import create_atomic, write_atomic
 from p2pinfer.disk.places import is_there
 
-RENEW_S: Final = 30 * 86_400  # a certificate with less left is renewed, where the owner's key is at hand
+RENEW_CERTIFICATE_S: Final = 30 * 86_400  # a certificate with less left is renewed, where the owner's key is at hand
 BACKDATE_S: Final = 600  # clients whose clocks are behind date contracts before our first start
 KEY_MODE: Final = 0o600
 FOLDER_MODE: Final = 0o700
@@ -214,7 +214,7 @@ def _due(certificate: SignedRecord[NodeCert] | None, owner: PrivateKey, now: int
     """Whether a new certificate is wanted."""
     if certificate is None or certificate.record.owner != OwnerKey(owner.public):
         return True
-    return not certificate.record.not_before <= now < certificate.record.not_after - RENEW_S
+    return not certificate.record.not_before <= now < certificate.record.not_after - RENEW_CERTIFICATE_S
 
 
 def _certify(
@@ -222,7 +222,7 @@ def _certify(
 ) -> SignedRecord[NodeCert]:
     serial = earlier.record.serial + 1 if earlier else 1
     start = max(0, now - BACKDATE_S)
-    return sign(NodeCert(OwnerKey(owner.public), key.public, serial, start, start + MAX_LIFE_S), owner)
+    return sign(NodeCert(OwnerKey(owner.public), key.public, serial, start, start + MAX_CERTIFICATE_S), owner)
 
 
 def _date(time: int) -> str:

@@ -5,8 +5,9 @@ learns what it has heard. Offers are checked here, and their life is kept in `co
 """
 
 import logging
+import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
@@ -54,12 +55,19 @@ def model_key(model: ModelId, depth: int = 0) -> bytes:
 class Directory:
     """What we know of the swarm. own: the offer that we serve, or None."""
 
-    def __init__(self, network: Network, exchange: Exchange, bootstrap: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        network: Network,
+        exchange: Exchange,
+        bootstrap: Sequence[str] = (),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.table = OfferTable()
         self.own: KnownOffer | None = None
         self._network = network
         self._exchange = exchange
         self._bootstrap = tuple(bootstrap)
+        self._clock = clock
         self._met: WeakSet[Link] = WeakSet()  # links whose peers' part of the DHT we have asked for
         exchange.answer(AskOffers, self._answer)
         exchange.answer(AskContacts, self._say_contacts)
@@ -213,7 +221,7 @@ class Directory:
             if self.table.recognise(relayed, link.peer):
                 continue
             try:
-                known = verify_relayed(relayed, now)
+                known = verify_relayed(relayed, now, self._clock())
             except RemoteProtocolError as error:
                 logger.info("an offer is ignored: %s", error)
                 continue

@@ -205,6 +205,10 @@ class Exchange:
             if link.peer in session.peers:
                 self._put(session, link.peer, why)
 
+    def needed(self) -> Collection[PeerKey]:
+        sessions = (session.peers for session in self._sessions.values() if not session.is_over())
+        return {call.link.peer for call in self._calls.values()}.union(*sessions)
+
     def _take_ask(self, link: Link, ask: Ask) -> None:
         answering = self._answering.get(type(ask))
         if answering is None:

@@ -7,7 +7,7 @@ who dialled. The first messages, and which of two streams becomes the link, are 
 messages mean is for the receiver.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final, Protocol
 
 import trio
@@ -47,6 +47,9 @@ class Receiver(Protocol):
     def on_closed(self, link: "Link", why: LinkDead) -> None:
         """The link is dead. Nothing more comes on it, and nothing can be sent."""
 
+    def needed(self) -> Collection[PeerKey]:
+        """The peers whose links something depends on; the others' may give way to newcomers."""
+
 
 class Link:
     """One peer's link, from the exchange of Hellos to its end.
@@ -65,10 +68,13 @@ class Link:
         sent: int,
         received: int,
         clock_offset_s: float,
+        dialled: bool,
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self.peer: PeerKey = pipe.peer
         self.source: Source = pipe.source
+        self.dialled = dialled  # by us
+        self.came_s = clock()
         self.hello = hello  # the peer's
         self.clock_offset_s = clock_offset_s  # the peer's wall clock less ours, within one latency
         self.closed = trio.Event()  # the pipe is gone, too

@@ -664,6 +664,8 @@ def test_a_stage_that_cannot_be_reached_is_told(tmp_path: Path, store: Store) ->
 
 
 def test_what_was_signed_and_not_stored_is_sent_again_at_the_next_contact(tmp_path: Path, store: Store) -> None:
+    """RCT-26"""
+
     class Forgetful(SoloStage):
         """Its client's signatures are lost on the way, until it is asked to remember."""
 

@@ -174,6 +174,7 @@ def test_a_window_comes_back_with_its_contract() -> None:
 
 
 def test_strangers_share_one_budget() -> None:
+    """RCT-27"""
     risk = budget()
     assert taken(risk, 1, A, 100, STRANGER) is Code.NONE
     assert taken(risk, 2, B, 51, STRANGER) is Code.WINDOW_FULL

@@ -20,7 +20,7 @@ from p2pinfer.overlay.limits import MAX_FOUND
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.pipe import Address, Pipe
-from tests.core.paid_route import MODEL, certificate_for, key, offer_of
+from tests.core.paid_route import MODEL, NOW, certificate_for, key, offer_of
 
 LIFE_S = 60.0
 
@@ -64,7 +64,7 @@ async def open_side(world: MemoryWorld, nursery: trio.Nursery) -> OpenSide:
         async with trio.open_nursery() as inner:
             exchange = Exchange(inner)
             async with open_memory_network(world, key(name).public, exchange) as network:
-                directory = Directory(network, exchange, bootstrap)
+                directory = Directory(network, exchange, bootstrap, clock=lambda: NOW)
                 exchange.on_up = directory.greet
                 task_status.started(Side(key(name), exchange, network, directory))
                 await trio.sleep_forever()

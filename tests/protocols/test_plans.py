@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from p2pinfer.client.contracts import Plan, StagePlan, make_plan
+from p2pinfer.client.contracts import MAX_RESERVE, Plan, StagePlan, make_plan
 from p2pinfer.core.errors import NoRoute
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.message_codec import decode_message, encode_message
@@ -54,7 +54,7 @@ def plan(*places: int, sampling: SamplingRecord = SAMPLING) -> Plan:
     stages = [stage(place) for place in places]
     if len(stages) == 1:
         stages = [replace(stages[0], span=Span(0, LAYERS))]
-    return make_plan(CLIENT, stages, LAYERS, 100, sampling, Codec.Q8O4, NOW)
+    return make_plan(CLIENT, stages, LAYERS, 100, sampling, Codec.Q8O4, NOW, MAX_RESERVE)
 
 
 def test_contracts_of_a_generation_have_one_chunk_and_one_cadence() -> None:
@@ -77,7 +77,7 @@ def test_contracts_of_a_generation_meet_at_their_boundaries() -> None:
 
 def test_limits_that_do_not_fit_each_other_are_no_route() -> None:
     with pytest.raises(NoRoute, match="do not fit each other"):
-        make_plan(CLIENT, [stage(0), tight()], LAYERS, 100, SAMPLING, Codec.F32, NOW)
+        make_plan(CLIENT, [stage(0), tight()], LAYERS, 100, SAMPLING, Codec.F32, NOW, MAX_RESERVE)
 
 
 def tight() -> StagePlan:
@@ -127,5 +127,5 @@ def test_a_contract_lasts_as_long_as_a_slow_route_may_take(tokens: int, life_s: 
 
 def test_a_contract_ends_with_the_certificate_at_the_latest() -> None:
     stages = [replace(stage(0, until_s=3700), span=Span(0, LAYERS))]
-    made = make_plan(CLIENT, stages, LAYERS, 100, SamplingRecord(max_tokens=3000), Codec.Q8O4, NOW)
+    made = make_plan(CLIENT, stages, LAYERS, 100, SamplingRecord(max_tokens=3000), Codec.Q8O4, NOW, MAX_RESERVE)
     assert made.contracts[0].record.expires == NOW + 3700

@@ -15,7 +15,7 @@ from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.message_codec import decode_message, encode_message
 from p2pinfer.core.messages import AskOffers, Goodbye, Hello, Offers, Ping, Pong
 from p2pinfer.core.pace import Pace
-from p2pinfer.core.units import ModelId
+from p2pinfer.core.units import ModelId, PeerKey
 from p2pinfer.overlay.directory import model_key
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network
 from tests.protocols.reading import PROTOCOLS
@@ -37,6 +37,9 @@ class Ignoring:
     def on_message(self, link: object, message: object) -> None: ...
 
     def on_closed(self, link: object, why: object) -> None: ...
+
+    def needed(self) -> tuple[PeerKey, ...]:
+        return ()
 
 
 def cases(list_: str, *, good: bool | None = None) -> list[Any]:
