@@ -6,6 +6,14 @@ rate so many more a second. Peers on the same machine count for what is bounded 
 
 from typing import Final
 
+MAX_LINKS: Final = 1024  # each costs some 100 kB
+DESCRIPTORS: Final = 512  # files and sockets of a process that links leave to everything else
+NETWORK_LINKS: Final = 64  # of one network
+NEW_LINK_S: Final = 2.0  # for a new link to ask for something, before it may have to give way
+MAX_HANDSHAKES: Final = 128  # of those who connected and have not proven a key, or have not said Hello yet
+NETWORK_HANDSHAKES: Final = 32  # of one network
+HANDSHAKES_BURST: Final = 64  # of one network: each costs milliseconds of arithmetic
+HANDSHAKES_RATE: Final = 8.0
 DIALS_BURST: Final = 16  # connections that one network has us begin, by naming addresses
 DIALS_RATE: Final = 4.0
 ALL_DIALS_BURST: Final = 32  # and all networks together; a DHT host has as many of its own

@@ -5,7 +5,8 @@ is certain that it stays: of two streams dialled at once the one dialled by the 
 nobody above notices the other. A client lets go of links it does not use.
 """
 
-from collections.abc import AsyncIterator, Sequence
+import random
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from math import inf
@@ -18,33 +19,45 @@ from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, RemoteProtocolError
 from p2pinfer.core.keys import short_name
 from p2pinfer.core.messages import Goodbye, Hello, Message, Offers
-from p2pinfer.core.source import Source
+from p2pinfer.core.source import NOWHERE, Source
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.contained import Contained
+from p2pinfer.overlay.crowd import Crowd
 from p2pinfer.overlay.dialling import dial_first
 from p2pinfer.overlay.greeting import FirstMessages, Greeting, checked_hello
-from p2pinfer.overlay.limits import ALL_DIALS_BURST, ALL_DIALS_RATE, DIALS_BURST, DIALS_RATE, MAX_MET
+from p2pinfer.overlay.limits import (
+    ALL_DIALS_BURST,
+    ALL_DIALS_RATE,
+    DIALS_BURST,
+    DIALS_RATE,
+    MAX_HANDSHAKES,
+    MAX_LINKS,
+    MAX_MET,
+    NETWORK_HANDSHAKES,
+    NETWORK_LINKS,
+)
 from p2pinfer.overlay.link import GOODBYE_S, Link, Receiver, farewell
 from p2pinfer.overlay.pipe import ABORT_S, Address, Ground, Pipe, abort, leads_to, peer_of
+from p2pinfer.overlay.room import Held, room_for
 from p2pinfer.overlay.turn import Turn
 
 DIAL_S: Final = 10.0  # from dialling to the peer's Hello
 GREET_S: Final = 10.0  # for a peer that opened a pipe to say Hello
-MAX_LINKS: Final = 1024  # each costs some 100 kB; peers we dial ourselves are not counted out
 KEEP_S: Final = 300.0  # a client's link that is not used: opening it again costs a second, keeping it costs both sides
 YIELD_S: Final = 2.0  # for the other stream to become the link, after ours was turned away as the second
 
 
 @asynccontextmanager
 async def open_links(
-    ground: Ground, receiver: Receiver, greeting: Greeting, keep_s: float = inf
+    ground: Ground, receiver: Receiver, greeting: Greeting, keep_s: float = inf, most: int = MAX_LINKS
 ) -> AsyncIterator["Links"]:
     """Dial and accept for as long as the block lasts; then say goodbye to everybody.
 
     keep_s: close links that were not used for so long; what peers announce unasked is no use
+    most:   links at once
     """
     async with trio.open_nursery() as nursery:
-        links = Links(ground, receiver, greeting, nursery)
+        links = Links(ground, receiver, greeting, nursery, most)
         nursery.start_soon(links.accept_all)
         if keep_s < inf:
             nursery.start_soon(links.close_unused, keep_s)
@@ -59,11 +72,15 @@ async def open_links(
 class Links:
     """The links of one peer (`Network`)."""
 
-    def __init__(self, ground: Ground, receiver: Receiver, greeting: Greeting, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, ground: Ground, receiver: Receiver, greeting: Greeting, nursery: trio.Nursery, most: int
+    ) -> None:
         self._ground = ground
         self._receiver = receiver
         self._greeting = greeting
         self._nursery = nursery
+        self._most = most
+        self._greeted = Crowd(NETWORK_HANDSHAKES, MAX_HANDSHAKES)
         self._links: dict[PeerKey, Link] = {}
         self._used: dict[PeerKey, float] = {}  # when each link was last asked for, or something came on it
         self._attempts: dict[PeerKey, _Attempt] = {}
@@ -166,7 +183,9 @@ class Links:
             elif isinstance(answer, Goodbye):
                 raise farewell(answer)
             else:
-                self._start_link(greeting, checked_hello(answer))
+                hello = checked_hello(answer)
+                self._make_room(NOWHERE)
+                self._start_link(greeting, hello, dialled=True)
         finally:
             if not greeting.taken:
                 await abort(pipe)
@@ -192,7 +211,7 @@ class Links:
     async def _accept(self, pipe: Pipe) -> None:
         greeting = FirstMessages(pipe)
         try:
-            with Contained(f"a greeting by {short_name(pipe.peer)}"):
+            with Contained(f"a greeting by {short_name(pipe.peer)}"), self._greeted.entered(pipe.source):
                 await self._greet(greeting)
         finally:
             if not greeting.taken:
@@ -202,7 +221,7 @@ class Links:
         try:
             with trio.move_on_after(GREET_S):
                 hello = checked_hello(await greeting.first_message())
-                if refusal := await self._refusal(greeting.pipe.peer, hello):
+                if refusal := await self._refusal(greeting.pipe, hello):
                     await greeting.refuse(refusal)
                 else:
                     await self._admit(greeting, hello)
@@ -212,8 +231,9 @@ class Links:
         except LinkDead:
             pass  # it left before there was a link; nobody waits for one
 
-    async def _refusal(self, peer: PeerKey, hello: Hello) -> Code:
-        """NONE if a pipe that `peer` opened becomes the link, else why not. Waits until that is certain."""
+    async def _refusal(self, pipe: Pipe, hello: Hello) -> Code:
+        """NONE if a pipe that a peer opened becomes the link, else why not. Waits until that is certain."""
+        peer = pipe.peer
         while True:
             attempt, link = self._attempts.get(peer), self._links.get(peer)
             if self._closing:
@@ -222,13 +242,24 @@ class Links:
             if attempt is not None and (attempt.accepts or self.key < peer):
                 await attempt.done.wait()
             elif link is None:
-                return Code.BUSY if len(self._links) >= MAX_LINKS else Code.NONE
+                return Code.NONE if self._make_room(pipe.source) else Code.BUSY
             elif link.hello.boot != hello.boot:
                 link.close(Code.LOST, "the peer started anew")
             elif await link.check():
                 return Code.DUPLICATE
             else:
                 link.close(Code.LOST, "the peer dialled anew")
+
+    def _make_room(self, source: Source) -> bool:
+        """Have a link that nobody needs give way to a new one, where it must; False if there is none."""
+        if len(self._links) < min(self._most, NETWORK_LINKS):
+            return True
+        needed, links = self._receiver.needed(), self._links.values()
+        held = [Held(one.peer, one.source, one.came_s, one.dialled, one.peer in needed) for one in links]
+        room = room_for(source, held, trio.current_time(), random.random(), self._most)
+        if room.instead_of is not None:
+            self._links[room.instead_of].close(Code.IDLE, "others ask for its place")
+        return room.free
 
     async def _admit(self, greeting: FirstMessages, hello: Hello) -> None:
         """Answer the Hello. Meanwhile nobody here dials that peer, or both streams would become links."""
@@ -237,7 +268,7 @@ class Links:
         self._attempts.setdefault(peer, attempt)
         try:
             await greeting.say(self._greeting.hello())
-            self._start_link(greeting, hello)
+            self._start_link(greeting, hello, dialled=False)
         except LinkDead as error:
             attempt.failure = str(error), error.code
             raise
@@ -246,13 +277,13 @@ class Links:
                 del self._attempts[peer]
             attempt.done.set()
 
-    def _start_link(self, greeting: FirstMessages, hello: Hello) -> None:
+    def _start_link(self, greeting: FirstMessages, hello: Hello, *, dialled: bool) -> None:
         if self._closing:
             raise LinkDead("the network is closing", Code.LEAVING)
         peer = greeting.pipe.peer
         if (old := self._links.get(peer)) is not None:
             old.close(Code.DUPLICATE)  # the peer answered this stream knowing of the other
-        link = greeting.make_link(hello, _Noting(self, self._receiver), self.turn, self._greeting.clock)
+        link = greeting.make_link(hello, _Noting(self, self._receiver), self.turn, self._greeting.clock, dialled)
         self._links[peer] = link
         self._used[peer] = trio.current_time()
         self._nursery.start_soon(link.run)  # first, for it lets go of the pipe, whatever fails
@@ -331,3 +362,6 @@ class _Noting:
         self._links.forget(link)
         with Contained(f"what belongs to the link to {short_name(link.peer)}"):
             self._receiver.on_closed(link, why)
+
+    def needed(self) -> Collection[PeerKey]:
+        return self._receiver.needed()

@@ -3,7 +3,7 @@
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
 import trio
@@ -25,6 +25,7 @@ from p2pinfer.core.messages import AskContacts, Hello, Message
 from p2pinfer.core.source import Scope, Source
 from p2pinfer.overlay.libp2p import open_libp2p_network
 from p2pinfer.overlay.libp2p.tcp import addresses_of, listen_tcp
+from p2pinfer.overlay.limits import MAX_HANDSHAKES
 from p2pinfer.overlay.network import Network
 
 from .conftest import HELLO, KEYS, Collector
@@ -111,6 +112,22 @@ async def test_strangers_on_the_port_do_no_harm(data: bytes) -> None:
             assert await collector.next() == AskContacts(1)
 
 
+async def test_those_who_connect_and_wait_keep_nobody_out() -> None:
+    """WIRE-23"""
+    async with open_one() as (network, collector), AsyncExitStack() as stack:
+        half = [
+            await stack.enter_async_context(await trio.open_tcp_stream("127.0.0.1", port_of(network)))
+            for _ in range(MAX_HANDSHAKES + 72)
+        ]
+        for stream in half:
+            with suppress(trio.BrokenResourceError):  # it had to give way already
+                await stream.send_all(b"\x13/multistream/1.0.0\n\x07/noise\n")
+        async with open_one(1) as (other, _):
+            with trio.fail_after(2):
+                await (await other.dial(network.addresses()[0])).send(AskContacts(1))
+                assert await collector.next() == AskContacts(1)
+
+
 async def test_a_listener_that_speaks_something_else_is_unreachable() -> None:
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     address = f"/ip4/127.0.0.1/tcp/{listener.socket.getsockname()[1]}/p2p/{peer_name(KEYS[1].public)}"
@@ -136,6 +153,7 @@ class Deaf:
     def on_link(self, link): pass
     def on_message(self, link, message): pass
     def on_closed(self, link, why): pass
+    def needed(self): return ()
 
 async def main():
     async with open_libp2p_network(PrivateKey(bytes([99]) * 32), Deaf(), listen=["/ip4/127.0.0.1/tcp/0"]) as network:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import resource
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -12,23 +13,33 @@ from typing import Final
 import trio
 
 from p2pinfer.core.address import endpoint_of, may_dial
+from p2pinfer.core.allowance import Allowance, Rate
 from p2pinfer.core.errors import LinkDead, UsageError
 from p2pinfer.core.keys import PrivateKey, peer_name, short_name
 from p2pinfer.core.source import NOWHERE, Source
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.contained import Contained
+from p2pinfer.overlay.crowd import Crowd
 from p2pinfer.overlay.greeting import Greeting
 from p2pinfer.overlay.libp2p.connection import Handshaker, YamuxPipe
 from p2pinfer.overlay.libp2p.dht import Dht, open_dht
 from p2pinfer.overlay.libp2p.mdns import Neighbourhood, open_mdns
-from p2pinfer.overlay.libp2p.tcp import addresses_of, dial_tcp, ip_of, listen_tcp
+from p2pinfer.overlay.libp2p.tcp import addresses_of, dial_tcp, ip_of, listen_tcp, source_at
+from p2pinfer.overlay.limits import (
+    DESCRIPTORS,
+    HANDSHAKES_BURST,
+    HANDSHAKES_RATE,
+    MAX_HANDSHAKES,
+    MAX_LINKS,
+    NETWORK_HANDSHAKES,
+    NETWORK_LINKS,
+)
 from p2pinfer.overlay.link import Receiver
 from p2pinfer.overlay.links import open_links
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.pipe import Address, Pipe, peer_of
 
 HANDSHAKE_S: Final = 10.0  # for a peer that connected to prove its key and open its stream
-MAX_HANDSHAKES: Final = 64  # at once; more wait in the kernel's backlog, since each costs us milliseconds
 DHT_WAITS_S: Final = (5.0, 30.0, 300.0)  # before a part of the DHT that failed starts anew; then as the last
 
 logger = logging.getLogger(__name__)
@@ -66,7 +77,8 @@ async def open_libp2p_network(
                 await ground.dht_started.wait()
             if mdns and (local := _beyond_loopback(_addresses(listeners), key)):
                 nursery.start_soon(ground.run_mdns, local)
-            async with open_links(ground, receiver, greeting or Greeting(), keep_s) as links:
+            most = max(NETWORK_LINKS, min(MAX_LINKS, _descriptors() - DESCRIPTORS))
+            async with open_links(ground, receiver, greeting or Greeting(), keep_s, most) as links:
                 yield links
             nursery.cancel_scope.cancel()
 
@@ -84,6 +96,15 @@ def check_announced(addresses: Sequence[str]) -> None:
         if not may_dial(address, NOWHERE):
             hint = "give an IP address and a TCP port, such as /ip4/198.51.100.7/tcp/4001; names are not dialled"
             raise UsageError(f"nobody could dial {address!r:.200}, which is to be announced: {hint}")
+
+
+def _descriptors() -> int:
+    """How many files and sockets this process may have open, raised as far as its owner lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < MAX_LINKS + DESCRIPTORS:
+        soft = MAX_LINKS + DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_LINKS + DESCRIPTORS)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return soft
 
 
 async def _listen(addresses: Sequence[str], stack: AsyncExitStack) -> list[trio.SocketListener]:
@@ -129,7 +150,8 @@ class Libp2pGround:
         self._addresses = tuple(Address(address.removesuffix(suffix) + suffix) for address in addresses)
         self._own = {endpoint_of(address) for address in (*addresses, *listening)}
         self._handshaker = Handshaker(key)
-        self._handshakes = trio.CapacityLimiter(MAX_HANDSHAKES)
+        self._handshakes = Crowd(NETWORK_HANDSHAKES, MAX_HANDSHAKES)
+        self._knocks = Allowance(Rate(HANDSHAKES_BURST, HANDSHAKES_RATE), Rate(inf, inf))
         self._accepted, self._to_accept = trio.open_memory_channel[Pipe](0)
 
     @property
@@ -159,14 +181,21 @@ class Libp2pGround:
     async def shake_hands(self, stream: trio.SocketStream) -> None:
         """Whoever connects and proves a key is handed on; whoever does not is forgotten."""
         with Contained("a connection"):  # the listener closes it when this returns
+            if (pipe := await self._proven(stream)) is not None:
+                await self._accepted.send(pipe)
+                await pipe.run()
+
+    async def _proven(self, stream: trio.SocketStream) -> YamuxPipe | None:
+        """A pipe to whoever connected, or None; strangers come to nothing all day."""
+        source = source_at(stream)
+        if source is None or not self._knocks.take(source, trio.current_time()):
+            return None
+        with self._handshakes.entered(source), trio.move_on_after(HANDSHAKE_S):
             try:
-                with trio.fail_after(HANDSHAKE_S):
-                    async with self._handshakes:
-                        pipe = await self._handshaker.accept(stream)
-            except (LinkDead, trio.TooSlowError):
-                return  # nobody waits for it, and strangers do this all day
-            await self._accepted.send(pipe)
-            await pipe.run()
+                return await self._handshaker.accept(stream)
+            except LinkDead:
+                return None
+        return None
 
     async def run_dht(self, listen: Sequence[str]) -> None:
         """Have a part in the DHT. Links need none: when libp2p's DHT falls over a peer's bytes, it starts anew."""

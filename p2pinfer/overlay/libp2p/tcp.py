@@ -19,7 +19,7 @@ from multiaddr.exceptions import Error as MultiaddrError
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, UsageError
-from p2pinfer.core.source import source_of
+from p2pinfer.core.source import Source, source_of
 
 READ_BYTES: Final = 256 * 1024
 BACKLOG: Final = 128  # connections the kernel holds for us while we are busy
@@ -92,6 +92,14 @@ async def dial_tcp(address: str) -> trio.SocketStream:
         return await trio.open_tcp_stream(host, port)
     except OSError as error:
         raise LinkDead(f"nobody answers at {address}: {error}", Code.UNREACHABLE) from None
+
+
+def source_at(stream: trio.SocketStream) -> Source | None:
+    """The network at the other end; None where the connection broke already."""
+    try:
+        return source_of(stream.socket.getpeername()[0])
+    except OSError:
+        return None
 
 
 class Socket(ReadWriteCloser):  # type: ignore[misc]  # libp2p is untyped to us
