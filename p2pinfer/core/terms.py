@@ -36,7 +36,8 @@ class RolesKind:
         return int(value)
 
     def unpack(self, plain: object) -> object:
-        return Roles(plain) if plain in range(ALL_ROLES + 1) else plain  # Roles(-1) would be all of them
+        # Roles(-1) would be all of them
+        return Roles(plain) if isinstance(plain, int) and plain in range(ALL_ROLES + 1) else plain
 
 
 @dataclass(frozen=True, slots=True)

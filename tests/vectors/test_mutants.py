@@ -85,7 +85,8 @@ EQUIVALENT: Final = {
     },
     "manifest": {
         "Manifest.files_of: if span.last > self.layers": WE_WRITE,
-        "_check_sizes: if shape.layers > MAX_LAYERS": "so many files are refused before",
+        "check_sizes: min(shape) < 1 or max(shape) >= 1 << 32, without max(shape) >= 1 << 32": WE_WRITE,
+        "check_sizes: if shape.layers > MAX_LAYERS": "so many files are refused before",
         "decode_manifest: if len(data) > MAX_MANIFEST": MEMORY,
         "decode_manifest: not isinstance(plain, list) or plain[:1] != [VERSION] or type(plain[0]) is not int, without "
         "plain[:1] != [VERSION]": "written again it has another version",
