@@ -132,7 +132,9 @@ def _check_names(file: Path, table: Path, replace: bool) -> None:
     for path in (file, table):
         if is_there(path) and path.is_dir():
             raise UsageError(f"{path} is a folder: give the name of a file")
-        if path.exists() and not replace:
+        if is_there(path) and not path.is_file():
+            raise UsageError(f"{path} is not a file: give the name of one")
+        if is_there(path) and not replace:
             raise UsageError(f"{path} exists: choose another name, or replace it with --force")
 
 

@@ -137,7 +137,8 @@ class Store:
 
     def missing(self, id_: ModelId, names: Iterable[str]) -> tuple[str, ...]:
         """Those of the files that are not here; their hashes are not looked at."""
-        return tuple(name for name in names if not (self._folder(id_) / name).exists())
+        with self._words_for("read"):
+            return tuple(name for name in names if not (self._folder(id_) / name).exists())
 
     # Adding
 

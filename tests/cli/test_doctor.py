@@ -233,7 +233,7 @@ def test_a_damaged_key_is_told(p2pinfer: Shell, store: Path, tmp_path: Path) -> 
     (tmp_path / "data" / "node.key").write_text("hello")
     ran = p2pinfer("doctor", "--store", store, "--data", tmp_path / "data", "--json")
     verdict, text, _ = of(told(ran), "data folder")
-    assert (ran.code, verdict, "is no key" in text) == (1, "wrong", True)
+    assert (ran.code, verdict, "is not a key" in text) == (1, "wrong", True)
 
 
 @pytest.mark.parametrize(
