@@ -32,6 +32,7 @@ from .arena import Arena
 LAYERS = 3  # of the tiny model
 KEPT = 256  # messages of those that came
 HEAR_S = 20.0  # for an answer that has to come
+ANY_PRICE = (1 << 53) - 1
 IDS = tuple(b"hello")
 
 M = TypeVar("M", bound=Message)
@@ -123,7 +124,7 @@ class Stranger:
         record = known.offer.record
         stage = StagePlan(known.offer, known.addresses, record.span, known.certificate.record.not_after)
         sampling = SamplingRecord(0, 0, 1_000_000, 0, max_tokens, ())
-        made = make_plan(self.key, [stage], record.span.last, prompt, sampling, Codec.F32, int(time.time()))
+        made = make_plan(self.key, [stage], record.span.last, prompt, sampling, Codec.F32, int(time.time()), ANY_PRICE)
         return Deal(self.key, made)
 
     def neighbour(self, addresses: Sequence[str] | None = None) -> Neighbour:
