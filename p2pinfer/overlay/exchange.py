@@ -8,7 +8,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Final, TypeVar
 
@@ -235,6 +235,8 @@ class Exchange:
 
     @staticmethod
     async def _answer_of(link: Link, ask: Ask, answering: Answering) -> Message:
+        if isinstance(ask, AskFile):  # others wait behind a file's part: it is cut as rows are
+            ask = replace(ask, limit=min(ask.limit, link.frame_budget()))
         try:
             return await answering(link.peer, ask)
         except Refused as refusal:
