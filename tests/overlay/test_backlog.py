@@ -86,7 +86,7 @@ async def raw_link(world: MemoryWorld, number: int, address: str) -> Pipe:
 async def test_messages_that_never_become_whole_end_the_link_that_sends_most(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """WIRE-26"""
+    """WIRE-25"""
     monkeypatch.setattr("p2pinfer.overlay.links.ALL_BACKLOG_BYTES", LIMIT)
     world, collector = MemoryWorld(), Collector()
     async with open_memory_network(world, KEYS[0].public, collector) as network:
@@ -101,7 +101,7 @@ async def test_messages_that_never_become_whole_end_the_link_that_sends_most(
 async def test_what_is_not_read_ends_the_link_that_reads_least(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """WIRE-26"""
+    """WIRE-25"""
     monkeypatch.setattr("p2pinfer.overlay.links.ALL_BACKLOG_BYTES", LIMIT)
     world, collector = MemoryWorld(), Collector()
     async with open_memory_network(world, KEYS[0].public, collector) as network:

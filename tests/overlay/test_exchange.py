@@ -604,7 +604,7 @@ async def test_a_session_that_never_opens_is_forgotten(autojump_clock: MockClock
 
 
 async def test_opens_of_one_network_are_taken_few_a_second(autojump_clock: MockClock, open_side: OpenSide) -> None:
-    """WIRE-27"""
+    """WIRE-26"""
     near, far = await open_side(0), await open_side(1)
     near.keep_strays()
     far.exchange.on_open = lambda link, message: far.opens.append(message)
