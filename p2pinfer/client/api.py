@@ -7,7 +7,7 @@ async with open_client(bootstrap=[...]) as client:
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Final, Unpack
@@ -26,6 +26,7 @@ from p2pinfer.core.errors import NoRoute, P2pinferError, UsageError, sole
 from p2pinfer.core.keys import PrivateKey, short_names
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.text import Texts, TextStream
+from p2pinfer.core.units import PeerKey
 from p2pinfer.disk.identity import hold_client_key
 from p2pinfer.disk.journal import Journal, open_journal
 from p2pinfer.disk.places import client_journal, default_data, default_store
@@ -178,6 +179,7 @@ class Client:
         texts = await self._models.texts(model)
         ids = _encode(texts, request)
         _check_length(model, len(ids), request)
+        known = await self._journal.read(lambda reader: reader.known_nodes(self._key.public))
         refused: set[bytes] = set()
         failure: P2pinferError = NoRoute("no route could be opened")
         tries = 0
@@ -191,7 +193,7 @@ class Client:
                 refused |= unreachable
                 tries += 1
                 continue
-            running = self._run(model, texts, ids, request, stages)
+            running = self._run(model, texts, ids, request, stages, known)
             await running.wait_open()
             if running.generation.failure is None:
                 return AnswerStream(running)
@@ -212,10 +214,16 @@ class Client:
         return True
 
     def _run(
-        self, model: StoredModel, texts: Texts, ids: tuple[int, ...], request: Request, stages: Sequence[StagePlan]
+        self,
+        model: StoredModel,
+        texts: Texts,
+        ids: tuple[int, ...],
+        request: Request,
+        stages: Sequence[StagePlan],
+        known: Collection[PeerKey],
     ) -> Running:
-        codec = CODECS[request.codec]
-        plan = make_plan(self._key, stages, model.manifest.layers, len(ids), request.sampling, codec, int(time.time()))
+        codec, now = CODECS[request.codec], int(time.time())
+        plan = make_plan(self._key, stages, model.manifest.layers, len(ids), request.sampling, codec, now, known)
         ending = Ending(model.manifest.ends, request.max_tokens, TextStream(texts, request.stop))
         running = Running(plan, ids, model.manifest.vocabulary, self._key, ending, self._journal, self._network.link)
         self._running.add(running)

@@ -3,13 +3,13 @@
 from collections.abc import Collection, Iterable
 
 from p2pinfer.client.asking import CLASSES, CODECS, Request
-from p2pinfer.client.contracts import CONTRACT_LIFE_S
 from p2pinfer.core.offer import State
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.routing import UNMEASURED_RTT_S, Candidate
 from p2pinfer.overlay.link import Link
 
 KBIT_BYTES = 125  # bytes/s of 1 kbit/s
+CERTIFIED_S = 3_600  # of a node's certificate has to be left
 
 
 def usable(
@@ -17,7 +17,7 @@ def usable(
 ) -> dict[int, list[KnownOffer]]:
     """Offers that fit the request, by numerics class: all stages of a route have one.
 
-    Of a node whose certificate ends sooner than the shortest contract nothing is taken (identity.md, chapter 8).
+    Of a node whose certificate ends within the hour nothing is taken (identity.md, chapter 8).
 
     now: wall clock, Unix seconds
     """
@@ -41,7 +41,7 @@ def _fits(known: KnownOffer, request: Request, refused: Collection[bytes]) -> bo
 
 def _is_certified(known: KnownOffer, now: int) -> bool:
     """Long enough, that is; when it begins says nothing: if our clock is the one that is wrong, the node says so."""
-    return known.certificate.record.not_after >= now + CONTRACT_LIFE_S
+    return known.certificate.record.not_after >= now + CERTIFIED_S
 
 
 def candidate_of(known: KnownOffer, link: Link | None) -> Candidate:
