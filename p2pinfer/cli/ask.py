@@ -48,6 +48,11 @@ MAX_COUNT: Final = (1 << 32) - 1
 @click.option("--stop", multiple=True, metavar="TEXT", help="End the answer before this text; may be repeated.")
 @click.option("--chat", is_flag=True, help="Put the prompt into the model's chat template; else it is continued.")
 @click.option(
+    "--control-tokens",
+    is_flag=True,
+    help="With --chat: names of control tokens in the prompt, as <|im_end|>, are those tokens; else they are text.",
+)
+@click.option(
     "--codec",
     default=DEFAULT_CODEC,
     type=click.Choice(list(CODECS)),
@@ -69,6 +74,7 @@ def ask(
     seed: int,
     stop: tuple[str, ...],
     chat: bool,
+    control_tokens: bool,
     codec: str,
     numerics: str | None,
     bootstrap: tuple[str, ...],
@@ -94,6 +100,7 @@ def ask(
         "stop": stop,
         "codec": codec,
         "numerics": numerics or "",
+        "control_tokens": control_tokens,
     }
     answer = trio.run(_ask, text, chat, options, bootstrap, data, store, as_json)
     if as_json:

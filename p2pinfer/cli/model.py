@@ -1,6 +1,7 @@
 """`p2pinfer model`: import models into the store, list them, show one."""
 
 import json
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -10,7 +11,8 @@ from p2pinfer.cli.bars import open_bars
 from p2pinfer.cli.options import json_option, store_option
 from p2pinfer.cli.terminal import Terminal, say
 from p2pinfer.cli.words import SHORT_ID
-from p2pinfer.core.errors import ModelError
+from p2pinfer.core.errors import ModelError, UsageError
+from p2pinfer.core.shown import shown_line
 from p2pinfer.disk.store import Store, StoredModel
 
 
@@ -27,10 +29,18 @@ def model() -> None:
 @click.option(
     "--name", default="", help="Call it so; the name is part of the model's id.  [default: the source's name]"
 )
+@click.option(
+    "--template",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Chat template in Jinja's language; it is part of the model's id.  [default: the source's own]",
+)
 @click.option("--hub-endpoint", help="Address of the hub.  [default: the hub client's own]")
 @store_option
 @json_option
-def import_(source: str, name: str, hub_endpoint: str | None, store: Path, as_json: bool) -> None:
+def import_(
+    source: str, name: str, template: Path | None, hub_endpoint: str | None, store: Path, as_json: bool
+) -> None:
     """Import a model into the store.
 
     SOURCE is one of
@@ -44,14 +54,36 @@ def import_(source: str, name: str, hub_endpoint: str | None, store: Path, as_js
     Llama, Mistral, Qwen2 and Qwen3 models can be imported; their weights become bf16.
     """
     models = Store(store)
-    stored = import_with_progress(source, models, name, hub_endpoint)
+    stored = import_with_progress(source, models, name, hub_endpoint, _text_of(template) if template else None)
+    if stored.manifest.template:
+        _try_template(stored.manifest.template)
     if as_json:
         say(json.dumps(_brief(stored, models)))
     else:
         say(f"{stored.name}  {stored.id.hex()}")
 
 
-def import_with_progress(source: str, store: Store, name: str = "", endpoint: str | None = None) -> StoredModel:
+def _try_template(template: str) -> None:
+    """Warn of a template that cannot render even the shortest chat."""
+    from p2pinfer.core.chat import fault_of  # Jinja takes a while to import; help should not
+
+    if fault := fault_of(template, datetime.now()):
+        text = "chats with this model will fail, plain prompts work; --template FILE gives another template"
+        say(f"Warning: {shown_line(fault)}; {text}", err=True)
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file} is not text in UTF-8, byte {error.start} is wrong") from None
+
+
+def import_with_progress(
+    source: str, store: Store, name: str = "", endpoint: str | None = None, template: str | None = None
+) -> StoredModel:
     """Import a model, with a bar on the terminal where there is one. Raises ModelError."""
     try:
         from p2pinfer.disk.importing import import_model  # needs numpy, which not everybody installed
@@ -59,7 +91,7 @@ def import_with_progress(source: str, store: Store, name: str = "", endpoint: st
         raise ModelError(f"importing needs {missing.name}; get it with: pip install 'p2pinfer[node]'") from None
 
     with open_bars() as report:
-        return import_model(source, store, name, report, endpoint)
+        return import_model(source, store, name, report, endpoint, template)
 
 
 @model.command("list")

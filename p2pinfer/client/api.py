@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Final, Unpack
 
@@ -224,7 +225,8 @@ class Client:
     ) -> Running:
         codec, now = CODECS[request.codec], int(time.time())
         plan = make_plan(self._key, stages, model.manifest.layers, len(ids), request.sampling, codec, now, known)
-        ending = Ending(model.manifest.ends, request.max_tokens, TextStream(texts, request.stop))
+        reader = TextStream(texts, request.stop, begins=not isinstance(request.prompt, str))
+        ending = Ending(model.manifest.ends, request.max_tokens, reader)
         running = Running(plan, ids, model.manifest.vocabulary, self._key, ending, self._journal, self._network.link)
         self._running.add(running)
         self._nursery.start_soon(self._see_through, running)
@@ -252,7 +254,8 @@ class Client:
 def _encode(texts: Texts, request: Request) -> tuple[int, ...]:
     if isinstance(request.prompt, str):
         return texts.encode(request.prompt)
-    return texts.encode_chat(request.prompt)
+    now = datetime.now()  # templates show it to the model as the date where its user is
+    return texts.encode_chat(request.prompt, now=now, control_tokens=request.control_tokens)
 
 
 def _check_length(model: StoredModel, prompt: int, request: Request) -> None:

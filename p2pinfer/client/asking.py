@@ -31,6 +31,7 @@ class Options(TypedDict, total=False):
     stop: tuple[str, ...]
     codec: str
     numerics: str
+    control_tokens: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +43,10 @@ class Request:
     temperature: 0 is greedy
     top_k:       candidates kept; 0 keeps all
     top_p:       share of the probability kept
-    stop:        strings that end the answer; they are not part of it
+    stop:        strings that end the answer; they are not part of it; a control token's name ends it there
     codec:       of rows between stages: q8o4, bf16 or f32
     numerics:    class of the stages: i8g32-1, i8g32k8-1, i8h64-1, bf16-1 or f32-1; empty takes whichever is best
+    control_tokens: names of control tokens in chat messages are those tokens; else they are text
     """
 
     prompt: Prompt
@@ -57,6 +59,7 @@ class Request:
     stop: tuple[str, ...] = ()
     codec: str = DEFAULT_CODEC
     numerics: str = ""
+    control_tokens: bool = False
 
     def __post_init__(self) -> None:
         if not self.prompt:

@@ -1,13 +1,14 @@
-"""Chat messages to the text a model was trained on, by the model's own template (protocols/manifest.md, 4).
+"""Chat messages to the text a model was trained on, by the model's own template (protocols/manifest.md, 4.4).
 
 Templates are programs in Jinja's language by whoever made the model, so they run in Jinja's sandbox and see nothing
-but the messages; how long they run and how much they write is not bounded. What transformers offers to templates is
-here, except the clock: a template that asks for the date gets none.
+but the messages. What transformers offers to templates is here. How deep a template nests, how large a product it may
+make and how much it may write is bounded here; how long it runs is for those to bound who run it.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Final, NoReturn
+from datetime import datetime
+from typing import Any, Final, NoReturn
 
 from jinja2 import TemplateError, nodes
 from jinja2.environment import Template
@@ -18,43 +19,81 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from p2pinfer.core.errors import ModelError, UsageError
 
 ROLES: Final = frozenset({"system", "user", "assistant", "tool", "developer"})
+MAX_TEXT: Final = 1 << 26  # characters that a template may write; a context of a million positions has less
+MAX_PRODUCT: Final = 1 << 20  # items of a sequence, or bits of a number, that one operation may make
+SAMPLE: Final = ({"role": "user", "content": "Hello"},)  # a conversation that every template takes
 
-ChatMessage = Mapping[str, str]  # `role` and `content`
+ChatMessage = Mapping[str, Any]  # `role` and `content`; a template may look at more
+
+# What a template's code may raise: it is somebody else's program
+_FAILURES: Final = (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError, MemoryError)
 
 
 class ChatTemplate:
     """One model's template, ready to use.
 
+    names: of control tokens, by the variables that templates know them by
+
     Raises:
         ModelError: it is no template.
     """
 
-    def __init__(self, source: str, bos: str = "", eos: str = "") -> None:
-        self._names = {"bos_token": bos, "eos_token": eos}
+    def __init__(self, source: str, names: Mapping[str, str] | None = None) -> None:
+        self._names = dict(names or {})
         try:
             self._template: Template = _environment().from_string(source)
-        except TemplateError as error:
-            raise ModelError(f"the model's chat template is broken: {error}") from None
+        except (TemplateError, SyntaxError, ValueError, OverflowError, MemoryError, RecursionError) as error:
+            raise ModelError(f"the model's chat template is broken: {_reason(error)}") from None
 
-    def render(self, messages: Sequence[ChatMessage]) -> str:
+    def render(self, messages: Sequence[ChatMessage], now: datetime | None = None) -> str:
         """The text of a conversation, ready for the model's answer.
+
+        now: the date, for templates that ask for it; without one, they are told that there is no clock
 
         Raises:
             UsageError: the template does not take these messages; the reason is the template's own.
         """
         _check(messages)
+        clock = {} if now is None else {"strftime_now": now.strftime}
         try:
-            return self._template.render(
-                messages=[dict(message) for message in messages],
-                add_generation_prompt=True,
-                tools=None,
-                documents=None,
-                **self._names,
+            return _joined(
+                self._template.generate(
+                    messages=[dict(message) for message in messages],
+                    add_generation_prompt=True,
+                    tools=None,
+                    documents=None,
+                    **self._names,
+                    **clock,
+                )
             )
-        except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
-            raise UsageError(f"the model's chat template does not take these messages: {error}") from None
-        except RecursionError:
-            raise UsageError("the model's chat template never ends") from None
+        except (*_FAILURES, RecursionError) as error:
+            raise UsageError(f"the model's chat template does not take these messages: {_reason(error)}") from None
+
+
+def fault_of(source: str, now: datetime) -> str:
+    """Why no chat can be rendered by a template; empty where one can."""
+    try:
+        ChatTemplate(source).render(SAMPLE, now)
+    except UsageError as error:
+        return str(error)
+    return ""
+
+
+def _joined(pieces: Any) -> str:
+    """The pieces together, up to a bound."""
+    parts, size = [], 0
+    for piece in pieces:
+        size += len(piece)
+        if size > MAX_TEXT:
+            raise TemplateError(f"it writes more than {MAX_TEXT} characters")
+        parts.append(piece)
+    return "".join(parts)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, RecursionError):
+        return "it nests too deep, or never ends"
+    return str(error) or type(error).__name__
 
 
 def _check(messages: Sequence[ChatMessage]) -> None:
@@ -77,17 +116,50 @@ class _Generation(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation]
+class _Environment(ImmutableSandboxedEnvironment):
+    """The sandbox, whose operations cannot make much out of little."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        if operator == "*" and _product(left, right) > MAX_PRODUCT:
+            raise TemplateError("a product is too large")
+        if operator == "**" and _bits(left) * max(1, abs(right)) > MAX_PRODUCT:
+            raise TemplateError("a power is too large")
+        return super().call_binop(context, operator, left, right)
+
+
+def _product(left: Any, right: Any) -> int:
+    """Items, or bits, of a product."""
+    if isinstance(left, int | float) and isinstance(right, int | float):
+        return _bits(left) + _bits(right)
+    count, items = (left, right) if isinstance(left, int) else (right, left)
+    return int(count) * len(items)
+
+
+def _bits(number: Any) -> int:
+    return number.bit_length() if isinstance(number, int) else 64
+
+
+def _environment() -> _Environment:
+    # Unoptimised: else products of constants are made while the template is read, whatever their size
+    environment = _Environment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation], optimized=False
     )
     environment.filters["tojson"] = _to_json  # Jinja's own escapes HTML
     environment.globals["raise_exception"] = _raise
+    environment.globals.pop("lipsum")  # draws, and makes as much text as it is asked for
     return environment
 
 
-def _to_json(value: object, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+def _to_json(
+    value: object,
+    ensure_ascii: bool = False,
+    indent: int | str | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 def _raise(message: str) -> NoReturn:

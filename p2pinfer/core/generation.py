@@ -151,6 +151,8 @@ class Generation:
     def _accept(self, sender: PeerKey, message: Accept) -> list[Send]:
         if message.epoch != self.epoch or sender not in self._awaited:
             raise RemoteProtocolError("a second accept, or one of another epoch", Code.BAD_STATE)
+        if message.held:
+            raise RemoteProtocolError(f"{message.held} positions held of a new generation", Code.BAD_POSITION)
         self._awaited.remove(sender)
         if self._awaited:
             return []

@@ -6,6 +6,7 @@ to read; this names them and says which of them a stage or a client needs.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Final, NamedTuple
@@ -30,6 +31,15 @@ TOKENIZER: Final = "tokenizer.json"
 EMBEDDING: Final = "embedding.safetensors"
 HEAD: Final = "head.safetensors"
 CLIENT_FILES: Final = (TOKENIZER,)  # what a client needs beside the manifest
+
+
+# What controls a terminal, ends a line, turns text round or cannot be seen (manifest.md, 3.2)
+_UNSEEN: Final = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+
+
+def is_name(name: str) -> bool:
+    """People can read it: not empty, and every character shows."""
+    return bool(name) and not _UNSEEN.search(name)
 
 
 def layer_file(layer: int) -> str:
@@ -93,13 +103,15 @@ class Manifest:
 
     def __post_init__(self) -> None:
         fields.check(self)
-        if not self.name or not self.name.isprintable():
-            raise ValueError(f"{self.name!r} is no name for people")
+        if not is_name(self.name):
+            raise ValueError(f"{self.name!r} is not a name for people")
         if self.architecture not in ARCHITECTURES:
             raise ValueError(f"architecture {self.architecture!r} is none of {', '.join(ARCHITECTURES)}")
         if self.dtype != "bf16":
             raise ValueError(f"dtype {self.dtype!r} is not bf16")
         _check_sizes(self.shape)
+        if self.flops != layer_flops(self.shape):
+            raise ValueError(f"{self.flops} operations a layer, {layer_flops(self.shape)} by its sizes")
         if any(id_ >= self.shape.vocabulary for id_ in (*self.bos, *self.ends)):
             raise ValueError(f"bos {self.bos} or ends {self.ends} past a vocabulary of {self.shape.vocabulary}")
         if len(set(self.ends)) < len(self.ends):

@@ -39,6 +39,7 @@ from p2pinfer.core.session_messages import (
     Open,
     Prompt,
     Propose,
+    Resume,
     Sampled,
     SessionRefused,
     Signed,
@@ -53,7 +54,7 @@ MESSAGES: Final[dict[int, type[Message]]] = {
         *(Hello, Ack, Ping, Pong, Goodbye),
         *(AskOffers, Offers, AskFile, FilePart, AskContacts, Contacts, CallRefused),
         *(Open, Accept, SessionRefused, Prompt, Forward, Sampled, Finish, Credit),
-        *(Propose, Signed, Stored, Close),
+        *(Propose, Signed, Stored, Close, Resume),
     )
 }
 

@@ -41,7 +41,7 @@ class Open(SessionMessage):
     """The client asks a stage to take part in a generation (inference.md, 3.1)."""
 
     NUMBER: ClassVar = 32
-    epoch: Annotated[int, UInt(32)]  # raised by the client alone, on a change of route
+    epoch: Annotated[int, UInt(32)]  # which of its generation's sessions it is; raised by the client alone
     contract: Annotated[bytes, Blob(MAX_RECORD)]
     signature: Annotated[bytes, Bin(64)]  # the client's, over the contract
     secret: Annotated[bytes, Bin(32)]  # salts the boundary trees; binds contracts of one generation
@@ -53,6 +53,13 @@ class Open(SessionMessage):
     far_end: Annotated[tuple[Neighbour, ...], Many(Struct(Neighbour), 1)]
     # Reserved for page reuse: one HMAC per 16 positions of the prompt; may be empty
     prefix: Annotated[tuple[bytes, ...], Many(Bin(16), MAX_PAGES)]
+    mode: Annotated[int, UInt(8)] = 0  # 1 continues an earlier session of the generation, 2 stands by for one
+    ids: Annotated[bytes, Blob(4 * MAX_IDS)] = b""  # delivered so far, u32be each; for head and tail of a continuation
+
+    def __post_init__(self) -> None:
+        Message.__post_init__(self)
+        if len(self.ids) % 4:
+            raise ValueError(f"Open.ids: {len(self.ids)} bytes are no ids")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +69,7 @@ class Accept(SessionMessage):
     NUMBER: ClassVar = 33
     epoch: Annotated[int, UInt(32)]
     signature: Annotated[bytes, Bin(64)]  # the node's, over the contract's bytes as they came
-    held: Annotated[int, UInt(32)]  # positions it holds already; 0 in this release
+    held: Annotated[int, UInt(32)] = 0  # positions it holds already; 0 in a new generation
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,8 @@ class SessionRefused(SessionMessage):
     code: Annotated[int, UInt(8)]
     text: Annotated[str, Text(MAX_TEXT)]
     retry_ms: Annotated[int, UInt(32)]  # 0: do not
+    ticket: Annotated[bytes, Bin(16)] = bytes(16)  # of a place in the queue; zeros: none
+    place: Annotated[int, UInt(32)] = 0  # how many wait before it
 
     def __post_init__(self) -> None:
         Message.__post_init__(self)
@@ -174,6 +183,7 @@ class Credit(SessionMessage):
     NUMBER: ClassVar = 40
     epoch: Annotated[int, UInt(32)]
     limit: Annotated[int, UInt(32)]
+    first: Annotated[int, UInt(32)] = 0  # the first row the receiver needs; 0 in a new generation
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +225,20 @@ class Close(SessionMessage):
     def __post_init__(self) -> None:
         Message.__post_init__(self)
         _check_failure(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Resume(SessionMessage):
+    """A client that lost its link is back: the session may go on, and ids that it lacks be sent again."""
+
+    NUMBER: ClassVar = 45
+    epoch: Annotated[int, UInt(32)]
+    delivered: Annotated[int, UInt(32)]  # ids it has
+
+    def refused(self) -> SessionRefused:
+        """The answer of this version, whatever the session's state: what it lost it cannot go on with."""
+        text = "sessions are not resumed in this version"
+        return SessionRefused(self.session, self.epoch, Code.UNSUPPORTED, text, 0)
 
 
 def _check_failure(message: SessionRefused | Close) -> None:

@@ -24,6 +24,7 @@ from p2pinfer.core.session_messages import (
     Finish,
     Forward,
     Prompt,
+    Resume,
     Sampled,
     SessionMessage,
     Signed,
@@ -60,7 +61,9 @@ ALLOWED: Final[dict[tuple[State, type[Message]], Part]] = {
     (State.RUNNING, Credit): Part.SUCCESSOR,
     (State.RUNNING, Signed): Part.CLIENT,
     (State.RUNNING, Close): Part.CLIENT | Part.PREDECESSOR | Part.SUCCESSOR | Part.FAR_END,
+    (State.RUNNING, Resume): Part.CLIENT,
     (State.ENDED, Signed): Part.CLIENT,
+    (State.ENDED, Resume): Part.CLIENT,
 }
 
 
@@ -197,14 +200,14 @@ class StageSession:
         return sends
 
     def receive(self, sender: PeerKey, message: SessionMessage) -> list[Send]:
-        """Take a message of this session; return what to send for it. After the end there is nothing to send.
+        """Take a message of this session; return what to send for it. After the end only a Resume is answered.
 
         Raises:
             Stranger: the sender has no part in the session, which goes on.
             RemoteProtocolError: the sender may not send it, or not now; `fail` has to follow.
         """
         if self.state is State.ENDED:
-            return []
+            return self._late(sender, message)
         if (sender, type(message)) not in self._admitted:
             self._admit(sender, type(message))
         match message:
@@ -220,6 +223,13 @@ class StageSession:
                 return self._take_credit(message)
             case Close():
                 self.end(Code.read(message.code))
+            case Resume():
+                return [Send(sender, message.refused())]
+        return []
+
+    def _late(self, sender: PeerKey, message: SessionMessage) -> list[Send]:
+        if isinstance(message, Resume) and self.terms.parts(sender) & Part.CLIENT:
+            return [Send(sender, message.refused())]
         return []
 
     def fail(self, code: Code, text: str) -> list[Send]:
@@ -313,8 +323,8 @@ class StageSession:
 
     def _take_credit(self, message: Credit) -> list[Send]:
         if message.epoch == self.terms.epoch:
-            if message.limit > self.terms.max_positions:
-                text = f"credit up to {message.limit} of {self.terms.max_positions} positions"
+            if message.limit > self.terms.max_positions or message.first:
+                text = f"credit from {message.first} to {message.limit} of {self.terms.max_positions} positions"
                 raise RemoteProtocolError(text, Code.BAD_POSITION)
             self._credit = max(self._credit, message.limit)
         return []

@@ -6,16 +6,16 @@ the text is those bytes as UTF-8, where what is no UTF-8 becomes U+FFFD. It is t
 """
 
 import codecs
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
-from tokenizers import Tokenizer
-
 from p2pinfer.core.chat import ChatMessage, ChatTemplate
+from p2pinfer.core.control_names import ControlNames
 from p2pinfer.core.errors import ModelError, UsageError
 from p2pinfer.core.manifest import Manifest
 from p2pinfer.core.spelling import spelling_of
+from p2pinfer.core.tokenizer import read_tokenizer
 
 
 class Texts:
@@ -28,27 +28,47 @@ class Texts:
     """
 
     def __init__(self, tokenizer: bytes, manifest: Manifest | None = None) -> None:
-        self._tokenizer, description = _read_tokenizer(tokenizer)
+        self._tokenizer = read_tokenizer(tokenizer)
+        description = self._tokenizer.description
         spelling = spelling_of(description.get("decoder"))
         if spelling is None:
             raise ModelError("this kind of tokenizer is not supported: its ids do not stand for bytes")
         self._spelling = spelling
         added = description.get("added_tokens") or []
-        self._special = {item["id"] for item in added if item["special"]}
+        self._special = {item["id"]: item["content"] for item in added if item["special"]}
         self._added: dict[int, str] = {item["id"]: item["content"] for item in added}
         self._bytes: dict[int, bytes] = {}
+        self._names = _names(description)
+        self._control = ControlNames(self._tokenizer)
         self._manifest = manifest
         self._template: ChatTemplate | None = None
 
+    @property
+    def size(self) -> int:
+        """One more than the highest id that a text can have."""
+        return self._tokenizer.size
+
     def encode(self, text: str) -> tuple[int, ...]:
-        """The ids of a text, with those that the tokenizer puts before every text."""
-        return tuple(self._tokenizer.encode(text).ids)
+        """The ids of a text, with those that the tokenizer puts before every text.
 
-    def encode_chat(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
-        """The ids of a conversation, ready for the model's answer. Raises UsageError as `chat` does."""
-        return tuple(self._tokenizer.encode(self.chat(messages), add_special_tokens=False).ids)
+        Raises UsageError where the model does not know one of them.
+        """
+        return self._known(self._tokenizer.encode(text))
 
-    def chat(self, messages: Sequence[ChatMessage]) -> str:
+    def encode_chat(
+        self, messages: Sequence[ChatMessage], *, now: datetime | None = None, control_tokens: bool = False
+    ) -> tuple[int, ...]:
+        """The ids of a conversation, ready for the model's answer.
+
+        now:            the date, for templates that ask for it
+        control_tokens: names of control tokens in messages are those tokens; else they are text like any other
+
+        Raises UsageError as `chat` and `encode` do.
+        """
+        messages, hidden = (messages, {}) if control_tokens else self._control.hide(messages)
+        return self._known(self._control.encode(self.chat(messages, now), hidden))
+
+    def chat(self, messages: Sequence[ChatMessage], now: datetime | None = None) -> str:
         """The text of a conversation by the model's template.
 
         Raises:
@@ -57,13 +77,13 @@ class Texts:
         if self._template is None:
             if self._manifest is None or not self._manifest.template:
                 raise UsageError("the model has no chat template; ask it without chat messages")
-            bos, ends = self._manifest.bos, self._manifest.ends
-            self._template = ChatTemplate(self._manifest.template, self._name(bos), self._name(ends))
-        return self._template.render(messages)
+            names = {"bos_token": self._name(self._manifest.bos), "eos_token": self._name(self._manifest.ends)}
+            self._template = ChatTemplate(self._manifest.template, names | self._names)
+        return self._template.render(messages, now)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of ids."""
-        stream = TextStream(self)
+        """The text of ids, from its beginning."""
+        stream = TextStream(self, begins=True)
         return "".join([*map(stream.add, ids), stream.finish()])
 
     def bytes_of(self, id_: int) -> bytes:
@@ -75,30 +95,41 @@ class Texts:
 
     @property
     def drops_first_space(self) -> bool:
-        """Whether a text's first space stands for its beginning, as with sentencepiece."""
+        """A text's first space stands for its beginning, as with sentencepiece."""
         return self._spelling.drops_first_space
+
+    def special_name(self, id_: int) -> str | None:
+        """The name of a control token, which stands for no bytes."""
+        return self._special.get(id_)
 
     def _read(self, id_: int) -> bytes:
         if id_ in self._special:
             return b""
         if id_ in self._added:
             return self._added[id_].encode()
-        name = self._tokenizer.id_to_token(id_)
+        name = self._tokenizer.name(id_)
         return b"" if name is None else self._spelling.read(name)
 
     def _name(self, ids: tuple[int, ...]) -> str:
-        return self._tokenizer.id_to_token(ids[0]) or "" if ids else ""
+        return self._tokenizer.name(ids[0]) or "" if ids else ""
+
+    def _known(self, ids: list[int]) -> tuple[int, ...]:
+        """The ids, all of which the model has a row for."""
+        if self._manifest is not None and ids and (highest := max(ids)) >= self._manifest.vocabulary:
+            raise UsageError(
+                f"the prompt has the token {self._tokenizer.name(highest)!r}, id {highest}, and the model knows "
+                f"{self._manifest.vocabulary} ids: leave that out of the prompt"
+            )
+        return tuple(ids)
 
 
-def _read_tokenizer(data: bytes) -> tuple[Tokenizer, dict[str, Any]]:
-    try:
-        tokenizer = Tokenizer.from_str(data.decode())
-    except Exception as error:  # noqa: BLE001 - the library has no narrower class
-        raise ModelError(f"tokenizer.json is no tokenizer: {error}") from None
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    description: dict[str, Any] = json.loads(data)  # the library read it, so it is an object of the known fields
-    return tokenizer, description
+def _names(description: Mapping[str, Any]) -> dict[str, str]:
+    """The names of control tokens that templates may ask for, as far as tokenizer.json says them."""
+    names = {
+        "unk_token": description["model"].get("unk_token"),
+        "pad_token": (description.get("padding") or {}).get("pad_token"),
+    }
+    return {key: name for key, name in names.items() if isinstance(name, str)}
 
 
 class TextStream:
@@ -107,9 +138,12 @@ class TextStream:
     Held back are the bytes of a character that may still be completed, and what may be the beginning of a stop string.
     `stop` is the stop string found, whose place is the end of the text. Of several, the one whose last character
     comes first was found; of those that end together, the longest: so it does not matter how the ids cut the text.
+    A stop string that is a control token's name is found where that token comes.
+
+    begins: the text begins with the first id, and continues no other
     """
 
-    def __init__(self, texts: Texts, stops: Sequence[str] = ()) -> None:
+    def __init__(self, texts: Texts, stops: Sequence[str] = (), *, begins: bool = False) -> None:
         if "" in stops:
             raise UsageError("an empty stop string would stop before the first word")
         self.stop: str | None = None
@@ -117,23 +151,26 @@ class TextStream:
         self._stops = tuple(stops)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
-        self._at_start = texts.drops_first_space
+        self._at_start = begins and texts.drops_first_space
 
     def add(self, id_: int) -> str:
         """The text that this id makes certain. After a stop string was found there is none."""
-        return self._take(self._decoder.decode(self._texts.bytes_of(id_)))
+        name = self._texts.special_name(id_)
+        if name in self._stops and self.stop is None:
+            text = self.finish()
+            self.stop = self.stop or name
+            return text
+        return self._shown(self._take(self._decoder.decode(self._texts.bytes_of(id_))))
 
     def finish(self) -> str:
         """The rest of the text, now that no id follows."""
         text = self._take(self._decoder.decode(b"", final=True))
         held, self._held = self._held, ""
-        return text + held
+        return self._shown(text + held)
 
     def _take(self, text: str) -> str:
         if self.stop is not None or not text:
             return ""
-        if self._at_start:
-            text, self._at_start = text.removeprefix(" "), False
         text = self._held + text
         found = _first_stop(text, self._stops)
         if found is None:
@@ -142,6 +179,12 @@ class TextStream:
             return text[:certain]
         self.stop, self._held = found, ""
         return text[: text.index(found)]
+
+    def _shown(self, text: str) -> str:
+        """The text, without the space that stands for a beginning."""
+        if text and self._at_start:
+            text, self._at_start = text.removeprefix(" "), False
+        return text
 
 
 def _first_stop(text: str, stops: Sequence[str]) -> str | None:

@@ -39,6 +39,7 @@ from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.reach import reach
 
+NEW: Final = 0  # the mode of an Open that begins a generation
 RETRY_MS: Final = 1_000  # after a refusal for want of room
 
 logger = logging.getLogger(__name__)
@@ -100,6 +101,10 @@ class Reception:
 
     def _check(self, peer: PeerKey, message: Open) -> Terms:
         """Raises Refused or RemoteProtocolError with the code to answer."""
+        if message.mode != NEW:
+            raise Refused("this release continues no session that was begun elsewhere", Code.UNSUPPORTED)
+        if message.epoch or message.ids:
+            raise Refused("a new generation has epoch 0 and no ids", Code.BAD_TERMS)
         request = verify_request(message.contract, message.signature)
         contract = request.record
         if contract.client != peer:
@@ -169,7 +174,7 @@ class Reception:
                 await session.keep_contract()
             self._accounts[contract.id] = session.account
             with self._batcher.serving(session):
-                link.send_nowait(Accept(message.session, message.epoch, contract.signatures[1], 0))
+                link.send_nowait(Accept(message.session, message.epoch, contract.signatures[1]))
                 with session.contained:
                     await session.run(incoming)
             self._log_end(session)

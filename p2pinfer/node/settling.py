@@ -6,6 +6,7 @@ What a client cannot check any more it leaves unsigned; what it had signed befor
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -15,7 +16,7 @@ from p2pinfer.core.errors import JournalError, LinkDead, RemoteProtocolError
 from p2pinfer.core.keys import short_name
 from p2pinfer.core.receipt import Receipt, verify_receipt
 from p2pinfer.core.records import decode
-from p2pinfer.core.session_messages import Propose, SessionMessage, Signed, Stored
+from p2pinfer.core.session_messages import Propose, Resume, SessionMessage, Signed, Stored
 from p2pinfer.core.units import PeerKey
 from p2pinfer.disk.journal import Journal
 from p2pinfer.disk.journal_reader import JournalReader
@@ -43,9 +44,12 @@ class Settling:
         self._start(link, self._propose_again)
 
     def take(self, link: Link, message: SessionMessage) -> None:
-        """A message of a session that is not open here: a client may have signed a receipt of one that is over."""
+        """A message of a session that is not open here: a client may sign a receipt of one that is over, or be back."""
         if isinstance(message, Signed):
             self._start(link, partial(self._complete, message=message))
+        elif isinstance(message, Resume):
+            with suppress(LinkDead):  # it waits for no answer then
+                link.send_nowait(message.refused())
 
     def _start(self, link: Link, settle: Callable[[Link], Awaitable[None]]) -> None:
         if self._tasks[link.peer] < MAX_AT_ONCE:

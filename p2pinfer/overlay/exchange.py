@@ -29,7 +29,7 @@ from p2pinfer.core.messages import (
     cut_text,
 )
 from p2pinfer.core.records import MAX_SKEW_S
-from p2pinfer.core.session_messages import Forward, Open, Prompt, SessionMessage
+from p2pinfer.core.session_messages import Forward, Open, SessionMessage
 from p2pinfer.core.units import PeerKey, SessionId
 from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.link import Link
@@ -38,8 +38,8 @@ from p2pinfer.overlay.outbox import Priority
 CALL_S: Final = 5.0  # for an answer to a call
 MAX_CALLS: Final = 16  # of one peer that we answer at once
 MAX_BACKLOG: Final = 4096  # messages of one session that wait for us; credit keeps honest peers far below
-EARLY_S: Final = 2.0  # a message may come so long before its session is open here
-MAX_EARLY: Final = 64  # messages of one link that wait for their session
+EARLY_S: Final = 2.0  # rows may come so long before their session is open here
+MAX_EARLY: Final = 64  # messages with rows of one link that wait for their session
 MAX_EARLY_BYTES: Final = 1 << 20
 
 Ask = AskOffers | AskFile | AskContacts
@@ -62,7 +62,7 @@ class _Call:
 
 @dataclass(frozen=True, slots=True)
 class _Early:
-    message: SessionMessage
+    message: Forward
     arrived_s: float
 
 
@@ -79,7 +79,7 @@ class Exchange:
 
     Set before the network opens, where wanted:
     on_open:   takes an Open
-    on_stray:  takes a session's message when the session is not open here; receipts are settled so
+    on_stray:  takes a session's message when the session is not open here, but for rows; receipts are settled so
     on_up:     hears of every link
     on_offers: takes offers that nobody asked for: their node announces them
     """
@@ -254,19 +254,18 @@ class Exchange:
         elif isinstance(message, Open):
             if self.on_open is not None:
                 self.on_open(link, message)
-        elif self.on_stray is None or isinstance(message, Forward):
+        elif isinstance(message, Forward):
             self._keep_early(link, message)
-        else:
-            self._keep_early(link, message)
+        elif self.on_stray is not None:
             self.on_stray(link, message)
 
-    def _keep_early(self, link: Link, message: SessionMessage) -> None:
+    def _keep_early(self, link: Link, message: Forward) -> None:
         """A neighbour may be ready before us; what comes for a session that is over is forgotten here too."""
         now = trio.current_time()
         waiting = self._early.setdefault(link.peer, deque())
         while waiting and waiting[0].arrived_s < now - EARLY_S:
             waiting.popleft()
-        size = sum(_size(early.message) for early in waiting) + _size(message)
+        size = sum(len(early.message.rows) for early in waiting) + len(message.rows)
         if len(waiting) < MAX_EARLY and size <= MAX_EARLY_BYTES:
             waiting.append(_Early(message, now))
 
@@ -288,11 +287,3 @@ class Exchange:
             link.send_nowait(message)
         except LinkDead:
             return  # nobody waits for it any more
-
-
-def _size(message: SessionMessage) -> int:
-    """Bytes of the messages that may be large."""
-    match message:
-        case Forward(rows=data) | Prompt(ids=data):
-            return len(data)
-    return 0

@@ -89,3 +89,52 @@ def test_what_is_not_there_is_a_model_error(store: Path, words: list[str]) -> No
 def test_every_command_has_help(words: list[str]) -> None:
     result = run(*words, "--help")
     assert (result.exit_code, "Usage:" in result.stdout) == (0, True)
+
+
+# Templates
+
+
+def test_a_template_that_cannot_be_read_is_a_warning(tmp_path: Path, store: Path) -> None:
+    folder = tiny_folder(tmp_path / "odd")
+    (folder / "chat_template.jinja").write_text("{% do x %}{{ messages }}")
+    result = run("import", str(folder), "--store", str(store))
+    assert result.exit_code == 0
+    assert "Warning: the model's chat template is broken: Encountered unknown tag 'do'." in result.stderr
+    assert "--template FILE" in result.stderr
+
+
+def test_a_template_that_takes_no_chat_is_a_warning(tmp_path: Path, store: Path) -> None:
+    folder = tiny_folder(tmp_path / "odd")
+    (folder / "chat_template.jinja").write_text("{{ functions.name }}")
+    assert "'functions' is undefined" in run("import", str(folder), "--store", str(store)).stderr
+
+
+def test_what_transformers_gives_to_templates_is_no_reason_to_warn(tmp_path: Path, store: Path) -> None:
+    folder = tiny_folder(tmp_path / "date")
+    (folder / "chat_template.jinja").write_text("{{ strftime_now('%Y') }}{{ messages | tojson(ensure_ascii=false) }}")
+    assert run("import", str(folder), "--store", str(store)).stderr == ""
+
+
+def test_another_template_may_be_given(tmp_path: Path, store: Path, tiny: str) -> None:
+    (tmp_path / "mine.jinja").write_text("{{ messages[0].content }}")
+    result = run("import", str(tmp_path / "Tiny"), "--template", str(tmp_path / "mine.jinja"), "--store", str(store))
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert tiny not in result.stdout
+
+
+@pytest.mark.parametrize(("content", "reason"), [(None, "cannot read"), (b"\xff", "is not text in UTF-8")])
+def test_a_template_must_be_a_text(tmp_path: Path, store: Path, content: bytes | None, reason: str) -> None:
+    path = tmp_path / "mine.jinja"
+    if content is not None:
+        path.write_bytes(content)
+    result = run("import", str(tiny_folder(tmp_path / "Tiny")), "--template", str(path), "--store", str(store))
+    assert reason in str(result.exception)
+
+
+def test_a_token_without_a_row_keeps_the_model_out(tmp_path: Path, store: Path) -> None:
+    path = tiny_folder(tmp_path / "pad") / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    tokenizer["added_tokens"].append({**tokenizer["added_tokens"][-1], "id": 260, "content": "<|pad|>"})
+    path.write_text(json.dumps(tokenizer))
+    result = run("import", str(tmp_path / "pad"), "--store", str(store))
+    assert "the tokenizer of pad has ids up to 260, its embedding 260 rows" in str(result.exception)

@@ -330,6 +330,32 @@ class Forger(SoloStage):
         link.send_nowait(Accept(message.session, message.epoch, bytes(64), 0))
 
 
+class TooLate(Silent):
+    """It accepts when the client has given up, and again what is forgotten there."""
+
+    def on_stray(self, link: Link, message: SessionMessage) -> None:
+        super().on_stray(link, message)
+        if isinstance(message, Close) and len(self.strays) == 1:
+            super(Silent, self).accept(link, self.message)
+
+
+def test_a_stage_that_accepts_too_late_is_told(tmp_path: Path, store: Store) -> None:
+    """INF-33."""
+
+    async def ask(client: Client, stages: list[SoloStage]) -> None:
+        with pytest.raises(GenerationFailed):
+            await client.answer(PROMPT, max_tokens=TOKENS)
+        with trio.fail_after(5):
+            while len(stages[0].strays) < 2:  # noqa: ASYNC110 - nobody tells of it
+                await trio.sleep(0.1)
+        assert [Code(message.code) for message in stages[0].strays if isinstance(message, Close)] == [
+            Code.SILENT,
+            Code.CANCELLED,
+        ]
+
+    run(ask, tmp_path, store, TooLate)
+
+
 class Fading(SoloStage):
     """It vanishes in the middle of the answer."""
 

@@ -1,6 +1,9 @@
+import tracemalloc
+from datetime import datetime
+
 import pytest
 
-from p2pinfer.core.chat import ChatTemplate
+from p2pinfer.core.chat import ChatTemplate, fault_of
 from p2pinfer.core.errors import ModelError, UsageError
 
 HI = [{"role": "user", "content": "hi"}]
@@ -12,7 +15,8 @@ def test_messages_become_the_models_text() -> None:
 
 
 def test_a_template_knows_bos_and_eos() -> None:
-    assert ChatTemplate("{{ bos_token }}|{{ eos_token }}", "<s>", "</s>").render(HI) == "<s>|</s>"
+    names = {"bos_token": "<s>", "eos_token": "</s>"}
+    assert ChatTemplate("{{ bos_token }}|{{ eos_token }}|{{ pad_token }}", names).render(HI) == "<s>|</s>|"
 
 
 def test_a_template_is_asked_for_the_beginning_of_an_answer() -> None:
@@ -38,8 +42,21 @@ def test_json_is_not_escaped_for_html() -> None:
     assert ChatTemplate("{{ {'a': '<é>'} | tojson }}").render(HI) == '{"a": "<é>"}'
 
 
+def test_json_is_written_as_transformers_lets_templates_ask_for_it() -> None:
+    asked = "tojson(ensure_ascii=true, indent=1, separators=(',', ':'), sort_keys=true)"
+    assert ChatTemplate(f"{{{{ {{'b': 'é', 'a': 1}} | {asked} }}}}").render(HI) == '{\n "a":1,\n "b":"\\u00e9"\n}'
+
+
 def test_a_template_may_ask_whether_there_is_a_clock() -> None:
     assert ChatTemplate("{{ strftime_now is defined }}").render(HI) == "False"
+    assert ChatTemplate("{{ strftime_now('%d %b %Y') }}").render(HI, datetime(2026, 11, 27)) == "27 Nov 2026"
+
+
+def test_a_template_that_takes_no_chat_is_known_before_one_is_asked() -> None:
+    now = datetime(2026, 11, 27)
+    assert fault_of("{{ strftime_now('%Y') }}{{ messages[0].content }}", now) == ""
+    assert "unknown tag 'do'" in fault_of("{% do x %}", now)
+    assert "'tool' is undefined" in fault_of("{{ tool.name }}", now)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +69,11 @@ def test_a_template_may_ask_whether_there_is_a_clock() -> None:
         ("{{ messages.append(1) }}", "unsafe"),
         ("{% for n in range(1000000) %}{% endfor %}", "Range too big"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "never ends"),
+        ("{{ 'a' * 2000000000 }}", "product is too large"),
+        ("{{ ([0] * 2000) * 2000 }}", "product is too large"),
+        ("{% for n in range(99) %}{{ strftime_now }}{{ 'a' * 1000000 }}{% endfor %}", "more than 67108864 characters"),
+        ("{{ 10 ** (10 ** 10) }}", "power is too large"),
+        ("{{ lipsum(1000000) }}", "'lipsum' is undefined"),
         ("{% include '/etc/passwd' %}", "no loader"),
         ("{{ 'x' | nothing }}", "No filter"),
         ("{{ 1 + 'x' }}", "unsupported operand"),
@@ -62,9 +84,30 @@ def test_a_template_that_fails_says_why(source: str, reason: str) -> None:
         ChatTemplate(source).render(HI)
 
 
-def test_what_is_no_template_is_refused() -> None:
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% for %}",
+        "{{ " + "(" * 5000 + ")" * 5000 + " }}",
+        "{{ " + "[" * 100 + "]" * 100 + " }}",
+        "{% if true %}" * 3000 + "{% endif %}" * 3000,
+        "{% for a in [1] %}" * 30 + "{% endfor %}" * 30,
+        "{{ " + "-" * 100_000 + "1 }}",
+        "{{ " + "1" * 10_000 + " }}",
+    ],
+    ids=lambda source: source[:24],
+)
+def test_what_is_no_template_is_refused(source: str) -> None:
     with pytest.raises(ModelError, match="broken"):
-        ChatTemplate("{% for %}")
+        ChatTemplate(source)
+
+
+def test_products_of_constants_are_not_made_while_a_template_is_read() -> None:
+    tracemalloc.start()
+    ChatTemplate("{{ 'a' * 200000000 }}")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000_000
 
 
 @pytest.mark.parametrize(

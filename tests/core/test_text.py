@@ -7,36 +7,10 @@ from tokenizers import Tokenizer
 
 from p2pinfer.core.errors import ModelError, UsageError
 from p2pinfer.core.text import Texts, TextStream
-from tests.disk.tiny import tiny_tokenizer
+from tests.disk.tiny import tiny_sentencepiece, tiny_tokenizer
 
 TEXTS = Texts(tiny_tokenizer())
-FLAGS = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-PIECES = ["\u2581", "\u2581hi", "h", "i", "</s>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
-SENTENCEPIECE = json.dumps(
-    {
-        "version": "1.0",
-        "added_tokens": [{"id": id_, "content": PIECES[id_], "special": True, **FLAGS} for id_ in (4, 5)],
-        "normalizer": {"type": "Prepend", "prepend": "\u2581"},
-        "pre_tokenizer": None,
-        "post_processor": None,
-        "decoder": {
-            "type": "Sequence",
-            "decoders": [
-                {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "},
-                {"type": "ByteFallback"},
-                {"type": "Fuse"},
-                {"type": "Strip", "content": " ", "start": 1, "stop": 0},
-            ],
-        },
-        "model": {
-            "type": "BPE",
-            "unk_token": "<unk>",
-            "byte_fallback": True,
-            "vocab": {piece: id_ for id_, piece in enumerate(PIECES)},
-            "merges": [],
-        },
-    }
-).encode()
+SENTENCEPIECE = tiny_sentencepiece()
 PLAIN = Texts(SENTENCEPIECE)
 
 

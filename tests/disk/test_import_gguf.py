@@ -27,6 +27,7 @@ from tests.disk.tiny import TEMPLATE, tiny_gguf
 TEXT = GGUFValueType.STRING
 UINT = GGUFValueType.UINT32
 FLOAT = GGUFValueType.FLOAT32
+ARRAY = GGUFValueType.ARRAY
 F32 = GGMLQuantizationType.F32
 
 Demo = tuple[Store, StoredModel]
@@ -77,6 +78,42 @@ def test_the_manifest_says_what_the_file_says(tmp_path: Path) -> None:
 def test_a_file_is_called_by_its_name_without_the_quantisation(tmp_path: Path, name: str, called: str) -> None:
     tiny_gguf(tmp_path / f"{name}.gguf")
     assert read_gguf(tmp_path / f"{name}.gguf").name == called
+
+
+def test_names_that_end_a_turn_are_ends_whatever_the_file_calls_eos(tmp_path: Path) -> None:
+    """Converters often write the end of a document as eos, and a chat would run on to its length."""
+    tiny_gguf(tmp_path / "a.gguf", **{"tokenizer.ggml.eos_token_id": (258, UINT)})
+    assert read_gguf(tmp_path / "a.gguf").config.ends == (258, 259)
+
+
+def test_a_name_that_ends_a_turn_and_is_text_is_no_end(tmp_path: Path) -> None:
+    changes = {"tokenizer.ggml.eos_token_id": (258, UINT), "tokenizer.ggml.token_type": ([1] * 258 + [3, 1], ARRAY)}
+    tiny_gguf(tmp_path / "a.gguf", **changes)
+    assert read_gguf(tmp_path / "a.gguf").config.ends == (258,)
+
+
+@pytest.mark.parametrize("none", [(0xFFFFFFFF, UINT), (-1, GGUFValueType.INT32)], ids=str)
+def test_an_id_of_minus_one_is_none(tmp_path: Path, none: tuple[int, GGUFValueType]) -> None:
+    tiny_gguf(tmp_path / "a.gguf", **{"tokenizer.ggml.eos_token_id": none, "tokenizer.ggml.bos_token_id": none})
+    config = read_gguf(tmp_path / "a.gguf").config
+    assert (config.bos, config.ends) == ((), (259,))
+
+
+def test_a_template_that_cannot_be_read_keeps_no_model_out(store: Store, tmp_path: Path) -> None:
+    tiny_gguf(tmp_path / "a.gguf", **{"tokenizer.chat_template": ("{% do x %}", TEXT)})
+    model = import_model(str(tmp_path / "a.gguf"), store)
+    texts = Texts(store.read(model.id, "tokenizer.json"), model.manifest)
+    assert texts.encode("the") == (257,)
+    with pytest.raises(ModelError, match="template is broken: Encountered unknown tag 'do'"):
+        texts.encode_chat([{"role": "user", "content": "hi"}])
+
+
+def test_another_template_may_be_given_and_makes_another_model(store: Store, tmp_path: Path) -> None:
+    tiny_gguf(tmp_path / "a.gguf")
+    own = import_model(str(tmp_path / "a.gguf"), store)
+    other = import_model(str(tmp_path / "a.gguf"), store, template="{{ messages[0].content }}")
+    assert (own.manifest.template, other.manifest.template) == (TEMPLATE, "{{ messages[0].content }}")
+    assert own.id != other.id
 
 
 def test_linear_scaling_is_read(tmp_path: Path) -> None:
@@ -136,7 +173,7 @@ def test_factors_that_are_not_llama3s_are_refused(tmp_path: Path) -> None:
         ({"tokenizer.ggml.tokens": (["a"] * 260, GGUFValueType.ARRAY)}, "259 names stand twice"),
         ({"tokenizer.ggml.token_type": ([1, 2], GGUFValueType.ARRAY)}, "2 tokenizer.ggml.token_type for 260 names"),
         ({"tokenizer.ggml.merges": (["t x"], GGUFValueType.ARRAY)}, "no tokenizer"),
-        ({"tokenizer.chat_template": ("{% for %}", TEXT)}, "template is broken"),
+        ({"tokenizer.ggml.eos_token_id": (260, UINT)}, "cannot be described: .* past a vocabulary of 260"),
     ],
     ids=str,
 )

@@ -33,20 +33,22 @@ CONFIG: dict[str, Any] = {
     "vocab_size": 260,
 }
 
+FLAGS: dict[str, Any] = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+PIECES = ["\u2581", "\u2581hi", "h", "i", "</s>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
+
 Arrays = dict[str, NDArray[np.float32]]
 
 
 def tiny_tokenizer() -> bytes:
     """Byte level, with two merges and two special names."""
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     return json.dumps(
         {
             "version": "1.0",
             "truncation": None,
             "padding": None,
             "added_tokens": [
-                {"id": id_, "content": name, "special": True, **flags} for id_, name in enumerate(NAMES) if id_ > 257
+                {"id": id_, "content": name, "special": True, **FLAGS} for id_, name in enumerate(NAMES) if id_ > 257
             ],
             "normalizer": None,
             "pre_tokenizer": level,
@@ -59,6 +61,34 @@ def tiny_tokenizer() -> bytes:
             },
         }
     ).encode()
+
+
+def tiny_sentencepiece(**changes: Any) -> bytes:
+    """Sentencepiece, with PIECES and no merges; `changes` replace parts of the description."""
+    description = {
+        "version": "1.0",
+        "added_tokens": [{"id": id_, "content": PIECES[id_], "special": True, **FLAGS} for id_ in (4, 5)],
+        "normalizer": {"type": "Prepend", "prepend": "\u2581"},
+        "pre_tokenizer": None,
+        "post_processor": None,
+        "decoder": {
+            "type": "Sequence",
+            "decoders": [
+                {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "},
+                {"type": "ByteFallback"},
+                {"type": "Fuse"},
+                {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+            ],
+        },
+        "model": {
+            "type": "BPE",
+            "unk_token": "<unk>",
+            "byte_fallback": True,
+            "vocab": {piece: id_ for id_, piece in enumerate(PIECES)},
+            "merges": [],
+        },
+    }
+    return json.dumps(description | changes).encode()
 
 
 def tiny_tensors(config: dict[str, Any]) -> Arrays:

@@ -23,6 +23,7 @@ from p2pinfer.core.session_messages import (
     Open,
     Prompt,
     Propose,
+    Resume,
     Sampled,
     SessionRefused,
     Signed,
@@ -134,6 +135,11 @@ def test_an_open_that_fits_is_accepted(loop: Loop) -> None:
         (with_contract(cert=bytes(32)), Code.BAD_TERMS, "another than offered"),
         (with_contract(start=1), Code.UNSUPPORTED, "continues no session"),
         (with_contract(seam=5), Code.UNSUPPORTED, "continues no session"),
+        (with_open(mode=1), Code.UNSUPPORTED, "continues no session"),
+        (with_open(mode=2), Code.UNSUPPORTED, "continues no session"),
+        (with_open(mode=200), Code.UNSUPPORTED, "continues no session"),
+        (with_open(ids=bytes(4)), Code.BAD_TERMS, "epoch 0 and no ids"),
+        (with_open(epoch=1), Code.BAD_TERMS, "epoch 0 and no ids"),
         (with_contract(reserve=0), Code.BAD_TERMS, "a reserve of 0 ncr"),
         (with_open(secret=bytes(32)), Code.BAD_TERMS, "does not bind the generation's secret"),
         (with_open(successor=()), Code.BAD_TERMS, "the neighbours named do not fit the roles"),
@@ -385,6 +391,27 @@ def test_another_client_cannot_enter_a_session(loop: Loop) -> None:
             assert link.dead.code is Code.BAD_STATE
             assert isinstance(await session.next(Sampled), Sampled)
             session.close()
+
+    as_stranger(loop, main)
+
+
+def test_a_resume_is_refused_and_the_session_goes_on(loop: Loop) -> None:
+    """INF-35, of a session that runs and of one that nobody knows."""
+
+    async def main(stranger: Stranger) -> None:
+        plan = await stranger.plan(max_tokens=60)
+        async with stranger.running(plan) as session:
+            link = session.links[HEAD]
+            link.send_nowait(Resume(plan.session, 0, 1))
+            link.send_nowait(Resume(SessionId(bytes(16)), 0, 1))
+            answer = await session.next(SessionRefused)
+            assert isinstance(answer, SessionRefused)
+            assert Code.read(answer.code) is Code.UNSUPPORTED
+            assert isinstance(await session.next(Sampled), Sampled)
+            session.close()
+        assert [message for _, message in stranger.heard if isinstance(message, SessionRefused)] == [
+            Resume(SessionId(bytes(16)), 0, 1).refused()
+        ]
 
     as_stranger(loop, main)
 

@@ -10,7 +10,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, Refused, RemoteProtocolError
 from p2pinfer.core.messages import AskContacts, AskOffers, CallRefused, Contacts, FilePart, Offers
-from p2pinfer.core.session_messages import Close, Credit, Finish, Forward, Open, Prompt, SessionMessage, Stored
+from p2pinfer.core.session_messages import Close, Credit, Finish, Forward, Open, SessionMessage, Stored
 from p2pinfer.core.units import Codec, PeerKey, SessionId
 from p2pinfer.overlay.exchange import CALL_S, EARLY_S, MAX_BACKLOG, MAX_CALLS, MAX_EARLY, MAX_EARLY_BYTES, Ask, Exchange
 from p2pinfer.overlay.link import Link
@@ -289,7 +289,7 @@ async def test_a_session_may_take_messages_without_a_channel_but_deaths_come_thr
 ) -> None:
     near, far = await open_side(0), await open_side(1)
     link = await near.dial(far)
-    link.send_nowait(credit(5))
+    link.send_nowait(rows(8))
     await trio.sleep(EARLY_S / 2)
     taken: list[tuple[PeerKey, SessionMessage]] = []
     take = lambda peer, message: taken.append((peer, message))  # noqa: E731
@@ -297,7 +297,7 @@ async def test_a_session_may_take_messages_without_a_channel_but_deaths_come_thr
         link.send_nowait(credit(6))
         link.close(Code.IDLE)
         peer, why = await incoming.receive()
-    assert taken == [(near.network.key, credit(5)), (near.network.key, credit(6))]
+    assert taken == [(near.network.key, rows(8)), (near.network.key, credit(6))]
     assert peer == near.network.key and isinstance(why, LinkDead)
 
 
@@ -357,24 +357,24 @@ async def test_a_session_hears_nothing_of_the_links_of_others(autojump_clock: Mo
         assert incoming.statistics().current_buffer_used == 0
 
 
-async def test_a_message_may_come_before_its_session(autojump_clock: MockClock, open_side: OpenSide) -> None:
+async def test_rows_may_come_before_their_session(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    """WIRE-14."""
     near, far = await open_side(0), await open_side(1)
     link = await near.dial(far)
-    link.send_nowait(rows(8))
-    link.send_nowait(credit(5))
-    link.send_nowait(credit(9, OTHER))
+    for message in (rows(8), credit(5), rows(12), rows(8, OTHER)):
+        link.send_nowait(message)
     await trio.sleep(EARLY_S / 2)
     with far.exchange.open_session(SESSION, [near.network.key]) as incoming:
-        assert [incoming.receive_nowait()[1] for _ in range(2)] == [rows(8), credit(5)]
+        assert [incoming.receive_nowait()[1] for _ in range(2)] == [rows(8), rows(12)]
         with pytest.raises(trio.WouldBlock):
             incoming.receive_nowait()
 
 
-async def test_a_message_does_not_wait_for_ever_for_its_session(autojump_clock: MockClock, open_side: OpenSide) -> None:
+async def test_rows_do_not_wait_for_ever_for_their_session(autojump_clock: MockClock, open_side: OpenSide) -> None:
     """WIRE-14."""
     near, far = await open_side(0), await open_side(1)
     link = await near.dial(far)
-    link.send_nowait(credit(5))
+    link.send_nowait(rows(8))
     await trio.sleep(EARLY_S + 0.1)
     with far.exchange.open_session(SESSION, [near.network.key]) as incoming, pytest.raises(trio.WouldBlock):
         incoming.receive_nowait()
@@ -384,7 +384,7 @@ async def test_early_messages_of_a_stranger_do_not_enter_the_session(
     autojump_clock: MockClock, open_side: OpenSide
 ) -> None:
     near, far, stranger = await open_side(0), await open_side(1), await open_side(2)
-    (await stranger.dial(far)).send_nowait(credit(5))
+    (await stranger.dial(far)).send_nowait(rows(8))
     await trio.sleep(0.1)
     with far.exchange.open_session(SESSION, [near.network.key]) as incoming, pytest.raises(trio.WouldBlock):
         incoming.receive_nowait()
@@ -393,7 +393,7 @@ async def test_early_messages_of_a_stranger_do_not_enter_the_session(
 async def test_early_messages_go_with_their_link(autojump_clock: MockClock, open_side: OpenSide) -> None:
     near, far = await open_side(0), await open_side(1)
     link = await near.dial(far)
-    link.send_nowait(credit(5))
+    link.send_nowait(rows(8))
     await trio.sleep(0.1)
     link.close(Code.IDLE)
     await link.closed.wait()
@@ -406,22 +406,19 @@ async def test_only_so_many_early_messages_wait(autojump_clock: MockClock, open_
     """WIRE-14."""
     near, far = await open_side(0), await open_side(1)
     link = await near.dial(far)
-    for number in range(MAX_EARLY + 10):
-        link.send_nowait(credit(number))
+    for _ in range(MAX_EARLY + 10):
+        link.send_nowait(rows(8))
     await trio.sleep(0.5)
     with far.exchange.open_session(SESSION, [near.network.key]) as incoming:
         assert incoming.statistics().current_buffer_used == MAX_EARLY
 
 
-@pytest.mark.parametrize("message", [rows(MAX_EARLY_BYTES // 4), Prompt(SESSION, 0, bytes(MAX_EARLY_BYTES // 4))])
-async def test_only_so_many_early_bytes_wait(
-    autojump_clock: MockClock, open_side: OpenSide, message: SessionMessage
-) -> None:
+async def test_only_so_many_early_bytes_wait(autojump_clock: MockClock, open_side: OpenSide) -> None:
     """WIRE-14."""
     near, far = await open_side(0), await open_side(1)
     link = await near.dial(far)
     for _ in range(8):
-        await link.send(message)
+        await link.send(rows(MAX_EARLY_BYTES // 4))
     await trio.sleep(0.5)
     with far.exchange.open_session(SESSION, [near.network.key]) as incoming:
         assert incoming.statistics().current_buffer_used == 4

@@ -10,7 +10,7 @@ from p2pinfer.core.errors import RemoteProtocolError, Stranger
 from p2pinfer.core.generation import Generation
 from p2pinfer.core.message_codec import decode_message, encode_message
 from p2pinfer.core.sampling import SamplingRecord
-from p2pinfer.core.session_messages import Close, SessionMessage
+from p2pinfer.core.session_messages import Close, SessionMessage, SessionRefused
 from p2pinfer.core.stage import Result, Send, StageSession, StageTerms
 from p2pinfer.core.units import Codec, PeerKey, Roles, SessionId, Span
 
@@ -157,8 +157,8 @@ class ClientReplay:
 
 
 def hex_of(message: SessionMessage) -> str:
-    """A message as cases write it: a Close's text is for people, and left out."""
-    return encode_message(replace(message, text="") if isinstance(message, Close) else message).hex()
+    """A message as cases write it: texts are for people, and left out."""
+    return encode_message(replace(message, text="") if isinstance(message, Close | SessionRefused) else message).hex()
 
 
 def code_of(name: str) -> int:

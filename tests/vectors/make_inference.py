@@ -31,6 +31,7 @@ from p2pinfer.core.session_messages import (
     Open,
     Prompt,
     Propose,
+    Resume,
     Sampled,
     SessionRefused,
     Signed,
@@ -96,10 +97,20 @@ def some_messages(rng: random.Random) -> list[tuple[str, Message]]:
             "an open with page hashes of a later release",
             Open(session, 1, contract, signature, secret, b"", (other,), (neighbour,), (), (bytes(16), b"\1" * 16)),
         ),
+        (
+            "an open that continues a generation",
+            Open(session, 1, contract, signature, secret, b"", (), (neighbour,), (other,), (), 1, pack_ids((21, 22))),
+        ),
+        (
+            "an open that stands by for a generation",
+            Open(session, 2, contract, signature, secret, b"", (other,), (neighbour,), (), (), 2),
+        ),
+        ("an open of a mode of a later release", Open(session, 0, contract, signature, secret, b"", (), (), (), (), 9)),
         ("an accept", Accept(session, 0, signature, 0)),
         ("an accept with positions held", Accept(session, 7, signature, (1 << 32) - 1)),
         ("a refusal that says when to try again", SessionRefused(session, 0, Code.BUSY, "no room", 1000)),
         ("a refusal with a code of a later version", SessionRefused(session, 0, 200, "", 0)),
+        ("a refusal with a place in the queue", SessionRefused(session, 0, Code.BUSY, "", 700, bytes(range(16)), 3)),
         ("a prompt of one id", Prompt(session, 0, pack_ids((0,)))),
         ("a prompt of five ids", Prompt(session, 0, pack_ids((1, 258, 65_537, 49_151, (1 << 32) - 1)))),
         ("one row of bf16", Forward(session, 0, 0, 5, 1, 6, Codec.BF16, rng.randbytes(8))),
@@ -109,9 +120,11 @@ def some_messages(rng: random.Random) -> list[tuple[str, Message]]:
         ("64 ids at once", Sampled(session, 0, 0, 70_000, tuple(range(64)), Code.STOP)),
         ("a finish", Finish(session, 0, 6, Code.LENGTH)),
         ("a credit", Credit(session, 0, 512)),
+        ("a credit that says the first row needed", Credit(session, 1, 512, 130)),
         ("a proposal", Propose(session, rng.randbytes(120), signature)),
         ("a signed receipt", Signed(session, rng.randbytes(120), signature)),
         ("a receipt is stored", Stored(session, 4)),
+        ("a client is back, with 17 ids", Resume(session, 0, 17)),
         ("a client gives up", Close(session, 0, Code.CANCELLED, 130, "")),
         ("a stage gives up", Close(session, 0, Code.ENGINE, 0, "Speicher voll: 16 GB – gar nichts mehr übrig")),
     ]
@@ -142,7 +155,7 @@ def malformed(rng: random.Random) -> Iterator[tuple[str, str, bytes]]:
     yield "two messages in one body", "INF-1", stored + stored
     yield "number 0", "INF-1", msgpack.packb([0, session, 4])
     yield "number 38, which is kept for drafts", "INF-1", msgpack.packb([38, session, 4])
-    yield "number 45, of no message", "INF-1", msgpack.packb([45, session, 4])
+    yield "number 46, of no message", "INF-1", msgpack.packb([46, session, 4])
     yield "number 127, of no message", "INF-1", msgpack.packb([127, session, 4])
     yield "a number of two bytes", "INF-3", b"\x93\xcc\x2b" + stored[2:]
     yield "an array of sixteen bits", "INF-3", b"\xdc\0\x03" + stored[1:]
@@ -163,7 +176,7 @@ def malformed(rng: random.Random) -> Iterator[tuple[str, str, bytes]]:
 
 def empty_arrays(rng: random.Random) -> bytes:
     items = good_array(dict(some_messages(rng))["an open to a solo stage"])
-    items[-1] = [[] for _ in range(500)]
+    items[[item.name for item in fields(Open)].index("prefix") + 1] = [[] for _ in range(500)]
     return bytes(msgpack.packb(items))
 
 
@@ -184,6 +197,13 @@ def wrong_fields(rng: random.Random) -> Iterator[tuple[str, str, bytes]]:
         ("Open", "far_end", [[bytes(32), ["a" * 257]]], "an address of 257 bytes", "INF-1"),
         ("Open", "far_end", [[bytes(32), [b"/ip4/192.0.2.7/tcp/1"]]], "an address as bytes", "INF-2"),
         ("Open", "prefix", [bytes(15)], "a page hash of 15 bytes", "INF-1"),
+        ("Open", "mode", 256, "a mode of nine bits", "INF-1"),
+        ("Open", "ids", bytes(6), "one id delivered and a half", "INF-1"),
+        ("Open", "ids", [21], "ids delivered as an array", "INF-2"),
+        ("SessionRefused", "ticket", b"", "an empty ticket", "INF-1"),
+        ("SessionRefused", "place", -1, "a place below 0", "INF-1"),
+        ("Credit", "first", 1 << 32, "a first row beyond 32 bits", "INF-1"),
+        ("Resume", "delivered", None, "nil for the ids delivered", "INF-2"),
         ("Accept", "signature", bytes(63), "a signature of 63 bytes", "INF-1"),
         ("Accept", "signature", "a" * 64, "a signature as text", "INF-2"),
         ("Accept", "held", 1 << 32, "positions held beyond 32 bits", "INF-1"),

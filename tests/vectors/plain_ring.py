@@ -16,6 +16,7 @@ from p2pinfer.core.session_messages import (
     Forward,
     Prompt,
     Propose,
+    Resume,
     Sampled,
     SessionMessage,
     SessionRefused,
@@ -99,9 +100,12 @@ class PlainStage:
 
     def hear(self, name: str, message: SessionMessage) -> Told:
         """Take a message. Raises Fault; one that ends the session has ended it, and `closes` says what is told."""
+        parts = self.parts(name)
+        if isinstance(message, Resume) and name == "client":
+            refused = SessionRefused(self.session, message.epoch, CODES["unsupported"], "", 0, bytes(16), 0)
+            return [(name, refused)]
         if self.state == "ended":
             return []
-        parts = self.parts(name)
         if not parts:
             raise Fault("bad-state", "link")
         try:
@@ -139,7 +143,7 @@ class PlainStage:
             case Finish():
                 return self._finish(message)
             case Credit():
-                if message.limit > self.terms["max_positions"]:
+                if message.limit > self.terms["max_positions"] or message.first > 0:
                     raise Fault("bad-position", "session")
                 self.may_send = max(self.may_send, message.limit)
         return []
@@ -301,6 +305,8 @@ class PlainClient:
     def _accept(self, name: str, message: Accept) -> Told:
         if name in self.accepted or message.epoch != self.case["epoch"]:
             raise Fault("bad-state", "generation")
+        if message.held > 0:
+            raise Fault("bad-position", "generation")
         self.accepted.add(name)
         if len(self.accepted) < len(self.route):
             return []

@@ -17,6 +17,7 @@ from p2pinfer.core.session_messages import (
     Forward,
     Prompt,
     Propose,
+    Resume,
     Sampled,
     SessionMessage,
     SessionRefused,
@@ -149,8 +150,12 @@ def close(code: int = Code.CANCELLED, committed: int = 0, epoch: int = 0) -> Clo
     return Close(SESSION, epoch, code, committed, "")
 
 
-def accept(epoch: int = 0) -> Accept:
-    return Accept(SESSION, epoch, bytes(64), 0)
+def accept(epoch: int = 0, held: int = 0) -> Accept:
+    return Accept(SESSION, epoch, bytes(64), held)
+
+
+def resume() -> Resume:
+    return Resume(SESSION, 0, 2)
 
 
 def stage_cases() -> Iterator[Case]:
@@ -197,6 +202,10 @@ def head_cases() -> Iterator[Case]:
     for part in ("client", "successor", "far end"):
         script = at_ring(f"a close from the {part} is not passed on", "INF-32")
         yield script.takes(part, close(Code.LEAVING, 3)).ends(Code.LEAVING, 3)
+    script = at_ring("a client that is back is refused, and the session goes on", "INF-35")
+    yield script.takes("client", resume()).takes("far end", sampled(3, 21)).runs(3, 4)
+    script = at_ring("a client that is back after the end", "INF-35").takes("client", close(), resume())
+    yield script.takes("successor", resume()).ends(Code.CANCELLED, 3)
     script = at_ring("a close of another epoch counts", "INF-5")
     yield script.takes("client", close(epoch=9)).ends(Code.CANCELLED, 3)
     script = at_ring("a code of a later version ends the session", "INF-29")
@@ -242,6 +251,10 @@ def head_refusals() -> Iterator[Case]:
     yield fresh("an id of the prompt's first position", "INF-15").refuses("far end", sampled(0, 21), Code.BAD_POSITION)
     script = at_ring("an id past the contract", "INF-15", max_positions=4).takes("far end", sampled(3, 21)).computes(1)
     yield script.refuses("far end", sampled(4, 22), Code.BAD_POSITION)
+    yield at_ring("a credit that begins past the first row", "INF-34").refuses(
+        "successor", Credit(SESSION, 0, 8, 1), Code.BAD_POSITION
+    )
+    yield at_ring("a resume from the successor", "INF-17").refuses("successor", resume(), Code.BAD_STATE)
     yield at_ring("a credit past the contract", "INF-13").refuses("successor", credit(17), Code.BAD_POSITION)
     signed = Signed(SESSION, b"", bytes(64))
     for part in ("successor", "far end"):
@@ -465,6 +478,8 @@ def client_refusals() -> Iterator[Case]:
     yield story.refuses("stage 1", accept(), Code.BAD_STATE)
     story = Story("an accept of another epoch", "INF-21", accepted=False)
     yield story.refuses("stage 1", accept(epoch=1), Code.BAD_STATE)
+    story = Story("an accept with positions held", "INF-34", accepted=False)
+    yield story.refuses("stage 1", accept(held=1), Code.BAD_POSITION)
     yield Story("an accept after the opening", "INF-21").refuses("stage 1", accept(), Code.BAD_STATE)
     refusal = SessionRefused(SESSION, 0, Code.BUSY, "", 0)
     yield Story("a refusal after the accept", "INF-21").refuses("stage 1", refusal, Code.BAD_STATE)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from p2pinfer.core.chat import ChatTemplate
 from p2pinfer.core.errors import ModelError
 from p2pinfer.core.manifest import CONFIG, TOKENIZER, File, Manifest, encode_manifest, layer_flops
 from p2pinfer.core.text import Texts
@@ -78,9 +77,10 @@ def _manifest(source: Source, files: list[File]) -> Manifest:
 
 
 def _check_texts(source: Source) -> None:
-    Texts(source.tokenizer)
-    if source.template:
-        ChatTemplate(source.template)
+    """A template that cannot be read is taken as it is: it is the model's, and plain prompts need none."""
+    size, rows = Texts(source.tokenizer).size, source.config.shape.vocabulary
+    if size > rows:
+        raise ModelError(f"the tokenizer of {source.name} has ids up to {size - 1}, its embedding {rows} rows")
 
 
 def _check_tensors(source: Source, files: Mapping[str, Mapping[str, tuple[int, ...]]]) -> None:

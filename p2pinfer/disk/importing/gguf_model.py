@@ -14,7 +14,7 @@ from p2pinfer.core.manifest import Shape
 from p2pinfer.disk.importing.building import Source
 from p2pinfer.disk.importing.config import Config
 from p2pinfer.disk.importing.gguf_file import Gguf, open_gguf
-from p2pinfer.disk.importing.gguf_tokenizer import tokenizer_json
+from p2pinfer.disk.importing.gguf_tokenizer import tokenizer_json, turn_ends
 from p2pinfer.disk.importing.layout import EMBED, NORM, OUTPUT
 from p2pinfer.disk.importing.naming import model_name
 from p2pinfer.disk.importing.tensors import Tensor
@@ -22,6 +22,12 @@ from p2pinfer.disk.importing.tensors import Tensor
 ARCHITECTURES: Final = ("llama", "qwen2", "qwen3")  # llama.cpp calls Mistral llama, which it is
 INTERLEAVED: Final = "llama"  # llama.cpp reorders its q and k for rotary positions; those of Qwen it leaves
 ROPE_FACTORS: Final = "rope_freqs.weight"
+
+# control tokens that end a turn, whatever key a converter gave them; converters often call another one eos
+TURN_ENDS: Final = frozenset(
+    ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|eot|>", "<end_of_turn>", "<|end_of_turn|>")
+)
+NO_ID: Final = (1 << 32) - 1  # how a converter writes that there is none; also -1
 
 _NAMES: Final = {"token_embd.weight": EMBED, "output_norm.weight": NORM, "output.weight": OUTPUT}
 _PARTS: Final = {
@@ -107,7 +113,7 @@ def _config(file: Gguf) -> Config:
         sliding_window=keys.integer("attention.sliding_window", 0) or None,
         attention_bias=architecture != "qwen2" and "blk.0.attn_output.bias" in file.tensors,
         bos=_ids(file, ("bos",)),
-        ends=_ids(file, ("eos", "eot", "eom")),
+        ends=tuple(dict.fromkeys((*_ids(file, ("eos", "eot", "eom")), *turn_ends(file, TURN_ENDS)))),
     )
 
 
@@ -141,7 +147,7 @@ def _vocabulary(file: Gguf) -> int:
 
 def _ids(file: Gguf, kinds: Sequence[str]) -> tuple[int, ...]:
     found = [file.values.get(f"tokenizer.ggml.{kind}_token_id") for kind in kinds]
-    return tuple(dict.fromkeys(id_ for id_ in found if isinstance(id_, int)))
+    return tuple(dict.fromkeys(id_ for id_ in found if isinstance(id_, int) and 0 <= id_ < NO_ID))
 
 
 def _rope_scaling(file: Gguf, keys: _Keys, head_size: int) -> Mapping[str, float | str] | None:

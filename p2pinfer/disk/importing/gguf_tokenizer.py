@@ -53,6 +53,13 @@ def tokenizer_json(file: Gguf) -> bytes:
     return json.dumps(description, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+def turn_ends(file: Gguf, names: frozenset[str]) -> tuple[int, ...]:
+    """The ids of those of the names that are control tokens of the file, or were added by its author."""
+    kinds = _kinds(file)
+    found = [id_ for id_, name in enumerate(_texts(file, _TOKENS)) if name in names]
+    return tuple(id_ for id_ in found if kinds[id_] in (Kind.CONTROL, Kind.USER_DEFINED))
+
+
 def _byte_level(file: Gguf) -> Json:
     pre = file.values.get("tokenizer.ggml.pre")
     if pre not in _SPLITS:

@@ -4,6 +4,7 @@ import re
 from typing import Final
 
 from p2pinfer.core.errors import ModelError
+from p2pinfer.core.manifest import is_name
 
 # the endings that say how a GGUF file is quantised, not what the model is
 _QUANTISED: Final = re.compile(r"[._-](i?q\d\w*|bf16|f16|f32|fp16)$")
@@ -12,6 +13,6 @@ _QUANTISED: Final = re.compile(r"[._-](i?q\d\w*|bf16|f16|f32|fp16)$")
 def model_name(given: str) -> str:
     """A name in lower case, spaces as hyphens, without what a file's name says about quantisation."""
     name = _QUANTISED.sub("", "-".join(given.lower().split()))
-    if not name or not name.isprintable() or len(name.encode()) > 96:
+    if not is_name(name) or len(name.encode()) > 96:
         raise ModelError(f"{given!r:.120} cannot be a model's name; give one: --name NAME")
     return name
