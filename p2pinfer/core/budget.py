@@ -18,7 +18,7 @@ from p2pinfer.core.units import PeerKey, RecordId
 NEWCOMER_LIFE_S: Final = 900  # from `issued` to `expires`, at most, for a client that has signed nothing in full yet
 CREDIT_PART: Final = 2  # of the work signed for in full, one part in so many is credit
 NETWORK_PART: Final = 8  # of what newcomers share and other networks leave, one network has one part in so many
-LEAST: Final = 64  # positions that a contract with anything unsigned takes at least: its records cost something, too
+LEAST: Final = 16  # positions that a contract with anything unsigned takes at least: its records cost something, too
 RELEASE_S: Final = 3_600  # after its session, what a newcomer left unsigned takes nothing more from the others
 FORGET_S: Final = 30 * 86_400  # after its session, generated positions left unsigned count no more for their client
 
@@ -134,6 +134,11 @@ class Budget:
         """Let go of what nobody will sign any more."""
         for contract in [id_ for id_, one in self._taken.items() if one.unpaid is not None and one.unpaid.until < now]:
             del self._taken[contract]
+
+    def room(self, client: Client, now: int) -> int:
+        """Work that one more contract of the client may take."""
+        left = self.risk.base - self._taken_by(client, newcomer=True)
+        return max(0, self._credit_left(client), min(left, self._room(client, now)))
 
     def is_taken(self, contract: RecordId) -> bool:
         return contract in self._taken

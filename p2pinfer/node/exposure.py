@@ -52,7 +52,7 @@ class Exposure:
     """
 
     def __init__(self, journal: Journal, folder: Path, risk: Risk) -> None:
-        self._budget = Budget(risk)
+        self.budget = Budget(risk)
         self._journal = journal
         self._folder = folder
         self._own: frozenset[PeerKey] = frozenset()
@@ -62,7 +62,7 @@ class Exposure:
 
     def dare(self, risk: Risk) -> None:
         """From now on risk so much."""
-        self._budget.risk = risk
+        self.budget.risk = risk
 
     async def recall(self, now: int) -> None:
         """Count what earlier processes of this node proposed and nobody signed."""
@@ -75,15 +75,15 @@ class Exposure:
                 self._left[contract.id] = left
                 # Where it came from is not known any more: it counts for no network
                 client = Client(terms.client, None, signed, await self._is_own(terms))
-                self._budget.recall(contract.id, client, left.unpaid)
+                self.budget.recall(contract.id, client, left.unpaid)
 
     async def take(self, contract: SignedRecord[Contract], source: Source, now: int) -> None:
         """Take what a contract that opens could leave unpaid.
 
         Raises Refused: LAPSED, WINDOW_FULL, BAD_TERMS, or BAD_STATE where it was worked under before.
         """
-        self._budget.forget(now)
-        self._left = {id_: left for id_, left in self._left.items() if self._budget.is_taken(id_)}
+        self.budget.forget(now)
+        self._left = {id_: left for id_, left in self._left.items() if self.budget.is_taken(id_)}
         terms = contract.record
         known, signed = await self._journal.read(partial(_history, contract=contract))
         if known:
@@ -91,7 +91,7 @@ class Exposure:
         network = None if source.scope is Scope.LOOPBACK else source.key
         client = Client(terms.client, network, signed, await self._is_own(terms))
         work = min(terms.limits.window, terms.limits.max_positions) * len(terms.span)
-        self._budget.take(contract.id, client, work, terms.expires - terms.issued, now)
+        self.budget.take(contract.id, client, work, terms.expires - terms.issued, now)
         self._open.add(contract.id)
 
     def is_open(self, contract: RecordId) -> bool:
@@ -100,7 +100,7 @@ class Exposure:
 
     def is_newcomer(self, contract: RecordId) -> bool:
         """Whether an open contract takes from what newcomers share."""
-        return self._budget.is_newcomer(contract)
+        return self.budget.is_newcomer(contract)
 
     def end(self, contract: SignedRecord[Contract], account: StageAccount | None, now: int) -> None:
         """The contract's session is over, or never began; its account says what was done and what was paid."""
@@ -120,11 +120,11 @@ class Exposure:
             self._forget(contract)
         else:
             self._left[contract] = left
-            self._budget.keep(contract, left.unpaid)
+            self.budget.keep(contract, left.unpaid)
 
     def _forget(self, contract: RecordId) -> None:
         self._left.pop(contract, None)
-        self._budget.give_back(contract)
+        self.budget.give_back(contract)
 
     async def _is_own(self, terms: Contract) -> bool:
         """Whether the client is the owner: what it owes goes in a circle."""
