@@ -48,9 +48,9 @@ class TinySwarm:
         return open_memory_network(self.world, key.public, exchange, greeting=greeting)
 
     def client(self, data: Path | None = None, store: Path | None = None) -> AbstractAsyncContextManager[Client]:
-        """A client with a folder of its own, and a store of its own unless one is given."""
+        """A client with a folder of its own, in the nodes' store unless one is given."""
         folder = Path(mkdtemp(dir=self.root))
-        return open_client(data or folder, store or folder / "store", self.bootstrap, network=self.network)
+        return open_client(data or folder, store or self.store.root, self.bootstrap, network=self.network)
 
     def node(
         self, data: Path, layers: str = "", bootstrap: Sequence[str] | None = None, **changes: Any

@@ -10,14 +10,17 @@ import trio
 
 from p2pinfer.cli.options import bootstrap_option, data_option, json_option, store_option
 from p2pinfer.cli.terminal import say
+from p2pinfer.cli.words import amount_words, many
 from p2pinfer.client.answer import Answer
 from p2pinfer.client.asking import CLASSES, CODECS, DEFAULT_CODEC, DEFAULT_MAX_TOKENS, Options
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import P2pinferError, UsageError
 from p2pinfer.core.fields import MAX_INT_BITS
 from p2pinfer.core.keys import peer_name
+from p2pinfer.core.price_limit import CEILING, MULTIPLE
 
 MAX_SEED: Final = (1 << MAX_INT_BITS) - 1
+MAX_AMOUNT: Final = (1 << MAX_INT_BITS) - 1
 MAX_COUNT: Final = (1 << 32) - 1
 
 
@@ -59,6 +62,13 @@ MAX_COUNT: Final = (1 << 32) - 1
     show_default=True,
     help="How hidden states travel between stages: exactly (f32), or in fewer bytes.",
 )
+@click.option(
+    "--max-cost",
+    type=click.IntRange(0, MAX_AMOUNT),
+    metavar="NCR",
+    help=f"Nano-credits that the answer may cost at worst; what may cost more is not signed.  [default: {MULTIPLE} "
+    f"times the median ask, from {MULTIPLE} to {CEILING} times a node's default prices]",
+)
 @click.option("--numerics", type=click.Choice(list(CLASSES)), help="Numerics class of the stages.  [default: any]")
 @bootstrap_option
 @data_option
@@ -76,6 +86,7 @@ def ask(
     chat: bool,
     control_tokens: bool,
     codec: str,
+    max_cost: int | None,
     numerics: str | None,
     bootstrap: tuple[str, ...],
     data: Path,
@@ -100,13 +111,16 @@ def ask(
         "stop": stop,
         "codec": codec,
         "numerics": numerics or "",
+        "max_cost": max_cost,
         "control_tokens": control_tokens,
     }
     answer = trio.run(_ask, text, chat, options, bootstrap, data, store, as_json)
     if as_json:
         say(json.dumps(summary(answer)))
-    elif answer.reason is Code.LENGTH and sys.stderr.isatty():
-        say(f"(cut at {answer.tokens} tokens; --max-tokens asks for more)", err=True)
+        return
+    cut = "; cut there, --max-tokens asks for more" if answer.reason is Code.LENGTH else ""
+    speed, cost = f"{answer.tokens_per_second:.1f} tokens/s", amount_words(answer.cost)
+    say(f"({many(answer.tokens, 'token')}, {speed}, {cost}{cut})", err=True)
 
 
 def _standard_input() -> str:
@@ -117,7 +131,7 @@ def _standard_input() -> str:
 
 
 def summary(answer: Answer) -> dict[str, object]:
-    """An answer as `--json` prints it."""
+    """An answer as `--json` prints it; costs in nano-credits, by signed receipts."""
     return {
         "text": answer.text,
         "ids": list(answer.ids),
@@ -127,9 +141,10 @@ def summary(answer: Answer) -> dict[str, object]:
         "tokens_per_second": round(answer.tokens_per_second, 2),
         "first_token_s": round(answer.first_token_s, 4),
         "stages": [
-            {"peer": peer_name(stage.peer), "layers": [stage.layers.first, stage.layers.last]}
+            {"peer": peer_name(stage.peer), "layers": [stage.layers.first, stage.layers.last], "cost": stage.cost}
             for stage in answer.stages
         ],
+        "cost": answer.cost,
     }
 
 
@@ -155,4 +170,5 @@ async def _ask(
             raise
         if not quiet:
             say()
+        await stream.wait_paid()
         return stream.answer

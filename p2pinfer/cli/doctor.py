@@ -41,7 +41,8 @@ def doctor(
     """Say whether this machine can serve, and what would make it faster.
 
     Looks at what `p2pinfer node` would meet with the same options: the model, the engine that would compute it and why,
-    threads, the speed of the memory, the data folder's identity. Changes nothing and asks nobody on the network.
+    threads, the speed of the memory, the data folder's identity and file system. Changes nothing (what it tries in the
+    data folder is gone afterwards) and asks nobody on the network.
 
     Each line is `ok`, `better` (it can serve; the line below says what would be better) or `WRONG` (it cannot serve
     until that is mended, and the exit code is 1).

@@ -18,8 +18,8 @@ from p2pinfer.cli.terminal import Terminal, say
 from p2pinfer.cli.words import SHORT_ID, amount_words, lined, many, period_words, time_words, unit_for
 from p2pinfer.core.errors import P2pinferError, RemoteProtocolError, UsageError
 from p2pinfer.core.keys import peer_name
-from p2pinfer.core.statement import NO_PAYER
-from p2pinfer.core.statement_check import Overlap, Verdict, compare_statements, verify_statement
+from p2pinfer.core.statement import MAX_STATEMENT, NO_PAYER
+from p2pinfer.core.statement_check import Comparison, Overlap, Verdict, compare_statements, verify_statement
 from p2pinfer.core.units import RecordId
 
 LABEL: Final = 12  # characters of what a line is about
@@ -36,11 +36,15 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class Common:
-    """Contracts that two files hold."""
+    """Two files that hold contracts together, or that one node cannot have made both."""
 
     first: Path
     second: Path
-    overlaps: list[Overlap]
+    found: Comparison
+
+    @property
+    def contradicts(self) -> bool:
+        return self.found.fork is not None or any(overlap.contradiction for overlap in self.found.overlaps)
 
 
 @click.group()
@@ -65,9 +69,9 @@ def verify(files: tuple[Path, ...], as_json: bool) -> None:
     checked = [_check(file) for file in files]
     sound = [(one.file, one.verdict) for one in checked if one.verdict]
     common = [
-        Common(first, second, overlaps)
+        Common(first, second, found)
         for (first, a), (second, b) in combinations(sound, 2)
-        if (overlaps := compare_statements(a, b))
+        if (found := compare_statements(a, b)).overlaps or found.fork
     ]
     if as_json:
         say(json.dumps(summary(checked, common)))
@@ -79,7 +83,8 @@ def verify(files: tuple[Path, ...], as_json: bool) -> None:
 
 def _check(file: Path) -> Checked:
     try:
-        data = file.read_bytes()
+        with file.open("rb") as opened:
+            data = opened.read(MAX_STATEMENT + 1)  # one byte past the limit is enough to refuse the rest
     except OSError as error:
         raise UsageError(f"cannot read {file}: {error.strerror}") from None
     try:
@@ -92,8 +97,8 @@ def _failure(checked: Sequence[Checked], common: Sequence[Common]) -> str | None
     """Why the command fails, in one sentence."""
     if bad := [f"{one.file} does not verify: {one.why}" for one in checked if one.verdict is None]:
         return "; ".join(bad)
-    if any(overlap.contradiction for pair in common for overlap in pair.overlaps):
-        return "two receipts for one contract contradict each other: at least one of their signers cheated"
+    if any(pair.contradicts for pair in common):
+        return "two of the files contradict each other: at least one of those who signed them cheated"
     return None
 
 
@@ -115,7 +120,12 @@ def summary(checked: Sequence[Checked], common: Sequence[Common]) -> dict[str, o
     return {
         "verified": _failure(checked, common) is None,
         "statements": [_plain(one) for one in checked],
-        "overlaps": [_plain_overlap(pair, overlap) for pair in common for overlap in pair.overlaps],
+        "overlaps": [_plain_overlap(pair, overlap) for pair in common for overlap in pair.found.overlaps],
+        "forks": [
+            {"first": str(pair.first), "second": str(pair.second), "why": pair.found.fork}
+            for pair in common
+            if pair.found.fork
+        ],
         "together": {"contracts": count, "amount_ncr": amount},
     }
 
@@ -212,10 +222,14 @@ def _print_shares(verdict: Verdict) -> None:
 
 
 def _print_common(pair: Common) -> None:
-    extra = sum(overlap.extra for overlap in pair.overlaps)
-    say(f"{pair.first} and {pair.second} both hold {many(len(pair.overlaps), 'contract')}")
-    say(f"  beyond the first, the second adds {amount_words(extra)} to them")
-    for overlap in pair.overlaps:
+    overlaps, fork = pair.found.overlaps, pair.found.fork
+    extra = sum(overlap.extra for overlap in overlaps)
+    say(f"{pair.first} and {pair.second} both hold {many(len(overlaps), 'contract')}")
+    if overlaps:
+        say(f"  beyond the first, the second adds {amount_words(extra)} to them")
+    if fork:
+        say(lined("", f"CONTRADICTION between the two: {fork}", 0))
+    for overlap in overlaps:
         if overlap.contradiction:
             contract = overlap.contract.hex()[:SHORT_ID]
             say(lined("", f"CONTRADICTION in contract {contract}: {overlap.contradiction}", 0))

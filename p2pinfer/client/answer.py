@@ -1,5 +1,6 @@
 """What a client gets: pieces of text while they come, and the whole answer at the end."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import trio
@@ -12,10 +13,11 @@ from p2pinfer.core.units import PeerKey, Span
 
 @dataclass(frozen=True, slots=True)
 class StageOfAnswer:
-    """A stage that took part."""
+    """A stage that took part. cost: nano-credits that were signed for it."""
 
     peer: PeerKey
     layers: Span
+    cost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,7 @@ class Answer:
     reason:        why it ended: END, LENGTH or STOP
     first_token_s: seconds from the start to the first id
     decode_s:      seconds from the first id to the last
+    cost:          nano-credits that were signed for it, routes that failed before this one included
     """
 
     text: str
@@ -34,6 +37,7 @@ class Answer:
     first_token_s: float
     decode_s: float
     stages: tuple[StageOfAnswer, ...]
+    cost: int
 
     @property
     def tokens(self) -> int:
@@ -48,18 +52,20 @@ class Answer:
 class AnswerStream:
     """An answer under way: `async for piece in stream`, then `stream.answer`."""
 
-    def __init__(self, running: Running) -> None:
+    def __init__(self, running: Running, spent: Callable[[], int]) -> None:
         self._running = running
+        self._spent = spent
         self._given = 0  # pieces
 
     @property
     def stages(self) -> tuple[StageOfAnswer, ...]:
         """The route."""
-        return tuple(StageOfAnswer(stage.key, stage.span) for stage in self._running.plan.stages)
+        stages = zip(self._running.plan.stages, self._running.costs, strict=True)
+        return tuple(StageOfAnswer(stage.key, stage.span, cost) for stage, cost in stages)
 
     @property
     def answer(self) -> Answer:
-        """The whole answer.
+        """The whole answer, and what was signed for it by now; see `wait_paid`.
 
         Raises GenerationFailed if it did not come to an end, or has not yet.
         """
@@ -77,7 +83,12 @@ class AnswerStream:
             first_token_s=running.first_id_s - running.started_s,
             decode_s=running.last_id_s - running.first_id_s,
             stages=self.stages,
+            cost=self._spent(),
         )
+
+    async def wait_paid(self) -> None:
+        """Wait, after the end, until the last receipts are signed, or no more will be: some milliseconds as a rule."""
+        await self._running.settled.wait()
 
     def __aiter__(self) -> "AnswerStream":
         """No generator: a loop over it may be left at any time, and gone on with."""

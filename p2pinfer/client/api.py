@@ -9,24 +9,29 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Final, Unpack
 
 import trio
 
 from p2pinfer.client.answer import Answer, AnswerStream
-from p2pinfer.client.asking import CODECS, Options, Prompt, Request
-from p2pinfer.client.contracts import StagePlan, make_plan
-from p2pinfer.client.finding import RouteFinder
+from p2pinfer.client.asking import CLASSES, CODECS, Options, Prompt, Request, check_cost
+from p2pinfer.client.contracts import make_plan
+from p2pinfer.client.fetching import Fetcher
+from p2pinfer.client.finding import FoundRoute, RouteFinder
 from p2pinfer.client.models import Models
+from p2pinfer.client.routes import Sought
 from p2pinfer.client.running import Running
+from p2pinfer.client.scribe import Scribe, Words
 from p2pinfer.client.settling import Settling
+from p2pinfer.client.trying import Trying
+from p2pinfer.core.codes import Code
 from p2pinfer.core.ending import Ending
-from p2pinfer.core.errors import NoRoute, P2pinferError, UsageError, sole
-from p2pinfer.core.keys import PrivateKey, short_names
+from p2pinfer.core.errors import GenerationFailed, P2pinferError, UsageError, sole
+from p2pinfer.core.failures import Failures
+from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.text import Texts, TextStream
+from p2pinfer.core.text import TextStream
 from p2pinfer.core.units import PeerKey
 from p2pinfer.disk.identity import hold_client_key
 from p2pinfer.disk.journal import Journal, open_journal
@@ -39,7 +44,7 @@ from p2pinfer.overlay.libp2p import check_addresses, open_libp2p_network
 from p2pinfer.overlay.links import KEEP_S
 from p2pinfer.overlay.network import Network
 
-TRIES: Final = 3  # routes tried when a stage refuses, or cannot be reached
+MAX_IN_FLIGHT: Final = 32  # generations of one client at once; more would wait at the nodes, and be refused there
 
 OpenNetwork = Callable[[PrivateKey, Exchange, Greeting], AbstractAsyncContextManager[Network]]
 
@@ -50,6 +55,7 @@ async def open_client(
     store: Path | None = None,
     bootstrap: Sequence[str] = (),
     *,
+    max_cost: int | None = None,
     network: OpenNetwork | None = None,
 ) -> AsyncIterator["Client"]:
     """A client of the swarm for as long as the block lasts.
@@ -57,16 +63,20 @@ async def open_client(
     data:      folder of the key that pays, and of the journal; the platform's by default
     store:     folder of models; the platform's by default
     bootstrap: multiaddrs of peers to meet first
+    max_cost:  nano-credits that one answer may cost, at worst, where its request names no other limit
     network:   opens another network than libp2p's, for tests and simulations
 
     Raises UsageError for what the user must mend; and what the block raises, as it is.
     """
+    check_cost(max_cost)
     if network is None:
         check_addresses(bootstrap)
     data = data or default_data()
     with hold_client_key(data) as key:
         try:
-            async with _open_client(key, data, store or default_store(), bootstrap, network or _open_libp2p) as client:
+            folders = data, store or default_store()
+            async with _open_client(key, *folders, bootstrap, network or _open_libp2p) as client:
+                client.max_cost = max_cost
                 yield client
         except BaseExceptionGroup as group:
             raise sole(group) from None
@@ -86,8 +96,10 @@ async def _open_client(
             try:
                 yield client
             finally:
+                client.is_closed = True
                 with trio.CancelScope(shield=True):
                     await client.wait_settled()
+                    await client.models.aclose()
         nursery.cancel_scope.cancel()
 
 
@@ -96,7 +108,11 @@ def _open_libp2p(key: PrivateKey, exchange: Exchange, greeting: Greeting) -> Abs
 
 
 class Client:
-    """Asks the swarm. Many generations may run at once."""
+    """Asks the swarm. Many generations may run at once; beyond MAX_IN_FLIGHT they wait for their turn.
+
+    models:   what the swarm serves, and this client knows of it
+    max_cost: the price limit of requests that name none; None is the default limit
+    """
 
     def __init__(
         self,
@@ -116,11 +132,15 @@ class Client:
         self._directory = directory
         self._settling = settling
         self._nursery = nursery
-        self._models = Models(store, directory, network, exchange)
-        self._routes = RouteFinder(directory, network)
+        self.models = Models(store, directory, Fetcher(network, exchange))
+        self._failures = Failures()
+        self._finder = RouteFinder(directory, network, self._failures)
+        self._turns = trio.Semaphore(MAX_IN_FLIGHT)
         self._running: set[Running] = set()
         self._settled = trio.Event()  # renewed whenever a generation is over and paid
         self._room = trio.lowlevel.ParkingLot()  # who was refused for want of room, while others of ours have it
+        self.max_cost: int | None = None
+        self.is_closed = False
 
     async def generate(self, prompt: Prompt, **options: Unpack[Options]) -> AsyncIterator[str]:
         """Pieces of the answer as they come; leaving the loop gives the rest up.
@@ -138,11 +158,27 @@ class Client:
             stream.cancel()
 
     async def answer(self, prompt: Prompt, **options: Unpack[Options]) -> Answer:
-        """The whole answer. Raises as `generate` does."""
+        """The whole answer, once it is paid. Raises as `generate` does."""
         async with self.open_answer(prompt, **options) as stream:
             async for _ in stream:
                 pass
+            await stream.wait_paid()
             return stream.answer
+
+    async def answers(self, prompts: Sequence[Prompt], **options: Unpack[Options]) -> list[Answer | P2pinferError]:
+        """Answers to many prompts, asked at once, in their order; in the place of one that failed stands why."""
+        found: dict[int, Answer | P2pinferError] = {}
+
+        async def one(number: int, prompt: Prompt) -> None:
+            try:
+                found[number] = await self.answer(prompt, **options)
+            except P2pinferError as error:
+                found[number] = error
+
+        async with trio.open_nursery() as nursery:
+            for number, prompt in enumerate(prompts):
+                nursery.start_soon(one, number, prompt)
+        return [found[number] for number in range(len(prompts))]
 
     @asynccontextmanager
     async def open_answer(self, prompt: Prompt, **options: Unpack[Options]) -> AsyncIterator[AnswerStream]:
@@ -164,7 +200,7 @@ class Client:
 
     async def model(self, name_or_id: str = "") -> StoredModel:
         """The served model of that name or id; of an empty name the only one. Raises ModelError."""
-        return await self._models.find(name_or_id)
+        return await self.models.find(name_or_id)
 
     async def wait_settled(self) -> None:
         """Wait until the receipts of all generations are signed and stored, or are given up."""
@@ -172,60 +208,65 @@ class Client:
             await self._settled.wait()
 
     async def _start(self, request: Request) -> AnswerStream:
-        """Choose a route and open it; on a refusal, another one.
+        """Wait for a turn, then try routes until one has delivered an id. The turn ends when it is paid."""
+        await self._turns.acquire()
+        try:
+            trying = await self._prepare(request)
+            running = await trying.first_answering()
+        except BaseException:
+            self._turns.release()
+            raise
+        self._nursery.start_soon(self._end_turn, running)
+        return AnswerStream(running, lambda: trying.spent)
 
-        Where the peers have no room for all our generations at once, the rest wait for those that have it.
-        """
-        model = await self._models.find(request.model)
-        texts = await self._models.texts(model)
-        ids = _encode(texts, request)
+    async def _end_turn(self, running: Running) -> None:
+        await running.settled.wait()  # until then its stages keep a window for it
+        self._turns.release()
+
+    async def _prepare(self, request: Request) -> Trying:
+        model = await self.models.find(request.model)
+        scribe = await self.models.scribe(model)
+        words, ids = await scribe.words(), await _encode(scribe, request)
         _check_length(model, len(ids), request)
         known = await self._journal.read(lambda reader: reader.known_nodes(self._key.public))
-        refused: set[bytes] = set()
-        failure: P2pinferError = NoRoute("no route could be opened")
-        tries = 0
-        while tries < TRIES:
-            try:
-                stages = await self._routes.find(model, len(ids), request, refused)
-            except NoRoute as error:
-                raise failure if refused else error from None
-            if unreachable := await self._routes.reach(stages):
-                failure = NoRoute(f"no route could be opened: {short_names(unreachable)} cannot be reached")
-                refused |= unreachable
-                tries += 1
-                continue
-            running = self._run(model, texts, ids, request, stages, known)
-            await running.wait_open()
-            if running.generation.failure is None:
-                return AnswerStream(running)
-            failure = running.generation.failure
-            if not running.refused_by:
-                break
-            if running.retry_s and await self._wait_room():
-                continue
-            refused |= running.refused_by
-            tries += 1
-        raise failure
+        manifest = model.manifest
+        sought = Sought(
+            layers=manifest.layers,
+            hidden=manifest.hidden,
+            prompt=len(ids),
+            tokens=request.max_tokens,
+            codec=CODECS[request.codec],
+            numerics=CLASSES.get(request.numerics),
+            max_cost=self.max_cost if request.max_cost is None else request.max_cost,
+        )
 
-    async def _wait_room(self) -> bool:
-        """Wait until a generation of ours gives room to another; False where none has any."""
-        if not any(running.holds_room for running in self._running):
-            return False
-        await self._room.park()
-        return True
+        def start(route: FoundRoute) -> Running:
+            return self._run(model, words, ids, request, route, known)
+
+        return Trying(self._finder, self._failures, model.id, sought, start, self._wait_room)
+
+    async def _wait_room(self, patience_s: float) -> bool:
+        """Wait so long for a generation of ours to give up its room; False where none had any."""
+        ours = any(running.holds_room for running in self._running)
+        with trio.move_on_after(patience_s) as scope:
+            await self._room.park()
+        return ours or not scope.cancelled_caught
 
     def _run(
         self,
         model: StoredModel,
-        texts: Texts,
+        words: Words,
         ids: tuple[int, ...],
         request: Request,
-        stages: Sequence[StagePlan],
+        route: FoundRoute,
         known: Collection[PeerKey],
     ) -> Running:
+        if self.is_closed:
+            raise GenerationFailed("the client was closed", Code.CANCELLED)
         codec, now = CODECS[request.codec], int(time.time())
-        plan = make_plan(self._key, stages, model.manifest.layers, len(ids), request.sampling, codec, now, known)
-        reader = TextStream(texts, request.stop, begins=not isinstance(request.prompt, str))
+        stages, layers, sampling = route.stages, model.manifest.layers, request.sampling
+        plan = make_plan(self._key, stages, layers, len(ids), sampling, codec, now, route.most, known)
+        reader = TextStream(words, request.stop, begins=not isinstance(request.prompt, str))
         ending = Ending(model.manifest.ends, request.max_tokens, reader)
         running = Running(plan, ids, model.manifest.vocabulary, self._key, ending, self._journal, self._network.link)
         self._running.add(running)
@@ -251,11 +292,10 @@ class Client:
                 self._room.unpark()
 
 
-def _encode(texts: Texts, request: Request) -> tuple[int, ...]:
+async def _encode(scribe: Scribe, request: Request) -> tuple[int, ...]:
     if isinstance(request.prompt, str):
-        return texts.encode(request.prompt)
-    now = datetime.now()  # templates show it to the model as the date where its user is
-    return texts.encode_chat(request.prompt, now=now, control_tokens=request.control_tokens)
+        return await scribe.encode(request.prompt)
+    return await scribe.encode_chat(request.prompt, request.control_tokens)
 
 
 def _check_length(model: StoredModel, prompt: int, request: Request) -> None:

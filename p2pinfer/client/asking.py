@@ -31,6 +31,7 @@ class Options(TypedDict, total=False):
     stop: tuple[str, ...]
     codec: str
     numerics: str
+    max_cost: int | None
     control_tokens: bool
 
 
@@ -46,6 +47,7 @@ class Request:
     stop:        strings that end the answer; they are not part of it; a control token's name ends it there
     codec:       of rows between stages: q8o4, bf16 or f32
     numerics:    class of the stages: i8g32-1, i8g32k8-1, i8h64-1, bf16-1 or f32-1; empty takes whichever is best
+    max_cost:    nano-credits that the answer may cost, at worst; None is the client's limit, or the default one
     control_tokens: names of control tokens in chat messages are those tokens; else they are text
     """
 
@@ -59,6 +61,7 @@ class Request:
     stop: tuple[str, ...] = ()
     codec: str = DEFAULT_CODEC
     numerics: str = ""
+    max_cost: int | None = None
     control_tokens: bool = False
 
     def __post_init__(self) -> None:
@@ -69,6 +72,7 @@ class Request:
             raise UsageError(f"unknown codec {self.codec!r}; there are {', '.join(CODECS)}")
         if self.numerics and self.numerics not in CLASSES:
             raise UsageError(f"unknown numerics class {self.numerics!r}; there are {', '.join(CLASSES)}")
+        check_cost(self.max_cost)
         _ = self.sampling
 
     @property
@@ -87,6 +91,12 @@ class Request:
             )
         except (ValueError, OverflowError) as error:
             raise UsageError(f"cannot sample so: {error}") from None
+
+
+def check_cost(max_cost: int | None) -> None:
+    """Raises UsageError for a limit that is none."""
+    if max_cost is not None and (type(max_cost) is not int or max_cost < 0):
+        raise UsageError(f"max_cost is a whole number of nano-credits, not {max_cost!r:.80}")
 
 
 def _check_text(prompt: Prompt) -> None:

@@ -16,13 +16,15 @@ import trio
 from p2pinfer.client.answer import Answer
 from p2pinfer.client.api import Client, open_client
 from p2pinfer.client.asking import Options, Prompt
-from p2pinfer.core.errors import UsageError, sole
+from p2pinfer.core.errors import P2pinferError, UsageError, sole
 
 T = TypeVar("T")
 
 
 @contextmanager
-def connect(data: Path | None = None, store: Path | None = None, bootstrap: Sequence[str] = ()) -> Iterator["Swarm"]:
+def connect(
+    data: Path | None = None, store: Path | None = None, bootstrap: Sequence[str] = (), *, max_cost: int | None = None
+) -> Iterator["Swarm"]:
     """A client of the swarm for as long as the block lasts; arguments as of `open_client`.
 
     It runs in a thread of its own, so it works where an event loop is running already. Raises UsageError; and at the
@@ -31,7 +33,7 @@ def connect(data: Path | None = None, store: Path | None = None, bootstrap: Sequ
     started: SimpleQueue[Swarm | BaseException] = SimpleQueue()
 
     async def run() -> None:
-        async with open_client(data, store, bootstrap) as client:
+        async with open_client(data, store, bootstrap, max_cost=max_cost) as client:
             swarm = Swarm(client, trio.lowlevel.current_trio_token())
             started.put(swarm)
             await swarm.wait_closed()
@@ -78,9 +80,9 @@ class Swarm:
         """The whole answer, with its numbers. Raises as `Client.generate` does."""
         return self._call(lambda: self._client.answer(prompt, **options))
 
-    def answers(self, prompts: Sequence[Prompt], **options: Unpack[Options]) -> list[Answer]:
-        """Answers to many prompts, asked at once, in their order. Raises as `Client.generate` does."""
-        return self._call(lambda: _all_answers(self._client, prompts, options))
+    def answers(self, prompts: Sequence[Prompt], **options: Unpack[Options]) -> list[Answer | P2pinferError]:
+        """Answers to many prompts, asked at once, in their order; in the place of one that failed stands why."""
+        return self._call(lambda: self._client.answers(prompts, **options))
 
     def close(self) -> None:
         """End the client, and give up what it still answers; the block of `connect` does it."""
@@ -122,15 +124,3 @@ def _closed() -> UsageError:
     return UsageError(
         "the swarm is closed: ask inside the block of `with connect(...)`, and wait there for all answers"
     )
-
-
-async def _all_answers(client: Client, prompts: Sequence[Prompt], options: Options) -> list[Answer]:
-    answers: dict[int, Answer] = {}
-
-    async def one(index: int, prompt: Prompt) -> None:
-        answers[index] = await client.answer(prompt, **options)
-
-    async with trio.open_nursery() as nursery:
-        for index, prompt in enumerate(prompts):
-            nursery.start_soon(one, index, prompt)
-    return [answers[index] for index in range(len(prompts))]

@@ -7,8 +7,8 @@ from hashlib import sha256
 from typing import Final
 
 from p2pinfer.core.budget import NEWCOMER_LIFE_S
-from p2pinfer.core.contract import MAX_LIFE_S, Contract, generation_of
-from p2pinfer.core.errors import NoRoute
+from p2pinfer.core.contract import MAX_CONTRACT_S, Contract, generation_of
+from p2pinfer.core.errors import NoRoute, TooDear
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.offer import Offer
 from p2pinfer.core.pricing import USAGE_BITS
@@ -62,21 +62,26 @@ def make_plan(
     sampling: SamplingRecord,
     codec: Codec,
     now: int,
+    most: int,
     known: Collection[PeerKey] = (),
 ) -> Plan:
     """Contracts with every stage, signed by the client, and the opens for them.
 
     prompt: prompt ids
     now:    wall clock, Unix seconds
+    most:   nano-credits that all contracts may come to, at worst
     known:  nodes for which the key has signed something in full; with others a contract is short
 
-    Raises NoRoute where the stages' limits do not fit each other or the generation.
+    Raises NoRoute where the stages' limits do not fit each other or the generation, TooDear where `most` is passed.
     """
     draft = _Draft(
         key, SessionId(os.urandom(16)), os.urandom(32), layers, prompt, encode_sampling(sampling), codec, now, known
     )
     limits = _common_limits(stages, prompt + sampling.max_tokens)
-    contracts = tuple(draft.contract(stage, limit) for stage, limit in zip(stages, limits, strict=True))
+    drafts = [draft.contract(stage, limit) for stage, limit in zip(stages, limits, strict=True)]
+    if (worst := sum(contract.reserve for contract in drafts)) > most:
+        raise TooDear(f"the route may cost {worst:,} nano-credits, and the limit is {most:,}: it is not signed")
+    contracts = tuple(sign(contract, key) for contract in drafts)
     opens = tuple(draft.open(stages, index, contract) for index, contract in enumerate(contracts))
     return Plan(draft.session, draft.secret, tuple(stages), contracts, opens)
 
@@ -95,8 +100,8 @@ class _Draft:
     now: int
     known: Collection[PeerKey]
 
-    def contract(self, stage: StagePlan, limits: Limits) -> SignedRecord[Contract]:
-        offer, roles = stage.offer.record, self._roles(stage.span)
+    def contract(self, stage: StagePlan, limits: Limits) -> Contract:
+        offer, roles = stage.offer.record, roles_of(stage.span, self.layers)
         tail = Roles.TAIL in roles
         nonce = os.urandom(16)
         contract = Contract(
@@ -128,7 +133,12 @@ class _Draft:
         )
         if contract.most > MAX_RESERVE:
             raise NoRoute(f"a stage asks {contract.most} ncr at most, more than a receipt can state: {MAX_RESERVE} ncr")
-        return sign(replace(contract, reserve=contract.most), self.key)
+        return replace(contract, reserve=contract.most)
+
+    def _life_s(self, node: PeerKey, positions: int) -> int:
+        """How long a contract may last: a node may take none but a short one of a client that it does not know."""
+        wanted = min(MAX_CONTRACT_S, positions * POSITION_S)
+        return max(NEWCOMER_LIFE_S, wanted) if node in self.known else NEWCOMER_LIFE_S
 
     def open(self, stages: Sequence[StagePlan], index: int, contract: SignedRecord[Contract]) -> Open:
         last = len(stages) - 1
@@ -146,14 +156,11 @@ class _Draft:
             prefix=(),
         )
 
-    def _life_s(self, node: PeerKey, positions: int) -> int:
-        """How long a contract may last: a node lets one of a client that it does not know be short only."""
-        wanted = min(MAX_LIFE_S, positions * POSITION_S)
-        return max(NEWCOMER_LIFE_S, wanted) if node in self.known else NEWCOMER_LIFE_S
 
-    def _roles(self, span: Span) -> Roles:
-        head = Roles.HEAD if span.first == 0 else Roles.MIDDLE
-        return head | Roles.TAIL if span.last == self.layers else head
+def roles_of(span: Span, layers: int) -> Roles:
+    """The roles that a stage of this span has, in a model of so many layers."""
+    head = Roles.HEAD if span.first == 0 else Roles.MIDDLE
+    return head | Roles.TAIL if span.last == layers else head
 
 
 def _common_limits(stages: Sequence[StagePlan], positions: int) -> list[Limits]:

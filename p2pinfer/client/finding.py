@@ -1,96 +1,183 @@
-"""Finding a route: what peers offer, the cheapest route over it, and links to its stages."""
+"""Finding a route: what peers offer, the cheapest route over it within the price limit, and links to its stages."""
 
 import random
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Final
 
 import trio
 
-from p2pinfer.client.asking import CODECS, Request
 from p2pinfer.client.contracts import StagePlan
-from p2pinfer.client.routes import candidate_of, uncertified, usable
-from p2pinfer.core.errors import NoRoute, Refused
+from p2pinfer.client.routes import Sought, candidate_of, longest_too_short, uncertified, usable
+from p2pinfer.core.errors import NoRoute, Refused, TooDear
+from p2pinfer.core.failures import Failures
 from p2pinfer.core.keys import short_names
 from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.routing import Load, Route, choose_route, cost
-from p2pinfer.core.units import Span, row_bytes
-from p2pinfer.disk.store import StoredModel
+from p2pinfer.core.price_limit import default_limit
+from p2pinfer.core.routing import Candidate, Route, choose_route, cost, predicted_s
+from p2pinfer.core.units import ModelId, PeerKey, Span
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.reach import reach
 
-SECOND_WORTH: Final = 1_000.0  # nano-credits that a second of waiting costs: what 30 tokens of a small model cost
+LATER_S: Final = 1.0  # for a better route to be reached, once another one is
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRoute:
+    """A route that may be opened.
+
+    most:       nano-credits that its contracts may come to
+    first_id_s: seconds to the first id, as the stages' own words predict
+    """
+
+    stages: tuple[StagePlan, ...]
+    most: int
+    first_id_s: float
+
+    @property
+    def nodes(self) -> frozenset[bytes]:
+        return frozenset(stage.key for stage in self.stages)
 
 
 class RouteFinder:
     """What one client asks of the swarm before it opens a route."""
 
-    def __init__(self, directory: Directory, network: Network) -> None:
+    def __init__(self, directory: Directory, network: Network, failures: Failures) -> None:
         self._directory = directory
         self._network = network
+        self._failures = failures
 
     async def find(
-        self, model: StoredModel, prompt: int, request: Request, refused: Collection[bytes]
-    ) -> list[StagePlan]:
-        """The stages of the cheapest route for a prompt of so many ids, without nodes that refused.
+        self, model: ModelId, sought: Sought, excluded: Collection[bytes], spent: int = 0, count: int = 1
+    ) -> list[FoundRoute]:
+        """At least one route and at most `count`, the cheapest first, that share no node; without those excluded.
 
-        Raises NoRoute, naming the layers that nobody serves, and nodes that may not be asked for them.
+        spent: nano-credits of the price limit that earlier tries have cost
+
+        Raises NoRoute, naming the layers that nobody serves, and nodes that may not be asked for them, or TooDear.
         """
-        load = Load(
-            layers=model.manifest.layers,
-            prompt=prompt,
-            tokens=request.max_tokens,
-            row_bytes=row_bytes(CODECS[request.codec], model.manifest.hidden),
-            second_worth=SECOND_WORTH,
-        )
         now = int(time.time())
-        offers = usable(self._directory.offers(model.id), request, refused, now)
         try:
-            return self._chosen(offers, load, request)
+            return self._choose(self._directory.offers(model), sought, excluded, spent, count, now)
         except NoRoute:
-            found = await self._directory.look(model.id)
+            found = await self._directory.look(model)
         try:
-            return self._chosen(usable(found, request, refused, now), load, request)
+            return self._choose(found, sought, excluded, spent, count, now)
+        except TooDear:
+            raise
         except NoRoute as error:
-            if not (nodes := uncertified(found, request, refused, now)):
-                raise
-            hint = "their certificates end within the hour, and their owners have to renew them"
-            raise NoRoute(f"{error}; {short_names(nodes)} may not be asked: {hint}") from None
+            raise NoRoute("; ".join([str(error), *_left_out(found, sought, excluded, now)])) from None
 
-    def _chosen(self, offers: dict[int, list[KnownOffer]], load: Load, request: Request) -> list[StagePlan]:
-        """The route of one numerics class, the cheapest class first. Raises NoRoute."""
-        so = f" in class {request.numerics}" if request.numerics else ""
-        failure = NoRoute(f"nobody serves layers 0:{load.layers} of {load.layers}{so}")
-        routes: list[Route] = []
-        for known in offers.values():
-            candidates = [candidate_of(offer, self._network.link(offer.node)) for offer in known]
+    def has_route(self, model: ModelId, sought: Sought, excluded: Collection[bytes]) -> bool:
+        """Whether there is a route without the nodes excluded, as far as is known now."""
+        with suppress(NoRoute):
+            return bool(self._choose(self._directory.offers(model), sought, excluded, 0, 1, int(time.time())))
+        return False
+
+    def _choose(
+        self,
+        offers: Sequence[KnownOffer],
+        sought: Sought,
+        excluded: Collection[bytes],
+        spent: int,
+        count: int,
+        now: int,
+    ) -> list[FoundRoute]:
+        """Raises NoRoute where there is not even one."""
+        classes = {
+            numerics: [self._candidate(one) for one in known]
+            for numerics, known in usable(offers, sought, (), now).items()
+        }
+        limit = sought.max_cost
+        if limit is None:
+            limit = default_limit([one for candidates in classes.values() for one in candidates], sought.load)
+        chosen: list[Route] = []
+        taken = set(excluded)
+        while len(chosen) < count:
             try:
-                routes.append(choose_route(candidates, load, random.random()))
-            except NoRoute as error:
-                failure = error
-        if not routes:
-            raise failure
-        best = min(routes, key=lambda route: sum(cost(stage, load) for stage in route))
-        by_key = {offer.node: offer for known in offers.values() for offer in known}
-        return [_plan(by_key[stage.candidate.key], stage.span) for stage in best]
+                chosen.append(_cheapest(classes, sought, taken, limit - spent))
+            except NoRoute:
+                if not chosen:
+                    raise
+                break
+            taken |= {stage.candidate.key for stage in chosen[-1]}
+        by_key = {known.node: known for known in offers}
+        return [_found(route, by_key, sought, limit - spent) for route in chosen]
 
-    async def reach(self, stages: Sequence[StagePlan]) -> set[bytes]:
-        """Link to every stage; return those that cannot be reached, and forget their offers."""
+    def _candidate(self, known: KnownOffer) -> Candidate:
+        risk = self._failures.risk(known.node, known.offer.record.owner, trio.current_time())
+        return candidate_of(known, self._network.link(known.node), risk)
+
+    async def reach(self, routes: Sequence[FoundRoute]) -> tuple[FoundRoute | None, set[bytes]]:
+        """Link to all stages of all routes at once; return the first route that is linked, and who cannot be reached.
+
+        Routes are in order of preference; a better one is waited for only as long as it may still come soon.
+        """
         missing: set[bytes] = set()
+        linked: set[int] = set()
+        over: set[int] = set()  # linked, or never to be
 
-        async def one(stage: StagePlan) -> None:
+        async def link_all(number: int, route: FoundRoute) -> None:
+            async with trio.open_nursery() as stages:
+                for stage in route.stages:
+                    stages.start_soon(link, stage)
+            over.add(number)
+            if not missing & route.nodes:
+                linked.add(number)
+                waiting.deadline = min(waiting.deadline, trio.current_time() + LATER_S)
+            if linked and over.issuperset(range(min(linked))):
+                waiting.cancel()
+
+        async def link(stage: StagePlan) -> None:
             try:
                 await reach(self._network, stage.key, stage.addresses)
             except Refused:
                 missing.add(stage.key)
                 self._directory.table.forget(stage.key)
 
-        async with trio.open_nursery() as nursery:
-            for stage in stages:
-                nursery.start_soon(one, stage)
-        return missing
+        with trio.CancelScope() as waiting:
+            async with trio.open_nursery() as nursery:
+                for number, route in enumerate(routes):
+                    nursery.start_soon(link_all, number, route)
+        return (routes[min(linked)] if linked else None), missing
+
+
+def _cheapest(classes: dict[int, list[Candidate]], sought: Sought, excluded: Collection[bytes], most: int) -> Route:
+    """The route of one numerics class, of the cheapest class. Raises NoRoute."""
+    so = f" in class {sought.numerics.label}" if sought.numerics is not None else ""
+    failure = NoRoute(f"nobody serves layers 0:{sought.layers} of {sought.layers}{so}")
+    routes: list[Route] = []
+    for candidates in classes.values():
+        left = [candidate for candidate in candidates if candidate.key not in excluded]
+        try:
+            routes.append(choose_route(left, sought.load, random.random(), most))
+        except NoRoute as error:
+            failure = failure if isinstance(failure, TooDear) else error
+    if not routes:
+        raise failure
+    return min(routes, key=lambda route: sum(cost(stage, sought.load) for stage in route))
+
+
+def _found(route: Route, by_key: dict[PeerKey, KnownOffer], sought: Sought, most: int) -> FoundRoute:
+    stages = tuple(_plan(by_key[stage.candidate.key], stage.span) for stage in route)
+    first = replace(sought.load, tokens=1)
+    return FoundRoute(stages, most, sum(predicted_s(stage, first) for stage in route))
 
 
 def _plan(known: KnownOffer, span: Span) -> StagePlan:
     return StagePlan(known.offer, known.addresses, span, known.certificate.record.not_after)
+
+
+def _left_out(offers: Sequence[KnownOffer], sought: Sought, excluded: Collection[bytes], now: int) -> Iterator[str]:
+    """Why nodes that serve the model may not be asked."""
+    if (longest := longest_too_short(offers, sought, excluded)) is not None:
+        yield (
+            f"prompt and answer need {sought.positions} positions, and others take {longest} at most: ask for fewer "
+            "tokens or shorten the prompt"
+        )
+    if nodes := uncertified(offers, sought, excluded, now):
+        hint = "their certificates end within the hour, and their owners have to renew them"
+        yield f"{short_names(nodes)} may not be asked: {hint}"

@@ -1,21 +1,53 @@
 """From offers to candidates of a route: what of an offer this client may use, and what it knows beyond it."""
 
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Final
 
-from p2pinfer.client.asking import CLASSES, CODECS, Request
+from p2pinfer.client.contracts import roles_of
 from p2pinfer.core.offer import State
 from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.routing import UNMEASURED_RTT_S, Candidate
+from p2pinfer.core.routing import UNMEASURED_RTT_S, Candidate, Load
+from p2pinfer.core.units import Codec, Numerics, row_bytes
 from p2pinfer.overlay.link import Link
 
-KBIT_BYTES = 125  # bytes/s of 1 kbit/s
 CERTIFIED_S = 3_600  # of a node's certificate has to be left
+KBIT_BYTES: Final = 125  # bytes/s of 1 kbit/s
+SECOND_WORTH: Final = 1_000.0  # nano-credits that a second of waiting costs: what 30 tokens of a small model cost
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """What a route is to do.
+
+    layers, hidden: the model's
+    prompt, tokens: ids of the prompt; of the answer at most
+    numerics:       the one class that will do, or None
+    max_cost:       nano-credits; None is the default limit
+    """
+
+    layers: int
+    hidden: int
+    prompt: int
+    tokens: int
+    codec: Codec
+    numerics: Numerics | None = None
+    max_cost: int | None = None
+
+    @property
+    def positions(self) -> int:
+        """Positions that every stage must take."""
+        return self.prompt + self.tokens
+
+    @property
+    def load(self) -> Load:
+        return Load(self.layers, self.prompt, self.tokens, row_bytes(self.codec, self.hidden), SECOND_WORTH)
 
 
 def usable(
-    offers: Iterable[KnownOffer], request: Request, refused: Collection[bytes], now: int
+    offers: Iterable[KnownOffer], sought: Sought, excluded: Collection[bytes], now: int
 ) -> dict[int, list[KnownOffer]]:
-    """Offers that fit the request, by numerics class: all stages of a route have one.
+    """Offers that fit, by numerics class: all stages of a route have one.
 
     Of a node whose certificate ends within the hour nothing is taken (identity.md, chapter 8).
 
@@ -23,20 +55,37 @@ def usable(
     """
     found: dict[int, list[KnownOffer]] = {}
     for known in offers:
-        if _fits(known, request, refused) and _is_certified(known, now):
+        fits = _fits(known, sought, excluded) and _is_long_enough(known, sought)
+        if fits and _is_certified(known, now):
             found.setdefault(known.offer.record.numerics, []).append(known)
     return found
 
 
-def uncertified(offers: Iterable[KnownOffer], request: Request, refused: Collection[bytes], now: int) -> set[bytes]:
+def uncertified(offers: Iterable[KnownOffer], sought: Sought, excluded: Collection[bytes], now: int) -> set[bytes]:
     """The nodes that `usable` leaves out for their certificates alone."""
-    return {known.node for known in offers if _fits(known, request, refused) and not _is_certified(known, now)}
+    return {known.node for known in offers if _fits(known, sought, excluded) and not _is_certified(known, now)}
 
 
-def _fits(known: KnownOffer, request: Request, refused: Collection[bytes]) -> bool:
-    offer, wanted = known.offer.record, CLASSES.get(request.numerics)
-    served = offer.state == State.SERVING and bool(offer.codecs & CODECS[request.codec].bit)
-    return served and wanted in (None, offer.numerics) and known.node not in refused
+def longest_too_short(offers: Iterable[KnownOffer], sought: Sought, excluded: Collection[bytes]) -> int | None:
+    """The most positions of those that `usable` leaves out for taking too few; None where it leaves out nobody so."""
+    fitting = (known for known in offers if _fits(known, sought, excluded))
+    return max((_positions(known) for known in fitting if not _is_long_enough(known, sought)), default=None)
+
+
+def _fits(known: KnownOffer, sought: Sought, excluded: Collection[bytes]) -> bool:
+    """Sign whatever they like, strangers do; what contradicts the model's manifest is not looked at."""
+    offer = known.offer.record
+    served = offer.state == State.SERVING and bool(offer.codecs & sought.codec.bit) and offer.numerics in {*Numerics}
+    of_model = offer.span.last <= sought.layers and offer.roles == roles_of(offer.span, sought.layers)
+    return served and of_model and sought.numerics in (None, offer.numerics) and known.node not in excluded
+
+
+def _is_long_enough(known: KnownOffer, sought: Sought) -> bool:
+    return _positions(known) >= sought.positions
+
+
+def _positions(known: KnownOffer) -> int:
+    return known.offer.record.limits.max_positions
 
 
 def _is_certified(known: KnownOffer, now: int) -> bool:
@@ -44,7 +93,7 @@ def _is_certified(known: KnownOffer, now: int) -> bool:
     return known.certificate.record.not_after >= now + CERTIFIED_S
 
 
-def candidate_of(known: KnownOffer, link: Link | None) -> Candidate:
+def candidate_of(known: KnownOffer, link: Link | None, risk: float = 0.0) -> Candidate:
     """What routing needs to know of a node; `link` to it, if there is one, knows the round trip."""
     offer = known.offer.record
     rtt_s = link.rtt_s if link is not None else None
@@ -58,4 +107,5 @@ def candidate_of(known: KnownOffer, link: Link | None) -> Candidate:
         uplink=offer.speed.uplink * KBIT_BYTES,
         rtt_s=UNMEASURED_RTT_S if rtt_s is None else rtt_s,
         queue_s=offer.load.queue_ms / 1000,
+        risk=risk,
     )

@@ -66,6 +66,7 @@ class Running:
         self.last_id_s: float | None = None
         self.changed = trio.Event()
         self.over = trio.Event()
+        self.settled = trio.Event()  # over, and its receipts are signed, or given up
         self._prompt = prompt
         self._key = key
         self._journal = journal
@@ -89,12 +90,20 @@ class Running:
             self.fail("the client was closed", Code.CANCELLED)
             self.over.set()
             self._notify()
-        await self._settle(incoming)
+        try:
+            await self._settle(incoming)
+        finally:
+            self.settled.set()
 
-    async def wait_open(self) -> None:
-        """Wait until every stage has accepted, or the generation has failed."""
-        while self.generation.opening:
+    async def wait_begun(self) -> None:
+        """Wait until an id has come, or the generation has failed."""
+        while not self.begun:
             await self.changed.wait()
+
+    @property
+    def begun(self) -> bool:
+        """Whether an id has come, or none will."""
+        return bool(self.generation.ids) or self.generation.over
 
     @property
     def holds_room(self) -> bool:
@@ -103,7 +112,7 @@ class Running:
 
     @property
     def refused_by(self) -> frozenset[PeerKey]:
-        """The stages that refused to open, or vanished before they had; others may not."""
+        """The stages that refused, vanished, or broke the protocol before the first id; others may not."""
         return frozenset(self._refused_by)
 
     def fail(self, text: str, code: Code) -> None:
@@ -112,6 +121,27 @@ class Running:
             for send in self.generation.fail(text, code):
                 self._send(send.to, send.message)
             self._until_over.cancel()
+
+    def give_up(self, patience_s: float) -> None:
+        """Nothing came for so long: blame whoever was to speak, where there is but one."""
+        awaited = [stage.key for place, stage in enumerate(self.plan.stages) if place not in self._contracts]
+        if not awaited and len(self.plan.stages) == 1:
+            self._blame(self.plan.stages[0].key)
+        self._blame(*awaited)
+        who = f"stage {short_names(awaited)} did not accept" if awaited else "no id came"
+        self.fail(f"{who} within {patience_s:.0f} s", Code.SILENT)
+
+    @property
+    def cost(self) -> int:
+        """Nano-credits that this client has signed for."""
+        return sum(self.costs)
+
+    @property
+    def costs(self) -> tuple[int, ...]:
+        """The same, of each stage."""
+        places = range(len(self.plan.stages))
+        signed = [self._account.complete(place) if self._account else None for place in places]
+        return tuple(receipt.record.amount if receipt else 0 for receipt in signed)
 
     @property
     def unpaid(self) -> ClientAccount | None:
@@ -136,10 +166,7 @@ class Running:
             if self._account is not None:
                 await self._decide(self._account.late(trio.current_time()))
         else:
-            awaited = [stage.key for place, stage in enumerate(self.plan.stages) if place not in self._contracts]
-            self._blame(*awaited)
-            who = f"stage {short_names(awaited)} did not accept" if awaited else "no id came"
-            self.fail(f"{who} within {patience_s:.0f} s", Code.SILENT)
+            self.give_up(patience_s)
 
     async def _take(self, sender: PeerKey, message: SessionMessage | LinkDead) -> None:
         """Take what came from a stage; where it breaks the protocol the generation fails, and nothing else."""
@@ -158,6 +185,7 @@ class Running:
                 case _:
                     self._pass_on(sender, message)
         except RemoteProtocolError as error:
+            self._blame(sender)
             self.fail(f"stage {short_name(sender)} broke the protocol: {error}", error.code)
 
     async def _take_accept(self, sender: PeerKey, message: Accept) -> None:
@@ -194,8 +222,8 @@ class Running:
         self.fail(f"the link to stage {short_name(peer)} broke: {why}", Code.LOST)
 
     def _blame(self, *peers: PeerKey) -> None:
-        """While the route opens, others may take the place of these."""
-        if self.generation.opening:
+        """Before the first id, others may take the place of these."""
+        if not self.begun:
             self._refused_by.update(peers)
 
     def _pass_on(self, sender: PeerKey, message: SessionMessage) -> None:

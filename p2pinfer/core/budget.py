@@ -20,7 +20,7 @@ CREDIT_PART: Final = 2  # of the work signed for in full, one part in so many is
 NETWORK_PART: Final = 8  # of what newcomers share and other networks leave, one network has one part in so many
 LEAST: Final = 16  # positions that a contract with anything unsigned takes at least: its records cost something, too
 RELEASE_S: Final = 3_600  # after its session, what a newcomer left unsigned takes nothing more from the others
-FORGET_S: Final = 30 * 86_400  # after its session, generated positions left unsigned count no more for their client
+DEBT_S: Final = 30 * 86_400  # after its session, generated positions left unsigned count no more for their client
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Unpaid:
     @property
     def until(self) -> int:
         """When it no longer counts for its client, Unix seconds."""
-        return self.ended + (FORGET_S if self.generated else RELEASE_S)
+        return self.ended + (DEBT_S if self.generated else RELEASE_S)
 
 
 @dataclass(frozen=True, slots=True)

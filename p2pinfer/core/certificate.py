@@ -1,5 +1,6 @@
 """Certificates: an owner's key speaks for a node's (protocols/identity.md, "Certificate" and "Revocation")."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final
 
@@ -8,7 +9,7 @@ from p2pinfer.core.keys import check_key
 from p2pinfer.core.records import Record, SignedRecord, verify_record
 from p2pinfer.core.units import OwnerKey, PeerKey
 
-MAX_LIFE_S: Final = 7_776_000  # 90 days: a lost car can earn for its finder no longer
+MAX_CERTIFICATE_S: Final = 7_776_000  # 90 days: then a lost machine signs nothing in its owner's name any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +25,8 @@ class NodeCert(Record):
     caps: Annotated[int, Zero(UInt())] = 0  # reserved
 
     def contradiction(self) -> str | None:
-        if not 0 < self.not_after - self.not_before <= MAX_LIFE_S:
-            return f"valid for {self.not_after - self.not_before} s, limit {MAX_LIFE_S} s"
+        if not 0 < self.not_after - self.not_before <= MAX_CERTIFICATE_S:
+            return f"valid for {self.not_after - self.not_before} s, limit {MAX_CERTIFICATE_S} s"
         return None
 
     def covers(self, issued: int, expires: int) -> bool:
@@ -47,6 +48,11 @@ class NodeRevoke(Record):
         """Whether a contract issued then may no longer rest on `certificate`."""
         same = (certificate.owner, certificate.node) == (self.owner, self.node)
         return same and certificate.serial <= self.serial and issued >= self.time
+
+
+def is_void(certificate: NodeCert, issued: int, revocations: Iterable[NodeRevoke]) -> bool:
+    """Whether any of them voids the certificate for a contract issued then; none revives what another voids."""
+    return any(revocation.voids(certificate, issued) for revocation in revocations)
 
 
 def verify_certificate(body: bytes, signature: bytes) -> SignedRecord[NodeCert]:

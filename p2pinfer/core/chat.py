@@ -19,7 +19,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from p2pinfer.core.errors import ModelError, UsageError
 
 ROLES: Final = frozenset({"system", "user", "assistant", "tool", "developer"})
-MAX_TEXT: Final = 1 << 26  # characters that a template may write; a context of a million positions has less
+MAX_RENDERED: Final = 1 << 26  # characters that a template may write; a context of a million positions has less
 MAX_PRODUCT: Final = 1 << 20  # items of a sequence, or bits of a number, that one operation may make
 SAMPLE: Final = ({"role": "user", "content": "Hello"},)  # a conversation that every template takes
 
@@ -84,8 +84,8 @@ def _joined(pieces: Any) -> str:
     parts, size = [], 0
     for piece in pieces:
         size += len(piece)
-        if size > MAX_TEXT:
-            raise TemplateError(f"it writes more than {MAX_TEXT} characters")
+        if size > MAX_RENDERED:
+            raise TemplateError(f"it writes more than {MAX_RENDERED} characters")
         parts.append(piece)
     return "".join(parts)
 

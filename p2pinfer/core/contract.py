@@ -20,7 +20,7 @@ from p2pinfer.core.records import MAX_SKEW_S, ZEROS, Record, SignedRecord, verif
 from p2pinfer.core.terms import Limits, RolesKind, SpanKind
 from p2pinfer.core.units import Codec, ModelId, Nanocredits, OwnerKey, PeerKey, RecordId, Roles, Span
 
-MAX_LIFE_S: Final = 86_400
+MAX_CONTRACT_S: Final = 86_400
 EXPIRY_S: Final = 10  # before it expires a contract's session ends, for its final receipt: a later one is not signed
 GENERATION_DOMAIN: Final = domain("generation")
 
@@ -60,8 +60,8 @@ class Contract(Record):
         head, tail = Roles.HEAD in self.roles, Roles.TAIL in self.roles
         if self.node == self.client:
             return "node and client are one key"
-        if not 0 < self.expires - self.issued <= MAX_LIFE_S:
-            return f"open for {self.expires - self.issued} s, limit {MAX_LIFE_S} s"
+        if not 0 < self.expires - self.issued <= MAX_CONTRACT_S:
+            return f"open for {self.expires - self.issued} s, limit {MAX_CONTRACT_S} s"
         if (self.codecs[0] == Codec.IDS) != head or (self.codecs[1] == Codec.IDS) != tail:
             return f"codecs {self.codecs} do not fit the roles: ids enter at the head and leave at the tail"
         if not tail and self.params != ZEROS:

@@ -11,6 +11,7 @@ P2pinferError
 │   ├── LinkDead            the link closed; `code` says why, where the peer said so
 │   └── Refused             the peer refused an open or a call; `retry_s` says when to try again
 ├── NoRoute                 nobody serves some layers, or no route fits the limits
+│   └── TooDear             every route may cost more than the request's price limit
 ├── GenerationFailed        a generation ended for a reason that is not an answer
 ├── EngineError             the engine's process died, or was asked for more than it reserved
 └── JournalError            a record could not be made durable (full disk, altered file)
@@ -74,6 +75,10 @@ class Refused(PeerError):
 
 class NoRoute(P2pinferError):
     """No set of offers covers the model's layers within the limits."""
+
+
+class TooDear(NoRoute):
+    """Every route may cost more than the request's price limit."""
 
 
 class GenerationFailed(P2pinferError):

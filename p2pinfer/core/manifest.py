@@ -109,7 +109,7 @@ class Manifest:
             raise ValueError(f"architecture {self.architecture!r} is none of {', '.join(ARCHITECTURES)}")
         if self.dtype != "bf16":
             raise ValueError(f"dtype {self.dtype!r} is not bf16")
-        _check_sizes(self.shape)
+        check_sizes(self.shape)
         if self.flops != layer_flops(self.shape):
             raise ValueError(f"{self.flops} operations a layer, {layer_flops(self.shape)} by its sizes")
         if any(id_ >= self.shape.vocabulary for id_ in (*self.bos, *self.ends)):
@@ -183,9 +183,10 @@ class Manifest:
         return tuple(by_name[name] for name in names)
 
 
-def _check_sizes(shape: Shape) -> None:
-    if 0 in shape:
-        raise ValueError(f"a size of nothing: {shape}")
+def check_sizes(shape: Shape) -> None:
+    """Raise ValueError for sizes that no model has."""
+    if min(shape) < 1 or max(shape) >= 1 << 32:
+        raise ValueError(f"a size of nothing, or of more than 32 bits: {shape}")
     if shape.layers > MAX_LAYERS:
         raise ValueError(f"{shape.layers} layers, limit {MAX_LAYERS}")
     if shape.heads % shape.kv_heads:

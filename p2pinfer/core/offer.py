@@ -17,7 +17,7 @@ from p2pinfer.core.records import ZEROS, Record, SignedRecord, verify_record
 from p2pinfer.core.terms import Limits, RolesKind, SpanKind
 from p2pinfer.core.units import ModelId, OwnerKey, PeerKey, RecordId, Roles, Span
 
-MAX_LIFE_S: Final = 60
+MAX_OFFER_S: Final = 60
 UNTIL_STEP_S: Final = 900  # an exact time of leaving would publish when the house is empty
 MAX_UNTIL_S: Final = 7_200
 
@@ -54,7 +54,7 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Offer(Record):
-    """Signed by the node. Newer than another if `boot` is the same and `seq` higher."""
+    """Signed by the node. Newer than another of one `boot` if `seq` is higher, of another boot if `issued` is later."""
 
     TYPE: ClassVar = "offer"
     node: Annotated[PeerKey, Bin(32)]
@@ -80,13 +80,18 @@ class Offer(Record):
     log_root: Annotated[bytes, Zero(Bin(32))] = ZEROS  # reserved
 
     def contradiction(self) -> str | None:
-        if not 0 < self.life <= MAX_LIFE_S:
-            return f"life of {self.life} s, limit {MAX_LIFE_S} s"
+        if not 0 < self.life <= MAX_OFFER_S:
+            return f"life of {self.life} s, limit {MAX_OFFER_S} s"
         if self.until % UNTIL_STEP_S or self.until > self.issued + MAX_UNTIL_S:
             return f"until {self.until} is not rounded to {UNTIL_STEP_S} s, or over {MAX_UNTIL_S} s ahead"
         if self.state > State.LEAVING:
             return f"state {self.state} is unknown"
         return None
+
+
+def contradict(one: Offer, other: Offer) -> bool:
+    """Whether two offers cannot both be what the node offers; the two are evidence against it."""
+    return one != other and (one.node, one.boot, one.seq) == (other.node, other.boot, other.seq)
 
 
 def verify_offer(body: bytes, signature: bytes, node: PeerKey | None = None) -> SignedRecord[Offer]:

@@ -1,26 +1,28 @@
 """The offers a peer knows, by the clock of whoever heard them (protocols/offer.md, "States").
 
 Life is measured from receipt, less the age an offer was relayed with, so that a clock an hour off empties nobody's
-table. One offer a node: of one boot the newest number, of another boot what was heard later. Pure: `now` is the
-caller's monotonic clock in seconds.
+table; since nobody signs that age, an offer of another day counts for nothing. One offer a node: of one boot the one of
+the highest number, of two boots the one issued later. Pure: `now` is the caller's monotonic clock in seconds.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
+from math import inf
 from typing import Final
 
 from p2pinfer.core.certificate import NodeCert, verify_certificate
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import RemoteProtocolError
 from p2pinfer.core.messages import MAX_ADDRESSES, RelayedOffer
-from p2pinfer.core.offer import Offer, verify_offer
+from p2pinfer.core.offer import Offer, contradict, verify_offer
 from p2pinfer.core.records import SignedRecord
 from p2pinfer.core.units import ModelId, PeerKey, Span
 
 MAX_KNOWN: Final = 10_000  # nodes; beyond it the oldest are forgotten
 HOP_MS: Final = 50  # added for the way of each relay, which nobody measures
+MAX_AWAY_S: Final = 86_400  # of an offer's `issued` from our wall clock: what is older is a relay's lie about its age
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +38,14 @@ class KnownOffer:
     def node(self) -> PeerKey:
         return self.offer.record.node
 
+    @property
+    def until_s(self) -> float:
+        """When it is past its time, by our monotonic clock."""
+        return self.born_s + self.offer.record.life
+
     def left_s(self, now: float) -> float:
         """Seconds until it is past its time; negative afterwards."""
-        return self.born_s + self.offer.record.life - now
+        return self.until_s - now
 
     def relay(self, now: float) -> RelayedOffer:
         """As we pass it on."""
@@ -54,8 +61,8 @@ class KnownOffer:
         )
 
 
-def verify_relayed(relayed: RelayedOffer, now: float) -> KnownOffer:
-    """Check an offer that anybody passed on.
+def verify_relayed(relayed: RelayedOffer, now: float, clock: float) -> KnownOffer:
+    """Check an offer that anybody passed on. clock: our wall clock, Unix seconds.
 
     Raises RemoteProtocolError: BAD_RECORD, BAD_KEY, BAD_SIGNATURE, or UNKNOWN_OFFER for one that is past its time.
     """
@@ -67,6 +74,9 @@ def verify_relayed(relayed: RelayedOffer, now: float) -> KnownOffer:
     known = KnownOffer(offer, certificate, relayed.addresses, now - relayed.age_ms / 1000)
     if known.left_s(now) <= 0:
         raise RemoteProtocolError(f"an offer {relayed.age_ms / 1000:.0f} s old, past its time", Code.UNKNOWN_OFFER)
+    if abs(away := offer.record.issued - clock) > MAX_AWAY_S:
+        text = f"an offer issued {away:+.0f} s from our clock, limit {MAX_AWAY_S} s"
+        raise RemoteProtocolError(text, Code.UNKNOWN_OFFER)
     return known
 
 
@@ -76,10 +86,17 @@ class OfferTable:
     def __init__(self) -> None:
         self._known: dict[PeerKey, KnownOffer] = {}
         self._bodies: dict[bytes, PeerKey] = {}
+        self._two_faced: dict[PeerKey, float] = {}  # nodes whose offers contradict each other, and until when
 
     def add(self, known: KnownOffer) -> bool:
-        """Keep an offer; False if what we have is as new."""
+        """Keep an offer; False if what we have is as new, or the node signed two that contradict each other."""
+        if known.born_s < self._two_faced.get(known.node, -inf):
+            return False
         held = self._known.get(known.node)
+        if held is not None and contradict(known.offer.record, held.offer.record):
+            self.forget(known.node)
+            self._two_faced[known.node] = max(known.until_s, held.until_s)
+            return False
         if held is not None and not _newer(known, held):
             return False
         self.forget(known.node)  # so that the dictionary is in order of hearing
@@ -89,15 +106,17 @@ class OfferTable:
             self.forget(next(iter(self._known)))
         return True
 
-    def recognise(self, relayed: RelayedOffer) -> bool:
-        """Whether these very bytes are known: then there is no need to check their signatures again.
+    def recognise(self, relayed: RelayedOffer, relay: PeerKey) -> bool:
+        """True if these very bytes are known: then there is no need to check their signatures again.
 
-        Addresses are nobody's word, and whoever passed the offer on first may have lied: all that were named are kept.
+        Addresses are nobody's word, and whoever passed the offer on first may have lied: all that were named are kept,
+        as far as there is room, and where the node itself is the relay its own come first.
         """
         if (node := self._bodies.get(relayed.offer)) is None:
             return False
         known = self._known[node]
-        addresses = dict.fromkeys((*known.addresses, *relayed.addresses))
+        first, then = known.addresses, relayed.addresses
+        addresses = dict.fromkeys((*then, *first) if relay == node else (*first, *then))
         self._known[node] = replace(known, addresses=tuple(addresses)[:MAX_ADDRESSES])
         return True
 
@@ -109,6 +128,7 @@ class OfferTable:
         """Offers within their life, of one model or of all; the others are forgotten."""
         for node in [node for node, known in self._known.items() if known.left_s(now) <= 0]:
             self.forget(node)
+        self._two_faced = {node: until_s for node, until_s in self._two_faced.items() if until_s > now}
         return [known for known in self._known.values() if model in (None, known.offer.record.model)]
 
     def spread(self, now: float, model: ModelId | None, limit: int) -> list[KnownOffer]:
@@ -134,7 +154,7 @@ def _newer(known: KnownOffer, held: KnownOffer) -> bool:
     one, other = known.offer.record, held.offer.record
     if one.boot == other.boot:
         return one.seq > other.seq
-    return known.born_s > held.born_s
+    return one.issued > other.issued or known.born_s > held.until_s  # a clock that was set back is no reason to wait
 
 
 def _in_turn(groups: Iterable[list[KnownOffer]]) -> Iterator[KnownOffer]:

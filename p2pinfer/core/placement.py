@@ -85,7 +85,7 @@ def gaps(layers: int, spans: Iterable[Span]) -> list[Span]:
     """The layers that no span covers, as spans."""
     found: list[Span] = []
     reach = 0
-    for span in sorted(spans):
+    for span in sorted(span for span in spans if span.first < layers):  # others say what they like
         if span.first > reach:
             found.append(Span(reach, min(span.first, layers)))
         reach = max(reach, span.last)

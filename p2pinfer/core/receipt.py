@@ -49,7 +49,19 @@ class Receipt(Record):
             return f"number {self.seq} after the final {earlier.seq}"
         if not earlier.usage <= self.usage or self.amount < earlier.amount or self.time < earlier.time:
             return f"number {self.seq} takes back what {earlier.seq} stated"
+        if self.usage == earlier.usage and (self.in_root, self.out_root) != (earlier.in_root, earlier.out_root):
+            return f"numbers {earlier.seq} and {self.seq} state other roots at one position"
         return None
+
+
+def contradiction_of(a: SignedRecord[Receipt], b: SignedRecord[Receipt]) -> str | None:
+    """Why two receipts of one contract cannot both be true, or None."""
+    if a.body == b.body:
+        return None
+    if a.record.seq == b.record.seq:
+        return f"two bodies under number {a.record.seq}"
+    earlier, later = sorted((a.record, b.record), key=lambda receipt: receipt.seq)
+    return later.follows(earlier)
 
 
 def check_receipt(receipt: Receipt, contract: SignedRecord[Contract]) -> None:

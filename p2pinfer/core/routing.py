@@ -2,17 +2,18 @@
 
 A route minimises price + value of time x predicted time + risk. The times follow network-model's formulas for one
 stream: S·c + S·L + bytes over uplinks. Every stage adds its own share, so the best route is a shortest path from layer
-0 to the last; among routes within 10 % of it one is drawn, so that load spreads. Pure: offers are collected, and the
+0 to the last; among routes within 10 % of it one is drawn, so that load spreads. None asks for more than the request's
+price limit (`price_limit.py`). Pure: offers are collected, and the
 random number drawn, by the client.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from math import inf
 from typing import Final
 
-from p2pinfer.core.errors import NoRoute
+from p2pinfer.core.errors import NoRoute, TooDear
 from p2pinfer.core.placement import gaps
 from p2pinfer.core.pricing import Prices, Usage, amount_of
 from p2pinfer.core.units import PeerKey, Span
@@ -78,10 +79,14 @@ def predicted_s(stage: Stage, load: Load) -> float:
 
 def price_of(stage: Stage, load: Load) -> int:
     """Nano-credits this stage asks for the whole generation, if all tokens are used."""
-    layers = len(stage.span)
-    tail = stage.span.last == load.layers
-    usage = Usage(layers * load.prompt, layers * max(0, load.tokens - 1), 0, load.tokens if tail else 0)
-    return amount_of(stage.candidate.prices, stage.candidate.flat, usage)
+    return ask_of(stage.candidate.prices, stage.candidate.flat, stage.span, load)
+
+
+def ask_of(prices: Prices, flat: int, span: Span, load: Load) -> int:
+    """Nano-credits that these layers cost at these prices, if all tokens are used."""
+    tail = span.last == load.layers
+    usage = Usage(len(span) * load.prompt, len(span) * max(0, load.tokens - 1), 0, load.tokens if tail else 0)
+    return amount_of(prices, flat, usage)
 
 
 def cost(stage: Stage, load: Load) -> float:
@@ -89,26 +94,37 @@ def cost(stage: Stage, load: Load) -> float:
     return price_of(stage, load) + load.second_worth * predicted_s(stage, load) + stage.candidate.risk
 
 
-def choose_route(candidates: Sequence[Candidate], load: Load, random: float) -> Route:
+def choose_route(candidates: Sequence[Candidate], load: Load, random: float, most: float = inf) -> Route:
     """One of the routes within 10 % of the cheapest, drawn with `random` in [0, 1).
 
-    Raises NoRoute naming the layers that nobody serves.
+    most: nano-credits that all stages may ask together
+
+    Raises NoRoute naming the layers that nobody serves, TooDear naming `most` and what the cheapest route asks.
     """
     if missing := gaps(load.layers, [candidate.span for candidate in candidates]):
         raise NoRoute(f"nobody serves layers {', '.join(map(str, missing))} of {load.layers}")
-    stages = _stages(candidates, load)
-    to_end = _costs_to_end(stages, load.layers)
-    # The least cost may use one peer twice, which no route does: then look further
-    for limit in (NEAR_BEST * to_end[0], inf):
-        if routes := list(islice(_within(stages, to_end, limit, load.layers), MAX_DRAWN)):
-            return routes[int(random * len(routes))]
+    prices = _to_end(_stages(candidates, load, price_of), load.layers)
+    if prices[0] > most:
+        raise TooDear(
+            f"the cheapest route may cost {prices[0]:,.0f} nano-credits, and the limit is {most:,.0f}: ask for fewer "
+            "tokens, or set another limit with --max-cost, max_cost= in the library"
+        )
+    # A fast route may be too dear where a slow one is not: then time counts for nothing
+    for weighed in (load, replace(load, second_worth=0.0)):
+        stages = _stages(candidates, weighed, cost)
+        costs = _to_end(stages, load.layers)
+        # The least cost may use one peer twice, which no route does: then look further
+        for limit in (NEAR_BEST * costs[0], inf):
+            search = _Search(load, stages, costs, prices)
+            if routes := list(islice(search.routes(limit, most), MAX_DRAWN)):
+                return routes[int(random * len(routes))]
     raise NoRoute(f"no route of different peers covers {load.layers} layers")
 
 
 Priced = dict[int, list[tuple[float, Stage]]]  # by first layer, cheapest first
 
 
-def _stages(candidates: Sequence[Candidate], load: Load) -> Priced:
+def _stages(candidates: Sequence[Candidate], load: Load, weigh: Callable[[Stage, Load], float]) -> Priced:
     """Every way to use a candidate between two layers where some span begins or ends."""
     cuts = {0, load.layers}
     for candidate in candidates:
@@ -119,13 +135,13 @@ def _stages(candidates: Sequence[Candidate], load: Load) -> Priced:
         for at, first in enumerate(inside):
             for last in inside[at + 1 :]:
                 stage = Stage(candidate, Span(first, last))
-                found[first].append((cost(stage, load), stage))
+                found[first].append((weigh(stage, load), stage))
     for stages in found.values():
         stages.sort(key=lambda priced: priced[0])
     return found
 
 
-def _costs_to_end(stages: Priced, layers: int) -> dict[int, float]:
+def _to_end(stages: Priced, layers: int) -> dict[int, float]:
     """The least cost from each cut to the end; stages lead to greater cuts only, so one pass backwards does."""
     to_end = {layers: 0.0}
     for cut in sorted(stages, reverse=True):
@@ -134,15 +150,26 @@ def _costs_to_end(stages: Priced, layers: int) -> dict[int, float]:
     return to_end
 
 
-def _within(
-    stages: Priced, to_end: dict[int, float], limit: float, layers: int, first: int = 0, route: Route = ()
-) -> Iterator[Route]:
-    """Routes that cost at most `limit` from layer `first` on; no peer serves twice in one."""
-    if first == layers:
-        yield route
-        return
-    used = {stage.candidate.key for stage in route}
-    for price, stage in stages[first]:
-        last = stage.span.last
-        if price + to_end[last] <= limit * (1 + 1e-9) and stage.candidate.key not in used:
-            yield from _within(stages, to_end, limit - price, layers, last, (*route, stage))
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """costs, prices: the least of each from a cut to the end."""
+
+    load: Load
+    stages: Priced
+    costs: dict[int, float]
+    prices: dict[int, float]
+
+    def routes(self, limit: float, most: float, first: int = 0, route: Route = ()) -> Iterator[Route]:
+        """Routes from layer `first` on that cost at most `limit` and ask for at most `most`.
+
+        No peer serves twice in one.
+        """
+        if first == self.load.layers:
+            yield route
+            return
+        used = {stage.candidate.key for stage in route}
+        for weight, stage in self.stages[first]:
+            last, price = stage.span.last, price_of(stage, self.load)
+            dear = weight + self.costs[last] > limit * (1 + 1e-9) or price + self.prices[last] > most
+            if not dear and stage.candidate.key not in used:
+                yield from self.routes(limit - weight, most - price, last, (*route, stage))

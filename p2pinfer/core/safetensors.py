@@ -7,7 +7,7 @@ from math import prod
 from typing import Final
 
 LENGTH_BYTES: Final = 8  # the header's length, little-endian, before it
-MAX_HEADER: Final = 100_000_000  # bytes; the format's own limit
+MAX_HEADER: Final = 16 << 20  # bytes; a tenth of the format's own limit, and ten times what the largest models have
 ITEM_BYTES: Final = {"BF16": 2, "F16": 2, "F32": 4}  # of the kinds that models here are stored in
 
 
@@ -26,8 +26,10 @@ def header_bytes(beginning: bytes, size: int) -> int:
     Raises ValueError if there is none.
     """
     length = int.from_bytes(beginning, "little")
-    if size < LENGTH_BYTES or length > min(MAX_HEADER, size - LENGTH_BYTES):
-        raise ValueError(f"no safetensors file, or cut short: {size} bytes")
+    if size < LENGTH_BYTES or length > size - LENGTH_BYTES:
+        raise ValueError(f"not a safetensors file, or cut short: {size} bytes")
+    if length > MAX_HEADER:
+        raise ValueError(f"a header of {length} bytes, limit {MAX_HEADER}")
     return length
 
 

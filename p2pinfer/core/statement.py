@@ -25,7 +25,10 @@ from p2pinfer.core.tree import Tree, leaf_of
 from p2pinfer.core.units import OwnerKey, PeerKey, RecordId
 
 MAGIC: Final = b"p2pinfer statement 1\n"
-MAX_FRAME: Final = 4096
+MAX_STATEMENT_FRAME: Final = 4096  # bytes
+MAX_RECEIPTS: Final = 65_536  # half a minute of a verifier's time
+MAX_CERTIFICATES: Final = 64  # ten years of them
+MAX_STATEMENT: Final = 67_108_864  # bytes; a statement of so many receipts is shorter, whatever is in them
 CERTIFICATE: Final = 0
 RECEIPT: Final = 1
 NO_PAYER: Final = PeerKey(ZEROS)
@@ -51,7 +54,11 @@ class Header(Record):
     log_root: Annotated[bytes, Zero(Bin(32))] = ZEROS  # reserved
 
     def contradiction(self) -> str | None:
-        return None if self.since <= self.until else f"a period from {self.since} to {self.until}"
+        if self.since > self.until:
+            return f"a period from {self.since} to {self.until}"
+        if self.count > MAX_RECEIPTS:
+            return f"{self.count} receipts, limit {MAX_RECEIPTS}"
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,18 @@ from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import verify_contract
 from p2pinfer.core.errors import RemoteProtocolError
 from p2pinfer.core.keys import check_key
-from p2pinfer.core.receipt import Receipt, verify_receipt
+from p2pinfer.core.receipt import contradiction_of, verify_receipt
 from p2pinfer.core.records import SignedRecord, verify_record
-from p2pinfer.core.statement import CERTIFICATE, MAGIC, MAX_FRAME, NO_PAYER, RECEIPT, Header, Paid
+from p2pinfer.core.statement import (
+    CERTIFICATE,
+    MAGIC,
+    MAX_CERTIFICATES,
+    MAX_STATEMENT_FRAME,
+    NO_PAYER,
+    RECEIPT,
+    Header,
+    Paid,
+)
 from p2pinfer.core.tree import Tree, leaf_of
 from p2pinfer.core.units import Nanocredits, PeerKey, RecordId
 
@@ -71,25 +80,39 @@ class Overlap:
         return Nanocredits(max(0, self.second - self.first))
 
 
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two statements beside each other. fork: why one node cannot have made both, which is evidence against it"""
+
+    overlaps: tuple[Overlap, ...]
+    fork: str | None
+
+
 def verify_statement(data: bytes) -> Verdict:
-    """Check every byte of a statement file.
+    """Check every byte of a statement file, in order: what stands after the first fault is not looked at.
 
     Raises RemoteProtocolError naming the frame, counted from 1, and what is wrong with it.
     """
-    first, *frames = list(_frames(data)) or [b""]
+    if not data.startswith(MAGIC):
+        raise _bad("it does not begin as a statement")
+    frames = _frames(data)
     with _naming(HEADER_FRAME):
-        header = _read_header(first)
+        header = _read_header(next(frames, b""))
     reading = _Reading(header.record)
     for number, frame in enumerate(frames, HEADER_FRAME + 1):
         with _naming(number):
             reading.take(frame)
     with _naming(HEADER_FRAME):  # it claims what the others hold
-        reading.finish(frames)
+        reading.finish()
     return Verdict(header, tuple(reading.certificates.values()), tuple(reading.entries), _shares(reading.entries))
 
 
-def compare_statements(first: Verdict, second: Verdict) -> list[Overlap]:
+def compare_statements(first: Verdict, second: Verdict) -> Comparison:
     """Contracts that both hold, by id: a payer pays for each what exceeds what it has paid for it already."""
+    return Comparison(tuple(_overlaps(first, second)), _fork(first.header, second.header))
+
+
+def _overlaps(first: Verdict, second: Verdict) -> list[Overlap]:
     known = {entry.contract.id: entry for entry in first.entries}
     both = [(known[entry.contract.id], entry) for entry in second.entries if entry.contract.id in known]
     return [
@@ -98,10 +121,21 @@ def compare_statements(first: Verdict, second: Verdict) -> list[Overlap]:
             payer=b.contract.record.client,
             first=Nanocredits(a.receipt.record.amount),
             second=Nanocredits(b.receipt.record.amount),
-            contradiction=_contradiction(a.receipt, b.receipt),
+            contradiction=contradiction_of(a.receipt, b.receipt),
         )
         for a, b in both
     ]
+
+
+def _fork(a: SignedRecord[Header], b: SignedRecord[Header]) -> str | None:
+    """Why two statements cannot both stand in the row of one node's statements, or None."""
+    if a.id == b.id or a.record.node != b.record.node:
+        return None
+    if a.record.number == b.record.number:
+        return f"two statements under number {a.record.number}"
+    if a.record.prev == b.record.prev:
+        return f"statements {a.record.number} and {b.record.number} follow one and the same"
+    return None
 
 
 @dataclass(slots=True)
@@ -111,9 +145,11 @@ class _Reading:
     header: Header
     certificates: dict[RecordId, SignedRecord[NodeCert]] = field(default_factory=dict)
     entries: list[Paid] = field(default_factory=list)
+    leaves: list[bytes] = field(default_factory=list)
 
     def take(self, frame: bytes) -> None:
-        match unpack_array(frame, MAX_FRAME):
+        self.leaves.append(leaf_of(frame))
+        match unpack_array(frame, MAX_STATEMENT_FRAME):
             case [int(kind), bytes(body), bytes(owner)] if kind == CERTIFICATE:
                 self._take_certificate(verify_certificate(body, owner))
             case [
@@ -125,6 +161,8 @@ class _Reading:
                 bytes(r_node),
                 bytes(r_client),
             ] if kind == RECEIPT:
+                if len(self.entries) == self.header.count:  # before its signatures cost anything
+                    raise _bad(f"the header says {self.header.count} receipts, there are more")
                 signed = verify_contract(contract, client, node)
                 self._take_entry(Paid(signed, verify_receipt(body, r_node, r_client, signed)))
             case _:
@@ -133,6 +171,8 @@ class _Reading:
     def _take_certificate(self, certificate: SignedRecord[NodeCert]) -> None:
         if self.entries:
             raise _bad("a certificate after a receipt")
+        if len(self.certificates) == MAX_CERTIFICATES:
+            raise _bad(f"more than {MAX_CERTIFICATES} certificates")
         if self.certificates and certificate.id <= next(reversed(self.certificates)):
             raise _bad("certificates are not in order")
         if (certificate.record.owner, certificate.record.node) != (self.header.owner, self.header.node):
@@ -155,17 +195,15 @@ class _Reading:
             raise _bad(f"a receipt of {receipt.time}, outside the period")
         self.entries.append(entry)
 
-    def finish(self, frames: Sequence[bytes]) -> None:
+    def finish(self) -> None:
         """Hold all of it to the header."""
         if not self.certificates:
             raise _bad("no certificate follows the header")
-        amount = sum(entry.receipt.record.amount for entry in self.entries)
-        if (len(self.entries), amount) != (self.header.count, self.header.amount):
-            raise _bad(
-                f"the header says {self.header.count} receipts of {self.header.amount} ncr, "
-                f"there are {len(self.entries)} of {amount} ncr"
-            )
-        if Tree(map(leaf_of, frames)).root() != self.header.root:
+        if len(self.entries) < self.header.count:  # no more of them were taken
+            raise _bad(f"the header says {self.header.count} receipts, there are {len(self.entries)}")
+        if (amount := sum(entry.receipt.record.amount for entry in self.entries)) != self.header.amount:
+            raise _bad(f"the header says {self.header.amount} ncr, the receipts come to {amount} ncr")
+        if Tree(self.leaves).root() != self.header.root:
             raise _bad("the header's root is another")
 
 
@@ -179,8 +217,6 @@ def _naming(number: int) -> Iterator[None]:
 
 
 def _frames(data: bytes) -> Iterator[bytes]:
-    if not data.startswith(MAGIC):
-        raise _bad("it does not begin as a statement")
     at = len(MAGIC)
     for number in count(HEADER_FRAME):
         if at == len(data):
@@ -196,15 +232,15 @@ def _end(data: bytes, at: int) -> int:
     size, left = int.from_bytes(data[at : at + LENGTH], "big"), len(data) - at - LENGTH
     if left < 0:
         raise _bad(f"{len(data) - at} bytes are left where a length of {LENGTH} should stand")
-    if size > MAX_FRAME:
-        raise _bad(f"its length is {size} bytes, limit {MAX_FRAME}")
+    if size > MAX_STATEMENT_FRAME:
+        raise _bad(f"its length is {size} bytes, limit {MAX_STATEMENT_FRAME}")
     if size > left:
         raise _bad(f"its length is {size} bytes, and {left} are left")
     return at + LENGTH + size
 
 
 def _read_header(frame: bytes) -> SignedRecord[Header]:
-    match unpack_array(frame, MAX_FRAME):
+    match unpack_array(frame, MAX_STATEMENT_FRAME):
         case [bytes(body), bytes(signature)]:
             header = verify_record(Header, body, (signature,), lambda header: (header.node,))
             if header.record.payer != NO_PAYER:
@@ -223,15 +259,6 @@ def _shares(entries: Sequence[Paid]) -> tuple[Share, ...]:
         amounts = [entry.receipt.record.amount for entry in group]
         shares.append(Share(key, len(amounts), Nanocredits(sum(amounts))))
     return tuple(sorted(shares, key=lambda share: (-share.amount, share.payer)))
-
-
-def _contradiction(a: SignedRecord[Receipt], b: SignedRecord[Receipt]) -> str | None:
-    if a.body == b.body:
-        return None
-    if a.record.seq == b.record.seq:
-        return f"two bodies under number {a.record.seq}"
-    earlier, later = sorted((a.record, b.record), key=lambda receipt: receipt.seq)
-    return later.follows(earlier)
 
 
 def _bad(why: str) -> RemoteProtocolError:

@@ -4,15 +4,17 @@ A file is written beside its place, made durable and renamed into it; a folder i
 renamed. What is left of an interrupted write has a name that starts with `.new-` and is nobody's data.
 """
 
+import errno
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 PREFIX: Final = ".new-"
+NO_SYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
@@ -41,8 +43,10 @@ def new_file(folder: Path, mode: int = 0o644) -> Iterator[Path]:
     descriptor, name = tempfile.mkstemp(prefix=PREFIX, dir=folder)
     path = Path(name)
     try:
-        os.fchmod(descriptor, mode)
-        os.close(descriptor)
+        try:
+            os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
         yield path
     finally:
         path.unlink(missing_ok=True)
@@ -74,6 +78,10 @@ def sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NO_SYNC or not path.is_dir():
+            raise
+        # some file systems know no such thing for folders, and there is nothing else to wait for
     finally:
         os.close(descriptor)
 
@@ -89,4 +97,5 @@ def sweep(folder: Path, older_than: float) -> None:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # another user's; what cannot be removed now is swept later
+                path.unlink()

@@ -19,7 +19,7 @@ from p2pinfer.core.keys import PrivateKey, peer_name
 from p2pinfer.core.ledger import Earned
 from p2pinfer.core.pricing import Prices, Usage
 from p2pinfer.core.records import ZEROS, SignedRecord
-from p2pinfer.core.statement import NO_PAYER, Header, Paid, write_statement
+from p2pinfer.core.statement import MAX_RECEIPTS, NO_PAYER, Header, Paid, write_statement
 from p2pinfer.core.statement_check import verify_statement
 from p2pinfer.core.units import OwnerKey, PeerKey, RecordId
 from p2pinfer.disk.atomic import new_file, place
@@ -132,7 +132,9 @@ def _check_names(file: Path, table: Path, replace: bool) -> None:
     for path in (file, table):
         if is_there(path) and path.is_dir():
             raise UsageError(f"{path} is a folder: give the name of a file")
-        if path.exists() and not replace:
+        if is_there(path) and not path.is_file():
+            raise UsageError(f"{path} is not a file: give the name of one")
+        if is_there(path) and not replace:
             raise UsageError(f"{path} exists: choose another name, or replace it with --force")
 
 
@@ -146,6 +148,8 @@ def _own(
     newest = max(own, key=lambda certificate: (certificate.record.not_before, certificate.record.serial))
     parties = (key.public, newest.record.owner)
     mine = [entry for entry in entries if (entry.contract.record.node, entry.contract.record.owner) == parties]
+    if len(mine) > MAX_RECEIPTS:
+        raise UsageError(f"{len(mine)} receipts, a statement holds {MAX_RECEIPTS}: state shorter periods, one by one")
     return mine, newest
 
 

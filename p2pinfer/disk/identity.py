@@ -9,27 +9,28 @@
 A key file is 64 hex digits of the seed, readable by its user alone. Records are signed in `core`.
 """
 
-import fcntl
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final
 
 from p2pinfer.core.canonical import pack_array, unpack_array
-from p2pinfer.core.certificate import MAX_LIFE_S, NodeCert, verify_certificate
-from p2pinfer.core.errors import RemoteProtocolError, UsageError
+from p2pinfer.core.certificate import MAX_CERTIFICATE_S, NodeCert, verify_certificate
+from p2pinfer.core.errors import P2pinferError, RemoteProtocolError, UsageError
 from p2pinfer.core.keys import SEED_BYTES, PrivateKey
 from p2pinfer.core.records import SignedRecord, sign
 from p2pinfer.core.units import OwnerKey, PeerKey
-from p2pinfer.disk.atomic import create_atomic, write_atomic
+from p2pinfer.disk.atomic import create_atomic, new_folder, write_atomic
+from p2pinfer.disk.journal_file import connect_writer
+from p2pinfer.disk.locks import LockHeld, hold_lock
 from p2pinfer.disk.places import is_there
 
-RENEW_S: Final = 30 * 86_400  # a certificate with less left is renewed, where the owner's key is at hand
+RENEW_CERTIFICATE_S: Final = 30 * 86_400  # a certificate with less left is renewed, where the owner's key is at hand
 BACKDATE_S: Final = 600  # clients whose clocks are behind date contracts before our first start
 KEY_MODE: Final = 0o600
 FOLDER_MODE: Final = 0o700
@@ -55,11 +56,11 @@ def load_identity(folder: Path, now: int) -> Identity:
     """
     _make_folder(folder)
     node_path, owner_path, cert_path = folder / "node.key", folder / "owner.key", folder / "node.cert"
-    if not node_path.exists() and not cert_path.exists():
+    if not is_there(node_path) and not is_there(cert_path):
         load_or_make_key(owner_path)
-    owner = load_key(owner_path) if owner_path.exists() else None
+    owner = load_key(owner_path) if is_there(owner_path) else None
     key = load_or_make_key(node_path)
-    certificate = _load_certificate(cert_path, key) if cert_path.exists() else None
+    certificate = _load_certificate(cert_path, key) if is_there(cert_path) else None
     if owner is not None and _due(certificate, owner, now):
         certificate = _certify(key, owner, certificate, now)
         try:
@@ -111,10 +112,10 @@ def hold_client_key(folder: Path) -> Iterator[PrivateKey]:
     _make_folder(folder)
     for number in count(1):
         name = "client" if number == 1 else f"client-{number}"
-        with _open_lock(folder / f"{name}.lock") as lock:
+        with ExitStack() as stack:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                stack.enter_context(hold_lock(folder / f"{name}.lock"))
+            except LockHeld:
                 continue
             yield load_or_make_key(folder / f"{name}.key")
             return
@@ -126,7 +127,7 @@ def own_keys(folder: Path) -> frozenset[PeerKey]:
     Raises UsageError where one is damaged or open to others.
     """
     paths = (*(folder / name for name in ("owner.key", "node.key")), *folder.glob("client*.key"))
-    return frozenset(load_key(path).public for path in paths if path.exists())
+    return frozenset(load_key(path).public for path in paths if is_there(path))
 
 
 def load_key(path: Path) -> PrivateKey:
@@ -135,13 +136,19 @@ def load_key(path: Path) -> PrivateKey:
     Raises UsageError where the file is damaged or open to others.
     """
     try:
-        mode, text = path.stat().st_mode, path.read_text("ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the key {path}: {error}") from None
+        mode = path.stat().st_mode
+        text = path.read_text("ascii").strip()
+    except OSError as error:
+        raise UsageError(f"cannot read the key {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        text = ""
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise UsageError(f"the key {path} is open to others: chmod 600 it, and think about who has read it")
+        raise UsageError(
+            f"the key {path} is open to others: chmod 600 it, and think about who has read it; where that changes "
+            "nothing, the file system keeps no permissions: name a folder on another with --data"
+        )
     if len(text) != 2 * SEED_BYTES or set(text) - set("0123456789abcdef"):
-        raise UsageError(f"{path} is no key: one is {2 * SEED_BYTES} hex digits; restore it from a copy")
+        raise UsageError(f"{path} is not a key: one is {2 * SEED_BYTES} hex digits; restore it from a copy")
     return PrivateKey(bytes.fromhex(text))
 
 
@@ -164,19 +171,33 @@ def hold_folder(folder: Path) -> Iterator[None]:
     Raises UsageError naming the process that has it.
     """
     _make_folder(folder)
-    with _open_lock(folder / "node.lock") as lock:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it when the process dies
-        except BlockingIOError:
-            lock.seek(0)
-            holder = lock.read().strip() or "another process"
+            stack.enter_context(hold_lock(folder / "node.lock"))
+        except LockHeld as holder:
             raise UsageError(
                 f"the data folder {folder} is in use by node {holder}: give each node a folder with --data"
             ) from None
-        lock.truncate(0)
-        lock.write(f"pid {os.getpid()}\n")
-        lock.flush()
         yield
+
+
+def try_folder(folder: Path) -> None:
+    """Try what a node needs of a data folder: locks, links, modes, a journal. What is made for that is gone afterwards.
+
+    A folder that is not there yet is tried where it would be made. Raises UsageError or JournalError in the words of
+    a start.
+    """
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if is_there(path))
+    try:
+        with new_folder(there) as trial:
+            try:
+                with hold_lock(trial / "node.lock"):
+                    load_or_make_key(trial / "node.key")
+                    connect_writer(trial / "journal.sqlite").close()
+            except P2pinferError as error:
+                raise type(error)(str(error).replace(str(trial), str(folder))) from None
+    except OSError as error:
+        raise _cannot_use(folder, error) from None
 
 
 def _make_folder(folder: Path) -> None:
@@ -184,13 +205,6 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
     except OSError as error:
         raise _cannot_use(folder, error) from None
-
-
-def _open_lock(path: Path) -> TextIO:
-    try:
-        return path.open("a+", encoding="ascii")
-    except OSError as error:
-        raise _cannot_use(path.parent, error) from None
 
 
 def _cannot_use(folder: Path, error: OSError) -> UsageError:
@@ -203,6 +217,8 @@ def _load_certificate(path: Path, key: PrivateKey) -> SignedRecord[NodeCert]:
         if not isinstance(body, bytes) or not isinstance(signature, bytes):
             raise ValueError("not a record and a signature")
         certificate = verify_certificate(body, signature)
+    except OSError as error:
+        raise UsageError(f"cannot read the certificate {path}: {error.strerror}") from None
     except (ValueError, RemoteProtocolError) as error:
         raise UsageError(f"{path} is damaged ({error}): delete it where owner.key is at hand, or restore it") from None
     if certificate.record.node != key.public:
@@ -214,7 +230,7 @@ def _due(certificate: SignedRecord[NodeCert] | None, owner: PrivateKey, now: int
     """Whether a new certificate is wanted."""
     if certificate is None or certificate.record.owner != OwnerKey(owner.public):
         return True
-    return not certificate.record.not_before <= now < certificate.record.not_after - RENEW_S
+    return not certificate.record.not_before <= now < certificate.record.not_after - RENEW_CERTIFICATE_S
 
 
 def _certify(
@@ -222,7 +238,7 @@ def _certify(
 ) -> SignedRecord[NodeCert]:
     serial = earlier.record.serial + 1 if earlier else 1
     start = max(0, now - BACKDATE_S)
-    return sign(NodeCert(OwnerKey(owner.public), key.public, serial, start, start + MAX_LIFE_S), owner)
+    return sign(NodeCert(OwnerKey(owner.public), key.public, serial, start, start + MAX_CERTIFICATE_S), owner)
 
 
 def _date(time: int) -> str:

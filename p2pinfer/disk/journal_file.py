@@ -56,11 +56,20 @@ def connect_writer(path: Path) -> sqlite3.Connection:
     try:
         path.parent.mkdir(0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, MODE))  # SQLite gives its other files the same mode
-        connection = _connect(str(path))
-    except (OSError, sqlite3.Error) as error:
-        raise JournalError(f"cannot open the journal {path}: {error}") from None
+        for file in files_of(path):
+            _close_to_others(file)
+        connection = _connect(path, "rwc")
+    except OSError as error:
+        raise JournalError(
+            f"cannot open the journal {path}: {error.strerror}; name another data folder with --data"
+        ) from None
+    except sqlite3.Error as error:
+        raise _as_journal_error(error, path) from None
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
+        if connection.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
+            raise JournalError(
+                f"the file system of {path} cannot keep a write-ahead log: name a folder on another with --data"
+            )
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("BEGIN IMMEDIATE")
@@ -84,9 +93,9 @@ def connect_reader(path: Path) -> sqlite3.Connection:
             f"there is no journal at {path}: nobody keeps receipts there yet; name another data folder with --data"
         )
     try:
-        connection = _connect(f"file:{quote(str(path))}?mode=ro")
+        connection = _connect(path, "ro")
     except sqlite3.Error as error:
-        raise JournalError(f"cannot open the journal {path}: {error}") from None
+        raise _as_journal_error(error, path) from None
     try:
         _check(connection, path)
     except (sqlite3.Error, JournalError) as error:
@@ -95,9 +104,25 @@ def connect_reader(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _connect(name: str) -> sqlite3.Connection:
+def files_of(path: Path) -> tuple[Path, ...]:
+    """The journal's file and those that SQLite keeps beside it while it is open, or was left so."""
+    return tuple(path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm"))
+
+
+def _close_to_others(file: Path) -> None:
+    """Take away what others may do with a file of ours that an older release, a copy or a umask left open."""
+    try:
+        mode = file.stat().st_mode & 0o777
+        if mode & ~MODE:
+            file.chmod(mode & MODE)
+    except FileNotFoundError:
+        pass  # the journal is closed, and needs no such file
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    uri = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}"  # any name, and no name is taken for an address
     # One thread at a time uses a connection, not always the same one
-    return sqlite3.connect(name, timeout=BUSY_S, isolation_level=None, check_same_thread=False, uri=name[:5] == "file:")
+    return sqlite3.connect(uri, timeout=BUSY_S, isolation_level=None, check_same_thread=False, uri=True)
 
 
 def _is_new(connection: sqlite3.Connection) -> bool:
@@ -134,6 +159,10 @@ def _schema(connection: sqlite3.Connection) -> set[str]:
 def _as_journal_error(error: sqlite3.Error | JournalError, path: Path) -> JournalError:
     if isinstance(error, JournalError):
         return error
-    if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY:  # in WAL mode, reading writes beside the file
+    kind = error.sqlite_errorcode & 0xFF
+    if kind in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):  # in WAL mode, reading writes beside the file
         return JournalError(f"the journal {path} and its folder cannot be written: use them as the user they belong to")
-    return JournalError(f"the journal {path} cannot be used: {error}")
+    return JournalError(
+        f"the journal {path} cannot be used: {error}; see whether its disk is full and its file system has locks, or "
+        "name another folder with --data"
+    )

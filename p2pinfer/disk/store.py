@@ -47,6 +47,11 @@ class Store:
         self._known: dict[ModelId, StoredModel] = {}
         self._checked: set[Path] = set()
 
+    @property
+    def fetched(self) -> "Store":
+        """What clients of this machine fetched from peers, kept apart: no stranger's name meets an imported one."""
+        return Store(self.root / "fetched")
+
     # Which models there are
 
     def models(self) -> list[StoredModel]:
@@ -137,7 +142,8 @@ class Store:
 
     def missing(self, id_: ModelId, names: Iterable[str]) -> tuple[str, ...]:
         """Those of the files that are not here; their hashes are not looked at."""
-        return tuple(name for name in names if not (self._folder(id_) / name).exists())
+        with self._words_for("read"):
+            return tuple(name for name in names if not (self._folder(id_) / name).exists())
 
     # Adding
 

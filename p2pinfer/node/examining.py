@@ -4,7 +4,6 @@ Nothing is made, renewed or loaded, and nobody on the network is asked.
 """
 
 import ctypes
-import os
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,10 +12,10 @@ from typing import Final
 
 import psutil
 
-from p2pinfer.core.errors import EngineError, ModelError, UsageError
+from p2pinfer.core.errors import EngineError, JournalError, ModelError, UsageError
 from p2pinfer.core.manifest import CONFIG, EMBEDDING, HEAD, TOKENIZER, Manifest, layer_file
 from p2pinfer.core.units import Numerics
-from p2pinfer.disk.identity import see_identity
+from p2pinfer.disk.identity import see_identity, try_folder
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.engine.choice import EVERY_ENGINE, NATIVE, engine_of, missing_words, obstacles
 from p2pinfer.engine.gpu import Gpu, look_at_gpu
@@ -254,15 +253,14 @@ class _Examiner:
         return self._gpu.memory // 2 if self._gpu else None
 
     def _look_at_data(self) -> Iterator[Finding]:
-        """Identity and certificate."""
+        """Identity and certificate, and what their file system can do."""
         try:
             seen = see_identity(self._data)
-        except UsageError as error:
+            try_folder(self._data)
+        except (UsageError, JournalError) as error:
             yield Finding("data folder", Verdict.WRONG, str(error))
             return
-        if not _is_writable(self._data):
-            yield Finding("data folder", Verdict.WRONG, f"{self._data} is not writable", "name another with --data")
-        elif seen is None:
+        if seen is None:
             yield Finding("data folder", Verdict.GOOD, f"{self._data} is new: the first start makes an identity there")
         else:
             self._until = seen.certificate.record.not_after if seen.certificate else None
@@ -294,9 +292,3 @@ def _read_bytes(manifest: Manifest, numerics: Numerics) -> int:
     names = [layer_file(layer) for layer in range(manifest.layers)] + [HEAD, *([EMBEDDING] if manifest.tied else [])]
     size = sum(file.size for name in names if (file := manifest.file(name)))
     return int(size / FILE_BYTES * WEIGHT_BYTES[numerics])
-
-
-def _is_writable(folder: Path) -> bool:
-    """Whether the folder, or the one in which it would be made, lets us write."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)

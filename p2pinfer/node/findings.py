@@ -7,7 +7,7 @@ from pathlib import Path
 
 from p2pinfer.core.keys import peer_name
 from p2pinfer.core.units import Numerics
-from p2pinfer.disk.identity import RENEW_S, Seen
+from p2pinfer.disk.identity import RENEW_CERTIFICATE_S, Seen
 
 
 class Verdict(Enum):
@@ -83,7 +83,7 @@ def about_identity(folder: Path, seen: Seen, now: int) -> Finding:
     if not record.not_before <= now < record.not_after:
         advice = "set the clock, or put owner.key there once to renew it"
         return Finding("data folder", Verdict.WRONG, f"{text}, which does not hold now", advice)
-    if record.not_after - now < RENEW_S:
+    if record.not_after - now < RENEW_CERTIFICATE_S:
         advice = f"put owner.key there once before {until}: a start renews it"
         return Finding("data folder", Verdict.ADVICE, text, advice)
     return Finding("data folder", Verdict.GOOD, f"{text}; owner.key is kept elsewhere")

@@ -7,7 +7,7 @@ from p2pinfer.core.certificate import NodeCert
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import Refused
 from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.offer import MAX_LIFE_S, Load, Offer, Speed, State
+from p2pinfer.core.offer import MAX_OFFER_S, Load, Offer, Speed, State
 from p2pinfer.core.pricing import Prices
 from p2pinfer.core.records import SignedRecord, sign
 from p2pinfer.core.session_messages import MAX_ROWS
@@ -62,7 +62,7 @@ class Offering:
             boot=self.boot,
             seq=self._seq,
             issued=now,
-            life=MAX_LIFE_S,
+            life=MAX_OFFER_S,
             until=0,
             model=self.model,
             span=self.span,

@@ -87,7 +87,7 @@ class Reception:
         try:
             terms = self._check(link.peer, message)
             async with self._window(link, terms), self._pages(terms) as slot:
-                await self._reach(message.successor + (message.far_end if terms.sampling else ()))
+                await self._reach(link, message.successor + (message.far_end if terms.sampling else ()))
                 await self._run(link, terms, slot)
         except (Refused, RemoteProtocolError) as error:
             _refuse(link, message, error.code, str(error))
@@ -157,10 +157,10 @@ class Reception:
         finally:
             self._exposure.end(terms.request, self._accounts.pop(terms.request.id, None), int(time.time()))
 
-    async def _reach(self, neighbours: tuple[Neighbour, ...]) -> None:
-        """Link to those we send rows or ids to. Raises Refused (UNREACHABLE)."""
+    async def _reach(self, link: Link, neighbours: tuple[Neighbour, ...]) -> None:
+        """Link to those we send rows or ids to, at the client's word. Raises Refused (UNREACHABLE or BUSY)."""
         for neighbour in neighbours:
-            await reach(self._network, neighbour.key, neighbour.addresses)
+            await reach(self._network, neighbour.key, neighbour.addresses, link)
 
     async def _run(self, link: Link, terms: Terms, slot: int) -> None:
         contract = countersign(terms.request, self._offering.key)

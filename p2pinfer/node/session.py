@@ -33,7 +33,7 @@ from p2pinfer.overlay.outbox import Priority
 
 UNPAID_S: Final = 10.0  # with the window full, for a signature
 IDLE_S: Final = 60.0  # with nothing to compute, for rows or ids
-SETTLE_S: Final = 10.0  # after the end, for the final receipt's signature; later it is settled at next contact
+FINAL_S: Final = 10.0  # after the end, for the final receipt's signature; later it is settled at next contact
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class Session:
             nursery.start_soon(self._send_rows)
             nursery.start_soon(self._keep_books)
             await self._watch()
-            with trio.move_on_after(SETTLE_S):
+            with trio.move_on_after(FINAL_S):
                 await self._settled.wait()
             nursery.cancel_scope.cancel()
 

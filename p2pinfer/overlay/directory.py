@@ -5,8 +5,11 @@ learns what it has heard. Offers are checked here, and their life is kept in `co
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from hashlib import sha256
 from itertools import chain, repeat
 from typing import Final
@@ -14,7 +17,7 @@ from weakref import WeakSet
 
 import trio
 
-from p2pinfer.core.errors import LinkDead, Refused, RemoteProtocolError, UsageError
+from p2pinfer.core.errors import LinkDead, Refused, RemoteProtocolError
 from p2pinfer.core.messages import (
     MAX_ADDRESSES,
     MAX_OFFERS,
@@ -22,14 +25,15 @@ from p2pinfer.core.messages import (
     AskOffers,
     Contacts,
     Offers,
-    RelayedOffer,
     model_or_none,
 )
 from p2pinfer.core.offers import KnownOffer, OfferTable, adjoining, verify_relayed
 from p2pinfer.core.units import ModelId, PeerKey
 from p2pinfer.overlay.exchange import Ask, Exchange
+from p2pinfer.overlay.limits import MAX_FOUND
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
+from p2pinfer.overlay.pipe import leads_to
 from p2pinfer.overlay.reach import reach
 
 MODEL_DOMAIN: Final = b"p2pinfer/1/model\0"
@@ -51,16 +55,23 @@ def model_key(model: ModelId, depth: int = 0) -> bytes:
 class Directory:
     """What we know of the swarm. own: the offer that we serve, or None."""
 
-    def __init__(self, network: Network, exchange: Exchange, bootstrap: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        network: Network,
+        exchange: Exchange,
+        bootstrap: Sequence[str] = (),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.table = OfferTable()
         self.own: KnownOffer | None = None
         self._network = network
         self._exchange = exchange
         self._bootstrap = tuple(bootstrap)
+        self._clock = clock
         self._met: WeakSet[Link] = WeakSet()  # links whose peers' part of the DHT we have asked for
         exchange.answer(AskOffers, self._answer)
         exchange.answer(AskContacts, self._say_contacts)
-        exchange.on_offers = self._take_announced
+        exchange.on_offers = self._take
 
     # Telling
 
@@ -147,18 +158,25 @@ class Directory:
             await self._network.provide(model_key(model))
 
     async def _look_in_dht(self, model: ModelId) -> None:
-        found = await self._network.find(model_key(model))
+        found: dict[PeerKey, list[str]] = defaultdict(list)
+        for address in await self._network.find(model_key(model)):
+            if (peer := leads_to(address)) is not None and (peer in found or len(found) < MAX_FOUND):
+                found[peer].append(address)
         with trio.move_on_after(MEET_S):
             async with trio.open_nursery() as nursery:
-                for address in found:
-                    nursery.start_soon(self._meet_stranger, address, model)
+                for peer, addresses in found.items():
+                    nursery.start_soon(self._meet_stranger, peer, addresses[:MAX_ADDRESSES], model)
 
-    async def _meet_stranger(self, address: str, model: ModelId) -> None:
-        """Meet whoever is at an address that somebody else gave us."""
+    async def _meet_stranger(self, peer: PeerKey, addresses: Sequence[str], model: ModelId) -> None:
+        """Meet a peer at addresses that somebody else gave us."""
+        known = self._network.link(peer)
         try:
-            await self._meet(address, model)
-        except UsageError as error:
-            logger.info("no address of a peer: %s", error)
+            link = await reach(self._network, peer, addresses)
+        except Refused as error:
+            logger.info("who serves the model is not there: %s", error)
+            return
+        if link is not known:
+            await self._ask(link, model)
 
     async def _meet_in_dht(self, link: Link) -> None:
         """Let our part of the DHT know the peer's, once for each link: a peer that starts anew has a new part."""
@@ -170,7 +188,7 @@ class Directory:
         except (LinkDead, Refused, RemoteProtocolError) as error:
             logger.info("a peer has no part in the DHT: %s", error)
             return
-        await self._network.meet(contacts.directory)
+        await self._network.meet(contacts.directory, link.source)
 
     async def _say_contacts(self, peer: PeerKey, ask: Ask) -> Contacts:
         network = self._network
@@ -192,19 +210,18 @@ class Directory:
         except (LinkDead, Refused, RemoteProtocolError) as error:
             logger.info("no offers from a peer: %s", error)
             return
-        self._take(answer.offers)
+        self._take(link, answer)
 
-    def _take_announced(self, link: Link, message: Offers) -> None:
-        self._take(message.offers)
-
-    def _take(self, offers: Iterable[RelayedOffer]) -> None:
+    def _take(self, link: Link, message: Offers) -> None:
         """Keep what is sound; one bad offer says nothing of the others, nor of who passed it on."""
         now = trio.current_time()
-        for relayed in offers:
-            if self.table.recognise(relayed):
+        for told in message.offers:
+            addresses = tuple(address for address in told.addresses if self._network.may_dial(address, link.source))
+            relayed = replace(told, addresses=addresses)
+            if self.table.recognise(relayed, link.peer):
                 continue
             try:
-                known = verify_relayed(relayed, now)
+                known = verify_relayed(relayed, now, self._clock())
             except RemoteProtocolError as error:
                 logger.info("an offer is ignored: %s", error)
                 continue

@@ -8,7 +8,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Final, TypeVar
 
@@ -205,6 +205,10 @@ class Exchange:
             if link.peer in session.peers:
                 self._put(session, link.peer, why)
 
+    def needed(self) -> Collection[PeerKey]:
+        sessions = (session.peers for session in self._sessions.values() if not session.is_over())
+        return {call.link.peer for call in self._calls.values()}.union(*sessions)
+
     def _take_ask(self, link: Link, ask: Ask) -> None:
         answering = self._answering.get(type(ask))
         if answering is None:
@@ -231,6 +235,8 @@ class Exchange:
 
     @staticmethod
     async def _answer_of(link: Link, ask: Ask, answering: Answering) -> Message:
+        if isinstance(ask, AskFile):  # others wait behind a file's part: it is cut as rows are
+            ask = replace(ask, limit=min(ask.limit, link.frame_budget()))
         try:
             return await answering(link.peer, ask)
         except Refused as refusal:

@@ -78,7 +78,9 @@ class FirstMessages:
             raise LinkDead(f"the connection broke: {error}") from None
         return message
 
-    def make_link(self, hello: Hello, receiver: Receiver, turn: Turn, wall_clock: Callable[[], float]) -> Link:
+    def make_link(
+        self, hello: Hello, receiver: Receiver, turn: Turn, wall_clock: Callable[[], float], dialled: bool
+    ) -> Link:
         self.taken = True
         return Link(
             self.pipe,
@@ -89,6 +91,7 @@ class FirstMessages:
             sent=self._sent,
             received=self._received,
             clock_offset_s=hello.clock_ms / 1000 - wall_clock(),
+            dialled=dialled,
         )
 
 

@@ -7,7 +7,8 @@ who dialled. The first messages, and which of two streams becomes the link, are 
 messages mean is for the receiver.
 """
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Collection
 from typing import Final, Protocol
 
 import trio
@@ -22,14 +23,13 @@ from p2pinfer.core.source import Source
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.contained import Contained, outlasting
 from p2pinfer.overlay.outbox import Outbox, Priority
-from p2pinfer.overlay.pipe import Pipe
+from p2pinfer.overlay.pipe import ABORT_S, Pipe, abort
 from p2pinfer.overlay.turn import Turn
 
 PING_S: Final = 2.0  # a ping this often
 SILENT_PINGS: Final = 3  # so many without a pong, and the peer is gone
 ACK_S: Final = 0.1  # and this long after a message that is not acknowledged yet
 GOODBYE_S: Final = 1.0  # for the last message to leave, and the peer to close after it
-ABORT_S: Final = 1.0  # for the ground to let go of a pipe
 LINGER_S: Final = GOODBYE_S + ABORT_S  # for what lives on after a cancellation
 CHECK_S: Final = 1.0  # for a peer to prove that a link lives
 BACKLOG_BYTES: Final = 32 * 1024 * 1024  # of all queues; a peer that lets more pile up is too slow to be served
@@ -47,6 +47,9 @@ class Receiver(Protocol):
 
     def on_closed(self, link: "Link", why: LinkDead) -> None:
         """The link is dead. Nothing more comes on it, and nothing can be sent."""
+
+    def needed(self) -> Collection[PeerKey]:
+        """The peers whose links something depends on; the others' may give way to newcomers."""
 
 
 class Link:
@@ -66,10 +69,13 @@ class Link:
         sent: int,
         received: int,
         clock_offset_s: float,
+        dialled: bool,
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self.peer: PeerKey = pipe.peer
         self.source: Source = pipe.source
+        self.dialled = dialled  # by us
+        self.came_s = clock()
         self.hello = hello  # the peer's
         self.clock_offset_s = clock_offset_s  # the peer's wall clock less ours, within one latency
         self.closed = trio.Event()  # the pipe is gone, too
@@ -89,6 +95,7 @@ class Link:
         self._writing = False  # the writer writes, or has said goodbye
         self._wake = trio.Event()  # the writer has something to look at
         self._ping_due = False
+        self._pings: deque[int] = deque()  # times of those that wait for their pong
         self._pong_due: int | None = None  # the peer's clock, to be returned
         self._pong_came = trio.Event()
         # receiving
@@ -175,8 +182,7 @@ class Link:
                         nursery.start_soon(task)
         finally:
             self._die("the link was cut", Code.LOST)
-            with trio.CancelScope(shield=True), trio.move_on_after(ABORT_S):
-                await self._pipe.abort()
+            await abort(self._pipe)
             self.closed.set()
 
     def fail(self) -> None:
@@ -259,10 +265,11 @@ class Link:
                 raise RemoteProtocolError("a second Hello", Code.BAD_STATE)
 
     def _take_pong(self, pong: Pong) -> None:
-        rtt_s = self._clock() - pong.at_us / 1e6
-        if rtt_s < -1e-6:  # what rounding to microseconds can make of none
-            raise RemoteProtocolError("a pong from the future", Code.BAD_STATE)
-        self._pace.add_round_trip(max(0.0, rtt_s))
+        if pong.at_us not in self._pings:
+            raise RemoteProtocolError("a pong of no ping of ours", Code.BAD_STATE)
+        while self._pings.popleft() != pong.at_us:
+            pass  # of several pings the latest need be answered only
+        self._pace.add_round_trip(max(0.0, self._clock() - pong.at_us / 1e6))
         self._pong_came.set()
         self._pong_came = trio.Event()
 
@@ -319,7 +326,8 @@ class Link:
             self._ack_due = False
             self._acknowledged = self._received
         if self._ping_due:
-            frames.append(encode_frame(Ping(_microseconds(self._clock()))))
+            self._pings.append(_microseconds(self._clock()))
+            frames.append(encode_frame(Ping(self._pings[-1])))
             self._ping_due = False
         return frames
 

@@ -5,41 +5,59 @@ is certain that it stays: of two streams dialled at once the one dialled by the 
 nobody above notices the other. A client lets go of links it does not use.
 """
 
-from collections.abc import AsyncIterator, Sequence
+import random
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from math import inf
 from typing import Final
 
 import trio
 
+from p2pinfer.core.allowance import Allowance, Rate
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, RemoteProtocolError
 from p2pinfer.core.keys import short_name
 from p2pinfer.core.messages import Goodbye, Hello, Message, Offers
+from p2pinfer.core.source import NOWHERE, Source
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.contained import Contained
+from p2pinfer.overlay.crowd import Crowd
+from p2pinfer.overlay.dialling import dial_first
 from p2pinfer.overlay.greeting import FirstMessages, Greeting, checked_hello
-from p2pinfer.overlay.link import ABORT_S, GOODBYE_S, Link, Receiver, farewell
-from p2pinfer.overlay.pipe import Address, Ground, Pipe, peer_of
+from p2pinfer.overlay.limits import (
+    ALL_DIALS_BURST,
+    ALL_DIALS_RATE,
+    DIALS_BURST,
+    DIALS_RATE,
+    MAX_HANDSHAKES,
+    MAX_LINKS,
+    MAX_MET,
+    NETWORK_HANDSHAKES,
+    NETWORK_LINKS,
+)
+from p2pinfer.overlay.link import GOODBYE_S, Link, Receiver, farewell
+from p2pinfer.overlay.pipe import ABORT_S, Address, Ground, Pipe, abort, leads_to, peer_of
+from p2pinfer.overlay.room import Held, room_for
 from p2pinfer.overlay.turn import Turn
 
 DIAL_S: Final = 10.0  # from dialling to the peer's Hello
 GREET_S: Final = 10.0  # for a peer that opened a pipe to say Hello
-MAX_LINKS: Final = 1024  # each costs some 100 kB; peers we dial ourselves are not counted out
 KEEP_S: Final = 300.0  # a client's link that is not used: opening it again costs a second, keeping it costs both sides
 YIELD_S: Final = 2.0  # for the other stream to become the link, after ours was turned away as the second
 
 
 @asynccontextmanager
 async def open_links(
-    ground: Ground, receiver: Receiver, greeting: Greeting, keep_s: float = inf
+    ground: Ground, receiver: Receiver, greeting: Greeting, keep_s: float = inf, most: int = MAX_LINKS
 ) -> AsyncIterator["Links"]:
     """Dial and accept for as long as the block lasts; then say goodbye to everybody.
 
     keep_s: close links that were not used for so long; what peers announce unasked is no use
+    most:   links at once
     """
     async with trio.open_nursery() as nursery:
-        links = Links(ground, receiver, greeting, nursery)
+        links = Links(ground, receiver, greeting, nursery, most)
         nursery.start_soon(links.accept_all)
         if keep_s < inf:
             nursery.start_soon(links.close_unused, keep_s)
@@ -54,14 +72,19 @@ async def open_links(
 class Links:
     """The links of one peer (`Network`)."""
 
-    def __init__(self, ground: Ground, receiver: Receiver, greeting: Greeting, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, ground: Ground, receiver: Receiver, greeting: Greeting, nursery: trio.Nursery, most: int
+    ) -> None:
         self._ground = ground
         self._receiver = receiver
         self._greeting = greeting
         self._nursery = nursery
+        self._most = most
+        self._greeted = Crowd(NETWORK_HANDSHAKES, MAX_HANDSHAKES)
         self._links: dict[PeerKey, Link] = {}
         self._used: dict[PeerKey, float] = {}  # when each link was last asked for, or something came on it
         self._attempts: dict[PeerKey, _Attempt] = {}
+        self._dials = Allowance(Rate(DIALS_BURST, DIALS_RATE), Rate(ALL_DIALS_BURST, ALL_DIALS_RATE))
         self.turn = Turn()
         self._closing = False
         self._link_came = trio.Event()
@@ -84,8 +107,8 @@ class Links:
     def directory_addresses(self) -> tuple[Address, ...]:
         return self._ground.directory_addresses()
 
-    async def meet(self, addresses: Sequence[str]) -> None:
-        await self._ground.meet(addresses)
+    async def meet(self, addresses: Sequence[str], word: Source) -> None:
+        await self._ground.meet([address for address in addresses if self.may_dial(address, word)][:MAX_MET])
 
     async def provide(self, key: bytes) -> None:
         await self._ground.provide(key)
@@ -95,50 +118,64 @@ class Links:
 
     async def dial(self, address: str) -> Link:
         peer = peer_of(address)
+        self._ground.check(address)
+        return await self._reach(peer, _Attempt((Address(address),)))
+
+    def may_dial(self, address: str, word: Source) -> bool:
+        return self._ground.may_dial(address, word)
+
+    def dialable(self, peer: PeerKey, addresses: Sequence[str], word: Source) -> tuple[Address, ...]:
+        return tuple(Address(one) for one in addresses if self.may_dial(one, word) and leads_to(one) == peer)
+
+    async def reach(self, peer: PeerKey, addresses: Sequence[str], word: Source) -> Link:
+        return await self._reach(peer, _Attempt(self.dialable(peer, addresses, word), word))
+
+    async def _reach(self, peer: PeerKey, ours: "_Attempt") -> Link:
         if peer == self.key:
             raise LinkDead("the address is our own", Code.UNREACHABLE)
         while (link := self.link(peer)) is None:
             if self._closing:
                 raise LinkDead("the network is closing", Code.LEAVING)
-            attempt = self._attempts.get(peer) or self._start_attempt(peer, Address(address))
+            attempt = self._attempts.get(peer) or self._start_attempt(peer, ours)
             await attempt.done.wait()
-            if attempt.address == address and peer not in self._links:
+            if attempt.addresses == ours.addresses and peer not in self._links:
                 raise LinkDead(*attempt.failure)
         await trio.lowlevel.checkpoint()
         return link
 
-    def _start_attempt(self, peer: PeerKey, address: Address) -> "_Attempt":
-        attempt = self._attempts[peer] = _Attempt(address)
-        self._nursery.start_soon(self._run_attempt, peer, address, attempt)
+    def _start_attempt(self, peer: PeerKey, attempt: "_Attempt") -> "_Attempt":
+        self._attempts[peer] = attempt
+        self._nursery.start_soon(self._run_attempt, peer, attempt)
         return attempt
 
-    async def _run_attempt(self, peer: PeerKey, address: Address, attempt: "_Attempt") -> None:
+    async def _run_attempt(self, peer: PeerKey, attempt: "_Attempt") -> None:
         """Dial once, in a task of its own: whoever asked may be cancelled, the handshake below may not."""
         try:
             with Contained(f"the dial to {short_name(peer)}", attempt.fail):
-                await self._dial_in_time(peer, address, attempt)
+                await self._dial_in_time(peer, attempt)
         finally:
             del self._attempts[peer]
             attempt.done.set()
 
-    async def _dial_in_time(self, peer: PeerKey, address: Address, attempt: "_Attempt") -> None:
+    async def _dial_in_time(self, peer: PeerKey, attempt: "_Attempt") -> None:
         try:
             with trio.move_on_after(DIAL_S) as deadline:
-                await self._dial_once(peer, address)
+                await self._dial_once(peer, attempt)
             if deadline.cancelled_caught:
-                attempt.failure = f"no answer from {address} within {DIAL_S:.0f} s", Code.UNREACHABLE
+                where = " or ".join(attempt.addresses or ())
+                attempt.failure = f"no answer from {where} within {DIAL_S:.0f} s", Code.UNREACHABLE
         except LinkDead as error:
             attempt.failure = str(error), error.code
         except RemoteProtocolError as error:
-            attempt.failure = f"{address} broke the protocol: {error}", error.code
+            attempt.failure = f"{short_name(peer)} broke the protocol: {error}", error.code
 
-    async def _dial_once(self, peer: PeerKey, address: Address) -> None:
+    async def _dial_once(self, peer: PeerKey, attempt: "_Attempt") -> None:
         """Dial and exchange Hellos; the link is up at the end, ours or the one the peer prefers."""
-        pipe = await self._ground.dial(address)
+        pipe = await dial_first(partial(self._dial, attempt.word), attempt.addresses or ())
         greeting = FirstMessages(pipe)
         try:
             if pipe.peer != peer:
-                raise LinkDead(f"another peer answered at {address}", Code.UNREACHABLE)
+                raise LinkDead("another peer answered", Code.UNREACHABLE)
             await greeting.say(self._greeting.hello())
             answer = await greeting.first_message()
             if isinstance(answer, Goodbye) and answer.code == Code.DUPLICATE:
@@ -146,10 +183,17 @@ class Links:
             elif isinstance(answer, Goodbye):
                 raise farewell(answer)
             else:
-                self._start_link(greeting, checked_hello(answer))
+                hello = checked_hello(answer)
+                self._make_room(NOWHERE)
+                self._start_link(greeting, hello, dialled=True)
         finally:
             if not greeting.taken:
-                await _abort(pipe)
+                await abort(pipe)
+
+    async def _dial(self, word: Source | None, address: Address) -> Pipe:
+        if word is not None and not self._dials.take(word, trio.current_time()):
+            raise LinkDead("too many dials at once on the word of others", Code.BUSY)
+        return await self._ground.dial(address)
 
     async def _wait_link(self, peer: PeerKey) -> None:
         """Wait for the link the peer said it has; its Hello may still be under way."""
@@ -167,17 +211,17 @@ class Links:
     async def _accept(self, pipe: Pipe) -> None:
         greeting = FirstMessages(pipe)
         try:
-            with Contained(f"a greeting by {short_name(pipe.peer)}"):
+            with Contained(f"a greeting by {short_name(pipe.peer)}"), self._greeted.entered(pipe.source):
                 await self._greet(greeting)
         finally:
             if not greeting.taken:
-                await _abort(pipe)
+                await abort(pipe)
 
     async def _greet(self, greeting: FirstMessages) -> None:
         try:
             with trio.move_on_after(GREET_S):
                 hello = checked_hello(await greeting.first_message())
-                if refusal := await self._refusal(greeting.pipe.peer, hello):
+                if refusal := await self._refusal(greeting.pipe, hello):
                     await greeting.refuse(refusal)
                 else:
                     await self._admit(greeting, hello)
@@ -187,8 +231,9 @@ class Links:
         except LinkDead:
             pass  # it left before there was a link; nobody waits for one
 
-    async def _refusal(self, peer: PeerKey, hello: Hello) -> Code:
-        """NONE if a pipe that `peer` opened becomes the link, else why not. Waits until that is certain."""
+    async def _refusal(self, pipe: Pipe, hello: Hello) -> Code:
+        """NONE if a pipe that a peer opened becomes the link, else why not. Waits until that is certain."""
+        peer = pipe.peer
         while True:
             attempt, link = self._attempts.get(peer), self._links.get(peer)
             if self._closing:
@@ -197,7 +242,7 @@ class Links:
             if attempt is not None and (attempt.accepts or self.key < peer):
                 await attempt.done.wait()
             elif link is None:
-                return Code.BUSY if len(self._links) >= MAX_LINKS else Code.NONE
+                return Code.NONE if self._make_room(pipe.source) else Code.BUSY
             elif link.hello.boot != hello.boot:
                 link.close(Code.LOST, "the peer started anew")
             elif await link.check():
@@ -205,14 +250,25 @@ class Links:
             else:
                 link.close(Code.LOST, "the peer dialled anew")
 
+    def _make_room(self, source: Source) -> bool:
+        """Have a link that nobody needs give way to a new one, where it must; False if there is none."""
+        if len(self._links) < min(self._most, NETWORK_LINKS):
+            return True
+        needed, links = self._receiver.needed(), self._links.values()
+        held = [Held(one.peer, one.source, one.came_s, one.dialled, one.peer in needed) for one in links]
+        room = room_for(source, held, trio.current_time(), random.random(), self._most)
+        if room.instead_of is not None:
+            self._links[room.instead_of].close(Code.IDLE, "others ask for its place")
+        return room.free
+
     async def _admit(self, greeting: FirstMessages, hello: Hello) -> None:
         """Answer the Hello. Meanwhile nobody here dials that peer, or both streams would become links."""
         peer = greeting.pipe.peer
-        attempt = _Attempt(None)
+        attempt = _Attempt()
         self._attempts.setdefault(peer, attempt)
         try:
             await greeting.say(self._greeting.hello())
-            self._start_link(greeting, hello)
+            self._start_link(greeting, hello, dialled=False)
         except LinkDead as error:
             attempt.failure = str(error), error.code
             raise
@@ -221,13 +277,13 @@ class Links:
                 del self._attempts[peer]
             attempt.done.set()
 
-    def _start_link(self, greeting: FirstMessages, hello: Hello) -> None:
+    def _start_link(self, greeting: FirstMessages, hello: Hello, *, dialled: bool) -> None:
         if self._closing:
             raise LinkDead("the network is closing", Code.LEAVING)
         peer = greeting.pipe.peer
         if (old := self._links.get(peer)) is not None:
             old.close(Code.DUPLICATE)  # the peer answered this stream knowing of the other
-        link = greeting.make_link(hello, _Noting(self, self._receiver), self.turn, self._greeting.clock)
+        link = greeting.make_link(hello, _Noting(self, self._receiver), self.turn, self._greeting.clock, dialled)
         self._links[peer] = link
         self._used[peer] = trio.current_time()
         self._nursery.start_soon(link.run)  # first, for it lets go of the pipe, whatever fails
@@ -269,18 +325,20 @@ class Links:
 class _Attempt:
     """A link in the making.
 
-    address: what is dialled; None where the peer dialled us
-    failure: why there is none when it is done
+    addresses: where the peer is dialled; None where it dialled us
+    word:      who gave them; None for a person at this machine
+    failure:   why there is none when it is done
     """
 
-    def __init__(self, address: Address | None) -> None:
-        self.address = address
+    def __init__(self, addresses: tuple[Address, ...] | None = None, word: Source | None = None) -> None:
+        self.addresses = addresses
+        self.word = word
         self.done = trio.Event()
         self.failure = "the link was lost as soon as it was up", Code.LOST
 
     @property
     def accepts(self) -> bool:
-        return self.address is None
+        return self.addresses is None
 
     def fail(self) -> None:
         self.failure = "a fault of this peer's own", Code.INTERNAL
@@ -305,7 +363,5 @@ class _Noting:
         with Contained(f"what belongs to the link to {short_name(link.peer)}"):
             self._receiver.on_closed(link, why)
 
-
-async def _abort(pipe: Pipe) -> None:
-    with trio.CancelScope(shield=True), trio.move_on_after(ABORT_S):
-        await pipe.abort()
+    def needed(self) -> Collection[PeerKey]:
+        return self._receiver.needed()

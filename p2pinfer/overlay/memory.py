@@ -17,6 +17,7 @@ from p2pinfer.core.keys import peer_name
 from p2pinfer.core.source import NOWHERE, Source
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.greeting import Greeting
+from p2pinfer.overlay.limits import MAX_LINKS
 from p2pinfer.overlay.link import Receiver
 from p2pinfer.overlay.links import open_links
 from p2pinfer.overlay.network import Network
@@ -50,12 +51,13 @@ async def open_memory_network(
     receiver: Receiver,
     greeting: Greeting | None = None,
     keep_s: float = inf,
+    most: int = MAX_LINKS,
 ) -> AsyncIterator[Network]:
-    """A peer of `world` for as long as the block lasts. keep_s: as of `open_links`."""
+    """A peer of `world` for as long as the block lasts. keep_s, most: as of `open_links`."""
     ground = MemoryGround(world, key)
     world.grounds[key] = ground
     try:
-        async with open_links(ground, receiver, greeting or Greeting(), keep_s) as links:
+        async with open_links(ground, receiver, greeting or Greeting(), keep_s, most) as links:
             yield links
     finally:
         del world.grounds[key]
@@ -76,6 +78,12 @@ class MemoryGround:
 
     def addresses(self) -> tuple[Address, ...]:
         return (Address(f"/memory/p2p/{peer_name(self._key)}"),)
+
+    def check(self, address: str) -> None:
+        peer_of(address)
+
+    def may_dial(self, address: str, word: Source) -> bool:
+        return address.startswith("/memory/")
 
     async def dial(self, address: Address) -> Pipe:
         await trio.sleep(2 * self._world.latency_s)

@@ -7,6 +7,7 @@ What comes in goes to the receiver handed in at the opening.
 from collections.abc import Sequence
 from typing import Protocol
 
+from p2pinfer.core.source import Source
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.link import Link, Receiver
 from p2pinfer.overlay.outbox import Priority
@@ -37,21 +38,37 @@ class Network(Protocol):
         """All live links."""
 
     async def dial(self, address: str) -> Link:
-        """The live link to the peer at `address`, or a new one. A cancelled caller leaves the attempt to others.
+        """The live link to the peer at an address that a person gave, or a new one.
+
+        A cancelled caller leaves the attempt to others.
 
         Raises:
             LinkDead: there is none to be had; `code` says why, UNREACHABLE if nobody answered.
-            UsageError: the address names no peer.
+            UsageError: the address names no peer, or nothing that can be dialled.
+        """
+
+    def may_dial(self, address: str, word: Source) -> bool:
+        """True if an address may be dialled on the word of somebody from `word`."""
+
+    def dialable(self, peer: PeerKey, addresses: Sequence[str], word: Source) -> tuple[Address, ...]:
+        """Those at which `peer` may be dialled on the word of somebody from `word`."""
+
+    async def reach(self, peer: PeerKey, addresses: Sequence[str], word: Source) -> Link:
+        """The live link to `peer`, or a new one at those of its addresses that are dialable.
+
+        A cancelled caller leaves the attempt to others.
+
+        Raises LinkDead: there is none to be had; BUSY after too many dials on others' word.
         """
 
     def directory_addresses(self) -> tuple[Address, ...]:
         """Where our part of the DHT can be met; none while there is none."""
 
-    async def meet(self, addresses: Sequence[str]) -> None:
-        """Take another peer's part of the DHT, found at any of these, into ours. Never fails."""
+    async def meet(self, addresses: Sequence[str], word: Source) -> None:
+        """Take another peer's part of the DHT into ours; somebody from `word` said that it is here. Never fails."""
 
     async def provide(self, key: bytes) -> None:
         """Say in the directory that we serve what the 32 bytes of `key` stand for; to be repeated within the day."""
 
     async def find(self, key: bytes) -> tuple[Address, ...]:
-        """Addresses of peers that said so, as far as they were found within two seconds."""
+        """Addresses of peers that said so, of those that may be dialled; what was found within two seconds."""

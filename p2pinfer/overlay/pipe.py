@@ -4,12 +4,16 @@
 """
 
 from collections.abc import Sequence
-from typing import NewType, Protocol
+from typing import Final, NewType, Protocol
+
+import trio
 
 from p2pinfer.core.errors import UsageError
 from p2pinfer.core.keys import parse_peer_name
 from p2pinfer.core.source import Source
 from p2pinfer.core.units import PeerKey
+
+ABORT_S: Final = 1.0  # for the ground to let go of a pipe
 
 Address = NewType("Address", str)  # a multiaddr that ends in /p2p/<peer name>
 
@@ -26,13 +30,12 @@ def peer_of(address: str) -> PeerKey:
     return parse_peer_name(name)
 
 
-def names_peer(address: str) -> bool:
-    """Whether an address that a stranger gave may be dialled."""
+def leads_to(address: str) -> PeerKey | None:
+    """The peer an address that a stranger gave leads to, or None."""
     try:
-        peer_of(address)
+        return peer_of(address)
     except UsageError:
-        return False
-    return True
+        return None
 
 
 class Pipe(Protocol):
@@ -71,6 +74,12 @@ class Pipe(Protocol):
         """Close both ways at once, whatever is under way. Never raises; again does nothing."""
 
 
+async def abort(pipe: Pipe) -> None:
+    """Close a pipe, cancelled or not."""
+    with trio.CancelScope(shield=True), trio.move_on_after(ABORT_S):
+        await pipe.abort()
+
+
 class Ground(Protocol):
     """A network of pipes."""
 
@@ -81,8 +90,14 @@ class Ground(Protocol):
     def addresses(self) -> tuple[Address, ...]:
         """Where we can be dialled; none for a peer that only dials."""
 
+    def check(self, address: str) -> None:
+        """Raises UsageError where an address that a person gave is none that could be dialled."""
+
+    def may_dial(self, address: str, word: Source) -> bool:
+        """True if an address may be dialled on the word of somebody from `word`."""
+
     async def dial(self, address: Address) -> Pipe:
-        """A new pipe to the peer at `address`.
+        """A new pipe to the peer at an address that passed `check` or `may_dial`.
 
         Raises LinkDead (UNREACHABLE) where there is none to be had.
         """
@@ -94,10 +109,10 @@ class Ground(Protocol):
         """Where our part of the directory can be met; none while there is none."""
 
     async def meet(self, addresses: Sequence[str]) -> None:
-        """Take another peer's part of the directory, found at any of these, into ours."""
+        """Take another peer's part of the directory, found at any of these, into ours; all passed `may_dial`."""
 
     async def provide(self, key: bytes) -> None:
         """Say in the directory that we serve what the 32 bytes of `key` stand for."""
 
     async def find(self, key: bytes) -> tuple[Address, ...]:
-        """Addresses of peers that said so, as far as they were found in time."""
+        """Addresses of peers that said so, of those that may be dialled, as far as they were found in time."""

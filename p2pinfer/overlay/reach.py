@@ -6,28 +6,37 @@ from typing import Final
 import trio
 
 from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead, Refused, UsageError
+from p2pinfer.core.errors import LinkDead, Refused
 from p2pinfer.core.keys import short_name
+from p2pinfer.core.source import Scope, Source
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.link import Link
-from p2pinfer.overlay.network import Network, peer_of
+from p2pinfer.overlay.network import Network
 
 REACH_S: Final = 5.0  # for all addresses together
+HEARSAY: Final = Source("hearsay", Scope.LOOPBACK)  # of addresses that were looked at when they were heard
 
 
-async def reach(network: Network, peer: PeerKey, addresses: Sequence[str]) -> Link:
+async def reach(network: Network, peer: PeerKey, addresses: Sequence[str], word_of: Link | None = None) -> Link:
     """The live link to `peer`, or a new one at the first of its addresses that answers.
 
-    Raises Refused (UNREACHABLE).
+    word_of: who gave the addresses and is told of the outcome. What is there is none of its business: addresses that
+             may not be dialled fail at once, and all others in the same words after the same time.
+
+    Raises Refused: UNREACHABLE, or BUSY after too many dials on others' word.
     """
     if (link := network.link(peer)) is not None:
         return link
-    with trio.move_on_after(REACH_S):
-        for address in addresses:
-            try:
-                if peer_of(address) == peer:
-                    return await network.dial(address)
-            except (LinkDead, UsageError):
-                continue  # another address may do
-    where = ", ".join(addresses) or "any address"
-    raise Refused(f"peer {short_name(peer)} cannot be reached at {where}", Code.UNREACHABLE)
+    word = HEARSAY if word_of is None else word_of.source
+    if not network.dialable(peer, addresses, word):
+        raise Refused(f"peer {short_name(peer)} cannot be reached: no address of it may be dialled", Code.UNREACHABLE)
+    ends = trio.current_time() + REACH_S
+    with trio.move_on_at(ends):
+        try:
+            return await network.reach(peer, addresses, word)
+        except LinkDead as error:
+            if error.code is Code.BUSY:
+                raise Refused(str(error), Code.BUSY, 1.0) from None
+        if word_of is not None:
+            await trio.sleep_until(ends)
+    raise Refused(f"peer {short_name(peer)} cannot be reached", Code.UNREACHABLE)

@@ -5,7 +5,7 @@ Called with an address to answer (`python -m tests.bench.hop`), it is the other 
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from subprocess import PIPE
 from typing import Final
 
@@ -15,7 +15,7 @@ from p2pinfer.core.errors import LinkDead
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.messages import Message
 from p2pinfer.core.session_messages import Forward
-from p2pinfer.core.units import Codec, SessionId
+from p2pinfer.core.units import Codec, PeerKey, SessionId
 from p2pinfer.overlay.libp2p import open_libp2p_network
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.outbox import Priority
@@ -40,6 +40,9 @@ class Echo:
 
     def on_closed(self, link: Link, why: LinkDead) -> None:
         """Nothing waits on it."""
+
+    def needed(self) -> Collection[PeerKey]:
+        return ()
 
 
 class Waiting(Echo):

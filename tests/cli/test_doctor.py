@@ -8,7 +8,7 @@ import pytest
 
 from p2pinfer.core.errors import EngineError, UsageError
 from p2pinfer.core.records import SignedRecord
-from p2pinfer.disk.identity import RENEW_S, Seen, load_identity
+from p2pinfer.disk.identity import RENEW_CERTIFICATE_S, Seen, load_identity
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.store import Store
 from p2pinfer.engine import choice
@@ -233,7 +233,7 @@ def test_a_damaged_key_is_told(p2pinfer: Shell, store: Path, tmp_path: Path) -> 
     (tmp_path / "data" / "node.key").write_text("hello")
     ran = p2pinfer("doctor", "--store", store, "--data", tmp_path / "data", "--json")
     verdict, text, _ = of(told(ran), "data folder")
-    assert (ran.code, verdict, "is no key" in text) == (1, "wrong", True)
+    assert (ran.code, verdict, "is not a key" in text) == (1, "wrong", True)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_a_damaged_key_is_told(p2pinfer: Shell, store: Path, tmp_path: Path) -> 
     [
         (CERTIFICATE, True, 0, Verdict.GOOD),
         (CERTIFICATE, False, 0, Verdict.GOOD),
-        (CERTIFICATE, False, CERTIFICATE.record.not_after - NOW - RENEW_S + 1, Verdict.ADVICE),
+        (CERTIFICATE, False, CERTIFICATE.record.not_after - NOW - RENEW_CERTIFICATE_S + 1, Verdict.ADVICE),
         (CERTIFICATE, False, CERTIFICATE.record.not_after - NOW, Verdict.WRONG),
         (CERTIFICATE, False, -1, Verdict.WRONG),
         (CERTIFICATE, True, CERTIFICATE.record.not_after - NOW, Verdict.GOOD),

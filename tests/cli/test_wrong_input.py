@@ -138,6 +138,8 @@ def test_a_port_in_use_is_told(p2pinfer: Shell) -> None:
         (["ask", "hello", "--top-p", "0"], "0.0 is not in the range"),
         (["ask", "hello", "--seed", "-1"], "-1 is not in the range"),
         (["ask", "hello", "--stop", "", "--bootstrap", PEER], "an empty stop string"),
+        (["ask", "hello", "--max-cost", "-1"], "-1 is not in the range"),
+        (["ask", "hello", "--max-cost", "0.5"], "'0.5' is not a valid integer"),
         (["ask", "hello", "--codec", "zip"], "'zip' is not one of 'f32', 'bf16', 'q8o4'"),
         (["ask", "hello", "--numerics", "int3"], "'int3' is not one of 'f32-1', 'bf16-1'"),
         (["ask", "hello", "--data", "file/data"], "cannot use the data folder file/data"),

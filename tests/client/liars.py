@@ -1,9 +1,10 @@
 """A stage that keeps the protocol to the letter, but for what a test tells it: it computes nothing and makes up ids."""
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import ClassVar
 
 import trio
 
@@ -32,8 +33,9 @@ from p2pinfer.disk.identity import Identity
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.node.files import Files
 from p2pinfer.node.offering import Offering, offering_of
+from p2pinfer.node.settings import change
 from p2pinfer.overlay.directory import Directory
-from p2pinfer.overlay.exchange import Exchange
+from p2pinfer.overlay.exchange import Answering, Exchange
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network
@@ -45,8 +47,10 @@ FIRST_ID = 97  # "a", and what follows it
 class SoloStage:
     """The whole model's only stage. Overridden, it lies.
 
-    signed: what the client signed. strays: whatever else came.
+    signed: what the client signed. strays: whatever else came. prices: its own, in place of the default ones.
     """
+
+    prices: ClassVar[Mapping[str, int]] = {}
 
     def __init__(self, offering: Offering, network: Network) -> None:
         self.offering = offering
@@ -110,17 +114,19 @@ class SoloStage:
 
 @asynccontextmanager
 async def open_stage(
-    shape: Callable[[Offering, Network], SoloStage],
+    shape: type[SoloStage],
     world: MemoryWorld,
     store: Store,
     model: StoredModel,
     identity: Identity,
+    files: Answering | None = None,
 ) -> AsyncIterator[SoloStage]:
-    """A stage that offers the whole model."""
-    offering = offering_of(identity, bytes(16), model, tiny_settings(model), model.manifest.span)
+    """A stage that offers the whole model. files: hands out its files, in place of the store."""
+    settings = change(tiny_settings(model), "prices", **shape.prices)
+    offering = offering_of(identity, bytes(16), model, settings, model.manifest.span)
     async with trio.open_nursery() as nursery:
         exchange = Exchange(nursery)
-        exchange.answer(AskFile, Files(store).answer)
+        exchange.answer(AskFile, files or Files(store).answer)
         async with open_memory_network(world, identity.key.public, exchange) as network:
             stage = shape(offering, network)
             directory = Directory(network, exchange)

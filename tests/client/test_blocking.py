@@ -22,7 +22,7 @@ class Asleep:
 
 
 @asynccontextmanager
-async def open_dying(*_: object) -> AsyncIterator[Asleep]:
+async def open_dying(*_: object, **__: object) -> AsyncIterator[Asleep]:
     client = Asleep()
 
     async def die() -> None:

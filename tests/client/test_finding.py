@@ -1,20 +1,23 @@
 """What a client says where it finds no route; the directory is the test."""
 
 import time
-from types import SimpleNamespace
+from dataclasses import replace
 
 import pytest
 import trio
 
-from p2pinfer.client.asking import Request
 from p2pinfer.client.finding import RouteFinder
-from p2pinfer.core.errors import NoRoute
+from p2pinfer.client.routes import Sought
+from p2pinfer.core.errors import NoRoute, TooDear
+from p2pinfer.core.failures import Failures
 from p2pinfer.core.keys import short_name
 from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.units import Roles, Span
-from tests.core.paid_route import NODES, certificate_for, offer_of
+from p2pinfer.core.pricing import Prices
+from p2pinfer.core.units import Codec, OwnerKey, Roles, Span
+from tests.core.paid_route import LIMITS, MODEL, NODES, OWNER, PRICES, STRANGER, certificate_for, offer_of
 
-MODEL = SimpleNamespace(id=bytes(32), manifest=SimpleNamespace(layers=30, hidden=576))
+SOUGHT = Sought(layers=30, hidden=576, prompt=5, tokens=256, codec=Codec.Q8O4)
+WHOLE = Span(0, 30), Roles.HEAD | Roles.TAIL
 
 
 class Known:
@@ -31,15 +34,100 @@ class Known:
         return self._offers
 
 
+class Alone:
+    """A network without links."""
+
+    def link(self, peer: bytes) -> None:
+        return None
+
+
+def finder_over(*offers: KnownOffer) -> RouteFinder:
+    return RouteFinder(Known(*offers), Alone(), Failures())  # type: ignore[arg-type]
+
+
+def whole(node: int, **changes: object) -> KnownOffer:
+    """An offer of the whole model."""
+    certificate = certificate_for(NODES[node], not_after=int(time.time()) + 86_400)
+    return KnownOffer(offer_of(NODES[node], *WHOLE, **changes), certificate, (), 0.0)  # type: ignore[arg-type]
+
+
 async def test_nodes_that_may_not_be_asked_are_named() -> None:
     certificate = certificate_for(NODES[0], not_after=int(time.time()) + 60)
     late = KnownOffer(offer_of(NODES[0], Span(0, 30), Roles.HEAD | Roles.TAIL), certificate, (), 0.0)
-    finder = RouteFinder(Known(late), None)  # type: ignore[arg-type]
+    finder = finder_over(late)
     with pytest.raises(NoRoute, match=f"nobody serves layers 0:30 .*{short_name(NODES[0].public)} may not be asked"):
-        await finder.find(MODEL, 5, Request("Hi"), ())  # type: ignore[arg-type]
+        await finder.find(MODEL, SOUGHT, ())
 
 
 async def test_where_nobody_offers_anything_no_certificate_is_to_blame() -> None:
-    finder = RouteFinder(Known(), None)  # type: ignore[arg-type]
+    finder = finder_over()
     with pytest.raises(NoRoute, match=r"nobody serves layers 0:30 of 30$"):
-        await finder.find(MODEL, 5, Request("Hi"), ())  # type: ignore[arg-type]
+        await finder.find(MODEL, SOUGHT, ())
+
+
+# What it may cost
+
+
+GREEDY = Prices(*[(1 << 32) - 1] * 4)
+
+
+async def test_what_a_greedy_node_asks_is_never_taken_by_default_though_it_is_the_only_one() -> None:
+    with pytest.raises(TooDear, match=r"may cost [\d,]+ nano-credits, and the limit is 77,900: ask for fewer"):
+        await finder_over(whole(0, prices=GREEDY)).find(MODEL, SOUGHT, ())
+    with pytest.raises(TooDear):
+        await finder_over(whole(0, flat=1 << 40)).find(MODEL, SOUGHT, ())
+
+
+async def test_a_node_within_the_limit_is_taken_beside_greedy_ones() -> None:
+    finder = finder_over(whole(0, prices=GREEDY), whole(1), whole(2, prices=GREEDY))
+    [route] = await finder.find(MODEL, SOUGHT, (), count=8)
+    assert route.nodes == {NODES[1].public}
+
+
+async def test_a_limit_named_by_the_person_holds_both_ways() -> None:
+    finder = finder_over(whole(0))
+    asked = (30 * 5 * PRICES.prefill + 30 * 255 * PRICES.decode + 256 * PRICES.sampled) / 1e6
+    exact = replace(SOUGHT, max_cost=-(-int(asked * 1000) // 1000))
+    [route] = await finder.find(MODEL, exact, ())
+    assert route.most == exact.max_cost
+    with pytest.raises(TooDear, match=f"may cost {exact.max_cost} nano-credits, and the limit is 100"):
+        await finder.find(MODEL, replace(SOUGHT, max_cost=100), ())
+    [route] = await finder_over(whole(0, prices=GREEDY)).find(MODEL, replace(SOUGHT, max_cost=1 << 50), ())
+    assert route.most == 1 << 50
+
+
+async def test_what_earlier_tries_cost_is_taken_off_the_limit() -> None:
+    [route] = await finder_over(whole(0)).find(MODEL, replace(SOUGHT, max_cost=5_000), (), spent=1_000)
+    assert route.most == 4_000
+    with pytest.raises(TooDear):
+        await finder_over(whole(0)).find(MODEL, replace(SOUGHT, max_cost=5_000), (), spent=4_900)
+
+
+# Who is asked
+
+
+async def test_the_cheapest_node_is_not_asked_where_it_is_too_short() -> None:
+    short = replace(LIMITS, max_positions=256)
+    cheap = whole(0, limits=short, prices=Prices(1, 1, 1, 1))
+    [route] = await finder_over(cheap, whole(1)).find(MODEL, SOUGHT, ())
+    assert route.nodes == {NODES[1].public}
+    with pytest.raises(NoRoute, match="need 261 positions, and others take 256 at most: ask for fewer tokens"):
+        await finder_over(cheap).find(MODEL, SOUGHT, ())
+
+
+async def test_routes_share_no_node() -> None:
+    found = await finder_over(*map(whole, range(3))).find(MODEL, SOUGHT, (), count=8)
+    assert sorted(map(len, [route.nodes for route in found])) == [1, 1, 1]
+    assert len(frozenset.union(*(route.nodes for route in found))) == 3
+
+
+async def test_a_node_that_failed_lately_is_asked_after_the_others_and_its_owners_other_nodes_too() -> None:
+    failures = Failures()
+    cheap = [whole(node, prices=Prices(0, 0, 0, 0)) for node in (0, 1)]
+    dear = whole(2, owner=STRANGER.public)
+    finder = RouteFinder(Known(*cheap, dear), Alone(), failures)  # type: ignore[arg-type]
+    [route] = await finder.find(MODEL, SOUGHT, ())
+    assert route.nodes != {NODES[2].public}
+    failures.note(NODES[0].public, OwnerKey(OWNER.public), trio.current_time())
+    [route] = await finder.find(MODEL, SOUGHT, ())
+    assert route.nodes == {NODES[2].public}

@@ -6,16 +6,21 @@ The stages make ids up, so no engine runs. The clock runs ten times as fast.
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import trio
 from trio.testing import MockClock
 
+from p2pinfer.client import models
 from p2pinfer.client.answer import Answer
-from p2pinfer.client.api import Client, open_client
+from p2pinfer.client.api import MAX_IN_FLIGHT, Client, open_client
+from p2pinfer.client.scribe import Scribe
+from p2pinfer.client.trying import TRY_S
 from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import GenerationFailed, NoRoute
+from p2pinfer.core.errors import GenerationFailed, NoRoute, TooDear, UsageError
 from p2pinfer.core.keys import short_name
 from p2pinfer.core.receipt import FINAL, RUNNING
 from p2pinfer.core.session_messages import (
@@ -28,14 +33,17 @@ from p2pinfer.core.session_messages import (
     SessionMessage,
     SessionRefused,
     Signed,
+    pack_ids,
 )
 from p2pinfer.core.stage_account import Proposal
 from p2pinfer.disk.identity import load_identity
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.journal_reader import read_journal
-from p2pinfer.disk.store import Store
+from p2pinfer.disk.store import Store, StoredModel
+from p2pinfer.node.offering import Offering
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
+from p2pinfer.overlay.network import Network
 from tests.disk.tiny import tiny_folder
 
 from .liars import FIRST_ID, SoloStage, open_stage
@@ -412,6 +420,151 @@ def test_another_stage_takes_the_place_of_one_that_does_not_open(
     run(ask, tmp_path, store, shape, SoloStage)
 
 
+# Stages that fail before the first id
+
+
+class Free(SoloStage):
+    prices: ClassVar = {"prefill": 0, "decode": 0, "cached": 0, "sampled": 0}
+
+
+class Mute(Free):
+    """It is the cheapest, accepts everything, and never says a word again."""
+
+    def answer(self, link: Link, prompt: tuple[int, ...]) -> None:
+        """Say nothing."""
+
+
+class Deaf(Free):
+    """It is the cheapest, and does not accept."""
+
+    def accept(self, link: Link, message: Open) -> None:
+        """Say nothing."""
+
+
+class Breaking(Free):
+    """Its first id is none of the model's."""
+
+    def sampled(self, position: int, id_: int, last: bool) -> Sampled:
+        return super().sampled(position, id_ + 1_000_000, last)
+
+
+class GivingUp(Free):
+    """It gives up before its first id."""
+
+    def answer(self, link: Link, prompt: tuple[int, ...]) -> None:
+        link.send_nowait(Close(self.message.session, 0, Code.CANCELLED, 0, "as if the client had"))
+
+
+@pytest.mark.parametrize("shape", [Mute, Deaf, Breaking, GivingUp, Vanishing])
+def test_what_fails_before_the_first_id_costs_a_try_and_not_the_answer(
+    tmp_path: Path, store: Store, shape: type[SoloStage]
+) -> None:
+    async def ask(client: Client, stages: list[SoloStage]) -> None:
+        began = trio.current_time()
+        for _ in range(3):
+            assert (await client.answer(PROMPT, max_tokens=TOKENS)).tokens == TOKENS
+        assert trio.current_time() - began < 20  # a minute is for where there is nobody else
+        assert stages[0].opens <= 1  # whoever failed is remembered
+        assert stages[1].opens == 3
+
+    run(ask, tmp_path, store, shape, SoloStage)
+
+
+def test_eight_free_liars_do_not_outlast_one_ask(tmp_path: Path, store: Store) -> None:
+    async def ask(client: Client, stages: list[SoloStage]) -> None:
+        began = trio.current_time()
+        for _ in range(4):
+            assert (await client.answer(PROMPT, max_tokens=TOKENS)).tokens == TOKENS
+        assert trio.current_time() - began < TRY_S
+        assert stages[-1].opens == 4
+
+    run(ask, tmp_path, store, *[Mute, Deaf] * 4, SoloStage)
+
+
+def test_the_only_stage_is_waited_for(tmp_path: Path, store: Store) -> None:
+    failure = failure_of(tmp_path, store, Mute)
+    assert "no id came within 60 s" in str(failure)
+
+
+def test_no_contract_is_signed_that_could_cost_more_than_the_limit(tmp_path: Path, store: Store) -> None:
+    class Greedy(SoloStage):
+        prices: ClassVar = dict.fromkeys(["prefill", "decode", "cached", "sampled"], (1 << 32) - 1)
+
+    async def ask(client: Client, stages: list[SoloStage]) -> None:
+        [stage] = stages
+        with pytest.raises(
+            TooDear, match=r"may cost [\d,]+ nano-credits, and the limit is [\d,]+: ask for fewer tokens"
+        ):
+            await client.answer(PROMPT, max_tokens=TOKENS)
+        assert stage.opens == 0
+        answer = await client.answer(PROMPT, max_tokens=TOKENS, max_cost=10_000_000)
+        assert 0 < answer.cost <= 10_000_000
+        client.max_cost = answer.cost - 1
+        with pytest.raises(TooDear, match=f"the limit is {answer.cost - 1:,}"):
+            await client.answer(PROMPT, max_tokens=TOKENS)
+
+    run(ask, tmp_path, store, Greedy)
+
+
+def test_the_cost_of_an_answer_is_what_was_signed(tmp_path: Path, store: Store) -> None:
+    answer = answer_of(tmp_path, store, SoloStage)
+    with read_journal(tmp_path / "client" / "client.sqlite") as journal:
+        [earned] = journal.earned()
+    assert answer.cost == earned.receipt.record.amount > 0
+    assert [stage.cost for stage in answer.stages] == [answer.cost]
+
+
+def test_a_prompt_that_a_failed_route_was_paid_for_counts(tmp_path: Path, store: Store) -> None:
+    class PaidForNothing(SoloStage):
+        """It takes the pay for the prompt, and delivers no id."""
+
+        prices: ClassVar = {"prefill": 20_000, "decode": 0, "cached": 0, "sampled": 0}
+
+        def answer(self, link: Link, prompt: tuple[int, ...]) -> None:
+            self.account.add_inputs(0, pack_ids(prompt), len(prompt))
+            self.account.add_outputs(len(prompt), pack_ids([FIRST_ID]), 1)
+            self.account.commit(4)
+            for proposal in self.account.due(self.contract.record.issued):
+                link.send_nowait(self.proposal(proposal))
+
+    class Dear(SoloStage):
+        prices: ClassVar = {"flat": 10_000}
+
+    async def ask(client: Client, stages: list[SoloStage]) -> None:
+        answer = await client.answer(PROMPT, max_tokens=TOKENS, max_cost=1_000_000)
+        assert stages[0].signed
+        assert answer.cost == sum(stage.cost for stage in answer.stages) + 1
+
+    run(ask, tmp_path, store, PaidForNothing, Dear)
+
+
+# Stages without room
+
+
+class FullAtFirst(Refusing):
+    """It has room only some seconds later, and says so."""
+
+    retry_ms = 1000
+    opened_at = 0.0
+
+    def on_open(self, link: Link, message: Open) -> None:
+        self.opened_at = self.opened_at or trio.current_time()
+        if trio.current_time() < self.opened_at + 3:
+            self.opens += 1
+            self.accept(link, message)
+        else:
+            self.accept = partial(SoloStage.accept, self)  # type: ignore[method-assign]
+            super().on_open(link, message)
+
+
+def test_a_client_without_answers_of_its_own_comes_back_as_the_stage_said(tmp_path: Path, store: Store) -> None:
+    async def ask(client: Client, stages: list[SoloStage]) -> None:
+        assert (await client.answer(PROMPT, max_tokens=TOKENS)).tokens == TOKENS
+        assert 2 <= stages[0].opens <= 5
+
+    run(ask, tmp_path, store, FullAtFirst)
+
+
 def test_a_refusal_is_not_told_as_layers_that_nobody_serves(tmp_path: Path, store: Store) -> None:
     failure = failure_of(tmp_path, store, Refusing, Refusing)
     assert " refused: no pages" in str(failure)
@@ -458,6 +611,43 @@ def test_generations_beyond_the_room_of_a_stage_wait_for_those_that_have_it(tmp_
     run(ask, tmp_path, store, Crowded)
 
 
+class Roomy(SoloStage):
+    """It serves any number of sessions, each as a stage of its own."""
+
+    def __init__(self, offering: Offering, network: Network) -> None:
+        super().__init__(offering, network)
+        self.sessions: dict[bytes, SoloStage] = {}
+        self.most_at_once = 0
+
+    def on_open(self, link: Link, message: Open) -> None:
+        self.sessions[message.session] = SoloStage(self.offering, self.network)
+        self.most_at_once = max(self.most_at_once, len(self.sessions))
+        self.sessions[message.session].on_open(link, message)
+
+    def on_stray(self, link: Link, message: SessionMessage) -> None:
+        self.sessions[message.session].on_stray(link, message)
+        if isinstance(message, Signed) and self.sessions[message.session].account.closed:
+            del self.sessions[message.session]
+
+
+def test_two_hundred_prompts_at_once_load_one_tokenizer_and_each_has_its_end(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[StoredModel] = []
+    monkeypatch.setattr(models, "Scribe", lambda model, data: loaded.append(model) or Scribe(model, data))
+
+    async def ask(client: Client, stages: list[SoloStage]) -> None:
+        found = await client.answers(["", *[PROMPT] * 199], max_tokens=2)
+        assert len(loaded) == 1
+        assert isinstance(found[0], UsageError)
+        assert [answer.tokens for answer in found[1:] if isinstance(answer, Answer)] == [2] * 199
+        [stage] = stages
+        assert isinstance(stage, Roomy)
+        assert stage.most_at_once <= MAX_IN_FLIGHT
+
+    run(ask, tmp_path, store, Roomy)
+
+
 def test_a_stage_that_cannot_be_reached_is_told(tmp_path: Path, store: Store) -> None:
     async def ask(client: Client, stages: list[SoloStage]) -> None:
         await client.model()
@@ -474,6 +664,8 @@ def test_a_stage_that_cannot_be_reached_is_told(tmp_path: Path, store: Store) ->
 
 
 def test_what_was_signed_and_not_stored_is_sent_again_at_the_next_contact(tmp_path: Path, store: Store) -> None:
+    """RCT-26"""
+
     class Forgetful(SoloStage):
         """Its client's signatures are lost on the way, until it is asked to remember."""
 

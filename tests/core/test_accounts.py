@@ -77,10 +77,21 @@ def test_neighbours_state_equal_roots_at_equal_positions() -> None:
 
 
 def test_a_proposal_is_due_at_every_multiple_of_the_cadence() -> None:
+    """RCT-19"""
     route = small()
     route.compute(11)
     due = route.head.due(NOW)
     assert [(proposal.seq, proposal.committed) for proposal in due] == [(1, 4), (2, 8)]
+
+
+def test_a_chunk_that_jumps_over_multiples_states_each_as_it_was_there() -> None:
+    """RCT-19"""
+    at_once, step_by_step = small(), small()
+    at_once.compute(11)
+    step_by_step.compute(4)
+    first = step_by_step.head.due(NOW)
+    step_by_step.compute(8)
+    assert at_once.head.due(NOW) == [*first, *step_by_step.head.due(NOW)]
 
 
 def test_nothing_is_proposed_twice() -> None:
@@ -123,6 +134,7 @@ def test_the_client_caps_what_has_not_been_proposed() -> None:
 
 
 def test_what_was_proposed_is_not_taken_back_by_a_cap() -> None:
+    """RCT-24"""
     route = small()
     route.compute(11)
     route.head.due(NOW)
@@ -140,6 +152,7 @@ def test_the_time_in_receipts_never_goes_back() -> None:
 
 
 def test_pending_proposals_are_the_same_bytes() -> None:
+    """RCT-20"""
     route = small()
     route.compute(8)
     due = route.head.due(NOW)
@@ -155,6 +168,7 @@ def test_a_contract_of_another_node_is_our_bug() -> None:
 
 
 def test_a_stage_stops_at_the_window() -> None:
+    """RCT-21"""
     account = small().head
     assert account.may_compute(16)
     assert not account.may_compute(17)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from p2pinfer.core.budget import (
     CREDIT_PART,
-    FORGET_S,
+    DEBT_S,
     NEWCOMER_LIFE_S,
     RELEASE_S,
     Budget,
@@ -67,6 +67,7 @@ class Node:
 
 
 def test_contracts_of_one_newcomer_share_what_it_may_leave_unpaid() -> None:
+    """RCT-27"""
     node = Node()
     assert node.open(new(1), 60) is Code.NONE
     assert node.open(new(1), 41) is Code.WINDOW_FULL
@@ -118,7 +119,7 @@ def test_one_network_leaves_most_to_the_others() -> None:
 
 
 def test_a_new_client_may_only_sign_short_contracts() -> None:
-    """RCT-14"""
+    """RCT-31"""
     node = Node()
     assert node.open(new(1), 1, life_s=NEWCOMER_LIFE_S + 1) is Code.BAD_TERMS
     assert node.open(new(1), 1, life_s=NEWCOMER_LIFE_S) is Code.NONE
@@ -158,10 +159,10 @@ def test_a_debt_is_over_when_it_is_signed_or_too_old() -> None:
     node.leave(new(2), 100, left(100))
     node.budget.give_back(contract(1))
     assert node.budget.room(new(1), NOW) == 100
-    node.budget.forget(NOW + FORGET_S)
-    assert node.budget.room(new(2), NOW + FORGET_S) == 0
-    node.budget.forget(NOW + FORGET_S + 1)
-    assert node.budget.room(new(2), NOW + FORGET_S + 1) == 100
+    node.budget.forget(NOW + DEBT_S)
+    assert node.budget.room(new(2), NOW + DEBT_S) == 0
+    node.budget.forget(NOW + DEBT_S + 1)
+    assert node.budget.room(new(2), NOW + DEBT_S + 1) == 100
 
 
 def test_work_that_nothing_proves_to_its_client_is_held_against_it_no_longer_than_against_all() -> None:

@@ -10,13 +10,14 @@ from p2pinfer.core.errors import RemoteProtocolError
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.messages import RelayedOffer
 from p2pinfer.core.offers import HOP_MS, MAX_KNOWN, KnownOffer, OfferTable, adjoining, verify_relayed
-from p2pinfer.core.units import ModelId, Roles, Span
-from tests.core.paid_route import MODEL, NODES, STRANGER, certificate_for, key, offer_of
+from p2pinfer.core.units import ModelId, PeerKey, Roles, Span
+from tests.core.paid_route import MODEL, NODES, NOW, STRANGER, certificate_for, key, offer_of
 
 WHOLE = Roles.HEAD | Roles.TAIL
 ALL = Span(0, 30)
 LIFE_S = 60.0
 HOP_S = HOP_MS / 1000
+RELAY = PeerKey(bytes(32))
 
 
 def known(node: PrivateKey = NODES[0], span: Span = ALL, born_s: float = 0.0, /, **changes: object) -> KnownOffer:
@@ -32,29 +33,30 @@ def other(name: str) -> ModelId:
 
 
 def test_an_offer_that_was_passed_on_is_as_old_as_it_is() -> None:
-    assert verify_relayed(relayed(known(), 10.0), 500.0).born_s == 500.0 - 10.0 - HOP_S
+    assert verify_relayed(relayed(known(), 10.0), 500.0, NOW).born_s == 500.0 - 10.0 - HOP_S
 
 
 def test_ages_add_up_over_relays() -> None:
-    once = verify_relayed(relayed(known(), 10.0), 100.0)
-    twice = verify_relayed(once.relay(120.0), 7.0)
+    """OFF-10"""
+    once = verify_relayed(relayed(known(), 10.0), 100.0, NOW)
+    twice = verify_relayed(once.relay(120.0), 7.0, NOW)
     assert twice.born_s == pytest.approx(7.0 - 30.0 - 2 * HOP_S)
 
 
 def test_a_clock_an_hour_off_does_not_age_an_offer() -> None:
     offer = known(NODES[0], Span(0, 30), 0.0, issued=1_790_000_000 - 3600)
-    assert verify_relayed(offer.relay(0.0), 0.0).left_s(0.0) == LIFE_S - HOP_S
+    assert verify_relayed(offer.relay(0.0), 0.0, NOW).left_s(0.0) == LIFE_S - HOP_S
 
 
 def test_an_offer_past_its_time_is_refused() -> None:
     with pytest.raises(RemoteProtocolError, match="past its time") as failure:
-        verify_relayed(relayed(known(), LIFE_S), 0.0)
+        verify_relayed(relayed(known(), LIFE_S), 0.0, NOW)
     assert failure.value.code is Code.UNKNOWN_OFFER
 
 
 def test_an_age_beyond_every_life_is_refused() -> None:
     with pytest.raises(RemoteProtocolError, match="4294967 s old"):
-        verify_relayed(relayed(age_ms=(1 << 32) - 1), 0.0)
+        verify_relayed(relayed(age_ms=(1 << 32) - 1), 0.0, NOW)
 
 
 def test_every_altered_bit_is_noticed() -> None:
@@ -64,14 +66,14 @@ def test_every_altered_bit_is_noticed() -> None:
         for at in range(0, len(data), 17):
             altered = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
             with pytest.raises(RemoteProtocolError) as failure:
-                verify_relayed(replace(offer, **{name: altered}), 0.0)
+                verify_relayed(replace(offer, **{name: altered}), 0.0, NOW)
             assert failure.value.code in (Code.BAD_RECORD, Code.BAD_KEY, Code.BAD_SIGNATURE)
 
 
 def test_an_offer_signed_by_another_node_is_refused() -> None:
     stolen = known(NODES[1]).relay(0.0)
     with pytest.raises(RemoteProtocolError) as failure:
-        verify_relayed(relayed(signature=stolen.signature), 0.0)
+        verify_relayed(relayed(signature=stolen.signature), 0.0, NOW)
     assert failure.value.code is Code.BAD_SIGNATURE
 
 
@@ -79,7 +81,7 @@ def test_an_offer_signed_by_another_node_is_refused() -> None:
 def test_a_certificate_of_another_node_or_owner_is_refused(certificate) -> None:  # type: ignore[no-untyped-def]
     forged = relayed(certificate=certificate.body, owner_signature=certificate.signatures[0])
     with pytest.raises(RemoteProtocolError, match="another certificate") as failure:
-        verify_relayed(forged, 0.0)
+        verify_relayed(forged, 0.0, NOW)
     assert failure.value.code is Code.BAD_SIGNATURE
 
 
@@ -100,13 +102,40 @@ def test_the_same_number_again_is_no_news() -> None:
 def test_a_restarted_node_begins_again_at_one() -> None:
     table = OfferTable()
     table.add(known(NODES[0], Span(0, 30), 5.0, seq=40))
-    assert table.add(known(NODES[0], Span(0, 30), 9.0, boot=bytes(16), seq=1))
+    assert table.add(known(NODES[0], Span(0, 30), 9.0, boot=bytes(16), seq=1, issued=NOW + 1))
 
 
 def test_an_offer_of_the_process_before_does_not_come_back() -> None:
+    """Whatever age a relay gives it (OFF-8)."""
     table = OfferTable()
-    table.add(known(NODES[0], Span(0, 30), 9.0, boot=bytes(16), seq=1))
-    assert not table.add(known(NODES[0], Span(0, 30), 5.0, seq=40))
+    table.add(known(NODES[0], Span(0, 30), 5.0, boot=bytes(16), seq=1, issued=NOW + 1))
+    assert not table.add(known(NODES[0], Span(0, 30), 9.0, seq=40))
+
+
+def test_a_node_whose_clock_was_set_back_is_heard_when_its_last_offer_is_over() -> None:
+    table = OfferTable()
+    table.add(known(NODES[0], Span(0, 30), 5.0, seq=40))
+    assert not table.add(known(NODES[0], Span(0, 30), 65.0, boot=bytes(16), seq=1, issued=NOW - 999))
+    assert table.add(known(NODES[0], Span(0, 30), 65.5, boot=bytes(16), seq=1, issued=NOW - 999))
+
+
+def test_two_offers_of_one_number_count_for_nothing_until_both_are_over() -> None:
+    """OFF-9"""
+    table = OfferTable()
+    table.add(known(NODES[0], Span(0, 30), 0.0, seq=4))
+    assert not table.add(known(NODES[0], Span(0, 30), 5.0, seq=4, flat=1))
+    assert not table.add(known(NODES[0], Span(0, 30), 64.9, seq=9))
+    assert table.fresh(64.9) == []
+    assert table.add(known(NODES[0], Span(0, 30), 65.0, seq=10))
+    assert [held.offer.record.seq for held in table.fresh(66.0)] == [10]
+
+
+@pytest.mark.parametrize("away", [86_401, -86_401])
+def test_an_offer_of_another_day_is_refused_however_young_a_relay_says_it_is(away: int) -> None:
+    """OFF-7"""
+    with pytest.raises(RemoteProtocolError, match="from our clock") as failure:
+        verify_relayed(relayed(), 0.0, NOW + away)
+    assert failure.value.code is Code.UNKNOWN_OFFER
 
 
 def test_offers_past_their_time_are_forgotten() -> None:
@@ -115,7 +144,7 @@ def test_offers_past_their_time_are_forgotten() -> None:
     table.add(known(NODES[1], Span(0, 30), 30.0))
     assert [held.node for held in table.fresh(LIFE_S - 0.001)] == [NODES[0].public, NODES[1].public]
     assert [held.node for held in table.fresh(LIFE_S)] == [NODES[1].public]
-    assert not table.recognise(relayed(known()))
+    assert not table.recognise(relayed(known()), RELAY)
 
 
 def test_only_the_model_asked_for_is_given() -> None:
@@ -128,23 +157,32 @@ def test_only_the_model_asked_for_is_given() -> None:
 
 def test_bytes_that_are_known_need_no_second_check() -> None:
     table, offer = OfferTable(), known()
-    assert not table.recognise(relayed(offer))
+    assert not table.recognise(relayed(offer), RELAY)
     table.add(offer)
-    assert table.recognise(relayed(offer, 3.0))
+    assert table.recognise(relayed(offer, 3.0), RELAY)
 
 
 def test_a_lie_about_the_address_does_not_hide_the_true_one() -> None:
     table = OfferTable()
     table.add(known())
-    assert table.recognise(relayed(addresses=("/memory/b",)))
+    assert table.recognise(relayed(addresses=("/memory/b",)), RELAY)
     assert table.fresh(0.0)[0].addresses == ("/memory/a", "/memory/b")
+
+
+def test_what_the_node_itself_says_of_its_addresses_comes_first() -> None:
+    table = OfferTable()
+    table.add(known())
+    for number in range(8):
+        table.recognise(relayed(addresses=(f"/memory/lie/{number}",)), RELAY)
+    assert table.recognise(relayed(addresses=("/memory/b",)), NODES[0].public)
+    assert table.fresh(0.0)[0].addresses[:2] == ("/memory/b", "/memory/a")
 
 
 def test_no_more_addresses_are_kept_than_an_offer_carries() -> None:
     table = OfferTable()
     table.add(known())
     for number in range(20):
-        table.recognise(relayed(addresses=(f"/memory/{number}",)))
+        table.recognise(relayed(addresses=(f"/memory/{number}",)), RELAY)
     assert len(table.fresh(0.0)[0].addresses) == 8
 
 
@@ -152,7 +190,7 @@ def test_what_was_replaced_is_not_known_any_more() -> None:
     table = OfferTable()
     table.add(known())
     table.add(known(NODES[0], Span(0, 30), 1.0, seq=2))
-    assert not table.recognise(relayed(known()))
+    assert not table.recognise(relayed(known()), RELAY)
 
 
 def test_an_answer_spreads_over_spans() -> None:
@@ -182,7 +220,7 @@ def test_a_full_table_forgets_what_was_heard_first(monkeypatch: pytest.MonkeyPat
     for node in NODES:
         table.add(known(node))
     assert [held.node for held in table.fresh(0.0)] == [NODES[1].public, NODES[2].public]
-    assert not table.recognise(relayed(known()))
+    assert not table.recognise(relayed(known()), RELAY)
 
 
 def test_neighbours_are_those_whose_layers_join_ours() -> None:

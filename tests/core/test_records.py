@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pinfer.core.canonical import pack_array, unpack_array
-from p2pinfer.core.certificate import MAX_LIFE_S, NodeCert, NodeRevoke, verify_certificate, verify_revocation
+from p2pinfer.core.certificate import MAX_CERTIFICATE_S, NodeCert, NodeRevoke, verify_certificate, verify_revocation
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import EXPIRY_S, Contract, check_request, generation_of, verify_contract, verify_request
 from p2pinfer.core.errors import Refused, RemoteProtocolError
@@ -196,7 +196,7 @@ def test_a_certificate_covers_contracts_within_its_time() -> None:
     assert not certificate.covers(certificate.not_before, certificate.not_after + 1)
 
 
-@pytest.mark.parametrize("life", [0, -1, MAX_LIFE_S + 1])
+@pytest.mark.parametrize("life", [0, -1, MAX_CERTIFICATE_S + 1])
 def test_a_certificate_of_another_life_is_a_bad_record(life: int) -> None:
     with pytest.raises(ValueError, match="valid for"):
         certificate_for(NODE, not_after=NOW - DAY_S + life)
@@ -380,7 +380,7 @@ def test_less_than_was_offered_is_taken(change: dict[str, object]) -> None:
     ],
 )
 def test_a_contract_that_does_not_fit_is_refused(change: dict[str, object], code: Code) -> None:
-    """Start and seam: INF-6."""
+    """Start and seam: INF-6. (RCT-16)"""
     assert asked(**change) is code
 
 

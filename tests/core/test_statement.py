@@ -8,12 +8,22 @@ from hypothesis import strategies as st
 
 from p2pinfer.core.canonical import pack_array
 from p2pinfer.core.codes import Code
+from p2pinfer.core.contract import Contract
 from p2pinfer.core.errors import RemoteProtocolError
+from p2pinfer.core.fields import Bin, Struct, UInt, UInts, Zero, kinds_of
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.ledger import By, Earned, fold, fold_all
 from p2pinfer.core.receipt import Receipt
 from p2pinfer.core.records import ZEROS, countersign, sign
-from p2pinfer.core.statement import MAGIC, Paid, write_statement
+from p2pinfer.core.statement import (
+    MAGIC,
+    MAX_CERTIFICATES,
+    MAX_RECEIPTS,
+    MAX_STATEMENT,
+    MAX_STATEMENT_FRAME,
+    Paid,
+    write_statement,
+)
 from p2pinfer.core.statement_check import Verdict, compare_statements, verify_statement
 from p2pinfer.core.tree import Tree, leaf_of
 from p2pinfer.core.units import OwnerKey, PeerKey, RecordId, Roles, SessionId, Span
@@ -179,7 +189,40 @@ def test_a_fault_in_a_length_names_its_frame() -> None:
     assert in_frame(7, written(FOUR) + (1 << 31).to_bytes(4, "big"))
 
 
-@pytest.mark.parametrize("change", [{"count": 3}, {"amount": 1}, {"root": ZEROS}], ids=str)
+def test_a_receipt_more_than_counted_is_not_looked_at() -> None:
+    certificate, *receipts = frames_of(written(FOUR))[1:]
+    unsigned = receipts[-1][:-64] + bytes(64)
+    assert in_frame(6, file_of([certificate, *receipts[:-1], unsigned], count=3))
+    assert "there are more" in refused(file_of([certificate, *receipts], count=3))
+
+
+def longest(shape: type) -> int:
+    """Bytes of the longest array of these fields."""
+    return 3 + sum(map(_longest_kind, (kind for _, kind in kinds_of(shape))))
+
+
+def _longest_kind(kind: object) -> int:
+    match kind:
+        case UInt(bits):
+            return len(pack_array([(1 << bits) - 1])) - 1
+        case Bin(size):
+            return size + 2
+        case UInts(count, bits):
+            return 1 + count * _longest_kind(UInt(bits))
+        case Struct(shape):
+            return longest(shape)
+        case Zero(inner):
+            return _longest_kind(inner)
+    return 1 + 2 * _longest_kind(UInt(32))  # a span; roles are shorter
+
+
+def test_no_statement_is_longer_than_a_reader_takes() -> None:
+    """RCT-14"""
+    frame = 4 + 2 + longest(Contract) + longest(Receipt) + 2 * 4 + 4 * (64 + 2)
+    assert MAX_RECEIPTS * frame + (1 + MAX_CERTIFICATES) * (4 + MAX_STATEMENT_FRAME) < MAX_STATEMENT
+
+
+@pytest.mark.parametrize("change", [{"count": 5}, {"amount": 1}, {"root": ZEROS}], ids=str)
 def test_sums_that_do_not_fit_are_the_headers_fault(change: dict[str, object]) -> None:
     assert in_frame(1, file_of(frames_of(written(FOUR))[1:], **change))
 
@@ -287,29 +330,49 @@ def verdict_of(*entries: Paid) -> Verdict:
 
 
 def test_statements_without_a_common_contract_do_not_overlap() -> None:
-    assert compare_statements(verdict_of(FOUR[0]), verdict_of(FOUR[1])) == []
+    assert compare_statements(verdict_of(FOUR[0]), verdict_of(FOUR[1])).overlaps == ()
 
 
 def test_a_contract_stated_twice_costs_only_what_was_added() -> None:
-    (overlap,) = compare_statements(verdict_of(paid(1, 200, final=False)), verdict_of(paid(1, 300, seq=2), FOUR[1]))
+    (overlap,) = compare_statements(
+        verdict_of(paid(1, 200, final=False)), verdict_of(paid(1, 300, seq=2), FOUR[1])
+    ).overlaps
     assert overlap.contract == FOUR[0].contract.id
     assert overlap.extra == overlap.second - overlap.first > 0
     assert overlap.contradiction is None
 
 
 def test_an_older_statement_costs_nothing() -> None:
-    (overlap,) = compare_statements(verdict_of(paid(1, 300, seq=2)), verdict_of(paid(1, 200)))
+    (overlap,) = compare_statements(verdict_of(paid(1, 300, seq=2)), verdict_of(paid(1, 200))).overlaps
     assert overlap.extra == 0
 
 
 def test_two_bodies_under_one_number_are_named() -> None:
-    (overlap,) = compare_statements(verdict_of(paid(1, 200)), verdict_of(paid(1, 300)))
+    (overlap,) = compare_statements(verdict_of(paid(1, 200)), verdict_of(paid(1, 300))).overlaps
     assert overlap.contradiction == "two bodies under number 1"
 
 
 def test_work_taken_back_is_named() -> None:
-    (overlap,) = compare_statements(verdict_of(paid(1, 300)), verdict_of(paid(1, 200, seq=2)))
+    (overlap,) = compare_statements(verdict_of(paid(1, 300)), verdict_of(paid(1, 200, seq=2))).overlaps
     assert overlap.contradiction is not None
+
+
+def test_other_roots_at_one_position_are_named() -> None:
+    ended = paid(1, 200, seq=2)
+    roots = altered(paid(1, 200, final=False), out_root=ZEROS)
+    (overlap,) = compare_statements(verdict_of(roots), verdict_of(ended)).overlaps
+    assert overlap.contradiction == "numbers 1 and 2 state other roots at one position"
+
+
+def test_a_node_that_made_two_statements_of_one_number_is_named() -> None:
+    first, second = (verify_statement(written([entry])) for entry in FOUR[:2])
+    assert compare_statements(first, second).fork == "two statements under number 1"
+    assert compare_statements(first, first).fork is None
+
+
+def test_a_node_that_made_two_statements_after_the_same_is_named() -> None:
+    first, second = (verify_statement(written([], number=number, prev=RecordId(b"p" * 32))) for number in (2, 3))
+    assert compare_statements(first, second).fork == "statements 2 and 3 follow one and the same"
 
 
 # Ledger

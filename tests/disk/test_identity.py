@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from p2pinfer.core.certificate import MAX_LIFE_S, verify_certificate
+from p2pinfer.core.certificate import MAX_CERTIFICATE_S, verify_certificate
 from p2pinfer.core.errors import UsageError
 from p2pinfer.disk.identity import (
     BACKDATE_S,
-    RENEW_S,
+    RENEW_CERTIFICATE_S,
     Seen,
     hold_client_key,
     hold_folder,
@@ -66,9 +66,12 @@ def test_the_owner_key_may_leave_the_machine(tmp_path: Path) -> None:
 
 def test_a_certificate_that_ends_soon_is_renewed(tmp_path: Path) -> None:
     first = load_identity(tmp_path, NOW)
-    later = load_identity(tmp_path, first.certificate.record.not_after - RENEW_S)
+    later = load_identity(tmp_path, first.certificate.record.not_after - RENEW_CERTIFICATE_S)
     assert later.certificate.record.serial == 2
-    assert later.certificate.record.not_after == first.certificate.record.not_after - RENEW_S - BACKDATE_S + MAX_LIFE_S
+    assert (
+        later.certificate.record.not_after
+        == first.certificate.record.not_after - RENEW_CERTIFICATE_S - BACKDATE_S + MAX_CERTIFICATE_S
+    )
 
 
 def test_a_certificate_covers_contracts_of_slow_clocks(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from p2pinfer.core.errors import ModelError
 from p2pinfer.core.manifest import encode_manifest
 from p2pinfer.core.text import Texts
 from p2pinfer.disk.importing import demo as demo_source
-from p2pinfer.disk.importing import import_model
+from p2pinfer.disk.importing import gguf_file, import_model
 from p2pinfer.disk.importing.demo import demo_file
 from p2pinfer.disk.importing.gguf_file import open_gguf
 from p2pinfer.disk.importing.gguf_model import read_gguf
@@ -208,6 +208,21 @@ def test_a_truncated_file_is_refused(whole: bytes, tmp_path: Path, keep: int) ->
     (tmp_path / "a.gguf").write_bytes(whole[:keep])
     with pytest.raises(ModelError, match=r"cut short|is empty"):
         open_gguf(tmp_path / "a.gguf")
+
+
+def test_a_header_of_more_items_than_any_model_has_is_refused(
+    whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each item takes many times the memory that it takes in the file."""
+    monkeypatch.setattr(gguf_file, "MAX_ITEMS", 500)
+    (tmp_path / "a.gguf").write_bytes(whole)
+    with pytest.raises(ModelError, match="more than 500 items in its header"):
+        open_gguf(tmp_path / "a.gguf")
+
+
+def test_a_file_that_nobody_lets_us_read_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"cannot read .*: Is a directory"):
+        open_gguf(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from p2pinfer.core.errors import ModelError
-from p2pinfer.disk.importing import import_model
+from p2pinfer.disk.importing import huggingface, import_model
 from p2pinfer.disk.importing.safetensors_file import open_safetensors
 from p2pinfer.disk.importing.tensors import to_bf16
 from p2pinfer.disk.store import Store, StoredModel
@@ -284,3 +285,62 @@ def sharded(folder: Path) -> Path:
         save_file({name: tensors[name] for name in places if places[name] == part}, folder / part)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
     return folder
+
+
+# Numbers of strangers
+
+
+def test_many_tensors_hold_few_files_open(tmp_path: Path) -> None:
+    save_file({f"t{number}": np.zeros(1, np.float32) for number in range(2000)}, tmp_path / "many.safetensors")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    tensors = open_safetensors(tmp_path / "many.safetensors")
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1
+    assert len(tensors) == 2000
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"num_hidden_layers": 100_000_000}, "100000000 layers, limit 999"),
+        ({"num_hidden_layers": -1}, "a size of nothing"),
+        ({"vocab_size": 1 << 40}, "more than 32 bits"),
+        ({"num_hidden_layers": float("inf")}, "a value that cannot be"),
+        ({"rms_norm_eps": float("nan")}, "not a number to compute with"),
+        ({"rope_theta": 10**400}, "a value that cannot be"),
+        ({"architectures": 5}, "a value that cannot be"),
+        ({"architectures": [["LlamaForCausalLM"]]}, "a value that cannot be"),
+    ],
+    ids=str,
+)
+def test_a_number_that_no_model_has_is_refused_before_memory_is_taken(
+    store: Store, tmp_path: Path, changes: dict[str, object], reason: str
+) -> None:
+    folder = tiny_folder(tmp_path / "Tiny")
+    (folder / "config.json").write_text(json.dumps(CONFIG | changes))
+    tracemalloc.start()
+    with pytest.raises(ModelError, match=reason):
+        import_model(str(folder), store)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20_000_000
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "README.md"])
+def test_a_text_that_never_ends_is_refused(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(huggingface, "MAX_FILE", 1 << 20)
+    folder = tiny_folder(tmp_path / "Tiny")
+    with (folder / name).open("r+b") as file:
+        file.truncate((1 << 20) + 1)
+    with pytest.raises(ModelError, match="more than 1 MiB, which no such file needs"):
+        import_model(str(folder), store)
+
+
+def test_a_header_as_long_as_the_file_says_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    with path.open("wb") as file:
+        file.write((1 << 30).to_bytes(8, "little"))
+        file.truncate((1 << 30) + 8)
+    with pytest.raises(ModelError, match="a header of 1073741824 bytes, limit 16777216"):
+        open_safetensors(path)

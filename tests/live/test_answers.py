@@ -69,7 +69,16 @@ def test_the_answer_streams_to_stdout_and_nothing_else_does(demo_swarm: LiveSwar
     spoken = command("ask", PROMPT, "--max-tokens", 8, *options)
     told = command("ask", "-", "--json", "--max-tokens", 8, *options, text=PROMPT)
     assert spoken.stdout == json.loads(told.stdout)["text"] + "\n"
-    assert spoken.stderr == told.stderr == ""
+    assert told.stderr == ""
+    assert spoken.stderr.startswith("(8 tokens, ")
+    assert spoken.stderr.count("\n") == 1
+
+
+def test_the_cost_of_an_answer_is_what_is_owed_for_it(demo_swarm: LiveSwarm, tmp_path: Path) -> None:
+    answer = ask(demo_swarm, tmp_path, "--max-tokens", 8)
+    owed = json.loads(command("owed", "--json", "--data", tmp_path).stdout)["total"]
+    assert answer["cost"] == owed["owed_ncr"] > 0
+    assert answer["cost"] == sum(stage["cost"] for stage in answer["stages"])  # type: ignore[attr-defined]
 
 
 def test_two_commands_of_one_data_folder_answer_at_once(demo_swarm: LiveSwarm, tmp_path: Path) -> None:

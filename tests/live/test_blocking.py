@@ -40,7 +40,14 @@ def test_a_text_is_the_answers_text(swarm: p2pinfer.Swarm) -> None:
 
 def test_many_answers_come_in_the_order_of_their_prompts(swarm: p2pinfer.Swarm) -> None:
     answers = swarm.answers(["x" * length for length in (3, 1, 2)], max_tokens=2)
-    assert [answer.prompt_tokens for answer in answers] == [3, 1, 2]
+    assert [answer.prompt_tokens for answer in answers if isinstance(answer, p2pinfer.Answer)] == [3, 1, 2]
+
+
+def test_a_prompt_that_fails_costs_no_other_answer(swarm: p2pinfer.Swarm) -> None:
+    first, failed, last = swarm.answers(["hello", "", "hello"], max_tokens=3)
+    assert isinstance(failed, UsageError)
+    assert isinstance(first, p2pinfer.Answer)
+    assert isinstance(last, p2pinfer.Answer)
 
 
 def test_errors_are_plain_and_the_client_lives_on(swarm: p2pinfer.Swarm) -> None:
@@ -52,8 +59,6 @@ def test_errors_are_plain_and_the_client_lives_on(swarm: p2pinfer.Swarm) -> None
         swarm.answer("hello", model="gpt-9")
     with pytest.raises(TypeError):
         swarm.answer("hello", tokens=5)  # type: ignore[call-arg]
-    with pytest.raises(UsageError, match="the prompt is empty"):
-        swarm.answers(["hello", ""], max_tokens=3)
     assert swarm.answer("hello", max_tokens=3).tokens == 3
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pinfer.core.budget import FORGET_S, NEWCOMER_LIFE_S, RELEASE_S, Client, Risk
+from p2pinfer.core.budget import DEBT_S, NEWCOMER_LIFE_S, RELEASE_S, Client, Risk
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract
 from p2pinfer.core.errors import Refused
@@ -146,7 +146,7 @@ async def test_unpaid_work_is_held_against_its_client_for_a_month(node: Node) ->
     """When its contract expires is the client's to choose, and changes nothing."""
     await node.compute(16)
     node.end()
-    for now, room in ((NOW + RELEASE_S, ALL - 16), (NOW + FORGET_S, ALL - 16), (NOW + FORGET_S + 1, ALL)):
+    for now, room in ((NOW + RELEASE_S, ALL - 16), (NOW + DEBT_S, ALL - 16), (NOW + DEBT_S + 1, ALL)):
         with pytest.raises(Refused) as refusal:
             await node.exposure.take(node.route.contracts[0], NOWHERE, now)
         assert refusal.value.code is Code.BAD_STATE  # it was worked under
@@ -210,5 +210,5 @@ async def test_a_restart_forgets_nothing_that_was_proposed(node: Node) -> None:
 async def test_a_restart_brings_nothing_back_that_counts_no_more(node: Node) -> None:
     await node.compute(13)
     node.start_anew()
-    await node.exposure.recall(NOW + FORGET_S + 1)
+    await node.exposure.recall(NOW + DEBT_S + 1)
     assert node.room == ALL

@@ -13,7 +13,7 @@ from p2pinfer.core.errors import LinkDead
 from p2pinfer.core.receipt import FINAL
 from p2pinfer.core.records import countersign
 from p2pinfer.core.session_messages import Close, Credit, Propose, Signed, Stored
-from p2pinfer.node.session import IDLE_S, SETTLE_S, UNPAID_S
+from p2pinfer.node.session import FINAL_S, IDLE_S, UNPAID_S
 from p2pinfer.overlay.outbox import Priority
 from tests.core.paid_route import CLIENT, SMALL
 from tests.node.middle import HEAD, PROMPT, SESSION, TAIL, Middle
@@ -70,7 +70,7 @@ async def test_a_client_that_stops_signing_is_given_up(autojump_clock: MockClock
         Close(SESSION, 0, Code.UNPAID, 0, "no receipt was signed for 10 s with the window full")
     ]
     await middle.over.wait()  # type: ignore[attr-defined]
-    assert trio.current_time() == pytest.approx(began + UNPAID_S + SETTLE_S)
+    assert trio.current_time() == pytest.approx(began + UNPAID_S + FINAL_S)
 
 
 async def test_messages_that_move_nothing_do_not_keep_it_alive(autojump_clock: MockClock, middle: Middle) -> None:
@@ -95,6 +95,7 @@ async def test_a_session_that_gets_no_rows_is_given_up(autojump_clock: MockClock
 async def test_a_session_ends_while_its_final_receipt_can_still_be_signed(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
+    """RCT-22"""
     middle = run_middle(nursery, Middle(life_s=60))
     await middle.rows(4)
     await middle.compute()
@@ -124,6 +125,7 @@ async def test_a_disk_that_fails_ends_the_session_before_anything_is_proposed(
 async def test_a_receipt_that_could_not_be_stored_is_not_acknowledged(
     autojump_clock: MockClock, middle: Middle
 ) -> None:
+    """RCT-25"""
     await fill(middle)
     middle.journal.full = True
     await middle.sign()
@@ -217,7 +219,7 @@ async def test_all_rows_of_the_prompt_go_the_same_way_a_last_single_one_too(
 
 
 async def test_beyond_the_prompt_a_stage_counts_only_what_went_round(autojump_clock: MockClock, middle: Middle) -> None:
-    """So a client that gives up can count to every proposal (receipts.md, 5.2)."""
+    """So a client that gives up can count to every proposal (receipts.md, 5.2). (RCT-23)"""
     for _ in range(PROMPT // 8):
         await middle.rows(8)
         await middle.compute()

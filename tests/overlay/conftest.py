@@ -1,7 +1,7 @@
 """Both networks behind one fixture: `peers` opens peers of one network, in memory or over libp2p."""
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 
@@ -31,6 +31,7 @@ class Collector:
     def __init__(self) -> None:
         self.links: list[Link] = []
         self.closed: list[LinkDead] = []
+        self.needs: set[PeerKey] = set()
         self._send, self._receive = trio.open_memory_channel[tuple[Link, Message]](math.inf)
         self._changed = trio.Event()
         self.refusal: RemoteProtocolError | None = None  # raised at the next message
@@ -47,6 +48,9 @@ class Collector:
     def on_closed(self, link: Link, why: LinkDead) -> None:
         self.closed.append(why)
         self._wake()
+
+    def needed(self) -> Collection[PeerKey]:
+        return self.needs
 
     async def next(self) -> Message:
         return (await self._receive.receive())[1]

@@ -5,9 +5,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 import trio
+from libp2p.transport.exceptions import OpenConnectionError
+from multiaddr import Multiaddr
 
+from p2pinfer.core.keys import peer_name
+from p2pinfer.core.source import NOWHERE
 from p2pinfer.overlay.libp2p import open_libp2p_network
-from p2pinfer.overlay.libp2p.dht import FIND_S, Dht, open_dht
+from p2pinfer.overlay.libp2p.dht import ANYWHERE, FIND_S, Dht, _Tcp, open_dht
+from p2pinfer.overlay.limits import ALL_DIALS_BURST
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.pipe import Address
 
@@ -25,7 +30,7 @@ async def open_peers(count: int) -> AsyncIterator[list[Network]]:
             for key in KEYS[:count]
         ]
         for peer in peers[1:]:
-            await peer.meet(peers[0].directory_addresses())
+            await peer.meet(peers[0].directory_addresses(), NOWHERE)
         yield peers
 
 
@@ -50,14 +55,14 @@ async def test_a_peer_that_only_dials_has_no_part_in_the_dht() -> None:
 async def test_meeting_somebody_who_is_not_there_does_no_harm() -> None:
     async with open_peers(2) as (first, second):
         gone = first.directory_addresses()[0].replace("/tcp/", "/tcp/1")[:-1]
-        await second.meet([gone, "no address", "/ip4/127.0.0.1/tcp/9"])
+        await second.meet([gone, "no address", "/ip4/127.0.0.1/tcp/9"], NOWHERE)
 
 
 async def test_a_dead_provider_does_not_hold_a_look_up_up() -> None:
     """WIRE-18"""
     async with open_peers(3) as (first, alive, seeker):
         async with open_libp2p_network(KEYS[5], Collector(), listen=["/ip4/127.0.0.1/tcp/0"]) as dying:
-            await dying.meet(first.directory_addresses())
+            await dying.meet(first.directory_addresses(), NOWHERE)
             await dying.provide(KEY)
         await alive.provide(KEY)
         started = trio.current_time()
@@ -98,3 +103,29 @@ async def test_a_part_of_the_dht_that_fails_starts_anew_and_the_links_stay(
 async def fail_after(event: trio.Event) -> None:
     await event.wait()
     raise ZeroDivisionError("a bug in a test")
+
+
+@pytest.mark.parametrize("place", ["/ip4/127.0.0.1/tcp/9", "/ip4/192.168.0.1/tcp/9", "/ip4/198.41.0.4/udp/9"])
+async def test_the_dht_has_nobody_dial_what_is_near(place: str) -> None:
+    """WIRE-19"""
+    with pytest.raises(OpenConnectionError, match="not dialled"):
+        await _Tcp(ANYWHERE).dial(Multiaddr(place))
+
+
+async def test_what_a_peer_of_a_link_has_named_is_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    place = f"/ip4/127.0.0.1/tcp/{listener.socket.getsockname()[1]}"
+    transport = _Tcp(ANYWHERE)
+    transport.introduce(f"{place}/p2p/{peer_name(KEYS[0].public)}")
+    async with listener:
+        await (await transport.dial(Multiaddr(place))).close()
+
+
+async def test_the_dht_dials_few_a_second() -> None:
+    """WIRE-20"""
+    transport, place = _Tcp(NOWHERE), Multiaddr("/ip4/127.0.0.1/tcp/9")
+    for _ in range(ALL_DIALS_BURST):
+        with pytest.raises(OpenConnectionError, match="nobody answers"):
+            await transport.dial(place)
+    with pytest.raises(OpenConnectionError, match="too many dials"):
+        await transport.dial(place)

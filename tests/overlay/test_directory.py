@@ -8,16 +8,19 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.core.errors import UsageError
+from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import LinkDead, UsageError
 from p2pinfer.core.keys import PrivateKey, peer_name
 from p2pinfer.core.messages import MAX_OFFERS, AskOffers, Offers
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import PeerKey, Roles, Span
 from p2pinfer.overlay.directory import MEET_S, RETRY_S, Directory, model_key
 from p2pinfer.overlay.exchange import Exchange
-from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
+from p2pinfer.overlay.limits import MAX_FOUND
+from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network
-from tests.core.paid_route import MODEL, certificate_for, key, offer_of
+from p2pinfer.overlay.pipe import Address, Pipe
+from tests.core.paid_route import MODEL, NOW, certificate_for, key, offer_of
 
 LIFE_S = 60.0
 
@@ -61,7 +64,7 @@ async def open_side(world: MemoryWorld, nursery: trio.Nursery) -> OpenSide:
         async with trio.open_nursery() as inner:
             exchange = Exchange(inner)
             async with open_memory_network(world, key(name).public, exchange) as network:
-                directory = Directory(network, exchange, bootstrap)
+                directory = Directory(network, exchange, bootstrap, clock=lambda: NOW)
                 exchange.on_up = directory.greet
                 task_status.started(Side(key(name), exchange, network, directory))
                 await trio.sleep_forever()
@@ -180,7 +183,7 @@ async def test_an_answer_has_at_most_64_offers_and_a_whole_route_among_them(
             )
         )
     link = await client.network.dial(boot.address)
-    answer = await client.exchange.call(link, lambda call: AskOffers(call, MODEL, 255), Offers)
+    answer = await client.exchange.call(link, lambda call: AskOffers(call, MODEL, 64), Offers)
     assert len(answer.offers) == MAX_OFFERS
     client.exchange.on_message(link, replace(answer, call=0))
     assert {known.offer.record.span for known in client.directory.offers()} == set(spans)
@@ -248,6 +251,35 @@ async def test_an_address_out_of_the_dht_that_is_none_harms_nobody(
     client = await open_side("client")
     world.providers[model_key(MODEL)] = ["/nonsense"]  # type: ignore[list-item]
     assert await client.directory.look(MODEL) == []
+
+
+async def test_addresses_that_may_not_be_dialled_are_not_kept(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    """WIRE-19"""
+    node, client = await open_side("node"), await open_side("client")
+    offer, name = offer_of(node.key, Span(0, 30), Roles.HEAD | Roles.TAIL), peer_name(node.key.public)
+    places = (f"/ip4/198.41.0.4/udp/53/p2p/{name}", node.address, f"/dns4/car.example/tcp/1/p2p/{name}")
+    node.directory.announce(KnownOffer(offer, certificate_for(node.key), places, trio.current_time()))
+    await node.network.dial(client.address)
+    await trio.sleep(0.1)
+    assert [known.addresses for known in client.directory.offers()] == [(node.address,)]
+
+
+async def test_the_dht_has_nobody_dial_without_end(
+    autojump_clock: MockClock, open_side: OpenSide, world: MemoryWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """WIRE-18"""
+    client = await open_side("client")
+    names = [peer_name(PrivateKey(bytes([number]) * 32).public) for number in range(50)]
+    world.providers[model_key(MODEL)] = [Address(f"/memory/p2p/{name}") for name in names]
+    dialled = []
+    monkeypatch.setattr(MemoryGround, "dial", lambda ground, address: dialled.append(address) or fail_dial())
+    assert await client.directory.look(MODEL) == []
+    assert set(dialled) == {f"/memory/p2p/{name}" for name in names[:MAX_FOUND]}
+    assert len(dialled) == MAX_FOUND
+
+
+async def fail_dial() -> Pipe:
+    raise LinkDead("nobody is there", Code.UNREACHABLE)
 
 
 async def test_a_node_says_in_the_dht_what_it_serves(

@@ -3,7 +3,7 @@
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
 import trio
@@ -25,6 +25,7 @@ from p2pinfer.core.messages import AskContacts, Hello, Message
 from p2pinfer.core.source import Scope, Source
 from p2pinfer.overlay.libp2p import open_libp2p_network
 from p2pinfer.overlay.libp2p.tcp import addresses_of, listen_tcp
+from p2pinfer.overlay.limits import MAX_HANDSHAKES
 from p2pinfer.overlay.network import Network
 
 from .conftest import HELLO, KEYS, Collector
@@ -70,9 +71,25 @@ async def test_listening_everywhere_gives_addresses_that_can_be_dialled() -> Non
 
 
 async def test_announced_addresses_stand_in_for_those_of_the_listeners() -> None:
-    place = "/dns4/car.example/tcp/4001"
+    place = "/ip4/198.41.0.4/tcp/4001"
     async with open_libp2p_network(KEYS[0], Collector(), listen=[LOOPBACK], announce=[place]) as network:
         assert network.addresses() == (f"{place}/p2p/{peer_name(KEYS[0].public)}",)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "/dns4/car.example/tcp/4001",
+        "/ip4/198.41.0.4/udp/4001",
+        "/ip4/0.0.0.0/tcp/4001",
+        "/ip4/198.41.0.4/tcp/0",
+        "here",
+    ],
+)
+async def test_an_announced_address_that_nobody_could_dial_is_the_owners_to_mend(place: str) -> None:
+    with pytest.raises(UsageError, match=r"nobody could dial .*, which is to be announced"):
+        async with open_libp2p_network(KEYS[0], Collector(), listen=[LOOPBACK], announce=[place]):
+            pytest.fail("it opened")
 
 
 async def test_both_sides_know_the_network_at_the_other_end() -> None:
@@ -93,6 +110,22 @@ async def test_strangers_on_the_port_do_no_harm(data: bytes) -> None:
         async with open_one(1) as (other, _):
             await (await other.dial(network.addresses()[0])).send(AskContacts(1))
             assert await collector.next() == AskContacts(1)
+
+
+async def test_those_who_connect_and_wait_keep_nobody_out() -> None:
+    """WIRE-23"""
+    async with open_one() as (network, collector), AsyncExitStack() as stack:
+        half = [
+            await stack.enter_async_context(await trio.open_tcp_stream("127.0.0.1", port_of(network)))
+            for _ in range(MAX_HANDSHAKES + 72)
+        ]
+        for stream in half:
+            with suppress(trio.BrokenResourceError):  # it had to give way already
+                await stream.send_all(b"\x13/multistream/1.0.0\n\x07/noise\n")
+        async with open_one(1) as (other, _):
+            with trio.fail_after(2):
+                await (await other.dial(network.addresses()[0])).send(AskContacts(1))
+                assert await collector.next() == AskContacts(1)
 
 
 async def test_a_listener_that_speaks_something_else_is_unreachable() -> None:
@@ -120,6 +153,7 @@ class Deaf:
     def on_link(self, link): pass
     def on_message(self, link, message): pass
     def on_closed(self, link, why): pass
+    def needed(self): return ()
 
 async def main():
     async with open_libp2p_network(PrivateKey(bytes([99]) * 32), Deaf(), listen=["/ip4/127.0.0.1/tcp/0"]) as network:

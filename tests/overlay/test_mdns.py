@@ -30,6 +30,7 @@ class Deaf:
     def on_link(self, link): pass
     def on_message(self, link, message): pass
     def on_closed(self, link, why): pass
+    def needed(self): return ()
 
 async def main(place):
     near, far = (

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from p2pinfer.client.contracts import Plan, StagePlan, make_plan
+from p2pinfer.client.contracts import MAX_RESERVE, Plan, StagePlan, make_plan
 from p2pinfer.core.errors import NoRoute
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.message_codec import decode_message, encode_message
@@ -55,7 +55,7 @@ def plan(*places: int, sampling: SamplingRecord = SAMPLING, known: bool = False)
     keys = {stage.key for stage in stages} if known else ()
     if len(stages) == 1:
         stages = [replace(stages[0], span=Span(0, LAYERS))]
-    return make_plan(CLIENT, stages, LAYERS, 100, sampling, Codec.Q8O4, NOW, keys)
+    return make_plan(CLIENT, stages, LAYERS, 100, sampling, Codec.Q8O4, NOW, MAX_RESERVE, keys)
 
 
 def test_contracts_of_a_generation_have_one_chunk_and_one_cadence() -> None:
@@ -78,7 +78,7 @@ def test_contracts_of_a_generation_meet_at_their_boundaries() -> None:
 
 def test_limits_that_do_not_fit_each_other_are_no_route() -> None:
     with pytest.raises(NoRoute, match="do not fit each other"):
-        make_plan(CLIENT, [stage(0), tight()], LAYERS, 100, SAMPLING, Codec.F32, NOW)
+        make_plan(CLIENT, [stage(0), tight()], LAYERS, 100, SAMPLING, Codec.F32, NOW, MAX_RESERVE)
 
 
 def tight() -> StagePlan:
@@ -126,12 +126,12 @@ def test_an_open_fits_a_message() -> None:
 def test_a_contract_lasts_as_long_as_a_slow_route_may_take_where_the_node_knows_the_client(
     tokens: int, known: bool, life_s: int
 ) -> None:
-    """RCT-14"""
+    """RCT-31"""
     for contract in plan(0, 1, 2, sampling=SamplingRecord(max_tokens=tokens), known=known).contracts:
         assert contract.record.expires - contract.record.issued == life_s
 
 
 def test_a_contract_ends_with_the_certificate_at_the_latest() -> None:
     stages = [replace(stage(0, until_s=700), span=Span(0, LAYERS))]
-    made = make_plan(CLIENT, stages, LAYERS, 100, SamplingRecord(max_tokens=3000), Codec.Q8O4, NOW)
+    made = make_plan(CLIENT, stages, LAYERS, 100, SamplingRecord(max_tokens=3000), Codec.Q8O4, NOW, MAX_RESERVE)
     assert made.contracts[0].record.expires == NOW + 700

@@ -37,7 +37,9 @@ WHOLE_MODULES: Final = (
     "core.sampling",
     "core.draw",
     "core.stage",
+    "core.pace",
     "node.session",
+    "overlay.limits",
 )
 VERSIONS: Final = ("VERSION",)  # of each format: in the first place of its array
 
@@ -217,10 +219,16 @@ def test_limits_in_tables_of_a_spec_are_those_of_the_registry(spec: Path) -> Non
         assert listed <= registered
 
 
-def test_the_spec_of_inference_lists_every_one_of_its_limits() -> None:
-    tables = tables_with((PROTOCOLS / "inference.md").read_text(encoding="utf-8"), "limit", "value")
+@pytest.mark.parametrize("name", ["inference.md", "receipts.md", "identity.md", "offer.md"])
+def test_a_spec_lists_every_one_of_its_limits(name: str) -> None:
+    tables = tables_with((PROTOCOLS / name).read_text(encoding="utf-8"), "limit", "value")
     listed = {row["limit"] for _, rows in tables for row in rows}
-    assert {entry["name"] for entry in REGISTRY["constants"] if entry["spec"] == "inference.md"} == listed
+    assert {entry["name"] for entry in REGISTRY["constants"] if entry["spec"] == name} <= listed
+
+
+def test_no_two_constants_have_one_name() -> None:
+    names = [entry["name"] for entry in REGISTRY["constants"]]
+    assert sorted(set(names)) == sorted(names)
 
 
 def test_no_message_takes_a_number_of_another_use() -> None:

@@ -16,7 +16,7 @@ from nacl import bindings
 
 from p2pinfer.core import fields
 from p2pinfer.core.canonical import pack_array
-from p2pinfer.core.certificate import MAX_LIFE_S, NodeCert, NodeRevoke
+from p2pinfer.core.certificate import MAX_CERTIFICATE_S, NodeCert, NodeRevoke
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract, generation_of
 from p2pinfer.core.counting import Work
@@ -166,7 +166,7 @@ def _names() -> Iterable[Vector]:
 def _certificates() -> Iterable[Vector]:
     good = CERTIFICATE
     yield _one("a certificate", good, expect="ok", owner=OWNER.public.hex(), node=NODE.public.hex())
-    longest = certificate_for(NODE, not_before=NOW, not_after=NOW + MAX_LIFE_S)
+    longest = certificate_for(NODE, not_before=NOW, not_after=NOW + MAX_CERTIFICATE_S)
     yield _one("of the longest life", longest, expect="ok", owner=OWNER.public.hex(), node=NODE.public.hex())
     yield _one("signed by the node", sign(good.record, NODE), expect="bad-signature")
     yield _one(
@@ -180,7 +180,7 @@ def _certificates() -> Iterable[Vector]:
     for name, place, value, expect in (
         ("another version", 0, 2, "bad-record"),
         ("a life of 0 s", 5, good.record.not_before, "bad-record"),
-        ("a life of 90 days and 1 s", 5, good.record.not_before + MAX_LIFE_S + 1, "bad-record"),
+        ("a life of 90 days and 1 s", 5, good.record.not_before + MAX_CERTIFICATE_S + 1, "bad-record"),
         ("a serial of 2^53", 3, 2**53, "bad-record"),
         ("caps that are not zero", 6, 7, "bad-record"),
         ("a negative serial", 3, -1, "bad-record"),
@@ -239,10 +239,21 @@ def _voids() -> Iterable[Vector]:
         ("another owner", certificate_for(NODE, owner=STRANGER), NOW, False),
     ):
         yield _void(name, revocation.body, revocation.signatures[0], certificate, issued, expect)
+    later = sign(NodeRevoke(OwnerKey(OWNER.public), NODE.public, 9, NOW + 600), OWNER)
+    for name, both, issued, expect in (
+        ("a later one of a higher serial revives nothing", (revocation, later), NOW, True),
+        ("the other order of the two", (later, revocation), NOW, True),
+        ("before both", (revocation, later), NOW - 1, False),
+    ):
+        told = [(one.body, one.signatures[0]) for one in both]
+        yield _void_by(f"two revocations: {name}", told, CERTIFICATE, issued, expect)
     body, kind = revocation.body, domain("node-revoke")
     yield _void("a revocation the node signed", body, NODE.sign(kind, body), CERTIFICATE, NOW, "bad-signature")
     wrong = domain("node-cert")
     yield _void("signed as a certificate", body, OWNER.sign(wrong, body), CERTIFICATE, NOW, "bad-signature")
+    identity_point = bytes.fromhex(SMALL_ORDER["the identity"])
+    forged = with_item(body, 1, identity_point)
+    yield _void("a revocation by an owner's key that verifies everything", forged, FORGED, CERTIFICATE, NOW, "bad-key")
     for name, place, value, expect in (
         ("a revocation of another version", 0, 2, "bad-record"),
         ("a revocation with a serial of 2^53", 3, 2**53, "bad-record"),
@@ -255,10 +266,19 @@ def _voids() -> Iterable[Vector]:
 def _void(
     name: str, body: bytes, signature: bytes, certificate: SignedRecord[NodeCert], issued: int, expect: object
 ) -> Vector:
+    return _void_by(name, [(body, signature)], certificate, issued, expect)
+
+
+def _void_by(
+    name: str,
+    revocations: Iterable[tuple[bytes, bytes]],
+    certificate: SignedRecord[NodeCert],
+    issued: int,
+    expect: object,
+) -> Vector:
     return {
         "name": name,
-        "revocation": body.hex(),
-        "signature": signature.hex(),
+        "revocations": [{"body": body.hex(), "signature": signature.hex()} for body, signature in revocations],
         "certificate": certificate.body.hex(),
         "issued": issued,
         "expect": expect,
@@ -278,7 +298,7 @@ def _one(name: str, signed: SignedRecord[Record], **values: object) -> Vector:  
 
 
 def offer() -> dict[str, list[Vector]]:
-    return {"offers": list(_offers())}
+    return {"offers": list(_offers()), "relayed": list(_relayed()), "order": list(_order())}
 
 
 def _offers() -> Iterable[Vector]:
@@ -327,6 +347,65 @@ def _offers() -> Iterable[Vector]:
         yield _one(name, good, body=body, signature=NODE.sign(domain("offer"), body), expect="bad-record")
 
 
+def _relayed() -> Iterable[Vector]:
+    """An offer as a peer passes it on, and the receiver's wall clock."""
+    offer = offer_of(NODE, Span(0, 10), Roles.HEAD)
+    renewed, of_another = certificate_for(NODE, serial=2), certificate_for(NODES[1])
+    foreign = certificate_for(NODE, owner=STRANGER)
+    mixed = offer_of(NODE, Span(0, 10), Roles.HEAD, owner=STRANGER.public)
+    for name, sent, certificate, age_ms, clock, expect in (
+        ("as it was signed", offer, CERTIFICATE, 0, NOW, "ok"),
+        ("in its last millisecond", offer, CERTIFICATE, 59_999, NOW, "ok"),
+        ("past its life", offer, CERTIFICATE, 60_000, NOW, "unknown-offer"),
+        ("of an age beyond every life", offer, CERTIFICATE, 2**32 - 1, NOW, "unknown-offer"),
+        ("a clock an hour behind", offer, CERTIFICATE, 0, NOW - 3600, "ok"),
+        ("a day ahead of the clock", offer, CERTIFICATE, 0, NOW - DAY_S, "ok"),
+        ("a day and a second ahead of the clock", offer, CERTIFICATE, 0, NOW - DAY_S - 1, "unknown-offer"),
+        ("a day behind the clock", offer, CERTIFICATE, 0, NOW + DAY_S, "ok"),
+        (
+            "a day and a second behind the clock, said to be new",
+            offer,
+            CERTIFICATE,
+            0,
+            NOW + DAY_S + 1,
+            "unknown-offer",
+        ),
+        ("another certificate of the same node and owner", offer, renewed, 0, NOW, "bad-signature"),
+        ("a certificate of another node", offer, of_another, 0, NOW, "bad-signature"),
+        ("a certificate of another owner", offer, foreign, 0, NOW, "bad-signature"),
+        ("an owner that is not the certificate's", mixed, CERTIFICATE, 0, NOW, "bad-signature"),
+    ):
+        yield {
+            "name": name,
+            "age_ms": age_ms,
+            "offer": sent.body.hex(),
+            "signature": sent.signatures[0].hex(),
+            "certificate": certificate.body.hex(),
+            "owner_signature": certificate.signatures[0].hex(),
+            "clock": clock,
+            "expect": expect,
+        }
+
+
+def _order() -> Iterable[Vector]:
+    """Two offers of one node: the first is known, the second is heard then."""
+    known = {"boot": b"a" * 16, "seq": 7, "issued": NOW}
+    for name, second, after_s, expect in (
+        ("a higher number", {"seq": 8, "issued": NOW + 20}, 20, "second"),
+        ("a lower number", {"seq": 6, "issued": NOW - 20}, 20, "first"),
+        ("a higher number by a clock that was set back", {"seq": 8, "issued": NOW - 900}, 20, "second"),
+        ("the same bytes", {}, 20, "first"),
+        ("another body under one number", {"flat": 1}, 20, "none"),
+        ("another boot, issued later", {"boot": b"b" * 16, "seq": 1, "issued": NOW + 1}, 20, "second"),
+        ("another boot, issued in the same second", {"boot": b"b" * 16, "seq": 9}, 20, "first"),
+        ("another boot, issued earlier", {"boot": b"b" * 16, "seq": 9, "issued": NOW - 1}, 20, "first"),
+        ("another boot, issued earlier, in the last second", {"boot": b"b" * 16, "issued": NOW - 1}, 60, "first"),
+        ("another boot, issued earlier, once the first is over", {"boot": b"b" * 16, "issued": NOW - 1}, 61, "second"),
+    ):
+        bodies = [offer_of(NODE, Span(0, 10), Roles.HEAD, **{**known, **changes}).body for changes in ({}, second)]
+        yield {"name": name, "first": bodies[0].hex(), "second": bodies[1].hex(), "after_s": after_s, "expect": expect}
+
+
 _NO_LIMITS: Final = (
     ("max_positions of 0", [0, 768, 128, 0, 256]),
     ("a cadence of 0", [4096, 768, 0, 0, 256]),
@@ -362,6 +441,7 @@ def receipts() -> dict[str, list[Vector]]:
         "receipts": list(_receipts()),
         "contradictions": list(_contradictions()),
         "statements": list(_statements()),
+        "comparisons": list(_comparisons()),
     }
 
 
@@ -615,6 +695,10 @@ def _contradictions() -> Iterable[Vector]:
             _paid(1, 200, change=lambda r: replace(r, usage=replace(r.usage, prefill=999))),
             True,
         ),
+        ("a final at one position with one in_root and out_root", _paid(1, 128), False),
+        ("another in_root at one position", _paid(1, 128, change=lambda r: replace(r, in_root=ZEROS)), True),
+        ("another out_root at one position", _paid(1, 128, change=lambda r: replace(r, out_root=ZEROS)), True),
+        ("more cached at one position", _paid(1, 128, change=lambda r: _recount(r, prefill=990, cached=10)), True),
         ("the same number on another contract", _paid(2, 200, seq=1), False),
         ("less work on another contract", _paid(2, 127), False),
     ):
@@ -740,6 +824,10 @@ def _bad_statements(whole: bytes, renewed: SignedRecord[NodeCert]) -> Iterable[t
     yield "no certificate", _reheaded([]), "bad-record"
     yield "receipts without certificate", _reheaded(paid), "bad-record"
     (other,) = _certified([renewed])
+    many = _certified(certificate_for(NODE, serial=serial) for serial in range(2, 67))
+    yield "65 certificates", _reheaded(many), "bad-record"
+    yield "a count of 65,537 receipts", _reheaded([certificate, *paid], raw=(9, 65_537)), "bad-record"
+    yield "one receipt more than counted", _reheaded([certificate, *paid], count=2), "bad-record"
     yield "certificates out of order", _reheaded([*_certified([CERTIFICATE, renewed])[::-1], *paid]), "bad-record"
     yield "a certificate twice", _reheaded([certificate, certificate, *paid]), "bad-record"
     for name, foreign in (
@@ -754,7 +842,7 @@ def _bad_statements(whole: bytes, renewed: SignedRecord[NodeCert]) -> Iterable[t
     yield "a header's signature of 63 bytes", _reheaded([certificate, *paid], cut=63), "bad-signature"
     yield "a certificate after a receipt", _reheaded([certificate, *paid, other]), "bad-record"
     yield "a frame of another kind", _reheaded([certificate, *paid, pack_array([2, b""])]), "bad-record"
-    yield "a count that is wrong", _reheaded([certificate, *paid], count=2), "bad-record"
+    yield "one receipt less than counted", _reheaded([certificate, *paid], count=4), "bad-record"
     yield "a sum that is wrong", _reheaded([certificate, *paid], amount=1), "bad-record"
     yield "a root that is wrong", _reheaded([certificate, *paid], root=ZEROS), "bad-record"
     yield "a header signed by another node", _reheaded([certificate, *paid], signer=NODES[1]), "bad-signature"
@@ -795,6 +883,31 @@ def _bad_statements(whole: bytes, renewed: SignedRecord[NodeCert]) -> Iterable[t
     yield "a receipt the client did not sign", _written([forged]), "bad-signature"
     forged = replace(lone, contract=replace(lone.contract, signatures=(lone.contract.signatures[0],) * 2))
     yield "a contract the node did not sign", _written([forged]), "bad-signature"
+
+
+def _comparisons() -> Iterable[Vector]:
+    first = _written([_paid(1, 200, seq=1, final=False), _paid(2)])
+    second: dict[str, object] = {"number": 2, "prev": RecordId(b"1" * 32)}
+    grown, other = _paid(1, 300), _paid(3)
+    taken_back = _paid(1, 199)
+    foreign = sign(replace(verify_statement(first).header.record, node=NODES[1].public, count=0, amount=0), NODES[1])
+    empty = Tree(map(leaf_of, _certified([certificate_for(NODES[1])]))).root()
+    foreign = sign(replace(foreign.record, root=empty), NODES[1])
+    of_another = _file([pack_array([foreign.body, *foreign.signatures]), *_certified([certificate_for(NODES[1])])])
+    for name, data, overlaps, fork in (
+        ("no contract in both", _written([other], **second), [], False),
+        ("the same file", first, [(1, False), (2, False)], False),
+        ("a contract of which more was paid", _written([grown], **second), [(1, False)], False),
+        ("a contract of which less was paid", _written([taken_back], **second), [(1, True)], False),
+        ("another statement of one number", _written([other], prev=RecordId(b"1" * 32)), [], True),
+        ("another number after one and the same statement", _written([other], number=2), [], True),
+        ("the same number by another node", of_another, [], False),
+    ):
+        pair = [verify_statement(first), verify_statement(data)]
+        amounts = [{one.contract.id.hex(): one.receipt.record.amount for one in verdict.entries} for verdict in pair]
+        ids = {number: _paid(number).contract.id.hex() for number, _ in overlaps}
+        told = [[ids[number], amounts[0][ids[number]], amounts[1][ids[number]], bad] for number, bad in overlaps]
+        yield {"name": name, "first": first.hex(), "second": data.hex(), "overlaps": sorted(told), "fork": fork}
 
 
 FILES: Final = {"identity.json": identity, "offer.json": offer, "receipts.json": receipts}

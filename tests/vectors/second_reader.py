@@ -193,20 +193,19 @@ def verify_statement(data: bytes) -> dict[str, object]:
     verify(node, "statement", body, signature)
     if payer != ZEROS:
         check_key(payer)
-    since, until = ints(header[5:7])
-    need(since <= until, "bad-record")
+    since, until, _, count, amount = ints(header[5:10])
+    need(since <= until and count <= 65_536, "bad-record")
     certificates: dict[bytes, list[Item]] = {}
     contracts: list[bytes] = []
     owed: dict[bytes, tuple[int, int]] = {}
     for frame in frames[1:]:
         kind, *rest = read_array(frame, 4096) or [9]
         if kind == 0:
-            need(not contracts, "bad-record")
+            need(not contracts and len(certificates) < 64, "bad-record")
             take_certificate(bins(rest, 2), node, owner, certificates)
         else:
-            need(kind == 1, "bad-record")
+            need(kind == 1 and len(contracts) < count, "bad-record")
             take_receipt(bins(rest, 6), (node, owner, payer), (since, until), certificates, contracts, owed)
-    count, amount = ints(header[8:10])
     need(bool(certificates), "bad-record")
     need((count, amount) == (len(contracts), sum(a for _, a in owed.values())), "bad-record")
     need(header[10] == root_of([hashlib.sha256(b"\0" + frame).digest() for frame in frames[1:]]), "bad-record")

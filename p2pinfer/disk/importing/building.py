@@ -8,7 +8,7 @@ from math import prod
 from pathlib import Path
 
 from p2pinfer.core.errors import ModelError
-from p2pinfer.core.manifest import CONFIG, TOKENIZER, File, Manifest, encode_manifest, layer_flops
+from p2pinfer.core.manifest import CONFIG, TOKENIZER, File, Manifest, check_sizes, encode_manifest, layer_flops
 from p2pinfer.core.text import Texts
 from p2pinfer.disk.importing.config import Config
 from p2pinfer.disk.importing.layout import layout
@@ -44,6 +44,7 @@ def build(source: Source, store: Store, progress: Progress = no_progress) -> Sto
     Raises:
         ModelError: the source lacks something or is damaged, or the store has no room.
     """
+    _check_sizes(source)
     _check_texts(source)
     files = layout(source.config)
     _check_tensors(source, files)
@@ -72,6 +73,14 @@ def _manifest(source: Source, files: list[File]) -> Manifest:
             template=source.template,
             files=tuple(sorted(files)),
         )
+    except ValueError as error:
+        raise ModelError(f"{source.name} cannot be described: {error}") from None
+
+
+def _check_sizes(source: Source) -> None:
+    """Before anything is made of as many parts as the source says it has."""
+    try:
+        check_sizes(source.config.shape)
     except ValueError as error:
         raise ModelError(f"{source.name} cannot be described: {error}") from None
 

@@ -6,6 +6,7 @@ The names are Hugging Face's. Where they let one thing be said in two ways, or n
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Final
 
 from p2pinfer.core.errors import ModelError
@@ -77,8 +78,8 @@ def read_config(raw: Mapping[str, Any], generation: Mapping[str, Any]) -> Config
     Raises:
         ModelError: an architecture, or a part of one, that is not supported, or a number that is missing.
     """
-    architecture = _architecture(raw)
     try:
+        architecture = _architecture(raw)
         heads = int(raw["num_attention_heads"])
         shape = Shape(
             layers=int(raw["num_hidden_layers"]),
@@ -95,8 +96,8 @@ def read_config(raw: Mapping[str, Any], generation: Mapping[str, Any]) -> Config
             architecture=architecture,
             shape=shape,
             tied=bool(raw.get("tie_word_embeddings", False)),
-            rms_norm_eps=float(raw["rms_norm_eps"]),
-            rope_theta=float(rope.get("rope_theta", raw.get("rope_theta", 10_000.0))),
+            rms_norm_eps=_number(raw["rms_norm_eps"]),
+            rope_theta=_number(rope.get("rope_theta", raw.get("rope_theta", 10_000.0))),
             rope_scaling=rope_scaling(rope),
             sliding_window=_window(raw),
             attention_bias=architecture in ("llama", "qwen3") and bool(raw.get("attention_bias", False)),
@@ -105,7 +106,7 @@ def read_config(raw: Mapping[str, Any], generation: Mapping[str, Any]) -> Config
         )
     except KeyError as error:
         raise ModelError(f"config.json does not say {error}") from None
-    except (TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ModelError(f"config.json has a value that cannot be: {error}") from None
 
 
@@ -139,7 +140,15 @@ def rope_scaling(rope: Mapping[str, Any]) -> Mapping[str, float | str] | None:
     if kind == "default":
         return None
     names = _LLAMA3_FIELDS if kind == "llama3" else ("factor",)
-    return {"rope_type": kind} | {name: float(rope[name]) for name in names}
+    return {"rope_type": kind} | {name: _number(rope[name]) for name in names}
+
+
+def _number(value: Any) -> float:
+    """A value that JSON can say again."""
+    number = float(value)
+    if not isfinite(number):
+        raise ValueError(f"{number} is not a number to compute with")
+    return number
 
 
 def _window(raw: Mapping[str, Any]) -> int | None:

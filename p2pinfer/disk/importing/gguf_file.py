@@ -22,6 +22,7 @@ from p2pinfer.disk.importing.tensors import Bits, Tensor, to_bf16
 MAGIC: Final = b"GGUF"
 VERSIONS: Final = (2, 3)
 MAX_DIMENSIONS: Final = 4
+MAX_ITEMS: Final = 1 << 23  # values and tensors that a header announces; the largest vocabularies have under 1 M items
 STRING: Final = 8
 ARRAY: Final = 9
 # the format's number of a scalar type -> struct's letter for it
@@ -45,11 +46,13 @@ def open_gguf(path: Path) -> Gguf:
     Raises:
         ModelError: it is no GGUF file, a part of one, or has types nobody knows.
     """
-    with path.open("rb") as file:
-        try:
+    try:
+        with path.open("rb") as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except ValueError:
-            raise ModelError(f"{path} is empty") from None
+    except ValueError:
+        raise ModelError(f"{path} is empty") from None
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}") from None
     reader = _Reader(data)
     try:
         values, entries = _header(reader)
@@ -80,6 +83,17 @@ class _Reader:
     def __init__(self, data: mmap.mmap) -> None:
         self.data = data
         self.place = 0
+        self.items = 0
+
+    def count(self) -> int:
+        """How many items follow. Each takes much more memory than bytes in the file, so all together are bounded."""
+        count = self.number("Q")
+        if count > len(self.data):
+            raise _Short
+        self.items += count
+        if self.items > MAX_ITEMS:
+            raise ValueError(f"more than {MAX_ITEMS} items in its header")
+        return count
 
     def take(self, size: int) -> bytes:
         if size > len(self.data) - self.place:
@@ -106,15 +120,13 @@ class _Reader:
         return result
 
     def array(self) -> Value:
-        kind, count = self.number("I"), self.number("Q")
+        kind, count = self.number("I"), self.count()
         if kind in SCALARS:
-            if count > len(self.data):
-                raise _Short
             letters = f"<{count}{SCALARS[kind]}"
             return list(struct.unpack(letters, self.take(struct.calcsize(letters))))
         if kind != STRING:
             raise ValueError(f"an array of type {kind}")
-        return [self.text() for _ in range(count)]  # ends with the bytes, whatever the count
+        return [self.text() for _ in range(count)]
 
 
 def _header(reader: _Reader) -> tuple[dict[str, Value], list[_Entry]]:
@@ -123,7 +135,7 @@ def _header(reader: _Reader) -> tuple[dict[str, Value], list[_Entry]]:
     version = reader.number("I")
     if version not in VERSIONS:
         raise ValueError(f"version {version}, known are {VERSIONS}")
-    tensors, pairs = reader.number("Q"), reader.number("Q")
+    tensors, pairs = reader.count(), reader.count()
     values: dict[str, Value] = {}
     for _ in range(pairs):
         key = reader.text()

@@ -20,6 +20,8 @@ TOKENIZER_CONFIG: Final = "tokenizer_config.json"
 TEMPLATE: Final = "chat_template.jinja"
 README: Final = "README.md"
 WEIGHTS: Final = "model.safetensors"
+MAX_FILE: Final = 64 << 20  # bytes of a file that is not weights; the largest tokenizers have about 35 MB
+MAX_CARD: Final = 64 << 10  # characters of a model card's header
 INDEX: Final = "model.safetensors.index.json"
 TEXT_FILES: Final = (CONFIG, GENERATION, TOKENIZER, TOKENIZER_CONFIG, TEMPLATE, README, INDEX)  # of which some may lack
 
@@ -88,7 +90,7 @@ def _licence(folder: Path) -> str:
     """What the model card's header says."""
     if not (folder / README).exists():
         return ""
-    found = _LICENCE.match(_text(folder / README).replace("\r\n", "\n"))
+    found = _LICENCE.match(_text(folder / README)[:MAX_CARD].replace("\r\n", "\n"))
     return found[1][:96] if found else ""
 
 
@@ -113,6 +115,8 @@ def _text(path: Path) -> str:
 
 def _read(path: Path) -> bytes:
     try:
+        if path.stat().st_size > MAX_FILE:
+            raise ModelError(f"{path} has more than {MAX_FILE >> 20} MiB, which no such file needs")
         return path.read_bytes()
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from None

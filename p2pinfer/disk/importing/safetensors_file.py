@@ -7,7 +7,9 @@ their names, and bf16 only (manifest.md, 5.3).
 
 import hashlib
 import json
+import mmap
 from collections.abc import Callable, Mapping
+from math import prod
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,17 +50,20 @@ def open_safetensors(path: Path) -> dict[str, Tensor]:
     Raises:
         ModelError: it is no safetensors file, or a part of one.
     """
-    size = path.stat().st_size
     try:
+        size = path.stat().st_size
         with path.open("rb") as file:
             places = parse_header(file.read(header_bytes(file.read(LENGTH_BYTES), size)), size)
+            data = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)  # one for all: each holds the file open
     except ValueError as error:
         raise ModelError(f"{path}: {error}") from None
-    return {name: _tensor(path, place) for name, place in places.items()}
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}") from None
+    return {name: _tensor(data, place) for name, place in places.items()}
 
 
-def _tensor(path: Path, place: Place) -> Tensor:
-    data = np.memmap(path, dtype=_NUMPY[place.kind], mode="r", offset=place.start, shape=place.shape)
+def _tensor(file: mmap.mmap, place: Place) -> Tensor:
+    data = np.frombuffer(file, _NUMPY[place.kind], prod(place.shape), place.start).reshape(place.shape)
 
     def rows(first: int, last: int) -> Bits:
         if place.kind == "BF16":

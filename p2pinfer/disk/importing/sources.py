@@ -43,7 +43,10 @@ def _source(source: str, name: str, progress: Progress, endpoint: str | None) ->
 
         repository = source.removeprefix(HUB)
         return read_folder(fetch(repository, endpoint, progress=progress), name or _last_part(repository))
-    path = Path(source).expanduser()
+    try:
+        path = Path(source).expanduser()
+    except RuntimeError as error:  # `~` of nobody
+        raise ModelError(f"{source!r:.200} cannot be found: {error}") from None
     found = source != "" and is_there(path)
     if found and path.is_dir():
         return read_folder(path, name)

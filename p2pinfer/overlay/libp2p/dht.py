@@ -6,6 +6,7 @@ are taken, and the link's handshake proves the rest. Keys are multihashes, as ot
 """
 
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
@@ -32,11 +33,15 @@ from libp2p.transport.tcp.tcp import TCP
 from multiaddr import Multiaddr
 from multiaddr.exceptions import Error as MultiaddrError
 
+from p2pinfer.core.address import endpoint_of, may_dial
+from p2pinfer.core.allowance import Allowance, Rate
 from p2pinfer.core.errors import LinkDead, RemoteProtocolError, UsageError
 from p2pinfer.core.frames import FrameDecoder, encode_frame
 from p2pinfer.core.messages import Contacts
-from p2pinfer.overlay.libp2p.tcp import Socket, dial_tcp
-from p2pinfer.overlay.pipe import Address, names_peer
+from p2pinfer.core.source import NOWHERE, Scope, Source, source_of
+from p2pinfer.overlay.libp2p.tcp import Socket, dial_tcp, ip_of
+from p2pinfer.overlay.limits import ALL_DIALS_BURST, ALL_DIALS_RATE, MAX_FOUND
+from p2pinfer.overlay.pipe import Address
 
 WHERE: Final = TProtocol("/p2pinfer/where/1")
 MULTIHASH_SHA256: Final = "1220"  # hex of the code and the length before a SHA-256
@@ -44,8 +49,9 @@ FIND_S: Final = 2.0  # for a whole look-up: no answer is worth waiting for a dea
 WHERE_S: Final = 2.0  # for one DHT host to say where its links are taken
 PROVIDE_S: Final = 30.0  # to tell those nearest to a key
 FORGET_S: Final = 300.0  # a DHT host that did not answer is not asked again for so long
-MAX_FOUND: Final = 20
 MAX_CONNECTIONS: Final = 64
+MAX_INTRODUCED: Final = 256  # addresses of DHT hosts that peers of links have named
+ANYWHERE: Final = Source("the DHT", Scope.PUBLIC)
 
 # What libp2p's host raises for peers that are away, or speak something else
 DHT_ERRORS: Final = (BaseLibp2pError, MultiaddrError, OSError, trio.TooSlowError, RemoteProtocolError)
@@ -64,7 +70,7 @@ async def open_dht(seed: bytes, listen: Sequence[str], links: Sequence[Address])
     key_pair = create_new_key_pair(seed)
     addresses = [Multiaddr(address) for address in listen]
     noise = NoiseTransport(key_pair, noise_privkey=create_x25519_key_pair().private_key)
-    transport = _Tcp()
+    transport = _Tcp(_word_of_others(listen))
     host = new_host(
         key_pair=key_pair,
         transports=[transport],
@@ -77,19 +83,36 @@ async def open_dht(seed: bytes, listen: Sequence[str], links: Sequence[Address])
     dht = KadDHT(host, DHTMode.SERVER, strict_validation=True, enable_values=False)
     try:
         async with host.run(listen_addrs=addresses), background_trio_service(dht):
-            yield Dht(host, dht, links)
+            yield Dht(host, dht, transport, links)
     finally:
         transport.close()
 
 
 class _Tcp(TCP):  # type: ignore[misc]  # libp2p is untyped to us
-    """libp2p's TCP, with an end: a cancelled swarm leaves sockets open."""
+    """libp2p's TCP, with an end, for a cancelled swarm leaves sockets open; and with a choice of what is dialled.
 
-    def __init__(self) -> None:
+    Whatever libp2p dials, some DHT host has said. We do not learn which, so none is believed to be near us; unless all
+    of us is on this machine.
+    """
+
+    def __init__(self, word: Source) -> None:
         super().__init__()
         self._streams: WeakSet[trio.SocketStream] = WeakSet()
+        self._word = word
+        self._introduced: deque[object] = deque(maxlen=MAX_INTRODUCED)
+        rate = Rate(ALL_DIALS_BURST, ALL_DIALS_RATE)
+        self._dials = Allowance(rate, rate)
+
+    def introduce(self, address: str) -> None:
+        """Let an address be dialled that the peer of a link has named."""
+        self._introduced.append(endpoint_of(address))
 
     async def dial(self, maddr: Multiaddr) -> RawConnection:
+        address = str(maddr)
+        if endpoint_of(address) not in self._introduced and not may_dial(address, self._word):
+            raise OpenConnectionError(f"{address} is not dialled on another's word")
+        if not self._dials.take(self._word, trio.current_time()):
+            raise OpenConnectionError("too many dials at once")
         try:
             stream = await dial_tcp(str(maddr))
         except (LinkDead, UsageError) as error:
@@ -105,9 +128,10 @@ class _Tcp(TCP):  # type: ignore[misc]  # libp2p is untyped to us
 class Dht:
     """Our part of the DHT."""
 
-    def __init__(self, host: IHost, dht: KadDHT, links: Sequence[Address]) -> None:
+    def __init__(self, host: IHost, dht: KadDHT, transport: _Tcp, links: Sequence[Address]) -> None:
         self._host = host
         self._dht = dht
+        self._transport = transport
         self._links = tuple(links)
         self._silent_since: dict[str, float] = {}  # DHT hosts that did not answer, by name
         host.set_stream_handler(WHERE, self._say_where)
@@ -118,6 +142,7 @@ class Dht:
     async def meet(self, addresses: Sequence[str]) -> None:
         """Take another DHT host, found at any of these, into our table."""
         for address in addresses:
+            self._transport.introduce(address)
             try:
                 peer = info_from_p2p_addr(Multiaddr(address))
                 with trio.move_on_after(WHERE_S):
@@ -154,12 +179,13 @@ class Dht:
                 await self._host.connect(provider)
                 stream = await self._host.new_stream(provider.peer_id, [WHERE])
                 contacts = await _read_contacts(stream)
+                word = _source_of(stream)
                 await stream.close()
         except DHT_ERRORS as error:
             logger.info("no answer from the DHT host %s: %s", name, error)
             return
         del self._silent_since[name]
-        found.update(dict.fromkeys(Address(address) for address in contacts.link if names_peer(address)))
+        found.update(dict.fromkeys(Address(address) for address in contacts.link if may_dial(address, word)))
 
     async def _say_where(self, stream: INetStream) -> None:
         try:
@@ -168,6 +194,17 @@ class Dht:
                 await stream.close()
         except DHT_ERRORS as error:
             logger.info("a peer asked where we are, and left: %s", error)
+
+
+def _word_of_others(listen: Sequence[str]) -> Source:
+    """Where other DHT hosts are taken to be: near us, if nobody else could reach us."""
+    ips = [ip_of(address) for address in listen]
+    return NOWHERE if all(ip is not None and ip.is_loopback for ip in ips) else ANYWHERE
+
+
+def _source_of(stream: INetStream) -> Source:
+    remote = stream.get_remote_address()
+    return ANYWHERE if remote is None else source_of(remote[0])
 
 
 async def _read_contacts(stream: INetStream) -> Contacts:

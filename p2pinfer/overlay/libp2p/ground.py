@@ -2,6 +2,7 @@
 
 import logging
 import os
+import resource
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -11,22 +12,34 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.errors import LinkDead
+from p2pinfer.core.address import endpoint_of, may_dial
+from p2pinfer.core.allowance import Allowance, Rate
+from p2pinfer.core.errors import LinkDead, UsageError
 from p2pinfer.core.keys import PrivateKey, peer_name, short_name
+from p2pinfer.core.source import NOWHERE, Source
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.contained import Contained
+from p2pinfer.overlay.crowd import Crowd
 from p2pinfer.overlay.greeting import Greeting
 from p2pinfer.overlay.libp2p.connection import Handshaker, YamuxPipe
 from p2pinfer.overlay.libp2p.dht import Dht, open_dht
 from p2pinfer.overlay.libp2p.mdns import Neighbourhood, open_mdns
-from p2pinfer.overlay.libp2p.tcp import addresses_of, dial_tcp, ip_of, listen_tcp
+from p2pinfer.overlay.libp2p.tcp import addresses_of, dial_tcp, ip_of, listen_tcp, source_at
+from p2pinfer.overlay.limits import (
+    DESCRIPTORS,
+    HANDSHAKES_BURST,
+    HANDSHAKES_RATE,
+    MAX_HANDSHAKES,
+    MAX_LINKS,
+    NETWORK_HANDSHAKES,
+    NETWORK_LINKS,
+)
 from p2pinfer.overlay.link import Receiver
 from p2pinfer.overlay.links import open_links
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.pipe import Address, Pipe, peer_of
 
 HANDSHAKE_S: Final = 10.0  # for a peer that connected to prove its key and open its stream
-MAX_HANDSHAKES: Final = 64  # at once; more wait in the kernel's backlog, since each costs us milliseconds
 DHT_WAITS_S: Final = (5.0, 30.0, 300.0)  # before a part of the DHT that failed starts anew; then as the last
 
 logger = logging.getLogger(__name__)
@@ -53,17 +66,19 @@ async def open_libp2p_network(
     Raises UsageError if an address is no address, or in use.
     """
     logging.getLogger("libp2p").setLevel(logging.CRITICAL)  # it logs peers' faults, of which we report our own way
+    check_announced(announce)
     async with AsyncExitStack() as stack:
         listeners = await _listen(listen, stack)
         async with trio.open_nursery() as nursery:
-            ground = Libp2pGround(key, nursery, announce or _addresses(listeners))
+            ground = Libp2pGround(key, nursery, announce or _addresses(listeners), _addresses(listeners))
             if listeners:
                 nursery.start_soon(partial(trio.serve_listeners, ground.shake_hands, listeners))
                 nursery.start_soon(ground.run_dht, _with_any_port(listeners))
                 await ground.dht_started.wait()
             if mdns and (local := _beyond_loopback(_addresses(listeners), key)):
                 nursery.start_soon(ground.run_mdns, local)
-            async with open_links(ground, receiver, greeting or Greeting(), keep_s) as links:
+            most = max(NETWORK_LINKS, min(MAX_LINKS, _descriptors() - DESCRIPTORS))
+            async with open_links(ground, receiver, greeting or Greeting(), keep_s, most) as links:
                 yield links
             nursery.cancel_scope.cancel()
 
@@ -73,6 +88,23 @@ def check_addresses(addresses: Sequence[str]) -> None:
     for address in addresses:
         peer_of(address)
         ip_of(address)
+
+
+def check_announced(addresses: Sequence[str]) -> None:
+    """Raises UsageError where one is no address that others would dial on anybody's word."""
+    for address in addresses:
+        if not may_dial(address, NOWHERE):
+            hint = "give an IP address and a TCP port, such as /ip4/198.51.100.7/tcp/4001; names are not dialled"
+            raise UsageError(f"nobody could dial {address!r:.200}, which is to be announced: {hint}")
+
+
+def _descriptors() -> int:
+    """How many files and sockets this process may have open, raised as far as its owner lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < MAX_LINKS + DESCRIPTORS:
+        soft = MAX_LINKS + DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_LINKS + DESCRIPTORS)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return soft
 
 
 async def _listen(addresses: Sequence[str], stack: AsyncExitStack) -> list[trio.SocketListener]:
@@ -100,9 +132,15 @@ def _with_any_port(listeners: Sequence[trio.SocketListener]) -> list[str]:
 
 
 class Libp2pGround:
-    """`Ground` over TCP."""
+    """`Ground` over TCP.
 
-    def __init__(self, key: PrivateKey, nursery: trio.Nursery, addresses: Sequence[str]) -> None:
+    addresses: what others are told
+    listening: where we are, which we do not dial ourselves
+    """
+
+    def __init__(
+        self, key: PrivateKey, nursery: trio.Nursery, addresses: Sequence[str], listening: Sequence[str] = ()
+    ) -> None:
         self._key = key.public
         self._nursery = nursery
         self._dht: Dht | None = None
@@ -110,8 +148,10 @@ class Libp2pGround:
         self._neighbourhood = Neighbourhood()
         suffix = f"/p2p/{peer_name(key.public)}"
         self._addresses = tuple(Address(address.removesuffix(suffix) + suffix) for address in addresses)
+        self._own = {endpoint_of(address) for address in (*addresses, *listening)}
         self._handshaker = Handshaker(key)
-        self._handshakes = trio.CapacityLimiter(MAX_HANDSHAKES)
+        self._handshakes = Crowd(NETWORK_HANDSHAKES, MAX_HANDSHAKES)
+        self._knocks = Allowance(Rate(HANDSHAKES_BURST, HANDSHAKES_RATE), Rate(inf, inf))
         self._accepted, self._to_accept = trio.open_memory_channel[Pipe](0)
 
     @property
@@ -120,6 +160,12 @@ class Libp2pGround:
 
     def addresses(self) -> tuple[Address, ...]:
         return self._addresses
+
+    def check(self, address: str) -> None:
+        ip_of(address)
+
+    def may_dial(self, address: str, word: Source) -> bool:
+        return may_dial(address, word) and endpoint_of(address) not in self._own
 
     async def dial(self, address: Address) -> Pipe:
         peer = peer_of(address)
@@ -135,14 +181,21 @@ class Libp2pGround:
     async def shake_hands(self, stream: trio.SocketStream) -> None:
         """Whoever connects and proves a key is handed on; whoever does not is forgotten."""
         with Contained("a connection"):  # the listener closes it when this returns
+            if (pipe := await self._proven(stream)) is not None:
+                await self._accepted.send(pipe)
+                await pipe.run()
+
+    async def _proven(self, stream: trio.SocketStream) -> YamuxPipe | None:
+        """A pipe to whoever connected, or None; strangers come to nothing all day."""
+        source = source_at(stream)
+        if source is None or not self._knocks.take(source, trio.current_time()):
+            return None
+        with self._handshakes.entered(source), trio.move_on_after(HANDSHAKE_S):
             try:
-                with trio.fail_after(HANDSHAKE_S):
-                    async with self._handshakes:
-                        pipe = await self._handshaker.accept(stream)
-            except (LinkDead, trio.TooSlowError):
-                return  # nobody waits for it, and strangers do this all day
-            await self._accepted.send(pipe)
-            await pipe.run()
+                return await self._handshaker.accept(stream)
+            except LinkDead:
+                return None
+        return None
 
     async def run_dht(self, listen: Sequence[str]) -> None:
         """Have a part in the DHT. Links need none: when libp2p's DHT falls over a peer's bytes, it starts anew."""

@@ -14,11 +14,15 @@ from typing import Final
 import trio
 from zeroconf import ServiceBrowser, ServiceInfo, ServiceStateChange, Zeroconf
 
+from p2pinfer.core.address import may_dial
+from p2pinfer.core.messages import MAX_ADDRESSES
+from p2pinfer.core.source import Scope, Source
 from p2pinfer.overlay.libp2p.tcp import ip_of
-from p2pinfer.overlay.pipe import Address, names_peer
+from p2pinfer.overlay.pipe import Address, leads_to
 
 SERVICE: Final = "_p2p._udp.local."
 FIELD: Final = b"dnsaddr="
+LOCAL: Final = Source("the local network", Scope.PRIVATE)
 MAX_NEIGHBOURS: Final = 256
 INFO_MS: Final = 3000  # for a neighbour to say its addresses
 CLOSE_S: Final = 2.0  # for zeroconf to say goodbye on the network
@@ -109,8 +113,9 @@ def encode_text(addresses: Sequence[Address]) -> bytes:
 
 
 def decode_text(text: bytes) -> list[Address]:
-    """The addresses in a TXT record that name a peer; whatever else is in it does not count."""
-    return [Address(address) for address in _strings(text) if names_peer(address)]
+    """The addresses in a TXT record that may be dialled; whatever else is in it does not count."""
+    found = [Address(one) for one in _strings(text) if may_dial(one, LOCAL) and leads_to(one) is not None]
+    return found[:MAX_ADDRESSES]
 
 
 def _strings(text: bytes) -> Iterator[str]:

@@ -19,7 +19,7 @@ from multiaddr.exceptions import Error as MultiaddrError
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, UsageError
-from p2pinfer.core.source import source_of
+from p2pinfer.core.source import Source, source_of
 
 READ_BYTES: Final = 256 * 1024
 BACKLOG: Final = 128  # connections the kernel holds for us while we are busy
@@ -94,6 +94,14 @@ async def dial_tcp(address: str) -> trio.SocketStream:
         raise LinkDead(f"nobody answers at {address}: {error}", Code.UNREACHABLE) from None
 
 
+def source_at(stream: trio.SocketStream) -> Source | None:
+    """The network at the other end; None where the connection broke already."""
+    try:
+        return source_of(stream.socket.getpeername()[0])
+    except OSError:
+        return None
+
+
 class Socket(ReadWriteCloser):  # type: ignore[misc]  # libp2p is untyped to us
     """A TCP connection the way libp2p wants it, but buffered: `read(n)` returns exactly n bytes.
 
@@ -109,9 +117,10 @@ class Socket(ReadWriteCloser):  # type: ignore[misc]  # libp2p is untyped to us
 
     def __init__(self, stream: trio.SocketStream) -> None:
         try:
-            self.source = source_of(stream.socket.getpeername()[0])
+            self._remote: tuple[str, int] = stream.socket.getpeername()[:2]
         except OSError as error:  # it broke meanwhile
             raise _closed(error) from None
+        self.source = source_of(self._remote[0])
         self.buffer = bytearray()
         self.unsent = bytearray()
         self.ended = False
@@ -185,7 +194,7 @@ class Socket(ReadWriteCloser):  # type: ignore[misc]  # libp2p is untyped to us
         await trio.aclose_forcefully(self._stream)
 
     def get_remote_address(self) -> tuple[str, int] | None:
-        return None  # asked only for logs and for limits by address, which we do not use
+        return self._remote
 
 
 def _closed(error: Exception) -> ConnectionClosedError:

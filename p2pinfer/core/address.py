@@ -1,0 +1,44 @@
+"""Addresses of peers, and which of them may be dialled on another's word (protocols/wire.md, 6.1).
+
+A stranger may name any address as a peer's. Whoever dials it for him tells him what is there, or knocks there in his
+place; so only plain IP addresses are dialled, and those of this machine or of a private network for nobody outside it.
+"""
+
+import ipaddress
+import re
+from typing import Final
+
+from p2pinfer.core.source import IP, Scope, Source, scope_of
+
+_ADDRESS: Final = re.compile(r"/ip[46]/([0-9a-fA-F:.]{2,45})/tcp/([0-9]{1,5})(?:/p2p/[0-9A-Za-z]{1,80})?")
+
+
+def endpoint_of(address: str) -> tuple[IP, int] | None:
+    """IP address and port of a multiaddr of TCP over IP, with a peer's name or without; None for any other."""
+    if (match := _ADDRESS.fullmatch(address)) is None:
+        return None
+    try:
+        ip, port = ipaddress.ip_address(match[1]), int(match[2])
+    except ValueError:
+        return None
+    return (ip, port) if address.startswith(f"/ip{ip.version}/") and 0 < port < 1 << 16 else None
+
+
+def may_dial(address: str, word: Source) -> bool:
+    """True if an address may be dialled on the word of somebody from `word`."""
+    endpoint = endpoint_of(address)
+    return endpoint is not None and _may_reach(endpoint[0], word.scope)
+
+
+def _may_reach(ip: IP, word: Scope) -> bool:
+    if ip.is_loopback:
+        return word is Scope.LOOPBACK
+    if ip.is_multicast or ip.is_unspecified or ip.is_reserved or _carries_ipv4(ip):
+        return False
+    scope = scope_of(ip)
+    return scope is Scope.PUBLIC or word in (scope, Scope.LOOPBACK)
+
+
+def _carries_ipv4(ip: IP) -> bool:
+    """True for IPv6 addresses that lead to an IPv4 address inside them, which might be one that may not be dialled."""
+    return ip.version == 6 and (ip.ipv4_mapped or ip.sixtofour or ip.teredo) is not None

@@ -1,0 +1,45 @@
+"""Which nodes, and whose, failed a client lately: routing counts it as a risk (`routing.Candidate`).
+
+Node keys cost nothing, so a failure counts for the owner who certified the node, too. Kept in memory, bounded, and
+forgotten after a while: whoever failed may be well again. Pure: `now` is the caller's monotonic clock in seconds.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from p2pinfer.core.units import OwnerKey, PeerKey
+
+FORGET_S: Final = 600.0
+FAILURE_WORTH: Final = 60_000.0  # nano-credits of risk a failure: what a minute of waiting costs
+MAX_FAILURES: Final = 1_024  # the oldest are forgotten
+MAX_COUNTED: Final = 8  # of one key
+
+
+class Failures:
+    """Failures by key, of nodes and of owners."""
+
+    def __init__(self) -> None:
+        self._times: dict[bytes, list[float]] = {}  # who failed longest ago first
+
+    def note(self, node: PeerKey, owner: OwnerKey, now: float) -> None:
+        """A node of this owner failed."""
+        for key in _keys(node, owner):
+            times = self._times.pop(key, [])
+            self._times[key] = [*times[1 - MAX_COUNTED :], now]
+        while len(self._times) > MAX_FAILURES:
+            del self._times[next(iter(self._times))]
+
+    def forgive(self, node: PeerKey, owner: OwnerKey) -> None:
+        """A node of this owner did what it had promised."""
+        for key in _keys(node, owner):
+            self._times.pop(key, None)
+
+    def risk(self, node: PeerKey, owner: OwnerKey, now: float) -> float:
+        """Nano-credits that the node's unreliability is counted as."""
+        recent = sum(time > now - FORGET_S for key in _keys(node, owner) for time in self._times.get(key, ()))
+        return FAILURE_WORTH * recent
+
+
+def _keys(node: PeerKey, owner: OwnerKey) -> Iterator[bytes]:
+    yield b"node" + node
+    yield b"owner" + owner

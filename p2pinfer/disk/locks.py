@@ -1,0 +1,68 @@
+"""Locks that the kernel gives back when a process dies, on files that say who holds them.
+
+Not every file system has them: some network file systems answer with an error, and that is said in words.
+"""
+
+import fcntl
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from p2pinfer.core.errors import UsageError
+
+MODE: Final = 0o600
+HOLDER: Final = re.compile(rb"(pid \d+\n)?")  # what we write into a lock; anything else is somebody's data
+
+
+class LockHeld(Exception):
+    """Another process holds the lock. The message says which."""
+
+
+@contextmanager
+def hold_lock(path: Path) -> Iterator[None]:
+    """Hold the lock until the block ends or the process dies.
+
+    Raises:
+        LockHeld: another process holds it.
+        UsageError: there can be no lock at that place; the message says why, and what to do.
+    """
+    try:
+        # A link might lead to a file that is somebody's data, and a pipe would wait for its other end
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, MODE)
+    except OSError as error:
+        if path.is_symlink():
+            raise UsageError(f"{path} is a link, and no lock of p2pinfer: remove it") from None
+        raise _cannot_use(path.parent, error) from None
+    try:
+        _take(descriptor, path)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it when the process dies
+    except BlockingIOError:
+        raise LockHeld(os.pread(descriptor, 64, 0).decode(errors="replace").strip() or "another process") from None
+    except OSError as error:
+        raise UsageError(
+            f"cannot lock {path}: {error.strerror}; the file system of that folder has no locks: "
+            "name a folder on another with --data"
+        ) from None
+    seen = os.fstat(descriptor)
+    if not stat.S_ISREG(seen.st_mode) or seen.st_nlink > 1 or not HOLDER.fullmatch(os.pread(descriptor, 64, 0)):
+        raise UsageError(f"{path} is not a lock of p2pinfer, and is left as it is: move it away")
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, b"pid %d\n" % os.getpid(), 0)
+    except OSError as error:
+        raise _cannot_use(path.parent, error) from None
+
+
+def _cannot_use(folder: Path, error: OSError) -> UsageError:
+    return UsageError(f"cannot use the data folder {folder}: {error.strerror}; name another with --data")

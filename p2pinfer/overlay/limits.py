@@ -1,0 +1,22 @@
+"""What strangers may take of a peer: by link, by the network they come from, and in all (protocols/wire.md, 7.1).
+
+Keys cost nothing and addresses little, so only what is bounded in all is bounded. A burst is what may be had at once, a
+rate so many more a second. Peers on the same machine count for what is bounded in all alone.
+"""
+
+from typing import Final
+
+MAX_LINKS: Final = 1024  # each costs some 100 kB
+DESCRIPTORS: Final = 512  # files and sockets of a process that links leave to everything else
+NETWORK_LINKS: Final = 64  # of one network
+NEW_LINK_S: Final = 2.0  # for a new link to ask for something, before it may have to give way
+MAX_HANDSHAKES: Final = 128  # of those who connected and have not proven a key, or have not said Hello yet
+NETWORK_HANDSHAKES: Final = 32  # of one network
+HANDSHAKES_BURST: Final = 64  # of one network: each costs milliseconds of arithmetic
+HANDSHAKES_RATE: Final = 8.0
+DIALS_BURST: Final = 16  # connections that one network has us begin, by naming addresses
+DIALS_RATE: Final = 4.0
+ALL_DIALS_BURST: Final = 32  # and all networks together; a DHT host has as many of its own
+ALL_DIALS_RATE: Final = 8.0
+MAX_MET: Final = 2  # addresses of a peer's part of the DHT that are dialled
+MAX_FOUND: Final = 20  # peers that one look-up in the DHT has us meet

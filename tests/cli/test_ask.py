@@ -1,0 +1,88 @@
+"""`p2pinfer ask` over a client that answers at once: what it asks for, and what it says of the answer."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from p2pinfer.client import api
+from p2pinfer.client.answer import Answer, StageOfAnswer
+from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import TooDear
+from p2pinfer.core.keys import peer_name
+from p2pinfer.core.units import PeerKey, Span
+from tests.cli.books import Shell
+from tests.core.paid_route import NODES
+
+STAGES = tuple(StageOfAnswer(PeerKey(NODES[place].public), Span(15 * place, 15 * place + 15), 7) for place in (0, 1))
+ANSWER = Answer("It is\x1b[2J a table.", (1, 2, 3), Code.END, 5, 0.25, 0.5, STAGES, cost=15)
+
+
+class Instant:
+    """A client and its stream at once: it gives one answer, whose last receipts are signed a moment later."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.options: dict[str, Any] = {}
+        self._whole = answer
+        self.answer = replace(answer, cost=0)
+
+    @asynccontextmanager
+    async def open_answer(self, _prompt: str, **options: Any) -> AsyncIterator["Instant"]:
+        self.options = options
+        if options["max_cost"] == 1:
+            raise TooDear("the cheapest route may cost 15 nano-credits, and the limit is 1")
+        yield self
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        yield self.answer.text
+
+    async def wait_paid(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self.answer = self._whole
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> Instant:
+    client = Instant(ANSWER)
+
+    @asynccontextmanager
+    async def open_client(_data: Path, _store: Path, _bootstrap: tuple[str, ...]) -> AsyncIterator[Instant]:
+        yield client
+
+    monkeypatch.setattr(api, "open_client", open_client)
+    return client
+
+
+def test_the_last_line_says_how_long_how_fast_and_how_dear(p2pinfer: Shell, client: Instant) -> None:
+    ran = p2pinfer("ask", "What is a DHT?")
+    assert (ran.code, ran.out) == (0, ANSWER.text + "\n")
+    assert ran.err == "(3 tokens, 4.0 tokens/s, 15 nano-credits)\n"
+    assert client.options["max_cost"] is None
+
+
+def test_an_answer_that_was_cut_says_so(p2pinfer: Shell, client: Instant) -> None:
+    client._whole = replace(ANSWER, reason=Code.LENGTH, cost=2_000_000_000)
+    ran = p2pinfer("ask", "What is a DHT?")
+    assert ran.err == "(3 tokens, 4.0 tokens/s, 2.000000000 credits; cut there, --max-tokens asks for more)\n"
+
+
+def test_programs_get_the_cost_of_all_and_of_each_stage(p2pinfer: Shell, client: Instant) -> None:
+    ran = p2pinfer("ask", "What is a DHT?", "--json", "--max-cost", "500")
+    told = json.loads(ran.out)
+    assert (ran.code, ran.err, told["cost"]) == (0, "", 15)
+    assert told["stages"] == [
+        {"peer": peer_name(NODES[0].public), "layers": [0, 15], "cost": 7},
+        {"peer": peer_name(NODES[1].public), "layers": [15, 30], "cost": 7},
+    ]
+    assert client.options["max_cost"] == 500
+
+
+def test_an_answer_that_may_cost_too_much_is_not_asked_for(p2pinfer: Shell, client: Instant) -> None:
+    ran = p2pinfer("ask", "What is a DHT?", "--max-cost", "1")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == "Error: the cheapest route may cost 15 nano-credits, and the limit is 1\n"
