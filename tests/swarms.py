@@ -48,9 +48,9 @@ class TinySwarm:
         return open_memory_network(self.world, key.public, exchange, greeting=greeting)
 
     def client(self, data: Path | None = None, store: Path | None = None) -> AbstractAsyncContextManager[Client]:
-        """A client with a folder of its own, and a store of its own unless one is given."""
+        """A client with a folder of its own, in the nodes' store unless one is given."""
         folder = Path(mkdtemp(dir=self.root))
-        return open_client(data or folder, store or folder / "store", self.bootstrap, network=self.network)
+        return open_client(data or folder, store or self.store.root, self.bootstrap, network=self.network)
 
     def node(
         self, data: Path, layers: str = "", bootstrap: Sequence[str] | None = None, **changes: Any
@@ -70,10 +70,10 @@ def tiny_settings(model: StoredModel, layers: str = "") -> Settings:
 
 
 @asynccontextmanager
-async def open_tiny_swarm(root: Path, spans: Sequence[str]) -> AsyncIterator[TinySwarm]:
-    """A peer to meet, and a node for each span, started at once."""
+async def open_tiny_swarm(root: Path, spans: Sequence[str], **config: Any) -> AsyncIterator[TinySwarm]:
+    """A peer to meet, and a node for each span, started at once; `config` goes into the model's."""
     store = Store(root / "store")
-    folder = tiny_folder(root / "tiny", num_hidden_layers=LAYERS)
+    folder = tiny_folder(root / "tiny", num_hidden_layers=LAYERS, **config)
     swarm = TinySwarm(MemoryWorld(), root, store, import_model(str(folder), store))
     async with AsyncExitStack() as stack:
         boot = await stack.enter_async_context(open_node(Settings(), root / "boot", store, network=swarm.network))

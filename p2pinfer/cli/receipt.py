@@ -76,7 +76,8 @@ def show(contract: str, data: Path, store: Path, as_json: bool) -> None:
     p2pinfer receipt show 247f896c    shows one
     """
     found = find(contract, data)
-    model = Store(store).get(found.receipt.contract.record.model)
+    id_ = found.receipt.contract.record.model
+    model = Store(store).get(id_) or Store(store).fetched.get(id_)
     name = model.name if model else ""
     if as_json:
         say(json.dumps(summary(found, name)))

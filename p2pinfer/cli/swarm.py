@@ -10,7 +10,7 @@ from rich.table import Table
 
 from p2pinfer.cli.options import bootstrap_option, data_option, json_option, store_option
 from p2pinfer.cli.terminal import Terminal, say
-from p2pinfer.core.errors import ModelError, NoRoute
+from p2pinfer.core.errors import NoRoute
 from p2pinfer.core.keys import parse_peer_name, peer_name, short_name
 from p2pinfer.core.offer import State
 from p2pinfer.core.offers import KnownOffer
@@ -37,13 +37,7 @@ def swarm(bootstrap: tuple[str, ...], data: Path, store: Path, as_json: bool) ->
 
 
 async def _look(bootstrap: tuple[str, ...], data: Path, store: Path) -> list[dict[str, object]]:
-    from p2pinfer.client.api import Client, open_client
-
-    async def name(client: Client, model: bytes) -> str:
-        try:
-            return (await client.model(model.hex())).name
-        except ModelError:
-            return ""
+    from p2pinfer.client.api import open_client
 
     async with open_client(data, store, bootstrap) as client:
         offers = await client.offers()
@@ -51,11 +45,9 @@ async def _look(bootstrap: tuple[str, ...], data: Path, store: Path) -> list[dic
             raise NoRoute(
                 "none of the peers named can be reached; check that they run, and the addresses given with --bootstrap"
             )
-        names = {known.offer.record.model: "" for known in offers}
-        for model in names:
-            names[model] = await name(client, model)
+        names = await client.models.names(offers)
         now = trio.current_time()
-        return [_row(known, names[known.offer.record.model], now) for known in sorted(offers, key=_order)]
+        return [_row(known, names.get(known.offer.record.model, ""), now) for known in sorted(offers, key=_order)]
 
 
 def _order(known: KnownOffer) -> tuple[bytes, int, bytes]:

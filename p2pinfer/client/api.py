@@ -7,9 +7,8 @@ async with open_client(bootstrap=[...]) as client:
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Final, Unpack
 
@@ -18,10 +17,12 @@ import trio
 from p2pinfer.client.answer import Answer, AnswerStream
 from p2pinfer.client.asking import CLASSES, CODECS, Options, Prompt, Request, check_cost
 from p2pinfer.client.contracts import make_plan
+from p2pinfer.client.fetching import Fetcher
 from p2pinfer.client.finding import FoundRoute, RouteFinder
 from p2pinfer.client.models import Models
 from p2pinfer.client.routes import Sought
 from p2pinfer.client.running import Running
+from p2pinfer.client.scribe import Scribe, Words
 from p2pinfer.client.settling import Settling
 from p2pinfer.client.trying import Trying
 from p2pinfer.core.codes import Code
@@ -30,7 +31,8 @@ from p2pinfer.core.errors import GenerationFailed, P2pinferError, UsageError, so
 from p2pinfer.core.failures import Failures
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.text import Texts, TextStream
+from p2pinfer.core.text import TextStream
+from p2pinfer.core.units import PeerKey
 from p2pinfer.disk.identity import hold_client_key
 from p2pinfer.disk.journal import Journal, open_journal
 from p2pinfer.disk.places import client_journal, default_data, default_store
@@ -97,6 +99,7 @@ async def _open_client(
                 client.is_closed = True
                 with trio.CancelScope(shield=True):
                     await client.wait_settled()
+                    await client.models.aclose()
         nursery.cancel_scope.cancel()
 
 
@@ -107,6 +110,7 @@ def _open_libp2p(key: PrivateKey, exchange: Exchange, greeting: Greeting) -> Abs
 class Client:
     """Asks the swarm. Many generations may run at once; beyond MAX_IN_FLIGHT they wait for their turn.
 
+    models:   what the swarm serves, and this client knows of it
     max_cost: the price limit of requests that name none; None is the default limit
     """
 
@@ -128,7 +132,7 @@ class Client:
         self._directory = directory
         self._settling = settling
         self._nursery = nursery
-        self._models = Models(store, directory, network, exchange)
+        self.models = Models(store, directory, Fetcher(network, exchange))
         self._failures = Failures()
         self._finder = RouteFinder(directory, network, self._failures)
         self._turns = trio.Semaphore(MAX_IN_FLIGHT)
@@ -196,7 +200,7 @@ class Client:
 
     async def model(self, name_or_id: str = "") -> StoredModel:
         """The served model of that name or id; of an empty name the only one. Raises ModelError."""
-        return await self._models.find(name_or_id)
+        return await self.models.find(name_or_id)
 
     async def wait_settled(self) -> None:
         """Wait until the receipts of all generations are signed and stored, or are given up."""
@@ -220,10 +224,11 @@ class Client:
         self._turns.release()
 
     async def _prepare(self, request: Request) -> Trying:
-        model = await self._models.find(request.model)
-        texts = await self._models.texts(model)
-        ids = _encode(texts, request)
+        model = await self.models.find(request.model)
+        scribe = await self.models.scribe(model)
+        words, ids = await scribe.words(), await _encode(scribe, request)
         _check_length(model, len(ids), request)
+        known = await self._journal.read(lambda reader: reader.known_nodes(self._key.public))
         manifest = model.manifest
         sought = Sought(
             layers=manifest.layers,
@@ -236,7 +241,7 @@ class Client:
         )
 
         def start(route: FoundRoute) -> Running:
-            return self._run(model, texts, ids, request, route)
+            return self._run(model, words, ids, request, route, known)
 
         return Trying(self._finder, self._failures, model.id, sought, start, self._wait_room)
 
@@ -248,15 +253,20 @@ class Client:
         return ours or not scope.cancelled_caught
 
     def _run(
-        self, model: StoredModel, texts: Texts, ids: tuple[int, ...], request: Request, route: FoundRoute
+        self,
+        model: StoredModel,
+        words: Words,
+        ids: tuple[int, ...],
+        request: Request,
+        route: FoundRoute,
+        known: Collection[PeerKey],
     ) -> Running:
         if self.is_closed:
             raise GenerationFailed("the client was closed", Code.CANCELLED)
         codec, now = CODECS[request.codec], int(time.time())
-        plan = make_plan(
-            self._key, route.stages, model.manifest.layers, len(ids), request.sampling, codec, now, route.most
-        )
-        reader = TextStream(texts, request.stop, begins=not isinstance(request.prompt, str))
+        stages, layers, sampling = route.stages, model.manifest.layers, request.sampling
+        plan = make_plan(self._key, stages, layers, len(ids), sampling, codec, now, route.most, known)
+        reader = TextStream(words, request.stop, begins=not isinstance(request.prompt, str))
         ending = Ending(model.manifest.ends, request.max_tokens, reader)
         running = Running(plan, ids, model.manifest.vocabulary, self._key, ending, self._journal, self._network.link)
         self._running.add(running)
@@ -282,11 +292,10 @@ class Client:
                 self._room.unpark()
 
 
-def _encode(texts: Texts, request: Request) -> tuple[int, ...]:
+async def _encode(scribe: Scribe, request: Request) -> tuple[int, ...]:
     if isinstance(request.prompt, str):
-        return texts.encode(request.prompt)
-    now = datetime.now()  # templates show it to the model as the date where its user is
-    return texts.encode_chat(request.prompt, now=now, control_tokens=request.control_tokens)
+        return await scribe.encode(request.prompt)
+    return await scribe.encode_chat(request.prompt, request.control_tokens)
 
 
 def _check_length(model: StoredModel, prompt: int, request: Request) -> None:

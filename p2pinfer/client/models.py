@@ -1,40 +1,43 @@
 """Which model a request means, and what the client needs of it: manifest and tokenizer, from the store or from peers.
 
-Whatever comes from a peer is checked against the model's id, so any peer will do.
+A name is the owner's: what was imported on this machine goes before all that strangers call so. What came from peers is
+kept apart in the store, and checked against the model's id, so any peer will do.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
+from hashlib import sha256
 from typing import Final
 
 import trio
 
+from p2pinfer.client.fetching import Fetcher
+from p2pinfer.client.scribe import Scribe
 from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import ModelError, PeerError, Refused, RemoteProtocolError
-from p2pinfer.core.manifest import CLIENT_FILES, MAX_MANIFEST, TOKENIZER
-from p2pinfer.core.messages import MAX_PART, AskFile, FilePart
+from p2pinfer.core.errors import ModelError, PeerError, RemoteProtocolError
+from p2pinfer.core.manifest import MAX_MANIFEST, TOKENIZER, File, decode_manifest, model_id
 from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.text import Texts
 from p2pinfer.core.units import ModelId
 from p2pinfer.disk.store import MIN_ID_DIGITS, Store, StoredModel
 from p2pinfer.overlay.directory import Directory
-from p2pinfer.overlay.exchange import Exchange
-from p2pinfer.overlay.link import Link
-from p2pinfer.overlay.network import Network
-from p2pinfer.overlay.reach import reach
 
 MAX_CLIENT_FILE: Final = 64 << 20  # bytes; the largest tokenizers have about 35 MB
+MAX_STRANGERS: Final = 16  # models that nobody imported here whose manifests are asked for at once
+MAX_MANIFESTS: Final = 64  # of them that are remembered
+MANIFESTS_S: Final = 5.0  # for all manifests of one question
 
 
 class Models:
     """The models that the swarm serves, as far as this client knows."""
 
-    def __init__(self, store: Store, directory: Directory, network: Network, exchange: Exchange) -> None:
+    def __init__(self, store: Store, directory: Directory, fetcher: Fetcher) -> None:
         self._store = store
+        self._fetched = store.fetched
         self._directory = directory
-        self._network = network
-        self._exchange = exchange
-        self._texts: dict[ModelId, Texts] = {}
+        self._fetcher = fetcher
+        self._manifests: dict[ModelId, bytes] = {}  # of strangers' models; who was asked for first, first
+        self._scribes: dict[ModelId, Scribe] = {}
         self._loading: dict[ModelId, trio.Lock] = {}
 
     async def find(self, name_or_id: str) -> StoredModel:
@@ -42,8 +45,7 @@ class Models:
 
         Raises ModelError where none is, or several are: the message has the names or ids to choose from.
         """
-        offers = self._directory.offers() or await self._directory.look()
-        hits = await self._hits(name_or_id, offers)
+        hits = await self._hits(name_or_id, self._directory.offers())
         if not hits:
             hits = await self._hits(name_or_id, await self._directory.look())
         if len(hits) == 1:
@@ -51,90 +53,138 @@ class Models:
         if hits:
             ids = ", ".join(f"{model.id.hex()} ({model.name})" for model in hits)
             raise ModelError(f"{len(hits)} models are meant by {name_or_id!r}; say which with --model: {ids}")
-        served = await self._hits("", self._directory.offers())
+        raise await self._nobody(name_or_id)
+
+    async def names(self, offers: Sequence[KnownOffer]) -> dict[ModelId, str]:
+        """Names of models on offer, as far as they are known or told within MANIFESTS_S."""
+        served = _most_served(offers)
+        imported = [model for id_ in served if (model := self._store.get(id_)) is not None]
+        strangers = await self._strangers([id_ for id_ in served if self._store.get(id_) is None])
+        return {model.id: model.name for model in (*imported, *strangers)}
+
+    async def scribe(self, model: StoredModel) -> Scribe:
+        """The model's tokenizer and template at work, fetched if they are not here. Raises ModelError."""
+        async with self._loading.setdefault(model.id, trio.Lock()):  # many ask at once, and one loads
+            if model.id not in self._scribes:
+                self._scribes[model.id] = Scribe(model, await self._tokenizer(model))
+        return self._scribes[model.id]
+
+    async def aclose(self) -> None:
+        """End the processes of all scribes."""
+        for scribe in self._scribes.values():
+            await scribe.aclose()
+
+    # Which model is meant
+
+    async def _hits(self, name_or_id: str, offers: Sequence[KnownOffer]) -> list[StoredModel]:
+        """Served models whose name or id is meant: imported ones, or else strangers'; in order of name and id."""
+        wanted = name_or_id.lower()
+        served = _most_served(offers)
+        imported = [model for id_ in served if (model := self._store.get(id_)) is not None]
+        hits = [model for model in imported if _means(wanted, model.name, model.id)]
+        if not hits and not self._is_imported(wanted):
+            named = [id_ for id_ in served if wanted and _means(wanted, "", id_)]
+            strangers = await self._strangers(named or [id_ for id_ in served if self._store.get(id_) is None])
+            hits = [model for model in strangers if _means(wanted, model.name, model.id)]
+        return sorted(hits, key=lambda model: (model.name, model.id))
+
+    def _is_imported(self, wanted: str) -> bool:
+        """The name is one that the owner gave, whatever strangers call so."""
+        return any(wanted == model.name.lower() for model in self._store.models())
+
+    async def _strangers(self, ids: Sequence[ModelId]) -> list[StoredModel]:
+        """Those of the models whose manifests are here, or come in time; the others nobody can use."""
+        with trio.move_on_after(MANIFESTS_S):
+            async with trio.open_nursery() as nursery:
+                for id_ in ids[:MAX_STRANGERS]:
+                    if id_ not in self._manifests:
+                        nursery.start_soon(self._fetch_manifest, id_)
+        return [self._stranger(id_) for id_ in ids if id_ in self._manifests]
+
+    async def _fetch_manifest(self, id_: ModelId) -> None:
+        if self._fetched.get(id_) is not None:
+            data = self._fetched.read_part(id_, "", 0, MAX_MANIFEST)[1]
+        else:
+            try:
+                data = await self._fetcher.fetch(
+                    self._directory.offers(id_), id_, "", MAX_MANIFEST, partial(_check_manifest, id_)
+                )
+            except PeerError:
+                return
+        self._manifests[id_] = data
+        while len(self._manifests) > MAX_MANIFESTS:
+            del self._manifests[next(iter(self._manifests))]
+
+    def _stranger(self, id_: ModelId) -> StoredModel:
+        return StoredModel(id_, decode_manifest(self._manifests[id_]), self._fetched.root)
+
+    async def _nobody(self, name_or_id: str) -> ModelError:
+        """Why no model is found, and which ones there are."""
+        offers = self._directory.offers()
+        if self._is_imported(name_or_id.lower()):
+            ids = ", ".join(id_.hex() for id_ in _most_served(offers)[:MAX_STRANGERS]) or "none"
+            return ModelError(
+                f"nobody serves {name_or_id!r} as it was imported here; another model is meant by its id: --model ID; "
+                f"on offer: {ids}"
+            )
+        served = await self._hits("", offers)
         if not served and self._directory.is_alone:
-            raise ModelError(
+            return ModelError(
                 "no peer serves any model: none of those named can be reached; check that they run, and the "
                 "addresses given with --bootstrap"
             )
         if not served:
-            raise ModelError("no peer serves any model; name a peer that does with --bootstrap")
+            return ModelError("no peer serves any model; name a peer that does with --bootstrap")
         names = ", ".join(sorted(model.name for model in served))
-        raise ModelError(f"nobody serves a model {name_or_id!r}; on offer: {names}")
+        return ModelError(f"nobody serves a model {name_or_id!r}; on offer: {names}")
 
-    async def texts(self, model: StoredModel) -> Texts:
-        """The model's tokenizer and template, fetched if they are not here."""
-        async with self._loading.setdefault(model.id, trio.Lock()):  # many ask at once, and one loads
-            if model.id not in self._texts:
-                self._texts[model.id] = await self._load(model)
-        return self._texts[model.id]
+    # What a client needs of it
 
-    async def _load(self, model: StoredModel) -> Texts:
-        for name in self._store.missing(model.id, CLIENT_FILES):
-            await self._fetch(model, name)
-        data = await trio.to_thread.run_sync(self._store.read, model.id, TOKENIZER)
-        return await trio.to_thread.run_sync(Texts, data, model.manifest)
+    async def _tokenizer(self, model: StoredModel) -> bytes:
+        """Raises ModelError where it was altered, or nobody hands it out."""
+        if self._store.get(model.id) is not None and not self._store.missing(model.id, [TOKENIZER]):
+            return await trio.to_thread.run_sync(self._store.read, model.id, TOKENIZER)
+        if self._fetched.get(model.id) is None:
+            manifest = self._manifests.get(model.id) or self._store.read_part(model.id, "", 0, MAX_MANIFEST)[1]
+            await trio.to_thread.run_sync(self._fetched.add_manifest, manifest, model.id)
+        if self._fetched.missing(model.id, [TOKENIZER]):
+            await self._fetch_tokenizer(model)
+        return await trio.to_thread.run_sync(self._fetched.read, model.id, TOKENIZER)
 
-    async def _hits(self, wanted: str, offers: Sequence[KnownOffer]) -> list[StoredModel]:
-        """Served models whose name or id is meant, in order of name and id."""
-        found = []
-        for id_ in {known.offer.record.model for known in offers}:
-            model = await self._manifest(id_)
-            if model is not None and _means(wanted.lower(), model):
-                found.append(model)
-        return sorted(found, key=lambda model: (model.name, model.id))
-
-    async def _manifest(self, id_: ModelId) -> StoredModel | None:
-        """The manifest of a served model; None where nobody hands it out."""
-        if (model := self._store.get(id_)) is not None:
-            return model
+    async def _fetch_tokenizer(self, model: StoredModel) -> None:
+        file = model.manifest.file(TOKENIZER)
+        assert file is not None  # a manifest without it is none
+        if file.size > MAX_CLIENT_FILE:
+            raise ModelError(f"{model.name}: a tokenizer of {file.size:,} bytes, limit {MAX_CLIENT_FILE:,}")
         try:
-            data = await self._download(id_, "", MAX_MANIFEST)
-            return await trio.to_thread.run_sync(self._store.add_manifest, data, id_)
-        except (PeerError, RemoteProtocolError):
-            return None
-
-    async def _fetch(self, model: StoredModel, name: str) -> None:
-        try:
-            data = await self._download(model.id, name, MAX_CLIENT_FILE)
-            await trio.to_thread.run_sync(self._store.add_file, model.id, name, [data])
-        except (PeerError, RemoteProtocolError) as error:
-            raise ModelError(f"{model.name}: no peer hands out {name}: {error}") from None
-
-    async def _download(self, model: ModelId, name: str, limit: int) -> bytes:
-        """A whole file from the first peer that has it.
-
-        Raises PeerError: the last peer's reason.
-        """
-        failure: PeerError = Refused("nobody serves the model", Code.NOT_FOUND)
-        for known in self._directory.offers(model):
-            try:
-                return await self._download_from(await self._reach(known), model, name, limit)
-            except PeerError as error:
-                failure = error
-        raise failure
-
-    async def _download_from(self, link: Link, model: ModelId, name: str, limit: int) -> bytes:
-        data = bytearray()
-        while True:
-            part = await self._exchange.call(link, partial(_ask, model, name, len(data)), FilePart)
-            data += part.data
-            if part.size > limit:
-                raise Refused(f"{name} of {part.size} bytes, limit {limit}", Code.NOT_FOUND)
-            if len(data) >= part.size:
-                return bytes(data)
-            if not part.data:
-                raise Refused(f"{name} ends after {len(data)} of {part.size} bytes", Code.NOT_FOUND)
-
-    async def _reach(self, known: KnownOffer) -> Link:
-        return await reach(self._network, known.node, known.addresses)
+            data = await self._fetcher.fetch(
+                self._directory.offers(model.id), model.id, TOKENIZER, file.size, partial(_check_file, file)
+            )
+        except PeerError as error:
+            raise ModelError(f"{model.name}: no peer hands out {TOKENIZER}: {error}") from None
+        await trio.to_thread.run_sync(self._fetched.add_file, model.id, TOKENIZER, [data])
 
 
-def _ask(model: ModelId, name: str, offset: int, call: int) -> AskFile:
-    return AskFile(call, model, name, offset, MAX_PART)
+def _most_served(offers: Sequence[KnownOffer]) -> list[ModelId]:
+    """Models on offer, by how many owners offer them: whoever makes models up has few owners, or few for each."""
+    pairs = {(known.offer.record.model, known.offer.record.owner) for known in offers}
+    return [model for model, _ in Counter(model for model, _ in sorted(pairs)).most_common()]
 
 
-def _means(wanted: str, model: StoredModel) -> bool:
-    """Whether a name, an id or the first digits of one mean the model; nothing means any."""
-    id_ = model.id.hex()
-    return wanted in ("", model.name.lower(), id_) or (len(wanted) >= MIN_ID_DIGITS and id_.startswith(wanted))
+def _check_manifest(id_: ModelId, data: bytes) -> None:
+    """Raises RemoteProtocolError for bytes that are not the model's manifest."""
+    if model_id(data) != id_:
+        raise RemoteProtocolError(f"the manifest of model {model_id(data).hex()}, not of {id_.hex()}", Code.BAD_RECORD)
+    decode_manifest(data)
+
+
+def _check_file(file: File, data: bytes) -> None:
+    """Raises RemoteProtocolError for bytes that are not the file."""
+    if (len(data), sha256(data).digest()) != (file.size, file.digest):
+        raise RemoteProtocolError(f"{file.name}: {len(data)} bytes of {file.size}, or another hash", Code.BAD_RECORD)
+
+
+def _means(wanted: str, name: str, model: ModelId) -> bool:
+    """A name, an id or the first digits of one mean the model; nothing means any."""
+    id_ = model.hex()
+    return wanted in ("", name.lower(), id_) or (len(wanted) >= MIN_ID_DIGITS and id_.startswith(wanted))

@@ -84,6 +84,18 @@ class Goodbye(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class Question(Message):
+    """The beginning of a call."""
+
+    call: Annotated[int, UInt(32)]  # not 0: what nobody asked for has that
+
+    def __post_init__(self) -> None:
+        Message.__post_init__(self)
+        if not self.call:
+            raise ValueError(f"{type(self).__name__}.call: 0 is no call")
+
+
+@dataclass(frozen=True, slots=True)
 class RelayedOffer:
     """An offer with what a stranger needs to check it, as its node or any other peer passes it on."""
 
@@ -99,11 +111,15 @@ class RelayedOffer:
 
 
 @dataclass(frozen=True, slots=True)
-class AskOffers(Message):
+class AskOffers(Question):
     NUMBER: ClassVar = 16
-    call: Annotated[int, UInt(32)]
     model: Annotated[bytes, Blob(32)]  # 32 bytes, or empty for any model
-    limit: Annotated[int, UInt(8)]  # offers wanted, at most 64
+    limit: Annotated[int, UInt(8)]  # offers wanted, 1 to 64
+
+    def __post_init__(self) -> None:
+        Question.__post_init__(self)
+        if len(self.model) not in (0, 32) or not 1 <= self.limit <= MAX_OFFERS:
+            raise ValueError(f"AskOffers: {self.limit} offers of a model of {len(self.model)} bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +130,10 @@ class Offers(Message):
 
 
 @dataclass(frozen=True, slots=True)
-class AskFile(Message):
+class AskFile(Question):
     """Part of a file of a model; the file's name is empty for the manifest itself."""
 
     NUMBER: ClassVar = 18
-    call: Annotated[int, UInt(32)]
     model: Annotated[bytes, Bin(32)]
     name: Annotated[str, Text(64)]
     offset: Annotated[int, UInt()]
@@ -134,11 +149,10 @@ class FilePart(Message):
 
 
 @dataclass(frozen=True, slots=True)
-class AskContacts(Message):
+class AskContacts(Question):
     """Where else can you be reached? Answered by Contacts."""
 
     NUMBER: ClassVar = 20
-    call: Annotated[int, UInt(32)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +174,7 @@ class CallRefused(Message):
 
 def model_or_none(model: bytes) -> ModelId | None:
     """The model an AskOffers asks for; none is any."""
-    return ModelId(model) if len(model) == 32 else None
+    return ModelId(model) if model else None
 
 
 def cut_text(text: str) -> str:

@@ -15,7 +15,7 @@ QUEUE_S: Final = 0.010  # what may wait in the path's queues beside what is in f
 FRAME_S: Final = 0.005  # time on the wire of the longest frame that others may have to wait behind
 MIN_WINDOW: Final = 64 * 1024  # bytes; an unmeasured link starts here, and 10 Mbit/s carries it in 52 ms
 MIN_FRAME: Final = 16 * 1024  # bytes; below it the cost per frame tells
-MAX_FRAME: Final = 1024 * 1024  # bytes; a longer frame gains nothing
+LONGEST_FRAME: Final = 1024 * 1024  # bytes; a longer frame gains nothing
 ACK_BYTES: Final = 16 * 1024  # a receiver acknowledges at least this often
 SAMPLE_S: Final = 0.020  # a shorter measurement is of the receiver's buffers, not of the path
 RATES_KEPT: Final = 8  # the greatest of the latest rates counts: one lull does not slow the link
@@ -46,7 +46,7 @@ class Pace:
     @property
     def frame_budget(self) -> int:
         """Bytes of the longest frame that should be sent."""
-        return min(MAX_FRAME, max(MIN_FRAME, int(self.rate * FRAME_S)))
+        return min(LONGEST_FRAME, max(MIN_FRAME, int(self.rate * FRAME_S)))
 
     def add_sent(self, size: int) -> None:
         self.sent += size

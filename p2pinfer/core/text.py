@@ -8,7 +8,7 @@ the text is those bytes as UTF-8, where what is no UTF-8 becomes U+FFFD. It is t
 import codecs
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from p2pinfer.core.chat import ChatMessage, ChatTemplate
 from p2pinfer.core.control_names import ControlNames
@@ -16,6 +16,20 @@ from p2pinfer.core.errors import ModelError, UsageError
 from p2pinfer.core.manifest import Manifest
 from p2pinfer.core.spelling import spelling_of
 from p2pinfer.core.tokenizer import read_tokenizer
+
+
+class Spelt(Protocol):
+    """What ids stand for; `Texts` says it, and so does a table of it."""
+
+    @property
+    def drops_first_space(self) -> bool:
+        """A text's first space stands for its beginning."""
+
+    def bytes_of(self, id_: int) -> bytes:
+        """What an id adds to the text."""
+
+    def special_name(self, id_: int) -> str | None:
+        """The name of a control token."""
 
 
 class Texts:
@@ -143,7 +157,7 @@ class TextStream:
     begins: the text begins with the first id, and continues no other
     """
 
-    def __init__(self, texts: Texts, stops: Sequence[str] = (), *, begins: bool = False) -> None:
+    def __init__(self, texts: Spelt, stops: Sequence[str] = (), *, begins: bool = False) -> None:
         if "" in stops:
             raise UsageError("an empty stop string would stop before the first word")
         self.stop: str | None = None

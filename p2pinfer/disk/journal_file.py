@@ -52,6 +52,11 @@ TABLES: Final = (
         node_signature BLOB NOT NULL, client_signature BLOB NOT NULL, final INTEGER NOT NULL, time INTEGER NOT NULL,
         stored INTEGER NOT NULL, digest BLOB NOT NULL
     ) STRICT, WITHOUT ROWID""",
+    # Work, in layer-tokens, under the contracts of client and node whose final receipt is complete
+    """CREATE TABLE signed (
+        client BLOB NOT NULL, node BLOB NOT NULL, work INTEGER NOT NULL,
+        PRIMARY KEY (client, node)
+    ) STRICT, WITHOUT ROWID""",
     """CREATE TABLE statement (
         number INTEGER PRIMARY KEY, id BLOB NOT NULL, created INTEGER NOT NULL
     ) STRICT""",

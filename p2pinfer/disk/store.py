@@ -47,6 +47,11 @@ class Store:
         self._known: dict[ModelId, StoredModel] = {}
         self._checked: set[Path] = set()
 
+    @property
+    def fetched(self) -> "Store":
+        """What clients of this machine fetched from peers, kept apart: no stranger's name meets an imported one."""
+        return Store(self.root / "fetched")
+
     # Which models there are
 
     def models(self) -> list[StoredModel]:

@@ -35,7 +35,7 @@ from p2pinfer.node.files import Files
 from p2pinfer.node.offering import Offering, offering_of
 from p2pinfer.node.settings import change
 from p2pinfer.overlay.directory import Directory
-from p2pinfer.overlay.exchange import Exchange
+from p2pinfer.overlay.exchange import Answering, Exchange
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network
@@ -119,13 +119,14 @@ async def open_stage(
     store: Store,
     model: StoredModel,
     identity: Identity,
+    files: Answering | None = None,
 ) -> AsyncIterator[SoloStage]:
-    """A stage that offers the whole model."""
+    """A stage that offers the whole model. files: hands out its files, in place of the store."""
     settings = change(tiny_settings(model), "prices", **shape.prices)
     offering = offering_of(identity, bytes(16), model, settings, model.manifest.span)
     async with trio.open_nursery() as nursery:
         exchange = Exchange(nursery)
-        exchange.answer(AskFile, Files(store).answer)
+        exchange.answer(AskFile, files or Files(store).answer)
         async with open_memory_network(world, identity.key.public, exchange) as network:
             stage = shape(offering, network)
             directory = Directory(network, exchange)

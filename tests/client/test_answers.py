@@ -1,6 +1,7 @@
 """Answers of a swarm of three real nodes, with a tiny model on the memory network."""
 
 from pathlib import Path
+from shutil import rmtree
 
 import pytest
 import trio
@@ -257,7 +258,8 @@ def test_a_client_with_an_empty_store_gets_what_it_needs_from_peers(loop: Loop, 
             return await client.answer("hello", max_tokens=5)
 
     assert loop.run(ask).tokens == 5
-    store, id_ = Store(tmp_path), loop.swarm.model.id
+    assert Store(tmp_path).models() == []  # nothing was imported there
+    store, id_ = Store(tmp_path).fetched, loop.swarm.model.id
     assert store.missing(id_, CLIENT_FILES) == ()
     assert store.read(id_, TOKENIZER) == loop.swarm.store.read(id_, TOKENIZER)
 
@@ -268,7 +270,7 @@ def test_an_altered_tokenizer_in_the_store_is_noticed(loop: Loop, tmp_path: Path
             await client.answer("hello", max_tokens=5)
 
     loop.run(ask)
-    path = tmp_path / "models" / loop.swarm.model.id.hex() / TOKENIZER
+    path = tmp_path / "fetched" / "models" / loop.swarm.model.id.hex() / TOKENIZER
     path.write_bytes(path.read_bytes().replace(b"the", b"eht"))
     with pytest.raises(ModelError, match=r"tokenizer\.json"):
         loop.run(ask)
@@ -302,6 +304,7 @@ def test_an_ambiguous_name_is_refused_with_the_ids(loop: Loop, tmp_path: Path) -
             assert [stage.layers for stage in answer.stages] == [Span(0, 1)]
 
     loop.run(ask)
+    rmtree(other.folder)  # its offer lives for a minute, and other tests ask for the only model
 
 
 def test_without_peers_there_is_no_model(loop: Loop) -> None:

@@ -17,6 +17,7 @@ from trio.testing import MockClock
 from p2pinfer.client import models
 from p2pinfer.client.answer import Answer
 from p2pinfer.client.api import MAX_IN_FLIGHT, Client, open_client
+from p2pinfer.client.scribe import Scribe
 from p2pinfer.client.trying import TRY_S
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import GenerationFailed, NoRoute, TooDear, UsageError
@@ -35,11 +36,10 @@ from p2pinfer.core.session_messages import (
     pack_ids,
 )
 from p2pinfer.core.stage_account import Proposal
-from p2pinfer.core.text import Texts
 from p2pinfer.disk.identity import load_identity
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.journal_reader import read_journal
-from p2pinfer.disk.store import Store
+from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.node.offering import Offering
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
@@ -316,7 +316,7 @@ class Refusing(SoloStage):
 
 
 class Lapsed(Refusing):
-    code, words = Code.LAPSED, "1 contracts of this client were never paid up"
+    code, words = Code.LAPSED, "9 layer-tokens under 1 earlier contracts of this client are unsigned"
 
 
 class Vanishing(SoloStage):
@@ -389,7 +389,7 @@ class Closing(SoloStage):
     ("shape", "code", "words"),
     [
         (Refusing, Code.BUSY, "{stage} refused: no pages"),
-        (Lapsed, Code.LAPSED, "never paid up"),
+        (Lapsed, Code.LAPSED, "are unsigned"),
         (Vanishing, Code.LOST, "the link to {stage} broke: the peer closed the link: bye"),
         (Silent, Code.SILENT, "{stage} did not accept within 10 s"),
         (Forger, Code.BAD_SIGNATURE, "{stage} broke the protocol: "),
@@ -633,8 +633,8 @@ class Roomy(SoloStage):
 def test_two_hundred_prompts_at_once_load_one_tokenizer_and_each_has_its_end(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loaded: list[bytes] = []
-    monkeypatch.setattr(models, "Texts", lambda data, manifest: loaded.append(data) or Texts(data, manifest))
+    loaded: list[StoredModel] = []
+    monkeypatch.setattr(models, "Scribe", lambda model, data: loaded.append(model) or Scribe(model, data))
 
     async def ask(client: Client, stages: list[SoloStage]) -> None:
         found = await client.answers(["", *[PROMPT] * 199], max_tokens=2)

@@ -37,6 +37,7 @@ WHOLE_MODULES: Final = (
     "core.sampling",
     "core.draw",
     "core.stage",
+    "core.pace",
     "node.session",
     "overlay.limits",
 )

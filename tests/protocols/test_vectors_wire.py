@@ -1,23 +1,30 @@
 """protocols/vectors/wire.json against the code, and against the program that made it; the example of wire.md."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pytest
+import trio
+from trio.testing import MockClock
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import RemoteProtocolError
-from p2pinfer.core.frames import FrameDecoder
-from p2pinfer.core.keys import PrivateKey
+from p2pinfer.core.frames import FrameDecoder, encode_frame
+from p2pinfer.core.keys import PrivateKey, check_key, peer_name
 from p2pinfer.core.message_codec import decode_message, encode_message
-from p2pinfer.core.messages import AskOffers, Goodbye, Hello, Offers, Ping, Pong
+from p2pinfer.core.messages import AskOffers, Contacts, Goodbye, Hello, Offers, Ping, Pong
 from p2pinfer.core.pace import Pace
-from p2pinfer.core.units import ModelId, PeerKey
+from p2pinfer.core.session_messages import Forward
+from p2pinfer.core.units import Codec, ModelId, PeerKey, SessionId
 from p2pinfer.overlay.directory import model_key
+from p2pinfer.overlay.libp2p.dht import Dht
+from p2pinfer.overlay.libp2p.multistream import Acceptor
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network
+from p2pinfer.overlay.pipe import Address, peer_of
 from tests.protocols.reading import PROTOCOLS
 from tests.vectors.make_wire import apply, make, plain, render
 
@@ -58,7 +65,7 @@ def test_more_is_refused_than_taken(list_: str) -> None:
     assert len(refused) > len(VECTORS[list_]) / 2
 
 
-@pytest.mark.parametrize("list_", ["messages", "streams", "links", "pace", "keys"])
+@pytest.mark.parametrize("list_", [name for name, cases in VECTORS.items() if isinstance(cases, list)])
 def test_no_two_cases_have_one_name(list_: str) -> None:
     names = [case["name"] for case in VECTORS[list_]]
     assert sorted(set(names)) == sorted(names)
@@ -120,6 +127,103 @@ def test_a_sender_keeps_to_the_window(case: Case) -> None:
         else:
             apply(pace, step)
             assert (pace.window, pace.frame_budget, round(pace.rate)) == (step["window"], step["frame"], step["rate"])
+
+
+def measured(rate: int) -> Pace:
+    """The pace of a link that carries so many bytes a second."""
+    pace = Pace()
+    if rate:
+        pace.add_sent(3 * rate)
+        pace.add_ack(0, 0)
+        pace.add_ack(rate, 1_000_000)
+    return pace
+
+
+@pytest.mark.parametrize("case", [param for param in cases("cuts") if "row" in param.values[0]])
+def test_rows_are_cut(case: Case) -> None:
+    count, size = case["rows"], case["row"]
+    whole = Forward(SessionId(bytes(16)), 0, 0, 7, count, 7 + count, Codec.F32, bytes(count * size))
+    parts = list(whole.split(measured(case["rate"]).frame_budget))
+    assert [part.count for part in parts] == case["forwards"]
+    assert [part.position for part in parts] == [7 + sum(case["forwards"][:at]) for at in range(len(parts))]
+
+
+@pytest.mark.parametrize("case", [param for param in cases("cuts") if "wanted" in param.values[0]])
+def test_files_are_cut(case: Case) -> None:
+    assert min(case["wanted"], measured(case["rate"]).frame_budget) == case["most"]
+
+
+@pytest.mark.parametrize("case", cases("names"))
+def test_only_the_peer_that_an_address_names_is_taken(case: Case) -> None:
+    proven = bytes.fromhex(case["proven"])
+    try:
+        check_key(proven)
+        closed = peer_of(Address(case["address"])) != proven
+    except RemoteProtocolError:
+        closed = True
+    assert closed == (case["expect"] == "closed")
+
+
+@pytest.mark.parametrize("case", cases("multistream"))
+def test_other_protocols_are_answered(case: Case) -> None:
+    said = bytearray()
+    Acceptor("/p2pinfer/link/1", said.extend).receive(bytes.fromhex(case["says"]))
+    assert said.hex() == case["hears"]
+
+
+class Provider(NamedTuple):
+    """A DHT host that answers after a while, or never."""
+
+    peer_id: str
+    answers_s: float | None
+
+
+class FakeDht:
+    """The DHT and its host, as far as a look-up needs them."""
+
+    def __init__(self, providers: Mapping[str, float | None]) -> None:
+        self.providers = [Provider(name, answers_s) for name, answers_s in providers.items()]
+
+    def set_stream_handler(self, protocol: object, handler: object) -> None: ...
+
+    def get_id(self) -> str:
+        return "here"
+
+    async def find_providers(self, key: str, count: int) -> list[Provider]:
+        return self.providers
+
+    async def connect(self, provider: Provider) -> None:
+        await trio.sleep(math.inf if provider.answers_s is None else provider.answers_s)
+
+    async def new_stream(self, name: str, protocols: object) -> "FakeStream":
+        return FakeStream(f"/ip4/8.8.4.4/tcp/4001/p2p/{PEER_NAMES[name]}")
+
+
+class FakeStream:
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    async def read(self, size: int) -> bytes:
+        return encode_frame(Contacts(0, (self.address,), ()))
+
+    def get_remote_address(self) -> tuple[str, int]:
+        return "8.8.8.8", 4001
+
+    async def close(self) -> None: ...
+
+
+PEER_NAMES: Final = {name: peer_name(PrivateKey(name.encode() * 32).public) for name in "abcde"}
+
+
+@pytest.mark.parametrize("case", cases("lookups"))
+async def test_a_look_up_waits_for_nobody(autojump_clock: MockClock, case: Case) -> None:
+    fake: Any = FakeDht(case["providers"])
+    dht, start = Dht(fake, fake, fake, ()), trio.current_time()
+    for look in case["lookups"]:
+        await trio.sleep_until(start + look["at_s"])
+        found = await dht.find(bytes(32))
+        assert sorted(found) == sorted(f"/ip4/8.8.4.4/tcp/4001/p2p/{PEER_NAMES[name]}" for name in look["found"])
+        assert trio.current_time() - start - look["at_s"] == pytest.approx(look["took_s"])
 
 
 @pytest.mark.parametrize("case", cases("keys"))

@@ -17,6 +17,7 @@ import msgpack
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import RemoteProtocolError
 from p2pinfer.core.frames import MAX_HELLO, encode_frame
+from p2pinfer.core.keys import PrivateKey, peer_name
 from p2pinfer.core.message_codec import encode_message
 from p2pinfer.core.messages import (
     MAX_BODY,
@@ -38,9 +39,12 @@ from p2pinfer.core.messages import (
     RelayedOffer,
 )
 from p2pinfer.core.pace import Pace
+from tests.vectors.link_scripts import scripts
 
 SEED: Final = 5
 FILE: Final = Path(__file__).parents[2] / "protocols" / "vectors" / "wire.json"
+NO_UTF8: Final = "\udcff\udcfe"  # written as the bytes ff fe
+SURROGATE: Final = b"\xed\xa0\x80".decode(errors="surrogateescape")
 CLOCK_MS: Final = 1_700_000_000_000
 
 Case = dict[str, Any]
@@ -55,7 +59,12 @@ def make() -> dict[str, Any]:
         "messages": [*good_messages(rng), *bad_messages(rng)],
         "streams": list(streams(rng)),
         "links": list(links()),
+        "scripts": list(scripts()),
         "pace": list(pace_cases()),
+        "cuts": list(cuts()),
+        "names": list(names()),
+        "multistream": list(multistream()),
+        "lookups": list(lookups()),
         "keys": list(keys(rng)),
     }
 
@@ -153,9 +162,17 @@ def wrong_fields(rng: random.Random) -> Iterator[tuple[str, bytes]]:
         ("Ping", "at_us", None, "nil for a time"),
         ("Pong", "at_us", [5], "a time in an array"),
         ("Goodbye", "code", 256, "a code of nine bits"),
+        ("Goodbye", "text", NO_UTF8, "a text that is no UTF-8"),
+        ("Hello", "agent", NO_UTF8, "an agent that is no UTF-8"),
+        ("Goodbye", "text", SURROGATE, "a text with half of a character of UTF-16"),
         ("Goodbye", "text", "é" * 129, "a text of 129 characters and 258 bytes"),
         ("AskOffers", "call", 1 << 32, "a call beyond 32 bits"),
+        ("AskOffers", "call", 0, "offers asked for with call 0"),
         ("AskOffers", "model", bytes(33), "a model of 33 bytes"),
+        ("AskOffers", "model", bytes(31), "a model to ask for of 31 bytes"),
+        ("AskOffers", "model", bytes(1), "a model to ask for of one byte"),
+        ("AskOffers", "limit", 65, "65 offers wanted"),
+        ("AskOffers", "limit", 0, "no offers wanted"),
         ("AskOffers", "limit", 256, "a limit of nine bits"),
         ("Offers", "offers", [offer] * 65, "65 offers"),
         ("Offers", "offers", offer, "an offer that is in no array"),
@@ -164,6 +181,8 @@ def wrong_fields(rng: random.Random) -> Iterator[tuple[str, bytes]]:
         ("Offers", "offers", [[*offer[:2], bytes(63), *offer[3:]]], "an offer's signature of 63 bytes"),
         ("Offers", "offers", [[1 << 32, *offer[1:]]], "an age beyond 32 bits"),
         ("Offers", "offers", [[*offer[:5], ["a"] * 9]], "nine addresses of one peer"),
+        ("AskFile", "call", 0, "a file asked for with call 0"),
+        ("AskContacts", "call", 0, "contacts asked for with call 0"),
         ("AskFile", "model", bytes(31), "a model of 31 bytes"),
         ("AskFile", "name", "a" * 65, "a name of 65 bytes"),
         ("AskFile", "name", b"", "a name as bytes"),
@@ -179,7 +198,7 @@ def wrong_fields(rng: random.Random) -> Iterator[tuple[str, bytes]]:
         message = good[name]
         items = good_array(message)
         items[1 + [item.name for item in fields(message)].index(field)] = value
-        yield why, msgpack.packb(items)
+        yield why, msgpack.packb(items, unicode_errors="surrogateescape")
 
 
 def wrong_everywhere(rng: random.Random) -> Iterator[tuple[str, bytes]]:
@@ -246,6 +265,7 @@ def links() -> Iterator[Case]:
         ("an ack of bytes never sent", "WIRE-7", [hello(), Ack(1_000_000, 1)], Code.BAD_STATE),
         ("an ack of fewer bytes than before", "WIRE-7", [hello(), Ack(20, 1), Ack(19, 2)], Code.BAD_STATE),
         ("a pong of a time that has not been", "WIRE-9", [hello(), Pong((1 << 53) - 1)], Code.BAD_STATE),
+        ("a pong of no ping", "WIRE-9", [hello(), Pong(0)], Code.BAD_STATE),
     ):
         says = [encode_frame(message).hex() for message in messages]
         yield {"name": name, "rule": rule, "says": says, "expect": expect.label}
@@ -319,6 +339,71 @@ def apply(pace: Pace, step: Case) -> None:
         pace.add_round_trip(step["rtt_us"] / 1e6)
     else:
         pace.add_ack(step["ack"], step["at_us"])
+
+
+# Rows and files: how they are cut
+
+
+def cuts() -> Iterator[Case]:
+    for name, row, count, rate, forwards in (
+        ("rows that fit", 4_240, 3, 0, [3]),
+        ("rows of a link that was never measured", 4_240, 8, 0, [3, 3, 2]),
+        ("a row longer than the budget is not cut", 40_000, 2, 0, [1, 1]),
+        ("10 MB/s", 4_240, 24, 10_000_000, [11, 11, 2]),
+        ("a link so fast that the longest frame binds", 400_000, 6, 1_000_000_000, [2, 2, 2]),
+    ):
+        yield {"name": name, "rule": "WIRE-17", "rate": rate, "row": row, "rows": count, "forwards": forwards}
+    for name, wanted, rate, most in (
+        ("part of a file, on a link that was never measured", 1_048_576, 0, 16_384),
+        ("part of a file at 10 MB/s", 1_048_576, 10_000_000, 50_000),
+        ("less of a file than a frame takes", 100, 10_000_000, 100),
+        ("part of a file on the fastest link", 1_048_576, 1_000_000_000, 1_048_576),
+    ):
+        yield {"name": name, "rule": "WIRE-17", "rate": rate, "wanted": wanted, "most": most}
+
+
+# Connections: who is there, and what is spoken
+
+
+def names() -> Iterator[Case]:
+    mine, other = (PrivateKey(bytes([seed]) * 32).public for seed in (1, 2))
+    for name, dialled, proven, expect in (
+        ("the peer that the address names", mine, mine, "ok"),
+        ("another peer at the address", mine, other, "closed"),
+        ("a key that is no peer: of small order", mine, b"\1" + bytes(31), "closed"),
+    ):
+        address = f"/ip4/192.0.2.7/tcp/4001/p2p/{peer_name(dialled)}"
+        yield {"name": name, "rule": "WIRE-1", "address": address, "proven": proven.hex(), "expect": expect}
+
+
+def multistream() -> Iterator[Case]:
+    """What a dialler says at the beginning of a stream, and what it hears."""
+
+    def line(text: str) -> bytes:
+        return bytes([len(text) + 1]) + text.encode() + b"\n"
+
+    greeting, link = line("/multistream/1.0.0"), line("/p2pinfer/link/1")
+    for name, says, hears in (
+        ("ours", greeting + link, greeting + link),
+        ("another, then ours", greeting + line("/ipfs/id/1.0.0") + link, greeting + line("na") + link),
+        ("another alone", greeting + line("/ipfs/kad/1.0.0"), greeting + line("na")),
+        ("one of a later version", greeting + line("/p2pinfer/link/2"), greeting + line("na")),
+        ("ours in capitals", greeting + line("/P2PINFER/LINK/1"), greeting + line("na")),
+    ):
+        yield {"name": name, "rule": "WIRE-2", "says": says.hex(), "hears": hears.hex()}
+
+
+def lookups() -> Iterator[Case]:
+    """Look-ups at some times, in order; each provider answers after so many seconds, or never."""
+    for name, providers, steps in (
+        ("two that answer", {"a": 0.1, "b": 0.5}, [(0, ["a", "b"], 0.5)]),
+        ("one that is away", {"a": 0.1, "b": None}, [(0, ["a"], 2.0), (3, ["a"], 0.1), (299, ["a"], 0.1)]),
+        ("one that is asked again", {"a": 0.1, "b": None}, [(0, ["a"], 2.0), (301, ["a"], 2.0)]),
+        ("one that answers too late", {"a": 1.9, "b": 2.1}, [(0, ["a"], 2.0)]),
+        ("all are away", dict.fromkeys("abcde"), [(0, [], 2.0), (10, [], 0.0)]),
+    ):
+        looks = [{"at_s": at, "found": found, "took_s": took} for at, found, took in steps]
+        yield {"name": name, "rule": "WIRE-18", "providers": providers, "lookups": looks}
 
 
 # Keys in the DHT

@@ -1,0 +1,90 @@
+"""Files of a model from peers that may be slow, silent or liars: bounded in all, and the first good copy wins.
+
+Each peer is asked for part after part, and left where it stalls; the next one is asked beside it when a second has
+passed, or at once where one failed. Whatever comes is checked against the model's id by the caller.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
+
+import trio
+
+from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import PeerError, Refused, RemoteProtocolError
+from p2pinfer.core.messages import AskFile, FilePart
+from p2pinfer.core.offers import KnownOffer
+from p2pinfer.core.units import ModelId
+from p2pinfer.overlay.exchange import Exchange
+from p2pinfer.overlay.network import Network
+from p2pinfer.overlay.reach import reach
+
+PART: Final = 256 << 10  # bytes asked for at once: with CALL_S, 50 kB a second are fast enough
+LEAST_PART: Final = 16 << 10  # bytes in each but the last: a peer that sends fewer plays for time
+NEXT_S: Final = 1.0  # before the next peer is asked too
+MAX_PEERS: Final = 16  # asked for one file
+FILE_S: Final = 10.0  # for a file in all, and a second more
+FILE_BYTES: Final = 50_000  # for so many of its bytes
+
+
+class Fetcher:
+    """Asks peers for files."""
+
+    def __init__(self, network: Network, exchange: Exchange) -> None:
+        self._network = network
+        self._exchange = exchange
+
+    async def fetch(
+        self, peers: Sequence[KnownOffer], model: ModelId, name: str, limit: int, check: Callable[[bytes], None]
+    ) -> bytes:
+        """The first whole copy that `check` does not raise RemoteProtocolError for.
+
+        limit: bytes that the file has at most
+
+        Raises PeerError: the last peer's reason, or SILENT where time was up.
+        """
+        found: list[bytes] = []
+        failures: list[PeerError | RemoteProtocolError] = []
+
+        async def ask(known: KnownOffer, failed: trio.Event) -> None:
+            try:
+                data = await self._fetch_from(known, model, name, limit)
+                check(data)
+                found.append(data)
+                nursery.cancel_scope.cancel()
+            except (PeerError, RemoteProtocolError) as error:
+                failures.append(error)
+                failed.set()
+
+        linked = [known for known in peers if self._network.link(known.node) is not None]
+        others = [known for known in peers if known not in linked]
+        random.shuffle(others)  # whoever offers first is not asked first
+        with trio.move_on_after(FILE_S + limit / FILE_BYTES):
+            async with trio.open_nursery() as nursery:
+                for known in [*linked, *others][:MAX_PEERS]:
+                    failed = trio.Event()
+                    nursery.start_soon(ask, known, failed)
+                    with trio.move_on_after(NEXT_S):
+                        await failed.wait()
+        if found:
+            return found[0]
+        why = str(failures[-1]) if failures else "nobody sent it in time"
+        raise Refused(why, Code.NOT_FOUND if failures else Code.SILENT)
+
+    async def _fetch_from(self, known: KnownOffer, model: ModelId, name: str, limit: int) -> bytes:
+        link = await reach(self._network, known.node, known.addresses)
+        data = bytearray()
+        while True:
+            part = await self._exchange.call(link, partial(_ask, model, name, len(data)), FilePart)
+            data += part.data
+            if part.size > limit:
+                raise Refused(f"{name or 'the manifest'} of {part.size} bytes, limit {limit}", Code.NOT_FOUND)
+            if len(data) >= part.size:
+                return bytes(data)
+            if len(part.data) < LEAST_PART:
+                raise Refused(f"a part of {len(part.data)} bytes, {part.size - len(data)} are left", Code.SILENT)
+
+
+def _ask(model: ModelId, name: str, offset: int, call: int) -> AskFile:
+    return AskFile(call, model, name, offset, PART)

@@ -1,0 +1,88 @@
+"""The scribe's process: a model's tokenizer and template at work (`scribe.py` is its other side).
+
+Both are programs by whoever made the model, and may come from a stranger: they may loop, fill the memory, or crash the
+library that runs them. Here that ends this process, which the system holds to its limits, and nothing else.
+
+Started as `python -m p2pinfer.client.scribe_process MEMORY LOAD_S WORK_S`. Frames are msgpack behind their length. The
+first question is (manifest, tokenizer), its answer ("ready", bytes of each id, names of control tokens,
+drops_first_space). Then ("text", text) and ("chat", messages, control_tokens) are answered by ("ids", ids).
+("usage", why) and ("model", why) are refusals.
+"""
+
+import os
+import resource
+import signal
+import sys
+from datetime import datetime
+from typing import Any, BinaryIO, Final
+
+import msgpack
+
+from p2pinfer.core.errors import ModelError, UsageError
+from p2pinfer.core.manifest import decode_manifest
+from p2pinfer.core.session_messages import pack_ids
+from p2pinfer.core.text import Texts
+
+WORK_BYTES: Final = 200_000  # of a question; for so many a second of the processor is added
+MAX_REFUSAL: Final = 1_000  # characters
+LENGTH: Final = 4  # bytes before each frame
+
+
+def main(questions: BinaryIO, answers: BinaryIO, memory: int, load_s: float, work_s: float) -> None:
+    """Answer until there are no more questions.
+
+    memory: bytes of address space
+    load_s: of the processor, to read the tokenizer; work_s: to answer a question
+    """
+    _limit(memory)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to answer, which then ends us
+    signal.setitimer(signal.ITIMER_PROF, load_s)
+    texts = None
+    while (frame := _read(questions)) is not None:
+        if texts is not None:
+            signal.setitimer(signal.ITIMER_PROF, work_s + len(frame) / WORK_BYTES)
+        question = msgpack.unpackb(frame)
+        try:
+            if texts is None:
+                texts, answer = _load(*question)
+            else:
+                answer = "ids", pack_ids(_ids(texts, *question))
+        except ModelError as error:
+            answer = "model", str(error)[:MAX_REFUSAL]
+        except UsageError as error:
+            answer = "usage", str(error)[:MAX_REFUSAL]
+        data: bytes = msgpack.packb(answer, unicode_errors="replace")
+        answers.write(len(data).to_bytes(LENGTH, "big") + data)
+        answers.flush()
+
+
+def _load(manifest: bytes, tokenizer: bytes) -> tuple[Texts, tuple[Any, ...]]:
+    known = decode_manifest(manifest)
+    texts = Texts(tokenizer, known)
+    ids = range(min(texts.size, known.vocabulary))
+    names = {id_: name for id_ in ids if (name := texts.special_name(id_)) is not None}
+    return texts, ("ready", [texts.bytes_of(id_) for id_ in ids], names, texts.drops_first_space)
+
+
+def _ids(texts: Texts, kind: str, *what: Any) -> tuple[int, ...]:
+    if kind == "text":
+        return texts.encode(*what)
+    messages, control_tokens = what
+    # Templates show the time to the model as the date where its user is
+    return texts.encode_chat(messages, now=datetime.now(), control_tokens=control_tokens)
+
+
+def _limit(memory: int) -> None:
+    """Take a bound on memory, and none of what a scribe has no use for. macOS does not hold it to the memory."""
+    for what, most in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
+        resource.setrlimit(what, (most, most))
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # threads' stacks would count as memory
+
+
+def _read(questions: BinaryIO) -> bytes | None:
+    head = questions.read(LENGTH)
+    return questions.read(int.from_bytes(head, "big")) if len(head) == LENGTH else None
+
+
+if __name__ == "__main__":
+    main(sys.stdin.buffer, sys.stdout.buffer, int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]))

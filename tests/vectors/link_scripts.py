@@ -1,0 +1,224 @@
+"""Cases of protocols/vectors/wire.json for links, calls and sessions on them: who says what on which stream, then what.
+
+Written by hand from wire.md; tests replay them over the memory network.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from p2pinfer.core.codes import Code
+from p2pinfer.core.frames import encode_frame
+from p2pinfer.core.keys import PrivateKey
+from p2pinfer.core.messages import (
+    MAX_BODY,
+    VERSION,
+    AskContacts,
+    AskFile,
+    CallRefused,
+    Contacts,
+    FilePart,
+    Goodbye,
+    Hello,
+    Message,
+    Offers,
+    Ping,
+    Pong,
+)
+from p2pinfer.core.session_messages import Accept, Close, Credit, Finish, Forward, SessionMessage, Stored
+from p2pinfer.core.units import Codec, SessionId
+
+Case = dict[str, Any]
+
+CLOCK_MS: Final = 1_700_000_000_000
+SMALLER, HERE, GREATER, STRANGER = sorted(PrivateKey(bytes([seed]) * 32).public for seed in range(1, 5))
+BOOT, OTHER_BOOT = b"boot of peer one", b"boot of peer two"
+SESSION: Final = SessionId(b"session of links")
+
+
+def hello(boot: bytes = BOOT) -> Hello:
+    return Hello(VERSION, 0, MAX_BODY, CLOCK_MS, boot, "test")
+
+
+def credit(limit: int) -> Credit:
+    return Credit(SESSION, 0, limit)
+
+
+def rows(position: int, size: int = 8) -> Forward:
+    return Forward(SESSION, 0, 0, position, 1, position + 1, Codec.F32, bytes(size))
+
+
+class Script:
+    """One case, written step by step. Streams have names; the peers answer Pings unless `silent`."""
+
+    def __init__(self, name: str, rule: str, **peers: bytes) -> None:
+        keys = {"here": HERE, **(peers or {"a": SMALLER})}
+        self.case: Case = {
+            "name": name,
+            "rule": rule,
+            "keys": {peer: key.hex() for peer, key in keys.items()},
+            "steps": [],
+        }
+
+    def up(self, stream: str = "a", peer: str = "a", boot: bytes = BOOT) -> "Script":
+        """A peer has a link to here."""
+        return self.opens(stream, peer).says(stream, hello(boot)).hears(stream, "Hello")
+
+    def opens(self, stream: str, peer: str) -> "Script":
+        return self._step(opens=stream, peer=peer)
+
+    def dials(self, stream: str, peer: str) -> "Script":
+        return self._step(dials=peer, stream=stream)
+
+    def says(self, stream: str, *messages: Message) -> "Script":
+        """All of it at once."""
+        return self._step(says=stream, frames=b"".join(map(encode_frame, messages)).hex())
+
+    def hears(self, stream: str, what: str | Message, code: Code | None = None) -> "Script":
+        if isinstance(what, Message):
+            return self._step(hears=stream, frame=encode_frame(what).hex())
+        return self._step(hears=stream, name=what, **({"code": code.label} if code else {}))
+
+    def closes(self, stream: str) -> "Script":
+        return self._step(closes=stream)
+
+    def silent(self, stream: str) -> "Script":
+        return self._step(silent=stream)
+
+    def runs(self, *peers: str) -> "Script":
+        """A session of here with these peers runs."""
+        return self._step(session=SESSION.hex(), peers=list(peers))
+
+    def ends(self) -> "Script":
+        return self._step(ended=SESSION.hex())
+
+    def takes(self, peer: str, message: SessionMessage) -> "Script":
+        """The session is given this."""
+        return self._step(takes=peer, frame=encode_frame(message).hex())
+
+    def waits(self, seconds: float) -> "Script":
+        return self._step(wait_s=seconds)
+
+    def asks(self, peer: str) -> "Script":
+        return self._step(asks=peer, name="AskContacts")
+
+    def told(self, what: str) -> "Script":
+        """What the asker is told: the name of the answer, or a code."""
+        return self._step(told=what)
+
+    def slow(self) -> "Script":
+        """Here answers no call from now on."""
+        return self._step(slow=True)
+
+    def linked(self, *peers: str) -> Case:
+        """At the end here has links to these, and nothing more was said."""
+        return {**self.case, "linked": list(peers)}
+
+    def _step(self, **step: object) -> "Script":
+        self.case["steps"].append(step)
+        return self
+
+
+def scripts() -> Iterator[Case]:
+    yield from link_scripts()
+    yield from twin_scripts()
+    yield from call_scripts()
+    yield from session_scripts()
+
+
+def link_scripts() -> Iterator[Case]:
+    script = Script("a pong goes before an answer", "WIRE-8").up().says("a", AskFile(7, bytes(32), "", 0, 1), Ping(5))
+    yield script.hears("a", Pong(5)).hears("a", "CallRefused", Code.UNSUPPORTED).linked("a")
+    script = Script("of two pings that come together one is answered", "WIRE-8").up().says("a", Ping(5), Ping(6))
+    yield script.hears("a", Pong(6)).linked("a")
+    script = Script("a pong of no ping", "WIRE-9").up().silent("a").says("a", Pong(77))
+    yield script.hears("a", "Goodbye", Code.BAD_STATE).linked()
+    script = Script("no pong to three pings", "WIRE-24").up().silent("a").waits(9.0)
+    yield script.linked()
+    yield Script("a pong to each ping", "WIRE-24").up().waits(60.0).linked("a")
+    script = Script("a stream that ends without a goodbye", "WIRE-10").up().asks("a").hears("a", "AskContacts")
+    yield script.closes("a").told("lost").linked()
+    script = Script("a goodbye says why", "WIRE-10").up().asks("a").hears("a", "AskContacts")
+    yield script.says("a", Goodbye(Code.LEAVING, "")).told("leaving").linked()
+    script = Script("a goodbye with a code of a later version", "INF-29").up().asks("a").hears("a", "AskContacts")
+    yield script.says("a", Goodbye(200, "")).told("unknown").linked()
+
+
+def twin_scripts() -> Iterator[Case]:
+    """Two streams of two peers."""
+    script = Script("a second stream of one process", "WIRE-15").up()
+    script.opens("again", "a").says("again", hello())
+    yield script.hears("again", "Goodbye", Code.DUPLICATE).says("a", Ping(5)).hears("a", Pong(5)).linked("a")
+    script = Script("a second stream, and the first is dead", "WIRE-15").up().silent("a")
+    script.opens("again", "a").says("again", hello()).waits(1.1).hears("again", "Hello")
+    yield script.hears("a", "Goodbye", Code.LOST).says("again", Ping(5)).hears("again", Pong(5)).linked("a")
+    script = Script("a peer that started anew", "WIRE-15").up()
+    script.opens("again", "a").says("again", hello(OTHER_BOOT)).hears("again", "Hello")
+    yield script.hears("a", "Goodbye", Code.LOST).says("again", Ping(5)).hears("again", Pong(5)).linked("a")
+    script = Script("both dial at once, and here has the smaller key", "WIRE-15", a=GREATER)
+    script.dials("ours", "a").hears("ours", "Hello").opens("theirs", "a").says("theirs", hello())
+    script.says("ours", hello()).hears("theirs", "Goodbye", Code.DUPLICATE)
+    yield script.says("ours", Ping(5)).hears("ours", Pong(5)).linked("a")
+    script = Script("both dial at once, and here has the greater key", "WIRE-15", a=SMALLER)
+    script.dials("ours", "a").hears("ours", "Hello").opens("theirs", "a").says("theirs", hello())
+    script.hears("theirs", "Hello").says("ours", Goodbye(Code.DUPLICATE, ""))
+    yield script.says("theirs", Ping(5)).hears("theirs", Pong(5)).linked("a")
+    script = Script("both dial at once, and the dial of here fails", "WIRE-15", a=GREATER)
+    script.dials("ours", "a").hears("ours", "Hello").opens("theirs", "a").says("theirs", hello())
+    script.closes("ours").hears("theirs", "Hello")
+    yield script.says("theirs", Ping(5)).hears("theirs", Pong(5)).linked("a")
+    script = Script("a peer that has a link does not dial", "WIRE-16").up().dials("none", "a")
+    yield script.says("a", Ping(5)).hears("a", Pong(5)).linked("a")
+
+
+def call_scripts() -> Iterator[Case]:
+    script = Script("a question is answered", "WIRE-11").up().says("a", AskContacts(9))
+    yield script.hears("a", Contacts(9, (), ())).linked("a")
+    script = Script("a question that nobody answers here", "WIRE-11").up().says("a", AskFile(9, bytes(32), "", 0, 1))
+    yield script.hears("a", "CallRefused", Code.UNSUPPORTED).linked("a")
+    script = Script("answers that nobody asked for", "WIRE-11").up()
+    script.says("a", Contacts(3, (), ()), Offers(4, ()), FilePart(5, 0, b""), CallRefused(6, Code.BUSY, "", 0))
+    yield script.says("a", CallRefused(0, Code.BUSY, "", 0), Ping(5)).hears("a", Pong(5)).linked("a")
+    script = Script("an answer to another link's call", "WIRE-11", a=SMALLER, b=GREATER).up().up("b", "b")
+    script.asks("a").hears("a", AskContacts(1)).says("b", Contacts(1, (), ())).says("a", CallRefused(1, 67, "", 0))
+    yield script.told("busy").linked("a", "b")
+    script = Script("an answer of another kind", "WIRE-11").up().asks("a").hears("a", AskContacts(1))
+    yield script.says("a", Offers(1, ())).told("bad-state").linked("a")
+    script = Script("a question that is not answered in time", "WIRE-11").up().asks("a").hears("a", "AskContacts")
+    yield script.waits(5.1).told("silent").linked("a")
+    script = Script("more questions than are answered at once", "WIRE-12").up().slow()
+    script.says("a", *(AskContacts(call) for call in range(1, 18)))
+    yield script.hears("a", "CallRefused", Code.BUSY).linked("a")
+    script = Script("one peer's questions do not use up another's", "WIRE-12", a=SMALLER, b=GREATER).up().up("b", "b")
+    script.says("b", AskFile(1, bytes(32), "", 0, 1)).hears("b", "CallRefused", Code.UNSUPPORTED).slow()
+    script.says("a", *(AskContacts(call) for call in range(1, 17))).says("b", AskFile(2, bytes(32), "", 0, 1))
+    yield script.hears("b", "CallRefused", Code.UNSUPPORTED).linked("a", "b")
+
+
+def session_scripts() -> Iterator[Case]:
+    def two(name: str, rule: str = "WIRE-13") -> Script:
+        return Script(name, rule, a=SMALLER, stranger=STRANGER).up().up("stranger", "stranger").runs("a")
+
+    for message in (credit(5), Close(SESSION, 0, Code.CANCELLED, 0, ""), Finish(SESSION, 0, 5, Code.END), rows(0)):
+        script = two(f"a stranger's {type(message).__name__} in a session").says("stranger", message)
+        script.hears("stranger", "Goodbye", Code.BAD_STATE).says("a", credit(6))
+        yield script.takes("a", credit(6)).linked("a")
+    script = two("a stranger's message to a session that has ended").ends().says("stranger", credit(5), Ping(5))
+    yield script.hears("stranger", Pong(5)).linked("a", "stranger")
+    script = Script("rows before their session", "WIRE-14").up().says("a", rows(0), rows(1)).waits(1.9).runs("a")
+    yield script.takes("a", rows(0)).takes("a", rows(1)).linked("a")
+    script = Script("rows too long before their session", "WIRE-14").up().says("a", rows(0)).waits(2.1).runs("a")
+    yield script.says("a", credit(5)).takes("a", credit(5)).linked("a")
+    script = Script("a stranger's rows before a session", "WIRE-14", a=SMALLER, stranger=STRANGER)
+    script.up().up("stranger", "stranger").says("stranger", rows(0)).says("a", rows(1)).runs("a")
+    yield script.takes("a", rows(1)).says("a", credit(5)).takes("a", credit(5)).linked("a", "stranger")
+    script = Script("more rows than wait for a session, by their number", "WIRE-14").up()
+    script.says("a", *(rows(at) for at in range(66))).runs("a")
+    for at in range(64):
+        script.takes("a", rows(at))
+    yield script.says("a", credit(5)).takes("a", credit(5)).linked("a")
+    script = Script("more rows than wait for a session, by their bytes", "WIRE-14").up()
+    script.says("a", rows(0, 1 << 19), rows(1, 1 << 19), rows(2, 4), rows(3, 4)).runs("a")
+    yield script.takes("a", rows(0, 1 << 19)).takes("a", rows(1, 1 << 19)).linked("a")
+    late = (credit(5), Close(SESSION, 0, Code.CANCELLED, 0, ""), Accept(SESSION, 0, bytes(64)), Stored(SESSION, 1))
+    script = Script("other messages do not wait for their session", "WIRE-14").up().says("a", *late).runs("a")
+    yield script.says("a", credit(7)).takes("a", credit(7)).linked("a")
