@@ -1101,7 +1101,7 @@ FILES: Final = {"identity.json": identity, "offer.json": offer, "receipts.json":
 
 
 def text_of(name: str) -> str:
-    """What the file holds, to the byte."""
+    """The file, to the byte."""
     about = {"spec": name.replace(".json", ".md"), "seed": SEED, "made_by": "tests/vectors/make_records.py"}
     return json.dumps({**about, **FILES[name]()}, indent=1, ensure_ascii=False) + "\n"
 

@@ -124,7 +124,7 @@ def _of_messages() -> Iterator[Case]:
 
 
 def survives(mutant: Mutant) -> bool:
-    """Whether all vectors come out as they should. What found the last one is asked first next time."""
+    """All vectors come out as they should. The one that found the last mutant is asked first next time."""
     with mutant.alive():
         for place, case in enumerate(cases()):
             try:
