@@ -235,7 +235,16 @@ class _Assembly:
         """Take sessions while the block lasts. However it ends, open ones are told, and paid if they can be."""
         settling = self._settling
         settling.exposure.dare(_risk(self._settings.trust, len(shard.span)))
-        reception = Reception(shard, offering, settling.exposure, self._journal, self._network, self._exchange, batcher)
+        reception = Reception(
+            shard,
+            offering,
+            settling.exposure,
+            self._journal,
+            self._network,
+            self._exchange,
+            batcher,
+            self._settings.serve.max_sessions,
+        )
 
         async def serve(link: Link, message: Open) -> None:
             await reception.serve(link, message)
@@ -243,7 +252,12 @@ class _Assembly:
                 settling.greet(back)  # the client came back while its session was ending
 
         async with trio.open_nursery() as nursery:
-            self._exchange.on_open = partial(nursery.start_soon, serve)
+
+            def take(link: Link, message: Open) -> None:
+                if reception.admits(link, message):
+                    nursery.start_soon(serve, link, message)
+
+            self._exchange.on_open = take
             code, text = Code.INTERNAL, "it ends for a fault of its own"
             try:
                 yield
