@@ -9,7 +9,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from p2pinfer.core.allowance import Rate
 from p2pinfer.core.budget import RETRY_S
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import Refused
@@ -18,16 +17,6 @@ from p2pinfer.core.units import PeerKey
 FIRST_ROWS_S: Final = 2.0  # without a prompt or rows, before a newcomer's session may have to give way
 RESTING_S: Final = 10.0  # with nothing to compute since, likewise
 KEY_PART: Final = 2  # newcomers with one key have one session in so many
-OPENS_BURST: Final = 64  # opens of one key that are looked at
-OPENS_RATE: Final = 16.0
-ALL_OPENS_BURST: Final = 256  # and of all keys without credit
-ALL_OPENS_RATE: Final = 64.0
-NETWORK_OPENS_BURST: Final = 128  # and of those of one network
-NETWORK_OPENS_RATE: Final = 32.0
-
-OF_KEY: Final = Rate(OPENS_BURST, OPENS_RATE)
-OF_NETWORK: Final = Rate(NETWORK_OPENS_BURST, NETWORK_OPENS_RATE)
-OF_ALL: Final = Rate(ALL_OPENS_BURST, ALL_OPENS_RATE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -252,12 +252,7 @@ class _Assembly:
                 settling.greet(back)  # the client came back while its session was ending
 
         async with trio.open_nursery() as nursery:
-
-            def take(link: Link, message: Open) -> None:
-                if reception.admits(link, message):
-                    nursery.start_soon(serve, link, message)
-
-            self._exchange.on_open = take
+            self._exchange.on_open = partial(nursery.start_soon, serve)
             code, text = Code.INTERNAL, "it ends for a fault of its own"
             try:
                 yield

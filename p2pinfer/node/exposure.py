@@ -25,7 +25,6 @@ from p2pinfer.disk.identity import own_keys
 from p2pinfer.disk.journal import Journal
 from p2pinfer.disk.journal_reader import JournalReader
 
-MAX_KNOWN: Final = 4_096  # clients with credit that are known without a look into the journal
 LOOK_S: Final = 10.0  # between looks into the data folder for new keys of the owner's own clients
 
 logger = logging.getLogger(__name__)
@@ -58,7 +57,6 @@ class Exposure:
         self._folder = folder
         self._own: frozenset[PeerKey] = frozenset()
         self._looked_s = -LOOK_S
-        self._known: set[PeerKey] = set()  # clients that have signed something in full
         self._open: set[RecordId] = set()
         self._left: dict[RecordId, _Left] = {}
 
@@ -90,8 +88,6 @@ class Exposure:
         worked_under, signed = await self._journal.read(partial(_history, contract=contract))
         if worked_under:
             raise Refused("this contract was worked under before", Code.BAD_STATE)
-        if signed:
-            self._known = {*(self._known if len(self._known) < MAX_KNOWN else ()), terms.client}
         network = None if source.scope is Scope.LOOPBACK else source.key
         client = Client(terms.client, network, signed, await self._is_own(terms))
         work = min(terms.limits.window, terms.limits.max_positions) * len(terms.span)
@@ -101,10 +97,6 @@ class Exposure:
     def is_open(self, contract: RecordId) -> bool:
         """Whether a session of ours still takes care of this contract."""
         return contract in self._open
-
-    def has_credit(self, client: PeerKey) -> bool:
-        """Whether a client is known to have signed something in full, without a look into the journal."""
-        return client in self._known or client in self._own
 
     def is_newcomer(self, contract: RecordId) -> bool:
         """Whether an open contract takes from what newcomers share."""

@@ -11,12 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from math import inf
 from typing import Final
 
-import trio
-
-from p2pinfer.core.allowance import Allowance, Rate
 from p2pinfer.core.budget import RETRY_S
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract, check_request, verify_request
@@ -26,10 +22,9 @@ from p2pinfer.core.keys import short_name
 from p2pinfer.core.messages import cut_text
 from p2pinfer.core.pages import pages_for
 from p2pinfer.core.records import SignedRecord, countersign
-from p2pinfer.core.room import OF_ALL, OF_KEY, OF_NETWORK, Held, give_way
+from p2pinfer.core.room import Held, give_way
 from p2pinfer.core.sampling import SamplingRecord, decode_sampling, params_hash
 from p2pinfer.core.session_messages import Accept, Neighbour, Open, SessionRefused
-from p2pinfer.core.source import Scope, Source
 from p2pinfer.core.stage import StageSession, StageTerms
 from p2pinfer.core.stage_account import StageAccount
 from p2pinfer.core.text import TextStream
@@ -105,17 +100,6 @@ class Reception:
         self._slots = count(1)
         self._accounts: dict[RecordId, StageAccount] = {}  # of open sessions
         self._holding: dict[int, _Holding] = {}  # room, by slot
-        self._opens_of_keys = Allowance(OF_KEY, Rate(inf, inf))
-        self._opens_of_newcomers = Allowance(OF_NETWORK, OF_ALL)
-
-    def admits(self, link: Link, message: Open) -> bool:
-        """Whether an open is looked at: of more than a peer or a network may send it is told at once that they are."""
-        now = trio.current_time()
-        by_key, has_credit = Source(link.peer.hex(), Scope.PUBLIC), self._exposure.has_credit(link.peer)
-        if self._opens_of_keys.take(by_key, now) and (has_credit or self._opens_of_newcomers.take(link.source, now)):
-            return True
-        _refuse(link, message, Code.BUSY, "too many sessions are asked for at once", RETRY_S)
-        return False
 
     async def serve(self, link: Link, message: Open) -> None:
         """Take the session or refuse it; run it to its end. Whatever fails ends this session alone."""

@@ -16,7 +16,6 @@ from p2pinfer.core.codes import Code
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.receipt import FINAL, Receipt
 from p2pinfer.core.records import decode
-from p2pinfer.core.room import OPENS_BURST
 from p2pinfer.core.sampling import SamplingRecord, encode_sampling, params_hash
 from p2pinfer.core.session_messages import (
     Accept,
@@ -34,6 +33,7 @@ from p2pinfer.core.session_messages import (
     pack_ids,
 )
 from p2pinfer.core.units import PeerKey, SessionId, Span
+from p2pinfer.overlay.limits import KEY_OPENS_BURST
 from p2pinfer.overlay.memory import MemoryWorld
 from tests.core.paid_route import STRANGER
 from tests.swarms import TRUST, Loop, TinySwarm
@@ -323,14 +323,14 @@ def test_more_opens_than_are_looked_at_are_refused_at_once(loop: Loop, tmp_path:
             plan = await stranger.plan()
             link = await stranger.link(plan, 0)
             answers = []
-            for _ in range(OPENS_BURST + 20):
+            for _ in range(KEY_OPENS_BURST + 20):
                 session = SessionId(os.urandom(16))
                 with stranger.exchange.open_session(session, [link.peer]) as incoming:
                     link.send_nowait(replace(plan.opens[0], session=session, contract=b"\x90"))
                     answers.append((await incoming.receive())[1])
             texts = [answer.text for answer in answers if isinstance(answer, SessionRefused)]
-            assert texts[-1] == "too many sessions are asked for at once"
-            assert OPENS_BURST <= len([text for text in texts if text != texts[-1]]) < OPENS_BURST + 20
+            assert texts[-1] == "too many sessions are opened at once"
+            assert KEY_OPENS_BURST <= len([text for text in texts if text != texts[-1]]) < KEY_OPENS_BURST + 20
 
     loop.run(main)
 
