@@ -5,8 +5,9 @@ them is checked whole by whoever reads it.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, TypeVar
@@ -14,6 +15,7 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 from p2pinfer.core.budget import History
 from p2pinfer.core.certificate import NodeCert
 from p2pinfer.core.contract import Contract
+from p2pinfer.core.delivered import Delivered, decode_delivered
 from p2pinfer.core.errors import JournalError, RemoteProtocolError
 from p2pinfer.core.ledger import Earned
 from p2pinfer.core.receipt import Receipt
@@ -37,6 +39,22 @@ HISTORY: Final = """
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Unpaid:
+    """A generation that a client has not paid for in full.
+
+    delivered: what it was given; None where nobody knows that any more
+    contracts: of the stages, head first
+    complete:  the highest receipt signed, by contract
+    """
+
+    session: SessionId
+    client: PeerKey
+    contracts: tuple[SignedRecord[Contract], ...]
+    complete: Mapping[RecordId, SignedRecord[Receipt]]
+    delivered: Delivered | None
 
 
 @contextmanager
@@ -138,6 +156,40 @@ class JournalReader:
         values = {"client": client, "now": now, "lapse": LAPSE_S}
         clean, short, lapsed = self._connection.execute(HISTORY, values).fetchone()
         return History(clean=max(0, clean - short), lapsed=lapsed)
+
+    @_query
+    def unpaid(self, session: SessionId) -> Unpaid | None:
+        """What is known of a session that this machine's client opened; None where nothing is."""
+        contracts: list[SignedRecord[Contract]] = []
+        complete: dict[RecordId, SignedRecord[Receipt]] = {}
+        query = f"""SELECT {CONTRACT}, {RECEIPT} FROM contract LEFT JOIN receipt ON receipt.contract = id
+                    WHERE session = ?"""
+        for *row, body, node, client in self._connection.execute(query, (session,)):
+            contracts.append(contract := _signed(Contract, *row))
+            if body is not None:
+                complete[contract.id] = _with_id(decode(Receipt, body), body, (node, client))
+        if not contracts:
+            return None
+        contracts.sort(key=lambda contract: contract.record.span)
+        found = self._connection.execute("SELECT body FROM delivered WHERE session = ?", (session,)).fetchone()
+        delivered = decode_delivered(found[0]) if found is not None else None
+        return Unpaid(session, contracts[0].record.client, tuple(contracts), complete, delivered)
+
+    @_query
+    def unpaid_sessions(self) -> list[SessionId]:
+        """Sessions of which something is delivered and unpaid, the oldest first."""
+        rows = self._connection.execute("SELECT session FROM delivered ORDER BY time, session")
+        return [SessionId(session) for (session,) in rows]
+
+    @_query
+    def unfinished(self, since: int) -> list[SignedRecord[Contract]]:
+        """Contracts without a final receipt that expire after `since` (Unix seconds), in order of their ids."""
+        rows = self._connection.execute(
+            f"""SELECT {CONTRACT} FROM contract LEFT JOIN receipt ON receipt.contract = id
+                WHERE NOT coalesce(final, 0) AND expires > ? ORDER BY id""",
+            (since,),
+        )
+        return [_signed(Contract, *row) for row in rows]
 
     @_query
     def last_statement(self) -> tuple[int, RecordId] | None:
