@@ -253,6 +253,7 @@ class Client:
         scribe = await self.models.scribe(model)
         words, ids = await scribe.words(), await _encode(scribe, request)
         _check_length(model, len(ids), request)
+        known = await self._journal.read(lambda reader: reader.known_nodes(self._key.public))
         manifest = model.manifest
         sought = Sought(
             layers=manifest.layers,
@@ -265,7 +266,7 @@ class Client:
         )
 
         def start(route: FoundRoute) -> Running:
-            return self._run(model, words, ids, request, route)
+            return self._run(model, words, ids, request, route, known)
 
         return Trying(self._finder, self._failures, model.id, sought, start, self._wait_room)
 
@@ -277,14 +278,19 @@ class Client:
         return ours or not scope.cancelled_caught
 
     def _run(
-        self, model: StoredModel, words: Words, ids: tuple[int, ...], request: Request, route: FoundRoute
+        self,
+        model: StoredModel,
+        words: Words,
+        ids: tuple[int, ...],
+        request: Request,
+        route: FoundRoute,
+        known: Collection[PeerKey],
     ) -> Running:
         if self.is_closed:
             raise GenerationFailed("the client was closed", Code.CANCELLED)
         codec, now = CODECS[request.codec], int(time.time())
-        plan = make_plan(
-            self._key, route.stages, model.manifest.layers, len(ids), request.sampling, codec, now, route.most
-        )
+        stages, layers, sampling = route.stages, model.manifest.layers, request.sampling
+        plan = make_plan(self._key, stages, layers, len(ids), sampling, codec, now, route.most, known)
         reader = TextStream(words, request.stop, begins=not isinstance(request.prompt, str))
         ending = Ending(model.manifest.ends, request.max_tokens, reader)
         running = Running(plan, ids, model.manifest.vocabulary, self._key, ending, self._journal, self._network.link)

@@ -5,6 +5,7 @@ prompt. Before `first` everything is signed, so there the frontiers of both tree
 """
 
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Final
 
 import msgpack
@@ -13,7 +14,7 @@ from p2pinfer.core.errors import JournalError
 from p2pinfer.core.tree import ROOT_BYTES, Tree
 
 VERSION: Final = 1
-DELIVERED_S: Final = 30 * 86_400  # after so long no node asks for its pay any more
+CHECK_BYTES: Final = 8  # of a hash over all of it: leaves that a disk spoilt are no evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +78,15 @@ def encode_delivered(kept: Delivered) -> bytes:
     """As the journal has it."""
     hashes = b"".join(kept.inputs), b"".join(kept.outputs), b"".join(kept.leaves)
     data: bytes = msgpack.packb([VERSION, kept.prompt, kept.count, kept.first, *hashes])
-    return data
+    return sha256(data).digest()[:CHECK_BYTES] + data
 
 
 def decode_delivered(data: bytes) -> Delivered:
     """Raises JournalError for bytes that are none."""
     try:
+        check, data = data[:CHECK_BYTES], data[CHECK_BYTES:]
+        if check != sha256(data).digest()[:CHECK_BYTES]:
+            raise ValueError("it is not what was written")
         version, prompt, count, first, *hashes = msgpack.unpackb(data)
         if version != VERSION:
             raise ValueError(f"version {version}")

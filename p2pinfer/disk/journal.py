@@ -16,19 +16,22 @@ from typing import Final, TypeVar
 
 import trio
 
+from p2pinfer.core.budget import DEBT_S
 from p2pinfer.core.certificate import NodeCert
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract
-from p2pinfer.core.delivered import DELIVERED_S, Delivered, encode_delivered
+from p2pinfer.core.delivered import Delivered, encode_delivered
 from p2pinfer.core.errors import JournalError, LocalProtocolError, P2pinferError, RemoteProtocolError
 from p2pinfer.core.receipt import FINAL, Receipt
 from p2pinfer.core.records import SignedRecord
 from p2pinfer.core.units import PeerKey, RecordId, SessionId
-from p2pinfer.disk.journal_file import connect_reader, connect_writer
+from p2pinfer.disk.journal_file import connect_reader, connect_writer, row_digest
 from p2pinfer.disk.journal_reader import JournalReader
+from p2pinfer.disk.tally import Tally, open_tally
 
 MAX_BATCH: Final = 256  # changes in one commit
 MAX_DELIVERED: Final = 1_024  # generations that are not paid for in full; some 40 kB each where a window is unsigned
+MAX_UNSIGNED: Final = 4_096  # contracts with proposals that nobody signed; some 2 kB each
 
 T = TypeVar("T")
 Change = Callable[[sqlite3.Connection], object]
@@ -51,9 +54,10 @@ async def open_journal(path: Path) -> AsyncIterator["Journal"]:
     """
     with (
         closing(await trio.to_thread.run_sync(connect_writer, path)) as writer,
-        closing(connect_reader(path)) as reader,
+        closing(connect_reader(path, checked=True)) as reader,
+        closing(open_tally(path)) as tally,
     ):
-        journal = Journal(path, writer, reader)
+        journal = Journal(path, writer, reader, tally)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(journal.run)
             try:
@@ -65,9 +69,10 @@ async def open_journal(path: Path) -> AsyncIterator["Journal"]:
 class Journal:
     """Stores; each returns when it is durable, and raises JournalError where it cannot be."""
 
-    def __init__(self, path: Path, writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, writer: sqlite3.Connection, reader: sqlite3.Connection, tally: Tally) -> None:
         self.path: Final = path
         self._writer = writer
+        self._tally = tally
         self._reader = JournalReader(reader, path)
         self._reading = trio.CapacityLimiter(1)  # a connection serves one thread at a time
         self._waiting: list[_Store] = []
@@ -75,6 +80,7 @@ class Journal:
         self._batches: SimpleQueue[list[_Store]] = SimpleQueue()  # to the thread; an empty one is the last
         self._changed = trio.Event()
         self._stopped = False
+        self.failing = False  # the last commit: the disk may be full
 
     async def read(self, query: Callable[[JournalReader], T]) -> T:
         """Run a query in a thread. Raises JournalError where the file turns out to be unsound."""
@@ -98,6 +104,24 @@ class Journal:
         Raises LocalProtocolError for a second body under one number.
         """
         await self._store(lambda db: _propose(db, receipt))
+
+    async def propose_first(
+        self, receipt: SignedRecord[Receipt], contract: SignedRecord[Contract], session: SessionId
+    ) -> None:
+        """Store the first proposal under a contract and the contract: one that never became work leaves nothing.
+
+        Raises as `agree` and `propose` do.
+        """
+
+        def change(db: sqlite3.Connection) -> None:
+            _agree(db, contract, session)
+            _propose(db, receipt)
+
+        await self._store(change)
+
+    async def prune(self, now: int) -> None:
+        """Forget what nobody signed: what expired DEBT_S ago, and the oldest beyond MAX_UNSIGNED contracts."""
+        await self._store(lambda db: _prune(db, now))
 
     async def complete(self, receipt: SignedRecord[Receipt]) -> None:
         """Store a receipt with both signatures; lower numbers of its contract mean nothing from then on.
@@ -166,31 +190,37 @@ class Journal:
     def _write(self, token: trio.lowlevel.TrioToken) -> None:
         """What the thread does."""
         while batch := self._batches.get():
-            _commit(self._writer, batch)
+            if commits := _commit(self._writer, batch):
+                self._tally.write(commits)
             token.run_sync_soon(self._written)
 
     def _written(self) -> None:
+        self.failing = any(isinstance(store.error, JournalError) for store in self._writing)
         for store in self._writing:
             store.done.set()
         self._writing = []
         self._changed.set()
 
 
-def _commit(connection: sqlite3.Connection, batch: list[_Store]) -> None:
-    """Commit all changes at once; where one fails, each alone, so that it fails alone."""
+def _commit(connection: sqlite3.Connection, batch: list[_Store]) -> int:
+    """Commit all changes at once; where one fails, each alone, so that it fails alone.
+
+    How many commits the journal then has had, or 0 where none was made.
+    """
     try:
         connection.execute("BEGIN IMMEDIATE")
         for store in batch:
             store.change(connection)
+        ((commits,),) = connection.execute("UPDATE seal SET commits = commits + 1 RETURNING commits").fetchall()
         connection.execute("COMMIT")
+        return int(commits)
     except (sqlite3.Error, P2pinferError) as error:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         if len(batch) == 1:
             batch[0].error = error if isinstance(error, P2pinferError) else JournalError(f"not stored: {error}")
-        else:
-            for store in batch:
-                _commit(connection, [store])
+            return 0
+        return max([_commit(connection, [store]) for store in batch])
 
 
 def _execute(db: sqlite3.Connection, query: str, values: tuple[object, ...]) -> int:
@@ -201,27 +231,35 @@ def _execute(db: sqlite3.Connection, query: str, values: tuple[object, ...]) -> 
 def _agree(db: sqlite3.Connection, contract: SignedRecord[Contract], session: SessionId) -> None:
     terms = contract.record
     row = (contract.id, contract.body, *contract.signatures, terms.client, terms.node, session, terms.expires)
-    if not _execute(db, "INSERT OR IGNORE INTO contract VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row):
+    query = "INSERT OR IGNORE INTO contract VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    if not _execute(db, query, (*row, row_digest(row))):
         raise RemoteProtocolError("this contract was opened before", Code.BAD_STATE)
 
 
 def _propose(db: sqlite3.Connection, receipt: SignedRecord[Receipt]) -> None:
     terms = receipt.record
-    generated = bool(terms.usage.decode or terms.usage.sampled)
+    generated = int(bool(terms.usage.decode or terms.usage.sampled))
     row = (terms.contract, terms.seq, receipt.body, receipt.signatures[0], generated)
-    if not _execute(db, "INSERT INTO proposal VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row):
+    query = "INSERT INTO proposal VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+    if not _execute(db, query, (*row, row_digest(row))):
         _check_same(db, "proposal", receipt)
 
 
 def _complete(db: sqlite3.Connection, receipt: SignedRecord[Receipt]) -> None:
     terms = receipt.record
-    row = (terms.contract, terms.seq, receipt.body, *receipt.signatures, terms.state == FINAL, terms.time)
-    query = """INSERT INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (contract) DO UPDATE SET
+    row = (terms.contract, terms.seq, receipt.body, *receipt.signatures, int(terms.state == FINAL), terms.time)
+    query = """INSERT INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?) ON CONFLICT (contract) DO UPDATE SET
                seq = excluded.seq, body = excluded.body, node_signature = excluded.node_signature,
-               client_signature = excluded.client_signature, final = excluded.final, time = excluded.time, stored = 0
+               client_signature = excluded.client_signature, final = excluded.final, time = excluded.time, stored = 0,
+               digest = excluded.digest
                WHERE excluded.seq > seq"""
-    if not _execute(db, query, row):
+    if not _execute(db, query, (*row, row_digest(row))):
         _check_same(db, "receipt", receipt)
+    elif terms.state == FINAL:
+        work = terms.usage.prefill + terms.usage.decode
+        add = """INSERT INTO signed SELECT client, node, ? FROM contract WHERE id = ?
+                 ON CONFLICT (client, node) DO UPDATE SET work = work + excluded.work"""
+        _execute(db, add, (work, terms.contract))
     _execute(db, "DELETE FROM proposal WHERE contract = ? AND seq <= ?", (terms.contract, terms.seq))
     if terms.state == FINAL:
         _settle(db, terms.contract)
@@ -240,9 +278,18 @@ def _settle(db: sqlite3.Connection, contract: RecordId) -> None:
 
 def _keep(db: sqlite3.Connection, row: tuple[object, ...], now: int) -> None:
     _execute(db, "INSERT OR REPLACE INTO delivered VALUES (?, ?, ?, ?)", row)
-    _execute(db, "DELETE FROM delivered WHERE time < ?", (now - DELIVERED_S,))
+    _execute(db, "DELETE FROM delivered WHERE time < ?", (now - DEBT_S,))
     oldest = "SELECT session FROM delivered ORDER BY time DESC, session LIMIT -1 OFFSET ?"
     _execute(db, f"DELETE FROM delivered WHERE session IN ({oldest})", (MAX_DELIVERED,))
+
+
+def _prune(db: sqlite3.Connection, now: int) -> None:
+    query = """SELECT id, expires FROM proposal JOIN contract ON contract = id GROUP BY id ORDER BY expires DESC, id"""
+    for rank, (contract, expires) in enumerate(db.execute(query).fetchall()):
+        if rank >= MAX_UNSIGNED or expires + DEBT_S < now:
+            _execute(db, "DELETE FROM proposal WHERE contract = ?", (contract,))
+            unpaid = "NOT EXISTS (SELECT * FROM receipt WHERE contract = id)"
+            _execute(db, f"DELETE FROM contract WHERE id = ? AND {unpaid}", (contract,))
 
 
 def _check_same(db: sqlite3.Connection, table: str, receipt: SignedRecord[Receipt]) -> None:

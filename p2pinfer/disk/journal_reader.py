@@ -5,14 +5,13 @@ them is checked whole by whoever reads it.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
-from p2pinfer.core.budget import History
 from p2pinfer.core.certificate import NodeCert
 from p2pinfer.core.contract import Contract
 from p2pinfer.core.delivered import Delivered, decode_delivered
@@ -21,21 +20,18 @@ from p2pinfer.core.ledger import Earned
 from p2pinfer.core.receipt import Receipt
 from p2pinfer.core.records import R, SignedRecord, decode, record_id
 from p2pinfer.core.units import PeerKey, RecordId, SessionId
-from p2pinfer.disk.journal_file import connect_reader
+from p2pinfer.disk.journal_file import FAULTS, connect_reader, damaged, restoring, row_digest
 
-LAPSE_S: Final = 86_400  # after a contract expires, its pending receipt may be completed for so long
-
-CONTRACT: Final = "contract.id, contract.body, contract.client_signature, contract.node_signature"
-RECEIPT: Final = "receipt.body, receipt.node_signature, receipt.client_signature"
-EARNED: Final = f"SELECT {CONTRACT}, {RECEIPT}, contract.session FROM receipt JOIN contract ON contract = id"
-HISTORY: Final = """
-    SELECT count(*) FILTER (WHERE final), count(*) FILTER (WHERE pending AND NOT generated AND expires < :now),
-           count(*) FILTER (WHERE generated AND expires + :lapse < :now)
-    FROM (SELECT expires, coalesce(receipt.final, 0) AS final, count(proposal.seq) > 0 AS pending,
-                 coalesce(max(proposal.generated), 0) AS generated
-          FROM contract LEFT JOIN receipt ON receipt.contract = id LEFT JOIN proposal ON proposal.contract = id
-          WHERE client = :client GROUP BY id)
-"""
+CONTRACT: Final = """contract.id, contract.body, contract.client_signature, contract.node_signature, contract.client,
+    contract.node, contract.session, contract.expires, contract.digest"""
+RECEIPT: Final = """receipt.contract, receipt.seq, receipt.body, receipt.node_signature, receipt.client_signature,
+    receipt.final, receipt.time, receipt.digest"""
+PROPOSAL: Final = """proposal.contract, proposal.seq, proposal.body, proposal.node_signature, proposal.generated,
+    proposal.digest"""
+RECEIPT_COLUMNS: Final = 8
+PROPOSAL_COLUMNS: Final = 6
+# An outer join: a receipt whose contract is lost is damage, not nothing
+EARNED: Final = f"SELECT {RECEIPT}, {CONTRACT} FROM receipt LEFT JOIN contract ON contract.id = receipt.contract"
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -79,13 +75,11 @@ def _query(
     def asked(reader: "JournalReader", /, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return query(reader, *args, **kwargs)
-        except sqlite3.Error as error:  # it was sound when it was opened: a passing fault perhaps
-            why = (
-                f"cannot read the journal {reader.path} ({error}): try again, and if that fails restore it from a copy"
-            )
-            raise JournalError(why) from None
-        except RemoteProtocolError as error:
-            raise JournalError(f"the journal {reader.path} is damaged ({error}): restore it from a copy") from None
+        except FAULTS as error:  # it was sound when it was opened: a passing fault perhaps
+            again = f"try again, and if that fails {restoring(reader.path)}"
+            raise JournalError(f"cannot read the journal {reader.path} ({error}): {again}") from None
+        except (_Damaged, RemoteProtocolError) as error:
+            raise damaged(reader.path, str(error)) from None
 
     return asked
 
@@ -106,56 +100,62 @@ class JournalReader:
     @_query
     def contract(self, id_: RecordId) -> tuple[SignedRecord[Contract], SessionId] | None:
         """A contract and its session."""
-        rows = self._connection.execute(f"SELECT {CONTRACT}, session FROM contract WHERE id = ?", (id_,))
-        for *contract, session in rows:
-            return _signed(Contract, *contract), SessionId(session)
+        for row in self._connection.execute(f"SELECT {CONTRACT} FROM contract WHERE id = ?", (id_,)):
+            return _contract(_whole(row))
         return None
 
     @_query
     def earned(self, since: int = 0, until: int = (1 << 53) - 1, payer: PeerKey | None = None) -> list[Earned]:
         """The highest complete receipts whose time is in [since, until], in order of their contracts' ids."""
-        query = f"{EARNED} WHERE time BETWEEN ? AND ? AND (? IS NULL OR client = ?) ORDER BY id"
-        return [_earned(row) for row in self._connection.execute(query, (since, until, payer, payer))]
+        found = []
+        for row in self._connection.execute(f"{EARNED} ORDER BY receipt.contract"):
+            receipt, contract = _halves(row)
+            if since <= receipt[6] <= until and payer in (None, contract[4]):
+                found.append(_earned(receipt, contract))
+        return found
 
     @_query
     def complete(self, contract: RecordId) -> Earned | None:
         """The highest complete receipt of a contract."""
-        for row in self._connection.execute(f"{EARNED} WHERE id = ?", (contract,)):
-            return _earned(row)
+        for row in self._connection.execute(f"{EARNED} WHERE receipt.contract = ?", (contract,)):
+            return _earned(*_halves(row))
         return None
 
     @_query
     def find_receipts(self, prefix: str) -> list[Earned]:
         """Receipts whose contract's id begins with these hex digits."""
-        query = f"{EARNED} WHERE substr(lower(hex(id)), 1, ?) = ? ORDER BY id"
-        return [_earned(row) for row in self._connection.execute(query, (len(prefix), prefix.lower()))]
+        query = f"{EARNED} WHERE substr(lower(hex(receipt.contract)), 1, ?) = ? ORDER BY receipt.contract"
+        return [_earned(*_halves(row)) for row in self._connection.execute(query, (len(prefix), prefix.lower()))]
 
     @_query
     def pending(self, client: PeerKey | None = None) -> list[tuple[SignedRecord[Contract], SignedRecord[Receipt]]]:
         """Proposals that were never completed, with their contracts; of one client, or of all."""
-        query = f"""SELECT {CONTRACT}, proposal.body, proposal.node_signature FROM proposal JOIN contract
-                    ON contract = id WHERE ? IS NULL OR client = ? ORDER BY id, seq"""
+        query = f"""SELECT {PROPOSAL}, {CONTRACT} FROM proposal LEFT JOIN contract ON contract.id = proposal.contract
+                    WHERE ? IS NULL OR client = ? ORDER BY proposal.contract, proposal.seq"""
         found = []
-        for *contract, body, signature in self._connection.execute(query, (client, client)):
-            receipt = decode(Receipt, body)
-            found.append((_signed(Contract, *contract), _with_id(receipt, body, (signature,))))
+        for row in self._connection.execute(query, (client, client)):
+            _, _, body, signature, _ = _whole(row[:PROPOSAL_COLUMNS])
+            contract, _ = _contract(_whole(row[PROPOSAL_COLUMNS:]))
+            found.append((contract, _with_id(decode(Receipt, body), body, (signature,))))
         return found
 
     @_query
     def unstored(self) -> list[Earned]:
         """Receipts we signed as a client whose node has not said yet that it has them."""
-        return [_earned(row) for row in self._connection.execute(f"{EARNED} WHERE NOT stored ORDER BY id")]
+        query = f"{EARNED} WHERE NOT stored ORDER BY receipt.contract"
+        return [_earned(*_halves(row)) for row in self._connection.execute(query)]
 
     @_query
-    def history(self, client: PeerKey, now: int) -> History:
-        """What a client's standing rests on; `now` is the wall clock in Unix seconds.
+    def signed(self, client: PeerKey) -> int:
+        """Work, in layer-tokens, under the contracts of a client whose final receipt is complete."""
+        query = "SELECT coalesce(sum(work), 0) FROM signed WHERE client = ?"
+        return int(self._connection.execute(query, (client,)).fetchone()[0])
 
-        Prefill left unsigned costs a clean contract each: until the first id came, nothing proved to the client that
-        it was done. Generated positions left unsigned for LAPSE_S after the contract's end are lapsed.
-        """
-        values = {"client": client, "now": now, "lapse": LAPSE_S}
-        clean, short, lapsed = self._connection.execute(HISTORY, values).fetchone()
-        return History(clean=max(0, clean - short), lapsed=lapsed)
+    @_query
+    def known_nodes(self, client: PeerKey) -> frozenset[PeerKey]:
+        """Nodes for which a client of ours has signed something in full."""
+        rows = self._connection.execute("SELECT node FROM signed WHERE client = ?", (client,))
+        return frozenset(PeerKey(node) for (node,) in rows)
 
     @_query
     def unpaid(self, session: SessionId) -> Unpaid | None:
@@ -164,10 +164,11 @@ class JournalReader:
         complete: dict[RecordId, SignedRecord[Receipt]] = {}
         query = f"""SELECT {CONTRACT}, {RECEIPT} FROM contract LEFT JOIN receipt ON receipt.contract = id
                     WHERE session = ?"""
-        for *row, body, node, client in self._connection.execute(query, (session,)):
-            contracts.append(contract := _signed(Contract, *row))
-            if body is not None:
-                complete[contract.id] = _with_id(decode(Receipt, body), body, (node, client))
+        for row in self._connection.execute(query, (session,)):
+            contract, _ = _contract(_whole(row[:-RECEIPT_COLUMNS]))
+            contracts.append(contract)
+            if row[-1] is not None:
+                complete[contract.id] = _receipt(_whole(row[-RECEIPT_COLUMNS:]))
         if not contracts:
             return None
         contracts.sort(key=lambda contract: contract.record.span)
@@ -184,12 +185,9 @@ class JournalReader:
     @_query
     def unfinished(self, since: int) -> list[SignedRecord[Contract]]:
         """Contracts without a final receipt that expire after `since` (Unix seconds), in order of their ids."""
-        rows = self._connection.execute(
-            f"""SELECT {CONTRACT} FROM contract LEFT JOIN receipt ON receipt.contract = id
-                WHERE NOT coalesce(final, 0) AND expires > ? ORDER BY id""",
-            (since,),
-        )
-        return [_signed(Contract, *row) for row in rows]
+        query = f"""SELECT {CONTRACT} FROM contract LEFT JOIN receipt ON receipt.contract = id
+                    WHERE NOT coalesce(final, 0) AND expires > ? ORDER BY id"""
+        return [_contract(_whole(row))[0] for row in self._connection.execute(query, (since,))]
 
     @_query
     def last_statement(self) -> tuple[int, RecordId] | None:
@@ -198,15 +196,43 @@ class JournalReader:
         return next(((number, RecordId(id_)) for number, id_ in rows), None)
 
 
+class _Damaged(Exception):
+    """A row is not what was written."""
+
+
+def _whole(row: Sequence[Any]) -> Sequence[Any]:
+    """The columns of a row, without the digest at its end, to which they come."""
+    *values, digest = row
+    if digest != row_digest(values):
+        raise _Damaged("a row is not what was written, or lacks the contract it belongs to")
+    return values
+
+
+def _halves(row: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
+    """The columns of a receipt and those of its contract."""
+    return _whole(row[:RECEIPT_COLUMNS]), _whole(row[RECEIPT_COLUMNS:])
+
+
 def _signed(shape: type[R], id_: bytes, body: bytes, *signatures: bytes) -> SignedRecord[R]:
+    if record_id(shape, body) != id_:
+        raise _Damaged("a record is not what was written")
     return SignedRecord(decode(shape, body), RecordId(id_), body, signatures)
+
+
+def _contract(columns: Sequence[Any]) -> tuple[SignedRecord[Contract], SessionId]:
+    *contract, _client, _node, session, _expires = columns
+    return _signed(Contract, *contract), SessionId(session)
 
 
 def _with_id(receipt: Receipt, body: bytes, signatures: tuple[bytes, ...]) -> SignedRecord[Receipt]:
     return SignedRecord(receipt, record_id(Receipt, body), body, signatures)
 
 
-def _earned(row: tuple[bytes, ...]) -> Earned:
-    *contract, body, node, client, session = row
-    receipt = _with_id(decode(Receipt, body), body, (node, client))
-    return Earned(_signed(Contract, *contract), receipt, SessionId(session))
+def _earned(receipt: Sequence[Any], contract: Sequence[Any]) -> Earned:
+    agreed, session = _contract(contract)
+    return Earned(agreed, _receipt(receipt), session)
+
+
+def _receipt(columns: Sequence[Any]) -> SignedRecord[Receipt]:
+    _, _, body, node, client, *_ = columns
+    return _with_id(decode(Receipt, body), body, (node, client))

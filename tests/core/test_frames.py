@@ -23,7 +23,7 @@ def test_a_frame_is_a_length_and_a_body() -> None:
 
 @given(st.lists(st.integers(1, 40)))
 def test_messages_come_out_whole_and_in_order_in_whatever_portions_they_come(cuts: list[int]) -> None:
-    sent = [HELLO, *(AskContacts(number) for number in (0, 127, 70_000, 2**32 - 1))]
+    sent = [HELLO, *(AskContacts(number) for number in (1, 127, 70_000, 2**32 - 1))]
     data = b"".join(map(encode_frame, sent))
     decoder, came = FrameDecoder(), []
     for cut in cuts:
@@ -78,3 +78,11 @@ def test_the_longest_message_passes() -> None:
     messages_in(decoder, encode_frame(HELLO))
     decoder.feed(MAX_BODY.to_bytes(4, "big"))
     assert decoder.next_message() is None
+
+
+def test_a_message_that_was_handed_out_is_kept_no_longer() -> None:
+    decoder = FrameDecoder()
+    decoder.feed(encode_frame(HELLO) + encode_frame(AskContacts(1))[:-1])
+    assert decoder.next_message() is not None
+    assert decoder.next_message() is None
+    assert decoder.waiting == len(decoder._buffer) == len(encode_frame(AskContacts(1))) - 1
