@@ -63,8 +63,9 @@ def run(
     root: Path,
     store: Store,
     *shapes: type[SoloStage],
+    rate: float = 10,
 ) -> None:
-    """Run a test with a client and stages of these shapes, in a world of their own."""
+    """Run a test with a client and stages of these shapes, in a world of their own, whose clock has that rate."""
 
     async def main() -> None:
         world, stages = MemoryWorld(), []
@@ -88,7 +89,7 @@ def run(
                 await function(client, stages)
             stop.set()
 
-    trio.run(main, clock=MockClock(rate=10))
+    trio.run(main, clock=MockClock(rate=rate))
 
 
 def failure_of(root: Path, store: Store, *shapes: type[SoloStage]) -> GenerationFailed:
@@ -632,7 +633,7 @@ def test_two_hundred_prompts_at_once_load_one_tokenizer_and_each_has_its_end(
         assert isinstance(stage, Roomy)
         assert stage.most_at_once <= MAX_IN_FLIGHT
 
-    run(ask, tmp_path, store, Roomy)
+    run(ask, tmp_path, store, Roomy, rate=1)  # an offer lives for a minute, and so much work takes seconds
 
 
 def test_a_stage_that_cannot_be_reached_is_told(tmp_path: Path, store: Store) -> None:
