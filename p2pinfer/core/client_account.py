@@ -262,5 +262,8 @@ def _check_route(contracts: Sequence[Contract], prompt: int) -> None:
     if any(contract.prompt != prompt for contract in contracts):
         raise LocalProtocolError(f"contracts for another prompt than the one of {prompt} ids")
     for a, b in pairwise(contracts):
-        if a.span.last != b.span.first or a.codecs[1] != b.codecs[0] or a.limits.cadence != b.limits.cadence:
+        if (a.span.last, a.codecs[1], a.limits.cadence, a.limits.max_chunk) != (
+            *(b.span.first, b.codecs[0]),
+            *(b.limits.cadence, b.limits.max_chunk),
+        ):
             raise LocalProtocolError(f"contracts for layers {a.span} and {b.span} do not fit each other")

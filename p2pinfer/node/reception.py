@@ -22,7 +22,7 @@ from p2pinfer.core.messages import cut_text
 from p2pinfer.core.pages import pages_for
 from p2pinfer.core.records import SignedRecord, countersign
 from p2pinfer.core.sampling import SamplingRecord, decode_sampling, params_hash
-from p2pinfer.core.session_messages import Accept, Neighbour, Open, SessionRefused
+from p2pinfer.core.session_messages import Accept, Neighbour, Open, SessionRefused, check_mode
 from p2pinfer.core.stage import StageSession, StageTerms, State
 from p2pinfer.core.stage_account import StageAccount
 from p2pinfer.core.text import TextStream
@@ -39,7 +39,6 @@ from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.reach import reach
 
-NEW: Final = 0  # the mode of an Open that begins a generation
 RETRY_MS: Final = 1_000  # after a refusal for want of room
 
 logger = logging.getLogger(__name__)
@@ -101,10 +100,7 @@ class Reception:
 
     def _check(self, peer: PeerKey, message: Open) -> Terms:
         """Raises Refused or RemoteProtocolError with the code to answer."""
-        if message.mode != NEW:
-            raise Refused("this release continues no session that was begun elsewhere", Code.UNSUPPORTED)
-        if message.epoch or message.ids:
-            raise Refused("a new generation has epoch 0 and no ids", Code.BAD_TERMS)
+        check_mode(message)
         request = verify_request(message.contract, message.signature)
         contract = request.record
         if contract.client != peer:
