@@ -1,5 +1,8 @@
 # make demo   watch three peers answer a prompt with a real model
-# make test   every test
+# make test   the tests: under ten minutes on two cores
+# make slow   those that take longer: up to twenty more
+# make long   every attack for a minute beside a good client
+# make fuzz   sequences of valid messages in wrong order; FUZZ_S=600 for so many seconds, FUZZ="--sequences 10000"
 # make check  ruff, mypy, import-linter
 # make bench  the figures of tests/bench
 PYTHON ?= python3
@@ -7,7 +10,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check bench clean
+PATIENT := -o faulthandler_timeout=900
+FUZZ_S ?= 600
+
+.PHONY: demo test slow long fuzz check bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/node
@@ -15,6 +21,15 @@ demo: $(VENV)/node
 
 test: $(VENV)/test
 	$(BIN)/python -m pytest $(TEST)
+
+slow: $(VENV)/test
+	$(BIN)/python -m pytest -m slow $(PATIENT) $(TEST)
+
+long: $(VENV)/test
+	$(BIN)/python -m pytest -m long $(PATIENT) -s $(TEST)
+
+fuzz: $(VENV)/test
+	$(BIN)/python -m tests.hostile.fuzz --seconds $(FUZZ_S) $(FUZZ)
 
 check: $(VENV)/test
 	$(BIN)/ruff check .

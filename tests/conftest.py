@@ -1,12 +1,14 @@
 """What many tests share, made once: the demo model, and a swarm of a tiny one."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.store import Store, StoredModel
+from tests.disk.tiny import tiny_folder
 from tests.swarms import Loop, running_swarm
 
 settings.register_profile("loaded machine", deadline=None)  # how long one example takes says nothing there
@@ -25,3 +27,11 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     """Three nodes with a layer each of a tiny model, in f32."""
     with running_swarm(tmp_path_factory.mktemp("tiny"), ["0:1", "1:2", "2:3"]) as loop:
         yield loop
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a tiny model of three layers, called tiny."""
+    root = tmp_path_factory.mktemp("tiny-live")
+    import_model(str(tiny_folder(root / "tiny", num_hidden_layers=3, max_position_embeddings=4096)), Store(root))
+    return root

@@ -70,10 +70,10 @@ def tiny_settings(model: StoredModel, layers: str = "") -> Settings:
 
 
 @asynccontextmanager
-async def open_tiny_swarm(root: Path, spans: Sequence[str]) -> AsyncIterator[TinySwarm]:
-    """A peer to meet, and a node for each span, started at once."""
+async def open_tiny_swarm(root: Path, spans: Sequence[str], **config: Any) -> AsyncIterator[TinySwarm]:
+    """A peer to meet, and a node for each span, started at once; `config` goes into the model's."""
     store = Store(root / "store")
-    folder = tiny_folder(root / "tiny", num_hidden_layers=LAYERS)
+    folder = tiny_folder(root / "tiny", num_hidden_layers=LAYERS, **config)
     swarm = TinySwarm(MemoryWorld(), root, store, import_model(str(folder), store))
     async with AsyncExitStack() as stack:
         boot = await stack.enter_async_context(open_node(Settings(), root / "boot", store, network=swarm.network))

@@ -7,7 +7,7 @@ async with open_client(bootstrap=[...]) as client:
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Final, Unpack
@@ -32,6 +32,7 @@ from p2pinfer.core.failures import Failures
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.text import TextStream
+from p2pinfer.core.units import PeerKey
 from p2pinfer.disk.identity import hold_client_key
 from p2pinfer.disk.journal import Journal, open_journal
 from p2pinfer.disk.places import client_journal, default_data, default_store
@@ -227,6 +228,7 @@ class Client:
         scribe = await self.models.scribe(model)
         words, ids = await scribe.words(), await _encode(scribe, request)
         _check_length(model, len(ids), request)
+        known = await self._journal.read(lambda reader: reader.known_nodes(self._key.public))
         manifest = model.manifest
         sought = Sought(
             layers=manifest.layers,
@@ -239,7 +241,7 @@ class Client:
         )
 
         def start(route: FoundRoute) -> Running:
-            return self._run(model, words, ids, request, route)
+            return self._run(model, words, ids, request, route, known)
 
         return Trying(self._finder, self._failures, model.id, sought, start, self._wait_room)
 
@@ -251,14 +253,19 @@ class Client:
         return ours or not scope.cancelled_caught
 
     def _run(
-        self, model: StoredModel, words: Words, ids: tuple[int, ...], request: Request, route: FoundRoute
+        self,
+        model: StoredModel,
+        words: Words,
+        ids: tuple[int, ...],
+        request: Request,
+        route: FoundRoute,
+        known: Collection[PeerKey],
     ) -> Running:
         if self.is_closed:
             raise GenerationFailed("the client was closed", Code.CANCELLED)
         codec, now = CODECS[request.codec], int(time.time())
-        plan = make_plan(
-            self._key, route.stages, model.manifest.layers, len(ids), request.sampling, codec, now, route.most
-        )
+        stages, layers, sampling = route.stages, model.manifest.layers, request.sampling
+        plan = make_plan(self._key, stages, layers, len(ids), sampling, codec, now, route.most, known)
         reader = TextStream(words, request.stop, begins=not isinstance(request.prompt, str))
         ending = Ending(model.manifest.ends, request.max_tokens, reader)
         running = Running(plan, ids, model.manifest.vocabulary, self._key, ending, self._journal, self._network.link)

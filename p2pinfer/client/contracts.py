@@ -1,11 +1,12 @@
 """From a route to signed contracts and the opens that carry them (protocols/receipts.md, "Contract")."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Final
 
+from p2pinfer.core.budget import NEWCOMER_LIFE_S
 from p2pinfer.core.contract import MAX_CONTRACT_S, Contract, generation_of
 from p2pinfer.core.errors import NoRoute, TooDear
 from p2pinfer.core.keys import PrivateKey
@@ -17,7 +18,6 @@ from p2pinfer.core.session_messages import Neighbour, Open
 from p2pinfer.core.terms import Limits
 from p2pinfer.core.units import Codec, PeerKey, RecordId, Roles, SessionId, Span
 
-CONTRACT_LIFE_S: Final = 3_600  # at least
 POSITION_S: Final = 2  # at most, on any route that somebody would wait for
 MAX_RESERVE: Final = (1 << 53) - 1
 
@@ -63,17 +63,19 @@ def make_plan(
     codec: Codec,
     now: int,
     most: int,
+    known: Collection[PeerKey] = (),
 ) -> Plan:
     """Contracts with every stage, signed by the client, and the opens for them.
 
     prompt: prompt ids
     now:    wall clock, Unix seconds
     most:   nano-credits that all contracts may come to, at worst
+    known:  nodes for which the key has signed something in full; with others a contract is short
 
     Raises NoRoute where the stages' limits do not fit each other or the generation, TooDear where `most` is passed.
     """
     draft = _Draft(
-        key, SessionId(os.urandom(16)), os.urandom(32), layers, prompt, encode_sampling(sampling), codec, now
+        key, SessionId(os.urandom(16)), os.urandom(32), layers, prompt, encode_sampling(sampling), codec, now, known
     )
     limits = _common_limits(stages, prompt + sampling.max_tokens)
     drafts = [draft.contract(stage, limit) for stage, limit in zip(stages, limits, strict=True)]
@@ -96,6 +98,7 @@ class _Draft:
     sampling: bytes
     codec: Codec
     now: int
+    known: Collection[PeerKey]
 
     def contract(self, stage: StagePlan, limits: Limits) -> Contract:
         offer, roles = stage.offer.record, roles_of(stage.span, self.layers)
@@ -126,13 +129,16 @@ class _Draft:
             terms=(0, 0, 0),
             audit=sha256(audit_secret(self.key, nonce)).digest(),
             issued=self.now,
-            expires=min(
-                self.now + min(MAX_CONTRACT_S, max(CONTRACT_LIFE_S, limits.max_positions * POSITION_S)), stage.until
-            ),
+            expires=min(self.now + self._life_s(stage.key, limits.max_positions), stage.until),
         )
         if contract.most > MAX_RESERVE:
             raise NoRoute(f"a stage asks {contract.most} ncr at most, more than a receipt can state: {MAX_RESERVE} ncr")
         return replace(contract, reserve=contract.most)
+
+    def _life_s(self, node: PeerKey, positions: int) -> int:
+        """How long a contract may last: a node may take none but a short one of a client that it does not know."""
+        wanted = min(MAX_CONTRACT_S, positions * POSITION_S)
+        return max(NEWCOMER_LIFE_S, wanted) if node in self.known else NEWCOMER_LIFE_S
 
     def open(self, stages: Sequence[StagePlan], index: int, contract: SignedRecord[Contract]) -> Open:
         last = len(stages) - 1

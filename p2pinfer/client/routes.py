@@ -4,13 +4,14 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from p2pinfer.client.contracts import CONTRACT_LIFE_S, roles_of
+from p2pinfer.client.contracts import roles_of
 from p2pinfer.core.offer import State
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.routing import UNMEASURED_RTT_S, Candidate, Load
 from p2pinfer.core.units import Codec, Numerics, row_bytes
 from p2pinfer.overlay.link import Link
 
+CERTIFIED_S = 3_600  # of a node's certificate has to be left
 KBIT_BYTES: Final = 125  # bytes/s of 1 kbit/s
 SECOND_WORTH: Final = 1_000.0  # nano-credits that a second of waiting costs: what 30 tokens of a small model cost
 
@@ -48,7 +49,7 @@ def usable(
 ) -> dict[int, list[KnownOffer]]:
     """Offers that fit, by numerics class: all stages of a route have one.
 
-    Of a node whose certificate ends sooner than the shortest contract nothing is taken (identity.md, chapter 8).
+    Of a node whose certificate ends within the hour nothing is taken (identity.md, chapter 8).
 
     now: wall clock, Unix seconds
     """
@@ -89,7 +90,7 @@ def _positions(known: KnownOffer) -> int:
 
 def _is_certified(known: KnownOffer, now: int) -> bool:
     """Long enough, that is; when it begins says nothing: if our clock is the one that is wrong, the node says so."""
-    return known.certificate.record.not_after >= now + CONTRACT_LIFE_S
+    return known.certificate.record.not_after >= now + CERTIFIED_S
 
 
 def candidate_of(known: KnownOffer, link: Link | None, risk: float = 0.0) -> Candidate:

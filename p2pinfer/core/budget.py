@@ -1,10 +1,13 @@
-"""How much unpaid work a node risks, and for whom (protocols/receipts.md, "The shared window").
+"""How much unpaid work a node risks, and for whom (protocols/receipts.md, "Credit").
 
-A contract takes its whole window when it opens. So no two contracts of one client ever wait for each other's receipts,
-and a client that opens many learns of the limit at once. When its session is over nothing more is at risk than what was
-done and not signed, and only that stays taken.
+Work is counted in layer-tokens: positions times layers. A contract takes what it could leave unsigned when it opens: so
+no two contracts of one client ever wait for each other's receipts, and a client that opens many learns of the limit at
+once. It takes that out of its client's own credit, which grows with the work that the client has signed for in full;
+where that is too little, out of what all newcomers share. Once its session is over, only what was done and not signed
+stays taken.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -12,89 +15,170 @@ from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import Refused
 from p2pinfer.core.units import PeerKey, RecordId
 
-NEWCOMER_LIFE_S: Final = 900  # from `issued` to `expires`, at most, for a key without credit at the node
+NEWCOMER_LIFE_S: Final = 900  # from `issued` to `expires`, at most, for a client that has signed nothing in full yet
+CREDIT_PART: Final = 2  # of the work signed for in full, one part in so many is credit
+NETWORK_PART: Final = 8  # of what newcomers share and other networks leave, one network has one part in so many
+LEAST: Final = 16  # positions that a contract with anything unsigned takes at least: its records cost something, too
+RELEASE_S: Final = 3_600  # after its session, what a newcomer left unsigned takes nothing more from the others
+DEBT_S: Final = 30 * 86_400  # after its session, generated positions left unsigned count no more for their client
 
 
 @dataclass(frozen=True, slots=True)
 class Risk:
-    """What the owner risks, in positions of unpaid work.
+    """Unpaid work that the owner risks, in layer-tokens.
 
-    base:      for a key without history, and again for each of its clean contracts
+    base:      for a key as a newcomer
     cap:       for any one key
-    strangers: for all keys without history together
+    newcomers: for all newcomers together
+    least:     for a contract with anything unsigned
     """
 
     base: int
     cap: int
-    strangers: int
-
-    def __post_init__(self) -> None:
-        if not 0 < self.base <= self.cap or self.strangers < self.base:
-            raise ValueError(f"{self}: needs 0 < base <= cap and base <= strangers")
+    newcomers: int
+    least: int = 1
 
 
 @dataclass(frozen=True, slots=True)
-class History:
-    """What the journal knows of a client key: contracts whose final receipt is complete, and those never paid up."""
+class Client:
+    """Who opens a contract.
 
-    clean: int = 0
-    lapsed: int = 0
+    network: where it comes from; None on our own machine, where keys share one address whoever they are
+    signed:  work it has signed for in full, under earlier contracts
+    own:     it is a key of the node's owner
+    """
+
+    key: PeerKey
+    network: str | None = None
+    signed: int = 0
+    own: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unpaid:
+    """What was done and not signed under a contract that is over.
+
+    generated: some of it lies beyond the prompt, so that its client has seen ids of it; where a route fails before the
+               first id, nothing proves to an honest client that a stage has worked
+    ended:     when its session was over, Unix seconds by our clock; what a client writes into contracts decides nothing
+    """
+
+    work: int
+    generated: bool
+    ended: int
+
+    @property
+    def until(self) -> int:
+        """When it no longer counts for its client, Unix seconds."""
+        return self.ended + (DEBT_S if self.generated else RELEASE_S)
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What one contract takes. newcomer: from what newcomers share; unpaid: once its session is over."""
+
+    client: Client
+    work: int
+    newcomer: bool
+    unpaid: Unpaid | None = None
+
+    def is_shared(self, now: int) -> bool:
+        return self.newcomer and (self.unpaid is None or now < self.unpaid.ended + RELEASE_S)
 
 
 class Budget:
-    """The windows of the contracts that are open now, and what was left unpaid under those that are over."""
+    """What the contracts that are open take, and what was left unsigned under those that are over.
+
+    `now` is the wall clock, Unix seconds, here and below.
+    """
 
     def __init__(self, risk: Risk) -> None:
-        self._risk = risk
+        self.risk = risk
         self._taken: dict[RecordId, _Taken] = {}
 
-    def limit(self, history: History) -> int:
-        """Positions that a key of this history may have unpaid."""
-        return min(self._risk.cap, self._risk.base * (1 + history.clean))
+    def credit(self, client: Client) -> int:
+        """Work that the client may leave unsigned whatever others do."""
+        return self.risk.cap if client.own else min(self.risk.cap, client.signed // CREDIT_PART)
 
-    def room(self, client: PeerKey, history: History) -> int:
-        """Positions still free for a new contract of `client`."""
-        own = self.limit(history) - self._taken_by(client)
-        return max(0, own if history.clean else min(own, self._risk.strangers - self._taken_by_strangers()))
+    def take(self, contract: RecordId, client: Client, work: int, life_s: int, now: int) -> None:
+        """Take `work` for a contract that opens. life_s: from its `issued` to its `expires`.
 
-    def take(self, contract: RecordId, client: PeerKey, window: int, history: History) -> None:
-        """Take `window` positions for a contract that opens.
-
-        Raises Refused: LAPSED, or WINDOW_FULL where there is no room.
+        Raises Refused: BAD_STATE, LAPSED, WINDOW_FULL, or BAD_TERMS for a new client's contract that lasts too long.
         """
         if contract in self._taken:
-            raise Refused("this contract is open already", Code.BAD_STATE)
-        if history.lapsed:
-            raise Refused(f"{history.lapsed} contracts of this client were never paid up", Code.LAPSED)
-        if window > (room := self.room(client, history)):
-            raise Refused(f"a window of {window} positions asked, {room} left for this client", Code.WINDOW_FULL)
-        self._taken[contract] = _Taken(client, window, not history.clean)
+            raise Refused("this contract is open, or was worked under and not paid up", Code.BAD_STATE)
+        if life_s > NEWCOMER_LIFE_S and not client.signed and not client.own:
+            text = f"a contract of {life_s} s, limit {NEWCOMER_LIFE_S} s for a client that has signed nothing here yet"
+            raise Refused(text, Code.BAD_TERMS)
+        newcomer = work > self._credit_left(client)
+        if newcomer:
+            self._check_newcomer(client, work, now)
+        self._taken[contract] = _Taken(client, work, newcomer)
 
-    def recall(self, contract: RecordId, client: PeerKey, unpaid: int, history: History) -> None:
-        """An earlier process of this node left `unpaid` positions; whatever the limits, they are at risk."""
-        self._taken[contract] = _Taken(client, unpaid, not history.clean)
+    def recall(self, contract: RecordId, client: Client, unpaid: Unpaid) -> None:
+        """An earlier process of this node left something unpaid; whatever the limits, it is at risk."""
+        self._taken[contract] = _Taken(client, unpaid.work, unpaid.work > self._credit_left(client))
+        self.keep(contract, unpaid)
 
-    def keep(self, contract: RecordId, unpaid: int) -> None:
-        """A contract is over, and of what it took only `unpaid` positions were done and not signed."""
+    def keep(self, contract: RecordId, unpaid: Unpaid) -> None:
+        """A contract is over, and of what it took only this was done and not signed."""
         taken = self._taken.pop(contract, None)
-        if taken is not None and unpaid > 0:
-            self._taken[contract] = replace(taken, positions=unpaid)
+        if taken is not None and unpaid.work > 0:
+            self._taken[contract] = replace(taken, work=max(unpaid.work, self.risk.least), unpaid=unpaid)
 
     def give_back(self, contract: RecordId) -> None:
         """Nothing is at risk under a contract any more. Giving back twice changes nothing."""
         self._taken.pop(contract, None)
 
-    def _taken_by(self, client: PeerKey) -> int:
-        return sum(taken.positions for taken in self._taken.values() if taken.client == client)
+    def forget(self, now: int) -> None:
+        """Let go of what nobody will sign any more."""
+        for contract in [id_ for id_, one in self._taken.items() if one.unpaid is not None and one.unpaid.until < now]:
+            del self._taken[contract]
 
-    def _taken_by_strangers(self) -> int:
-        return sum(taken.positions for taken in self._taken.values() if taken.stranger)
+    def room(self, client: Client, now: int) -> int:
+        """Work that one more contract of the client may take."""
+        left = self.risk.base - self._taken_by(client, newcomer=True)
+        return max(0, self._credit_left(client), min(left, self._room(client, now)))
+
+    def is_taken(self, contract: RecordId) -> bool:
+        return contract in self._taken
+
+    def is_newcomer(self, contract: RecordId) -> bool:
+        """Whether a contract takes from what newcomers share."""
+        return contract in self._taken and self._taken[contract].newcomer
+
+    def _credit_left(self, client: Client) -> int:
+        return self.credit(client) - self._taken_by(client, newcomer=False)
+
+    def _check_newcomer(self, client: Client, work: int, now: int) -> None:
+        left = self.risk.base - self._taken_by(client, newcomer=True)
+        owed = [taken for taken in self._taken.values() if taken.client.key == client.key and taken.unpaid]
+        if work > left:
+            unpaid = _sum(owed)
+            if owed and work <= left + unpaid:
+                raise Refused(
+                    f"{unpaid} layer-tokens under {len(owed)} earlier contracts of this client are unsigned: "
+                    "sign for them (`p2pinfer owed`), or wait 30 days",
+                    Code.LAPSED,
+                )
+            raise Refused(f"{work} layer-tokens at risk, {max(0, left)} left for this client", Code.WINDOW_FULL)
+        if work > (room := self._room(client, now)):
+            raise Refused(f"{work} layer-tokens at risk, {room} left for newcomers", Code.WINDOW_FULL)
+
+    def _room(self, client: Client, now: int) -> int:
+        """What of the newcomers' share is left for one more of a network, so that no network shuts out another."""
+        shared = [taken for taken in self._taken.values() if taken.is_shared(now)]
+        if client.network is None:
+            return max(0, self.risk.newcomers - _sum(shared))
+        network = _sum(taken for taken in shared if taken.client.network == client.network)
+        others = _sum(shared) - network
+        return max(0, (self.risk.newcomers - others) // NETWORK_PART - network)
+
+    def _taken_by(self, client: Client, *, newcomer: bool) -> int:
+        return _sum(
+            taken for taken in self._taken.values() if taken.client.key == client.key and taken.newcomer == newcomer
+        )
 
 
-@dataclass(frozen=True, slots=True)
-class _Taken:
-    """What one contract takes. stranger: whether its client was one at the time."""
-
-    client: PeerKey
-    positions: int
-    stranger: bool
+def _sum(taken: Iterable[_Taken]) -> int:
+    return sum(one.work for one in taken)

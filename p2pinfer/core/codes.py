@@ -34,12 +34,12 @@ class Code(IntEnum):
     UNKNOWN_OFFER = 65  # not an offer of this process, or past its time
     UNKNOWN_SESSION = 66
     BUSY = 67  # no room now; try again after the time given
-    WINDOW_FULL = 68  # the client's or the strangers' share of unpaid work is used up
+    WINDOW_FULL = 68  # the client's or the newcomers' share of unsigned work is taken
     TOO_LONG = 69  # more positions than the limit
     TOO_CHEAP = 70  # the contract's prices are below the offer's
     CLOCK_SKEW = 71  # wall clocks differ by more than 300 s
     BAD_TERMS = 72  # the contract does not fit the offer
-    LAPSED = 73  # the client owes receipts from earlier contracts
+    LAPSED = 73  # what the client left unsigned under earlier contracts takes the room
     UNREACHABLE = 74  # the stage cannot reach its successor
     NOT_FOUND = 75
     UNSUPPORTED = 76

@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 
 import trio
 
+from p2pinfer.core.budget import DEBT_S
 from p2pinfer.core.certificate import NodeCert
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract
@@ -27,6 +28,7 @@ from p2pinfer.disk.journal_file import connect_reader, connect_writer
 from p2pinfer.disk.journal_reader import JournalReader
 
 MAX_BATCH: Final = 256  # changes in one commit
+MAX_UNSIGNED: Final = 4_096  # contracts with proposals that nobody signed; some 2 kB each
 
 T = TypeVar("T")
 Change = Callable[[sqlite3.Connection], object]
@@ -73,6 +75,7 @@ class Journal:
         self._batches: SimpleQueue[list[_Store]] = SimpleQueue()  # to the thread; an empty one is the last
         self._changed = trio.Event()
         self._stopped = False
+        self.failing = False  # the last commit: the disk may be full
 
     async def read(self, query: Callable[[JournalReader], T]) -> T:
         """Run a query in a thread. Raises JournalError where the file turns out to be unsound."""
@@ -96,6 +99,24 @@ class Journal:
         Raises LocalProtocolError for a second body under one number.
         """
         await self._store(lambda db: _propose(db, receipt))
+
+    async def propose_first(
+        self, receipt: SignedRecord[Receipt], contract: SignedRecord[Contract], session: SessionId
+    ) -> None:
+        """Store the first proposal under a contract and the contract: one that never became work leaves nothing.
+
+        Raises as `agree` and `propose` do.
+        """
+
+        def change(db: sqlite3.Connection) -> None:
+            _agree(db, contract, session)
+            _propose(db, receipt)
+
+        await self._store(change)
+
+    async def prune(self, now: int) -> None:
+        """Forget what nobody signed: what expired DEBT_S ago, and the oldest beyond MAX_UNSIGNED contracts."""
+        await self._store(lambda db: _prune(db, now))
 
     async def complete(self, receipt: SignedRecord[Receipt]) -> None:
         """Store a receipt with both signatures; lower numbers of its contract mean nothing from then on.
@@ -159,6 +180,7 @@ class Journal:
             token.run_sync_soon(self._written)
 
     def _written(self) -> None:
+        self.failing = any(isinstance(store.error, JournalError) for store in self._writing)
         for store in self._writing:
             store.done.set()
         self._writing = []
@@ -211,7 +233,21 @@ def _complete(db: sqlite3.Connection, receipt: SignedRecord[Receipt]) -> None:
                WHERE excluded.seq > seq"""
     if not _execute(db, query, row):
         _check_same(db, "receipt", receipt)
+    elif terms.state == FINAL:
+        work = terms.usage.prefill + terms.usage.decode
+        add = """INSERT INTO signed SELECT client, node, ? FROM contract WHERE id = ?
+                 ON CONFLICT (client, node) DO UPDATE SET work = work + excluded.work"""
+        _execute(db, add, (work, terms.contract))
     _execute(db, "DELETE FROM proposal WHERE contract = ? AND seq <= ?", (terms.contract, terms.seq))
+
+
+def _prune(db: sqlite3.Connection, now: int) -> None:
+    query = """SELECT id, expires FROM proposal JOIN contract ON contract = id GROUP BY id ORDER BY expires DESC, id"""
+    for rank, (contract, expires) in enumerate(db.execute(query).fetchall()):
+        if rank >= MAX_UNSIGNED or expires + DEBT_S < now:
+            _execute(db, "DELETE FROM proposal WHERE contract = ?", (contract,))
+            unpaid = "NOT EXISTS (SELECT * FROM receipt WHERE contract = id)"
+            _execute(db, f"DELETE FROM contract WHERE id = ? AND {unpaid}", (contract,))
 
 
 def _check_same(db: sqlite3.Connection, table: str, receipt: SignedRecord[Receipt]) -> None:

@@ -37,6 +37,11 @@ TABLES: Final = (
         stored INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID""",
     "CREATE INDEX receipt_time ON receipt (time)",
+    # Work, in layer-tokens, under the contracts of client and node whose final receipt is complete
+    """CREATE TABLE signed (
+        client BLOB NOT NULL, node BLOB NOT NULL, work INTEGER NOT NULL,
+        PRIMARY KEY (client, node)
+    ) STRICT, WITHOUT ROWID""",
     """CREATE TABLE statement (
         number INTEGER PRIMARY KEY, id BLOB NOT NULL, created INTEGER NOT NULL
     ) STRICT""",

@@ -11,7 +11,6 @@ from functools import wraps
 from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
-from p2pinfer.core.budget import History
 from p2pinfer.core.certificate import NodeCert
 from p2pinfer.core.contract import Contract
 from p2pinfer.core.errors import JournalError, RemoteProtocolError
@@ -21,20 +20,9 @@ from p2pinfer.core.records import R, SignedRecord, decode, record_id
 from p2pinfer.core.units import PeerKey, RecordId, SessionId
 from p2pinfer.disk.journal_file import connect_reader
 
-LAPSE_S: Final = 86_400  # after a contract expires, its pending receipt may be completed for so long
-
 CONTRACT: Final = "contract.id, contract.body, contract.client_signature, contract.node_signature"
 RECEIPT: Final = "receipt.body, receipt.node_signature, receipt.client_signature"
 EARNED: Final = f"SELECT {CONTRACT}, {RECEIPT}, contract.session FROM receipt JOIN contract ON contract = id"
-HISTORY: Final = """
-    SELECT count(*) FILTER (WHERE final), count(*) FILTER (WHERE pending AND NOT generated AND expires < :now),
-           count(*) FILTER (WHERE generated AND expires + :lapse < :now)
-    FROM (SELECT expires, coalesce(receipt.final, 0) AS final, count(proposal.seq) > 0 AS pending,
-                 coalesce(max(proposal.generated), 0) AS generated
-          FROM contract LEFT JOIN receipt ON receipt.contract = id LEFT JOIN proposal ON proposal.contract = id
-          WHERE client = :client GROUP BY id)
-"""
-
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -129,15 +117,16 @@ class JournalReader:
         return [_earned(row) for row in self._connection.execute(f"{EARNED} WHERE NOT stored ORDER BY id")]
 
     @_query
-    def history(self, client: PeerKey, now: int) -> History:
-        """What a client's standing rests on; `now` is the wall clock in Unix seconds.
+    def signed(self, client: PeerKey) -> int:
+        """Work, in layer-tokens, under the contracts of a client whose final receipt is complete."""
+        query = "SELECT coalesce(sum(work), 0) FROM signed WHERE client = ?"
+        return int(self._connection.execute(query, (client,)).fetchone()[0])
 
-        Prefill left unsigned costs a clean contract each: until the first id came, nothing proved to the client that
-        it was done. Generated positions left unsigned for LAPSE_S after the contract's end are lapsed.
-        """
-        values = {"client": client, "now": now, "lapse": LAPSE_S}
-        clean, short, lapsed = self._connection.execute(HISTORY, values).fetchone()
-        return History(clean=max(0, clean - short), lapsed=lapsed)
+    @_query
+    def known_nodes(self, client: PeerKey) -> frozenset[PeerKey]:
+        """Nodes for which a client of ours has signed something in full."""
+        rows = self._connection.execute("SELECT node FROM signed WHERE client = ?", (client,))
+        return frozenset(PeerKey(node) for (node,) in rows)
 
     @_query
     def last_statement(self) -> tuple[int, RecordId] | None:

@@ -16,7 +16,7 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.budget import Budget, Risk
+from p2pinfer.core.budget import LEAST, Risk
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import EngineError, UsageError
 from p2pinfer.core.keys import PrivateKey
@@ -39,7 +39,7 @@ from p2pinfer.node.files import Files
 from p2pinfer.node.measuring import Measured, measure
 from p2pinfer.node.offering import Offering, offering_of
 from p2pinfer.node.reception import Reception, refuse_leaving
-from p2pinfer.node.settings import Serve, Settings, span_of
+from p2pinfer.node.settings import Serve, Settings, Trust, span_of
 from p2pinfer.node.settling import Settling
 from p2pinfer.node.shard import Shard, layers_that_fit, open_shard, shard_spec
 from p2pinfer.overlay.directory import Directory
@@ -102,7 +102,7 @@ async def open_node(
             exchange = Exchange(nursery)
             exchange.answer(AskFile, Files(store).answer)
             open_network = network or partial(_open_libp2p, settings)
-            settling = await _settling(settings, journal, nursery)
+            settling = await _settling(settings, data, journal, nursery)
             exchange.on_up, exchange.on_stray = settling.greet, settling.take
             async with open_network(identity.key, exchange, greeting) as peers:
                 directory = Directory(peers, exchange, settings.network.bootstrap)
@@ -119,13 +119,19 @@ async def open_node(
             nursery.cancel_scope.cancel()
 
 
-async def _settling(settings: Settings, journal: Journal, nursery: trio.Nursery) -> Settling:
+async def _settling(settings: Settings, data: Path, journal: Journal, nursery: trio.Nursery) -> Settling:
     """Earlier work is settled whether the node serves a model today or not."""
-    trust = settings.trust
-    budget = Budget(Risk(trust.client_window, trust.client_window_max, trust.strangers_window))
-    exposure = Exposure(budget, journal)
-    await exposure.recall(int(time.time()))
+    now = int(time.time())
+    await journal.prune(now)
+    exposure = Exposure(journal, data, _risk(settings.trust, 1))
+    await exposure.recall(now)
     return Settling(journal, exposure, nursery)
+
+
+def _risk(trust: Trust, layers: int) -> Risk:
+    """What the owner risks, where positions go through so many layers."""
+    positions = (trust.client_window, trust.client_window_max, trust.strangers_window, LEAST)
+    return Risk(*(layers * number for number in positions))
 
 
 def _greet(directory: Directory, settling: Settling, link: Link) -> None:
@@ -228,6 +234,7 @@ class _Assembly:
     ) -> AsyncIterator[None]:
         """Take sessions while the block lasts. However it ends, open ones are told, and paid if they can be."""
         settling = self._settling
+        settling.exposure.dare(_risk(self._settings.trust, len(shard.span)))
         reception = Reception(shard, offering, settling.exposure, self._journal, self._network, self._exchange, batcher)
 
         async def serve(link: Link, message: Open) -> None:

@@ -1,99 +1,159 @@
 """What a node has at risk with its clients: work done and not signed (protocols/receipts.md, 5.4).
 
-An open contract takes its window out of its client's budget. Once its session is over only what was really left unpaid
-stays taken, until it is signed, or the contract lapses and its client is refused. A restart forgets nothing of it that
-was proposed.
+An open contract takes what it could leave unsigned. Once its session is over only what was really left unpaid stays
+taken, until it is signed or too old to count. A restart forgets nothing of it that was proposed.
 """
 
+import logging
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
+from typing import Final
 
-from p2pinfer.core.budget import Budget, History
+import trio
+
+from p2pinfer.core.budget import Budget, Client, Risk, Unpaid
+from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract
+from p2pinfer.core.errors import Refused, UsageError
 from p2pinfer.core.receipt import Receipt
 from p2pinfer.core.records import SignedRecord
+from p2pinfer.core.source import Scope, Source
 from p2pinfer.core.stage_account import StageAccount
-from p2pinfer.core.units import RecordId
+from p2pinfer.core.units import PeerKey, RecordId
+from p2pinfer.disk.identity import own_keys
 from p2pinfer.disk.journal import Journal
-from p2pinfer.disk.journal_reader import LAPSE_S, JournalReader
+from p2pinfer.disk.journal_reader import JournalReader
+
+LOOK_S: Final = 10.0  # between looks into the data folder for new keys of the owner's own clients
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class _Left:
-    """A contract that is over. committed: positions done under it; paid: signed for; lapses: Unix seconds."""
+    """A contract that is over. committed: positions done under it; paid: signed for; ended: Unix seconds."""
 
+    contract: Contract
     committed: int
     paid: int
-    lapses: int
+    ended: int
+
+    @property
+    def unpaid(self) -> Unpaid:
+        generated = self.committed > max(self.paid, self.contract.prompt)
+        return Unpaid((self.committed - self.paid) * len(self.contract.span), generated, self.ended)
 
 
 class Exposure:
-    """Takes windows for contracts and gives them back; `now` is the wall clock in Unix seconds."""
+    """Takes work at risk for contracts and gives it back; `now` is the wall clock in Unix seconds.
 
-    def __init__(self, budget: Budget, journal: Journal) -> None:
-        self._budget = budget
+    folder: has the keys of the owner's own clients
+    """
+
+    def __init__(self, journal: Journal, folder: Path, risk: Risk) -> None:
+        self.budget = Budget(risk)
         self._journal = journal
+        self._folder = folder
+        self._own: frozenset[PeerKey] = frozenset()
+        self._looked_s = -LOOK_S
         self._open: set[RecordId] = set()
         self._left: dict[RecordId, _Left] = {}
+
+    def dare(self, risk: Risk) -> None:
+        """From now on risk so much."""
+        self.budget.risk = risk
 
     async def recall(self, now: int) -> None:
         """Count what earlier processes of this node proposed and nobody signed."""
         newest = {contract.id: (contract, proposal) for contract, proposal in await self._journal.read(_pending)}
         for contract, proposal in newest.values():
-            if (lapses := contract.record.expires + LAPSE_S) >= now:
-                paid, history = await self._journal.read(partial(_standing, contract=contract, now=now))
-                done = _committed(contract, proposal)
-                self._left[contract.id] = _Left(done, paid, lapses)
-                self._budget.recall(contract.id, contract.record.client, done - paid, history)
+            terms = contract.record
+            paid, signed = await self._journal.read(partial(_standing, contract=contract))
+            left = _Left(terms, _committed(terms, proposal), paid, proposal.record.time)
+            if left.unpaid.until >= now:
+                self._left[contract.id] = left
+                # Where it came from is not known any more: it counts for no network
+                client = Client(terms.client, None, signed, await self._is_own(terms))
+                self.budget.recall(contract.id, client, left.unpaid)
 
-    async def take(self, contract: SignedRecord[Contract], now: int) -> None:
-        """Take the window of a contract that opens. Raises Refused: LAPSED, WINDOW_FULL or BAD_STATE."""
-        for id_ in [id_ for id_, left in self._left.items() if left.lapses < now]:
-            self._forget(id_)
+    async def take(self, contract: SignedRecord[Contract], source: Source, now: int) -> None:
+        """Take what a contract that opens could leave unpaid.
+
+        Raises Refused: LAPSED, WINDOW_FULL, BAD_TERMS, or BAD_STATE where it was worked under before.
+        """
+        self.budget.forget(now)
+        self._left = {id_: left for id_, left in self._left.items() if self.budget.is_taken(id_)}
         terms = contract.record
-        history = await self._journal.read(lambda reader: reader.history(terms.client, now))
-        self._budget.take(contract.id, terms.client, terms.limits.window, history)
+        known, signed = await self._journal.read(partial(_history, contract=contract))
+        if known:
+            raise Refused("this contract was worked under before", Code.BAD_STATE)
+        network = None if source.scope is Scope.LOOPBACK else source.key
+        client = Client(terms.client, network, signed, await self._is_own(terms))
+        work = min(terms.limits.window, terms.limits.max_positions) * len(terms.span)
+        self.budget.take(contract.id, client, work, terms.expires - terms.issued, now)
         self._open.add(contract.id)
 
     def is_open(self, contract: RecordId) -> bool:
         """Whether a session of ours still takes care of this contract."""
         return contract in self._open
 
-    def end(self, contract: SignedRecord[Contract], account: StageAccount | None) -> None:
+    def is_newcomer(self, contract: RecordId) -> bool:
+        """Whether an open contract takes from what newcomers share."""
+        return self.budget.is_newcomer(contract)
+
+    def end(self, contract: SignedRecord[Contract], account: StageAccount | None, now: int) -> None:
         """The contract's session is over, or never began; its account says what was done and what was paid."""
         self._open.discard(contract.id)
         if account is None:
             self._forget(contract.id)
         else:
-            self._keep(contract.id, _Left(account.committed, account.paid, contract.record.expires + LAPSE_S))
+            self._keep(contract.id, _Left(contract.record, account.committed, account.paid, now))
 
     def settle(self, contract: SignedRecord[Contract], receipt: SignedRecord[Receipt]) -> None:
         """A receipt of a contract that is over was completed."""
         if (left := self._left.get(contract.id)) is not None:
-            self._keep(contract.id, replace(left, paid=max(left.paid, _committed(contract, receipt))))
+            self._keep(contract.id, replace(left, paid=max(left.paid, _committed(contract.record, receipt))))
 
     def _keep(self, contract: RecordId, left: _Left) -> None:
         if left.committed <= left.paid:
             self._forget(contract)
         else:
             self._left[contract] = left
-            self._budget.keep(contract, left.committed - left.paid)
+            self.budget.keep(contract, left.unpaid)
 
     def _forget(self, contract: RecordId) -> None:
         self._left.pop(contract, None)
-        self._budget.give_back(contract)
+        self.budget.give_back(contract)
+
+    async def _is_own(self, terms: Contract) -> bool:
+        """Whether the client is the owner: what it owes goes in a circle."""
+        if terms.client == bytes(terms.owner):
+            return True
+        if terms.client not in self._own and trio.current_time() >= self._looked_s + LOOK_S:
+            self._looked_s = trio.current_time()
+            try:
+                self._own = await trio.to_thread.run_sync(own_keys, self._folder)
+            except UsageError as error:
+                logger.warning("the owner's own clients are not told from others: %s", error)
+        return terms.client in self._own
 
 
 def _pending(reader: JournalReader) -> list[tuple[SignedRecord[Contract], SignedRecord[Receipt]]]:
     return reader.pending()
 
 
-def _standing(reader: JournalReader, contract: SignedRecord[Contract], now: int) -> tuple[int, History]:
-    """Positions paid under a contract, and what is known of its client."""
+def _standing(reader: JournalReader, contract: SignedRecord[Contract]) -> tuple[int, int]:
+    """Positions paid under a contract, and the work that its client has signed for in full."""
     earned = reader.complete(contract.id)
-    paid = _committed(contract, earned.receipt) if earned is not None else 0
-    return paid, reader.history(contract.record.client, now)
+    paid = _committed(contract.record, earned.receipt) if earned is not None else 0
+    return paid, reader.signed(contract.record.client)
 
 
-def _committed(contract: SignedRecord[Contract], receipt: SignedRecord[Receipt]) -> int:
-    return contract.record.work.committed(receipt.record.usage)
+def _history(reader: JournalReader, contract: SignedRecord[Contract]) -> tuple[bool, int]:
+    """Whether a contract is known, and the work that its client has signed for in full."""
+    return reader.contract(contract.id) is not None, reader.signed(contract.record.client)
+
+
+def _committed(contract: Contract, receipt: SignedRecord[Receipt]) -> int:
+    return contract.work.committed(receipt.record.usage)

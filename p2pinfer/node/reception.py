@@ -85,7 +85,7 @@ class Reception:
     async def _serve(self, link: Link, message: Open) -> None:
         try:
             terms = self._check(link.peer, message)
-            async with self._window(terms), self._pages(terms) as slot:
+            async with self._window(link, terms), self._pages(terms) as slot:
                 await self._reach(link, message.successor + (message.far_end if terms.sampling else ()))
                 await self._run(link, terms, slot)
         except (Refused, RemoteProtocolError) as error:
@@ -145,13 +145,13 @@ class Reception:
             self._shard.engine.close_session(slot)
 
     @asynccontextmanager
-    async def _window(self, terms: Terms) -> AsyncIterator[None]:
-        """The contract's window out of its client's budget for as long as the block lasts; what is unpaid, longer."""
-        await self._exposure.take(terms.request, int(time.time()))
+    async def _window(self, link: Link, terms: Terms) -> AsyncIterator[None]:
+        """Take what the contract could leave unpaid for as long as the block lasts; what is left unpaid, longer."""
+        await self._exposure.take(terms.request, link.source, int(time.time()))
         try:
             yield
         finally:
-            self._exposure.end(terms.request, self._accounts.pop(terms.request.id, None))
+            self._exposure.end(terms.request, self._accounts.pop(terms.request.id, None), int(time.time()))
 
     async def _reach(self, link: Link, neighbours: tuple[Neighbour, ...]) -> None:
         """Link to those we send rows or ids to, at the client's word. Raises Refused (UNREACHABLE or BUSY)."""
@@ -166,7 +166,8 @@ class Reception:
         with self._exchange.open_session(
             message.session, stage.terms.peers, session.take_message, lambda: stage.state is State.ENDED
         ) as incoming:
-            await self._journal.agree(contract, message.session)
+            if self._journal.failing:  # the contract shows whether it still does: no work that could not be kept
+                await session.keep_contract()
             self._accounts[contract.id] = session.account
             with self._batcher.serving(session):
                 link.send_nowait(Accept(message.session, message.epoch, contract.signatures[1]))

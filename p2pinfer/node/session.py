@@ -64,6 +64,7 @@ class Session:
         self._outgoing_came = trio.Event()
         self._uncounted: tuple[Work, Result] | None = None
         self._to_complete: deque[SignedRecord[Receipt]] = deque()
+        self._kept = False  # the contract is in the journal
         self._books_due = trio.Event()
         self._ended = trio.Event()
         self._patience = trio.CancelScope()  # ends before `_due_s`: moving its deadline with each position costs more
@@ -287,10 +288,22 @@ class Session:
             await self._journal.complete(receipt)
             self._say(Stored(session, receipt.record.seq))
         for proposal in self.account.due(int(time.time())):
-            await self._journal.propose(proposal.signed)
+            await self._store(proposal.signed)
             self._say(Propose(session, proposal.signed.body, proposal.signed.signatures[0]))
         if self.account.closed or self._client_lost:
             self._settled.set()
+
+    async def keep_contract(self) -> None:
+        """Store the contract before there is work. Raises JournalError."""
+        await self._journal.agree(self.account.contract, self.stage.terms.session)
+        self._kept = True
+
+    async def _store(self, proposal: SignedRecord[Receipt]) -> None:
+        if self._kept:
+            await self._journal.propose(proposal)
+        else:
+            await self._journal.propose_first(proposal, self.account.contract, self.stage.terms.session)
+            self._kept = True
 
     def _say(self, message: Message) -> None:
         assert isinstance(message, SessionMessage)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, get_type_hints
 
+from p2pinfer.core.budget import NETWORK_PART
 from p2pinfer.core.errors import UsageError
 from p2pinfer.core.units import Numerics, Span
 from p2pinfer.engine.steps import CPU
@@ -70,8 +71,10 @@ class Trust:
     max_chunk: int = _setting(256, "positions of a prompt computed in one step at most")
     window: int = _setting(1024, "positions one session may be ahead of its receipts")
     client_window: int = _setting(16_384, "positions all sessions of a new client may be ahead together")
-    client_window_max: int = _setting(131_072, "the same for a client with many clean contracts")
-    strangers_window: int = _setting(131_072, "positions all new clients may be ahead together")
+    client_window_max: int = _setting(131_072, "the same for a client that has signed for twice as many in full")
+    strangers_window: int = _setting(
+        131_072, "positions all new clients may be ahead together; a network has an eighth of what others leave"
+    )
 
 
 MAX_THREADS: Final = 1024  # torch's own pools fail without a word far above it
@@ -102,6 +105,11 @@ class Settings:
             )
         if not trust.window <= trust.client_window <= trust.client_window_max:
             raise UsageError("trust: window <= client_window <= client_window_max must hold")
+        if trust.strangers_window < NETWORK_PART * trust.window:
+            raise UsageError(
+                f"trust.strangers_window is {trust.strangers_window}; it must be at least {NETWORK_PART} x window = "
+                f"{NETWORK_PART * trust.window}, or no new client is served"
+            )
         if self.prices.cached > self.prices.prefill:
             raise UsageError("prices.cached must not be above prices.prefill")
 

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from p2pinfer.client.contracts import CONTRACT_LIFE_S
-from p2pinfer.client.routes import Sought, longest_too_short, uncertified, usable
+from p2pinfer.client.routes import CERTIFIED_S, Sought, longest_too_short, uncertified, usable
 from p2pinfer.core.offer import State
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import Codec, Numerics, Roles, Span
@@ -59,10 +58,10 @@ def test_another_class_than_was_asked_for_and_a_node_that_refused_are_left() -> 
 
 def test_a_node_whose_certificate_ends_before_a_contract_would_is_left() -> None:
     offer = known().offer
-    for left_s in (CONTRACT_LIFE_S, CONTRACT_LIFE_S - 1):
+    for left_s in (CERTIFIED_S, CERTIFIED_S - 1):
         certificate = certificate_for(NODES[0], not_after=NOW + left_s)
         one = KnownOffer(offer, certificate, (), 0.0)
-        assert taken(one) == (left_s >= CONTRACT_LIFE_S)
+        assert taken(one) == (left_s >= CERTIFIED_S)
         left = set() if taken(one) else {NODES[0].public}
         assert uncertified([one, one], SOUGHT, (), NOW) == left
 

@@ -316,7 +316,7 @@ class Refusing(SoloStage):
 
 
 class Lapsed(Refusing):
-    code, words = Code.LAPSED, "1 contracts of this client were never paid up"
+    code, words = Code.LAPSED, "9 layer-tokens under 1 earlier contracts of this client are unsigned"
 
 
 class Vanishing(SoloStage):
@@ -389,7 +389,7 @@ class Closing(SoloStage):
     ("shape", "code", "words"),
     [
         (Refusing, Code.BUSY, "{stage} refused: no pages"),
-        (Lapsed, Code.LAPSED, "never paid up"),
+        (Lapsed, Code.LAPSED, "are unsigned"),
         (Vanishing, Code.LOST, "the link to {stage} broke: the peer closed the link: bye"),
         (Silent, Code.SILENT, "{stage} did not accept within 10 s"),
         (Forger, Code.BAD_SIGNATURE, "{stage} broke the protocol: "),

@@ -192,10 +192,13 @@ class PaidRoute:
         return complete
 
 
-def paid_route(stages: int = 3, prompt: int = 512, layers: int = 30, limits: Limits = LIMITS) -> PaidRoute:
+def paid_route(
+    stages: int = 3, prompt: int = 512, layers: int = 30, limits: Limits = LIMITS, life_s: int = 3600
+) -> PaidRoute:
     ids = list(range(1, prompt + 1))
     offers = route_offers(stages, layers, limits)
-    contracts = [agreed(offer, NODES[place], prompt=prompt) for place, offer in enumerate(offers)]
+    terms = {"prompt": prompt, "expires": NOW + life_s}
+    contracts = [agreed(offer, NODES[place], **terms) for place, offer in enumerate(offers)]
     accounts = [StageAccount(contract, SECRET, NODES[place]) for place, contract in enumerate(contracts)]
     return PaidRoute(ids, contracts, accounts, ClientAccount(contracts, ids, SECRET, CLIENT), [])
 

@@ -1,15 +1,11 @@
-"""Counting, prices and the shared window: laws and tables."""
+"""Counting and prices: laws and tables."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pinfer.core.budget import Budget, History, Risk
-from p2pinfer.core.codes import Code
 from p2pinfer.core.counting import Work
-from p2pinfer.core.errors import Refused
 from p2pinfer.core.pricing import Prices, Usage, amount_of
-from p2pinfer.core.units import PeerKey, RecordId
 
 POSITIONS = st.integers(0, 1000)  # beyond the start
 DELIVERED = st.integers(0, 200)  # ids, before a session is continued
@@ -134,96 +130,3 @@ def test_a_cache_only_lowers_the_bill(work: Work, more: int, cached: int) -> Non
     prices, committed = Prices(20_000, 80_000, 2_000, 640_000), work.start + more
     cached = min(cached, more, max(work.prompt, work.seam) - work.start)
     assert amount_of(prices, 0, work.usage(committed, cached)) <= amount_of(prices, 0, work.usage(committed))
-
-
-# The shared window
-
-A, B, C = (PeerKey(bytes([n]) * 32) for n in range(3))
-STRANGER, KNOWN = History(), History(clean=2)
-
-
-def contract(number: int) -> RecordId:
-    return RecordId(number.to_bytes(32, "big"))
-
-
-def budget() -> Budget:
-    return Budget(Risk(base=100, cap=250, strangers=150))
-
-
-def taken(risk: Budget, number: int, client: PeerKey, window: int, history: History) -> Code:
-    try:
-        risk.take(contract(number), client, window, history)
-    except Refused as error:
-        return error.code
-    return Code.NONE
-
-
-def test_contracts_of_one_client_share_its_window() -> None:
-    risk = budget()
-    assert taken(risk, 1, A, 60, STRANGER) is Code.NONE
-    assert taken(risk, 2, A, 41, STRANGER) is Code.WINDOW_FULL
-    assert taken(risk, 3, A, 40, STRANGER) is Code.NONE
-
-
-def test_a_window_comes_back_with_its_contract() -> None:
-    risk = budget()
-    taken(risk, 1, A, 100, STRANGER)
-    risk.give_back(contract(1))
-    risk.give_back(contract(1))
-    assert taken(risk, 2, A, 100, STRANGER) is Code.NONE
-
-
-def test_strangers_share_one_budget() -> None:
-    """RCT-27"""
-    risk = budget()
-    assert taken(risk, 1, A, 100, STRANGER) is Code.NONE
-    assert taken(risk, 2, B, 51, STRANGER) is Code.WINDOW_FULL
-    assert taken(risk, 3, C, 50, STRANGER) is Code.NONE
-
-
-def test_a_client_with_clean_contracts_is_no_stranger() -> None:
-    risk = budget()
-    taken(risk, 1, A, 100, STRANGER)
-    assert taken(risk, 2, B, 100, KNOWN) is Code.NONE
-
-
-@pytest.mark.parametrize(("clean", "limit"), [(0, 100), (1, 200), (2, 250), (99, 250)])
-def test_a_window_grows_with_clean_contracts_up_to_the_cap(clean: int, limit: int) -> None:
-    assert budget().limit(History(clean)) == limit
-
-
-def test_a_client_with_lapsed_receipts_is_refused() -> None:
-    assert taken(budget(), 1, A, 1, History(clean=9, lapsed=1)) is Code.LAPSED
-
-
-def test_a_contract_takes_its_window_once() -> None:
-    risk = budget()
-    taken(risk, 1, A, 10, STRANGER)
-    assert taken(risk, 1, A, 10, STRANGER) is Code.BAD_STATE
-
-
-def test_a_contract_that_is_over_keeps_what_is_unpaid() -> None:
-    risk = budget()
-    taken(risk, 1, A, 100, STRANGER)
-    risk.keep(contract(1), 30)
-    assert (risk.room(A, STRANGER), risk.room(B, STRANGER)) == (70, 100)
-    risk.keep(contract(1), 0)
-    assert risk.room(A, STRANGER) == 100
-
-
-def test_a_contract_that_takes_nothing_keeps_nothing() -> None:
-    risk = budget()
-    risk.keep(contract(1), 30)
-    assert risk.room(A, STRANGER) == 100
-
-
-def test_what_an_earlier_process_left_unpaid_counts_whatever_the_limit() -> None:
-    risk = budget()
-    risk.recall(contract(1), A, 120, STRANGER)
-    assert (risk.room(A, STRANGER), risk.room(B, STRANGER)) == (0, 30)
-
-
-@pytest.mark.parametrize("values", [(0, 1, 1), (2, 1, 2), (2, 2, 1)])
-def test_a_risk_that_admits_nobody_cannot_be_set(values: tuple[int, int, int]) -> None:
-    with pytest.raises(ValueError, match="needs"):
-        Risk(*values)

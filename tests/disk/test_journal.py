@@ -14,18 +14,19 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from p2pinfer.core.budget import History
+from p2pinfer.core.budget import DEBT_S
 from p2pinfer.core.client_account import Sign
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import JournalError, LocalProtocolError, RemoteProtocolError, UsageError
 from p2pinfer.core.receipt import Receipt
 from p2pinfer.core.records import SignedRecord, countersign, sign
+from p2pinfer.core.stage_account import StageAccount
 from p2pinfer.core.units import RecordId, SessionId
 from p2pinfer.disk import journal as journal_module
 from p2pinfer.disk.journal import MAX_BATCH, Journal, open_journal
 from p2pinfer.disk.journal_file import connect_reader
-from p2pinfer.disk.journal_reader import LAPSE_S, JournalReader, read_journal
-from tests.core.paid_route import CLIENT, NODES, NOW, SMALL, STRANGER, PaidRoute, certificate_for, paid_route
+from p2pinfer.disk.journal_reader import JournalReader, read_journal
+from tests.core.paid_route import CLIENT, NODES, NOW, SECRET, SMALL, STRANGER, PaidRoute, certificate_for, paid_route
 
 SESSION = SessionId(b"session of 16 by")
 EXPIRES = NOW + 3600
@@ -81,10 +82,6 @@ async def proposed(journal: Journal, route: PaidRoute, upto: int) -> list[Signed
     for receipt in due:
         await journal.propose(receipt)
     return due
-
-
-def history(reader: JournalReader, now: int = EXPIRES + LAPSE_S + 1) -> History:
-    return reader.history(CLIENT.public, now)
 
 
 # What was stored
@@ -210,31 +207,80 @@ async def test_statements_are_numbered(journal: Journal) -> None:
 # Standing of a client
 
 
-async def test_an_unknown_client_has_no_history(journal: Journal) -> None:
-    assert await journal.read(history) == History(0, 0)
+def signed(reader: JournalReader) -> int:
+    return reader.signed(CLIENT.public)
 
 
-async def test_a_final_receipt_makes_a_contract_clean(journal: Journal) -> None:
+async def test_an_unknown_client_has_signed_nothing(journal: Journal) -> None:
+    assert await journal.read(signed) == 0
+    assert await journal.read(lambda reader: reader.known_nodes(CLIENT.public)) == frozenset()
+
+
+async def test_work_counts_once_when_its_final_receipt_is_complete(journal: Journal) -> None:
     route, complete = finished()
     await journal.agree(route.contracts[0], SESSION)
-    await journal.complete(complete[-1])
-    assert await journal.read(history) == History(clean=1)
+    for receipt in complete[:-1]:
+        await journal.complete(receipt)
+    assert await journal.read(signed) == 0
+    for _ in range(2):
+        await journal.complete(complete[-1])
+    usage = complete[-1].record.usage
+    assert await journal.read(signed) == usage.prefill + usage.decode
+    assert await journal.read(lambda reader: reader.known_nodes(CLIENT.public)) == {NODES[0].public}
 
 
-async def test_generated_positions_left_unsigned_lapse_a_day_after_the_end(journal: Journal) -> None:
+# What never became money
+
+
+def unsigned(number: int) -> PaidRoute:
+    """Another contract, with its number in the nonce."""
+    route = solo()
+    terms = replace(route.contracts[0].record, nonce=number.to_bytes(16, "big"), expires=EXPIRES + number)
+    contract = countersign(sign(terms, CLIENT), NODES[0])
+    return PaidRoute(route.prompt, [contract], [StageAccount(contract, SECRET, NODES[0])], route.client, [])
+
+
+async def test_a_contract_is_stored_with_its_first_proposal(journal: Journal) -> None:
+    route = solo()
+    route.compute(4)
+    [proposal] = route.head.due(NOW)
+    await journal.propose_first(proposal.signed, route.contracts[0], SESSION)
+    assert await journal.read(JournalReader.pending) == [(route.contracts[0], proposal.signed)]
+
+
+async def test_what_nobody_signed_is_forgotten_after_a_month(journal: Journal) -> None:
     await proposed(journal, solo(), 8)
-    assert await journal.read(lambda reader: history(reader, EXPIRES + LAPSE_S)) == History(0, 0)
-    assert await journal.read(lambda reader: history(reader, EXPIRES + LAPSE_S + 1)) == History(0, lapsed=1)
+    await journal.prune(EXPIRES + DEBT_S)
+    assert len(await journal.read(JournalReader.pending)) == 2
+    await journal.prune(EXPIRES + DEBT_S + 1)
+    assert await journal.read(JournalReader.pending) == []
+    assert rows(journal, "contract") == 0
 
 
-async def test_prefill_left_unsigned_costs_a_clean_contract(journal: Journal) -> None:
+async def test_a_receipt_is_never_forgotten(journal: Journal) -> None:
     route, complete = finished()
     await journal.agree(route.contracts[0], SESSION)
-    await journal.complete(complete[-1])
-    other = paid_route(stages=1, prompt=7, layers=30, limits=SMALL)
-    await proposed(journal, other, 4)
-    assert await journal.read(lambda reader: history(reader, NOW)) == History(clean=1)
-    assert await journal.read(history) == History(clean=0)
+    await journal.complete(complete[0])
+    await journal.propose(
+        SignedRecord(complete[-1].record, complete[-1].id, complete[-1].body, complete[-1].signatures[:1])
+    )
+    await journal.prune(EXPIRES + DEBT_S + 1)
+    assert await journal.read(JournalReader.pending) == []
+    assert len(await journal.read(JournalReader.earned)) == 1
+
+
+async def test_of_what_nobody_signs_the_newest_are_kept(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_module, "MAX_UNSIGNED", 3)
+    for number in range(5):
+        await proposed(journal, unsigned(number), 4)
+    await journal.prune(NOW)
+    kept = [contract.record.expires - EXPIRES for contract, _ in await journal.read(JournalReader.pending)]
+    assert sorted(kept) == [2, 3, 4]
+
+
+def rows(journal: Journal, table: str) -> int:
+    with closing(sqlite3.connect(journal.path)) as reader:
+        return int(reader.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
 
 # Writing

@@ -1,4 +1,4 @@
-"""A swarm of real processes with the real model, started once; and a tiny model for tests that break things."""
+"""A swarm of real processes with the real model, started once."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.store import Store, StoredModel
-from tests.disk.tiny import tiny_folder
 
 from .processes import NodeProcess, run_node, run_nodes
 
@@ -35,11 +33,3 @@ def demo_swarm(demo_model: tuple[Store, StoredModel], tmp_path_factory: pytest.T
         spans = [("--layers", f"{first}:{first + 10}") for first in (0, 10, 20)]
         nodes = run_nodes(stack, root, store.root, [(*span, *options) for span in spans])
         yield LiveSwarm(root, store.root, boot, tuple(nodes))
-
-
-@pytest.fixture(scope="session")
-def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with a tiny model of three layers, called tiny."""
-    root = tmp_path_factory.mktemp("tiny-live")
-    import_model(str(tiny_folder(root / "tiny", num_hidden_layers=3, max_position_embeddings=4096)), Store(root))
-    return root

@@ -203,7 +203,7 @@ def test_a_wrong_bootstrap_is_named_before_anything_starts(tmp_path: Path, words
 
 def test_a_node_whose_disk_is_full_refuses_and_lives_on(stack: ExitStack, tmp_path: Path, tiny_store: Path) -> None:
     with full_disk(tmp_path / "disk", tiny_store) as node:
-        assert node.address
+        ask(tmp_path, tiny_store, node.address, "--max-tokens", 8)  # by which the node learns of it
         words = failed(ask(tmp_path, tiny_store, node.address, "--max-tokens", 8))
         assert "cannot keep contracts" in words
         assert node.process.poll() is None

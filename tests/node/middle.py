@@ -62,6 +62,9 @@ class MemoryJournal:
             raise JournalError("not stored: database or disk is full")
         self.proposed.append(receipt)
 
+    async def propose_first(self, receipt: SignedRecord[Receipt], *_: object) -> None:
+        await self.propose(receipt)
+
     async def complete(self, receipt: SignedRecord[Receipt]) -> None:
         await trio.lowlevel.checkpoint()
         if self.full:

@@ -1,44 +1,51 @@
 """What a node has at risk with its clients, from the opening of a contract until nothing is owed under it."""
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from p2pinfer.core.budget import Budget, History, Risk
+from p2pinfer.core.budget import DEBT_S, NEWCOMER_LIFE_S, RELEASE_S, Client, Risk
 from p2pinfer.core.codes import Code
+from p2pinfer.core.contract import Contract
 from p2pinfer.core.errors import Refused
-from p2pinfer.core.records import countersign
+from p2pinfer.core.records import SignedRecord, countersign, sign
+from p2pinfer.core.source import NOWHERE, Scope, Source
 from p2pinfer.core.units import SessionId
 from p2pinfer.disk.journal import Journal, open_journal
-from p2pinfer.disk.journal_reader import LAPSE_S
 from p2pinfer.node.exposure import Exposure
-from tests.core.paid_route import CLIENT, NOW, SMALL, PaidRoute, paid_route
+from tests.core.paid_route import CLIENT, NOW, SMALL, PaidRoute, key, paid_route
 
 SESSION = SessionId(bytes(16))
-BASE = 2 * SMALL.window
+LAYERS = 6
+BASE = 2 * SMALL.window * LAYERS
 PROMPT = 6
-LAPSES = NOW + 3600 + LAPSE_S
+ALL = 2 * SMALL.window
 
 
 class Node:
     """A node with one contract, and what it still dares to do for that client. Signatures are stored as it does."""
 
-    def __init__(self, journal: Journal, route: PaidRoute) -> None:
+    def __init__(self, folder: Path, journal: Journal, route: PaidRoute) -> None:
+        self.folder = folder
         self.journal = journal
         self.route = route
         self.start_anew()
 
     def start_anew(self) -> None:
-        self.budget = Budget(Risk(base=BASE, cap=4 * BASE, strangers=4 * BASE))
-        self.exposure = Exposure(self.budget, self.journal)
+        self.exposure = Exposure(self.journal, self.folder, Risk(base=BASE, cap=4 * BASE, newcomers=4 * BASE))
+
+    def room_at(self, now: int) -> int:
+        """Positions that the client may still leave unsigned."""
+        return self.exposure.budget.room(Client(CLIENT.public), now) // LAYERS
 
     @property
     def room(self) -> int:
-        return self.budget.room(CLIENT.public, History())
+        return self.room_at(NOW)
 
     async def open(self) -> None:
-        await self.exposure.take(self.route.contracts[0], NOW)
+        await self.exposure.take(self.route.contracts[0], NOWHERE, NOW)
         await self.journal.agree(self.route.contracts[0], SESSION)
 
     async def compute(self, upto: int) -> None:
@@ -50,7 +57,7 @@ class Node:
             await self.journal.propose(proposal.signed)
 
     def end(self) -> None:
-        self.exposure.end(self.route.contracts[0], self.route.head)
+        self.exposure.end(self.route.contracts[0], self.route.head, NOW)
 
     async def signed(self, seqs: Sequence[int], late: bool = True) -> None:
         """The client signs proposals; late: after the session."""
@@ -66,32 +73,32 @@ class Node:
 
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncIterator[Node]:
-    route = paid_route(stages=1, prompt=PROMPT, layers=6, limits=SMALL)
+    route = paid_route(stages=1, prompt=PROMPT, layers=LAYERS, limits=SMALL, life_s=NEWCOMER_LIFE_S)
     async with open_journal(tmp_path / "journal") as journal:
-        node = Node(journal, route)
+        node = Node(tmp_path, journal, route)
         await node.open()
         yield node
 
 
 async def test_an_open_contract_takes_its_window(node: Node) -> None:
-    assert node.room == BASE - SMALL.window
+    assert node.room == ALL - SMALL.window
 
 
 async def test_a_contract_that_never_began_gives_all_back(node: Node) -> None:
-    node.exposure.end(node.route.contracts[0], None)
-    assert node.room == BASE
+    node.exposure.end(node.route.contracts[0], None, NOW)
+    assert node.room == ALL
 
 
 async def test_a_contract_under_which_nothing_was_done_gives_all_back(node: Node) -> None:
     node.end()
-    assert node.room == BASE
+    assert node.room == ALL
 
 
 async def test_a_contract_whose_work_is_all_signed_gives_all_back(node: Node) -> None:
     await node.compute(8)
     await node.signed([1, 2], late=False)
     node.end()
-    assert node.room == BASE
+    assert node.room == ALL
 
 
 async def test_a_closed_contract_gives_all_back(node: Node) -> None:
@@ -101,67 +108,107 @@ async def test_a_closed_contract_gives_all_back(node: Node) -> None:
     await node.signed([1, 2, 3], late=False)
     assert node.route.head.closed
     node.end()
-    assert node.room == BASE
+    assert node.room == ALL
 
 
 async def test_what_was_not_signed_stays_taken_and_nothing_more(node: Node) -> None:
     await node.compute(11)
     await node.signed([1], late=False)
     node.end()
-    assert node.room == BASE - 7
+    assert node.room == ALL - 7
 
 
 async def test_work_that_was_never_proposed_stays_taken_too(node: Node) -> None:
     await node.compute(3)
     node.end()
-    assert node.room == BASE - 3
+    assert node.room == ALL - 3
 
 
 async def test_a_contract_settled_later_gives_all_back_then(node: Node) -> None:
     await node.compute(8)
     node.end()
     await node.signed([1])
-    assert node.room == BASE - 4
+    assert node.room == ALL - 4
     await node.signed([2])
-    assert node.room == BASE
+    assert node.room == ALL
 
 
 async def test_receipts_settled_in_another_order_change_nothing(node: Node) -> None:
     await node.compute(11)
     node.end()
     await node.signed([2])
-    assert node.room == BASE - 3
+    assert node.room == ALL - 3
     await node.signed([1])
-    assert node.room == BASE - 3
+    assert node.room == ALL - 3
 
 
-async def test_unpaid_work_outlives_the_end_of_its_contract(node: Node) -> None:
-    """A client chooses when its contracts expire; unpaid work is forgotten no sooner than its key is refused."""
+async def test_unpaid_work_is_held_against_its_client_for_a_month(node: Node) -> None:
+    """When its contract expires is the client's to choose, and changes nothing."""
     await node.compute(16)
     node.end()
-    for _ in range(2):
+    for now, room in ((NOW + RELEASE_S, ALL - 16), (NOW + DEBT_S, ALL - 16), (NOW + DEBT_S + 1, ALL)):
         with pytest.raises(Refused) as refusal:
-            await node.exposure.take(node.route.contracts[0], LAPSES)
-        assert refusal.value.code is Code.BAD_STATE  # it still stands in the budget
+            await node.exposure.take(node.route.contracts[0], NOWHERE, now)
+        assert refusal.value.code is Code.BAD_STATE  # it was worked under
+        assert node.room_at(now) == room
+
+
+async def test_a_contract_opens_once_while_it_is_open_or_was_worked_under(node: Node) -> None:
+    contract = sign(replace(node.route.contracts[0].record, nonce=bytes(16)), CLIENT)
+    await node.exposure.take(contract, NOWHERE, NOW)
     with pytest.raises(Refused) as refusal:
-        await node.exposure.take(node.route.contracts[0], LAPSES + 1)
-    assert refusal.value.code is Code.LAPSED
-    assert node.room == BASE
+        await node.exposure.take(contract, NOWHERE, NOW)
+    assert refusal.value.code is Code.BAD_STATE
+    node.exposure.end(contract, None, NOW)
+    await node.exposure.take(contract, NOWHERE, NOW)
+
+
+async def test_what_was_signed_in_full_is_credit(node: Node) -> None:
+    await node.compute(13)
+    node.route.head.close(Code.CANCELLED)
+    await node.propose()
+    await node.signed([4], late=False)
+    node.end()
+    assert await node.journal.read(lambda reader: reader.signed(CLIENT.public)) == 13 * LAYERS
+
+
+async def test_clients_of_the_owner_are_known_by_their_keys(node: Node) -> None:
+    contract = sign(replace(node.route.contracts[0].record, nonce=bytes(16)), CLIENT)
+    (node.folder / "client.key").write_text(CLIENT.seed.hex())
+    (node.folder / "client.key").chmod(0o600)
+    node.start_anew()
+    for _ in range(2):
+        await node.exposure.take(contract, NOWHERE, NOW)
+        assert not node.exposure.is_newcomer(contract.id)
+        node.exposure.end(contract, None, NOW)
+
+
+async def test_peers_of_one_network_share_and_those_of_this_machine_do_not(node: Node) -> None:
+    def contract(number: int) -> SignedRecord[Contract]:
+        client = key(f"client {number}")
+        terms = replace(node.route.contracts[0].record, client=client.public, nonce=bytes([number] * 16))
+        return sign(terms, client)
+
+    away = Source("192.0.2.1", Scope.PUBLIC)
+    with pytest.raises(Refused) as refusal:
+        await node.exposure.take(contract(1), away, NOW)
+    assert refusal.value.code is Code.WINDOW_FULL  # an eighth of all is less than its window
+    await node.exposure.take(contract(1), NOWHERE, NOW)
 
 
 async def test_a_restart_forgets_nothing_that_was_proposed(node: Node) -> None:
     await node.compute(13)
     await node.signed([1])
     node.start_anew()
-    assert node.room == BASE
+    assert node.room == ALL
     await node.exposure.recall(NOW)
-    assert node.room == BASE - 8
+    assert node.room == ALL - 8
     await node.signed([3])
-    assert node.room == BASE
+    assert node.room == ALL
 
 
-async def test_a_restart_brings_no_lapsed_contract_back(node: Node) -> None:
+async def test_a_restart_brings_nothing_back_that_counts_no_more(node: Node) -> None:
     await node.compute(13)
     node.start_anew()
-    await node.exposure.recall(LAPSES + 1)
-    assert node.room == BASE
+    await node.exposure.recall(NOW + DEBT_S + 1)
+    assert node.room == ALL

@@ -50,11 +50,12 @@ def stage(place: int, until_s: int = 86_400) -> StagePlan:
     return StagePlan(sign(offer, key), (f"/ip4/192.0.2.{place}/tcp/4001",), SPANS[place], NOW + until_s)
 
 
-def plan(*places: int, sampling: SamplingRecord = SAMPLING) -> Plan:
+def plan(*places: int, sampling: SamplingRecord = SAMPLING, known: bool = False) -> Plan:
     stages = [stage(place) for place in places]
+    keys = {stage.key for stage in stages} if known else ()
     if len(stages) == 1:
         stages = [replace(stages[0], span=Span(0, LAYERS))]
-    return make_plan(CLIENT, stages, LAYERS, 100, sampling, Codec.Q8O4, NOW, MAX_RESERVE)
+    return make_plan(CLIENT, stages, LAYERS, 100, sampling, Codec.Q8O4, NOW, MAX_RESERVE, keys)
 
 
 def test_contracts_of_a_generation_have_one_chunk_and_one_cadence() -> None:
@@ -119,13 +120,18 @@ def test_an_open_fits_a_message() -> None:
         assert read == open_
 
 
-@pytest.mark.parametrize(("tokens", "life_s"), [(64, 3600), (1848, 3896)])
-def test_a_contract_lasts_as_long_as_a_slow_route_may_take(tokens: int, life_s: int) -> None:
-    for contract in plan(0, 1, 2, sampling=SamplingRecord(max_tokens=tokens)).contracts:
+@pytest.mark.parametrize(
+    ("tokens", "known", "life_s"), [(64, True, 900), (1848, True, 3896), (64, False, 900), (1848, False, 900)]
+)
+def test_a_contract_lasts_as_long_as_a_slow_route_may_take_where_the_node_knows_the_client(
+    tokens: int, known: bool, life_s: int
+) -> None:
+    """RCT-31"""
+    for contract in plan(0, 1, 2, sampling=SamplingRecord(max_tokens=tokens), known=known).contracts:
         assert contract.record.expires - contract.record.issued == life_s
 
 
 def test_a_contract_ends_with_the_certificate_at_the_latest() -> None:
-    stages = [replace(stage(0, until_s=3700), span=Span(0, LAYERS))]
+    stages = [replace(stage(0, until_s=700), span=Span(0, LAYERS))]
     made = make_plan(CLIENT, stages, LAYERS, 100, SamplingRecord(max_tokens=3000), Codec.Q8O4, NOW, MAX_RESERVE)
-    assert made.contracts[0].record.expires == NOW + 3700
+    assert made.contracts[0].record.expires == NOW + 700
