@@ -32,11 +32,13 @@ class FrameDecoder:
         self._buffer = bytearray()
         self._start = 0  # of the first frame not yet handed out
 
+    @property
+    def waiting(self) -> int:
+        """Bytes of a message that has not all come."""
+        return len(self._buffer) - self._start
+
     def feed(self, data: bytes | bytearray) -> None:
         """Add what came; `next_message` hands out what it completes."""
-        if self._start:
-            del self._buffer[: self._start]
-            self._start = 0
         self._buffer += data
 
     def next_message(self) -> Message | None:
@@ -46,14 +48,22 @@ class FrameDecoder:
         """
         body_at = self._start + PREFIX
         if len(self._buffer) < body_at:
+            self._let_go()
             return None
         size = int.from_bytes(self._buffer[self._start : body_at], "big")
         if not 0 < size <= self.limit:
             raise RemoteProtocolError(f"frame of {size} bytes, limit {self.limit}", Code.BAD_FRAME)
         if len(self._buffer) < body_at + size:
+            self._let_go()
             return None
         with memoryview(self._buffer)[body_at : body_at + size] as body:
             message = decode_message(body)
         self._start = body_at + size
         self.limit = MAX_BODY
         return message
+
+    def _let_go(self) -> None:
+        """Keep no bytes of messages that were handed out."""
+        if self._start:
+            del self._buffer[: self._start]
+            self._start = 0

@@ -5,9 +5,10 @@ import trio
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import ModelError, Refused
 from p2pinfer.core.messages import MAX_PART, AskFile, FilePart
-from p2pinfer.core.units import ModelId, PeerKey
+from p2pinfer.core.units import ModelId
 from p2pinfer.disk.store import Store
 from p2pinfer.overlay.exchange import Ask
+from p2pinfer.overlay.link import Link
 
 
 class Files:
@@ -16,7 +17,7 @@ class Files:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def answer(self, _peer: PeerKey, ask: Ask) -> FilePart:
+    async def answer(self, _link: Link, ask: Ask) -> FilePart:
         """Raises Refused (NOT_FOUND)."""
         assert isinstance(ask, AskFile)
         limit = min(ask.limit, MAX_PART)

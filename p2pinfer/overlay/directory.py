@@ -87,12 +87,12 @@ class Directory:
             with suppress(LinkDead):  # then it needs no offers
                 link.send_nowait(Offers(0, (self.own.relay(trio.current_time()),)))
 
-    async def _answer(self, peer: PeerKey, ask: Ask) -> Offers:
+    async def _answer(self, link: Link, ask: Ask) -> Offers:
         assert isinstance(ask, AskOffers)
         now = trio.current_time()
         limit = min(ask.limit, MAX_OFFERS)
         own = [self.own] if self.own is not None else []
-        others = [known for known in self.table.spread(now, model_or_none(ask.model), limit) if known.node != peer]
+        others = [known for known in self.table.spread(now, model_or_none(ask.model), limit) if known.node != link.peer]
         return Offers(ask.call, tuple(known.relay(now) for known in [*own, *others][:limit]))
 
     # Asking
@@ -190,7 +190,7 @@ class Directory:
             return
         await self._network.meet(contacts.directory, link.source)
 
-    async def _say_contacts(self, peer: PeerKey, ask: Ask) -> Contacts:
+    async def _say_contacts(self, _link: Link, ask: Ask) -> Contacts:
         network = self._network
         return Contacts(ask.call, network.addresses()[:MAX_ADDRESSES], network.directory_addresses()[:MAX_ADDRESSES])
 

@@ -5,7 +5,6 @@ messages of it from anybody else end their link, and not the session. What the m
 """
 
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ from typing import Final, TypeVar
 
 import trio
 
+from p2pinfer.core.allowance import Allowance, Rate
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, Refused, RemoteProtocolError, Stranger
 from p2pinfer.core.keys import short_name
@@ -29,22 +29,33 @@ from p2pinfer.core.messages import (
     cut_text,
 )
 from p2pinfer.core.records import MAX_SKEW_S
-from p2pinfer.core.session_messages import Forward, Open, SessionMessage
+from p2pinfer.core.session_messages import Forward, Open, SessionMessage, SessionRefused
 from p2pinfer.core.units import PeerKey, SessionId
 from p2pinfer.overlay.contained import Contained
+from p2pinfer.overlay.crowd import Seats
+from p2pinfer.overlay.early import EarlyRows
+from p2pinfer.overlay.limits import (
+    ALL_CALLS,
+    ALL_OPENS_BURST,
+    ALL_OPENS_RATE,
+    MAX_OPENING,
+    MAX_WAITING,
+    NETWORK_CALLS,
+    OPENING_S,
+    OPENS_BURST,
+    OPENS_RATE,
+)
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.outbox import Priority
 
 CALL_S: Final = 5.0  # for an answer to a call
 MAX_CALLS: Final = 16  # of one peer that we answer at once
 MAX_BACKLOG: Final = 4096  # messages of one session that wait for us; credit keeps honest peers far below
-EARLY_S: Final = 2.0  # rows may come so long before their session is open here
-MAX_EARLY: Final = 64  # messages with rows of one link that wait for their session
-MAX_EARLY_BYTES: Final = 1 << 20
+BUSY_MS: Final = 1000  # until who asked too much may ask again
 
 Ask = AskOffers | AskFile | AskContacts
 Answer = Offers | FilePart | Contacts
-Answering = Callable[[PeerKey, Ask], Awaitable[Answer]]
+Answering = Callable[[Link, Ask], Awaitable[Answer]]
 Incoming = tuple[PeerKey, SessionMessage | LinkDead]
 Take = Callable[[PeerKey, SessionMessage], None]
 
@@ -61,9 +72,12 @@ class _Call:
 
 
 @dataclass(frozen=True, slots=True)
-class _Early:
-    message: Forward
-    arrived_s: float
+class _Opening:
+    """A session whose Open came, and that is not open yet. messages: what its client has said since."""
+
+    link: Link
+    came_s: float
+    messages: list[SessionMessage] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +105,13 @@ class Exchange:
         self.on_offers: Callable[[Link, Offers], None] | None = None
         self._nursery = nursery
         self._answering: dict[type[Message], Answering] = {}
-        self._answers_due: dict[PeerKey, int] = {}
+        self._seats = Seats(MAX_CALLS, NETWORK_CALLS, ALL_CALLS)
+        self._opens = Allowance(Rate(OPENS_BURST, OPENS_RATE), Rate(ALL_OPENS_BURST, ALL_OPENS_RATE))
+        self._opening: dict[SessionId, _Opening] = {}  # in the order they came
         self._calls: dict[int, _Call] = {}
         self._last_call = 0
         self._sessions: dict[SessionId, _Session] = {}
-        self._early: dict[PeerKey, deque[_Early]] = {}
+        self._early = EarlyRows()
 
     # Calls
 
@@ -162,13 +178,12 @@ class Exchange:
                 del self._sessions[session]
 
     def _deliver_early(self, session: SessionId, opened: _Session) -> None:
-        latest = trio.current_time() - EARLY_S
-        for peer in opened.peers:
-            waiting = self._early.get(peer, deque())
-            for early in [early for early in waiting if early.message.session == session]:
-                waiting.remove(early)
-                if early.arrived_s >= latest:
-                    self._put(opened, peer, early.message)
+        for peer, rows in self._early.take(session, trio.current_time()):
+            if peer in opened.peers:
+                self._put(opened, peer, rows)
+        if (opening := self._opening.pop(session, None)) is not None and opening.link.peer in opened.peers:
+            for message in opening.messages:
+                self._put(opened, opening.link.peer, message)
 
     # What links tell us
 
@@ -196,7 +211,7 @@ class Exchange:
                 raise RemoteProtocolError(f"{type(message).__name__} on a link", Code.BAD_STATE)
 
     def on_closed(self, link: Link, why: LinkDead) -> None:
-        self._early.pop(link.peer, None)
+        self._early.forget(link.peer)
         for call in self._calls.values():
             if call.link is link and call.answer is None:
                 call.answer = why
@@ -213,32 +228,30 @@ class Exchange:
         answering = self._answering.get(type(ask))
         if answering is None:
             self._say(link, CallRefused(ask.call, Code.UNSUPPORTED, "this peer does not answer that", 0))
-        elif self._answers_due.get(link.peer, 0) >= MAX_CALLS:
-            self._say(link, CallRefused(ask.call, Code.BUSY, f"{MAX_CALLS} calls at once are enough", 1000))
+        elif not self._seats.take(link.peer, link.source):
+            self._say(link, CallRefused(ask.call, Code.BUSY, "too many calls at once", BUSY_MS))
         else:
-            self._answers_due[link.peer] = self._answers_due.get(link.peer, 0) + 1
             self._nursery.start_soon(self._answer, link, ask, answering)
 
     async def _answer(self, link: Link, ask: Ask, answering: Answering) -> None:
+        """Answer a call. It holds its seat until the answer is under way; the asker waits no longer than CALL_S."""
         answer: Message = CallRefused(ask.call, Code.INTERNAL, "a fault of this peer's own", 0)
         try:
             with Contained(f"an answer to {short_name(link.peer)}"):
                 answer = await self._answer_of(link, ask, answering)
-        finally:
-            self._answers_due[link.peer] -= 1
-            if not self._answers_due[link.peer]:
-                del self._answers_due[link.peer]
-        try:
-            await link.send(answer, Priority.BULK if isinstance(answer, FilePart) else Priority.CONTROL)
+            with trio.move_on_after(CALL_S):
+                await link.send(answer, Priority.BULK if isinstance(answer, FilePart) else Priority.CONTROL)
         except LinkDead:
             return  # nobody waits for it any more
+        finally:
+            self._seats.leave(link.peer, link.source)
 
     @staticmethod
     async def _answer_of(link: Link, ask: Ask, answering: Answering) -> Message:
         if isinstance(ask, AskFile):  # others wait behind a file's part: it is cut as rows are
             ask = replace(ask, limit=min(ask.limit, link.frame_budget()))
         try:
-            return await answering(link.peer, ask)
+            return await answering(link, ask)
         except Refused as refusal:
             retry_ms = round((refusal.retry_s or 0) * 1000)
             return CallRefused(ask.call, refusal.code, cut_text(str(refusal)), retry_ms)
@@ -258,22 +271,37 @@ class Exchange:
             elif not session.is_over():
                 raise Stranger(f"{type(message).__name__} of a session of others", Code.BAD_STATE)
         elif isinstance(message, Open):
-            if self.on_open is not None:
-                self.on_open(link, message)
-        elif isinstance(message, Forward):
-            self._keep_early(link, message)
+            self._take_open(link, message)
+        elif isinstance(message, Forward):  # a neighbour may be ready before us
+            self._early.keep(link.peer, message, trio.current_time())
+        elif (opening := self._opening.get(message.session)) is not None and opening.link is link:
+            if len(opening.messages) < MAX_WAITING:
+                opening.messages.append(message)
         elif self.on_stray is not None:
             self.on_stray(link, message)
 
-    def _keep_early(self, link: Link, message: Forward) -> None:
-        """A neighbour may be ready before us; what comes for a session that is over is forgotten here too."""
+    def _take_open(self, link: Link, message: Open) -> None:
+        if self.on_open is None:
+            self._refuse(link, message, Code.UNSUPPORTED, "this peer takes no sessions", 0)
+        elif message.session in self._opening:
+            self._refuse(link, message, Code.BAD_STATE, "the session is being opened already", 0)
+        elif not self._opens.take(link.source, trio.current_time()):
+            self._refuse(link, message, Code.BUSY, "too many sessions are opened at once", BUSY_MS)
+        else:
+            self._note_opening(link, message)
+            self.on_open(link, message)
+
+    def _note_opening(self, link: Link, message: Open) -> None:
+        """Whatever its client says next waits for the session: a Close that overtakes its opening ends it."""
         now = trio.current_time()
-        waiting = self._early.setdefault(link.peer, deque())
-        while waiting and waiting[0].arrived_s < now - EARLY_S:
-            waiting.popleft()
-        size = sum(len(early.message.rows) for early in waiting) + len(message.rows)
-        if len(waiting) < MAX_EARLY and size <= MAX_EARLY_BYTES:
-            waiting.append(_Early(message, now))
+        while self._opening and (first := next(iter(self._opening))) is not None:
+            if self._opening[first].came_s > now - OPENING_S and len(self._opening) < MAX_OPENING:
+                break
+            del self._opening[first]
+        self._opening[message.session] = _Opening(link, now)
+
+    def _refuse(self, link: Link, message: Open, code: Code, text: str, retry_ms: int) -> None:
+        self._say(link, SessionRefused(message.session, message.epoch, code, text, retry_ms))
 
     def _put(self, session: _Session, peer: PeerKey, item: SessionMessage | LinkDead) -> None:
         if session.take is not None and not isinstance(item, LinkDead):

@@ -11,6 +11,7 @@ from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, RemoteProtocolError
 from p2pinfer.core.frames import FrameDecoder, encode_frame
 from p2pinfer.core.messages import MAX_BODY, VERSION, Goodbye, Hello, Message, cut_text
+from p2pinfer.overlay.backlog import Backlog
 from p2pinfer.overlay.link import GOODBYE_S, Link, Receiver
 from p2pinfer.overlay.pipe import Pipe
 from p2pinfer.overlay.turn import Turn
@@ -79,7 +80,13 @@ class FirstMessages:
         return message
 
     def make_link(
-        self, hello: Hello, receiver: Receiver, turn: Turn, wall_clock: Callable[[], float], dialled: bool
+        self,
+        hello: Hello,
+        receiver: Receiver,
+        turn: Turn,
+        backlog: Backlog,
+        wall_clock: Callable[[], float],
+        dialled: bool,
     ) -> Link:
         self.taken = True
         return Link(
@@ -88,6 +95,7 @@ class FirstMessages:
             self._decoder,
             receiver,
             turn,
+            backlog,
             sent=self._sent,
             received=self._received,
             clock_offset_s=hello.clock_ms / 1000 - wall_clock(),

@@ -21,7 +21,9 @@ from p2pinfer.core.messages import Ack, Goodbye, Hello, Message, Ping, Pong, cut
 from p2pinfer.core.pace import ACK_BYTES, Pace
 from p2pinfer.core.source import Source
 from p2pinfer.core.units import PeerKey
+from p2pinfer.overlay.backlog import Backlog, Weight
 from p2pinfer.overlay.contained import Contained, outlasting
+from p2pinfer.overlay.limits import BACKLOG_BYTES
 from p2pinfer.overlay.outbox import Outbox, Priority
 from p2pinfer.overlay.pipe import ABORT_S, Pipe, abort
 from p2pinfer.overlay.turn import Turn
@@ -32,7 +34,6 @@ ACK_S: Final = 0.1  # and this long after a message that is not acknowledged yet
 GOODBYE_S: Final = 1.0  # for the last message to leave, and the peer to close after it
 LINGER_S: Final = GOODBYE_S + ABORT_S  # for what lives on after a cancellation
 CHECK_S: Final = 1.0  # for a peer to prove that a link lives
-BACKLOG_BYTES: Final = 32 * 1024 * 1024  # of all queues; a peer that lets more pile up is too slow to be served
 OWN: Final = frozenset((Hello, Ack, Ping, Pong, Goodbye))  # messages that are the link's own
 
 
@@ -65,6 +66,7 @@ class Link:
         decoder: FrameDecoder,
         receiver: Receiver,
         turn: Turn,
+        backlog: Backlog,
         *,
         sent: int,
         received: int,
@@ -90,7 +92,8 @@ class Link:
         self._goodbye: Goodbye | None = None
         # sending
         self._pace = Pace(sent)
-        self._outbox = Outbox()
+        self._weight = Weight(backlog, self._end_too_heavy)
+        self._outbox = Outbox(self._weight)
         self._unwritten = b""  # taken from the outbox, and the writer's now
         self._writing = False  # the writer writes, or has said goodbye
         self._wake = trio.Event()  # the writer has something to look at
@@ -100,6 +103,7 @@ class Link:
         self._pong_came = trio.Event()
         # receiving
         self._received = received
+        self._partial = 0  # bytes of a message that has not all come
         self._received_at = clock()
         self._acknowledged = received
         self._deaf = False  # after bytes that were no frames
@@ -146,11 +150,16 @@ class Link:
         if self._death is not None:
             raise LinkDead(*self._death)
         frame = encode_frame(message)  # which the peer takes, whatever it holds: MIN_BODY
-        if self._outbox.size + len(frame) > BACKLOG_BYTES:
-            self._end(f"{self._outbox.size} bytes wait for a peer that does not take them", Code.SILENT)
-            raise LinkDead(f"{self._outbox.size} bytes wait for a peer that does not take them", Code.SILENT)
         self._outbox.put(frame, priority)
+        if self._outbox.size > BACKLOG_BYTES:
+            self._end_too_heavy()
+        self._weight.relieve()
+        if self._death is not None:
+            raise LinkDead(*self._death)
         self._turn.at_end(self._flush)
+
+    def _end_too_heavy(self) -> None:
+        self._end(f"{self._weight.size} bytes wait on the link, and do not move", Code.SILENT)
 
     def close(self, code: Code, text: str = "") -> None:
         """Say goodbye and end the link; of what is queued, control frames still leave. Again does nothing."""
@@ -183,6 +192,7 @@ class Link:
         finally:
             self._die("the link was cut", Code.LOST)
             await abort(self._pipe)
+            self._weight.leave()
             self.closed.set()
 
     def fail(self) -> None:
@@ -237,6 +247,10 @@ class Link:
         except RemoteProtocolError as error:
             self._deaf = True
             self.close(error.code, str(error))
+        if (waiting := self._decoder.waiting) != self._partial:
+            self._weight.change(waiting - self._partial)
+            self._partial = waiting
+            self._weight.relieve()
         if self._received - self._acknowledged >= ACK_BYTES:
             self._ack_due = True
             self._turn.at_end(self._flush)
@@ -284,7 +298,8 @@ class Link:
                     if not self._pipe.write_nowait(data):
                         self._unwritten = data
                         self._wake.set()
-                        return
+                        break
+                self._outbox.set_pending(self._pipe.unsent + len(self._unwritten))
             except trio.BrokenResourceError as error:
                 self._end(f"the connection broke: {error}", Code.LOST)
 
@@ -306,7 +321,9 @@ class Link:
     async def _write_rest(self) -> None:
         data, self._unwritten = self._unwritten, b""
         while data:
+            self._outbox.set_pending(len(data))
             await self._pipe.write(data)
+            self._outbox.set_pending(0)
             if data := self._next_write():
                 self._pace.add_sent(len(data))
 

@@ -21,11 +21,13 @@ from p2pinfer.core.keys import short_name
 from p2pinfer.core.messages import Goodbye, Hello, Message, Offers
 from p2pinfer.core.source import NOWHERE, Source
 from p2pinfer.core.units import PeerKey
+from p2pinfer.overlay.backlog import Backlog
 from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.crowd import Crowd
 from p2pinfer.overlay.dialling import dial_first
 from p2pinfer.overlay.greeting import FirstMessages, Greeting, checked_hello
 from p2pinfer.overlay.limits import (
+    ALL_BACKLOG_BYTES,
     ALL_DIALS_BURST,
     ALL_DIALS_RATE,
     DIALS_BURST,
@@ -80,6 +82,7 @@ class Links:
         self._greeting = greeting
         self._nursery = nursery
         self._most = most
+        self._backlog = Backlog(ALL_BACKLOG_BYTES)
         self._greeted = Crowd(NETWORK_HANDSHAKES, MAX_HANDSHAKES)
         self._links: dict[PeerKey, Link] = {}
         self._used: dict[PeerKey, float] = {}  # when each link was last asked for, or something came on it
@@ -283,7 +286,8 @@ class Links:
         peer = greeting.pipe.peer
         if (old := self._links.get(peer)) is not None:
             old.close(Code.DUPLICATE)  # the peer answered this stream knowing of the other
-        link = greeting.make_link(hello, _Noting(self, self._receiver), self.turn, self._greeting.clock, dialled)
+        noting = _Noting(self, self._receiver)
+        link = greeting.make_link(hello, noting, self.turn, self._backlog, self._greeting.clock, dialled)
         self._links[peer] = link
         self._used[peer] = trio.current_time()
         self._nursery.start_soon(link.run)  # first, for it lets go of the pipe, whatever fails

@@ -6,6 +6,9 @@ from typing import Final
 
 import trio
 
+from p2pinfer.overlay.backlog import Weight
+from p2pinfer.overlay.limits import FRAME_BYTES
+
 QUEUE_BYTES: Final = 1024 * 1024  # of each priority; beyond it callers wait
 
 
@@ -19,10 +22,12 @@ class Priority(IntEnum):
 
 
 class Outbox:
-    """Frames in queues, one a priority."""
+    """Frames in queues, one a priority; and what the pipe has taken of them and not sent yet."""
 
-    def __init__(self) -> None:
-        self.size = 0  # bytes of all frames that wait
+    def __init__(self, weight: Weight) -> None:
+        self.size = 0  # bytes that all of it takes
+        self._weight = weight
+        self._pending = 0
         self._queues = tuple(_Queue() for _ in Priority)
         self._control = self._queues[Priority.CONTROL]
 
@@ -30,7 +35,17 @@ class Outbox:
         queue = self._queues[priority]
         queue.frames.append(frame)
         queue.size += len(frame)
-        self.size += len(frame)
+        self._count(len(frame) + FRAME_BYTES)
+
+    def set_pending(self, size: int) -> None:
+        """So many bytes wait in the pipe."""
+        if size != self._pending:
+            self._count(size - self._pending)
+            self._pending = size
+
+    def _count(self, size: int) -> None:
+        self.size += size
+        self._weight.change(size)
 
     def has_room(self, priority: Priority) -> bool:
         return self._queues[priority].size < QUEUE_BYTES
@@ -52,13 +67,13 @@ class Outbox:
                     break
                 frames.append(queue.take())
                 size += len(frames[-1])
-        self.size -= size
+        self._count(-size - len(frames) * FRAME_BYTES)
         return frames
 
     def drop_all_but_control(self) -> None:
         """Nothing more of the rest will be written; those who wait for room go on."""
         for queue in self._queues[Priority.DECODE :]:
-            self.size -= queue.size
+            self._count(-queue.size - len(queue.frames) * FRAME_BYTES)
             queue.frames.clear()
             queue.size = 0
         for queue in self._queues:

@@ -52,6 +52,10 @@ class Pipe(Protocol):
     def source(self) -> Source:
         """The network at the other end."""
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that were written and wait here."""
+
     async def read(self) -> bytes:
         """The next bytes, in whatever portions they come; nothing at the end.
 

@@ -78,3 +78,11 @@ def test_the_longest_message_passes() -> None:
     messages_in(decoder, encode_frame(HELLO))
     decoder.feed(MAX_BODY.to_bytes(4, "big"))
     assert decoder.next_message() is None
+
+
+def test_a_message_that_was_handed_out_is_kept_no_longer() -> None:
+    decoder = FrameDecoder()
+    decoder.feed(encode_frame(HELLO) + encode_frame(AskContacts(1))[:-1])
+    assert decoder.next_message() is not None
+    assert decoder.next_message() is None
+    assert decoder.waiting == len(decoder._buffer) == len(encode_frame(AskContacts(1))) - 1

@@ -8,7 +8,6 @@ from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, Refused
 from p2pinfer.core.message_codec import encode_message
 from p2pinfer.core.messages import MAX_BODY, AskContacts, Contacts, Goodbye, Message
-from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.contained import Contained, outlasting
 from p2pinfer.overlay.exchange import Ask, Exchange
 from p2pinfer.overlay.link import ABORT_S, GOODBYE_S, LINGER_S, Link
@@ -176,7 +175,7 @@ async def test_an_answer_that_fails_is_refused_and_the_link_stays(
 ) -> None:
     world = MemoryWorld()
 
-    async def fail(peer: PeerKey, ask: Ask) -> Contacts:
+    async def fail(asker: Link, ask: Ask) -> Contacts:
         raise ZeroDivisionError(BUG)
 
     near, far = Exchange(nursery), Exchange(nursery)

@@ -17,6 +17,7 @@ from p2pinfer.core.units import PeerKey, Roles, Span
 from p2pinfer.overlay.directory import MEET_S, RETRY_S, Directory, model_key
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.limits import MAX_FOUND
+from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.pipe import Address, Pipe
@@ -206,7 +207,7 @@ async def test_a_look_waits_for_nobody_who_does_not_answer(
     silent, node = await open_side("silent"), await open_side("node")
     node.serve()
 
-    async def never(peer: PeerKey, ask: object) -> Offers:
+    async def never(asker: Link, ask: object) -> Offers:
         await trio.sleep_forever()
         raise AssertionError
 

@@ -1,32 +1,50 @@
 """Calls and sessions between peers of the memory network: every answer, every silence, every stranger."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import trio
+import trio.lowlevel
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, Refused, RemoteProtocolError
-from p2pinfer.core.messages import AskContacts, AskOffers, CallRefused, Contacts, FilePart, Offers
-from p2pinfer.core.session_messages import Close, Credit, Finish, Forward, Open, SessionMessage, Stored
+from p2pinfer.core.keys import PrivateKey
+from p2pinfer.core.messages import AskContacts, AskFile, AskOffers, CallRefused, Contacts, FilePart, Offers
+from p2pinfer.core.session_messages import (
+    Close,
+    Credit,
+    Finish,
+    Forward,
+    Open,
+    SessionMessage,
+    SessionRefused,
+    Stored,
+)
+from p2pinfer.core.source import NOWHERE, Scope, Source
 from p2pinfer.core.units import Codec, PeerKey, SessionId
-from p2pinfer.overlay.exchange import CALL_S, EARLY_S, MAX_BACKLOG, MAX_CALLS, MAX_EARLY, MAX_EARLY_BYTES, Ask, Exchange
+from p2pinfer.overlay.early import EARLY_S, MAX_EARLY, MAX_EARLY_BYTES, EarlyRows
+from p2pinfer.overlay.exchange import CALL_S, MAX_BACKLOG, MAX_CALLS, Ask, Exchange
+from p2pinfer.overlay.limits import ALL_CALLS, MAX_WAITING, NETWORK_CALLS, OPENING_S, OPENS_BURST
 from p2pinfer.overlay.link import Link
-from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
+from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network
 
-from .conftest import KEYS
+from .conftest import HELLO, KEYS, say
 
 SESSION = SessionId(b"a session of ids")
 OTHER = SessionId(b"another session.")
+OPEN = Open(SESSION, 0, b"", bytes(64), bytes(32), b"", (), (), (), ())
 
 
 class Side:
     """A peer: its exchange, its network, and what nobody took."""
 
-    def __init__(self, exchange: Exchange, network: Network) -> None:
+    def __init__(self, world: MemoryWorld, exchange: Exchange, network: Network) -> None:
+        self.world = world
         self.exchange = exchange
         self.network = network
         self.strays: list[SessionMessage] = []
@@ -50,13 +68,13 @@ async def open_side(nursery: trio.Nursery) -> OpenSide:
         async with trio.open_nursery() as inner:
             exchange = Exchange(inner)
             async with open_memory_network(world, KEYS[number].public, exchange) as network:
-                task_status.started(Side(exchange, network))
+                task_status.started(Side(world, exchange, network))
                 await trio.sleep_forever()
 
     return lambda number: nursery.start(partial(keep, number))
 
 
-async def say_where(peer: PeerKey, ask: Ask) -> Contacts:
+async def say_where(asker: Link, ask: Ask) -> Contacts:
     return Contacts(ask.call, ("here",), ())
 
 
@@ -81,9 +99,9 @@ async def test_a_call_is_answered(autojump_clock: MockClock, open_side: OpenSide
 async def test_many_calls_at_once_get_their_own_answers(autojump_clock: MockClock, open_side: OpenSide) -> None:
     near, far = await open_side(0), await open_side(1)
 
-    async def late_first(peer: PeerKey, ask: Ask) -> Offers | Contacts:
+    async def late_first(asker: Link, ask: Ask) -> Offers | Contacts:
         await trio.sleep(1 if isinstance(ask, AskContacts) else 0)
-        return await say_where(peer, ask) if isinstance(ask, AskContacts) else Offers(ask.call, ())
+        return await say_where(asker, ask) if isinstance(ask, AskContacts) else Offers(ask.call, ())
 
     far.exchange.answer(AskContacts, late_first)
     far.exchange.answer(AskOffers, late_first)
@@ -105,7 +123,7 @@ async def test_many_calls_at_once_get_their_own_answers(autojump_clock: MockCloc
 async def test_a_silent_peer_is_given_up_after_the_deadline(autojump_clock: MockClock, open_side: OpenSide) -> None:
     near, far = await open_side(0), await open_side(1)
 
-    async def never(peer: PeerKey, ask: Ask) -> Contacts:
+    async def never(asker: Link, ask: Ask) -> Contacts:
         await trio.sleep_forever()
         raise AssertionError
 
@@ -121,9 +139,9 @@ async def test_a_silent_peer_is_given_up_after_the_deadline(autojump_clock: Mock
 async def test_an_answer_that_comes_too_late_is_nobodys(autojump_clock: MockClock, open_side: OpenSide) -> None:
     near, far = await open_side(0), await open_side(1)
 
-    async def late(peer: PeerKey, ask: Ask) -> Contacts:
+    async def late(asker: Link, ask: Ask) -> Contacts:
         await trio.sleep(CALL_S + 1)
-        return await say_where(peer, ask)
+        return await say_where(asker, ask)
 
     far.exchange.answer(AskContacts, late)
     link = await near.dial(far)
@@ -147,7 +165,7 @@ async def test_a_refusal_arrives_with_its_code_and_when_to_retry(
 ) -> None:
     near, far = await open_side(0), await open_side(1)
 
-    async def refuse(peer: PeerKey, ask: Ask) -> Contacts:
+    async def refuse(asker: Link, ask: Ask) -> Contacts:
         raise Refused("not now", Code.BUSY, 2.5)
 
     far.exchange.answer(AskContacts, refuse)
@@ -159,7 +177,7 @@ async def test_a_refusal_arrives_with_its_code_and_when_to_retry(
 async def test_a_long_refusal_in_any_script_is_cut(autojump_clock: MockClock, open_side: OpenSide) -> None:
     near, far = await open_side(0), await open_side(1)
 
-    async def refuse(peer: PeerKey, ask: Ask) -> Contacts:
+    async def refuse(asker: Link, ask: Ask) -> Contacts:
         raise Refused("没有" * 200, Code.NOT_FOUND)
 
     far.exchange.answer(AskContacts, refuse)
@@ -170,7 +188,7 @@ async def test_a_long_refusal_in_any_script_is_cut(autojump_clock: MockClock, op
 async def test_an_answer_of_another_kind_breaks_the_protocol(autojump_clock: MockClock, open_side: OpenSide) -> None:
     near, far = await open_side(0), await open_side(1)
 
-    async def wrong(peer: PeerKey, ask: Ask) -> Offers:
+    async def wrong(asker: Link, ask: Ask) -> Offers:
         return Offers(ask.call, ())
 
     far.exchange.answer(AskContacts, wrong)
@@ -181,12 +199,12 @@ async def test_an_answer_of_another_kind_breaks_the_protocol(autojump_clock: Moc
 async def test_an_answer_by_another_peer_is_not_taken(autojump_clock: MockClock, open_side: OpenSide) -> None:
     near, far, thief = await open_side(0), await open_side(1), await open_side(2)
 
-    async def slow(peer: PeerKey, ask: Ask) -> Contacts:
+    async def slow(asker: Link, ask: Ask) -> Contacts:
         to_near = thief.network.link(near.network.key)
         assert to_near is not None
         to_near.send_nowait(Contacts(ask.call, ("thief",), ()))
         await trio.sleep(1)
-        return await say_where(peer, ask)
+        return await say_where(asker, ask)
 
     far.exchange.answer(AskContacts, slow)
     await near.dial(thief)
@@ -207,8 +225,8 @@ async def test_answers_nobody_asked_for_are_dropped(autojump_clock: MockClock, o
 async def test_a_dead_link_ends_its_calls_at_once(autojump_clock: MockClock, open_side: OpenSide) -> None:
     near, far = await open_side(0), await open_side(1)
 
-    async def leave(peer: PeerKey, ask: Ask) -> Contacts:
-        to_near = far.network.link(peer)
+    async def leave(asker: Link, ask: Ask) -> Contacts:
+        to_near = far.network.link(asker.peer)
         assert to_near is not None
         to_near.close(Code.LEAVING, "bye")
         await trio.sleep_forever()
@@ -235,9 +253,9 @@ async def test_one_peer_is_not_answered_without_end_at_once(autojump_clock: Mock
     """WIRE-12."""
     near, far = await open_side(0), await open_side(1)
 
-    async def slow(peer: PeerKey, ask: Ask) -> Contacts:
+    async def slow(asker: Link, ask: Ask) -> Contacts:
         await trio.sleep(1)
-        return await say_where(peer, ask)
+        return await say_where(asker, ask)
 
     far.exchange.answer(AskContacts, slow)
     link = await near.dial(far)
@@ -258,12 +276,62 @@ async def test_one_peer_is_not_answered_without_end_at_once(autojump_clock: Mock
     assert codes[-1] is Code.NONE
 
 
+@pytest.mark.parametrize(
+    ("sources", "answered"),
+    [([Source("198.41.0.4", Scope.PUBLIC)] * 5, NETWORK_CALLS), ([NOWHERE] * 17, ALL_CALLS)],
+    ids=["of one network", "of all"],
+)
+async def test_many_peers_are_not_answered_without_end_at_once(
+    autojump_clock: MockClock, nursery: trio.Nursery, sources: list[Source], answered: int
+) -> None:
+    """WIRE-12."""
+    world, far = MemoryWorld(), Exchange(nursery)
+    begun = []
+
+    async def slow(asker: Link, ask: Ask) -> Contacts:
+        begun.append(ask)
+        await trio.sleep(1)
+        return await say_where(asker, ask)
+
+    far.answer(AskContacts, slow)
+    async with AsyncExitStack() as stack:
+        node = await stack.enter_async_context(open_memory_network(world, KEYS[0].public, far))
+        for number, source in enumerate(sources):
+            key = PrivateKey(bytes([100 + number]) * 32).public
+            world.sources[key] = source
+            network = await stack.enter_async_context(open_memory_network(world, key, Exchange(nursery)))
+            link = await network.dial(node.addresses()[0])
+            for call in range(MAX_CALLS):
+                link.send_nowait(AskContacts(call + 1))
+        await trio.sleep(0.5)
+        assert len(begun) == answered
+
+
+async def test_an_answer_that_is_not_taken_keeps_its_seat_and_is_given_up(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """A peer that asks for files and does not read costs a seat, not memory."""
+    world, far = MemoryWorld(), Exchange(nursery)
+    begun = []
+
+    async def read(asker: Link, ask: Ask) -> FilePart:
+        begun.append(ask)
+        return FilePart(ask.call, 1 << 30, bytes(1 << 20))
+
+    far.answer(AskFile, read)
+    async with open_memory_network(world, KEYS[0].public, far) as node:
+        pipe = await MemoryGround(world, KEYS[7].public).dial(node.addresses()[0])
+        await say(pipe, HELLO, *(AskFile(call, bytes(32), "", 0, 1 << 20) for call in range(1, 100)))
+        await trio.sleep(1)
+        assert len(begun) == MAX_CALLS
+
+
 async def test_a_cancelled_call_leaves_nothing_behind(autojump_clock: MockClock, open_side: OpenSide) -> None:
     near, far = await open_side(0), await open_side(1)
 
-    async def slow(peer: PeerKey, ask: Ask) -> Contacts:
+    async def slow(asker: Link, ask: Ask) -> Contacts:
         await trio.sleep(1)
-        return await say_where(peer, ask)
+        return await say_where(asker, ask)
 
     far.exchange.answer(AskContacts, slow)
     link = await near.dial(far)
@@ -481,17 +549,112 @@ async def test_an_open_goes_to_who_takes_opens(autojump_clock: MockClock, open_s
     near, far = await open_side(0), await open_side(1)
     far.exchange.on_open = lambda link, message: far.opens.append(message)
     link = await near.dial(far)
-    message = Open(SESSION, 0, b"", bytes(64), bytes(32), b"", (), (), (), ())
-    link.send_nowait(message)
+    link.send_nowait(OPEN)
     await trio.sleep(0.1)
-    assert far.opens == [message]
+    assert far.opens == [OPEN]
 
 
-async def test_an_open_where_nobody_takes_any_harms_nobody(autojump_clock: MockClock, open_side: OpenSide) -> None:
+async def test_a_close_that_overtakes_its_opening_ends_the_session(
+    autojump_clock: MockClock, open_side: OpenSide
+) -> None:
+    """Else it would hold its pages for nobody until it is idle for too long."""
     near, far = await open_side(0), await open_side(1)
+    far.exchange.on_open = lambda link, message: None
+    far.keep_strays()
     link = await near.dial(far)
-    link.send_nowait(Open(SESSION, 0, b"", bytes(64), bytes(32), b"", (), (), (), ()))
+    link.send_nowait(OPEN)
+    link.send_nowait(Close(SESSION, 0, Code.CANCELLED, 0, ""))
+    await trio.sleep(1)
+    with far.exchange.open_session(SESSION, [near.network.key]) as incoming:
+        assert incoming.receive_nowait() == (near.network.key, Close(SESSION, 0, Code.CANCELLED, 0, ""))
+    link.send_nowait(Close(SESSION, 0, Code.CANCELLED, 0, ""))
+    await trio.sleep(1)
+    assert far.strays == [Close(SESSION, 0, Code.CANCELLED, 0, "")]
+
+
+async def test_closes_of_sessions_that_were_refused_take_no_room(
+    autojump_clock: MockClock, open_side: OpenSide
+) -> None:
+    near, far = await open_side(0), await open_side(1)
+    far.exchange.on_open = lambda link, message: None
+    link = await near.dial(far)
+    for number in range(OPENS_BURST - 1):
+        session = SessionId(number.to_bytes(16, "big"))
+        link.send_nowait(replace(OPEN, session=session))
+        link.send_nowait(Close(session, 0, Code.CANCELLED, 0, ""))
+    link.send_nowait(OPEN)
+    for _ in range(MAX_WAITING + 5):
+        link.send_nowait(Close(SESSION, 0, Code.CANCELLED, 0, ""))
+    await trio.sleep(1)
+    with far.exchange.open_session(SESSION, [near.network.key]) as incoming:
+        assert incoming.statistics().current_buffer_used == MAX_WAITING
+
+
+async def test_a_session_that_never_opens_is_forgotten(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    near, far = await open_side(0), await open_side(1)
+    far.exchange.on_open = lambda link, message: None
+    far.keep_strays()
+    link = await near.dial(far)
+    link.send_nowait(OPEN)
+    await trio.sleep(OPENING_S + 1)
+    link.send_nowait(replace(OPEN, session=OTHER))
+    link.send_nowait(Close(SESSION, 0, Code.CANCELLED, 0, ""))
+    await trio.sleep(1)
+    assert far.strays == [Close(SESSION, 0, Code.CANCELLED, 0, "")]
+
+
+async def test_opens_of_one_network_are_taken_few_a_second(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    """WIRE-26"""
+    near, far = await open_side(0), await open_side(1)
+    near.keep_strays()
+    far.exchange.on_open = lambda link, message: far.opens.append(message)
+    far.world.sources[near.network.key] = Source("198.41.0.4", Scope.PUBLIC)
+    link = await near.dial(far)
+    for number in range(OPENS_BURST + 5):
+        link.send_nowait(replace(OPEN, session=SessionId(number.to_bytes(16, "big"))))
+    await trio.lowlevel.checkpoint()
+    await trio.sleep(0.001)
+    assert len(far.opens) == OPENS_BURST
+    assert {message.code for message in near.strays if isinstance(message, SessionRefused)} == {Code.BUSY}
+    assert len(near.strays) == 5
+
+
+async def test_a_session_that_is_being_opened_is_not_opened_again(
+    autojump_clock: MockClock, open_side: OpenSide
+) -> None:
+    near, far = await open_side(0), await open_side(1)
+    near.keep_strays()
+    far.exchange.on_open = lambda link, message: far.opens.append(message)
+    link = await near.dial(far)
+    link.send_nowait(OPEN)
+    link.send_nowait(OPEN)
+    await trio.sleep(1)
+    assert far.opens == [OPEN]
+    assert [message.code for message in near.strays if isinstance(message, SessionRefused)] == [Code.BAD_STATE]
+
+
+async def test_early_rows_of_all_links_are_bounded_together(
+    autojump_clock: MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """WIRE-14."""
+    monkeypatch.setattr("p2pinfer.overlay.early.ALL_EARLY", 10)
+    early = EarlyRows()
+    peers = [PeerKey(bytes([number]) * 32) for number in range(4)]
+    for peer in peers:
+        for _ in range(4):
+            early.keep(peer, rows(8), 0.0)
+    assert [peer for peer, _ in early.take(SESSION, 0.0)] == [peers[0]] * 4 + [peers[1]] * 4 + [peers[2]] * 2
+    early.keep(peers[3], rows(8), 0.0)
+    assert [peer for peer, _ in early.take(SESSION, 0.0)] == [peers[3]]
+
+
+async def test_an_open_where_nobody_takes_any_is_refused(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    near, far = await open_side(0), await open_side(1)
+    near.keep_strays()
+    link = await near.dial(far)
+    link.send_nowait(OPEN)
     await trio.sleep(0.1)
+    assert [message.code for message in near.strays if isinstance(message, SessionRefused)] == [Code.UNSUPPORTED]
     assert link.dead is None
 
 

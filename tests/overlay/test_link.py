@@ -12,7 +12,8 @@ from p2pinfer.core.errors import LinkDead
 from p2pinfer.core.frames import FrameDecoder
 from p2pinfer.core.messages import Ack, AskContacts, FilePart, Message, Ping, Pong
 from p2pinfer.core.pace import MIN_WINDOW
-from p2pinfer.overlay.link import ACK_S, BACKLOG_BYTES, GOODBYE_S, PING_S, SILENT_PINGS, Link
+from p2pinfer.overlay.limits import BACKLOG_BYTES
+from p2pinfer.overlay.link import ACK_S, GOODBYE_S, PING_S, SILENT_PINGS, Link
 from p2pinfer.overlay.links import DIAL_S, GREET_S
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network, Priority

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from p2pinfer.core.errors import RemoteProtocolError
 from p2pinfer.overlay.libp2p.multistream import Dialler, encode_line
 from p2pinfer.overlay.libp2p.yamux import FIRST_WINDOW, MAX_DATA, WINDOW, Flag, Type, Yamux, encode_header
+from p2pinfer.overlay.limits import MAX_REPLIES
 
 PROTOCOL = "/p2pinfer/link/1"
 OPENING = Dialler(PROTOCOL).opening
@@ -64,6 +65,23 @@ def test_a_ping_is_answered() -> None:
     near, _ = agreed_pair()
     near.receive(encode_header(Type.PING, Flag.SYN, 0, 77))
     assert near.take_replies() == encode_header(Type.PING, Flag.ACK, 0, 77)
+
+
+def test_a_peer_that_asks_and_does_not_read_is_ended() -> None:
+    near, _ = agreed_pair()
+    ping = encode_header(Type.PING, Flag.SYN, 0, 77)
+    near.receive(ping * (MAX_REPLIES // len(ping)))
+    with pytest.raises(RemoteProtocolError, match="does not read"):
+        near.receive(ping)
+
+
+def test_streams_that_come_and_go_leave_nothing() -> None:
+    far = Yamux(PROTOCOL, dialled=False)
+    for stream in range(1, 2001, 2):
+        far.receive(encode_header(Type.WINDOW_UPDATE, Flag.SYN, stream, 0))
+        far.receive(encode_header(Type.WINDOW_UPDATE, Flag.RST, stream, 0))
+        far.take_replies()
+    assert not far._asking
 
 
 def test_a_dialler_refuses_streams_the_other_side_opens() -> None:

@@ -155,6 +155,10 @@ class YamuxPipe:
     def source(self) -> Source:
         return self._socket.source
 
+    @property
+    def unsent(self) -> int:
+        return len(self._socket.unsent)
+
     async def agree(self) -> None:
         """Let both sides agree on the protocol of the stream.
 

@@ -7,11 +7,13 @@ gives a connection up when the peer's window stays shut for 5 s.
 
 import struct
 from collections import deque
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
 from p2pinfer.core.errors import RemoteProtocolError
 from p2pinfer.overlay.libp2p.multistream import Acceptor, Dialler
+from p2pinfer.overlay.limits import MAX_REPLIES
 
 HEADER: Final = struct.Struct("!BBHII")  # version, type, flags, stream, length
 FIRST_WINDOW: Final = 256 * 1024  # by the spec
@@ -41,6 +43,14 @@ def encode_header(kind: Type, flags: int, stream: int, length: int) -> bytes:
     return HEADER.pack(0, kind, flags, stream, length)
 
 
+@dataclass(slots=True)
+class _Asking:
+    """A stream that is agreeing on a protocol. window: what the peer lets us send on it."""
+
+    acceptor: Acceptor
+    window: int = FIRST_WINDOW
+
+
 class Yamux:
     """Both ends' view of one connection and its one stream, which the dialling side opens.
 
@@ -59,8 +69,7 @@ class Yamux:
         self._protocol = protocol
         self._dialled = dialled
         self._stream = 0  # none yet
-        self._asking: dict[int, Acceptor] = {}
-        self._asking_windows: dict[int, int] = {}  # what the peer lets us send on each of them
+        self._asking: dict[int, _Asking] = {}
         self._dialler = Dialler(protocol)
         self._buffer = bytearray()
         self._body: tuple[int, int] | None = None  # the DATA frame under way: its stream, bytes still to come
@@ -106,6 +115,8 @@ class Yamux:
             else:
                 break
         del self._buffer[:start]
+        if len(self.replies) > MAX_REPLIES:
+            raise RemoteProtocolError(f"{len(self.replies)} bytes of replies wait for a peer that does not read")
 
     def _receive_header(self, version: int, kind: int, flags: int, stream: int, length: int) -> None:
         if version != 0 or kind > Type.GO_AWAY or flags > 15:
@@ -130,8 +141,8 @@ class Yamux:
     def _add_window(self, stream: int, length: int) -> None:
         if stream == self._stream:
             self.send_window = min(self.send_window + length, 2**32 - 1)
-        elif stream in self._asking:
-            self._asking_windows[stream] = min(self._asking_windows[stream] + length, 2**32 - 1)
+        elif (asking := self._asking.get(stream)) is not None:
+            asking.window = min(asking.window + length, 2**32 - 1)
 
     def _start_body(self, stream: int, length: int) -> None:
         if length > self._receive_window:
@@ -169,25 +180,24 @@ class Yamux:
             self._reply(Type.WINDOW_UPDATE, Flag.RST, stream, 0)
         elif stream not in self._asking:
             self._reply(Type.WINDOW_UPDATE, Flag.ACK, stream, 0)
-            self._asking_windows[stream] = FIRST_WINDOW
-            self._asking[stream] = Acceptor(self._protocol, lambda line: self._say(stream, line))
+            self._asking[stream] = _Asking(Acceptor(self._protocol, lambda line: self._say(stream, line)))
 
     def _say(self, stream: int, line: bytes) -> None:
         self._reply(Type.DATA, Flag.NONE, stream, len(line))
         self.replies += line
-        self._asking_windows[stream] -= len(line)
+        self._asking[stream].window -= len(line)
 
     def _ask(self, stream: int, portion: bytes) -> None:
         """Data on a stream that is not ours yet: which protocol is wanted?"""
-        acceptor = self._asking.get(stream)
-        if acceptor is None or not acceptor.receive(portion):
+        asking = self._asking.get(stream)
+        if asking is None or not asking.acceptor.receive(portion):
             return
         del self._asking[stream]
         self._stream = stream
-        self.send_window = self._asking_windows[stream]
+        self.send_window = asking.window
         self.agreed = True
-        if acceptor.rest:
-            self.data.append(acceptor.rest)
+        if asking.acceptor.rest:
+            self.data.append(asking.acceptor.rest)
         for other in self._asking:
             self._reply(Type.WINDOW_UPDATE, Flag.RST, other, 0)
         self._asking.clear()
