@@ -18,6 +18,7 @@ from p2pinfer.core.shown import shown_line
 
 COMMANDS: Final = {  # name: module, one line of help
     "ask": ("p2pinfer.cli.ask", "Ask the swarm a prompt and stream the answer."),
+    "backup": ("p2pinfer.cli.backup", "Copy the journal of receipts, also while it is in use."),
     "bench": ("p2pinfer.cli.bench", "Measure how fast this machine's engines are."),
     "config": ("p2pinfer.cli.config", "Print a node's settings, with help, as a TOML file."),
     "demo": ("p2pinfer.cli.demo", "Watch peers on this machine answer a prompt, and see what each earned."),

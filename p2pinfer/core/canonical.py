@@ -1,8 +1,8 @@
 """The one form a signed record may have: a flat msgpack array (protocols/receipts.md, "Encoding").
 
-Elements are integers from 0 to 2^53-1, bins, or flat arrays of such integers; shortest encodings only, nothing after
-the end. msgpack itself has many encodings of one value, which would give one record many ids. What the elements mean
-is for `records.py`.
+Elements are integers, bins, or flat arrays of integers; shortest encodings only, nothing after the end. msgpack itself
+has many encodings of one value, which would give one record many ids. How large integers may be, and what the elements
+mean, is for the kinds of fields and for `records.py`.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,6 @@ import msgpack
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import RemoteProtocolError
-from p2pinfer.core.fields import MAX_INT_BITS
 
 MAX_RECORD_BYTES: Final = 1024
 MAX_ITEMS: Final = 64  # of any one array; the longest record has 26
@@ -59,7 +58,7 @@ def _check_item(item: object) -> None:
 
 
 def _is_int(item: object) -> bool:
-    return type(item) is int and 0 <= item < 1 << MAX_INT_BITS  # True is not 1
+    return type(item) is int  # True is not 1
 
 
 def _bad(why: str) -> RemoteProtocolError:

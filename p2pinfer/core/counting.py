@@ -26,11 +26,11 @@ class Work:
     seam: int = 0
 
     def __post_init__(self) -> None:
-        if self.layers < 1 or self.prompt < 1:
-            raise ValueError(f"no work: {self.layers} layers, {self.prompt} prompt ids")
+        if self.prompt < 1:
+            raise ValueError("a prompt of no ids")
         if self.seam and self.seam < self.prompt:
             raise ValueError(f"a seam at {self.seam}, within the prompt of {self.prompt}")
-        if not 0 <= self.start <= max(self.seam, self.prompt - 1):
+        if self.start > max(self.seam, self.prompt - 1):
             raise ValueError(f"start {self.start}, beyond what an earlier session delivered")
 
     @property
@@ -41,12 +41,10 @@ class Work:
     def usage(self, committed: int, cached: int = 0) -> Usage:
         """Usage once positions [0, committed) are computed, `cached` of those charged present without computing.
 
-        Raises ValueError for positions that cannot be charged, or not be written.
+        Raises ValueError for positions that cannot be charged: a usage has no negative parts.
         """
         generated_from = max(self.prompt, self.seam)  # g: generated positions that are computed again are prefill
         fed = min(committed, generated_from) - self.start
-        if not 0 <= cached <= fed:
-            raise ValueError(f"{cached} positions cached of {fed}")
         return Usage(
             prefill=self.layers * (fed - cached),
             decode=self.layers * max(0, committed - generated_from),

@@ -106,7 +106,7 @@ def parse_peer_name(name: str) -> PeerKey:
     except ValueError:
         data = b""
     key = data[len(PEER_ID_PREFIX) :]
-    if data[: len(PEER_ID_PREFIX)] != PEER_ID_PREFIX or len(key) != KEY_BYTES or peer_name(key) != name:
+    if len(key) != KEY_BYTES or peer_name(key) != name:  # written again it has the prefix, and is the same
         raise UsageError(f"{name:.80} is no peer name: one looks like {peer_name(bytes(KEY_BYTES))}")
     if not _is_valid(key):
         raise UsageError(f"{name} stands for a key that is not canonical or not of prime order")

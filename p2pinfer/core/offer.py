@@ -8,8 +8,6 @@ from enum import IntEnum
 from typing import Annotated, ClassVar, Final
 
 from p2pinfer.core import fields
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import RemoteProtocolError
 from p2pinfer.core.fields import Bin, Struct, UInt, UInts, Zero
 from p2pinfer.core.keys import check_key
 from p2pinfer.core.pricing import Prices
@@ -94,13 +92,11 @@ def contradict(one: Offer, other: Offer) -> bool:
     return one != other and (one.node, one.boot, one.seq) == (other.node, other.boot, other.seq)
 
 
-def verify_offer(body: bytes, signature: bytes, node: PeerKey | None = None) -> SignedRecord[Offer]:
-    """The way from bytes to an offer; with `node`, only that node's will do.
+def verify_offer(body: bytes, signature: bytes) -> SignedRecord[Offer]:
+    """The way from bytes to an offer.
 
     Raises RemoteProtocolError: BAD_RECORD, BAD_KEY or BAD_SIGNATURE.
     """
-    signed = verify_record(Offer, body, (signature,), lambda offer: (node or offer.node,))
+    signed = verify_record(Offer, body, (signature,), lambda offer: (offer.node,))
     check_key(signed.record.owner)
-    if node is not None and signed.record.node != node:
-        raise RemoteProtocolError("the offer names another node than its signer", Code.BAD_SIGNATURE)
     return signed

@@ -42,9 +42,11 @@ class Receipt(Record):
         return None
 
     def follows(self, earlier: "Receipt") -> str | None:
-        """Why this cannot come after `earlier` in one contract, or None; signing both is evidence against a signer."""
-        if self.contract != earlier.contract or self.seq <= earlier.seq:
-            return f"number {self.seq} does not follow {earlier.seq}"
+        """Why this cannot come after `earlier` of the same contract, or None; who signed both has cheated."""
+        if self.seq == earlier.seq:
+            return f"two bodies under number {self.seq}"
+        if self.seq < earlier.seq:
+            return f"number {self.seq} after number {earlier.seq}"
         if earlier.state == FINAL:
             return f"number {self.seq} after the final {earlier.seq}"
         if not earlier.usage <= self.usage or self.amount < earlier.amount or self.time < earlier.time:
@@ -58,8 +60,6 @@ def contradiction_of(a: SignedRecord[Receipt], b: SignedRecord[Receipt]) -> str 
     """Why two receipts of one contract cannot both be true, or None."""
     if a.body == b.body:
         return None
-    if a.record.seq == b.record.seq:
-        return f"two bodies under number {a.record.seq}"
     earlier, later = sorted((a.record, b.record), key=lambda receipt: receipt.seq)
     return later.follows(earlier)
 

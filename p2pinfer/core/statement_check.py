@@ -230,12 +230,10 @@ def _frames(data: bytes) -> Iterator[bytes]:
 def _end(data: bytes, at: int) -> int:
     """Where the frame ends whose length stands at `at`."""
     size, left = int.from_bytes(data[at : at + LENGTH], "big"), len(data) - at - LENGTH
-    if left < 0:
-        raise _bad(f"{len(data) - at} bytes are left where a length of {LENGTH} should stand")
     if size > MAX_STATEMENT_FRAME:
         raise _bad(f"its length is {size} bytes, limit {MAX_STATEMENT_FRAME}")
     if size > left:
-        raise _bad(f"its length is {size} bytes, and {left} are left")
+        raise _bad(f"it is cut: {LENGTH} bytes of a length and {size} more, {len(data) - at} are left")
     return at + LENGTH + size
 
 

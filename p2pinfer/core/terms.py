@@ -8,6 +8,7 @@ from p2pinfer.core.fields import UInt
 from p2pinfer.core.units import Roles, Span
 
 POSITION_BITS: Final = 32
+ALL_ROLES: Final = Roles.HEAD | Roles.TAIL
 
 
 class SpanKind:
@@ -21,25 +22,22 @@ class SpanKind:
         return [value.first, value.last]
 
     def unpack(self, plain: object) -> object:
-        if not isinstance(plain, list) or len(plain) != 2:
-            raise ValueError(f"{plain!r:.60} is no span of layers")
-        return Span(*plain)
+        return Span(*plain) if isinstance(plain, list) and len(plain) == 2 else plain
 
 
 class RolesKind:
     """Roles, written as bits."""
 
     def check(self, value: object) -> None:
-        if type(value) is not Roles or not 0 <= value <= Roles.HEAD | Roles.TAIL:
+        if type(value) is not Roles or not 0 <= value <= ALL_ROLES:
             raise ValueError(f"{value!r:.60} are no roles")
 
     def pack(self, value: Any) -> object:
         return int(value)
 
     def unpack(self, plain: object) -> object:
-        if type(plain) is not int or plain > Roles.HEAD | Roles.TAIL:
-            raise ValueError(f"{plain!r:.60} are no roles")
-        return Roles(plain)
+        # Roles(-1) would be all of them
+        return Roles(plain) if isinstance(plain, int) and plain in range(ALL_ROLES + 1) else plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +63,9 @@ class Limits:
         return 2 * self.max_chunk + 2 * self.cadence
 
     def within(self, offered: "Limits") -> bool:
-        """Whether a node that offered those limits takes these."""
+        """Whether a node that offered those takes these; max_positions is another matter, with a code of its own."""
         return (
-            self.max_positions <= offered.max_positions
-            and self.window <= offered.window
+            self.window <= offered.window
             and self.cadence >= offered.cadence  # a signature each costs the node time
             and self.max_draft <= offered.max_draft
             and self.max_chunk <= offered.max_chunk

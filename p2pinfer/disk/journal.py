@@ -24,8 +24,9 @@ from p2pinfer.core.errors import JournalError, LocalProtocolError, P2pinferError
 from p2pinfer.core.receipt import FINAL, Receipt
 from p2pinfer.core.records import SignedRecord
 from p2pinfer.core.units import RecordId, SessionId
-from p2pinfer.disk.journal_file import connect_reader, connect_writer
+from p2pinfer.disk.journal_file import connect_reader, connect_writer, row_digest
 from p2pinfer.disk.journal_reader import JournalReader
+from p2pinfer.disk.tally import Tally, open_tally
 
 MAX_BATCH: Final = 256  # changes in one commit
 MAX_UNSIGNED: Final = 4_096  # contracts with proposals that nobody signed; some 2 kB each
@@ -51,9 +52,10 @@ async def open_journal(path: Path) -> AsyncIterator["Journal"]:
     """
     with (
         closing(await trio.to_thread.run_sync(connect_writer, path)) as writer,
-        closing(connect_reader(path)) as reader,
+        closing(connect_reader(path, checked=True)) as reader,
+        closing(open_tally(path)) as tally,
     ):
-        journal = Journal(path, writer, reader)
+        journal = Journal(path, writer, reader, tally)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(journal.run)
             try:
@@ -65,9 +67,10 @@ async def open_journal(path: Path) -> AsyncIterator["Journal"]:
 class Journal:
     """Stores; each returns when it is durable, and raises JournalError where it cannot be."""
 
-    def __init__(self, path: Path, writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, writer: sqlite3.Connection, reader: sqlite3.Connection, tally: Tally) -> None:
         self.path: Final = path
         self._writer = writer
+        self._tally = tally
         self._reader = JournalReader(reader, path)
         self._reading = trio.CapacityLimiter(1)  # a connection serves one thread at a time
         self._waiting: list[_Store] = []
@@ -176,7 +179,8 @@ class Journal:
     def _write(self, token: trio.lowlevel.TrioToken) -> None:
         """What the thread does."""
         while batch := self._batches.get():
-            _commit(self._writer, batch)
+            if commits := _commit(self._writer, batch):
+                self._tally.write(commits)
             token.run_sync_soon(self._written)
 
     def _written(self) -> None:
@@ -187,21 +191,25 @@ class Journal:
         self._changed.set()
 
 
-def _commit(connection: sqlite3.Connection, batch: list[_Store]) -> None:
-    """Commit all changes at once; where one fails, each alone, so that it fails alone."""
+def _commit(connection: sqlite3.Connection, batch: list[_Store]) -> int:
+    """Commit all changes at once; where one fails, each alone, so that it fails alone.
+
+    How many commits the journal then has had, or 0 where none was made.
+    """
     try:
         connection.execute("BEGIN IMMEDIATE")
         for store in batch:
             store.change(connection)
+        ((commits,),) = connection.execute("UPDATE seal SET commits = commits + 1 RETURNING commits").fetchall()
         connection.execute("COMMIT")
+        return int(commits)
     except (sqlite3.Error, P2pinferError) as error:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         if len(batch) == 1:
             batch[0].error = error if isinstance(error, P2pinferError) else JournalError(f"not stored: {error}")
-        else:
-            for store in batch:
-                _commit(connection, [store])
+            return 0
+        return max([_commit(connection, [store]) for store in batch])
 
 
 def _execute(db: sqlite3.Connection, query: str, values: tuple[object, ...]) -> int:
@@ -212,26 +220,29 @@ def _execute(db: sqlite3.Connection, query: str, values: tuple[object, ...]) -> 
 def _agree(db: sqlite3.Connection, contract: SignedRecord[Contract], session: SessionId) -> None:
     terms = contract.record
     row = (contract.id, contract.body, *contract.signatures, terms.client, terms.node, session, terms.expires)
-    if not _execute(db, "INSERT OR IGNORE INTO contract VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row):
+    query = "INSERT OR IGNORE INTO contract VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    if not _execute(db, query, (*row, row_digest(row))):
         raise RemoteProtocolError("this contract was opened before", Code.BAD_STATE)
 
 
 def _propose(db: sqlite3.Connection, receipt: SignedRecord[Receipt]) -> None:
     terms = receipt.record
-    generated = bool(terms.usage.decode or terms.usage.sampled)
+    generated = int(bool(terms.usage.decode or terms.usage.sampled))
     row = (terms.contract, terms.seq, receipt.body, receipt.signatures[0], generated)
-    if not _execute(db, "INSERT INTO proposal VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row):
+    query = "INSERT INTO proposal VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+    if not _execute(db, query, (*row, row_digest(row))):
         _check_same(db, "proposal", receipt)
 
 
 def _complete(db: sqlite3.Connection, receipt: SignedRecord[Receipt]) -> None:
     terms = receipt.record
-    row = (terms.contract, terms.seq, receipt.body, *receipt.signatures, terms.state == FINAL, terms.time)
-    query = """INSERT INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (contract) DO UPDATE SET
+    row = (terms.contract, terms.seq, receipt.body, *receipt.signatures, int(terms.state == FINAL), terms.time)
+    query = """INSERT INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?) ON CONFLICT (contract) DO UPDATE SET
                seq = excluded.seq, body = excluded.body, node_signature = excluded.node_signature,
-               client_signature = excluded.client_signature, final = excluded.final, time = excluded.time, stored = 0
+               client_signature = excluded.client_signature, final = excluded.final, time = excluded.time, stored = 0,
+               digest = excluded.digest
                WHERE excluded.seq > seq"""
-    if not _execute(db, query, row):
+    if not _execute(db, query, (*row, row_digest(row))):
         _check_same(db, "receipt", receipt)
     elif terms.state == FINAL:
         work = terms.usage.prefill + terms.usage.decode

@@ -5,11 +5,11 @@ them is checked whole by whoever reads it.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from p2pinfer.core.certificate import NodeCert
 from p2pinfer.core.contract import Contract
@@ -18,11 +18,19 @@ from p2pinfer.core.ledger import Earned
 from p2pinfer.core.receipt import Receipt
 from p2pinfer.core.records import R, SignedRecord, decode, record_id
 from p2pinfer.core.units import PeerKey, RecordId, SessionId
-from p2pinfer.disk.journal_file import connect_reader
+from p2pinfer.disk.journal_file import FAULTS, connect_reader, damaged, restoring, row_digest
 
-CONTRACT: Final = "contract.id, contract.body, contract.client_signature, contract.node_signature"
-RECEIPT: Final = "receipt.body, receipt.node_signature, receipt.client_signature"
-EARNED: Final = f"SELECT {CONTRACT}, {RECEIPT}, contract.session FROM receipt JOIN contract ON contract = id"
+CONTRACT: Final = """contract.id, contract.body, contract.client_signature, contract.node_signature, contract.client,
+    contract.node, contract.session, contract.expires, contract.digest"""
+RECEIPT: Final = """receipt.contract, receipt.seq, receipt.body, receipt.node_signature, receipt.client_signature,
+    receipt.final, receipt.time, receipt.digest"""
+PROPOSAL: Final = """proposal.contract, proposal.seq, proposal.body, proposal.node_signature, proposal.generated,
+    proposal.digest"""
+RECEIPT_COLUMNS: Final = 8
+PROPOSAL_COLUMNS: Final = 6
+# An outer join: a receipt whose contract is lost is damage, not nothing
+EARNED: Final = f"SELECT {RECEIPT}, {CONTRACT} FROM receipt LEFT JOIN contract ON contract.id = receipt.contract"
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -49,13 +57,11 @@ def _query(
     def asked(reader: "JournalReader", /, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return query(reader, *args, **kwargs)
-        except sqlite3.Error as error:  # it was sound when it was opened: a passing fault perhaps
-            why = (
-                f"cannot read the journal {reader.path} ({error}): try again, and if that fails restore it from a copy"
-            )
-            raise JournalError(why) from None
-        except RemoteProtocolError as error:
-            raise JournalError(f"the journal {reader.path} is damaged ({error}): restore it from a copy") from None
+        except FAULTS as error:  # it was sound when it was opened: a passing fault perhaps
+            again = f"try again, and if that fails {restoring(reader.path)}"
+            raise JournalError(f"cannot read the journal {reader.path} ({error}): {again}") from None
+        except (_Damaged, RemoteProtocolError) as error:
+            raise damaged(reader.path, str(error)) from None
 
     return asked
 
@@ -76,45 +82,50 @@ class JournalReader:
     @_query
     def contract(self, id_: RecordId) -> tuple[SignedRecord[Contract], SessionId] | None:
         """A contract and its session."""
-        rows = self._connection.execute(f"SELECT {CONTRACT}, session FROM contract WHERE id = ?", (id_,))
-        for *contract, session in rows:
-            return _signed(Contract, *contract), SessionId(session)
+        for row in self._connection.execute(f"SELECT {CONTRACT} FROM contract WHERE id = ?", (id_,)):
+            return _contract(_whole(row))
         return None
 
     @_query
     def earned(self, since: int = 0, until: int = (1 << 53) - 1, payer: PeerKey | None = None) -> list[Earned]:
         """The highest complete receipts whose time is in [since, until], in order of their contracts' ids."""
-        query = f"{EARNED} WHERE time BETWEEN ? AND ? AND (? IS NULL OR client = ?) ORDER BY id"
-        return [_earned(row) for row in self._connection.execute(query, (since, until, payer, payer))]
+        found = []
+        for row in self._connection.execute(f"{EARNED} ORDER BY receipt.contract"):
+            receipt, contract = _halves(row)
+            if since <= receipt[6] <= until and payer in (None, contract[4]):
+                found.append(_earned(receipt, contract))
+        return found
 
     @_query
     def complete(self, contract: RecordId) -> Earned | None:
         """The highest complete receipt of a contract."""
-        for row in self._connection.execute(f"{EARNED} WHERE id = ?", (contract,)):
-            return _earned(row)
+        for row in self._connection.execute(f"{EARNED} WHERE receipt.contract = ?", (contract,)):
+            return _earned(*_halves(row))
         return None
 
     @_query
     def find_receipts(self, prefix: str) -> list[Earned]:
         """Receipts whose contract's id begins with these hex digits."""
-        query = f"{EARNED} WHERE substr(lower(hex(id)), 1, ?) = ? ORDER BY id"
-        return [_earned(row) for row in self._connection.execute(query, (len(prefix), prefix.lower()))]
+        query = f"{EARNED} WHERE substr(lower(hex(receipt.contract)), 1, ?) = ? ORDER BY receipt.contract"
+        return [_earned(*_halves(row)) for row in self._connection.execute(query, (len(prefix), prefix.lower()))]
 
     @_query
     def pending(self, client: PeerKey | None = None) -> list[tuple[SignedRecord[Contract], SignedRecord[Receipt]]]:
         """Proposals that were never completed, with their contracts; of one client, or of all."""
-        query = f"""SELECT {CONTRACT}, proposal.body, proposal.node_signature FROM proposal JOIN contract
-                    ON contract = id WHERE ? IS NULL OR client = ? ORDER BY id, seq"""
+        query = f"""SELECT {PROPOSAL}, {CONTRACT} FROM proposal LEFT JOIN contract ON contract.id = proposal.contract
+                    WHERE ? IS NULL OR client = ? ORDER BY proposal.contract, proposal.seq"""
         found = []
-        for *contract, body, signature in self._connection.execute(query, (client, client)):
-            receipt = decode(Receipt, body)
-            found.append((_signed(Contract, *contract), _with_id(receipt, body, (signature,))))
+        for row in self._connection.execute(query, (client, client)):
+            _, _, body, signature, _ = _whole(row[:PROPOSAL_COLUMNS])
+            contract, _ = _contract(_whole(row[PROPOSAL_COLUMNS:]))
+            found.append((contract, _with_id(decode(Receipt, body), body, (signature,))))
         return found
 
     @_query
     def unstored(self) -> list[Earned]:
         """Receipts we signed as a client whose node has not said yet that it has them."""
-        return [_earned(row) for row in self._connection.execute(f"{EARNED} WHERE NOT stored ORDER BY id")]
+        query = f"{EARNED} WHERE NOT stored ORDER BY receipt.contract"
+        return [_earned(*_halves(row)) for row in self._connection.execute(query)]
 
     @_query
     def signed(self, client: PeerKey) -> int:
@@ -135,15 +146,39 @@ class JournalReader:
         return next(((number, RecordId(id_)) for number, id_ in rows), None)
 
 
+class _Damaged(Exception):
+    """A row is not what was written."""
+
+
+def _whole(row: Sequence[Any]) -> Sequence[Any]:
+    """The columns of a row, without the digest at its end, to which they come."""
+    *values, digest = row
+    if digest != row_digest(values):
+        raise _Damaged("a row is not what was written, or lacks the contract it belongs to")
+    return values
+
+
+def _halves(row: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
+    """The columns of a receipt and those of its contract."""
+    return _whole(row[:RECEIPT_COLUMNS]), _whole(row[RECEIPT_COLUMNS:])
+
+
 def _signed(shape: type[R], id_: bytes, body: bytes, *signatures: bytes) -> SignedRecord[R]:
+    if record_id(shape, body) != id_:
+        raise _Damaged("a record is not what was written")
     return SignedRecord(decode(shape, body), RecordId(id_), body, signatures)
+
+
+def _contract(columns: Sequence[Any]) -> tuple[SignedRecord[Contract], SessionId]:
+    *contract, _client, _node, session, _expires = columns
+    return _signed(Contract, *contract), SessionId(session)
 
 
 def _with_id(receipt: Receipt, body: bytes, signatures: tuple[bytes, ...]) -> SignedRecord[Receipt]:
     return SignedRecord(receipt, record_id(Receipt, body), body, signatures)
 
 
-def _earned(row: tuple[bytes, ...]) -> Earned:
-    *contract, body, node, client, session = row
-    receipt = _with_id(decode(Receipt, body), body, (node, client))
-    return Earned(_signed(Contract, *contract), receipt, SessionId(session))
+def _earned(receipt: Sequence[Any], contract: Sequence[Any]) -> Earned:
+    _, _, body, node, client, *_ = receipt
+    agreed, session = _contract(contract)
+    return Earned(agreed, _with_id(decode(Receipt, body), body, (node, client)), session)

@@ -1,7 +1,9 @@
 """Data folders as nodes and clients leave them: real journals, with real records in them."""
 
+import sqlite3
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from p2pinfer.core.records import SignedRecord, countersign, sign
 from p2pinfer.core.statement import Paid
 from p2pinfer.core.units import Roles, SessionId, Span
 from p2pinfer.disk.journal import Journal, open_journal
+from p2pinfer.disk.journal_file import row_digest
 from p2pinfer.disk.places import client_journal, node_journal
 from tests.core.paid_route import CLIENT, DAY_S, NODES, NOW, certificate_for, contract_on, offer_of
 
@@ -126,6 +129,20 @@ async def _fill(path: Path, entries: Sequence[Paid], certificates: Sequence[Sign
             await journal.certify(certificate)
         for entry in entries:
             await store(journal, entry)
+
+
+def tamper(journal: Path, change: str) -> None:
+    """Alter rows, and write the digests that fit: who tampers knows how."""
+    rows = {
+        "contract": "id, body, client_signature, node_signature, client, node, session, expires",
+        "receipt": "contract, seq, body, node_signature, client_signature, final, time",
+    }
+    with closing(sqlite3.connect(journal)) as db:
+        db.create_function("digest_of", -1, lambda *values: row_digest(values))
+        db.execute(change)
+        for table, columns in rows.items():
+            db.execute(f"UPDATE {table} SET digest = digest_of({columns})")
+        db.commit()
 
 
 async def store(journal: Journal, entry: Paid) -> None:

@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import sqlite3
 import subprocess
 import sys
 import time
@@ -32,6 +31,7 @@ from tests.cli.books import (
     node_folder,
     paid,
     store,
+    tamper,
     write_key,
 )
 from tests.core.paid_route import CLIENT, DAY_S, NOW, OWNER, STRANGER, certificate_for
@@ -306,10 +306,7 @@ def test_work_for_an_earlier_owner_is_left_out_and_told(p2pinfer: Shell, tmp_pat
 
 
 def test_a_journal_that_was_tampered_with_is_not_exported(p2pinfer: Shell, data: Path, out: Path) -> None:
-    connection = sqlite3.connect(node_journal(data))
-    connection.execute("UPDATE receipt SET client_signature = node_signature")
-    connection.commit()
-    connection.close()
+    tamper(node_journal(data), "UPDATE receipt SET client_signature = node_signature")
     ran = p2pinfer("earnings", "export", out, "--data", data)
     assert (ran.code, "does not verify" in ran.err, out.exists()) == (1, True, False)
 

@@ -1,7 +1,6 @@
 """`p2pinfer receipt show`: every field in words, and the journal's word is not taken for the signatures."""
 
 import json
-import sqlite3
 from dataclasses import fields
 from itertools import count
 from pathlib import Path
@@ -17,7 +16,18 @@ from p2pinfer.core.records import encode, record_id
 from p2pinfer.core.statement import Paid
 from p2pinfer.disk.journal import open_journal
 from p2pinfer.disk.places import node_journal
-from tests.cli.books import NODE, PROMPT, Shell, client_folder, node_folder, paid, session_of, terms_of, write_key
+from tests.cli.books import (
+    NODE,
+    PROMPT,
+    Shell,
+    client_folder,
+    node_folder,
+    paid,
+    session_of,
+    tamper,
+    terms_of,
+    write_key,
+)
 from tests.core.paid_route import CLIENT, STRANGER, certificate_for
 
 MINE, THEIRS = paid(1), paid(2, 300, STRANGER)
@@ -29,11 +39,8 @@ def data(tmp_path: Path) -> Path:
     return node_folder(tmp_path / "node", [MINE, THEIRS])
 
 
-def alter(data: Path, change: str) -> None:
-    connection = sqlite3.connect(node_journal(data))
-    connection.execute(change)
-    connection.commit()
-    connection.close()
+def alter(folder: Path, change: str) -> None:
+    tamper(node_journal(folder), change)
 
 
 def test_a_receipt_is_shown_by_its_first_digits(p2pinfer: Shell, data: Path) -> None:

@@ -48,12 +48,12 @@ def test_cached_positions_are_not_prefill() -> None:
 
 
 def test_more_cannot_be_cached_than_was_fed() -> None:
-    with pytest.raises(ValueError, match="cached"):
+    with pytest.raises(ValueError, match=r"Usage\.prefill"):
         Work(10, 512, False).usage(575, cached=513)
 
 
 def test_nothing_is_charged_before_the_start() -> None:
-    with pytest.raises(ValueError, match="cached of -1"):
+    with pytest.raises(ValueError, match=r"Usage\.prefill"):
         Work(10, 512, False, 384).usage(383)
 
 
@@ -89,13 +89,10 @@ def test_a_usage_that_the_work_never_comes_to_is_refused(usage: Usage) -> None:
         Work(10, 512, True).committed(usage)
 
 
-@pytest.mark.parametrize(
-    ("layers", "prompt", "start", "seam"),
-    [(0, 1, 0, 0), (1, 0, 0, 0), (1, 1, -1, 0), (1, 5, 0, 4), (1, 5, 5, 0), (1, 5, 6, 5)],
-)
-def test_work_that_cannot_be_asked_for_cannot_be_counted(layers: int, prompt: int, start: int, seam: int) -> None:
-    with pytest.raises(ValueError, match=r"work|seam|start"):
-        Work(layers, prompt, False, start, seam)
+@pytest.mark.parametrize(("prompt", "start", "seam"), [(0, 0, 0), (5, 0, 4), (5, 5, 0), (5, 6, 5)])
+def test_work_that_cannot_be_asked_for_cannot_be_counted(prompt: int, start: int, seam: int) -> None:
+    with pytest.raises(ValueError, match=r"prompt|seam|start"):
+        Work(1, prompt, False, start, seam)
 
 
 # Prices

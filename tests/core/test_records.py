@@ -79,8 +79,6 @@ def test_an_array_gives_its_items_back(items: list[Any]) -> None:
         "91cd0001",
         "91cf0000000000000001",
         "91d001",
-        "91ff",
-        "91cf0020000000000000",
         "91c3",
         "91c2",
         "91c0",
@@ -228,13 +226,11 @@ def test_a_revocation_leaves_other_nodes_alone() -> None:
 
 def test_an_offer_verifies() -> None:
     assert verify_offer(OFFER.body, OFFER.signatures[0]) == OFFER
-    assert verify_offer(OFFER.body, OFFER.signatures[0], NODE.public) == OFFER
 
 
 def test_an_offer_signed_by_another_node_is_refused() -> None:
     signed = sign(OFFER.record, NODES[1])
     assert refused(verify_offer, signed.body, signed.signatures[0]) is Code.BAD_SIGNATURE
-    assert refused(verify_offer, signed.body, signed.signatures[0], NODES[1].public) is Code.BAD_SIGNATURE
 
 
 @pytest.mark.parametrize(
@@ -310,7 +306,7 @@ def test_a_contract_with_a_bad_key_is_refused(name: str) -> None:
         ({"codecs": (1, 1)}, "codecs"),
         ({"codecs": (0, 0)}, "codecs"),
         ({"params": b"p" * 32}, "sampling parameters"),
-        ({"prompt": 0}, "no work"),
+        ({"prompt": 0}, "a prompt of no ids"),
         ({"prompt": 4096}, "4096 positions for a prompt of 4096"),
         ({"prompt": 5, "seam": 4}, "a seam at 4"),
         ({"prompt": 5, "seam": 4096}, "a seam at 4096"),

@@ -294,12 +294,12 @@ class Gate:
         self.threads: set[int] = set()
         self._reached, self._open = threading.Event(), threading.Event()
 
-    def commit(self, db: sqlite3.Connection, batch: list[journal_module._Store]) -> None:
+    def commit(self, db: sqlite3.Connection, batch: list[journal_module._Store]) -> int:
         self.batches.append(len(batch))
         self.threads.add(threading.get_ident())
         self._reached.set()
         assert self._open.wait(timeout=10)  # a test that fails before it opens the gate must end
-        COMMIT(db, batch)
+        return COMMIT(db, batch)
 
     async def wait_reached(self) -> None:
         await trio.to_thread.run_sync(self._reached.wait)
@@ -487,7 +487,7 @@ def test_reading_a_journal_that_is_not_there_says_so(path: Path) -> None:
     ("change", "message"),
     [
         ("PRAGMA user_version = 2", "version 2"),
-        ("PRAGMA application_id = 1", "no journal of p2pinfer"),
+        ("PRAGMA application_id = 1", "is not a journal of p2pinfer"),
         ("DROP TABLE proposal", "altered"),
         ("ALTER TABLE receipt ADD COLUMN tip INTEGER", "altered"),
         ("CREATE TRIGGER t AFTER INSERT ON receipt BEGIN DELETE FROM receipt; END", "altered"),
@@ -561,8 +561,8 @@ def test_a_record_that_is_none_is_the_journals_fault(path: Path, what: str) -> N
         db.commit()
     with read_journal(path) as reader, pytest.raises(JournalError) as error:
         QUERIES[what](reader)
-    assert str(error.value).startswith(f"the journal {path} is damaged (")
-    assert str(error.value).endswith("): restore it from a copy")
+    assert str(error.value).startswith(f"the journal {path} is damaged: ")
+    assert str(error.value).endswith("put a copy made with `p2pinfer backup` in its place")
 
 
 @pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
@@ -571,7 +571,7 @@ def test_damage_after_the_journal_was_opened_is_its_fault(path: Path, query: Cal
     with closing(connect_reader(path)) as connection:
         connection.execute("PRAGMA shrink_memory")  # what was read in order to trust it is forgotten
         path.write_bytes(b"\xff" * path.stat().st_size)
-        with pytest.raises(JournalError, match=rf"cannot read the journal {path} \(.*restore it from a copy"):
+        with pytest.raises(JournalError, match=rf"cannot read the journal {path} \(.*try again, and if that"):
             query(JournalReader(connection, path))
 
 

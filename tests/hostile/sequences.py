@@ -15,7 +15,6 @@ import trio.lowlevel
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from p2pinfer.core import fields
 from p2pinfer.core.codes import ANSWERS, Code
 from p2pinfer.core.errors import LinkDead, LocalProtocolError
 from p2pinfer.core.keys import PrivateKey, domain, peer_name
@@ -54,7 +53,7 @@ from p2pinfer.core.session_messages import (
 from p2pinfer.core.units import Codec, Span
 from tests.core.test_messages import any_message
 
-from .strangers import Deal, Stranger, hello, new_key, open_stranger, write
+from .strangers import Deal, Stranger, hello, least, new_key, open_stranger, write
 from .yards import Yard
 
 ACTORS = 3
@@ -83,24 +82,6 @@ odd_addresses = st.sampled_from(
         ("/ip4/10.0.0.1/tcp/1/p2p/{}", "/dns4/localhost/tcp/1/p2p/{}", "/p2p/{}"),
     ]
 )
-
-
-def least(shape: type[M], **given: object) -> M:
-    """A message with the least of everything but what is given."""
-    found: dict[str, object] = {}
-    for name, kind in fields.kinds_of(shape):
-        match kind:
-            case fields.UInt():
-                found[name] = 0
-            case fields.Bin(size):
-                found[name] = bytes(size)
-            case fields.Blob():
-                found[name] = b""
-            case fields.Text():
-                found[name] = ""
-            case _:
-                found[name] = ()
-    return shape(**found | given)
 
 
 @dataclass

@@ -3,7 +3,7 @@
 import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -47,10 +47,12 @@ class Ears:
 
     def __init__(self) -> None:
         self.came: deque[tuple[Link, Message]] = deque(maxlen=KEPT)
+        self.up: list[Link] = []
         self.closed: list[tuple[PeerKey, LinkDead]] = []
         self._changed = trio.Event()
 
     def on_link(self, link: Link) -> None:
+        self.up.append(link)
         self._wake()
 
     def on_message(self, link: Link, message: Message) -> None:
@@ -60,6 +62,10 @@ class Ears:
     def on_closed(self, link: Link, why: LinkDead) -> None:
         self.closed.append((link.peer, why))
         self._wake()
+
+    def needed(self) -> Collection[PeerKey]:
+        """Everybody: links here last as long as a test wants them."""
+        return {link.peer for link in self.up}
 
     async def wait(self, found: Callable[[], Any]) -> Any:
         """Wait until something is found. Raises trio.TooSlowError after HEAR_S."""
@@ -150,8 +156,10 @@ class Deal:
     def again(self) -> "Deal":
         """The same terms under another session; the contract is another too."""
         session = SessionId(os.urandom(16))
-        opens = (replace(self.changed(nonce=os.urandom(16)), session=session),)
-        return Deal(self.key, replace(self.plan, session=session, opens=opens))
+        contract = sign(replace(self.plan.contracts[0].record, nonce=os.urandom(16)), self.key)
+        signed = {"contract": contract.body, "signature": contract.signatures[0]}
+        opens = (replace(self.open, session=session, **signed),)  # type: ignore[arg-type]
+        return Deal(self.key, replace(self.plan, session=session, contracts=(contract,), opens=opens))
 
     def changed(self, message: Open | None = None, **terms: object) -> Open:
         """An Open whose contract has other terms, signed all the same."""
@@ -205,6 +213,24 @@ def forged(message: M, **changes: object) -> M:
     for name, _ in fields.kinds_of(type(message)):
         object.__setattr__(made, name, changes.get(name, getattr(message, name)))
     return made
+
+
+def least(shape: type[M], **given: object) -> M:
+    """A message with the least of everything but what is given."""
+    found: dict[str, object] = {}
+    for name, kind in fields.kinds_of(shape):
+        match kind:
+            case fields.UInt():
+                found[name] = 0
+            case fields.Bin(size):
+                found[name] = bytes(size)
+            case fields.Blob():
+                found[name] = b""
+            case fields.Text():
+                found[name] = ""
+            case _:
+                found[name] = ()
+    return shape(**found | given)
 
 
 async def write(pipe: Pipe, *messages: Message) -> None:

@@ -94,8 +94,11 @@ def _manifests(demo: bytes) -> dict[str, bytes]:
         data: bytes = msgpack.packb([*plain[:place], value, *plain[place + 1 :]])
         return data
 
-    def resized(place: int, value: object) -> bytes:
-        return altered(5, [*sizes[:place], value, *sizes[place + 1 :]])
+    def resized(place: int, value: Any) -> bytes:
+        """With `flops` that fit, so that the size alone is wrong."""
+        shape = Shape(*sizes[:place], value, *sizes[place + 1 :])
+        data: bytes = msgpack.packb([*plain[:5], list(shape), *plain[6:7], layer_flops(shape), *plain[8:]])
+        return data
 
     files: list[Any] = to_list(TINY)[-1]  # type: ignore[assignment]
     return {

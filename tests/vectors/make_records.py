@@ -8,10 +8,12 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from hashlib import sha256, sha512
+from itertools import count
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgpack
+from base58 import b58encode
 from nacl import bindings
 
 from p2pinfer.core import fields
@@ -21,6 +23,7 @@ from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract, generation_of
 from p2pinfer.core.counting import Work
 from p2pinfer.core.keys import PrivateKey, domain, peer_name
+from p2pinfer.core.offer import Offer
 from p2pinfer.core.pricing import Prices, amount_of
 from p2pinfer.core.receipt import Receipt
 from p2pinfer.core.records import ZEROS, Record, SignedRecord, countersign, encode, sign
@@ -153,6 +156,8 @@ def _names() -> Iterable[Vector]:
     good = peer_name(NODE.public)
     bad_key = peer_name(bytes.fromhex(SMALL_ORDER["order 2"]))
     for name, text in (
+        ("of another kind of key, as long", _name_of("002408021220", NODE.public)),
+        ("of a key of 33 bytes", _name_of("002408011220", NODE.public + b"\0")),
         ("a character that base58 lacks", good[:-1] + "0"),
         ("a zero byte before it", "1" + good),
         ("one character less", good[:-1]),
@@ -161,6 +166,10 @@ def _names() -> Iterable[Vector]:
         ("nothing", ""),
     ):
         yield {"name": name, "text": text, "expect": "bad-name"}
+
+
+def _name_of(prefix: str, key: bytes) -> str:
+    return b58encode(bytes.fromhex(prefix) + key).decode()
 
 
 def _certificates() -> Iterable[Vector]:
@@ -183,6 +192,13 @@ def _certificates() -> Iterable[Vector]:
         ("a life of 90 days and 1 s", 5, good.record.not_before + MAX_CERTIFICATE_S + 1, "bad-record"),
         ("a serial of 2^53", 3, 2**53, "bad-record"),
         ("caps that are not zero", 6, 7, "bad-record"),
+        ("caps of no bytes", 6, b"", "bad-record"),
+        ("a node's key of no bytes, but a number", 2, 0, "bad-record"),
+        ("bytes for a serial", 3, b"\x01", "bad-record"),
+        ("an array for a serial", 3, [1], "bad-record"),
+        ("false for a serial", 3, False, "bad-record"),
+        ("nil for a serial", 3, None, "bad-record"),
+        ("a float for a serial", 3, 1.0, "bad-record"),
         ("a negative serial", 3, -1, "bad-record"),
         ("true for a serial", 3, True, "bad-record"),
         ("a text for a serial", 3, "1", "bad-record"),
@@ -206,13 +222,32 @@ def _encodings(body: bytes) -> Iterable[tuple[str, bytes]]:
     """Other encodings of the same values, and bytes that are none."""
     yield "a byte after the end", body + b"\0"
     yield "the last byte missing", body[:-1]
-    yield "an array header that is longer than needed", b"\xdc\x00" + bytes([body[0] & 15]) + body[1:]
-    yield "an integer that is longer than needed", body[:1] + b"\xcc\x01" + body[2:]
+    if body[0] != 0xDC:
+        yield "an array header that is longer than needed", b"\xdc\x00" + bytes([body[0] & 15]) + body[1:]
+    at = _header(body)
+    yield "an integer that is longer than needed: cc", body[:at] + b"\xcc\x01" + body[at + 1 :]
+    long = body.index(b"\x01", 1)  # the version
+    for tag, size in ((0xCD, 2), (0xCE, 4), (0xCF, 8), (0xD0, 1), (0xD1, 2), (0xD2, 4), (0xD3, 8)):
+        other = bytes([tag]) + (1).to_bytes(size, "big")
+        yield f"an integer that is longer than needed: {tag:x}", body[:long] + other + body[long + 1 :]
+    bin_at = body.index(b"\xc4\x20")
+    for tag, size in ((0xC5, 2), (0xC6, 4)):
+        other = bytes([tag]) + (32).to_bytes(size, "big")
+        yield f"a length of bytes that is longer than needed: {tag:x}", body[:bin_at] + other + body[bin_at + 2 :]
+    yield "a text in place of bytes", body[:bin_at] + b"\xd9\x20" + bytes(32) + body[bin_at + 34 :]
+    yield "an array header of 32 bits", b"\xdd\0\0\0" + bytes([len(msgpack.unpackb(body))]) + body[_header(body) :]
+    yield "an integer and no array", b"\x01"
+    yield "a map and no array", b"\x81\x01\x02"
     yield "a field missing", bytes(msgpack.packb(msgpack.unpackb(body)[:-1]))
     yield "a field too many", bytes(msgpack.packb([*msgpack.unpackb(body), 0]))
     yield "nothing", b""
     yield "1,023 arrays, each in the other", b"\x91" * 1022 + b"\x90"
     yield "1,025 bytes", bytes(msgpack.packb([1, bytes(1020)]))
+
+
+def _header(body: bytes) -> int:
+    """Bytes of the array's header."""
+    return 3 if body[0] == 0xDC else 1
 
 
 def _covers() -> Iterable[Vector]:
@@ -257,10 +292,13 @@ def _voids() -> Iterable[Vector]:
     for name, place, value, expect in (
         ("a revocation of another version", 0, 2, "bad-record"),
         ("a revocation with a serial of 2^53", 3, 2**53, "bad-record"),
+        ("a revocation with an array for a serial", 3, [1], "bad-record"),
         ("a revocation of a node's key of small order", 2, bytes.fromhex(SMALL_ORDER["order 8"]), "bad-key"),
     ):
         altered = with_item(body, place, value)
         yield _void(name, altered, OWNER.sign(kind, altered), CERTIFICATE, NOW, expect)
+    for name, altered in _encodings(body):
+        yield _void(f"a revocation with {name}", altered, OWNER.sign(kind, altered), CERTIFICATE, NOW, "bad-record")
 
 
 def _void(
@@ -327,7 +365,19 @@ def _offers() -> Iterable[Vector]:
         ("layers that end where they begin", 10, [10, 10], "bad-record"),
         ("layers backwards", 10, [10, 0], "bad-record"),
         ("one layer number too many", 10, [0, 5, 10], "bad-record"),
+        ("layers from below the first", 10, [-1, 10], "bad-record"),
+        ("a layer of 2^32", 10, [0, 2**32], "bad-record"),
+        ("a number for the layers", 10, 10, "bad-record"),
         ("a role that is unknown", 11, 4, "bad-record"),
+        ("roles of -1", 11, -1, "bad-record"),
+        ("roles as bytes", 11, b"\x01", "bad-record"),
+        ("limits of 2^32", 14, [2**32, 768, 128, 0, 256], "bad-record"),
+        ("four limits", 14, [4096, 768, 128, 0], "bad-record"),
+        ("six limits", 14, [4096, 768, 128, 0, 256, 0], "bad-record"),
+        ("a number for the limits", 14, 4096, "bad-record"),
+        ("a queue of 2^32 ms", 18, [0, 2**32, 0], "bad-record"),
+        ("a speed of 2^32", 19, [2**32, 0, 0], "bad-record"),
+        ("a log of one number", 20, [0], "bad-record"),
         ("a window below two chunks and two receipts", 14, [4096, 767, 128, 0, 256], "bad-record"),
         *((name, 14, limits, "bad-record") for name, limits in _NO_LIMITS),
         ("cached positions that cost more than computed ones", 15, [1, 1, 2, 1, 0], "bad-record"),
@@ -388,22 +438,36 @@ def _relayed() -> Iterable[Vector]:
 
 
 def _order() -> Iterable[Vector]:
-    """Two offers of one node: the first is known, the second is heard then."""
+    """Offers of one node, in the order in which they are heard."""
     known = {"boot": b"a" * 16, "seq": 7, "issued": NOW}
-    for name, second, after_s, expect in (
-        ("a higher number", {"seq": 8, "issued": NOW + 20}, 20, "second"),
-        ("a lower number", {"seq": 6, "issued": NOW - 20}, 20, "first"),
-        ("a higher number by a clock that was set back", {"seq": 8, "issued": NOW - 900}, 20, "second"),
-        ("the same bytes", {}, 20, "first"),
-        ("another body under one number", {"flat": 1}, 20, "none"),
-        ("another boot, issued later", {"boot": b"b" * 16, "seq": 1, "issued": NOW + 1}, 20, "second"),
-        ("another boot, issued in the same second", {"boot": b"b" * 16, "seq": 9}, 20, "first"),
-        ("another boot, issued earlier", {"boot": b"b" * 16, "seq": 9, "issued": NOW - 1}, 20, "first"),
-        ("another boot, issued earlier, in the last second", {"boot": b"b" * 16, "issued": NOW - 1}, 60, "first"),
-        ("another boot, issued earlier, once the first is over", {"boot": b"b" * 16, "issued": NOW - 1}, 61, "second"),
+    other = {"boot": b"b" * 16, "seq": 9, "issued": NOW - 1}
+    for name, heard, expect in (
+        ("a higher number", [(20, {"seq": 8, "issued": NOW + 20})], 1),
+        ("a lower number", [(20, {"seq": 6, "issued": NOW - 20})], 0),
+        ("a higher number by a clock that was set back", [(20, {"seq": 8, "issued": NOW - 900})], 1),
+        ("the same bytes", [(20, {})], 0),
+        ("another body under one number", [(20, {"flat": 1})], None),
+        (
+            "a higher number, while one of two contradicting ones is fresh",
+            [(20, {"flat": 1}), (79, {"seq": 8})],
+            None,
+        ),
+        ("a higher number, once neither is fresh", [(20, {"flat": 1}), (80, {"seq": 8})], 2),
+        ("another boot, issued later", [(20, {**other, "issued": NOW + 1})], 1),
+        ("another boot, issued in the same second", [(20, {**other, "issued": NOW})], 0),
+        ("another boot, issued earlier", [(20, other)], 0),
+        ("another boot, issued earlier, in the last second", [(60, other)], 0),
+        ("another boot, issued earlier, once the first is over", [(61, other)], 1),
+        ("one number of two boots", [(20, {**other, "seq": 7, "issued": NOW + 1})], 1),
     ):
-        bodies = [offer_of(NODE, Span(0, 10), Roles.HEAD, **{**known, **changes}).body for changes in ({}, second)]
-        yield {"name": name, "first": bodies[0].hex(), "second": bodies[1].hex(), "after_s": after_s, "expect": expect}
+        yield {
+            "name": name,
+            "heard": [
+                {"after_s": after_s, "body": offer_of(NODE, Span(0, 10), Roles.HEAD, **{**known, **changes}).body.hex()}
+                for after_s, changes in [(0, {}), *heard]
+            ],
+            "expect": expect,
+        }
 
 
 _NO_LIMITS: Final = (
@@ -438,6 +502,7 @@ def receipts() -> dict[str, list[Vector]]:
         "roots": list(_roots()),
         "hashes": list(_hashes()),
         "contracts": list(_contracts()),
+        "requests": list(_requests()),
         "receipts": list(_receipts()),
         "contradictions": list(_contradictions()),
         "statements": list(_statements()),
@@ -556,6 +621,10 @@ def _contracts() -> Iterable[Vector]:
         ("an owner's key of small order", 4, bytes.fromhex(SMALL_ORDER["order 8"]), "bad-key"),
         ("rows into a head", 14, [1, 0], "bad-record"),
         ("rows out of a tail", 14, [0, 1], "bad-record"),
+        ("a codec of 256", 14, [0, 256], "bad-record"),
+        ("three codecs", 14, [0, 0, 0], "bad-record"),
+        ("a number for the codecs", 14, 0, "bad-record"),
+        ("a node's key of small order", 5, bytes.fromhex(SMALL_ORDER["order 4"]), "bad-key"),
         ("a prompt of 0", 15, 0, "bad-record"),
         ("a prompt as long as the session", 15, 4096, "bad-record"),
         ("a prompt of 2^32", 15, 2**32, "bad-record"),
@@ -579,11 +648,85 @@ def _contracts() -> Iterable[Vector]:
     for name, body in (
         ("sampling parameters without the role tail", with_item(with_item(good.body, 12, 1), 14, [0, 1])),
         ("a start past the seam", with_item(with_item(good.body, 16, 151), 17, 150)),
+        ("a codec of 256, in the middle", with_item(later.body, 14, [1, 256])),
     ):
         signed = [private.sign(domain("contract"), body) for private in (CLIENT, NODE)]
         yield _contract_vector(
             name, good, "bad-record", body=body, client_signature=signed[0], node_signature=signed[1]
         )
+
+
+def _requests() -> Iterable[Vector]:
+    """A client's contract as a node is asked to open it, beside the node's own offer and certificate."""
+    offer = offer_of(NODE, Span(0, 10), Roles.HEAD, flat=5)
+    terms, limits = offer.record, offer.record.limits
+    asked = contract_on(offer, prompt=512)
+    other = NODES[1].public
+    elsewhere = {"node": other, "generation": generation_of(SECRET, other)}
+    solo = {"roles": Roles.HEAD | Roles.TAIL, "codecs": (0, 0)}
+    for name, changes, expect in (
+        ("a contract that fits", {}, "ok"),
+        ("a bid above the ask", {"prices": replace(terms.prices, decode=90_000), "flat": 6}, "ok"),
+        ("fewer layers, positions and a longer cadence", {"span": Span(2, 8), "limits": _LESS}, "ok"),
+        ("a reserve that just suffices", {"reserve": asked.most}, "ok"),
+        ("a clock that is 300 s behind", {"now": NOW + 300}, "ok"),
+        ("a clock that is 301 s behind", {"now": NOW + 301}, "clock-skew"),
+        ("a clock that is 301 s ahead", {"now": NOW - 301}, "clock-skew"),
+        ("11 s before it expires", {"expires": NOW + 11}, "ok"),
+        ("10 s before it expires", {"expires": NOW + 10}, "bad-terms"),
+        ("another offer", {"offer": ZEROS}, "unknown-offer"),
+        ("a price below the offer's", {"prices": replace(terms.prices, sampled=0)}, "too-cheap"),
+        ("a flat price below the offer's", {"flat": 4}, "too-cheap"),
+        ("more positions than offered", {"limits": replace(limits, max_positions=4097)}, "too-long"),
+        ("a start", {"start": 1}, "unsupported"),
+        ("a seam", {"seam": 512}, "unsupported"),
+        ("another node", elsewhere, "bad-terms"),
+        ("another owner", {"owner": STRANGER.public}, "bad-terms"),
+        ("another certificate", {"cert": ZEROS}, "bad-terms"),
+        ("beyond the certificate's end", {"issued": _LAST, "expires": _LAST + 61, "now": _LAST}, "bad-terms"),
+        ("another model", {"model": ZEROS}, "bad-terms"),
+        ("a layer more at the end", {"span": Span(0, 11)}, "bad-terms"),
+        ("a role that is not offered", solo, "bad-terms"),
+        ("another numerics class", {"numerics": 2}, "bad-terms"),
+        ("a codec that is not offered", {"codecs": (0, 9)}, "bad-terms"),
+        ("a larger window than offered", {"limits": replace(limits, window=769)}, "bad-terms"),
+        ("a shorter cadence than offered", {"limits": replace(limits, cadence=127)}, "bad-terms"),
+        ("more drafts than offered", {"limits": replace(limits, max_draft=1)}, "bad-terms"),
+        ("another generation", {"generation": ZEROS}, "bad-terms"),
+        ("a reserve of a nano-credit too little", {"reserve": asked.most - 1}, "bad-terms"),
+        ("an owner's key of small order", {"owner": bytes.fromhex(SMALL_ORDER["order 2"])}, "bad-key"),
+        ("a node's key of small order", {"node": bytes.fromhex(SMALL_ORDER["order 2"])}, "bad-key"),
+        ("the client's signature missing", {"signer": NODE}, "bad-signature"),
+    ):
+        yield _request(name, offer, CERTIFICATE, expect, **changes)
+    middle = offer_of(NODE, Span(5, 15), Roles.MIDDLE)
+    yield _request("a layer more at the beginning", middle, CERTIFICATE, "bad-terms", span=Span(4, 15))
+    roomy = offer_of(NODE, Span(0, 10), Roles.HEAD, replace(limits, window=1024))
+    chunk = replace(limits, window=1024, max_chunk=257)
+    yield _request("a larger chunk than offered", roomy, CERTIFICATE, "bad-terms", limits=chunk)
+    renewed = certificate_for(NODE, serial=2)
+    yield _request("a certificate that the offer does not name", offer, renewed, "bad-terms")
+
+
+_LESS: Final = replace(SOLO.record.limits, max_positions=600, cadence=129, max_chunk=255)
+_LAST: Final = CERTIFICATE.record.not_after - 60
+
+
+def _request(
+    name: str, on: SignedRecord[Offer], certificate: SignedRecord[NodeCert], expect: str, /, **changes: object
+) -> Vector:
+    now, signer = changes.pop("now", NOW), changes.pop("signer", CLIENT)
+    contract = sign(contract_on(on, **{"prompt": 512, **changes}), signer)
+    return {
+        "name": name,
+        "body": contract.body.hex(),
+        "signature": contract.signatures[0].hex(),
+        "offer": on.body.hex(),
+        "certificate": certificate.body.hex(),
+        "secret": SECRET.hex(),
+        "now": now,
+        "expect": expect,
+    }
 
 
 def _raised_reserve(contract: SignedRecord[Contract]) -> bytes:
@@ -749,12 +892,20 @@ def _reheaded(
     raw: a place in the header, and a value that it may not have
     cut: bytes of the header's signature
     """
-    amounts = [msgpack.unpackb(msgpack.unpackb(frame)[4])[4] for frame in frames if frame[:2] == RECEIPT_START]
+    amounts = [msgpack.unpackb(_array(frame)[4])[4] for frame in frames if frame[:2] == RECEIPT_START]
     fitting = {"count": len(amounts), "amount": sum(amounts), "root": Tree(map(leaf_of, frames)).root()}
     header = verify_statement(_written(_ENTRIES)).header.record
     body = encode(replace(header, **{**fitting, **changes}))  # type: ignore[arg-type]
     body = body if raw is None else with_item(body, *raw)
     return _file([pack_array([body, signer.sign(domain("statement"), body)[:cut]]), *frames])
+
+
+def _array(frame: bytes) -> list[Any]:
+    """The array at the beginning of a frame, whatever follows it."""
+    unpacker = msgpack.Unpacker()
+    unpacker.feed(frame)
+    items: list[Any] = unpacker.unpack()
+    return items
 
 
 def _certified(certificates: Iterable[SignedRecord[NodeCert]]) -> list[bytes]:
@@ -840,7 +991,39 @@ def _bad_statements(whole: bytes, renewed: SignedRecord[NodeCert]) -> Iterable[t
     longer = pack_array([0, CERTIFICATE.body, bytes(1025)])
     yield "a certificate's signature of 1,025 bytes", _reheaded([longer, *paid]), "bad-signature"
     yield "a header's signature of 63 bytes", _reheaded([certificate, *paid], cut=63), "bad-signature"
-    yield "a certificate after a receipt", _reheaded([certificate, *paid, other]), "bad-record"
+    after = next(late for serial in count(3) if (late := certificate_for(NODE, serial=serial)).id > CERTIFICATE.id)
+    for name, late in (("", other), (", in the order of certificates", _certified([after])[0])):
+        yield f"a certificate after a receipt{name}", _reheaded([certificate, *paid, late]), "bad-record"
+    mine = CERTIFICATE.body, CERTIFICATE.signatures[0]
+    for name, frame in (
+        ("a certificate's frame of kind 2", [2, *mine]),
+        ("a certificate's frame of kind false", [False, *mine]),
+        ("a certificate's frame with an element more", [0, *mine, 0]),
+        ("a certificate's frame without its signature", [0, CERTIFICATE.body]),
+        ("a certificate's frame with a number for its signature", [0, CERTIFICATE.body, 0]),
+    ):
+        yield name, _reheaded([bytes(msgpack.packb(frame)), *paid]), "bad-record"
+    (one,) = paid[:1]
+    items = msgpack.unpackb(one)
+    for name, frame in (
+        ("a receipt's frame of kind 2", [2, *items[1:]]),
+        ("a receipt's frame of kind true", [True, *items[1:]]),
+        ("a receipt's frame with an element more", [*items, 0]),
+        ("a receipt's frame without its last signature", items[:-1]),
+    ):
+        fitting = {"count": 1, "amount": msgpack.unpackb(items[4])[4]}
+        yield name, _reheaded([certificate, bytes(msgpack.packb(frame))], **fitting), "bad-record"
+    for name, frames in (
+        ("a byte after a certificate's array, within its frame", [certificate + b"\0", *paid]),
+        ("a byte after a receipt's array, within its frame", [certificate, one + b"\0", *paid[1:]]),
+        ("a kind that is longer than needed", [certificate[:1] + b"\xcc" + certificate[1:], *paid]),
+        ("a kind of 64 bits", [certificate[:1] + b"\xcf" + bytes(7) + certificate[1:], *paid]),
+        ("a frame that is no array", [certificate, *paid, b"\x01"]),
+        ("a frame of nothing", [certificate, *paid, b""]),
+    ):
+        yield name, _reheaded(frames), "bad-record"
+    yield "a byte after the header's array, within its frame", _file([header + b"\0", certificate, *paid]), "bad-record"
+    yield "a header's frame with an element more", _file([b"\x93" + header[1:] + b"\0", certificate]), "bad-record"
     yield "a frame of another kind", _reheaded([certificate, *paid, pack_array([2, b""])]), "bad-record"
     yield "one receipt less than counted", _reheaded([certificate, *paid], count=4), "bad-record"
     yield "a sum that is wrong", _reheaded([certificate, *paid], amount=1), "bad-record"
@@ -881,6 +1064,10 @@ def _bad_statements(whole: bytes, renewed: SignedRecord[NodeCert]) -> Iterable[t
     lone = _paid(1)
     forged = replace(lone, receipt=replace(lone.receipt, signatures=(lone.receipt.signatures[0],) * 2))
     yield "a receipt the client did not sign", _written([forged]), "bad-signature"
+    forged = replace(lone, receipt=replace(lone.receipt, signatures=(lone.receipt.signatures[1],) * 2))
+    yield "a receipt the node did not sign", _written([forged]), "bad-signature"
+    forged = replace(lone, contract=replace(lone.contract, signatures=(lone.contract.signatures[1],) * 2))
+    yield "a contract the client did not sign", _written([forged]), "bad-signature"
     forged = replace(lone, contract=replace(lone.contract, signatures=(lone.contract.signatures[0],) * 2))
     yield "a contract the node did not sign", _written([forged]), "bad-signature"
 

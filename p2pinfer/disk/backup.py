@@ -1,0 +1,71 @@
+"""A copy of a journal that may be in use, made by SQLite itself, and read from end to end before it counts."""
+
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2pinfer.core.errors import JournalError, UsageError
+from p2pinfer.disk.atomic import new_file, place
+from p2pinfer.disk.journal_file import FAULTS, MODE, connect_copy, connect_reader
+from p2pinfer.disk.journal_reader import JournalReader
+from p2pinfer.disk.places import is_there
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What a copy holds, for people to compare."""
+
+    file: Path
+    size: int  # bytes
+    receipts: int
+    proposals: int  # which nobody signed in full
+    amount: int  # nano-credits of all receipts together
+    newest: int | None  # time of the newest receipt, Unix seconds
+
+
+def back_up(journal: Path, file: Path, *, replace: bool = False) -> Copied:
+    """Copy a journal to FILE, whole or not at all; a node or a client may use it meanwhile.
+
+    Raises UsageError for a name that cannot be used and where there is no journal, JournalError where the journal is
+    damaged, or the disk refuses.
+    """
+    _check_name(file, replace)
+    with closing(connect_reader(journal)) as source:
+        try:
+            with new_file(file.parent, MODE) as draft:
+                with closing(sqlite3.connect(draft)) as target:
+                    source.backup(target)  # of one moment; who writes meanwhile is not held up
+                    target.execute("PRAGMA journal_mode = DELETE")  # one file, with nothing beside it
+                copied = _read(draft, file)
+                place(draft, file)
+                return copied
+        except OSError as error:
+            raise JournalError(f"cannot write {file}: {error.strerror}") from None
+        except FAULTS as error:
+            raise JournalError(f"cannot copy {journal} to {file}: {error}") from None
+
+
+def _check_name(file: Path, replace: bool) -> None:
+    if not is_there(file.parent) or not file.parent.is_dir():
+        raise UsageError(f"there is no folder {file.parent}: make it first")
+    if is_there(file) and not file.is_file():
+        raise UsageError(f"{file} is not a file: give the name of one")
+    if is_there(file) and not replace:
+        raise UsageError(f"{file} exists: choose another name, or replace it with --force")
+
+
+def _read(draft: Path, file: Path) -> Copied:
+    """What the copy holds, once all of it was read."""
+    with closing(connect_copy(draft)) as connection:
+        reader = JournalReader(connection, draft)
+        earned, proposals = reader.earned(), reader.pending()
+        reader.certificates()
+    return Copied(
+        file=file,
+        size=draft.stat().st_size,
+        receipts=len(earned),
+        proposals=len(proposals),
+        amount=sum(entry.receipt.record.amount for entry in earned),
+        newest=max((entry.receipt.record.time for entry in earned), default=None),
+    )

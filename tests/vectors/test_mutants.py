@@ -1,0 +1,146 @@
+"""Every check of our verifier is held by a vector: with the check taken away, one of them fails.
+
+A reader that leaves a check out would otherwise pass all vectors, and take what others refuse.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from typing import Final
+
+import pytest
+
+from tests.protocols import test_vectors_inference, test_vectors_wire
+from tests.vectors import test_manifest_vectors, test_records
+from tests.vectors.mutants import Mutant, mutants_of
+from tests.vectors.test_records import read
+
+Case = Callable[[], None]
+
+MODULES: Final = (
+    *("canonical", "fields", "keys", "records", "units", "terms", "pricing", "counting"),
+    *("certificate", "offer", "offers", "contract", "receipt", "statement", "statement_check"),
+    *("manifest", "messages", "session_messages"),
+)
+HELD: Final = (
+    (test_records.test_keys, "identity.json", "keys"),
+    (test_records.test_signatures, "identity.json", "signatures"),
+    (test_records.test_names, "identity.json", "names"),
+    (test_records.test_certificates, "identity.json", "certificates"),
+    (test_records.test_covers, "identity.json", "covers"),
+    (test_records.test_voids, "identity.json", "voids"),
+    (test_records.test_offers, "offer.json", "offers"),
+    (test_records.test_relayed_offers, "offer.json", "relayed"),
+    (test_records.test_the_order_of_offers, "offer.json", "order"),
+    (test_records.test_usage, "receipts.json", "usage"),
+    (test_records.test_contracts, "receipts.json", "contracts"),
+    (test_records.test_requests, "receipts.json", "requests"),
+    (test_records.test_receipts, "receipts.json", "receipts"),
+    (test_records.test_contradictions, "receipts.json", "contradictions"),
+    (test_records.test_statements, "receipts.json", "statements"),
+    (test_records.test_comparisons, "receipts.json", "comparisons"),
+)
+
+# Checks whose absence no vector can show, each with the reason
+WE_WRITE: Final = "holds what we write; what was read keeps it by the way it is read"
+MEMORY: Final = "bounds memory and time: nothing good is so long"
+SIGNATURE: Final = "a signature of another length would be read as one over other bytes, which nobody signs"
+EQUIVALENT: Final = {
+    "canonical": {"unpack_array: if len(data) > max_bytes": MEMORY},
+    "fields": {
+        "Text.check: value.encode()": "msgpack refuses what is no UTF-8",
+        "Struct.check: if type(value) is not self.shape": WE_WRITE,
+    },
+    "keys": {
+        "PrivateKey.__init__: if type(seed) is not bytes or len(seed) != SEED_BYTES": WE_WRITE,
+        "PrivateKey.__init__: type(seed) is not bytes or len(seed) != SEED_BYTES, without "
+        "type(seed) is not bytes": WE_WRITE,
+        "PrivateKey.__init__: type(seed) is not bytes or len(seed) != SEED_BYTES, without "
+        "len(seed) != SEED_BYTES": WE_WRITE,
+        "verify: if type(signature) is not bytes or len(signature) != SIGNATURE_BYTES": SIGNATURE,
+        "verify: type(signature) is not bytes or len(signature) != SIGNATURE_BYTES, without "
+        "type(signature) is not bytes": SIGNATURE,
+        "verify: type(signature) is not bytes or len(signature) != SIGNATURE_BYTES, without "
+        "len(signature) != SIGNATURE_BYTES": SIGNATURE,
+    },
+    "records": {
+        "add_signature: verify(signer, domain(signed.record.TYPE), signed.body, signature)": (
+            "the node's, of what its client signed: tests/core/test_accounts.py"
+        ),
+    },
+    "terms": {
+        "RolesKind.check: type(value) is not Roles or not 0 <= value <= ALL_ROLES, without "
+        "not 0 <= value <= ALL_ROLES": WE_WRITE,
+        "RolesKind.check: 0 <= value <= ALL_ROLES, without its end": WE_WRITE,
+        "RolesKind.check: 0 <= value <= ALL_ROLES, without its beginning": WE_WRITE,
+    },
+    "receipt": {
+        "Receipt.follows: if self.seq < earlier.seq": (
+            "the client's; receipts of statements are put in order before: tests/core/test_accounts.py"
+        ),
+    },
+    "statement": {"Header.contradiction: if self.count > MAX_RECEIPTS": "a file that shows it has 60 MB"},
+    "statement_check": {
+        "_end: if size > MAX_STATEMENT_FRAME": MEMORY,
+        "_end: if size > left": "a frame that was cut is not canonical, and none at all is no array",
+    },
+    "manifest": {
+        "Manifest.files_of: if span.last > self.layers": WE_WRITE,
+        "check_sizes: min(shape) < 1 or max(shape) >= 1 << 32, without max(shape) >= 1 << 32": WE_WRITE,
+        "check_sizes: if shape.layers > MAX_LAYERS": "so many files are refused before",
+        "decode_manifest: if len(data) > MAX_MANIFEST": MEMORY,
+        "decode_manifest: not isinstance(plain, list) or plain[:1] != [VERSION] or type(plain[0]) is not int, without "
+        "plain[:1] != [VERSION]": "written again it has another version",
+        "decode_manifest: not isinstance(plain, list) or plain[:1] != [VERSION] or type(plain[0]) is not int, without "
+        "type(plain[0]) is not int": "written again it has another version",
+    },
+}
+
+
+@cache
+def cases() -> list[Case]:
+    """Every vector that a verifier of records, or a reader of fields, must answer."""
+    return [*_of_records(), *_of_manifests(), *_of_messages()]
+
+
+def _of_records() -> Iterator[Case]:
+    for test, file, group in HELD:
+        yield from (partial(test, vector) for vector in read(file)[group])
+
+
+def _of_manifests() -> Iterator[Case]:
+    good, bad = (
+        test_manifest_vectors.test_a_good_manifest_has_its_id,
+        test_manifest_vectors.test_a_bad_manifest_is_refused_with_its_code,
+    )
+    yield from (partial(good, vector) for vector in test_manifest_vectors.GOOD)
+    yield from (partial(bad, vector) for vector in test_manifest_vectors.BAD)
+
+
+def _of_messages() -> Iterator[Case]:
+    for tests in (test_vectors_wire, test_vectors_inference):
+        good, bad = tests.test_a_message_is_read_and_written, tests.test_a_bad_message_is_refused
+        yield from (partial(good, case.values[0]) for case in tests.cases("messages", good=True))
+        yield from (partial(bad, case.values[0]) for case in tests.cases("messages", good=False))
+
+
+def survives(mutant: Mutant) -> bool:
+    """Whether all vectors come out as they should. What found the last one is asked first next time."""
+    with mutant.alive():
+        for place, case in enumerate(cases()):
+            try:
+                case()
+            except (Exception, pytest.fail.Exception):  # noqa: BLE001 - whatever it is, the vector fails
+                cases().insert(0, cases().pop(place))
+                return False
+    return True
+
+
+def test_all_vectors_come_out_as_they_should() -> None:
+    for case in cases():
+        case()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_without_a_check_a_vector_fails(module: str) -> None:
+    survivors = [str(mutant) for mutant in mutants_of(f"p2pinfer.core.{module}") if survives(mutant)]
+    assert sorted(survivors) == sorted(EQUIVALENT.get(module, {}))
