@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, Final
 
 import pytest
@@ -15,14 +16,20 @@ from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, Refused
 from p2pinfer.core.source import Source, source_of
 from p2pinfer.core.units import PeerKey
+from p2pinfer.overlay.backlog import Backlog, Weight
 from p2pinfer.overlay.crowd import Crowd
 from p2pinfer.overlay.limits import (
+    ALL_BACKLOG_BYTES,
     ALL_DIALS_BURST,
     ALL_DIALS_RATE,
+    ALL_OPENS_BURST,
+    ALL_OPENS_RATE,
     DIALS_BURST,
     DIALS_RATE,
     MAX_HANDSHAKES,
     NETWORK_HANDSHAKES,
+    OPENS_BURST,
+    OPENS_RATE,
 )
 from p2pinfer.overlay.reach import reach
 from p2pinfer.overlay.room import Held, room_for
@@ -43,9 +50,24 @@ def test_what_is_dialled_on_the_word_of_others(case: Case) -> None:
     assert may_dial(case["address"], source_of(case["from"])) == (case["expect"] == "ok")
 
 
+RATES: Final = {
+    "dials": (Rate(DIALS_BURST, DIALS_RATE), Rate(ALL_DIALS_BURST, ALL_DIALS_RATE)),
+    "opens": (Rate(OPENS_BURST, OPENS_RATE), Rate(ALL_OPENS_BURST, ALL_OPENS_RATE)),
+}
+
+
+@pytest.mark.parametrize("case", cases("backlogs"))
+def test_which_links_end_for_what_waits(case: Case) -> None:
+    backlog, ended = Backlog(ALL_BACKLOG_BYTES), []
+    for name, size in case["waiting"].items():
+        Weight(backlog, partial(ended.append, name)).change(size)
+    backlog.relieve()
+    assert ended == case["ends"]
+
+
 @pytest.mark.parametrize("case", cases("allowances"))
 def test_how_often_others_have_us_dial(case: Case) -> None:
-    allowance = Allowance(Rate(DIALS_BURST, DIALS_RATE), Rate(ALL_DIALS_BURST, ALL_DIALS_RATE))
+    allowance = Allowance(*RATES[case["of"]])
     for step in case["steps"]:
         source, now = source_of(step["from"]), NOW_S + step["at_s"]
         assert sum(allowance.take(source, now) for _ in range(step["wanted"])) == step["begun"]

@@ -40,7 +40,7 @@ from p2pinfer.core.messages import (
 )
 from p2pinfer.core.pace import Pace
 from tests.vectors.link_scripts import scripts
-from tests.vectors.stranger_cases import allowances, crowds, dials, rooms, told
+from tests.vectors.stranger_cases import allowances, backlogs, crowds, dials, rooms, told
 
 SEED: Final = 5
 FILE: Final = Path(__file__).parents[2] / "protocols" / "vectors" / "wire.json"
@@ -68,6 +68,7 @@ def make() -> dict[str, Any]:
         "lookups": list(lookups()),
         "dials": list(dials()),
         "allowances": list(allowances()),
+        "backlogs": list(backlogs()),
         "told": list(told()),
         "rooms": list(rooms()),
         "crowds": list(crowds()),

@@ -50,7 +50,7 @@ def dials() -> Iterator[Case]:
 
 
 def allowances() -> Iterator[Case]:
-    """Dials on the word of networks: at a time so many are wanted, and so many begin."""
+    """Dials on the word of networks, or Opens of theirs: at a time so many are wanted, and so many begin."""
     for name, steps in (
         ("one network, at once", [(0, PUBLIC, 20, 16)]),
         ("one network, and a second later", [(0, PUBLIC, 16, 16), (1, PUBLIC, 10, 4), (1, PUBLIC, 1, 0)]),
@@ -62,7 +62,31 @@ def allowances() -> Iterator[Case]:
         ("this machine counts for all alone", [(0, LOOPBACK, 40, 32)]),
     ):
         looks = [{"at_s": at, "from": source, "wanted": wanted, "begun": begun} for at, source, wanted, begun in steps]
-        yield {"name": name, "rule": "WIRE-20", "steps": looks}
+        yield {"name": name, "rule": "WIRE-20", "of": "dials", "steps": looks}
+    for name, steps in (
+        ("opens of one network, at once", [(0, PUBLIC, 130, 128)]),
+        ("opens of one network, and a second later", [(0, PUBLIC, 128, 128), (1, PUBLIC, 40, 32)]),
+        ("opens of two networks", [(0, PUBLIC, 130, 128), (0, OTHER, 130, 128), (0, "9.9.9.9", 1, 0)]),
+        ("opens of this machine", [(0, LOOPBACK, 300, 256), (1, LOOPBACK, 100, 96)]),
+    ):
+        looks = [{"at_s": at, "from": source, "wanted": wanted, "begun": begun} for at, source, wanted, begun in steps]
+        yield {"name": name, "rule": "WIRE-26", "of": "opens", "steps": looks}
+
+
+def backlogs() -> Iterator[Case]:
+    """Bytes that wait on links, and which links end for it."""
+    most = 67_108_864
+    for name, waiting, ends in (
+        ("no more than may wait", {"a": most // 2, "b": most // 2}, []),
+        ("a byte more", {"a": most // 2, "b": most // 2 + 1}, ["b"]),
+        (
+            "many that keep little, and one that keeps much",
+            {"a": 9 << 20, **{f"{n}": 2 << 20 for n in range(30)}},
+            ["a"],
+        ),
+        ("two have to end", {"a": 40 << 20, "b": 50 << 20, "c": 30 << 20}, ["b", "a"]),
+    ):
+        yield {"name": name, "rule": "WIRE-25", "waiting": waiting, "ends": ends}
 
 
 def told() -> Iterator[Case]:
