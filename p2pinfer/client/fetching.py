@@ -17,11 +17,13 @@ from p2pinfer.core.messages import AskFile, FilePart
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import ModelId
 from p2pinfer.overlay.exchange import Exchange
+from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.reach import reach
 
-PART: Final = 256 << 10  # bytes asked for at once: with CALL_S, 50 kB a second are fast enough
-LEAST_PART: Final = 16 << 10  # bytes in each but the last: a peer that sends fewer plays for time
+PART: Final = 16 << 10  # bytes asked for at once, which every peer sends whole; one that sends fewer plays for time
+AHEAD: Final = 8  # parts asked for at once
+BUSY_S: Final = 1.0  # at most, before a busy peer is asked again
 NEXT_S: Final = 1.0  # before the next peer is asked too
 MAX_PEERS: Final = 16  # asked for one file
 FILE_S: Final = 10.0  # for a file in all, and a second more
@@ -73,17 +75,42 @@ class Fetcher:
         raise Refused(why, Code.NOT_FOUND if failures else Code.SILENT)
 
     async def _fetch_from(self, known: KnownOffer, model: ModelId, name: str, limit: int) -> bytes:
+        """The first part says how long the file is; of the others AHEAD are asked for at once."""
         link = await reach(self._network, known.node, known.addresses)
-        data = bytearray()
+        first = await self._part(link, model, name, 0)
+        if first.size > limit:
+            raise Refused(f"{name or 'the manifest'} of {first.size} bytes, limit {limit}", Code.NOT_FOUND)
+        parts = {0: first.data}
+        offsets = iter(range(len(first.data), first.size, PART))
+        failures: list[PeerError | RemoteProtocolError] = []
+
+        async def fetch_parts() -> None:
+            try:
+                for offset in offsets:
+                    part = await self._part(link, model, name, offset)
+                    if len(part.data) != min(PART, first.size - offset):
+                        raise Refused(f"a part of {len(part.data)} bytes, {PART} were asked for", Code.SILENT)
+                    parts[offset] = part.data
+            except (PeerError, RemoteProtocolError) as error:
+                failures.append(error)
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(AHEAD):
+                nursery.start_soon(fetch_parts)
+        if failures:
+            raise failures[0]
+        return b"".join(parts[offset] for offset in sorted(parts))
+
+    async def _part(self, link: Link, model: ModelId, name: str, offset: int) -> FilePart:
+        """Ask for a part, again while the peer is busy; the deadline is the file's."""
         while True:
-            part = await self._exchange.call(link, partial(_ask, model, name, len(data)), FilePart)
-            data += part.data
-            if part.size > limit:
-                raise Refused(f"{name or 'the manifest'} of {part.size} bytes, limit {limit}", Code.NOT_FOUND)
-            if len(data) >= part.size:
-                return bytes(data)
-            if len(part.data) < LEAST_PART:
-                raise Refused(f"a part of {len(part.data)} bytes, {part.size - len(data)} are left", Code.SILENT)
+            try:
+                return await self._exchange.call(link, partial(_ask, model, name, offset), FilePart)
+            except Refused as refusal:
+                if refusal.code is not Code.BUSY or refusal.retry_s is None:
+                    raise
+                await trio.sleep(min(refusal.retry_s, BUSY_S))
 
 
 def _ask(model: ModelId, name: str, offset: int, call: int) -> AskFile:

@@ -100,7 +100,7 @@ async def open_node(
         async with open_journal(node_journal(data)) as journal, trio.open_nursery() as nursery:
             await journal.certify(identity.certificate)
             exchange = Exchange(nursery)
-            exchange.answer(AskFile, Files(store).answer)
+            exchange.answer(AskFile, Files(store, lambda: exchange.has_sessions).answer)
             open_network = network or partial(_open_libp2p, settings)
             settling = await _settling(settings, data, journal, nursery)
             exchange.on_up, exchange.on_stray = settling.greet, settling.take

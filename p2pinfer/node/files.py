@@ -1,29 +1,51 @@
-"""Files of models for peers that lack them: manifest, tokenizer, and whatever else the store holds (manifest.md, 6)."""
+"""Files of models for peers that lack them: manifest, tokenizer, and whatever else the store holds (manifest.md, 6).
+
+They give way to sessions: parts are cut so that nothing waits long behind one, and bytes are bounded by network and in
+all, the more so while somebody's answer is computed.
+"""
+
+from collections.abc import Callable
 
 import trio
 
+from p2pinfer.core.allowance import Allowance, Rate
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import ModelError, Refused
-from p2pinfer.core.messages import MAX_PART, AskFile, FilePart
+from p2pinfer.core.messages import AskFile, FilePart
 from p2pinfer.core.units import ModelId
 from p2pinfer.disk.store import Store
 from p2pinfer.overlay.exchange import Ask
+from p2pinfer.overlay.limits import (
+    ALL_FILES_BURST,
+    ALL_FILES_RATE,
+    FILE_READERS,
+    FILES_BURST,
+    FILES_RATE,
+    MAX_FILE_PART,
+    SESSION_SHARE,
+)
 from p2pinfer.overlay.link import Link
 
 
 class Files:
-    """Answers AskFile from a store."""
+    """Answers AskFile from a store. is_busy: sessions are open"""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, is_busy: Callable[[], bool] = lambda: False) -> None:
         self._store = store
+        self._is_busy = is_busy
+        self._bytes = Allowance(Rate(FILES_BURST, FILES_RATE), Rate(ALL_FILES_BURST, ALL_FILES_RATE))
+        self._readers = trio.CapacityLimiter(FILE_READERS)  # of its own: the journal has threads, too
 
-    async def answer(self, _link: Link, ask: Ask) -> FilePart:
-        """Raises Refused (NOT_FOUND)."""
+    async def answer(self, link: Link, ask: Ask) -> FilePart:
+        """Raises Refused (NOT_FOUND, or BUSY after too many bytes)."""
         assert isinstance(ask, AskFile)
-        limit = min(ask.limit, MAX_PART)
+        limit = min(ask.limit, MAX_FILE_PART, link.frame_budget())
+        cost = limit * SESSION_SHARE if self._is_busy() else limit
+        if not self._bytes.take(link.source, trio.current_time(), cost):
+            raise Refused("too much of files at once", Code.BUSY, 0.5)
         try:
             size, data = await trio.to_thread.run_sync(
-                self._store.read_part, ModelId(ask.model), ask.name, ask.offset, limit
+                self._store.read_part, ModelId(ask.model), ask.name, ask.offset, limit, limiter=self._readers
             )
         except ModelError:  # its words are for the owner: they name folders of this machine
             raise Refused("this peer does not have that file", Code.NOT_FOUND) from None

@@ -29,7 +29,7 @@ from p2pinfer.core.messages import (
     cut_text,
 )
 from p2pinfer.core.records import MAX_SKEW_S
-from p2pinfer.core.session_messages import Forward, Open, SessionMessage, SessionRefused
+from p2pinfer.core.session_messages import Close, Forward, Open, SessionMessage, SessionRefused
 from p2pinfer.core.units import PeerKey, SessionId
 from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.crowd import Seats
@@ -39,7 +39,6 @@ from p2pinfer.overlay.limits import (
     ALL_OPENS_BURST,
     ALL_OPENS_RATE,
     MAX_OPENING,
-    MAX_WAITING,
     NETWORK_CALLS,
     OPENING_S,
     OPENS_BURST,
@@ -71,13 +70,13 @@ class _Call:
     answer: Message | LinkDead | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Opening:
-    """A session whose Open came, and that is not open yet. messages: what its client has said since."""
+    """A session whose Open came, and that is not open yet. close: its client has given it up since."""
 
     link: Link
     came_s: float
-    messages: list[SessionMessage] = field(default_factory=list)
+    close: Close | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +180,14 @@ class Exchange:
         for peer, rows in self._early.take(session, trio.current_time()):
             if peer in opened.peers:
                 self._put(opened, peer, rows)
-        if (opening := self._opening.pop(session, None)) is not None and opening.link.peer in opened.peers:
-            for message in opening.messages:
-                self._put(opened, opening.link.peer, message)
+        opening = self._opening.pop(session, None)
+        if opening is not None and opening.close is not None and opening.link.peer in opened.peers:
+            self._put(opened, opening.link.peer, opening.close)
+
+    @property
+    def has_sessions(self) -> bool:
+        """True while sessions are open."""
+        return bool(self._sessions)
 
     # What links tell us
 
@@ -274,11 +278,11 @@ class Exchange:
             self._take_open(link, message)
         elif isinstance(message, Forward):  # a neighbour may be ready before us
             self._early.keep(link.peer, message, trio.current_time())
-        elif (opening := self._opening.get(message.session)) is not None and opening.link is link:
-            if len(opening.messages) < MAX_WAITING:
-                opening.messages.append(message)
-        elif self.on_stray is not None:
-            self.on_stray(link, message)
+        else:
+            if isinstance(message, Close):
+                self._note_close(link, message)
+            if self.on_stray is not None:
+                self.on_stray(link, message)
 
     def _take_open(self, link: Link, message: Open) -> None:
         if self.on_open is None:
@@ -291,8 +295,13 @@ class Exchange:
             self._note_opening(link, message)
             self.on_open(link, message)
 
+    def _note_close(self, link: Link, message: Close) -> None:
+        """A Close that overtakes the opening of its session waits for it, and ends it."""
+        opening = self._opening.get(message.session)
+        if opening is not None and opening.link is link:
+            opening.close = message
+
     def _note_opening(self, link: Link, message: Open) -> None:
-        """Whatever its client says next waits for the session: a Close that overtakes its opening ends it."""
         now = trio.current_time()
         while self._opening and (first := next(iter(self._opening))) is not None:
             if self._opening[first].came_s > now - OPENING_S and len(self._opening) < MAX_OPENING:

@@ -1,0 +1,78 @@
+"""Files for peers: cut so that nothing waits long behind a part, and few enough a second beside sessions."""
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import ModelError, Refused
+from p2pinfer.core.messages import MAX_PART, AskFile
+from p2pinfer.core.pace import MIN_FRAME
+from p2pinfer.core.source import NOWHERE, Scope, Source
+from p2pinfer.core.units import ModelId
+from p2pinfer.node.files import Files
+from p2pinfer.overlay.limits import ALL_FILES_BURST, FILES_BURST, FILES_RATE, MAX_FILE_PART, SESSION_SHARE
+
+FILE = bytes(range(256)) * 8192
+ASK = AskFile(1, bytes(32), "tokenizer.json", 0, MAX_PART)
+STRANGER = Source("198.41.0.4", Scope.PUBLIC)
+
+
+class OneFile:
+    """A store of one file."""
+
+    def read_part(self, id_: ModelId, name: str, offset: int, limit: int) -> tuple[int, bytes]:
+        if name != ASK.name:
+            raise ModelError("no such file in /home/owner/models")
+        return len(FILE), FILE[offset : offset + limit]
+
+
+class At:
+    """A link of some speed, from some network."""
+
+    def __init__(self, source: Source = NOWHERE, budget: int = MIN_FRAME) -> None:
+        self.source = source
+        self._budget = budget
+
+    def frame_budget(self) -> int:
+        return self._budget
+
+
+async def bytes_at_once(files: Files, link: At) -> int:
+    """Bytes that are answered before the first refusal."""
+    total = 0
+    try:
+        while True:
+            total += len((await files.answer(link, ASK)).data)
+    except Refused as refusal:
+        assert (refusal.code, refusal.retry_s) == (Code.BUSY, 0.5)
+    return total
+
+
+@pytest.mark.parametrize(("budget", "size"), [(MIN_FRAME, MIN_FRAME), (40_000, 40_000), (1 << 20, MAX_FILE_PART)])
+async def test_a_part_takes_no_longer_than_a_frame_may(budget: int, size: int) -> None:
+    """WIRE-17"""
+    part = await Files(OneFile()).answer(At(budget=budget), ASK)
+    assert (part.size, part.data) == (len(FILE), FILE[:size])
+
+
+async def test_what_is_not_here_is_not_found_and_no_folder_is_named() -> None:
+    with pytest.raises(Refused, match="this peer does not have that file") as caught:
+        await Files(OneFile()).answer(At(), AskFile(1, bytes(32), "other", 0, 1))
+    assert caught.value.code is Code.NOT_FOUND
+
+
+async def test_bytes_for_one_network_are_bounded(autojump_clock: MockClock) -> None:
+    """WIRE-27"""
+    files = Files(OneFile())
+    assert await bytes_at_once(files, At(STRANGER, MAX_FILE_PART)) == FILES_BURST
+    await trio.sleep(1)
+    assert await bytes_at_once(files, At(STRANGER, MAX_FILE_PART)) == FILES_RATE
+
+
+@pytest.mark.parametrize(("is_busy", "most"), [(False, ALL_FILES_BURST), (True, ALL_FILES_BURST / SESSION_SHARE)])
+async def test_bytes_for_all_are_bounded_the_more_so_beside_sessions(
+    autojump_clock: MockClock, is_busy: bool, most: int
+) -> None:
+    """WIRE-27"""
+    assert await bytes_at_once(Files(OneFile(), lambda: is_busy), At(NOWHERE, MAX_FILE_PART)) == most
