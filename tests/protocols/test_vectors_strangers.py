@@ -22,10 +22,14 @@ from p2pinfer.overlay.limits import (
     ALL_BACKLOG_BYTES,
     ALL_DIALS_BURST,
     ALL_DIALS_RATE,
+    ALL_FILES_BURST,
+    ALL_FILES_RATE,
     ALL_OPENS_BURST,
     ALL_OPENS_RATE,
     DIALS_BURST,
     DIALS_RATE,
+    FILES_BURST,
+    FILES_RATE,
     MAX_HANDSHAKES,
     NETWORK_HANDSHAKES,
     OPENS_BURST,
@@ -52,6 +56,7 @@ def test_what_is_dialled_on_the_word_of_others(case: Case) -> None:
 
 RATES: Final = {
     "dials": (Rate(DIALS_BURST, DIALS_RATE), Rate(ALL_DIALS_BURST, ALL_DIALS_RATE)),
+    "files": (Rate(FILES_BURST, FILES_RATE), Rate(ALL_FILES_BURST, ALL_FILES_RATE)),
     "opens": (Rate(OPENS_BURST, OPENS_RATE), Rate(ALL_OPENS_BURST, ALL_OPENS_RATE)),
 }
 
@@ -70,7 +75,8 @@ def test_how_often_others_have_us_dial(case: Case) -> None:
     allowance = Allowance(*RATES[case["of"]])
     for step in case["steps"]:
         source, now = source_of(step["from"]), NOW_S + step["at_s"]
-        assert sum(allowance.take(source, now) for _ in range(step["wanted"])) == step["begun"]
+        amount = case.get("each", 1)
+        assert sum(allowance.take(source, now, amount) for _ in range(step["wanted"])) == step["begun"]
 
 
 class FakeNetwork:

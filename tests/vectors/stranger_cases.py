@@ -50,7 +50,8 @@ def dials() -> Iterator[Case]:
 
 
 def allowances() -> Iterator[Case]:
-    """Dials on the word of networks, or Opens of theirs: at a time so many are wanted, and so many begin."""
+    """Dials on the word of networks, Opens of theirs, or parts of files for them: at a time so many are wanted, and
+    so many begin."""
     for name, steps in (
         ("one network, at once", [(0, PUBLIC, 20, 16)]),
         ("one network, and a second later", [(0, PUBLIC, 16, 16), (1, PUBLIC, 10, 4), (1, PUBLIC, 1, 0)]),
@@ -71,6 +72,13 @@ def allowances() -> Iterator[Case]:
     ):
         looks = [{"at_s": at, "from": source, "wanted": wanted, "begun": begun} for at, source, wanted, begun in steps]
         yield {"name": name, "rule": "WIRE-26", "of": "opens", "steps": looks}
+    for name, steps in (
+        ("bytes of files for one network, a MiB each", [(0, PUBLIC, 20, 16), (1, PUBLIC, 20, 8)]),
+        ("bytes of files for many networks", [*((0, f"9.9.9.{n}", 16, 16) for n in range(4)), (1, PUBLIC, 40, 16)]),
+        ("bytes of files for this machine", [(0, LOOPBACK, 80, 64), (1, LOOPBACK, 80, 32)]),
+    ):
+        looks = [{"at_s": at, "from": source, "wanted": wanted, "begun": begun} for at, source, wanted, begun in steps]
+        yield {"name": name, "rule": "WIRE-27", "of": "files", "each": 1 << 20, "steps": looks}
 
 
 def backlogs() -> Iterator[Case]:
