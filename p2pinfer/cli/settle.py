@@ -18,7 +18,6 @@ from p2pinfer.cli.options import bootstrap_option, data_option, json_option, sto
 from p2pinfer.cli.terminal import Terminal, say
 from p2pinfer.cli.unsigned import Unsigned, plain, print_unsigned, read_unsigned
 from p2pinfer.cli.words import SHORT_ID, many, time_words, unit_for
-from p2pinfer.core.budget import DEBT_S
 from p2pinfer.core.keys import peer_name, short_name, short_names
 from p2pinfer.core.units import PeerKey, RecordId
 from p2pinfer.disk.journal_reader import read_journal
@@ -85,8 +84,10 @@ def settle(bootstrap: tuple[str, ...], data: Path, store: Path, as_json: bool) -
 
 def _payers(data: Path) -> dict[PeerKey, set[PeerKey]]:
     """Keys of this machine's clients with contracts that are not paid in full, and with which nodes."""
+    from p2pinfer.disk.journal import UNSIGNED_S
+
     with read_journal(client_journal(data)) as reader:
-        contracts = reader.unfinished(int(time.time()) - DEBT_S)
+        contracts = reader.unfinished(int(time.time()) - UNSIGNED_S)
     found: dict[PeerKey, set[PeerKey]] = {}
     for contract in contracts:
         found.setdefault(contract.record.client, set()).add(contract.record.node)

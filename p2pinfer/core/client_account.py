@@ -72,7 +72,7 @@ class _Waiting:
 
 @dataclass(slots=True)
 class _Stage:
-    """What one stage has proposed and what of it was signed."""
+    """One stage's proposals, signed and waiting."""
 
     contract: SignedRecord[Contract]
     bodies: dict[int, bytes] = field(default_factory=dict)  # by number, to tell a second body
@@ -150,12 +150,12 @@ class ClientAccount:
 
     @property
     def closed(self) -> bool:
-        """Whether every stage's final receipt is complete, but for lost stages."""
+        """Every stage's final receipt is complete, but for lost stages."""
         return all(stage.lost or _is_final(stage.complete) for stage in self._stages)
 
     @property
     def deadline(self) -> float | None:
-        """When `late` has something to say at the earliest."""
+        """The earliest time at which `late` has something to say."""
         times = [waiting.ahead_since for stage in self._stages for waiting in stage.waiting]
         return min((time + AHEAD_S for time in times if time is not None), default=None)
 
@@ -164,7 +164,7 @@ class ClientAccount:
         return self._stages[stage].complete
 
     def is_final(self, stage: int) -> bool:
-        """Whether the final receipt of a stage is signed."""
+        """The final receipt of a stage is signed."""
         return _is_final(self._stages[stage].complete)
 
     def add_ids(self, ids: Iterable[int]) -> list[Decision]:
@@ -246,7 +246,7 @@ class ClientAccount:
         return decisions
 
     def _counts(self, committed: int) -> bool:
-        """Whether these positions are computed, as far as the client can tell.
+        """These positions are computed, as far as the client can tell.
 
         Ids prove what came before them. Before the first one, only all stages together prove the prompt's prefill.
         """
@@ -270,14 +270,14 @@ class ClientAccount:
         return Agreement.WHOLE
 
     def _root_before(self, place: int, committed: int) -> bytes | None:
-        """What came in, by the predecessor's word or the client's own ids; None while unknown."""
+        """The root of the rows that came in, by the predecessor's word or the client's own ids; None while unknown."""
         if place > 0:
             roots = self._stages[place - 1].roots.get(committed)
             return roots and roots[1]
         return self._inputs.root(committed) if committed <= len(self._inputs) else None
 
     def _root_after(self, place: int, committed: int) -> bytes | None:
-        """What went out, by the successor's word or the ids that were delivered; None while unknown."""
+        """The root of the rows that went out, by the successor's word or the ids delivered; None while unknown."""
         if place < len(self._stages) - 1:
             roots = self._stages[place + 1].roots.get(committed)
             return roots and roots[0]
@@ -300,5 +300,8 @@ def _check_route(contracts: Sequence[Contract], prompt: int) -> None:
     if any(contract.prompt != prompt for contract in contracts):
         raise LocalProtocolError(f"contracts for another prompt than the one of {prompt} ids")
     for a, b in pairwise(contracts):
-        if a.span.last != b.span.first or a.codecs[1] != b.codecs[0] or a.limits.cadence != b.limits.cadence:
+        if (a.span.last, a.codecs[1], a.limits.cadence, a.limits.max_chunk) != (
+            *(b.span.first, b.codecs[0]),
+            *(b.limits.cadence, b.limits.max_chunk),
+        ):
             raise LocalProtocolError(f"contracts for layers {a.span} and {b.span} do not fit each other")

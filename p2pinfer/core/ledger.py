@@ -1,4 +1,4 @@
-"""What was earned or is owed, folded from complete receipts (protocols/receipts.md, "Worth").
+"""Earnings and debts, folded from complete receipts (protocols/receipts.md, "Worth").
 
 A receipt is a debt of its client. Debts of strangers are never added to anything better: in this release every debt is
 `unbacked`, or `own` where both ends are keys of one owner and the money goes in a circle.
@@ -28,7 +28,7 @@ class Earned:
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """What was earned under one heading. positions: computed, prompt included; sampled: ids, at the tail."""
+    """The earnings under one heading. positions: computed, prompt included; sampled: ids, at the tail."""
 
     heading: str
     receipts: int

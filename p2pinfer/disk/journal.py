@@ -16,7 +16,6 @@ from typing import Final, TypeVar
 
 import trio
 
-from p2pinfer.core.budget import DEBT_S
 from p2pinfer.core.certificate import NodeCert
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract
@@ -31,6 +30,7 @@ from p2pinfer.disk.tally import Tally, open_tally
 
 MAX_BATCH: Final = 256  # changes in one commit
 MAX_DELIVERED: Final = 1_024  # generations that are not paid for in full; some 40 kB each where a window is unsigned
+UNSIGNED_S: Final = 30 * 86_400  # after its contract expires, a proposal that nobody signed is kept
 MAX_UNSIGNED: Final = 4_096  # contracts with proposals that nobody signed; some 2 kB each
 
 T = TypeVar("T")
@@ -120,7 +120,7 @@ class Journal:
         await self._store(change)
 
     async def prune(self, now: int) -> None:
-        """Forget what nobody signed: what expired DEBT_S ago, and the oldest beyond MAX_UNSIGNED contracts."""
+        """Forget what nobody signed: what expired UNSIGNED_S ago, and the oldest beyond MAX_UNSIGNED contracts."""
         await self._store(lambda db: _prune(db, now))
 
     async def complete(self, receipt: SignedRecord[Receipt]) -> None:
@@ -278,7 +278,7 @@ def _settle(db: sqlite3.Connection, contract: RecordId) -> None:
 
 def _keep(db: sqlite3.Connection, row: tuple[object, ...], now: int) -> None:
     _execute(db, "INSERT OR REPLACE INTO delivered VALUES (?, ?, ?, ?)", row)
-    _execute(db, "DELETE FROM delivered WHERE time < ?", (now - DEBT_S,))
+    _execute(db, "DELETE FROM delivered WHERE time < ?", (now - UNSIGNED_S,))
     oldest = "SELECT session FROM delivered ORDER BY time DESC, session LIMIT -1 OFFSET ?"
     _execute(db, f"DELETE FROM delivered WHERE session IN ({oldest})", (MAX_DELIVERED,))
 
@@ -286,7 +286,7 @@ def _keep(db: sqlite3.Connection, row: tuple[object, ...], now: int) -> None:
 def _prune(db: sqlite3.Connection, now: int) -> None:
     query = """SELECT id, expires FROM proposal JOIN contract ON contract = id GROUP BY id ORDER BY expires DESC, id"""
     for rank, (contract, expires) in enumerate(db.execute(query).fetchall()):
-        if rank >= MAX_UNSIGNED or expires + DEBT_S < now:
+        if rank >= MAX_UNSIGNED or expires + UNSIGNED_S < now:
             _execute(db, "DELETE FROM proposal WHERE contract = ?", (contract,))
             unpaid = "NOT EXISTS (SELECT * FROM receipt WHERE contract = id)"
             _execute(db, f"DELETE FROM contract WHERE id = ? AND {unpaid}", (contract,))

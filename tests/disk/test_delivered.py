@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from p2pinfer.core.budget import DEBT_S
 from p2pinfer.core.codes import Code
 from p2pinfer.core.units import SessionId
 from p2pinfer.disk import journal as journal_module
-from p2pinfer.disk.journal import Journal, open_journal
+from p2pinfer.disk.journal import UNSIGNED_S, Journal, open_journal
 from p2pinfer.disk.journal_reader import JournalReader
 from tests.core.paid_route import CLIENT, NOW, SMALL, PaidRoute, paid_route
 
@@ -84,9 +83,9 @@ async def test_contracts_without_a_final_receipt_are_found(journal: Journal) -> 
 
 async def test_it_is_forgotten_when_it_is_old(journal: Journal) -> None:
     await begun(journal)
-    await begun(journal, 2, NOW + DEBT_S)
+    await begun(journal, 2, NOW + UNSIGNED_S)
     assert await sessions(journal) == [session(1), session(2)]
-    await begun(journal, 2, NOW + DEBT_S + 1)
+    await begun(journal, 2, NOW + UNSIGNED_S + 1)
     assert await sessions(journal) == [session(2)]
 
 
