@@ -34,7 +34,7 @@ TABLE_SUFFIX: Final = ".csv"
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to state. since, until: Unix seconds, both included; payer: of all, where None."""
+    """The receipts to state. since, until: Unix seconds, both included; payer: of all, where None."""
 
     since: int
     until: int
@@ -44,7 +44,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written. left_out: receipts wanted, but earned under another node key, or for another owner."""
+    """The files written. left_out: receipts wanted, but earned under another node key, or for another owner."""
 
     file: Path
     table: Path
@@ -141,7 +141,7 @@ def _check_names(file: Path, table: Path, replace: bool) -> None:
 def _own(
     entries: list[Earned], certificates: list[SignedRecord[NodeCert]], key: PrivateKey
 ) -> tuple[list[Earned], SignedRecord[NodeCert]]:
-    """What one statement can hold: the work of the present key for its present owner; and its newest certificate."""
+    """The work that one statement can hold, of the present key for its present owner; and its newest certificate."""
     own = [certificate for certificate in certificates if certificate.record.node == key.public]
     if not own:
         raise UsageError("the journal has no certificate of this node's key: start the node once with this folder")

@@ -38,7 +38,7 @@ FOLDER_MODE: Final = 0o700
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this node is, and who earns by it."""
+    """The keys of this node and of its owner, who earns by it."""
 
     key: PrivateKey
     certificate: SignedRecord[NodeCert]
@@ -80,7 +80,7 @@ def load_identity(folder: Path, now: int) -> Identity:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a data folder holds, for who only looks. owner_here: the owner's key is, and renews the certificate."""
+    """The identity in a data folder, looked at and not used. owner_here: the owner's key is, and renews the certificate."""
 
     certificate: SignedRecord[NodeCert] | None
     owner_here: bool
@@ -244,7 +244,7 @@ def _load_certificate(path: Path, key: PrivateKey) -> SignedRecord[NodeCert]:
 
 
 def _due(certificate: SignedRecord[NodeCert] | None, owner: PrivateKey, now: int) -> bool:
-    """Whether a new certificate is wanted."""
+    """A new certificate is wanted: there is none, it is another owner's, or it ends soon."""
     if certificate is None or certificate.record.owner != OwnerKey(owner.public):
         return True
     return not certificate.record.not_before <= now < certificate.record.not_after - RENEW_CERTIFICATE_S

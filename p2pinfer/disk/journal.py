@@ -188,7 +188,7 @@ class Journal:
         await trio.to_thread.run_sync(self._write, token, limiter=own)
 
     def _write(self, token: trio.lowlevel.TrioToken) -> None:
-        """What the thread does."""
+        """Commit batches until an empty one comes; runs in the thread."""
         while batch := self._batches.get():
             if commits := _commit(self._writer, batch):
                 self._tally.write(commits)
@@ -293,7 +293,7 @@ def _prune(db: sqlite3.Connection, now: int) -> None:
 
 
 def _check_same(db: sqlite3.Connection, table: str, receipt: SignedRecord[Receipt]) -> None:
-    """What stands under a receipt's number must be the receipt."""
+    """Raise LocalProtocolError where another receipt stands under this one's number."""
     query = f"SELECT body FROM {table} WHERE contract = ? AND seq = ?"
     found = db.execute(query, (receipt.record.contract, receipt.record.seq)).fetchone()
     if found is not None and found[0] != receipt.body:

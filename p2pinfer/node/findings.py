@@ -1,4 +1,4 @@
-"""What an examination of this machine says: findings with a verdict each, and what to do. Nothing is looked at here."""
+"""Findings of an examination of this machine, with a verdict each, and what to do. Nothing is looked at here."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found of one subject. advice: what to do, where there is something to do."""
+    """One subject, and the verdict on it. advice: what to do, where there is something to do."""
 
     subject: str
     verdict: Verdict
@@ -33,7 +33,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What was found, for people in `findings`, for programs in the rest.
+    """All that was found, for people in `findings`, for programs in the rest.
 
     engine:           "native", "torch", or "" where none can compute
     why_not_native:   empty where the native engine would compute
@@ -65,7 +65,7 @@ class Examination:
 
 
 def about_threads(threads: int, cores: int) -> Finding:
-    """Whether the engine has as many threads as helps it."""
+    """Hold the engine's threads to the cores of the machine."""
     if threads < cores:
         advice = f"serve.threads = {cores} computes faster, if nothing else needs this machine"
         return Finding("threads", Verdict.ADVICE, f"{threads} of {cores} cores", advice)
@@ -90,7 +90,7 @@ def about_network(network: Network) -> Finding:
 
 
 def about_identity(folder: Path, seen: Seen, now: int) -> Finding:
-    """Who the node is, and until when; `now` in Unix seconds."""
+    """Tell who the node is, and until when; `now` in Unix seconds."""
     if seen.certificate is None:
         verdict, advice = (Verdict.GOOD, "") if seen.owner_here else (Verdict.WRONG, "put owner.key there once")
         return Finding("data folder", verdict, f"{folder} has a node key but no certificate", advice)
