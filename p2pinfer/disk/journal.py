@@ -133,10 +133,12 @@ class Journal:
         query = "UPDATE receipt SET stored = 1 WHERE contract = ? AND seq <= ?"
         await self._store(lambda db: _execute(db, query, (contract, seq)))
 
-    async def add_statement(self, number: int, id_: RecordId, created: int) -> None:
-        """Remember a statement, so that the next one names it."""
-        query = "INSERT INTO statement VALUES (?, ?, ?)"
-        await self._store(lambda db: _execute(db, query, (number, id_, created)))
+    async def add_statement(self, number: int, id_: RecordId, created: int, before: int) -> None:
+        """Remember a statement, so that the next one names it. before: number of the one that it names; 0 for none.
+
+        Raises JournalError where another one came between.
+        """
+        await self._store(lambda db: _add_statement(db, number, id_, created, before))
 
     async def run(self) -> None:
         """Commit what is stored, until `stop`; called by `open_journal` alone."""
@@ -250,6 +252,13 @@ def _complete(db: sqlite3.Connection, receipt: SignedRecord[Receipt]) -> None:
                  ON CONFLICT (client, node) DO UPDATE SET work = work + excluded.work"""
         _execute(db, add, (work, terms.contract))
     _execute(db, "DELETE FROM proposal WHERE contract = ? AND seq <= ?", (terms.contract, terms.seq))
+
+
+def _add_statement(db: sqlite3.Connection, number: int, id_: RecordId, created: int, before: int) -> None:
+    ((last,),) = db.execute("SELECT coalesce(max(number), 0) FROM statement").fetchall()
+    if last != before:
+        raise JournalError(f"another export became statement {last} just now: run this one again")
+    _execute(db, "INSERT INTO statement VALUES (?, ?, ?)", (number, id_, created))
 
 
 def _prune(db: sqlite3.Connection, now: int) -> None:
