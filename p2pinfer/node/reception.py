@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from typing import Final
 
 from p2pinfer.core.budget import RETRY_S
 from p2pinfer.core.codes import Code
@@ -24,7 +23,7 @@ from p2pinfer.core.pages import pages_for
 from p2pinfer.core.records import SignedRecord, countersign
 from p2pinfer.core.room import Held, give_way
 from p2pinfer.core.sampling import SamplingRecord, decode_sampling, params_hash
-from p2pinfer.core.session_messages import Accept, Neighbour, Open, SessionRefused
+from p2pinfer.core.session_messages import Accept, Neighbour, Open, SessionRefused, check_mode
 from p2pinfer.core.stage import StageSession, StageTerms
 from p2pinfer.core.stage_account import StageAccount
 from p2pinfer.core.text import TextStream
@@ -41,7 +40,6 @@ from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.reach import reach
 
-NEW: Final = 0  # the mode of an Open that begins a generation
 logger = logging.getLogger(__name__)
 
 
@@ -127,10 +125,7 @@ class Reception:
 
     def _check(self, peer: PeerKey, message: Open) -> Terms:
         """Raises Refused or RemoteProtocolError with the code to answer."""
-        if message.mode != NEW:
-            raise Refused("this release continues no session that was begun elsewhere", Code.UNSUPPORTED)
-        if message.epoch or message.ids:
-            raise Refused("a new generation has epoch 0 and no ids", Code.BAD_TERMS)
+        check_mode(message)
         request = verify_request(message.contract, message.signature)
         contract = request.record
         if contract.client != peer:

@@ -7,7 +7,7 @@ messages of it from anybody else end their link, and not the session. What the m
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import inf
 from typing import Final, TypeVar
 
@@ -256,8 +256,6 @@ class Exchange:
 
     @staticmethod
     async def _answer_of(link: Link, ask: Ask, answering: Answering) -> Message:
-        if isinstance(ask, AskFile):  # others wait behind a file's part: it is cut as rows are
-            ask = replace(ask, limit=min(ask.limit, link.frame_budget()))
         try:
             return await answering(link, ask)
         except Refused as refusal:
