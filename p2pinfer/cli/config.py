@@ -6,6 +6,7 @@ import click
 
 from p2pinfer.cli.options import config_option
 from p2pinfer.cli.terminal import say
+from p2pinfer.core.errors import UsageError
 from p2pinfer.node.settings import describe, read_settings
 
 
@@ -18,4 +19,12 @@ def config(config: Path | None) -> None:
     Begin with the defaults:   p2pinfer config > node.toml
     Check a file:              p2pinfer config --config node.toml
     """
-    say(describe(read_settings(config)))
+    settings = read_settings(config)
+    if config is not None:
+        from p2pinfer.node.addresses import check_network  # libp2p takes half a second to import
+
+        try:
+            check_network(settings.network)
+        except UsageError as error:
+            raise UsageError(f"{config}: {error}") from None
+    say(describe(settings))

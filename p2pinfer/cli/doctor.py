@@ -41,16 +41,17 @@ def doctor(
     """Say whether this machine can serve, and what would make it faster.
 
     Looks at what `p2pinfer node` would meet with the same options: the model, the engine that would compute it and why,
-    threads, the speed of the memory, the data folder's identity and file system. Changes nothing (what it tries in the
-    data folder is gone afterwards) and asks nobody on the network.
+    threads, the speed of the memory, the network's addresses, the data folder's identity and file system. Changes
+    nothing (what it tries in the data folder is gone afterwards) and asks nobody on the network.
 
     Each line is `ok`, `better` (it can serve; the line below says what would be better) or `WRONG` (it cannot serve
     until that is mended, and the exit code is 1).
     """
     from p2pinfer.node.examining import examine
 
-    serve = change(read_settings(config), "serve", model=model, numerics=numerics, device=device, threads=threads).serve
-    examination = examine(serve, data, Store(store), int(time.time()))
+    settings = read_settings(config)
+    settings = change(settings, "serve", model=model, numerics=numerics, device=device, threads=threads)
+    examination = examine(settings, data, Store(store), int(time.time()))
     if as_json:
         say(json.dumps(_plain(examination, data, store)))
     else:

@@ -20,7 +20,8 @@ CREDIT_PART: Final = 2  # of the work signed for in full, one part in so many is
 NETWORK_PART: Final = 8  # of what newcomers share and other networks leave, one network has one part in so many
 LEAST: Final = 16  # positions that a contract with anything unsigned takes at least: its records cost something, too
 RELEASE_S: Final = 3_600  # after its session, what a newcomer left unsigned takes nothing more from the others
-DEBT_S: Final = 30 * 86_400  # after its session, generated positions left unsigned count no more for their client
+RETRY_S: Final = 1.0  # after a refusal for want of room, which open contracts may give back at any time
+DEBT_S: Final = 7 * 86_400  # after its session, generated positions left unsigned count no more for their client
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +159,13 @@ class Budget:
             if owed and work <= left + unpaid:
                 raise Refused(
                     f"{unpaid} layer-tokens under {len(owed)} earlier contracts of this client are unsigned: "
-                    "sign for them (`p2pinfer owed`), or wait 30 days",
+                    "sign for them (`p2pinfer owed`), or wait a week",
                     Code.LAPSED,
                 )
-            raise Refused(f"{work} layer-tokens at risk, {max(0, left)} left for this client", Code.WINDOW_FULL)
+            text = f"{work} layer-tokens at risk, {max(0, left)} left for this client"
+            raise Refused(text, Code.WINDOW_FULL, RETRY_S)
         if work > (room := self._room(client, now)):
-            raise Refused(f"{work} layer-tokens at risk, {room} left for newcomers", Code.WINDOW_FULL)
+            raise Refused(f"{work} layer-tokens at risk, {room} left for newcomers", Code.WINDOW_FULL, RETRY_S)
 
     def _room(self, client: Client, now: int) -> int:
         """What of the newcomers' share is left for one more of a network, so that no network shuts out another."""

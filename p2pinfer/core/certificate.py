@@ -30,7 +30,7 @@ class NodeCert(Record):
         return None
 
     def covers(self, issued: int, expires: int) -> bool:
-        """Whether a contract of these times falls within the certificate."""
+        """A contract of these times falls within the certificate."""
         return self.not_before <= issued and expires <= self.not_after
 
 
@@ -45,13 +45,13 @@ class NodeRevoke(Record):
     time: Annotated[int, UInt()]
 
     def voids(self, certificate: NodeCert, issued: int) -> bool:
-        """Whether a contract issued then may no longer rest on `certificate`."""
+        """A contract issued then may no longer rest on `certificate`."""
         same = (certificate.owner, certificate.node) == (self.owner, self.node)
         return same and certificate.serial <= self.serial and issued >= self.time
 
 
 def is_void(certificate: NodeCert, issued: int, revocations: Iterable[NodeRevoke]) -> bool:
-    """Whether any of them voids the certificate for a contract issued then; none revives what another voids."""
+    """One of them, any, voids the certificate for a contract issued then; none revives what another voids."""
     return any(revocation.voids(certificate, issued) for revocation in revocations)
 
 

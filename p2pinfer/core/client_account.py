@@ -5,7 +5,7 @@ proposal is signed when it lies within that count and its roots agree with those
 position; until then it waits here. The caller stores what it signs before it sends it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from itertools import pairwise
@@ -13,12 +13,13 @@ from typing import Final, TypeAlias
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract
+from p2pinfer.core.delivered import Delivered, delivered
 from p2pinfer.core.errors import LocalProtocolError, RemoteProtocolError
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.receipt import FINAL, Receipt, verify_proposal
 from p2pinfer.core.records import SignedRecord, countersign
 from p2pinfer.core.tree import Salt, Tree
-from p2pinfer.core.units import Roles
+from p2pinfer.core.units import RecordId, Roles
 
 AHEAD_S: Final = 2.0  # a proposal may be faster than the ids that justify it, but not by more
 
@@ -71,7 +72,7 @@ class _Waiting:
 
 @dataclass(slots=True)
 class _Stage:
-    """What one stage has proposed and what of it was signed."""
+    """One stage's proposals, signed and waiting."""
 
     contract: SignedRecord[Contract]
     bodies: dict[int, bytes] = field(default_factory=dict)  # by number, to tell a second body
@@ -105,6 +106,43 @@ class ClientAccount:
         self._inputs, self._outputs = Tree(), Tree()  # ids into the head, ids out of the tail
         self._inputs.add(self._salt.leaf(at, id_.to_bytes(4, "big")) for at, id_ in enumerate(prompt))
 
+    @classmethod
+    def resumed(
+        cls,
+        contracts: Sequence[SignedRecord[Contract]],
+        complete: Mapping[RecordId, SignedRecord[Receipt]],
+        kept: Delivered,
+        key: PrivateKey,
+    ) -> "ClientAccount":
+        """The account of a generation that is over, from what was kept of it; its stages have ended.
+
+        complete: the highest receipt signed, by contract
+        """
+        account = cls(contracts, (0,) * kept.prompt, bytes(32), key)  # these ids and this salt are used no more
+        account._inputs, account._outputs = kept.trees()
+        for stage in account._stages:
+            stage.lost = True
+            if (signed := complete.get(stage.contract.id)) is not None:
+                stage.complete, stage.last = signed, signed.record
+                stage.proposed = stage.contract.record.work.committed(signed.record.usage)
+                stage.bodies[signed.record.seq] = signed.body
+                stage.roots[stage.proposed] = signed.record.in_root, signed.record.out_root
+        return account
+
+    def kept(self) -> Delivered:
+        """What must be kept to sign later what is not signed yet."""
+        return delivered(self._inputs, self._outputs, self._prompt, min(map(self.signed, range(len(self._stages)))))
+
+    def signed(self, stage: int) -> int:
+        """Positions that are signed for a stage."""
+        complete = self._stages[stage].complete
+        return self._stages[stage].contract.record.work.committed(complete.record.usage) if complete else 0
+
+    @property
+    def unsigned(self) -> bool:
+        """Ids prove work that is not signed for."""
+        return len(self._outputs) > 0 and any(self.signed(at) < self.counted for at in range(len(self._stages)))
+
     @property
     def counted(self) -> int:
         """Positions that are computed by the client's own count."""
@@ -112,12 +150,12 @@ class ClientAccount:
 
     @property
     def closed(self) -> bool:
-        """Whether every stage's final receipt is complete, but for lost stages."""
+        """Every stage's final receipt is complete, but for lost stages."""
         return all(stage.lost or _is_final(stage.complete) for stage in self._stages)
 
     @property
     def deadline(self) -> float | None:
-        """When `late` has something to say at the earliest."""
+        """The earliest time at which `late` has something to say."""
         times = [waiting.ahead_since for stage in self._stages for waiting in stage.waiting]
         return min((time + AHEAD_S for time in times if time is not None), default=None)
 
@@ -126,7 +164,7 @@ class ClientAccount:
         return self._stages[stage].complete
 
     def is_final(self, stage: int) -> bool:
-        """Whether the final receipt of a stage is signed."""
+        """The final receipt of a stage is signed."""
         return _is_final(self._stages[stage].complete)
 
     def add_ids(self, ids: Iterable[int]) -> list[Decision]:
@@ -208,7 +246,7 @@ class ClientAccount:
         return decisions
 
     def _counts(self, committed: int) -> bool:
-        """Whether these positions are computed, as far as the client can tell.
+        """These positions are computed, as far as the client can tell.
 
         Ids prove what came before them. Before the first one, only all stages together prove the prompt's prefill.
         """
@@ -232,14 +270,14 @@ class ClientAccount:
         return Agreement.WHOLE
 
     def _root_before(self, place: int, committed: int) -> bytes | None:
-        """What came in, by the predecessor's word or the client's own ids; None while unknown."""
+        """The root of the rows that came in, by the predecessor's word or the client's own ids; None while unknown."""
         if place > 0:
             roots = self._stages[place - 1].roots.get(committed)
             return roots and roots[1]
         return self._inputs.root(committed) if committed <= len(self._inputs) else None
 
     def _root_after(self, place: int, committed: int) -> bytes | None:
-        """What went out, by the successor's word or the ids that were delivered; None while unknown."""
+        """The root of the rows that went out, by the successor's word or the ids delivered; None while unknown."""
         if place < len(self._stages) - 1:
             roots = self._stages[place + 1].roots.get(committed)
             return roots and roots[0]
@@ -262,5 +300,8 @@ def _check_route(contracts: Sequence[Contract], prompt: int) -> None:
     if any(contract.prompt != prompt for contract in contracts):
         raise LocalProtocolError(f"contracts for another prompt than the one of {prompt} ids")
     for a, b in pairwise(contracts):
-        if a.span.last != b.span.first or a.codecs[1] != b.codecs[0] or a.limits.cadence != b.limits.cadence:
+        if (a.span.last, a.codecs[1], a.limits.cadence, a.limits.max_chunk) != (
+            *(b.span.first, b.codecs[0]),
+            *(b.limits.cadence, b.limits.max_chunk),
+        ):
             raise LocalProtocolError(f"contracts for layers {a.span} and {b.span} do not fit each other")

@@ -78,7 +78,7 @@ class Contract(Record):
 
     @property
     def work(self) -> Work:
-        """What the contract asks for."""
+        """The work that the contract asks for."""
         return Work(len(self.span), self.prompt, Roles.TAIL in self.roles, self.start, self.seam)
 
     @property
@@ -87,7 +87,7 @@ class Contract(Record):
         return self.amount(self.limits.max_positions)
 
     def amount(self, committed: int, cached: int = 0) -> Nanocredits:
-        """What is owed for `committed` positions."""
+        """Nano-credits owed for `committed` positions."""
         return amount_of(self.prices, self.flat, self.work.usage(committed, cached))
 
 
@@ -158,7 +158,7 @@ def check_request(
 
 
 def _misfit(contract: Contract, offer: Offer, certificate: SignedRecord[NodeCert]) -> str | None:
-    """What of the contract is not what was offered."""
+    """The first term that was not offered so, in words; None if all were."""
     if (contract.node, contract.owner, contract.cert) != (offer.node, offer.owner, offer.cert):
         return "node, owner or certificate is another than offered"
     if contract.cert != certificate.id or not certificate.record.covers(contract.issued, contract.expires):

@@ -1,4 +1,4 @@
-"""How work is counted: a function of the contract and of the committed positions (protocols/receipts.md, "Counting").
+"""Counting work: a function of the contract and of the committed positions (protocols/receipts.md, "Counting").
 
 Both sides compute it by themselves, and so does whoever checks a receipt; only what was cached is the node's word, and
 it can only lower the bill.

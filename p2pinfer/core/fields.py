@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Kind(Protocol):
-    """What may stand in a field, and how it looks inside a msgpack array."""
+    """The values that may stand in a field, and their looks inside a msgpack array."""
 
     def check(self, value: object) -> None:
         """Raise ValueError if `value` may not stand here."""
@@ -177,7 +177,7 @@ def shown(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """What is known of a dataclass of fields; reading its annotations takes longer than a message.
+    """Facts about a dataclass of fields; reading its annotations takes longer than a message.
 
     read:  gives the fields' values in order
     plain: msgpack writes every field as it is

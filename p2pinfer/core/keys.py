@@ -46,7 +46,7 @@ class PrivateKey:
 
 
 def domain(kind: str) -> bytes:
-    """What stands before every body of this kind when it is signed or hashed."""
+    """The bytes before every body of this kind when it is signed or hashed."""
     return b"p2pinfer/1/" + kind.encode("ascii") + b"\0"
 
 

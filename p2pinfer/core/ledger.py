@@ -1,4 +1,4 @@
-"""What was earned or is owed, folded from complete receipts (protocols/receipts.md, "Worth").
+"""Earnings and debts, folded from complete receipts (protocols/receipts.md, "Worth").
 
 A receipt is a debt of its client. Debts of strangers are never added to anything better: in this release every debt is
 `unbacked`, or `own` where both ends are keys of one owner and the money goes in a circle.
@@ -28,7 +28,7 @@ class Earned:
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """What was earned under one heading. positions: computed, prompt included; sampled: ids, at the tail."""
+    """The earnings under one heading. positions: computed, prompt included; sampled: ids, at the tail."""
 
     heading: str
     receipts: int
@@ -78,12 +78,13 @@ def _total(heading: str, group: list[Earned], own: Collection[PeerKey]) -> Total
         receipts=len(group),
         positions=sum(one.receipt.record.usage.positions(len(one.contract.record.span)) for one in group),
         sampled=sum(one.receipt.record.usage.sampled for one in group),
-        unbacked=_sum(one for one in group if not _goes_in_a_circle(one.contract.record, own)),
-        own=_sum(one for one in group if _goes_in_a_circle(one.contract.record, own)),
+        unbacked=_sum(one for one in group if not goes_in_a_circle(one.contract.record, own)),
+        own=_sum(one for one in group if goes_in_a_circle(one.contract.record, own)),
     )
 
 
-def _goes_in_a_circle(contract: Contract, own: Collection[PeerKey]) -> bool:
+def goes_in_a_circle(contract: Contract, own: Collection[PeerKey]) -> bool:
+    """Whether both ends of a contract are keys of `own`: whoever asks owes it to itself."""
     return contract.client in own and (PeerKey(contract.owner) in own or contract.node in own)
 
 

@@ -21,7 +21,7 @@ MAX_UNTIL_S: Final = 7_200
 
 
 class State(IntEnum):
-    """What the node does with the span."""
+    """The node's doings with the span."""
 
     SERVING = 0
     JOINING = 1  # loading; it will serve
@@ -88,7 +88,7 @@ class Offer(Record):
 
 
 def contradict(one: Offer, other: Offer) -> bool:
-    """Whether two offers cannot both be what the node offers; the two are evidence against it."""
+    """Two offers that one node cannot have made honestly: they are evidence against it."""
     return one != other and (one.node, one.boot, one.seq) == (other.node, other.boot, other.seq)
 
 

@@ -40,7 +40,7 @@ class KnownOffer:
 
     @property
     def until_s(self) -> float:
-        """When it is past its time, by our monotonic clock."""
+        """The end of its life, by our monotonic clock."""
         return self.born_s + self.offer.record.life
 
     def left_s(self, now: float) -> float:

@@ -1,4 +1,4 @@
-"""What work costs: usage times prices, rounded up once on the total (protocols/receipts.md, "Usage")."""
+"""The cost of work: usage times prices, rounded up once on the total (protocols/receipts.md, "Usage")."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -29,7 +29,7 @@ class Usage:
         return (self.prefill + self.cached + self.decode) // layers
 
     def __le__(self, other: "Usage") -> bool:
-        """Whether no part of this is more than the other's."""
+        """No part of this is more than the other's."""
         mine, others = fields.to_list(self), fields.to_list(other)
         return all(a <= b for a, b in zip(mine, others, strict=True))  # type: ignore[operator]
 
@@ -50,13 +50,13 @@ class Prices:
             raise ValueError(f"Prices.cached: {self.cached}, more than prefill {self.prefill}")
 
     def at_least(self, ask: "Prices") -> bool:
-        """Whether every price meets the ask's."""
+        """Every price meets the ask's."""
         mine, asks = fields.to_list(self), fields.to_list(ask)
         return all(a >= b for a, b in zip(mine, asks, strict=True))  # type: ignore[operator]
 
 
 def amount_of(prices: Prices, flat: int, usage: Usage) -> Nanocredits:
-    """What a contract of these terms has earned by `usage`."""
+    """Nano-credits that a contract of these terms has earned by `usage`."""
     total = (
         prices.prefill * usage.prefill
         + prices.decode * usage.decode

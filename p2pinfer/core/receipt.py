@@ -42,7 +42,7 @@ class Receipt(Record):
         return None
 
     def follows(self, earlier: "Receipt") -> str | None:
-        """Why this cannot come after `earlier` of the same contract, or None; who signed both has cheated."""
+        """The reason for which this cannot come after `earlier` of its contract, or None; signing both is cheating."""
         if self.seq == earlier.seq:
             return f"two bodies under number {self.seq}"
         if self.seq < earlier.seq:
@@ -57,7 +57,7 @@ class Receipt(Record):
 
 
 def contradiction_of(a: SignedRecord[Receipt], b: SignedRecord[Receipt]) -> str | None:
-    """Why two receipts of one contract cannot both be true, or None."""
+    """The reason for which two receipts of one contract cannot both be true, or None."""
     if a.body == b.body:
         return None
     earlier, later = sorted((a.record, b.record), key=lambda receipt: receipt.seq)

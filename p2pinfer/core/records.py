@@ -1,4 +1,4 @@
-"""What all signed records share: one canonical form, an id, signatures over received bytes (protocols/receipts.md).
+"""Common to all signed records: one canonical form, an id, signatures over received bytes (protocols/receipts.md).
 
 A record is a frozen dataclass of fields; its type stands in the domain, so that a signature on one kind never serves
 another. The kinds are in `certificate.py`, `offer.py`, `contract.py`, `receipt.py` and `statement.py`.
@@ -33,7 +33,7 @@ class Record:
             raise ValueError(f"{self.TYPE}: {why}")
 
     def contradiction(self) -> str | None:
-        """What does not hold between the fields, or None."""
+        """The rule between fields that does not hold, in words, or None."""
         return None
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Final
 
 from p2pinfer.core import fields
 from p2pinfer.core.codes import ANSWERS, Code
+from p2pinfer.core.errors import Refused
 from p2pinfer.core.fields import Bin, Blob, Many, Struct, Text, UInt
 from p2pinfer.core.messages import MAX_ADDRESSES, MAX_BODY, MAX_RECORD, MAX_TEXT, Message
 from p2pinfer.core.units import Codec, PeerKey, SessionId
@@ -18,6 +19,7 @@ MAX_IDS: Final = 1 << 19  # ids in one Prompt
 MAX_SAMPLED: Final = 64  # ids in one Sampled
 MAX_SAMPLING: Final = 8192  # bytes of a sampling record
 MAX_PAGES: Final = 8192  # of a prompt, in `Open.prefix`
+NEW: Final = 0  # the mode of an Open that begins a generation
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +55,24 @@ class Open(SessionMessage):
     far_end: Annotated[tuple[Neighbour, ...], Many(Struct(Neighbour), 1)]
     # Reserved for page reuse: one HMAC per 16 positions of the prompt; may be empty
     prefix: Annotated[tuple[bytes, ...], Many(Bin(16), MAX_PAGES)]
-    mode: Annotated[int, UInt(8)] = 0  # 1 continues an earlier session of the generation, 2 stands by for one
+    mode: Annotated[int, UInt(8)] = NEW  # 1 continues an earlier session of the generation, 2 stands by for one
     ids: Annotated[bytes, Blob(4 * MAX_IDS)] = b""  # delivered so far, u32be each; for head and tail of a continuation
 
     def __post_init__(self) -> None:
         Message.__post_init__(self)
         if len(self.ids) % 4:
             raise ValueError(f"Open.ids: {len(self.ids)} bytes are no ids")
+
+
+def check_mode(message: Open) -> None:
+    """Hold an Open to what this version does, whatever its contract.
+
+    Raises Refused: UNSUPPORTED, or BAD_TERMS for a new generation that claims a past.
+    """
+    if message.mode != NEW:
+        raise Refused("this release continues no session that was begun elsewhere", Code.UNSUPPORTED)
+    if message.epoch or message.ids:
+        raise Refused("a new generation has epoch 0 and no ids", Code.BAD_TERMS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,7 @@ class StageAccount:
         tree.cut(position)
 
     def _outputs_end(self, committed: int) -> int:
-        """Where the rows end that went out once [0, committed) were computed."""
+        """The end of the rows that went out once [0, committed) were computed."""
         return max(self._outputs.first, committed + self._ahead)
 
     # How far to work
@@ -94,7 +94,7 @@ class StageAccount:
         return min(self.paid + limits.window, limits.max_positions)
 
     def may_compute(self, upto: int) -> bool:
-        """Whether positions [0, upto) may be computed now."""
+        """Positions [0, upto) may be computed now."""
         return upto <= self.limit
 
     def commit(self, positions: int) -> None:
@@ -111,7 +111,7 @@ class StageAccount:
 
     @property
     def is_due(self) -> bool:
-        """Whether `due` has something; cheap enough to be asked after every step."""
+        """`due` has something; cheap enough to be asked after every step."""
         return self.committed >= self._due_at
 
     def due(self, now: int) -> list[Proposal]:
@@ -160,7 +160,7 @@ class StageAccount:
 
     @property
     def closed(self) -> bool:
-        """Whether the final receipt is complete."""
+        """The final receipt is complete."""
         return self.complete is not None and self.complete.record.state == FINAL
 
     def _propose(self, seq: int, committed: int, now: int) -> Proposal:

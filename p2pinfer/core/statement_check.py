@@ -44,7 +44,7 @@ NOT_PROVEN: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one payer owes by a statement."""
+    """One payer's part of a statement."""
 
     payer: PeerKey
     count: int
@@ -128,7 +128,7 @@ def _overlaps(first: Verdict, second: Verdict) -> list[Overlap]:
 
 
 def _fork(a: SignedRecord[Header], b: SignedRecord[Header]) -> str | None:
-    """Why two statements cannot both stand in the row of one node's statements, or None."""
+    """The reason for which one node cannot have made both statements honestly, or None."""
     if a.id == b.id or a.record.node != b.record.node:
         return None
     if a.record.number == b.record.number:
@@ -140,7 +140,7 @@ def _fork(a: SignedRecord[Header], b: SignedRecord[Header]) -> str | None:
 
 @dataclass(slots=True)
 class _Reading:
-    """What has been read of a statement's frames."""
+    """The frames of a statement that have been read."""
 
     header: Header
     certificates: dict[RecordId, SignedRecord[NodeCert]] = field(default_factory=dict)
@@ -228,7 +228,7 @@ def _frames(data: bytes) -> Iterator[bytes]:
 
 
 def _end(data: bytes, at: int) -> int:
-    """Where the frame ends whose length stands at `at`."""
+    """The end of the frame whose length stands at `at`."""
     size, left = int.from_bytes(data[at : at + LENGTH], "big"), len(data) - at - LENGTH
     if size > MAX_STATEMENT_FRAME:
         raise _bad(f"its length is {size} bytes, limit {MAX_STATEMENT_FRAME}")

@@ -63,7 +63,7 @@ class Limits:
         return 2 * self.max_chunk + 2 * self.cadence
 
     def within(self, offered: "Limits") -> bool:
-        """Whether a node that offered those takes these; max_positions is another matter, with a code of its own."""
+        """A node that offered those takes these; max_positions is another matter, with a code of its own."""
         return (
             self.window <= offered.window
             and self.cadence >= offered.cadence  # a signature each costs the node time

@@ -235,7 +235,16 @@ class _Assembly:
         """Take sessions while the block lasts. However it ends, open ones are told, and paid if they can be."""
         settling = self._settling
         settling.exposure.dare(_risk(self._settings.trust, len(shard.span)))
-        reception = Reception(shard, offering, settling.exposure, self._journal, self._network, self._exchange, batcher)
+        reception = Reception(
+            shard,
+            offering,
+            settling.exposure,
+            self._journal,
+            self._network,
+            self._exchange,
+            batcher,
+            self._settings.serve.max_sessions,
+        )
 
         async def serve(link: Link, message: Open) -> None:
             await reception.serve(link, message)

@@ -22,9 +22,10 @@ from p2pinfer.engine.gpu import Gpu, look_at_gpu
 from p2pinfer.engine.native.bandwidth import read_gb_s
 from p2pinfer.engine.native.library import instruction_sets, open_library
 from p2pinfer.engine.steps import CPU
+from p2pinfer.node.addresses import check_network
 from p2pinfer.node.deciding import missing_files, usual_model
-from p2pinfer.node.findings import Examination, Finding, Verdict, about_identity, about_threads
-from p2pinfer.node.settings import AUTO, Serve, numerics_of, span_of
+from p2pinfer.node.findings import Examination, Finding, Verdict, about_identity, about_network, about_threads
+from p2pinfer.node.settings import AUTO, Serve, Settings, numerics_of, span_of
 from p2pinfer.node.shard import FILE_BYTES, MB, WEIGHT_BYTES, default_threads, layers_that_fit, memory_of
 
 COMPILERS: Final = ("cc", "gcc", "clang")
@@ -33,22 +34,23 @@ BUFFER: Final = 256 * MB  # bytes to read where no model says how many; more tha
 PORTABLE: Final = "portable"
 
 
-def examine(serve: Serve, data: Path, store: Store, now: int) -> Examination:
+def examine(settings: Settings, data: Path, store: Store, now: int) -> Examination:
     """Look at this machine; it takes a few seconds at most. `now` is the wall clock in Unix seconds."""
-    return _Examiner(serve, data, store, now).examine()
+    return _Examiner(settings, data, store, now).examine()
 
 
 class _Examiner:
     """Looks at one thing after the other; what it found of the first ones is needed for the later ones."""
 
-    def __init__(self, serve: Serve, data: Path, store: Store, now: int) -> None:
-        self._serve = serve
+    def __init__(self, settings: Settings, data: Path, store: Store, now: int) -> None:
+        self._serve = settings.serve
+        self._network = settings.network
         self._data = data
         self._store = store
         self._now = now
         self._library, self._why_no_library = _library()
         self._sets = tuple(instruction_sets(self._library)) if self._library else ()
-        self._threads = serve.threads or default_threads()
+        self._threads = self._serve.threads or default_threads()
         self._packages = {name: _version(name) for name in PACKAGES}
         self._compiler = next((path for name in COMPILERS if (path := which(name))), "")
         self._model: StoredModel | None = None
@@ -63,7 +65,7 @@ class _Examiner:
     def examine(self) -> Examination:
         parts: tuple[Callable[[], Iterator[Finding]], ...] = (
             *(self._look_at_store, self._look_at_packages, self._look_at_engine, self._look_at_threads),
-            *(self._look_at_speed, self._look_at_memory, self._look_at_data),
+            *(self._look_at_speed, self._look_at_memory, self._look_at_network, self._look_at_data),
         )
         findings = tuple(finding for part in parts for finding in part())
         return Examination(
@@ -107,7 +109,8 @@ class _Examiner:
         text = f"{self._model.name}, {self._model.manifest.layers} layers, in {self._store.root}{others}"
         if missing := self._missing(self._model):
             advice = f"import it again: {', '.join(missing[:3])}{'...' if len(missing) > 3 else ''} must be there"
-            yield Finding("model", Verdict.WRONG, f"{text}: {len(missing)} files are missing", advice)
+            count = "1 file is" if len(missing) == 1 else f"{len(missing)} files are"
+            yield Finding("model", Verdict.WRONG, f"{text}: {count} missing", advice)
             self._model = None
         else:
             yield Finding("model", Verdict.GOOD, text)
@@ -251,6 +254,15 @@ class _Examiner:
         if self._serve.device == CPU or self._serve.memory_mb:
             return memory_of(self._serve)
         return self._gpu.memory // 2 if self._gpu else None
+
+    def _look_at_network(self) -> Iterator[Finding]:
+        """Who could reach the node, by its settings."""
+        try:
+            check_network(self._network)
+        except UsageError as error:
+            yield Finding("network", Verdict.WRONG, str(error))
+        else:
+            yield about_network(self._network)
 
     def _look_at_data(self) -> Iterator[Finding]:
         """Identity and certificate, and what their file system can do."""

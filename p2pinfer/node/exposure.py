@@ -85,8 +85,8 @@ class Exposure:
         self.budget.forget(now)
         self._left = {id_: left for id_, left in self._left.items() if self.budget.is_taken(id_)}
         terms = contract.record
-        known, signed = await self._journal.read(partial(_history, contract=contract))
-        if known:
+        worked_under, signed = await self._journal.read(partial(_history, contract=contract))
+        if worked_under:
             raise Refused("this contract was worked under before", Code.BAD_STATE)
         network = None if source.scope is Scope.LOOPBACK else source.key
         client = Client(terms.client, network, signed, await self._is_own(terms))

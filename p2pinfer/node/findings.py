@@ -4,10 +4,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
+from typing import Final
 
 from p2pinfer.core.keys import peer_name
 from p2pinfer.core.units import Numerics
 from p2pinfer.disk.identity import RENEW_CERTIFICATE_S, Seen
+from p2pinfer.node.settings import Network
+
+LOOPBACK: Final = ("/ip4/127.", "/ip6/::1/")
+ANYWHERE: Final = "/ip4/0.0.0.0/tcp/4001"
 
 
 class Verdict(Enum):
@@ -70,6 +75,20 @@ def about_threads(threads: int, cores: int) -> Finding:
     return Finding("threads", Verdict.GOOD, f"{threads} of {cores} cores")
 
 
+def about_network(network: Network) -> Finding:
+    """Whom the node could meet and earn from, as far as its settings say it; nobody is asked."""
+    here = all(address.startswith(LOOPBACK) for address in network.listen)
+    text = f"listens at {', '.join(network.listen)}" if network.listen else "does not listen"
+    if here and not network.announce:
+        advice = f"network.listen = [{ANYWHERE!r}] (or --listen) lets other machines reach it, and pay"
+        return Finding("network", Verdict.ADVICE, f"{text}: nobody but this machine reaches it", advice)
+    if not network.bootstrap and (here or not network.mdns):
+        advice = "network.bootstrap names a peer to meet first, as its line `ready MULTIADDR` says"
+        return Finding("network", Verdict.ADVICE, f"{text}: it knows nobody, and waits to be met", advice)
+    met = f"{len(network.bootstrap)} to meet first" if network.bootstrap else "peers of the local network find it"
+    return Finding("network", Verdict.GOOD, f"{text}; {met}")
+
+
 def about_identity(folder: Path, seen: Seen, now: int) -> Finding:
     """Who the node is, and until when; `now` in Unix seconds."""
     if seen.certificate is None:
@@ -78,10 +97,14 @@ def about_identity(folder: Path, seen: Seen, now: int) -> Finding:
     record = seen.certificate.record
     until = datetime.fromtimestamp(record.not_after, UTC).strftime("%Y-%m-%d")
     text = f"{folder}: node {peer_name(record.node)}, certified until {until}"
+    if now < record.not_before:
+        clock = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d %H:%M")
+        advice = "set the clock: contracts with a wrong date are refused by everybody"
+        return Finding("data folder", Verdict.WRONG, f"{text}, and not yet at {clock}, which the clock says", advice)
     if seen.owner_here:
         return Finding("data folder", Verdict.GOOD, f"{text}; owner.key is here and renews that")
-    if not record.not_before <= now < record.not_after:
-        advice = "set the clock, or put owner.key there once to renew it"
+    if now >= record.not_after:
+        advice = "put owner.key there once to renew it, or set the clock"
         return Finding("data folder", Verdict.WRONG, f"{text}, which does not hold now", advice)
     if record.not_after - now < RENEW_CERTIFICATE_S:
         advice = f"put owner.key there once before {until}: a start renews it"

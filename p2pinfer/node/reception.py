@@ -6,13 +6,13 @@ and its successor can be reached. Whatever was taken is given back when the sess
 
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from typing import Final
 
+from p2pinfer.core.budget import RETRY_S
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract, check_request, verify_request
 from p2pinfer.core.ending import Ending
@@ -21,9 +21,10 @@ from p2pinfer.core.keys import short_name
 from p2pinfer.core.messages import cut_text
 from p2pinfer.core.pages import pages_for
 from p2pinfer.core.records import SignedRecord, countersign
+from p2pinfer.core.room import Held, give_way
 from p2pinfer.core.sampling import SamplingRecord, decode_sampling, params_hash
-from p2pinfer.core.session_messages import Accept, Neighbour, Open, SessionRefused
-from p2pinfer.core.stage import StageSession, StageTerms, State
+from p2pinfer.core.session_messages import Accept, Neighbour, Open, SessionRefused, check_mode
+from p2pinfer.core.stage import StageSession, StageTerms
 from p2pinfer.core.stage_account import StageAccount
 from p2pinfer.core.text import TextStream
 from p2pinfer.core.units import Codec, PeerKey, RecordId, Roles
@@ -39,9 +40,6 @@ from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.reach import reach
 
-NEW: Final = 0  # the mode of an Open that begins a generation
-RETRY_MS: Final = 1_000  # after a refusal for want of room
-
 logger = logging.getLogger(__name__)
 
 
@@ -52,6 +50,27 @@ class Terms:
     open: Open
     request: SignedRecord[Contract]  # with the client's signature
     sampling: SamplingRecord | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Holding:
+    """A session that holds room, and so many pages of KV cache."""
+
+    session: Session
+    newcomer: bool
+    pages: int
+
+    @property
+    def held(self) -> Held:
+        stage = self.session.stage
+        return Held(
+            slot=self.session.slot,
+            client=stage.terms.client,
+            newcomer=self.newcomer,
+            started=bool(stage.received),
+            idle_s=self.session.idle_s,
+            pages=self.pages,
+        )
 
 
 class Reception:
@@ -66,6 +85,7 @@ class Reception:
         network: Network,
         exchange: Exchange,
         batcher: Batcher,
+        max_sessions: int,
     ) -> None:
         self._shard = shard
         self._offering = offering
@@ -74,8 +94,10 @@ class Reception:
         self._network = network
         self._exchange = exchange
         self._batcher = batcher
+        self._max_sessions = max_sessions
         self._slots = count(1)
         self._accounts: dict[RecordId, StageAccount] = {}  # of open sessions
+        self._holding: dict[int, _Holding] = {}  # room, by slot
 
     async def serve(self, link: Link, message: Open) -> None:
         """Take the session or refuse it; run it to its end. Whatever fails ends this session alone."""
@@ -86,25 +108,24 @@ class Reception:
     async def _serve(self, link: Link, message: Open) -> None:
         try:
             terms = self._check(link.peer, message)
-            async with self._window(link, terms), self._pages(terms) as slot:
+            async with self._window(link, terms):
                 await self._reach(link, message.successor + (message.far_end if terms.sampling else ()))
-                await self._run(link, terms, slot)
-        except (Refused, RemoteProtocolError) as error:
+                await self._run(link, terms)
+        except Refused as error:
+            _refuse(link, message, error.code, str(error), error.retry_s)
+        except RemoteProtocolError as error:
             _refuse(link, message, error.code, str(error))
         except LinkDead:
             return  # the client is gone; what was taken for it is given back
         except EngineError as error:
-            _refuse(link, message, Code.BUSY, str(error))
+            _refuse(link, message, Code.BUSY, str(error), RETRY_S)
         except JournalError as error:
             logger.error("a session is refused, for its contract cannot be kept: %s", error)
             _refuse(link, message, Code.INTERNAL, "the node cannot keep contracts now")
 
     def _check(self, peer: PeerKey, message: Open) -> Terms:
         """Raises Refused or RemoteProtocolError with the code to answer."""
-        if message.mode != NEW:
-            raise Refused("this release continues no session that was begun elsewhere", Code.UNSUPPORTED)
-        if message.epoch or message.ids:
-            raise Refused("a new generation has epoch 0 and no ids", Code.BAD_TERMS)
+        check_mode(message)
         request = verify_request(message.contract, message.signature)
         contract = request.record
         if contract.client != peer:
@@ -139,13 +160,34 @@ class Reception:
             raise Refused("a stage is no neighbour of itself", Code.BAD_TERMS)
 
     @asynccontextmanager
-    async def _pages(self, terms: Terms) -> AsyncIterator[int]:
-        """Pages of KV cache for as long as the block lasts; yields the engine's slot."""
-        slot = next(self._slots)
-        await self._shard.engine.open_session(slot, pages_for(terms.request.record.limits.max_positions))
+    async def _room(self, session: Session) -> AsyncIterator[None]:
+        """Pages of KV cache and a place among the sessions, for as long as the block lasts and the session needs them.
+
+        Raises Refused (BUSY).
+        """
+        self._let_go([slot for slot, holding in self._holding.items() if holding.session.is_over])
+        contract = session.account.contract
+        newcomer = self._exposure.is_newcomer(contract.id)
+        holding = _Holding(session, newcomer, pages_for(contract.record.limits.max_positions))
+        going = give_way(
+            [one.held for one in self._holding.values()],
+            holding.held,
+            sessions=self._max_sessions,
+            free_pages=self._shard.engine.free_pages,
+        )
+        for slot in going:
+            self._holding[slot].session.give_way()
+        self._let_go(going)
+        self._holding[session.slot] = holding
         try:
-            yield slot
+            await self._shard.engine.open_session(session.slot, holding.pages)
+            yield
         finally:
+            self._let_go([session.slot])
+
+    def _let_go(self, slots: Iterable[int]) -> None:
+        for slot in slots:
+            self._holding.pop(slot, None)
             self._shard.engine.close_session(slot)
 
     @asynccontextmanager
@@ -162,22 +204,22 @@ class Reception:
         for neighbour in neighbours:
             await reach(self._network, neighbour.key, neighbour.addresses, link)
 
-    async def _run(self, link: Link, terms: Terms, slot: int) -> None:
+    async def _run(self, link: Link, terms: Terms) -> None:
         contract = countersign(terms.request, self._offering.key)
         message = terms.open
-        session = self._session(contract, terms, slot)
-        stage = session.stage
-        with self._exchange.open_session(
-            message.session, stage.terms.peers, session.take_message, lambda: stage.state is State.ENDED
-        ) as incoming:
-            if self._journal.failing:  # the contract shows whether it still does: no work that could not be kept
-                await session.keep_contract()
-            self._accounts[contract.id] = session.account
-            with self._batcher.serving(session):
-                link.send_nowait(Accept(message.session, message.epoch, contract.signatures[1]))
-                with session.contained:
-                    await session.run(incoming)
-            self._log_end(session)
+        session = self._session(contract, terms)
+        async with self._room(session):
+            with self._exchange.open_session(
+                message.session, session.stage.terms.peers, session.take_message, lambda: session.is_over
+            ) as incoming:
+                if self._journal.failing:  # the contract shows whether it still does: no work that could not be kept
+                    await session.keep_contract()
+                self._accounts[contract.id] = session.account
+                with self._batcher.serving(session):
+                    link.send_nowait(Accept(message.session, message.epoch, contract.signatures[1]))
+                    with session.contained:
+                        await session.run(incoming)
+                self._log_end(session)
 
     def _log_end(self, session: Session) -> None:
         account = session.account
@@ -186,7 +228,7 @@ class Reception:
         reason = session.stage.reason.label
         logger.info("session of %s: %d positions, %s, %d ncr signed", client, session.stage.computed, reason, amount)
 
-    def _session(self, contract: SignedRecord[Contract], terms: Terms, slot: int) -> Session:
+    def _session(self, contract: SignedRecord[Contract], terms: Terms) -> Session:
         record, message, manifest = contract.record, terms.open, self._shard.manifest
         stage_terms = StageTerms(
             session=message.session,
@@ -208,7 +250,7 @@ class Reception:
         )
         account = StageAccount(contract, message.secret, self._offering.key)
         stage = StageSession(stage_terms, self._ending(terms.sampling))
-        return Session(stage, account, slot, self._journal, self._network.link, self._batcher.wake)
+        return Session(stage, account, next(self._slots), self._journal, self._network.link, self._batcher.wake)
 
     def _ending(self, sampling: SamplingRecord | None) -> Ending | None:
         if sampling is None:
@@ -223,8 +265,8 @@ def refuse_leaving(link: Link, message: Open) -> None:
     _refuse(link, message, Code.LEAVING, "this node is leaving")
 
 
-def _refuse(link: Link, message: Open, code: Code, text: str) -> None:
-    retry_ms = RETRY_MS if code in (Code.BUSY, Code.WINDOW_FULL) else 0
+def _refuse(link: Link, message: Open, code: Code, text: str, retry_s: float | None = None) -> None:
+    retry_ms = round(1000 * (retry_s or 0))
     try:
         link.send_nowait(SessionRefused(message.session, message.epoch, code, cut_text(text), retry_ms))
     except LinkDead:

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 from typing import Final
 
 import trio
@@ -68,6 +69,7 @@ class Session:
         self._books_due = trio.Event()
         self._ended = trio.Event()
         self._patience = trio.CancelScope()  # ends before `_due_s`: moving its deadline with each position costs more
+        self._moved_s = trio.current_time()  # when something moved last
         self._due_s = 0.0  # when something must have moved
         self._place = (0, 0, 0)  # how far the session has got
         self._settled = trio.Event()
@@ -86,6 +88,23 @@ class Session:
             with trio.move_on_after(FINAL_S):
                 await self._settled.wait()
             nursery.cancel_scope.cancel()
+        if not self._settled.is_set():
+            self.account.close(self.stage.reason)  # its client has not said how far it signs: the final is ready for it
+            await self._try_books()
+
+    @property
+    def is_over(self) -> bool:
+        """It needs the engine no more; receipts may still be signed."""
+        return self.stage.state is State.ENDED
+
+    @property
+    def idle_s(self) -> float:
+        """Since anything moved; 0 while something could be computed."""
+        return 0.0 if self.ready() else trio.current_time() - self._moved_s
+
+    def give_way(self) -> None:
+        """End, since others ask for the room and nothing happens here."""
+        self.fail(Code.IDLE, f"nothing came for {self.idle_s:.0f} s, and others wait")
 
     # Steps, called by the batcher
 
@@ -202,6 +221,8 @@ class Session:
             if stage.reason in ANSWERS:
                 account.commit(stage.computed)
                 account.close(stage.reason)
+            elif self._client_lost:
+                account.close(Code.LOST)
             self._books_due.set()
             self._ended.set()
             return
@@ -209,7 +230,8 @@ class Session:
             self._books_due.set()
         if (place := (stage.received, stage.computed, account.paid)) != self._place:
             self._place = place  # messages that move nothing are no progress
-            self._due_s = trio.current_time() + self._patience_s
+            self._moved_s = trio.current_time()
+            self._due_s = self._moved_s + self._patience_s
             if self._due_s < self._patience.deadline:
                 self._patience.deadline = self._due_s
         if self.ready():
@@ -269,13 +291,15 @@ class Session:
         while True:
             await self._books_due.wait()
             self._books_due = trio.Event()
-            try:
-                await self._write_books()
-            except JournalError as error:
-                logger.error("a session ends, for its receipts cannot be kept: %s", error)
-                self.fail(Code.INTERNAL, "the node cannot keep receipts")
-                self._settled.set()
-                return
+            await self._try_books()
+
+    async def _try_books(self) -> None:
+        try:
+            await self._write_books()
+        except JournalError as error:
+            logger.error("a session ends, for its receipts cannot be kept: %s", error)
+            self.fail(Code.INTERNAL, "the node cannot keep receipts")
+            self._settled.set()
 
     async def _write_books(self) -> None:
         """Propose what is due and acknowledge what is complete, each after it is durable."""
@@ -312,13 +336,16 @@ class Session:
     async def _watch(self) -> None:
         """Return when the session has ended; end it when nothing moves for too long, or its contract expires."""
         ends = self.account.contract.record.expires - EXPIRY_S
-        self._due_s = trio.current_time() + self._patience_s
+        ends_s = inf
+        now = trio.current_time()
+        self._due_s = now + self._patience_s
         while self.stage.state is State.RUNNING:
-            last_s = trio.current_time() + ends - time.time()  # anew, for a wall clock may jump
-            with trio.move_on_at(min(self._due_s, last_s)) as self._patience:
+            # Anew and often: the wall clock may jump, and the other one stands still while the machine sleeps
+            ends_s = min(ends_s, now + ends - time.time())
+            with trio.move_on_at(min(self._due_s, ends_s, now + EXPIRY_S / 2)) as self._patience:
                 await self._ended.wait()
             now = trio.current_time()
-            if now >= last_s:
+            if now >= ends_s:
                 self.fail(Code.EXPIRED, "the contract's time is over")
             elif now < self._due_s:
                 continue  # it moved meanwhile

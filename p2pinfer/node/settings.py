@@ -77,6 +77,7 @@ class Trust:
     )
 
 
+MAX_SPAN_TEXT: Final = 20  # characters of FIRST:LAST; Python refuses to read numbers of thousands of digits
 MAX_THREADS: Final = 1024  # torch's own pools fail without a word far above it
 
 SECTIONS: Final = {"network": Network, "serve": Serve, "prices": Prices, "trust": Trust}
@@ -139,9 +140,11 @@ def read_settings(path: Path | None) -> Settings:
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is no text in UTF-8, byte {error.start} is wrong: save it as UTF-8") from None
+        raise UsageError(f"{path} is not text in UTF-8, byte {error.start} is wrong: save it as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path} is no TOML: {error}") from None
+        raise UsageError(f"{path} is not TOML: {error}") from None
+    except RecursionError:
+        raise UsageError(f"{path} is not TOML of settings: it nests too deep") from None
     try:
         return _settings(data)
     except UsageError as error:
@@ -150,8 +153,17 @@ def read_settings(path: Path | None) -> Settings:
 
 def _settings(data: dict[str, Any]) -> Settings:
     if unknown := data.keys() - SECTIONS.keys():
-        raise UsageError(f"unknown section [{min(unknown)}]; there are {', '.join(f'[{name}]' for name in SECTIONS)}")
+        raise UsageError(_unknown(min(unknown), data[min(unknown)]))
     return Settings(**{name: _section(name, shape, data.get(name, {})) for name, shape in SECTIONS.items()})
+
+
+def _unknown(name: str, value: object) -> str:
+    """What is wrong with a name at the top of the file: a section that is none, or a setting outside its section."""
+    homes = [section for section, shape in SECTIONS.items() if name in get_type_hints(shape)]
+    if homes:
+        return f"{name} is a setting of a section: write [{homes[0]}] in the line above it"
+    what = f"section [{name}]" if isinstance(value, dict) else f"setting {name}"
+    return f"unknown {what}; there are the sections {', '.join(f'[{section}]' for section in SECTIONS)}"
 
 
 def _section(name: str, shape: type[Any], data: object) -> Any:
@@ -202,8 +214,10 @@ def span_of(text: str) -> Span | None:
     if not text:
         return None
     first, colon, last = text.partition(":")
-    if not (colon and first.isdecimal() and last.isdecimal() and int(first) < int(last)):
-        raise UsageError(f"layers {text!r} are no span; write FIRST:LAST, the first below the last, for example 0:10")
+    numbers = colon and first.isdecimal() and last.isdecimal() and len(text) < MAX_SPAN_TEXT
+    if not (numbers and int(first) < int(last)):
+        example = "write FIRST:LAST, the first below the last, for example 0:10"
+        raise UsageError(f"layers {text!r:.60} are not a span; {example}")
     return Span(int(first), int(last))
 
 

@@ -7,7 +7,7 @@ messages of it from anybody else end their link, and not the session. What the m
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import inf
 from typing import Final, TypeVar
 
@@ -30,6 +30,7 @@ from p2pinfer.core.messages import (
 )
 from p2pinfer.core.records import MAX_SKEW_S
 from p2pinfer.core.session_messages import Close, Forward, Open, SessionMessage, SessionRefused
+from p2pinfer.core.source import Scope, Source
 from p2pinfer.core.units import PeerKey, SessionId
 from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.crowd import Seats
@@ -38,6 +39,8 @@ from p2pinfer.overlay.limits import (
     ALL_CALLS,
     ALL_OPENS_BURST,
     ALL_OPENS_RATE,
+    KEY_OPENS_BURST,
+    KEY_OPENS_RATE,
     MAX_OPENING,
     NETWORK_CALLS,
     OPENING_S,
@@ -105,6 +108,7 @@ class Exchange:
         self._nursery = nursery
         self._answering: dict[type[Message], Answering] = {}
         self._seats = Seats(MAX_CALLS, NETWORK_CALLS, ALL_CALLS)
+        self._opens_of_keys = Allowance(Rate(KEY_OPENS_BURST, KEY_OPENS_RATE), Rate(inf, inf))
         self._opens = Allowance(Rate(OPENS_BURST, OPENS_RATE), Rate(ALL_OPENS_BURST, ALL_OPENS_RATE))
         self._opening: dict[SessionId, _Opening] = {}  # in the order they came
         self._calls: dict[int, _Call] = {}
@@ -252,8 +256,6 @@ class Exchange:
 
     @staticmethod
     async def _answer_of(link: Link, ask: Ask, answering: Answering) -> Message:
-        if isinstance(ask, AskFile):  # others wait behind a file's part: it is cut as rows are
-            ask = replace(ask, limit=min(ask.limit, link.frame_budget()))
         try:
             return await answering(link, ask)
         except Refused as refusal:
@@ -289,11 +291,16 @@ class Exchange:
             self._refuse(link, message, Code.UNSUPPORTED, "this peer takes no sessions", 0)
         elif message.session in self._opening:
             self._refuse(link, message, Code.BAD_STATE, "the session is being opened already", 0)
-        elif not self._opens.take(link.source, trio.current_time()):
+        elif not self._may_open(link):
             self._refuse(link, message, Code.BUSY, "too many sessions are opened at once", BUSY_MS)
         else:
             self._note_opening(link, message)
             self.on_open(link, message)
+
+    def _may_open(self, link: Link) -> bool:
+        """A peer that asks for too much is told so before it uses up what all have."""
+        now, key = trio.current_time(), Source(link.peer.hex(), Scope.PUBLIC)
+        return self._opens_of_keys.take(key, now) and self._opens.take(link.source, now)
 
     def _note_close(self, link: Link, message: Close) -> None:
         """A Close that overtakes the opening of its session waits for it, and ends it."""

@@ -39,7 +39,13 @@ def test_a_file_is_printed_as_it_is_read(p2pinfer: Shell, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[serve", "is no TOML"),
+        ("[serve", "is not TOML"),
+        ("threads = 1", "threads is a setting of a section: write [serve] in the line above it"),
+        ("treads = 1", "unknown setting treads; there are the sections [network], [serve]"),
+        ("a = " + "[" * 9999, "it nests too deep"),
+        ('[network]\nbootstrap = ["foo"]', "'foo'"),
+        ('[network]\nlisten = ["/ip4/0.0.0.0/udp/1"]', "is no address like"),
+        ('[network]\nannounce = ["/dns4/example.org/tcp/1"]', "nobody could dial"),
         ("[sell]", "unknown section [sell]"),
         ("[serve]\nmodels = 1", "unknown setting serve.models"),
         ("[serve]\nmodel = 1", "serve.model must be text in quotes"),

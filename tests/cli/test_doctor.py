@@ -1,6 +1,9 @@
 """`p2pinfer doctor`: what it says of this machine, and what to do where it is not well."""
 
+import errno
+import fcntl
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,8 @@ from p2pinfer.disk.store import Store
 from p2pinfer.engine import choice
 from p2pinfer.engine.gpu import Gpu
 from p2pinfer.node import examining
-from p2pinfer.node.findings import Verdict, about_identity, about_threads
+from p2pinfer.node.findings import Verdict, about_identity, about_network, about_threads
+from p2pinfer.node.settings import Network
 from tests.cli.books import CERTIFICATE, Ran, Shell
 from tests.disk.tiny import tiny_folder
 
@@ -53,7 +57,7 @@ def test_a_machine_that_can_serve(p2pinfer: Shell, store: Path) -> None:
     assert plain["instruction_sets"][-1] == "portable"
     assert plain["bandwidth_gb_s"] > 0
     assert [finding["subject"] for finding in plain["findings"]] == [
-        *("model", "packages", "engine", "threads", "memory speed", "memory", "data folder")
+        *("model", "packages", "engine", "threads", "memory speed", "memory", "network", "data folder")
     ]
     assert {"good", "advice"} >= {finding["verdict"] for finding in plain["findings"]}
 
@@ -84,7 +88,7 @@ def test_a_model_in_part_is_named_with_what_is_missing(p2pinfer: Shell, store: P
     plain = told(p2pinfer("doctor", "--store", store, "--model", "tiny", "--json"))
     verdict, text, advice = of(plain, "model")
     assert (plain["can_serve"], verdict) == (False, "wrong")
-    assert text.endswith("1 files are missing")
+    assert text.endswith("1 file is missing")
     assert "layer-001.safetensors" in advice
 
 
@@ -245,6 +249,7 @@ def test_a_damaged_key_is_told(p2pinfer: Shell, store: Path, tmp_path: Path) -> 
         (CERTIFICATE, False, CERTIFICATE.record.not_after - NOW, Verdict.WRONG),
         (CERTIFICATE, False, -1, Verdict.WRONG),
         (CERTIFICATE, True, CERTIFICATE.record.not_after - NOW, Verdict.GOOD),
+        (CERTIFICATE, True, -1, Verdict.WRONG),
         (None, False, 0, Verdict.WRONG),
         (None, True, 0, Verdict.GOOD),
     ],
@@ -264,3 +269,43 @@ def test_threads_are_held_to_the_cores(threads: int, cores: int, verdict: Verdic
     finding = about_threads(threads, cores)
     assert finding.verdict is verdict
     assert ("serve.threads = 2" in finding.advice) is (verdict is not Verdict.GOOD)
+
+
+@pytest.mark.parametrize(
+    ("network", "verdict", "words"),
+    [
+        (Network(), Verdict.ADVICE, "nobody but this machine reaches it"),
+        (Network(listen=("/ip4/0.0.0.0/tcp/4001",)), Verdict.GOOD, "peers of the local network find it"),
+        (Network(listen=("/ip4/0.0.0.0/tcp/4001",), mdns=False), Verdict.ADVICE, "it knows nobody"),
+        (
+            Network(listen=("/ip4/0.0.0.0/tcp/4001",), mdns=False, bootstrap=("/ip4/..",)),
+            Verdict.GOOD,
+            "1 to meet first",
+        ),
+        (Network(announce=("/ip4/198.51.100.7/tcp/4001",)), Verdict.ADVICE, "it knows nobody"),
+    ],
+    ids=str,
+)
+def test_who_could_reach_the_node_is_told(network: Network, verdict: Verdict, words: str) -> None:
+    finding = about_network(network)
+    assert (finding.verdict, words in finding.text) == (verdict, True)
+    assert bool(finding.advice) is (verdict is not Verdict.GOOD)
+
+
+def test_an_address_that_is_none_is_told(p2pinfer: Shell, store: Path, tmp_path: Path) -> None:
+    (tmp_path / "node.toml").write_text('[network]\nbootstrap = ["foo"]')
+    ran = p2pinfer("doctor", "--config", tmp_path / "node.toml", "--store", store, "--json")
+    assert (ran.code, of(told(ran), "network")[:1]) == (1, ("wrong",))
+
+
+def test_a_file_system_without_locks_is_told(
+    p2pinfer: Shell, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    ran = p2pinfer("doctor", "--data", tmp_path / "data", "--store", store, "--json")
+    verdict, text, _ = of(told(ran), "data folder")
+    assert (ran.code, verdict) == (1, "wrong")
+    assert f"cannot lock {tmp_path / 'data'}/node.lock: No locks available" in text

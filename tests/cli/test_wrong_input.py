@@ -77,12 +77,12 @@ def test_a_wrong_model(p2pinfer: Shell, words: list[str], sentence: str) -> None
     [
         ("nowhere.toml", "cannot read nowhere.toml: No such file"),
         ("folder", "'folder' is a directory"),
-        ("latin.toml", "latin.toml is no text in UTF-8, byte 20 is wrong: save it as UTF-8"),
-        ("broken.toml", "broken.toml is no TOML"),
+        ("latin.toml", "latin.toml is not text in UTF-8, byte 20 is wrong: save it as UTF-8"),
+        ("broken.toml", "broken.toml is not TOML"),
         ("number.toml", "number.toml: network must be a section: [network]"),
         (
             "layers.toml",
-            "layers.toml: layers '5' are no span; write FIRST:LAST, the first below the last, for example 0:10",
+            "layers.toml: layers '5' are not a span; write FIRST:LAST, the first below the last, for example 0:10",
         ),
         ("threads.toml", "threads.toml: serve.threads is 100000; it must be at most 1024"),
     ],
@@ -95,9 +95,10 @@ def test_a_wrong_file_of_settings(p2pinfer: Shell, command: list[str], file: str
     ("words", "sentence"),
     [
         (["--layers", "5"], "write FIRST:LAST, the first below the last, for example 0:10"),
-        (["--layers", "5:4"], "are no span"),
+        (["--layers", "5:4"], "are not a span"),
         (["--layers", "0:4"], "layers are given, and no model that has them: name it with --model"),
-        (["--layers", "-1:4"], "are no span"),
+        (["--layers", "-1:4"], "are not a span"),
+        (["--layers", f"{'9' * 5000}:{'9' * 5001}"], "are not a span"),
         (["--numerics", "int3"], "there are auto, f32-1, bf16-1"),
         (["--threads", "-1"], "-1 is not in the range"),
         (["--threads", "many"], "'many' is not a valid integer"),

@@ -14,7 +14,6 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from p2pinfer.core.budget import DEBT_S
 from p2pinfer.core.client_account import Sign
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import JournalError, LocalProtocolError, RemoteProtocolError, UsageError
@@ -23,7 +22,7 @@ from p2pinfer.core.records import SignedRecord, countersign, sign
 from p2pinfer.core.stage_account import StageAccount
 from p2pinfer.core.units import RecordId, SessionId
 from p2pinfer.disk import journal as journal_module
-from p2pinfer.disk.journal import MAX_BATCH, Journal, open_journal
+from p2pinfer.disk.journal import MAX_BATCH, UNSIGNED_S, Journal, open_journal
 from p2pinfer.disk.journal_file import connect_reader
 from p2pinfer.disk.journal_reader import JournalReader, read_journal
 from tests.core.paid_route import CLIENT, NODES, NOW, SECRET, SMALL, STRANGER, PaidRoute, certificate_for, paid_route
@@ -250,9 +249,9 @@ async def test_a_contract_is_stored_with_its_first_proposal(journal: Journal) ->
 
 async def test_what_nobody_signed_is_forgotten_after_a_month(journal: Journal) -> None:
     await proposed(journal, solo(), 8)
-    await journal.prune(EXPIRES + DEBT_S)
+    await journal.prune(EXPIRES + UNSIGNED_S)
     assert len(await journal.read(JournalReader.pending)) == 2
-    await journal.prune(EXPIRES + DEBT_S + 1)
+    await journal.prune(EXPIRES + UNSIGNED_S + 1)
     assert await journal.read(JournalReader.pending) == []
     assert rows(journal, "contract") == 0
 
@@ -264,7 +263,7 @@ async def test_a_receipt_is_never_forgotten(journal: Journal) -> None:
     await journal.propose(
         SignedRecord(complete[-1].record, complete[-1].id, complete[-1].body, complete[-1].signatures[:1])
     )
-    await journal.prune(EXPIRES + DEBT_S + 1)
+    await journal.prune(EXPIRES + UNSIGNED_S + 1)
     assert await journal.read(JournalReader.pending) == []
     assert len(await journal.read(JournalReader.earned)) == 1
 

@@ -70,6 +70,7 @@ actors = st.integers(0, ACTORS - 1)
 sessions = st.integers(0, 7)
 pauses = st.sampled_from([0.0, 0.0, 0.0, 0.001, 0.005])
 numbers = st.sampled_from([0, 1, 2, 3, 5, 8, 13, 40, 4095, 4096, EDGE - 1])
+calls = st.sampled_from([1, 2, 3, 5, 8, 13, 40, 4095, EDGE - 64])
 codes = st.sampled_from([code for code in Code if code not in ANSWERS and code is not Code.NONE])
 odd_addresses = st.sampled_from(
     [
@@ -245,9 +246,9 @@ class Strangers(RuleBasedStateMachine):
     @rule(
         actor=actors,
         pause=pauses,
-        call=numbers,
-        model=st.sampled_from([b"", b"x", bytes(32)]),
-        limit=st.integers(0, 255),
+        call=calls,
+        model=st.sampled_from([b"", bytes(32)]),
+        limit=st.integers(1, 64),
     )
     def ask_for_offers(self, actor: int, pause: float, call: int, model: bytes, limit: int) -> None:
         self._say(actor, pause, AskOffers(call, model, limit))
@@ -255,7 +256,7 @@ class Strangers(RuleBasedStateMachine):
     @rule(
         actor=actors,
         pause=pauses,
-        call=numbers,
+        call=calls,
         own=st.booleans(),
         name=st.sampled_from(["", "config.json", "tokenizer.json", "../node.lock", "layer-0", "\x00", "." * 64]),
         offset=st.one_of(numbers, st.just((1 << 53) - 1)),
@@ -268,11 +269,11 @@ class Strangers(RuleBasedStateMachine):
         deal = self._held[0].deal if self._held and own else None
         model = deal.plan.contracts[0].record.model if deal else bytes(32)
         ask = AskFile(call, model, name, offset, limit)  # type: ignore[arg-type]
-        self._say(actor, pause, *(replace(ask, call=(call + at) % EDGE) for at in range(times)))
+        self._say(actor, pause, *(replace(ask, call=call + at) for at in range(times)))
 
-    @rule(actor=actors, pause=pauses, call=numbers, times=st.sampled_from([1, 40]))
+    @rule(actor=actors, pause=pauses, call=calls, times=st.sampled_from([1, 40]))
     def ask_for_contacts(self, actor: int, pause: float, call: int, times: int) -> None:
-        self._say(actor, pause, *(AskContacts((call + at) % EDGE) for at in range(times)))
+        self._say(actor, pause, *(AskContacts(call + at) for at in range(times)))
 
     @rule(actor=actors, pause=pauses, addresses=odd_addresses)
     def answer_what_was_asked(self, actor: int, pause: float, addresses: tuple[str, ...]) -> None:

@@ -1,7 +1,9 @@
 """Opens that a node refuses, each with its code and a sentence; and what it does not do for nothing."""
 
 import os
-from collections.abc import Awaitable, Callable
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -31,6 +33,7 @@ from p2pinfer.core.session_messages import (
     pack_ids,
 )
 from p2pinfer.core.units import PeerKey, SessionId, Span
+from p2pinfer.overlay.limits import KEY_OPENS_BURST
 from p2pinfer.overlay.memory import MemoryWorld
 from tests.core.paid_route import STRANGER
 from tests.swarms import TRUST, Loop, TinySwarm
@@ -276,6 +279,85 @@ def test_a_full_node_says_when_to_come_back(loop: Loop, tmp_path: Path) -> None:
                     session.close()
 
     loop.run(main)
+
+
+def test_no_more_sessions_are_open_than_the_owner_allows(loop: Loop, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with (
+            one_node(loop, tmp_path, serve_max_sessions=1) as alone,
+            crowd(alone, 2) as [first, second],
+            first.running(await first.plan(max_tokens=100)) as session,
+        ):
+            answer = await second.open(await second.plan(), 0)
+            assert isinstance(answer, SessionRefused)
+            assert (answer.code, answer.retry_ms) == (Code.BUSY, 1000)
+            session.close()
+
+    loop.run(main)
+
+
+def test_idle_sessions_of_newcomers_give_way_to_one_who_asks(
+    loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were accepted, and no prompt came."""
+    monkeypatch.setattr("p2pinfer.core.room.FIRST_ROWS_S", 0.0)
+
+    async def main() -> None:
+        async with one_node(loop, tmp_path, serve_max_sessions=1) as alone, crowd(alone, 2) as [first, second]:
+            plan = await first.plan()
+            link = await first.link(plan, 0)
+            with first.exchange.open_session(plan.session, [link.peer]) as incoming:
+                link.send_nowait(plan.opens[0])
+                assert isinstance((await incoming.receive())[1], Accept)
+                assert isinstance(await second.open(await second.plan(), 0), Accept)
+                close = (await incoming.receive())[1]
+                assert isinstance(close, Close)
+                assert (close.code, close.text) == (Code.IDLE, "nothing came for 0 s, and others wait")
+
+    loop.run(main)
+
+
+def test_more_opens_than_are_looked_at_are_refused_at_once(loop: Loop, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with one_node(loop, tmp_path) as alone, crowd(alone, 1) as [stranger]:
+            plan = await stranger.plan()
+            link = await stranger.link(plan, 0)
+            answers = []
+            for _ in range(KEY_OPENS_BURST + 20):
+                session = SessionId(os.urandom(16))
+                with stranger.exchange.open_session(session, [link.peer]) as incoming:
+                    link.send_nowait(replace(plan.opens[0], session=session, contract=b"\x90"))
+                    answers.append((await incoming.receive())[1])
+            texts = [answer.text for answer in answers if isinstance(answer, SessionRefused)]
+            assert texts[-1] == "too many sessions are opened at once"
+            assert KEY_OPENS_BURST <= len([text for text in texts if text != texts[-1]]) < KEY_OPENS_BURST + 20
+
+    loop.run(main)
+
+
+def test_opens_without_work_leave_nothing_in_the_journal(loop: Loop, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with one_node(loop, tmp_path) as alone, crowd(alone, 1) as [stranger]:
+            for _ in range(5):
+                assert isinstance(await stranger.open(await stranger.plan(), 0), Accept)
+
+    loop.run(main)
+    with closing(sqlite3.connect(tmp_path / "node" / "journal.sqlite")) as journal:
+        assert journal.execute("SELECT count(*) FROM contract").fetchone() == (0,)
+
+
+@asynccontextmanager
+async def one_node(loop: Loop, folder: Path, **changes: object) -> AsyncIterator[TinySwarm]:
+    alone = TinySwarm(MemoryWorld(), loop.swarm.root, loop.swarm.store, loop.swarm.model)
+    async with alone.node(folder / "node", "0:3", **changes) as node:
+        alone.bootstrap = node.addresses
+        yield alone
+
+
+@asynccontextmanager
+async def crowd(swarm: TinySwarm, count: int) -> AsyncIterator[list[Stranger]]:
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(open_stranger(swarm, new_key())) for _ in range(count)]
 
 
 # Work that is not paid

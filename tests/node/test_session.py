@@ -3,6 +3,8 @@
 Nothing here waits for a thread.
 """
 
+import time
+
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -230,3 +232,50 @@ async def test_beyond_the_prompt_a_stage_counts_only_what_went_round(autojump_cl
         await middle.rows(1)
         await middle.compute()
         assert (middle.session.stage.computed, middle.account.committed) == (committed + 1, committed)
+
+
+async def test_a_clock_that_jumps_past_the_end_of_the_contract_is_noticed_soon(
+    autojump_clock: MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that slept sees the same: the monotonic clock stood still."""
+    middle = run_middle(nursery, Middle(life_s=3600))
+    await middle.rows(4)
+    await middle.compute()
+    now = time.time() + 4000
+    monkeypatch.setattr(time, "time", lambda: now)
+    await trio.sleep(EXPIRY_S / 2 + 0.1)
+    assert [close.code for close in middle.said(Close)] == [Code.EXPIRED]  # type: ignore[attr-defined]
+
+
+async def test_a_clock_that_jumps_back_lets_no_contract_last_longer(
+    autojump_clock: MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    middle = run_middle(nursery, Middle(life_s=40))
+    await middle.rows(4)
+    await middle.compute()
+    now = time.time() - 4000
+    monkeypatch.setattr(time, "time", lambda: now)
+    await trio.sleep(40 - EXPIRY_S)
+    assert [close.code for close in middle.said(Close)] == [Code.EXPIRED]  # type: ignore[attr-defined]
+
+
+async def test_a_client_that_is_lost_finds_the_final_receipt_at_its_next_contact(
+    autojump_clock: MockClock, middle: Middle
+) -> None:
+    """Also for what lies beyond the last multiple of the cadence, or it could never be signed."""
+    await middle.rows(7)
+    await middle.compute()
+    middle.heard(CLIENT.public, LinkDead("gone"))
+    await middle.over.wait()  # type: ignore[attr-defined]
+    final = middle.journal.proposed[-1].record
+    assert (final.state, final.reason, final.usage.prefill) == (FINAL, Code.LOST, 70)
+
+
+async def test_a_client_that_never_says_how_far_it_signs_finds_the_final_receipt_too(
+    autojump_clock: MockClock, middle: Middle
+) -> None:
+    await middle.rows(7)
+    await middle.compute()
+    middle.heard(TAIL.public, LinkDead("gone"))
+    await middle.over.wait()  # type: ignore[attr-defined]
+    assert middle.journal.proposed[-1].record.state == FINAL

@@ -56,7 +56,7 @@ def test_an_option_that_was_not_given_changes_nothing() -> None:
         ("[trust]\ncadence = 0", r"trust\.cadence must be at least 1"),
         ("[trust]\nclient_window = 1", r"client_window"),
         ("[prices]\ncached = 30000", r"prices\.cached"),
-        ("[serve", r"is no TOML"),
+        ("[serve", r"is not TOML"),
         ("[prices]\nflat = 4294967296", r"prices\.flat is 4294967296"),
     ],
 )

@@ -28,7 +28,7 @@ from p2pinfer.core.source import NOWHERE, Scope, Source
 from p2pinfer.core.units import Codec, PeerKey, SessionId
 from p2pinfer.overlay.early import EARLY_S, MAX_EARLY, MAX_EARLY_BYTES, EarlyRows
 from p2pinfer.overlay.exchange import CALL_S, MAX_BACKLOG, MAX_CALLS, Ask, Exchange
-from p2pinfer.overlay.limits import ALL_CALLS, NETWORK_CALLS, OPENING_S, OPENS_BURST
+from p2pinfer.overlay.limits import ALL_CALLS, KEY_OPENS_BURST, NETWORK_CALLS, OPENING_S, OPENS_BURST
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network
@@ -578,7 +578,7 @@ async def test_closes_of_sessions_that_were_refused_take_no_room(
     near, far = await open_side(0), await open_side(1)
     far.exchange.on_open = lambda link, message: None
     link = await near.dial(far)
-    for number in range(OPENS_BURST - 1):
+    for number in range(KEY_OPENS_BURST - 1):
         session = SessionId(number.to_bytes(16, "big"))
         link.send_nowait(replace(OPEN, session=session))
         link.send_nowait(Close(session, 0, Code.CANCELLED, 0, ""))
@@ -602,20 +602,33 @@ async def test_a_session_that_never_opens_is_forgotten(autojump_clock: MockClock
         incoming.receive_nowait()
 
 
-async def test_opens_of_one_network_are_taken_few_a_second(autojump_clock: MockClock, open_side: OpenSide) -> None:
+async def test_opens_of_one_peer_are_taken_few_a_second(autojump_clock: MockClock, open_side: OpenSide) -> None:
     """WIRE-26"""
     near, far = await open_side(0), await open_side(1)
     near.keep_strays()
     far.exchange.on_open = lambda link, message: far.opens.append(message)
-    far.world.sources[near.network.key] = Source("198.41.0.4", Scope.PUBLIC)
     link = await near.dial(far)
-    for number in range(OPENS_BURST + 5):
+    for number in range(KEY_OPENS_BURST + 5):
         link.send_nowait(replace(OPEN, session=SessionId(number.to_bytes(16, "big"))))
     await trio.lowlevel.checkpoint()
     await trio.sleep(0.001)
-    assert len(far.opens) == OPENS_BURST
+    assert len(far.opens) == KEY_OPENS_BURST
     assert {message.code for message in near.strays if isinstance(message, SessionRefused)} == {Code.BUSY}
     assert len(near.strays) == 5
+
+
+async def test_opens_of_one_network_are_taken_few_a_second(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    """WIRE-26"""
+    far, *others = [await open_side(number) for number in range(4)]
+    far.exchange.on_open = lambda link, message: far.opens.append(message)
+    for place, near in enumerate(others):
+        far.world.sources[near.network.key] = Source("198.41.0.4", Scope.PUBLIC)
+        link = await near.dial(far)
+        for number in range(KEY_OPENS_BURST):
+            link.send_nowait(replace(OPEN, session=SessionId(bytes([place, number] * 8))))
+    await trio.lowlevel.checkpoint()
+    await trio.sleep(0.001)
+    assert len(far.opens) == OPENS_BURST
 
 
 async def test_a_session_that_is_being_opened_is_not_opened_again(

@@ -1,5 +1,6 @@
 """Vectors and scripts of sessions, replayed by the reference: names of cases become keys, steps become calls."""
 
+from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -10,9 +11,10 @@ from p2pinfer.core.errors import RemoteProtocolError, Stranger
 from p2pinfer.core.generation import Generation
 from p2pinfer.core.message_codec import decode_message, encode_message
 from p2pinfer.core.sampling import SamplingRecord
-from p2pinfer.core.session_messages import Close, SessionMessage, SessionRefused
+from p2pinfer.core.session_messages import Accept, Close, SessionMessage, SessionRefused
 from p2pinfer.core.stage import Result, Send, StageSession, StageTerms
 from p2pinfer.core.units import Codec, PeerKey, Roles, SessionId, Span
+from tests.vectors.ring_scripts import name_of, part_of, stage_terms
 
 Case = dict[str, Any]
 
@@ -154,6 +156,55 @@ class ClientReplay:
         return {
             "sends": [{"to": send.to.rstrip(b".").decode(), "message": hex_of(send.message)} for send in sends],
         }
+
+
+class RingReplay:
+    """A whole ring: each side takes what its script gives it, and must have sent what the script says, in order."""
+
+    def __init__(self, case: Case) -> None:
+        self._stages = [StageReplay(stage_terms(case, place)) for place in range(case["route"])]
+        self._client = ClientReplay(case)
+        self._sent: dict[tuple[str, str], deque[str]] = defaultdict(deque)  # by sender and receiver
+
+    def step(self, step: Case) -> None:
+        if "at" in step:
+            self._send(step["at"], self._side(step["at"]).step(step))
+            return
+        sender, to = step["from"], step["to"]
+        if not step.get("forged") and not isinstance(
+            message_of(step), Accept
+        ):  # what comes before a session is a node's
+            assert self._sent[sender, to].popleft() == step["message"], step
+        if step.get("lost"):
+            return
+        if to == "client":
+            outcome = self._client.hear(sender, message_of(step))
+        else:
+            place = self._place(to)
+            outcome = self._stages[place].hear(part_of(sender, place, len(self._stages)), message_of(step))
+        assert outcome.get("expect") == step.get("expect"), step
+        assert outcome.get("ends") == step.get("ends"), step
+        self._send(to, outcome)
+
+    def left(self) -> Case:
+        """Where everybody is, once all that was sent is told."""
+        assert {pair: sent for pair, sent in self._sent.items() if sent} == {}
+        stages = {f"stage {place}": stage.left() for place, stage in enumerate(self._stages)}
+        return {"client": self._client.left(), **stages}
+
+    def _side(self, name: str) -> StageReplay | ClientReplay:
+        return self._client if name == "client" else self._stages[self._place(name)]
+
+    @staticmethod
+    def _place(name: str) -> int:
+        return int(name.removeprefix("stage "))
+
+    def _send(self, sender: str, outcome: Case) -> None:
+        for send in outcome["sends"]:
+            to = send["to"]
+            if sender != "client":
+                to = name_of(to, self._place(sender), len(self._stages))
+            self._sent[sender, to].append(send["message"])
 
 
 def hex_of(message: SessionMessage) -> str:

@@ -41,7 +41,7 @@ WHOLE_MODULES: Final = (
     "node.session",
     "overlay.limits",
 )
-VERSIONS: Final = ("VERSION",)  # of each format: in the first place of its array
+VERSIONS: Final = ("VERSION", "NEW")  # of each format: in the first place of its array; and the mode there is
 
 
 def sources() -> dict[Path, str]:

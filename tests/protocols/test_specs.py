@@ -86,6 +86,15 @@ def test_every_requirement_is_quoted_by_a_test_or_a_vector(name: str) -> None:
     assert set(requirements(text_of(name))) - quoted() == set()
 
 
+@pytest.mark.parametrize("name", PROTOCOL_SPECS)
+def test_every_requirement_of_a_protocol_has_a_case(name: str) -> None:
+    """By what the case says it is for: the field `rule`."""
+    files = [json.loads(path.read_text(encoding="utf-8")) for path in PROTOCOLS.glob("vectors/*.json")]
+    lists = [value for file in files for value in file.values() if isinstance(value, list)]
+    rules = {case["rule"] for cases in lists for case in cases if isinstance(case, dict) and "rule" in case}
+    assert set(requirements(text_of(name))) - rules == set()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_requirement_that_is_referred_to_exists(name: str) -> None:
     known = {id_ for other in NAMES for id_ in requirements(text_of(other))}

@@ -9,17 +9,24 @@ from typing import Any, Final
 import numpy as np
 import pytest
 
+from p2pinfer.core.client_account import ClientAccount
 from p2pinfer.core.codes import Code
+from p2pinfer.core.contract import Contract, check_request, verify_request
 from p2pinfer.core.draw import Purpose, Sampling, uniform
-from p2pinfer.core.errors import RemoteProtocolError
+from p2pinfer.core.errors import LocalProtocolError, Refused, RemoteProtocolError
 from p2pinfer.core.message_codec import decode_message, encode_message
+from p2pinfer.core.records import decode as decode_record
+from p2pinfer.core.records import sign
 from p2pinfer.core.sampling import decode_sampling, encode_sampling, params_hash
+from p2pinfer.core.session_messages import Open, check_mode
 from p2pinfer.core.units import Codec
 from p2pinfer.engine.codecs import decode, encode
 from p2pinfer.engine.sampler import draw_id
+from tests.core.paid_route import CLIENT, NODES, SECRET, certificate_for, route_offers
 from tests.protocols.reading import PROTOCOLS
-from tests.protocols.replaying import ClientReplay, StageReplay
+from tests.protocols.replaying import ClientReplay, RingReplay, StageReplay
 from tests.vectors.make_inference import make, plain, render
+from tests.vectors.route_cases import LAYERS, LIMITS
 
 Case = Mapping[str, Any]
 
@@ -49,7 +56,7 @@ def refusal_in(case: Case) -> bool:
     return any("expect" in step for step in case.get("steps", ()))
 
 
-@pytest.mark.parametrize("list_", ["messages", "sampling", "params", "draws", "samples", "rows", "stage", "generation"])
+@pytest.mark.parametrize("list_", [name for name, cases in VECTORS.items() if isinstance(cases, list)])
 def test_no_two_cases_have_one_name(list_: str) -> None:
     names = [case["name"] for case in VECTORS[list_]]
     assert sorted(set(names)) == sorted(names)
@@ -116,6 +123,33 @@ def test_a_bad_row_is_refused(case: Case) -> None:
     assert caught.value.code.label == case["expect"]
 
 
+@pytest.mark.parametrize("case", cases("opens"))
+def test_an_open_is_answered(case: Case) -> None:
+    message = decode_message(bytes.fromhex(case["body"]))
+    [offer], certificate = route_offers(1, LAYERS, LIMITS), certificate_for(NODES[0])
+    assert (offer.body.hex(), certificate.body.hex()) == (case["offer"], case["certificate"])
+    assert isinstance(message, Open)
+    answer = "ok"
+    try:
+        check_mode(message)
+        request = verify_request(message.contract, message.signature)
+        check_request(request, offer, certificate, secret=message.secret, now=case["now"])
+    except (Refused, RemoteProtocolError) as error:
+        answer = error.code.label
+    assert answer == case["expect"]
+
+
+@pytest.mark.parametrize("case", cases("routes"))
+def test_contracts_of_a_generation_fit_each_other(case: Case) -> None:
+    contracts = [sign(decode_record(Contract, bytes.fromhex(body)), CLIENT) for body in case["contracts"]]
+    fit = "ok"
+    try:
+        ClientAccount(contracts, [7] * case["prompt"], SECRET, CLIENT)
+    except LocalProtocolError:
+        fit = "misfit"
+    assert fit == case["expect"]
+
+
 @pytest.mark.parametrize("case", cases("stage"))
 def test_a_stage_does_as_the_vector_says(case: Case) -> None:
     replay = StageReplay(case["terms"])
@@ -128,3 +162,12 @@ def test_a_client_does_as_the_vector_says(case: Case) -> None:
     replay = ClientReplay(dict(case))
     assert [{**step, **replay.step(step)} for step in case["steps"]] == case["steps"]
     assert {**case, **replay.left()} == case
+
+
+@pytest.mark.parametrize("case", cases("rings"))
+def test_a_ring_does_as_the_script_says(case: Case) -> None:
+    """Everybody replays its own part."""
+    replay = RingReplay(case)
+    for step in case["steps"]:
+        replay.step(step)
+    assert replay.left() == case["left"]

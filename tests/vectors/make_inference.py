@@ -39,7 +39,9 @@ from p2pinfer.core.session_messages import (
     pack_ids,
 )
 from p2pinfer.core.units import Codec, PeerKey, SessionId
+from tests.vectors.ring_scripts import ring_cases
 from tests.vectors.rings import generation_cases, stage_cases
+from tests.vectors.route_cases import opens, routes
 
 SEED: Final = 2
 FILE: Final = Path(__file__).parents[2] / "protocols" / "vectors" / "inference.json"
@@ -59,8 +61,11 @@ def make() -> dict[str, Any]:
         "draws": list(draws(rng)),
         "samples": list(samples(rng)),
         "rows": [*good_rows(rng), *bad_rows()],
+        "opens": list(opens()),
+        "routes": list(routes()),
         "stage": list(stage_cases()),
         "generation": list(generation_cases()),
+        "rings": list(ring_cases()),
     }
 
 

@@ -152,7 +152,20 @@ def kept(rng: random.Random) -> list[dict[str, Any]]:
         "a scale that is one too large": [0.0] * 15 + [-8_321_040.0],
         "a scale that is far too large": [3e38, *normal[1:]],
     }
-    return [{"name": name, **_kept([exact.single(x) for x in head])} for name, head in heads.items()]
+    return [{"name": name, "rule": "INF-31", **_kept([exact.single(x) for x in head])} for name, head in heads.items()]
+
+
+def failing() -> list[dict[str, Any]]:
+    """Steps of the layer, in any exact class, that fail for a row (inference.md, INF-30)."""
+    usual, rows = [1.0, -1.0] * (HIDDEN // 2), []
+    for name, bad in (
+        ("a sum of squares that is not finite", [2e19] * HIDDEN),
+        ("one value whose square is not finite", [2e19, *usual[1:]]),
+        ("a row after one that is well", [3e38] * HIDDEN),
+    ):
+        step = [bad] if "after" not in name else [usual, bad]
+        rows.append({"name": name, "rule": "INF-30", "rows": [floats(row) for row in step], "expect": "engine"})
+    return rows
 
 
 def _kept(head: Values) -> dict[str, Any]:
@@ -193,6 +206,7 @@ def make() -> dict[str, Any]:
         "rows": [floats(row) for row in rows],
         "classes": {name: results(weights, rows, keep) for name, keep in CLASSES.items()},
         "kept": kept(rng),
+        "failing": failing(),
         "exp": [
             [x, floats([exact.exp(exact.single(x))])] for x in (-100.0, -86.0, -1.5, -0.1, 0.0, 0.3, 2.0, 86.0, 99.0)
         ],

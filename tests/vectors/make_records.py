@@ -43,6 +43,7 @@ from tests.core.paid_route import (
     contract_on,
     offer_of,
 )
+from tests.vectors.account_cases import proposing_cases, signing_cases
 
 SEED: Final = 0  # nothing is drawn
 FOLDER: Final = Path(__file__).parents[2] / "protocols" / "vectors"
@@ -504,6 +505,8 @@ def receipts() -> dict[str, list[Vector]]:
         "contracts": list(_contracts()),
         "requests": list(_requests()),
         "receipts": list(_receipts()),
+        "signing": signing_cases(),
+        "proposing": proposing_cases(),
         "contradictions": list(_contradictions()),
         "statements": list(_statements()),
         "comparisons": list(_comparisons()),
@@ -1101,7 +1104,7 @@ FILES: Final = {"identity.json": identity, "offer.json": offer, "receipts.json":
 
 
 def text_of(name: str) -> str:
-    """What the file holds, to the byte."""
+    """The file, to the byte."""
     about = {"spec": name.replace(".json", ".md"), "seed": SEED, "made_by": "tests/vectors/make_records.py"}
     return json.dumps({**about, **FILES[name]()}, indent=1, ensure_ascii=False) + "\n"
 

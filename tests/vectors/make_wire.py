@@ -40,6 +40,7 @@ from p2pinfer.core.messages import (
 )
 from p2pinfer.core.pace import Pace
 from tests.vectors.link_scripts import scripts
+from tests.vectors.stranger_cases import allowances, backlogs, crowds, dials, rooms, told
 
 SEED: Final = 5
 FILE: Final = Path(__file__).parents[2] / "protocols" / "vectors" / "wire.json"
@@ -65,6 +66,12 @@ def make() -> dict[str, Any]:
         "names": list(names()),
         "multistream": list(multistream()),
         "lookups": list(lookups()),
+        "dials": list(dials()),
+        "allowances": list(allowances()),
+        "backlogs": list(backlogs()),
+        "told": list(told()),
+        "rooms": list(rooms()),
+        "crowds": list(crowds()),
         "keys": list(keys(rng)),
     }
 

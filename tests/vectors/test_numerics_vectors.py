@@ -77,6 +77,16 @@ def test_the_engine_gives_the_vectors(instructions: str, name: str) -> None:
     assert logits[0].tobytes().hex() == expected["logits"]
 
 
+@pytest.mark.parametrize("instructions", instruction_sets(open_library()))
+@pytest.mark.parametrize("name", VECTORS["classes"])
+@pytest.mark.parametrize("case", VECTORS["failing"], ids=lambda case: case["name"])
+def test_a_step_fails_as_the_vectors_say(instructions: str, name: str, case: dict[str, Any]) -> None:
+    rows = np.frombuffer(bytes.fromhex("".join(case["rows"])), "<f4").reshape(-1, CONFIG.hidden).copy()
+    made = kernel(instructions, KV_BYTES[name])
+    session = made.open_session(0, (0, 1))
+    assert any(made.step(0, 1, rows, range(len(rows)), [session] * len(rows)))
+
+
 def test_angles_are_those_of_the_vectors() -> None:
     cosines, sines = rotary_tables(CONFIG, CONTEXT)
     for pair, position, expected in VECTORS["angles"]:

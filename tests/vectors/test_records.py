@@ -217,7 +217,7 @@ def test_contradictions(vector: Vector) -> None:
 
 
 def holding(body: bytes) -> Verdict:
-    """What a statement would say that holds this receipt; comparing looks at nothing else of it."""
+    """The verdict on a statement that holds this receipt; comparing looks at nothing else of it."""
     (good,) = [case for case in read("receipts.json")["statements"] if case["name"] == "one payer's receipts"]
     verdict = verify_statement(bytes.fromhex(good["file"]))
     receipt = decode(Receipt, body)

@@ -90,6 +90,12 @@ def check_addresses(addresses: Sequence[str]) -> None:
         ip_of(address)
 
 
+def check_listened(addresses: Sequence[str]) -> None:
+    """Raises UsageError where one is no address to listen at; opens none."""
+    for address in addresses:
+        ip_of(address)
+
+
 def check_announced(addresses: Sequence[str]) -> None:
     """Raises UsageError where one is no address that others would dial on anybody's word."""
     for address in addresses:

@@ -1,0 +1,11 @@
+"""Addresses in an owner's settings, looked at before anything is opened. Nobody is asked."""
+
+from p2pinfer.node.settings import Network
+from p2pinfer.overlay.libp2p import check_addresses, check_announced, check_listened
+
+
+def check_network(network: Network) -> None:
+    """Raises UsageError where an address cannot be used for what it is given for."""
+    check_listened(network.listen)
+    check_announced(network.announce)
+    check_addresses(network.bootstrap)

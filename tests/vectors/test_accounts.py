@@ -1,0 +1,95 @@
+"""The cases of receipts.md, 5.2 and 5.3, against the accounts of node and client."""
+
+from typing import Any
+
+from p2pinfer.core.client_account import ClientAccount, Decision, Refuse, Repeat, Sign
+from p2pinfer.core.codes import Code
+from p2pinfer.core.contract import Contract
+from p2pinfer.core.errors import RemoteProtocolError
+from p2pinfer.core.records import SignedRecord, decode, record_id
+from p2pinfer.core.session_messages import pack_ids
+from p2pinfer.core.stage_account import StageAccount
+from tests.core.paid_route import CLIENT, NODES
+from tests.vectors.test_records import Vector, hexed, vectors
+
+
+def contract_of(body: str) -> SignedRecord[Contract]:
+    data = bytes.fromhex(body)
+    return SignedRecord(decode(Contract, data), record_id(Contract, data), data, ())
+
+
+def code_of(name: str) -> Code:
+    return next(code for code in Code if code.label == name)
+
+
+@vectors("receipts.json", "signing")
+def test_signing(vector: Vector) -> None:
+    contracts = [contract_of(body) for body in vector["contracts"]]
+    account = ClientAccount(contracts, vector["prompt"], *hexed(vector, "secret"), CLIENT)
+    for step in vector["steps"]:
+        assert outcome(account, step) == (step["expect"] if "expect" in step else in_order(step["then"]))
+
+
+def outcome(account: ClientAccount, step: dict[str, Any]) -> object:
+    """The client's decisions, or the code with which it refuses."""
+    try:
+        return in_order([told(decision) for decision in _decide(account, step)])
+    except RemoteProtocolError as error:
+        return error.code.label
+
+
+def _decide(account: ClientAccount, step: dict[str, Any]) -> list[Decision]:
+    if "ids" in step:
+        return account.add_ids(step["ids"])
+    if "lost" in step:
+        return account.lost(step["lost"])
+    if "late" in step:
+        return [*account.late(step["late"])]
+    return account.propose(step["stage"], *hexed(step, "receipt", "signature"), step["at"])
+
+
+def told(decision: Decision) -> dict[str, Any]:
+    match decision:
+        case Sign(stage, receipt):
+            return {"stage": stage, "signs": receipt.record.seq}
+        case Repeat(stage, receipt):
+            return {"stage": stage, "repeats": receipt.record.seq}
+        case Refuse(stage, seq, code):
+            return {"stage": stage, "refuses": seq, "code": code.label}
+
+
+def in_order(decisions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """By stage: which is told first is left open."""
+    return sorted(decisions, key=lambda decision: int(decision["stage"]))
+
+
+@vectors("receipts.json", "proposing")
+def test_proposing(vector: Vector) -> None:
+    account = StageAccount(contract_of(vector["contract"]), *hexed(vector, "secret"), NODES[0])
+    for step in vector["steps"]:
+        _take(account, step)
+
+
+def _take(account: StageAccount, step: dict[str, Any]) -> None:
+    if "committed" in step:
+        position, prompt = account.committed, account.contract.record.prompt
+        account.add_inputs(position, pack_ids(step["ids_in"]), len(step["ids_in"]))
+        if step["ids_out"]:
+            account.add_outputs(max(prompt, position + 1), pack_ids(step["ids_out"]), len(step["ids_out"]))
+        account.commit(step["committed"])
+    elif "due" in step:
+        assert [proposal.signed.body.hex() for proposal in account.due(step["now"])] == step["due"]
+    elif "close" in step:
+        account.close(code_of(step["close"]), step.get("upto"))
+    elif "limit" in step:
+        assert account.limit == step["limit"]
+    else:
+        assert _signed(account, step) == step["expect"]
+
+
+def _signed(account: StageAccount, step: dict[str, Any]) -> object:
+    try:
+        complete = account.sign(*hexed(step, "receipt", "signature"))
+    except RemoteProtocolError as error:
+        return error.code.label
+    return complete and complete.record.seq
