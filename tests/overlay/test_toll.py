@@ -29,7 +29,6 @@ async def wait_of(toll: Toll, source: Source, cost_s: float, *, is_partner: bool
 
 
 async def test_a_network_that_took_too_much_is_read_later(autojump_clock: MockClock) -> None:
-    """WIRE-28"""
     toll = Toll()
     assert await wait_of(toll, ONE, STRANGERS_BURST) == 0
     cost_s = 0.02
@@ -38,7 +37,6 @@ async def test_a_network_that_took_too_much_is_read_later(autojump_clock: MockCl
 
 
 async def test_all_strangers_together_take_no_more_than_their_share(autojump_clock: MockClock) -> None:
-    """WIRE-28"""
     toll = Toll()
     assert await wait_of(toll, NOWHERE, ALL_STRANGERS_BURST) == 0
     assert await wait_of(toll, OTHER, 0.02) == pytest.approx(0.02 / ALL_STRANGERS_RATE, abs=WAIT_S)
@@ -75,7 +73,6 @@ async def test_what_every_link_costs_is_free(autojump_clock: MockClock) -> None:
 async def test_a_flood_is_held_back_and_others_are_read_at_once(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """WIRE-28"""
     monkeypatch.setattr("p2pinfer.overlay.toll.SMALL_S", 0.05)
     world, collector = MemoryWorld(), Collector()
     world.sources |= {KEYS[1].public: ONE, KEYS[2].public: OTHER}
