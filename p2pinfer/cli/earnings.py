@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -74,7 +75,7 @@ def earnings(ctx: click.Context, by: str, since: int | None, data: Path, store: 
                                p2pinfer receipt show CONTRACT
     """
     if ctx.invoked_subcommand is not None:
-        _pass_on(ctx, ctx.invoked_subcommand)
+        pass_on(ctx, ctx.invoked_subcommand, ("by", "store"), "a statement holds every receipt by itself")
         return
     report = read_report(data, since or 0)
     names = {model.id: model.name for model in Store(store).models()}
@@ -143,11 +144,11 @@ def find_payer(text: str, journal: Path) -> PeerKey:
     raise UsageError(f"no payer in the journal ends with {end!r}; see who paid: p2pinfer earnings --by payer --json")
 
 
-def _pass_on(ctx: click.Context, command: str) -> None:
-    """Options may stand before the subcommand as well as after it; none is dropped silently."""
+def pass_on(ctx: click.Context, command: str, but: Collection[str], why: str) -> None:
+    """Options may stand before the subcommand as well as after it; none is dropped silently, and some are refused."""
     given = {name: ctx.params[name] for name in ctx.params if _is_given(ctx, name)}
-    for name in given.keys() & {"by", "store"}:
-        raise click.UsageError(f"--{name} is for the table: a statement holds every receipt by itself", ctx)
+    for name in given.keys() & set(but):
+        raise click.UsageError(f"--{name} is for the table: {why}", ctx)
     ctx.default_map = {command: given}
 
 

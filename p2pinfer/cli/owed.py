@@ -7,10 +7,12 @@ from typing import Final
 import click
 from rich.table import Table
 
-from p2pinfer.cli.earnings import since_option
+from p2pinfer.cli.earnings import pass_on, since_option
 from p2pinfer.cli.earnings_report import MONEY, Report, Row, heading_cells, rows
 from p2pinfer.cli.options import data_option, json_option
+from p2pinfer.cli.settle import settle
 from p2pinfer.cli.terminal import Terminal, say
+from p2pinfer.cli.unsigned import plain, print_unsigned, read_unsigned
 from p2pinfer.cli.words import Unit, many, unit_for
 from p2pinfer.core.ledger import By, Total, fold_all
 from p2pinfer.disk.identity import own_keys
@@ -29,7 +31,7 @@ HEADINGS: Final = {
 }
 
 
-@click.command()
+@click.group(invoke_without_command=True, subcommand_metavar="[settle]")
 @click.option(
     "--by",
     type=click.Choice([by.value for by in HEADINGS]),
@@ -40,21 +42,34 @@ HEADINGS: Final = {
 @since_option
 @data_option
 @json_option
-def owed(by: str, since: int | None, data: Path, as_json: bool) -> None:
+@click.pass_context
+def owed(ctx: click.Context, by: str, since: int | None, data: Path, as_json: bool) -> None:
     """Show what this machine's clients owe, and to whom.
 
-    Every row adds up receipts that both sides signed: the owners hold the same ones, and can prove them to anyone.
+    Every row adds up receipts that both sides signed: the owners hold the same ones, and can prove them to anyone. What
+    a lost link or a killed client left unsigned stands below, node by node; `p2pinfer owed settle` mends it.
 
     \b
     This week, node by node:   p2pinfer owed --by node --since 7d
     One receipt in full:       p2pinfer owed --by session
                                p2pinfer receipt show CONTRACT
     """
-    report = _read(data, since or 0)
+    if ctx.invoked_subcommand is not None:
+        pass_on(ctx, ctx.invoked_subcommand, ("by", "since"), "settling is about all that is unsigned")
+        return
+    report, unsigned = _read(data, since or 0), read_unsigned(data)
     if as_json:
-        say(json.dumps(summary(report, By(by))))
-    else:
-        _print(report, By(by), Terminal())
+        say(json.dumps(summary(report, By(by)) | {"unsigned": [plain(one) for one in unsigned]}))
+        return
+    terminal = Terminal()
+    _print(report, By(by), terminal)
+    if unsigned:
+        terminal.print()
+        print_unsigned(unsigned, terminal)
+        terminal.print("Have it signed: p2pinfer owed settle --bootstrap MULTIADDR", highlight=False)
+
+
+owed.add_command(settle)
 
 
 def _read(data: Path, since: int) -> Report:

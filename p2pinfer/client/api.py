@@ -8,7 +8,7 @@ async with open_client(bootstrap=[...]) as client:
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final, Unpack
 
@@ -27,7 +27,7 @@ from p2pinfer.client.settling import Settling
 from p2pinfer.client.trying import Trying
 from p2pinfer.core.codes import Code
 from p2pinfer.core.ending import Ending
-from p2pinfer.core.errors import GenerationFailed, P2pinferError, UsageError, sole
+from p2pinfer.core.errors import GenerationFailed, P2pinferError, Refused, UsageError, sole
 from p2pinfer.core.failures import Failures
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.offers import KnownOffer
@@ -43,7 +43,9 @@ from p2pinfer.overlay.greeting import Greeting
 from p2pinfer.overlay.libp2p import check_addresses, open_libp2p_network
 from p2pinfer.overlay.links import KEEP_S
 from p2pinfer.overlay.network import Network
+from p2pinfer.overlay.reach import reach
 
+KEEP_DELIVERED_S: Final = 1.0  # a client that is killed forgets what came within it
 MAX_IN_FLIGHT: Final = 32  # generations of one client at once; more would wait at the nodes, and be refused there
 
 OpenNetwork = Callable[[PrivateKey, Exchange, Greeting], AbstractAsyncContextManager[Network]]
@@ -56,6 +58,7 @@ async def open_client(
     bootstrap: Sequence[str] = (),
     *,
     max_cost: int | None = None,
+    payer: PeerKey | None = None,
     network: OpenNetwork | None = None,
 ) -> AsyncIterator["Client"]:
     """A client of the swarm for as long as the block lasts.
@@ -64,6 +67,7 @@ async def open_client(
     store:     folder of models; the platform's by default
     bootstrap: multiaddrs of peers to meet first
     max_cost:  nano-credits that one answer may cost, at worst, where its request names no other limit
+    payer:     the key of the folder that pays; by default any that nobody uses
     network:   opens another network than libp2p's, for tests and simulations
 
     Raises UsageError for what the user must mend; and what the block raises, as it is.
@@ -72,7 +76,7 @@ async def open_client(
     if network is None:
         check_addresses(bootstrap)
     data = data or default_data()
-    with hold_client_key(data) as key:
+    with hold_client_key(data, payer) as key:
         try:
             folders = data, store or default_store()
             async with _open_client(key, *folders, bootstrap, network or _open_libp2p) as client:
@@ -88,7 +92,8 @@ async def _open_client(
 ) -> AsyncIterator["Client"]:
     async with open_journal(client_journal(data)) as journal, trio.open_nursery() as nursery:
         exchange = Exchange(nursery)
-        settling = Settling(journal, nursery)
+        settling = Settling(journal, key, nursery)
+        nursery.start_soon(settling.run)
         exchange.on_up, exchange.on_stray = settling.greet, settling.take
         async with network(key, exchange, Greeting(boot=os.urandom(16))) as peers:
             directory = Directory(peers, exchange, bootstrap)
@@ -111,6 +116,7 @@ class Client:
     """Asks the swarm. Many generations may run at once; beyond MAX_IN_FLIGHT they wait for their turn.
 
     models:   what the swarm serves, and this client knows of it
+    settling: receipts of answers that are over
     max_cost: the price limit of requests that name none; None is the default limit
     """
 
@@ -130,7 +136,7 @@ class Client:
         self._network = network
         self._exchange = exchange
         self._directory = directory
-        self._settling = settling
+        self.settling = settling
         self._nursery = nursery
         self.models = Models(store, directory, Fetcher(network, exchange))
         self._failures = Failures()
@@ -197,6 +203,25 @@ class Client:
     def is_alone(self) -> bool:
         """Whether peers to meet were named, and none could be reached."""
         return self._directory.is_alone
+
+    async def meet(self, nodes: Collection[PeerKey]) -> set[PeerKey]:
+        """Link to these nodes; return those that are linked. They propose again what we have not signed."""
+        offers = {known.node: known for known in await self._directory.look() if known.node in nodes}
+
+        async def one(known: KnownOffer) -> None:
+            with suppress(Refused):
+                await reach(self._network, known.node, known.addresses)
+
+        async with trio.open_nursery() as nursery:
+            for known in offers.values():
+                nursery.start_soon(one, known)
+        return {node for node in nodes if self._network.link(node) is not None}
+
+    def greet(self, nodes: Collection[PeerKey]) -> None:
+        """Send these nodes the receipts that they have not stored."""
+        for node in nodes:
+            if (link := self._network.link(node)) is not None:
+                self.settling.greet(link)
 
     async def model(self, name_or_id: str = "") -> StoredModel:
         """The served model of that name or id; of an empty name the only one. Raises ModelError."""
@@ -274,15 +299,19 @@ class Client:
         return running
 
     async def _see_through(self, running: Running) -> None:
+        generation = running.generation
         try:
-            generation = running.generation
             with self._exchange.open_session(
                 generation.session, generation.route, is_over=lambda: generation.over
             ) as incoming:
-                await running.run(incoming)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._keep_delivered, running)
+                    await running.run(incoming)
+                    nursery.cancel_scope.cancel()
         finally:
             if (account := running.unpaid) is not None:
-                self._settling.remember(running.plan.session, running.generation.route, account)
+                with trio.CancelScope(shield=True):  # commits are ours, and end by themselves
+                    await self.settling.remember(generation.session, account, int(time.time()))
             self._running.discard(running)
             self._settled.set()
             self._settled = trio.Event()
@@ -290,6 +319,16 @@ class Client:
                 self._room.unpark_all()
             elif running.holds_room:
                 self._room.unpark()
+
+    async def _keep_delivered(self, running: Running) -> None:
+        """Keep what was delivered and not signed for, now and then, so that a client that is killed can pay for it."""
+        kept = 0
+        while True:
+            await trio.sleep(KEEP_DELIVERED_S)
+            account, count = running.unpaid, len(running.generation.ids)
+            if account is not None and count > kept:
+                await self.settling.keep(running.plan.session, account, int(time.time()))
+                kept = count
 
 
 async def _encode(scribe: Scribe, request: Request) -> tuple[int, ...]:

@@ -1,44 +1,99 @@
 """Receipts of generations that are over: signed ones are sent until their node has stored them (receipts.md).
 
-A node that comes back with a proposal we signed already gets our signature again. One we never signed is signed if this
-process still remembers the ids that justify it; they are not kept on disk, and gone with it.
+A node that comes back with a proposal we signed already gets our signature again. One we never signed is signed as far
+as what was delivered justifies it, by what the journal kept of that, also after a restart of ours. What it does not
+justify is a claim: it is signed when a person says so, and one window at most.
 """
 
 import logging
+from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 import trio
 
-from p2pinfer.core.client_account import ClientAccount, Decision, Sign
+from p2pinfer.core.client_account import ClientAccount, Sign
 from p2pinfer.core.codes import Code
+from p2pinfer.core.contract import Contract
 from p2pinfer.core.errors import LinkDead, RemoteProtocolError
-from p2pinfer.core.keys import short_name
+from p2pinfer.core.keys import PrivateKey, short_name
 from p2pinfer.core.ledger import Earned
+from p2pinfer.core.receipt import Receipt, verify_proposal
+from p2pinfer.core.records import SignedRecord, countersign
 from p2pinfer.core.session_messages import Accept, Close, Propose, SessionMessage, Signed, Stored
-from p2pinfer.core.units import PeerKey, SessionId
+from p2pinfer.core.units import Nanocredits, PeerKey, RecordId, SessionId
 from p2pinfer.disk.journal import Journal
+from p2pinfer.disk.journal_reader import Unpaid
+from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.link import Link
 
-MAX_REMEMBERED: Final = 64  # generations; a long one takes some 100 kB
+MAX_REMEMBERED: Final = 64  # generations in memory; a long one takes some 100 kB
+MAX_CLAIMS: Final = 256
+MAX_WAITING: Final = 256  # proposals; more are made again at the next contact
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a node proposes that nothing here justifies. signed: the highest receipt signed under the contract."""
+
+    contract: SignedRecord[Contract]
+    session: SessionId
+    proposal: SignedRecord[Receipt]
+    signed: SignedRecord[Receipt] | None
+
+    @property
+    def positions(self) -> int:
+        """Positions claimed beyond what is signed."""
+        return self.claimed - _positions(self.contract, self.signed)
+
+    @property
+    def claimed(self) -> int:
+        """Positions claimed in all."""
+        return _positions(self.contract, self.proposal)
+
+    @property
+    def amount(self) -> Nanocredits:
+        """What signing it adds to the debt."""
+        return Nanocredits(self.proposal.record.amount - (self.signed.record.amount if self.signed else 0))
+
+    @property
+    def within_window(self) -> bool:
+        """No more is claimed than a node may work ahead of signatures."""
+        return self.positions <= self.contract.record.limits.window
 
 
 class Settling:
     """Generations under way take care of themselves."""
 
-    def __init__(self, journal: Journal, nursery: trio.Nursery) -> None:
+    def __init__(self, journal: Journal, key: PrivateKey, nursery: trio.Nursery) -> None:
         self._journal = journal
+        self._key = key
         self._nursery = nursery
-        self._remembered: dict[SessionId, tuple[tuple[PeerKey, ...], ClientAccount]] = {}  # the oldest first
+        self._accounts: OrderedDict[SessionId, ClientAccount] = OrderedDict()  # the oldest first
+        self._proposals, self._waiting = trio.open_memory_channel[tuple[Link, Propose]](MAX_WAITING)
+        self.claims: dict[RecordId, Claim] = {}  # by contract, the highest of each
 
-    def remember(self, session: SessionId, route: tuple[PeerKey, ...], account: ClientAccount) -> None:
+    async def run(self) -> None:
+        """Answer proposals, one by one, in the order in which they come, until cancelled."""
+        async for link, message in self._waiting:
+            with Contained(f"a receipt of stage {short_name(link.peer)}"):
+                await self._answer(link, message)
+
+    async def remember(self, session: SessionId, account: ClientAccount, now: int) -> None:
         """A generation is over, and some of its stages are not paid up: their links broke, or they are slow."""
-        self._remembered[session] = route, account
-        while len(self._remembered) > MAX_REMEMBERED:
-            del self._remembered[next(iter(self._remembered))]
+        self._remember(session, account)
+        await self.keep(session, account, now)
+
+    async def keep(self, session: SessionId, account: ClientAccount, now: int) -> None:
+        """Make durable what is needed to sign later what is not signed yet; now: Unix seconds."""
+        if account.unsigned:
+            await self._journal.keep(session, self._key.public, account.kept(), now)
+        else:
+            await self._journal.drop(session)
 
     def greet(self, link: Link) -> None:
         """A node may be back: send it what it has not stored."""
@@ -47,29 +102,93 @@ class Settling:
     def take(self, link: Link, message: SessionMessage) -> None:
         """A message of a session that is not open here."""
         if isinstance(message, Propose):
-            self._nursery.start_soon(self._answer, link, self._decide(link.peer, message))
+            with suppress(trio.WouldBlock):
+                self._proposals.send_nowait((link, message))
         elif isinstance(message, Stored):
             self._nursery.start_soon(self._acknowledge, link.peer, message)
         elif isinstance(message, Accept):
             self._close(link, message)
 
-    def _decide(self, node: PeerKey, message: Propose) -> list[Decision]:
-        """What the ids at hand justify; at once, since proposals must be taken in the order in which they come."""
-        route, account = self._remembered.get(message.session, ((), None))
-        if account is None or node not in route:
-            return []
-        try:
-            return account.propose(route.index(node), message.receipt, message.signature, trio.current_time())
-        except RemoteProtocolError as error:
-            logger.warning("a receipt of an earlier answer is not signed for stage %s: %s", short_name(node), error)
-            return []
+    async def sign(self, claim: Claim) -> None:
+        """Sign a claim on a person's word, store it, and leave it to `greet` to send it.
 
-    async def _answer(self, link: Link, decisions: Sequence[Decision]) -> None:
-        """Sign what may be signed, and send what the node has not stored. What waits for ids gets no answer."""
-        for decision in decisions:
-            if isinstance(decision, Sign):
-                await self._journal.complete(decision.receipt)
+        Raises RemoteProtocolError for more than one window.
+        """
+        if not claim.within_window:
+            raise RemoteProtocolError(
+                f"{claim.positions} positions claimed, the window has {claim.contract.record.limits.window}",
+                Code.RECEIPT_MISMATCH,
+            )
+        await self._journal.complete(countersign(claim.proposal, self._key))
+        self.claims.pop(claim.contract.id, None)
+        self._accounts.pop(claim.session, None)
+        await self._drop_if_paid(claim.session)
+
+    # What is proposed
+
+    async def _answer(self, link: Link, message: Propose) -> None:
+        """Sign what may be signed, and send what the node has not stored. What waits for ids becomes a claim."""
+        unpaid = await self._journal.read(lambda reader: reader.unpaid(message.session))
+        place = _place(unpaid, link.peer)
+        if unpaid is None or place is None or unpaid.client != self._key.public:
+            return
+        try:
+            signed = await self._sign_justified(unpaid, place, message)
+            if not signed:
+                self._claim(unpaid, place, message)
+        except RemoteProtocolError as error:
+            why = "a receipt of an earlier answer is not signed for stage %s: %s"
+            logger.warning(why, short_name(link.peer), error)
         await self._send_unstored(link)
+
+    async def _sign_justified(self, unpaid: Unpaid, place: int, message: Propose) -> bool:
+        """Whether the proposal is signed, now or before. Raises RemoteProtocolError for one that never will be."""
+        if (account := self._account(unpaid)) is None:
+            signed = unpaid.complete.get(unpaid.contracts[place].id)
+            proposal = verify_proposal(message.receipt, message.signature, unpaid.contracts[place])
+            return signed is not None and proposal.record.seq <= signed.record.seq
+        decisions = account.propose(place, message.receipt, message.signature, trio.current_time())
+        signs = [decision for decision in decisions if isinstance(decision, Sign)]
+        for decision in signs:
+            await self._journal.complete(decision.receipt)
+            self.claims.pop(decision.receipt.record.contract, None)
+        if signs and not account.unsigned:
+            await self._journal.drop(unpaid.session)
+        return bool(decisions)
+
+    def _account(self, unpaid: Unpaid) -> ClientAccount | None:
+        """The account of a session, from memory or from what was kept of it."""
+        account = self._accounts.get(unpaid.session)
+        if account is None and unpaid.delivered is not None:
+            account = ClientAccount.resumed(unpaid.contracts, unpaid.complete, unpaid.delivered, self._key)
+            self._remember(unpaid.session, account)
+        return account
+
+    def _remember(self, session: SessionId, account: ClientAccount) -> None:
+        self._accounts[session] = account
+        while len(self._accounts) > MAX_REMEMBERED:
+            self._accounts.popitem(last=False)
+
+    def _claim(self, unpaid: Unpaid, place: int, message: Propose) -> None:
+        """Keep a proposal for a person to look at; the last one under a contract says all."""
+        contract = unpaid.contracts[place]
+        signed = unpaid.complete.get(contract.id)
+        proposal = verify_proposal(message.receipt, message.signature, contract)
+        if signed is not None and (why := proposal.record.follows(signed.record)):
+            raise RemoteProtocolError(why, Code.RECEIPT_MISMATCH)
+        claim, held = Claim(contract, unpaid.session, proposal, signed), self.claims.get(contract.id)
+        better = held is None or claim.claimed >= held.claimed
+        if better and claim.within_window and (contract.id in self.claims or len(self.claims) < MAX_CLAIMS):
+            self.claims[contract.id] = claim
+
+    async def _drop_if_paid(self, session: SessionId) -> None:
+        unpaid = await self._journal.read(lambda reader: reader.unpaid(session))
+        if unpaid is not None and unpaid.delivered is not None:
+            account = ClientAccount.resumed(unpaid.contracts, unpaid.complete, unpaid.delivered, self._key)
+            if not account.unsigned:
+                await self._journal.drop(session)
+
+    # What is signed
 
     @staticmethod
     def _close(link: Link, late: Accept) -> None:
@@ -93,3 +212,12 @@ class Settling:
     async def _unstored(self, node: PeerKey) -> Sequence[Earned]:
         unstored = await self._journal.read(lambda reader: reader.unstored())
         return [earned for earned in unstored if earned.contract.record.node == node]
+
+
+def _place(unpaid: Unpaid | None, node: PeerKey) -> int | None:
+    contracts = unpaid.contracts if unpaid is not None else ()
+    return next((at for at, contract in enumerate(contracts) if contract.record.node == node), None)
+
+
+def _positions(contract: SignedRecord[Contract], receipt: SignedRecord[Receipt] | None) -> int:
+    return contract.record.work.committed(receipt.record.usage) if receipt is not None else 0

@@ -20,7 +20,7 @@ from p2pinfer.core.failures import Failures
 from p2pinfer.core.keys import short_names
 from p2pinfer.core.units import ModelId
 
-TRY_S: Final = 60.0  # after so long no further route is tried
+TRY_S: Final = 90.0  # after so long no further route is tried: one may take STALL_S, and is not the last
 MAX_AT_ONCE: Final = 8  # routes dialled at the same time, after others could not be reached
 FIRST_ID_S: Final = 5.0  # a route is given this, and
 FIRST_ID_FACTOR: Final = 4  # so many times the predicted time, to deliver its first id, where there is another route

@@ -5,7 +5,7 @@ proposal is signed when it lies within that count and its roots agree with those
 position; until then it waits here. The caller stores what it signs before it sends it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from itertools import pairwise
@@ -13,12 +13,13 @@ from typing import Final, TypeAlias
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract
+from p2pinfer.core.delivered import Delivered, delivered
 from p2pinfer.core.errors import LocalProtocolError, RemoteProtocolError
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.receipt import FINAL, Receipt, verify_proposal
 from p2pinfer.core.records import SignedRecord, countersign
 from p2pinfer.core.tree import Salt, Tree
-from p2pinfer.core.units import Roles
+from p2pinfer.core.units import RecordId, Roles
 
 AHEAD_S: Final = 2.0  # a proposal may be faster than the ids that justify it, but not by more
 
@@ -104,6 +105,43 @@ class ClientAccount:
         self._prompt = len(prompt)
         self._inputs, self._outputs = Tree(), Tree()  # ids into the head, ids out of the tail
         self._inputs.add(self._salt.leaf(at, id_.to_bytes(4, "big")) for at, id_ in enumerate(prompt))
+
+    @classmethod
+    def resumed(
+        cls,
+        contracts: Sequence[SignedRecord[Contract]],
+        complete: Mapping[RecordId, SignedRecord[Receipt]],
+        kept: Delivered,
+        key: PrivateKey,
+    ) -> "ClientAccount":
+        """The account of a generation that is over, from what was kept of it; its stages have ended.
+
+        complete: the highest receipt signed, by contract
+        """
+        account = cls(contracts, (0,) * kept.prompt, bytes(32), key)  # these ids and this salt are used no more
+        account._inputs, account._outputs = kept.trees()
+        for stage in account._stages:
+            stage.lost = True
+            if (signed := complete.get(stage.contract.id)) is not None:
+                stage.complete, stage.last = signed, signed.record
+                stage.proposed = stage.contract.record.work.committed(signed.record.usage)
+                stage.bodies[signed.record.seq] = signed.body
+                stage.roots[stage.proposed] = signed.record.in_root, signed.record.out_root
+        return account
+
+    def kept(self) -> Delivered:
+        """What must be kept to sign later what is not signed yet."""
+        return delivered(self._inputs, self._outputs, self._prompt, min(map(self.signed, range(len(self._stages)))))
+
+    def signed(self, stage: int) -> int:
+        """Positions that are signed for a stage."""
+        complete = self._stages[stage].complete
+        return self._stages[stage].contract.record.work.committed(complete.record.usage) if complete else 0
+
+    @property
+    def unsigned(self) -> bool:
+        """Ids prove work that is not signed for."""
+        return len(self._outputs) > 0 and any(self.signed(at) < self.counted for at in range(len(self._stages)))
 
     @property
     def counted(self) -> int:

@@ -78,12 +78,13 @@ def _total(heading: str, group: list[Earned], own: Collection[PeerKey]) -> Total
         receipts=len(group),
         positions=sum(one.receipt.record.usage.positions(len(one.contract.record.span)) for one in group),
         sampled=sum(one.receipt.record.usage.sampled for one in group),
-        unbacked=_sum(one for one in group if not _goes_in_a_circle(one.contract.record, own)),
-        own=_sum(one for one in group if _goes_in_a_circle(one.contract.record, own)),
+        unbacked=_sum(one for one in group if not goes_in_a_circle(one.contract.record, own)),
+        own=_sum(one for one in group if goes_in_a_circle(one.contract.record, own)),
     )
 
 
-def _goes_in_a_circle(contract: Contract, own: Collection[PeerKey]) -> bool:
+def goes_in_a_circle(contract: Contract, own: Collection[PeerKey]) -> bool:
+    """Whether both ends of a contract are keys of `own`: whoever asks owes it to itself."""
     return contract.client in own and (PeerKey(contract.owner) in own or contract.node in own)
 
 

@@ -4,7 +4,7 @@ A tree answers for its root at any earlier size, since receipts speak of a numbe
 Without the salt, anyone who guesses a prompt could check the guess against a root.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import Final
 
@@ -88,6 +88,32 @@ class Tree:
 
     def __init__(self, leaves: Iterable[bytes] = ()) -> None:
         self._levels: list[list[bytes]] = [list(leaves)]  # [k][i]: the full subtree over leaves [i·2^k, (i+1)·2^k)
+
+    @classmethod
+    def resumed(cls, size: int, frontier: Sequence[bytes]) -> "Tree":
+        """A tree over `size` leaves that are not at hand any more, of which `frontier` had been kept.
+
+        It grows, and has the roots over `size` leaves or more. Raises ValueError where the frontier is of another size.
+        """
+        levels = [level for level in range(size.bit_length()) if size >> level & 1]
+        if len(levels) != len(frontier):
+            raise ValueError(f"{len(frontier)} nodes for {size} leaves, {len(levels)} are needed")
+        tree = cls()
+        tree._levels = [[b""] * (size >> level) for level in range(max(1, size.bit_length()))]
+        for level, node in zip(levels, frontier, strict=True):
+            tree._levels[level][-1] = node
+        return tree
+
+    def frontier(self, size: int) -> tuple[bytes, ...]:
+        """The full subtrees that the first `size` leaves fall into, the smallest first: all that later roots need."""
+        self._grow()
+        return tuple(
+            self._levels[level][(size >> level) - 1] for level in range(size.bit_length()) if size >> level & 1
+        )
+
+    def leaves(self, first: int) -> list[bytes]:
+        """The leaves from `first` on."""
+        return self._levels[0][first:]
 
     def __len__(self) -> int:
         return len(self._levels[0])

@@ -22,7 +22,7 @@ from typing import Final
 from p2pinfer.core.canonical import pack_array, unpack_array
 from p2pinfer.core.certificate import MAX_CERTIFICATE_S, NodeCert, verify_certificate
 from p2pinfer.core.errors import P2pinferError, RemoteProtocolError, UsageError
-from p2pinfer.core.keys import SEED_BYTES, PrivateKey
+from p2pinfer.core.keys import SEED_BYTES, PrivateKey, short_name
 from p2pinfer.core.records import SignedRecord, sign
 from p2pinfer.core.units import OwnerKey, PeerKey
 from p2pinfer.disk.atomic import create_atomic, new_folder, write_atomic
@@ -103,13 +103,17 @@ def see_identity(folder: Path) -> Seen | None:
 
 
 @contextmanager
-def hold_client_key(folder: Path) -> Iterator[PrivateKey]:
+def hold_client_key(folder: Path, public: PeerKey | None = None) -> Iterator[PrivateKey]:
     """A key that pays for what this machine asks, until the block ends or the process dies.
 
     A peer is one process, so clients that run at the same time have a key each: the first that nobody uses, or a new
-    one. Raises UsageError where it is damaged or open to others.
+    one; with `public`, that one. Raises UsageError where it is damaged, open to others, in use or not there.
     """
     _make_folder(folder)
+    if public is not None:
+        with _hold_this(folder, public) as key:
+            yield key
+        return
     for number in count(1):
         name = "client" if number == 1 else f"client-{number}"
         with ExitStack() as stack:
@@ -119,6 +123,19 @@ def hold_client_key(folder: Path) -> Iterator[PrivateKey]:
                 continue
             yield load_or_make_key(folder / f"{name}.key")
             return
+
+
+@contextmanager
+def _hold_this(folder: Path, public: PeerKey) -> Iterator[PrivateKey]:
+    for path in sorted(folder.glob("client*.key")):
+        if (key := load_key(path)).public == public:
+            try:
+                with hold_lock(path.with_suffix(".lock")):
+                    yield key
+            except LockHeld:
+                raise UsageError(f"the key {path} is in use by another client: let it end first") from None
+            return
+    raise UsageError(f"the key of {short_name(public)} is not in {folder}: restore it from a copy")
 
 
 def own_keys(folder: Path) -> frozenset[PeerKey]:

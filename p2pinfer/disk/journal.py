@@ -19,15 +19,17 @@ import trio
 from p2pinfer.core.certificate import NodeCert
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract
+from p2pinfer.core.delivered import Delivered, encode_delivered
 from p2pinfer.core.errors import JournalError, LocalProtocolError, P2pinferError, RemoteProtocolError
 from p2pinfer.core.receipt import FINAL, Receipt
 from p2pinfer.core.records import SignedRecord
-from p2pinfer.core.units import RecordId, SessionId
+from p2pinfer.core.units import PeerKey, RecordId, SessionId
 from p2pinfer.disk.journal_file import connect_reader, connect_writer, row_digest
 from p2pinfer.disk.journal_reader import JournalReader
 from p2pinfer.disk.tally import Tally, open_tally
 
 MAX_BATCH: Final = 256  # changes in one commit
+MAX_DELIVERED: Final = 1_024  # generations that are not paid for in full; some 40 kB each where a window is unsigned
 UNSIGNED_S: Final = 30 * 86_400  # after its contract expires, a proposal that nobody signed is kept
 MAX_UNSIGNED: Final = 4_096  # contracts with proposals that nobody signed; some 2 kB each
 
@@ -132,6 +134,15 @@ class Journal:
         """The node said that it has the receipt: there is no need to send it again."""
         query = "UPDATE receipt SET stored = 1 WHERE contract = ? AND seq <= ?"
         await self._store(lambda db: _execute(db, query, (contract, seq)))
+
+    async def keep(self, session: SessionId, client: PeerKey, delivered: Delivered, now: int) -> None:
+        """Keep what a client was given until it is paid for in full, and not for ever; now: Unix seconds."""
+        row = (session, client, encode_delivered(delivered), now)
+        await self._store(lambda db: _keep(db, row, now))
+
+    async def drop(self, session: SessionId) -> None:
+        """What was delivered in a session is paid for."""
+        await self._store(lambda db: _execute(db, "DELETE FROM delivered WHERE session = ?", (session,)))
 
     async def add_statement(self, number: int, id_: RecordId, created: int) -> None:
         """Remember a statement, so that the next one names it."""
@@ -250,6 +261,26 @@ def _complete(db: sqlite3.Connection, receipt: SignedRecord[Receipt]) -> None:
                  ON CONFLICT (client, node) DO UPDATE SET work = work + excluded.work"""
         _execute(db, add, (work, terms.contract))
     _execute(db, "DELETE FROM proposal WHERE contract = ? AND seq <= ?", (terms.contract, terms.seq))
+    if terms.state == FINAL:
+        _settle(db, terms.contract)
+
+
+def _settle(db: sqlite3.Connection, contract: RecordId) -> None:
+    """A contract is paid in full; where all of its session are, what was delivered need not be known any more."""
+    _execute(
+        db,
+        """DELETE FROM delivered WHERE session = (SELECT session FROM contract WHERE id = ?) AND NOT EXISTS (
+               SELECT * FROM contract LEFT JOIN receipt ON receipt.contract = id
+               WHERE contract.session = delivered.session AND NOT coalesce(final, 0))""",
+        (contract,),
+    )
+
+
+def _keep(db: sqlite3.Connection, row: tuple[object, ...], now: int) -> None:
+    _execute(db, "INSERT OR REPLACE INTO delivered VALUES (?, ?, ?, ?)", row)
+    _execute(db, "DELETE FROM delivered WHERE time < ?", (now - UNSIGNED_S,))
+    oldest = "SELECT session FROM delivered ORDER BY time DESC, session LIMIT -1 OFFSET ?"
+    _execute(db, f"DELETE FROM delivered WHERE session IN ({oldest})", (MAX_DELIVERED,))
 
 
 def _prune(db: sqlite3.Connection, now: int) -> None:

@@ -40,6 +40,7 @@ TABLES: Final = (
         expires INTEGER NOT NULL, digest BLOB NOT NULL
     ) STRICT, WITHOUT ROWID""",
     "CREATE INDEX contract_client ON contract (client)",
+    "CREATE INDEX contract_session ON contract (session)",
     # Proposals above the highest complete receipt; `generated` if they claim work beyond the prompt
     """CREATE TABLE proposal (
         contract BLOB NOT NULL REFERENCES contract, seq INTEGER NOT NULL, body BLOB NOT NULL,
@@ -56,6 +57,10 @@ TABLES: Final = (
     """CREATE TABLE signed (
         client BLOB NOT NULL, node BLOB NOT NULL, work INTEGER NOT NULL,
         PRIMARY KEY (client, node)
+    ) STRICT, WITHOUT ROWID""",
+    # What a client was given and has not paid for in full (core/delivered.py)
+    """CREATE TABLE delivered (
+        session BLOB PRIMARY KEY, client BLOB NOT NULL, body BLOB NOT NULL, time INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID""",
     """CREATE TABLE statement (
         number INTEGER PRIMARY KEY, id BLOB NOT NULL, created INTEGER NOT NULL

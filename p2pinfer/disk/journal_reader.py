@@ -5,14 +5,16 @@ them is checked whole by whoever reads it.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from p2pinfer.core.certificate import NodeCert
 from p2pinfer.core.contract import Contract
+from p2pinfer.core.delivered import Delivered, decode_delivered
 from p2pinfer.core.errors import JournalError, RemoteProtocolError
 from p2pinfer.core.ledger import Earned
 from p2pinfer.core.receipt import Receipt
@@ -33,6 +35,22 @@ EARNED: Final = f"SELECT {RECEIPT}, {CONTRACT} FROM receipt LEFT JOIN contract O
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Unpaid:
+    """A generation that a client has not paid for in full.
+
+    delivered: what it was given; None where nobody knows that any more
+    contracts: of the stages, head first
+    complete:  the highest receipt signed, by contract
+    """
+
+    session: SessionId
+    client: PeerKey
+    contracts: tuple[SignedRecord[Contract], ...]
+    complete: Mapping[RecordId, SignedRecord[Receipt]]
+    delivered: Delivered | None
 
 
 @contextmanager
@@ -140,6 +158,38 @@ class JournalReader:
         return frozenset(PeerKey(node) for (node,) in rows)
 
     @_query
+    def unpaid(self, session: SessionId) -> Unpaid | None:
+        """What is known of a session that this machine's client opened; None where nothing is."""
+        contracts: list[SignedRecord[Contract]] = []
+        complete: dict[RecordId, SignedRecord[Receipt]] = {}
+        query = f"""SELECT {CONTRACT}, {RECEIPT} FROM contract LEFT JOIN receipt ON receipt.contract = id
+                    WHERE session = ?"""
+        for row in self._connection.execute(query, (session,)):
+            contract, _ = _contract(_whole(row[:-RECEIPT_COLUMNS]))
+            contracts.append(contract)
+            if row[-1] is not None:
+                complete[contract.id] = _receipt(_whole(row[-RECEIPT_COLUMNS:]))
+        if not contracts:
+            return None
+        contracts.sort(key=lambda contract: contract.record.span)
+        found = self._connection.execute("SELECT body FROM delivered WHERE session = ?", (session,)).fetchone()
+        delivered = decode_delivered(found[0]) if found is not None else None
+        return Unpaid(session, contracts[0].record.client, tuple(contracts), complete, delivered)
+
+    @_query
+    def unpaid_sessions(self) -> list[SessionId]:
+        """Sessions of which something is delivered and unpaid, the oldest first."""
+        rows = self._connection.execute("SELECT session FROM delivered ORDER BY time, session")
+        return [SessionId(session) for (session,) in rows]
+
+    @_query
+    def unfinished(self, since: int) -> list[SignedRecord[Contract]]:
+        """Contracts without a final receipt that expire after `since` (Unix seconds), in order of their ids."""
+        query = f"""SELECT {CONTRACT} FROM contract LEFT JOIN receipt ON receipt.contract = id
+                    WHERE NOT coalesce(final, 0) AND expires > ? ORDER BY id"""
+        return [_contract(_whole(row))[0] for row in self._connection.execute(query, (since,))]
+
+    @_query
     def last_statement(self) -> tuple[int, RecordId] | None:
         """Number and id of the newest statement."""
         rows = self._connection.execute("SELECT number, id FROM statement ORDER BY number DESC LIMIT 1")
@@ -179,6 +229,10 @@ def _with_id(receipt: Receipt, body: bytes, signatures: tuple[bytes, ...]) -> Si
 
 
 def _earned(receipt: Sequence[Any], contract: Sequence[Any]) -> Earned:
-    _, _, body, node, client, *_ = receipt
     agreed, session = _contract(contract)
-    return Earned(agreed, _with_id(decode(Receipt, body), body, (node, client)), session)
+    return Earned(agreed, _receipt(receipt), session)
+
+
+def _receipt(columns: Sequence[Any]) -> SignedRecord[Receipt]:
+    _, _, body, node, client, *_ = columns
+    return _with_id(decode(Receipt, body), body, (node, client))

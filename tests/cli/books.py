@@ -14,10 +14,12 @@ from p2pinfer.cli.main import run
 from p2pinfer.core.certificate import NodeCert
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract
+from p2pinfer.core.delivered import delivered as delivered_of
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.receipt import Receipt
 from p2pinfer.core.records import SignedRecord, countersign, sign
 from p2pinfer.core.statement import Paid
+from p2pinfer.core.tree import Tree
 from p2pinfer.core.units import Roles, SessionId, Span
 from p2pinfer.disk.journal import Journal, open_journal
 from p2pinfer.disk.journal_file import row_digest
@@ -148,3 +150,12 @@ def tamper(journal: Path, change: str) -> None:
 async def store(journal: Journal, entry: Paid) -> None:
     await journal.agree(entry.contract, session_of(entry))
     await journal.complete(entry.receipt)
+
+
+async def leave_unsigned(path: Path, entry: Paid, delivered: int) -> None:
+    """A client was given so many ids under a contract, beyond what it has signed."""
+    tree = Tree(bytes([at % 256]) * 32 for at in range(PROMPT + delivered))
+    outputs = Tree(tree.leaves(PROMPT))
+    async with open_journal(path) as journal:
+        kept = delivered_of(tree, outputs, PROMPT, 0)
+        await journal.keep(session_of(entry), entry.contract.record.client, kept, entry.contract.record.issued)

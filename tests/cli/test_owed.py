@@ -9,7 +9,18 @@ import trio
 from p2pinfer.core.keys import peer_name
 from p2pinfer.disk.journal import open_journal
 from p2pinfer.disk.places import client_journal
-from tests.cli.books import NODE, Shell, amount, client_folder, node_folder, paid, write_key
+from tests.cli.books import (
+    NODE,
+    PROMPT,
+    Shell,
+    amount,
+    client_folder,
+    leave_unsigned,
+    node_folder,
+    paid,
+    store,
+    write_key,
+)
 from tests.core.paid_route import DAY_S, NOW, OWNER, STRANGER
 
 FIRST = [paid(1), paid(2, 300)]
@@ -121,3 +132,53 @@ def test_a_folder_without_journal_is_a_usage_error(p2pinfer: Shell, tmp_path: Pa
     ran = p2pinfer("owed", "--data", tmp_path / "empty")
     assert (ran.code, ran.out) == (2, "")
     assert "no journal" in ran.err
+
+
+# What is unsigned
+
+BROKEN = paid(4, 200, final=False)
+DELIVERED = 150  # ids; with the prompt of 100, 249 positions
+
+
+@pytest.fixture
+def broken(data: Path) -> Path:
+    """A folder whose client lost its network 49 positions after its last signature."""
+    trio.run(add_broken, client_journal(data))
+    return data
+
+
+async def add_broken(path: Path) -> None:
+    async with open_journal(path) as journal:
+        await store(journal, BROKEN)
+    await leave_unsigned(path, BROKEN, DELIVERED)
+
+
+def test_what_a_lost_link_left_unsigned_is_told_by_node(p2pinfer: Shell, broken: Path) -> None:
+    terms = BROKEN.contract.record
+    owed = terms.amount(PROMPT + DELIVERED - 1) - BROKEN.receipt.record.amount
+    assert told(p2pinfer, broken)["unsigned"] == [
+        {
+            "node": peer_name(NODE.public),
+            "contracts": [BROKEN.contract.id.hex()],
+            "positions": 49,
+            "owed_ncr": owed,
+            "self_ncr": 0,
+            "since": terms.issued,
+        }
+    ]
+    out = p2pinfer("owed", "--data", broken).out
+    assert f"49  {owed:>9}          0  2026-09-21" in " ".join(out.splitlines())
+    assert "p2pinfer owed settle" in out
+    assert told(p2pinfer, broken)["total"]["receipts"] == 4  # type: ignore[index]
+
+
+def test_what_is_unsigned_for_own_nodes_stands_apart(p2pinfer: Shell, broken: Path) -> None:
+    write_key(broken / "owner.key", OWNER)
+    [one] = told(p2pinfer, broken)["unsigned"]  # type: ignore[misc]
+    assert one["owed_ncr"] == 0
+    assert one["self_ncr"] > 0
+
+
+def test_where_all_is_signed_nothing_is_said_of_it(p2pinfer: Shell, data: Path) -> None:
+    assert told(p2pinfer, data)["unsigned"] == []
+    assert "owed settle" not in p2pinfer("owed", "--data", data).out

@@ -18,11 +18,10 @@ from p2pinfer.client import models
 from p2pinfer.client.answer import Answer
 from p2pinfer.client.api import MAX_IN_FLIGHT, Client, open_client
 from p2pinfer.client.scribe import Scribe
-from p2pinfer.client.trying import TRY_S
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import GenerationFailed, NoRoute, TooDear, UsageError
 from p2pinfer.core.keys import short_name
-from p2pinfer.core.receipt import FINAL, RUNNING
+from p2pinfer.core.receipt import FINAL
 from p2pinfer.core.session_messages import (
     Accept,
     Close,
@@ -64,8 +63,9 @@ def run(
     root: Path,
     store: Store,
     *shapes: type[SoloStage],
+    rate: float = 10,
 ) -> None:
-    """Run a test with a client and stages of these shapes, in a world of their own."""
+    """Run a test with a client and stages of these shapes, in a world of their own, whose clock has that rate."""
 
     async def main() -> None:
         world, stages = MemoryWorld(), []
@@ -89,7 +89,7 @@ def run(
                 await function(client, stages)
             stop.set()
 
-    trio.run(main, clock=MockClock(rate=10))
+    trio.run(main, clock=MockClock(rate=rate))
 
 
 def failure_of(root: Path, store: Store, *shapes: type[SoloStage]) -> GenerationFailed:
@@ -460,25 +460,12 @@ def test_what_fails_before_the_first_id_costs_a_try_and_not_the_answer(
     tmp_path: Path, store: Store, shape: type[SoloStage]
 ) -> None:
     async def ask(client: Client, stages: list[SoloStage]) -> None:
-        began = trio.current_time()
         for _ in range(3):
             assert (await client.answer(PROMPT, max_tokens=TOKENS)).tokens == TOKENS
-        assert trio.current_time() - began < 20  # a minute is for where there is nobody else
         assert stages[0].opens <= 1  # whoever failed is remembered
         assert stages[1].opens == 3
 
     run(ask, tmp_path, store, shape, SoloStage)
-
-
-def test_eight_free_liars_do_not_outlast_one_ask(tmp_path: Path, store: Store) -> None:
-    async def ask(client: Client, stages: list[SoloStage]) -> None:
-        began = trio.current_time()
-        for _ in range(4):
-            assert (await client.answer(PROMPT, max_tokens=TOKENS)).tokens == TOKENS
-        assert trio.current_time() - began < TRY_S
-        assert stages[-1].opens == 4
-
-    run(ask, tmp_path, store, *[Mute, Deaf] * 4, SoloStage)
 
 
 def test_the_only_stage_is_waited_for(tmp_path: Path, store: Store) -> None:
@@ -625,9 +612,10 @@ class Roomy(SoloStage):
         self.sessions[message.session].on_open(link, message)
 
     def on_stray(self, link: Link, message: SessionMessage) -> None:
-        self.sessions[message.session].on_stray(link, message)
-        if isinstance(message, Signed) and self.sessions[message.session].account.closed:
-            del self.sessions[message.session]
+        if (session := self.sessions.get(message.session)) is not None:
+            session.on_stray(link, message)
+            if isinstance(message, Signed) and session.account.closed:
+                del self.sessions[message.session]
 
 
 def test_two_hundred_prompts_at_once_load_one_tokenizer_and_each_has_its_end(
@@ -645,7 +633,7 @@ def test_two_hundred_prompts_at_once_load_one_tokenizer_and_each_has_its_end(
         assert isinstance(stage, Roomy)
         assert stage.most_at_once <= MAX_IN_FLIGHT
 
-    run(ask, tmp_path, store, Roomy)
+    run(ask, tmp_path, store, Roomy, rate=1)  # an offer lives for a minute, and so much work takes seconds
 
 
 def test_a_stage_that_cannot_be_reached_is_told(tmp_path: Path, store: Store) -> None:
@@ -692,43 +680,3 @@ def test_what_was_signed_and_not_stored_is_sent_again_at_the_next_contact(tmp_pa
 
     run(ask, tmp_path, store, Forgetful)
     assert paid(tmp_path) == [(4, FINAL)]
-
-
-class Cut(SoloStage):
-    """Its link breaks before it has proposed anything, and before its last ids have left."""
-
-    undelivered = 4
-
-    def answer(self, link: Link, prompt: tuple[int, ...]) -> None:
-        for at in range(TOKENS - 1):
-            link.send_nowait(self.sampled(len(prompt) + at, FIRST_ID + at, False))
-        self.compute(prompt, TOKENS - 1 + self.undelivered)
-        trio.lowlevel.spawn_system_task(Fading.fade, link)
-
-    def propose_again(self) -> None:
-        link = self.network.link(self.contract.record.client)
-        assert link is not None
-        for proposal in self.account.due(self.contract.record.issued):
-            link.send_nowait(self.proposal(proposal))
-
-
-def test_what_was_never_signed_is_signed_at_the_next_contact_as_far_as_ids_came(tmp_path: Path, store: Store) -> None:
-    delivered = len(PROMPT) + TOKENS - 2  # positions that the ids that came account for
-
-    async def ask(client: Client, stages: list[SoloStage]) -> None:
-        [stage] = stages
-        assert isinstance(stage, Cut)
-        with pytest.raises(GenerationFailed, match="broke"):
-            await client.answer(PROMPT, max_tokens=100)
-        await client.wait_settled()
-        assert stage.signed == []
-        await client._network.dial(stage.network.addresses()[0])
-        stage.propose_again()
-        while stage.account.paid < delivered:  # noqa: ASYNC110 - nobody tells of it
-            await trio.sleep(0.1)
-        assert [proposal.committed for proposal in stage.account.pending] == [delivered + stage.undelivered]
-        while await client._journal.read(lambda reader: reader.unstored()):  # noqa: ASYNC110
-            await trio.sleep(0.1)
-
-    run(ask, tmp_path, store, Cut)
-    assert paid(tmp_path) == [(3, RUNNING)]

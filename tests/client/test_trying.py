@@ -1,0 +1,243 @@
+"""Trying routes: who fails before the first id costs a try, in known times. Routes and generations are made up here."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from p2pinfer.client.contracts import StagePlan
+from p2pinfer.client.finding import FoundRoute
+from p2pinfer.client.routes import Sought
+from p2pinfer.client.running import STALL_S, Running
+from p2pinfer.client.trying import FIRST_ID_FACTOR, FIRST_ID_S, MAX_AT_ONCE, ROOM_S, TRY_S, Trying
+from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import GenerationFailed, NoRoute
+from p2pinfer.core.failures import Failures
+from p2pinfer.core.units import Codec, ModelId, OwnerKey, PeerKey, Roles, Span
+from tests.core.paid_route import key, offer_of
+
+SOUGHT = Sought(layers=30, hidden=576, prompt=5, tokens=20, codec=Codec.Q8O4)
+PREDICTED_S = 0.5
+PATIENCE_S = FIRST_ID_S + FIRST_ID_FACTOR * PREDICTED_S
+
+
+def route_of(*names: str) -> FoundRoute:
+    """A route over nodes of these names, each of an owner of its own."""
+    stages = []
+    for place, name in enumerate(names):
+        span = Span(place, place + 1)
+        offer = offer_of(key(name), span, Roles.HEAD | Roles.TAIL, owner=OwnerKey(key(f"owner of {name}").public))
+        stages.append(StagePlan(offer, (), span, 0))
+    return FoundRoute(tuple(stages), 1_000, PREDICTED_S)
+
+
+@dataclass
+class Generated:
+    ids: list[int] = field(default_factory=list)
+    failure: GenerationFailed | None = None
+
+
+class FakeRunning:
+    """A generation that begins, fails, or neither, after some seconds."""
+
+    def __init__(
+        self, route: FoundRoute, after_s: float, fault: GenerationFailed | None = None, retry_s: float | None = None
+    ) -> None:
+        self.route = route
+        self.generation = Generated()
+        self.refused_by: frozenset[PeerKey] = frozenset()
+        self.retry_s = retry_s
+        self.cost = 0
+        self._at = trio.current_time() + after_s
+        self._fault = fault
+        self._over = trio.Event()
+
+    @property
+    def begun(self) -> bool:
+        return bool(self.generation.ids) or self.generation.failure is not None
+
+    async def wait_begun(self) -> None:
+        with trio.move_on_at(self._at):
+            await self._over.wait()
+        if self._fault is not None:
+            self._end(self._fault)
+        elif not self.begun:
+            self.generation.ids.append(1)
+
+    def fail(self, text: str, code: Code) -> None:
+        if not self.begun:
+            self._end(GenerationFailed(text, code))
+
+    def give_up(self, patience_s: float) -> None:
+        self._end(GenerationFailed(f"no id came within {patience_s:.0f} s", Code.SILENT))
+
+    def _end(self, failure: GenerationFailed) -> None:
+        self.generation.failure = failure
+        if len(self.route.stages) == 1:
+            self.refused_by = frozenset(stage.key for stage in self.route.stages)
+        self._over.set()
+
+
+class Swarm:
+    """Routes in order of preference, and how each behaves."""
+
+    def __init__(self, *routes: FoundRoute) -> None:
+        self.routes = list(routes)
+        self.silent: set[PeerKey] = set()  # they never deliver an id
+        self.dead: set[PeerKey] = set()  # their addresses do not answer
+        self.full_until: dict[PeerKey, float] = {}
+        self.tried: list[FoundRoute] = []
+        self.dialled: list[int] = []
+
+    async def find(
+        self, _model: ModelId, _sought: Sought, excluded: Collection[bytes], _spent: int = 0, count: int = 1
+    ) -> list[FoundRoute]:
+        await trio.lowlevel.checkpoint()
+        if found := [route for route in self.routes if not route.nodes & set(excluded)]:
+            return found[:count]
+        raise NoRoute("nobody serves layers 0:30 of 30")
+
+    def has_route(self, _model: ModelId, _sought: Sought, excluded: Collection[bytes]) -> bool:
+        return any(not route.nodes & set(excluded) for route in self.routes)
+
+    async def reach(self, routes: Sequence[FoundRoute]) -> tuple[FoundRoute | None, set[bytes]]:
+        await trio.sleep(5 if any(route.nodes & self.dead for route in routes) else 0)
+        self.dialled.append(len(routes))
+        missing = {node for route in routes for node in route.nodes & self.dead}
+        return next((route for route in routes if not route.nodes & missing), None), missing
+
+    def start(self, route: FoundRoute) -> Running:
+        self.tried.append(route)
+        now = trio.current_time()
+        full = [node for node, until in self.full_until.items() if node in route.nodes and now < until]
+        if full:
+            running = FakeRunning(route, 0, GenerationFailed("no pages", Code.BUSY), 1.0)
+        elif route.nodes & self.silent:
+            running = FakeRunning(route, STALL_S, GenerationFailed("no id came within 60 s", Code.SILENT))
+        else:
+            running = FakeRunning(route, PREDICTED_S)
+        return running  # type: ignore[return-value]
+
+    async def wait_room(self, patience_s: float) -> bool:
+        await trio.sleep(patience_s)
+        return False
+
+    def trying(self, failures: Failures | None = None) -> Trying:
+        return Trying(self, failures or Failures(), ModelId(bytes(32)), SOUGHT, self.start, self.wait_room)  # type: ignore[arg-type]
+
+
+LIARS = [route_of(f"liar {number}") for number in range(8)]
+HONEST = route_of("honest")
+
+
+def nodes_of(routes: Sequence[FoundRoute]) -> set[PeerKey]:
+    return {stage.key for route in routes for stage in route.stages}
+
+
+async def test_the_first_route_that_delivers_is_taken(autojump_clock: MockClock) -> None:
+    swarm = Swarm(HONEST, *LIARS)
+    running = await swarm.trying().first_answering()
+    assert running.generation.ids
+    assert (swarm.tried, trio.current_time()) == ([HONEST], PREDICTED_S)
+
+
+async def test_eight_silent_liars_do_not_outlast_one_ask(autojump_clock: MockClock) -> None:
+    swarm, failures = Swarm(*LIARS, HONEST), Failures()
+    swarm.silent = nodes_of(LIARS)
+    await swarm.trying(failures).first_answering()
+    assert swarm.tried == [*LIARS, HONEST]
+    assert trio.current_time() == pytest.approx(8 * PATIENCE_S + PREDICTED_S)
+    for route in LIARS:
+        [stage] = route.stages
+        assert failures.risk(stage.key, stage.offer.record.owner, trio.current_time()) > 0
+    [stage] = HONEST.stages
+    assert failures.risk(stage.key, stage.offer.record.owner, trio.current_time()) == 0
+
+
+async def test_where_nobody_else_serves_silence_is_borne_for_a_minute(
+    autojump_clock: MockClock,
+) -> None:
+    swarm = Swarm(HONEST)
+    swarm.silent = nodes_of([HONEST])
+    with pytest.raises(GenerationFailed, match="no id came within 60 s"):
+        await swarm.trying().first_answering()
+    assert trio.current_time() == STALL_S
+
+
+async def test_routes_are_not_tried_for_ever(autojump_clock: MockClock) -> None:
+    many = [route_of(f"liar {number}") for number in range(100)]
+    swarm = Swarm(*many)
+    swarm.silent = nodes_of(many)
+    with pytest.raises(GenerationFailed):
+        await swarm.trying().first_answering()
+    assert trio.current_time() <= TRY_S + STALL_S
+    assert len(swarm.tried) < 20
+
+
+async def test_nodes_that_cannot_be_reached_are_dialled_together(autojump_clock: MockClock) -> None:
+    swarm = Swarm(*LIARS, HONEST)
+    swarm.dead = nodes_of(LIARS)
+    await swarm.trying().first_answering()
+    assert swarm.tried == [HONEST]
+    assert swarm.dialled == [1, 2, 4, 2]
+    assert max(swarm.dialled) <= MAX_AT_ONCE
+
+
+async def test_if_none_can_be_reached_they_are_named(autojump_clock: MockClock) -> None:
+    swarm = Swarm(HONEST)
+    swarm.dead = nodes_of([HONEST])
+    with pytest.raises(NoRoute, match=r"no route could be opened: ….* cannot be reached"):
+        await swarm.trying().first_answering()
+
+
+async def test_of_a_silent_ring_only_what_can_be_replaced_is(autojump_clock: MockClock) -> None:
+    ring, other = route_of("a", "b", "c"), route_of("a", "d", "c")
+    swarm = Swarm(ring, other)
+    swarm.silent = nodes_of([ring]) - nodes_of([other])
+    await swarm.trying().first_answering()
+    assert swarm.tried == [ring, other]
+
+
+async def test_a_node_without_room_is_asked_again_when_it_said(autojump_clock: MockClock) -> None:
+    swarm = Swarm(HONEST)
+    swarm.full_until = dict.fromkeys(nodes_of([HONEST]), 10.0)
+    await swarm.trying().first_answering()
+    assert 10 <= trio.current_time() < 12
+    assert 7 <= len(swarm.tried) <= 11
+
+
+async def test_not_for_ever(autojump_clock: MockClock) -> None:
+    swarm = Swarm(HONEST)
+    swarm.full_until = dict.fromkeys(nodes_of([HONEST]), 1e9)
+    with pytest.raises(GenerationFailed, match="no pages"):
+        await swarm.trying().first_answering()
+    assert ROOM_S <= trio.current_time() < ROOM_S + 2
+
+
+async def test_somebody_else_is_asked_before_one_without_room(autojump_clock: MockClock) -> None:
+    swarm = Swarm(LIARS[0], HONEST)
+    swarm.full_until = dict.fromkeys(nodes_of(LIARS[:1]), 1e9)
+    await swarm.trying().first_answering()
+    assert swarm.tried == [LIARS[0], HONEST]
+    assert trio.current_time() == pytest.approx(PREDICTED_S)
+
+
+async def test_an_ask_that_is_given_up_gives_its_route_up(autojump_clock: MockClock) -> None:
+    swarm = Swarm(HONEST)
+    swarm.silent = nodes_of([HONEST])
+    trying = swarm.trying()
+    with trio.move_on_after(1):
+        await trying.first_answering()
+    [running] = trying.tries
+    assert running.generation.failure is not None
+    assert running.generation.failure.code is Code.CANCELLED
+
+
+async def test_a_prediction_in_minutes_is_believed(autojump_clock: MockClock) -> None:
+    slow = replace(LIARS[0], first_id_s=30.0)
+    swarm = Swarm(slow, HONEST)
+    swarm.silent = nodes_of([slow])
+    await swarm.trying().first_answering()
+    assert trio.current_time() == pytest.approx(STALL_S + PREDICTED_S)
