@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from p2pinfer.core.keys import peer_name
+from p2pinfer.core.renewal import Standing, standing
 from p2pinfer.core.units import Numerics
-from p2pinfer.disk.identity import RENEW_CERTIFICATE_S, Seen
+from p2pinfer.disk.identity import Seen
 from p2pinfer.node.settings import Network
 
 LOOPBACK: Final = ("/ip4/127.", "/ip6/::1/")
@@ -97,16 +98,17 @@ def about_identity(folder: Path, seen: Seen, now: int) -> Finding:
     record = seen.certificate.record
     until = datetime.fromtimestamp(record.not_after, UTC).strftime("%Y-%m-%d")
     text = f"{folder}: node {peer_name(record.node)}, certified until {until}"
-    if now < record.not_before:
+    stands = standing(record, now)
+    if stands is Standing.EARLY:
         clock = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d %H:%M")
         advice = "set the clock: contracts with a wrong date are refused by everybody"
         return Finding("data folder", Verdict.WRONG, f"{text}, and not yet at {clock}, which the clock says", advice)
     if seen.owner_here:
         return Finding("data folder", Verdict.GOOD, f"{text}; owner.key is here and renews that")
-    if now >= record.not_after:
+    if stands is Standing.OVER:
         advice = "put owner.key there once to renew it, or set the clock"
         return Finding("data folder", Verdict.WRONG, f"{text}, which does not hold now", advice)
-    if record.not_after - now < RENEW_CERTIFICATE_S:
-        advice = f"put owner.key there once before {until}: a start renews it"
+    if stands is not Standing.GOOD:
+        advice = f"put owner.key there once before {until}: the node renews it, also while it runs"
         return Finding("data folder", Verdict.ADVICE, text, advice)
     return Finding("data folder", Verdict.GOOD, f"{text}; owner.key is kept elsewhere")
