@@ -227,6 +227,11 @@ def hold_folder(folder: Path) -> Iterator[None]:
         yield
 
 
+def is_open_to_others(folder: Path) -> bool:
+    """Other users of the machine can replace what is in the folder."""
+    return bool(folder.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+
+
 def try_folder(folder: Path) -> None:
     """Try what a node needs of a data folder: locks, links, modes, a journal. What is made for that is gone afterwards.
 
