@@ -76,7 +76,10 @@ def load_identity(folder: Path, now: int) -> Identity:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The identity in a data folder, looked at and not used. owner_here: the owner's key is, and renews the certificate."""
+    """The identity in a data folder, looked at and not used.
+
+    owner_here: the owner's key is, and renews the certificate
+    """
 
     certificate: SignedRecord[NodeCert] | None
     owner_here: bool
