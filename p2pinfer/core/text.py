@@ -90,7 +90,9 @@ class Texts:
         """
         if self._template is None:
             if self._manifest is None or not self._manifest.template:
-                raise UsageError("the model has no chat template; ask it without chat messages, or import it with --template")
+                raise UsageError(
+                    "the model has no chat template; ask it without chat messages, or import it with --template"
+                )
             names = {"bos_token": self._name(self._manifest.bos), "eos_token": self._name(self._manifest.ends)}
             self._template = ChatTemplate(self._manifest.template, names | self._names)
         return self._template.render(messages, now)
