@@ -1,4 +1,4 @@
-"""Whether this machine can serve, and what would make it faster: everything a start of the node would meet.
+"""An examination of this machine: everything that a start of the node would meet, and what would make it faster.
 
 Nothing is made, renewed or loaded, and nobody on the network is asked.
 """
@@ -15,7 +15,9 @@ import psutil
 from p2pinfer.core.errors import EngineError, JournalError, ModelError, UsageError
 from p2pinfer.core.manifest import CONFIG, EMBEDDING, HEAD, TOKENIZER, Manifest, layer_file
 from p2pinfer.core.units import Numerics
-from p2pinfer.disk.identity import see_identity, try_folder
+from p2pinfer.disk.identity import is_open_to_others, see_identity, try_folder
+from p2pinfer.disk.journal_file import connect_reader
+from p2pinfer.disk.places import client_journal, is_there, node_journal
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.engine.choice import EVERY_ENGINE, NATIVE, engine_of, missing_words, obstacles
 from p2pinfer.engine.gpu import Gpu, look_at_gpu
@@ -25,6 +27,7 @@ from p2pinfer.engine.steps import CPU
 from p2pinfer.node.addresses import check_network
 from p2pinfer.node.deciding import missing_files, usual_model
 from p2pinfer.node.findings import Examination, Finding, Verdict, about_identity, about_network, about_threads
+from p2pinfer.node.limits import usable_memory
 from p2pinfer.node.settings import AUTO, Serve, Settings, numerics_of, span_of
 from p2pinfer.node.shard import FILE_BYTES, MB, WEIGHT_BYTES, default_threads, layers_that_fit, memory_of
 
@@ -87,7 +90,7 @@ class _Examiner:
         )
 
     def _look_at_store(self) -> Iterator[Finding]:
-        """Which model would be served."""
+        """Look for the model that would be served."""
         try:
             models = self._store.models()
             for folder in self._store.damaged():
@@ -137,7 +140,7 @@ class _Examiner:
             yield Finding("packages", Verdict.GOOD, text)
 
     def _look_at_engine(self) -> Iterator[Finding]:
-        """What would compute, and why it is not the native kernel."""
+        """Look for the engine that would compute; where it is not the native kernel, say why."""
         try:
             config = self._store.path(self._model.id, CONFIG) if self._model else None
             why = obstacles(config, self._serve.device)
@@ -186,7 +189,7 @@ class _Examiner:
         return Finding("engine", Verdict.GOOD, sets)
 
     def _remedy(self) -> str:
-        """How to get the native engine, where that is possible."""
+        """The way to the native engine, where there is one."""
         if not self._why_no_library:
             return ""
         if self._compiler:
@@ -198,7 +201,7 @@ class _Examiner:
             yield about_threads(self._threads, _cores())
 
     def _look_at_speed(self) -> Iterator[Finding]:
-        """How fast memory is read, which bounds how fast ids come."""
+        """Measure how fast memory is read, which bounds how fast ids come."""
         size = BUFFER
         if self._model is not None and self._numerics is not None:
             size = _read_bytes(self._model.manifest, self._numerics)
@@ -227,7 +230,7 @@ class _Examiner:
     def _look_at_memory(self) -> Iterator[Finding]:
         if (memory := self._memory()) is None:
             return
-        free = self._gpu.free if self._gpu else psutil.virtual_memory().available
+        free = self._gpu.free if self._gpu else min(psutil.virtual_memory().available, usable_memory())
         text = f"{memory // MB:,} MB for weights and KV cache, {free // MB:,} MB are free now"
         if memory > free:
             advice = f"set serve.memory_mb to less than {free // MB}, or close what takes so much memory"
@@ -256,7 +259,7 @@ class _Examiner:
         return self._gpu.memory // 2 if self._gpu else None
 
     def _look_at_network(self) -> Iterator[Finding]:
-        """Who could reach the node, by its settings."""
+        """Look at the addresses in the settings."""
         try:
             check_network(self._network)
         except UsageError as error:
@@ -269,12 +272,18 @@ class _Examiner:
         try:
             seen = see_identity(self._data)
             try_folder(self._data)
+            for journal in (node_journal(self._data), client_journal(self._data)):
+                if is_there(journal):
+                    connect_reader(journal).close()
         except (UsageError, JournalError) as error:
             yield Finding("data folder", Verdict.WRONG, str(error))
             return
         if seen is None:
             yield Finding("data folder", Verdict.GOOD, f"{self._data} is new: the first start makes an identity there")
         else:
+            if is_open_to_others(self._data):
+                text = f"other users of this machine can write to {self._data}, and replace what is in it"
+                yield Finding("data folder", Verdict.ADVICE, text, f"chmod go-w {self._data}")
             self._until = seen.certificate.record.not_after if seen.certificate else None
             yield about_identity(self._data, seen, self._now)
 
@@ -300,7 +309,7 @@ def _cores() -> int:
 
 
 def _read_bytes(manifest: Manifest, numerics: Numerics) -> int:
-    """What a token reads of the weights: all layers and the output head."""
+    """Bytes of weights that a token reads: all layers and the output head."""
     names = [layer_file(layer) for layer in range(manifest.layers)] + [HEAD, *([EMBEDDING] if manifest.tied else [])]
     size = sum(file.size for name in names if (file := manifest.file(name)))
     return int(size / FILE_BYTES * WEIGHT_BYTES[numerics])
