@@ -44,7 +44,7 @@ def say(text: str = "", *, err: bool = False, end: str = "\n", text_for_files: b
 
 
 class Terminal(Console):
-    """Where tables and bars go. No markup is read: text is text."""
+    """A terminal for tables and bars. No markup is read: text is text."""
 
     def __init__(self, *, stderr: bool = False, quiet: bool = False) -> None:
         super().__init__(stderr=stderr, quiet=quiet, markup=False, emoji=False)

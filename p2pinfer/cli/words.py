@@ -73,7 +73,7 @@ def period_words(since: int, until: int) -> str:
 
 
 def reason_words(number: int) -> str:
-    """Why a contract's work ended."""
+    """The reason that a contract's work ended, in words."""
     code = Code.read(number)
     return REASONS.get(code, f"{code.label} (code {number})")
 

@@ -71,7 +71,7 @@ class ChatTemplate:
 
 
 def fault_of(source: str, now: datetime) -> str:
-    """Why no chat can be rendered by a template; empty where one can."""
+    """The reason that a template renders no chat; empty where it does."""
     try:
         ChatTemplate(source).render(SAMPLE, now)
     except UsageError as error:

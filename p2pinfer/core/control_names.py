@@ -79,7 +79,7 @@ class ControlNames:
         return "".join([*parts, text[end:]])
 
     def _places(self, text: str) -> list[tuple[int, int]]:
-        """Where the tokenizer would read a name; it alone knows how it folds text before it looks."""
+        """The places at which the tokenizer would read a name; it alone knows how it folds text before."""
         if self._description.get("normalizer") is None and not any(name in text for name in self._names):
             return []
         return [

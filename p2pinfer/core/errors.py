@@ -13,6 +13,7 @@ P2pinferError
 ├── NoRoute                 nobody serves some layers, or no route fits the limits
 │   └── TooDear             every route may cost more than the request's price limit
 ├── GenerationFailed        a generation ended for a reason that is not an answer
+├── KeyInUse                another process uses our key
 ├── EngineError             the engine's process died, or was asked for more than it reserved
 └── JournalError            a record could not be made durable (full disk, altered file)
 """
@@ -91,6 +92,10 @@ class GenerationFailed(P2pinferError):
 
 class EngineError(P2pinferError):
     """The engine's process died, or was asked for more than it reserved."""
+
+
+class KeyInUse(P2pinferError):
+    """Another process uses our key."""
 
 
 class JournalError(P2pinferError):

@@ -37,6 +37,11 @@ class FrameDecoder:
         """Bytes of a message that has not all come."""
         return len(self._buffer) - self._start
 
+    def clear(self) -> None:
+        """Forget what came; nothing more will."""
+        self._buffer.clear()
+        self._start = 0
+
     def feed(self, data: bytes | bytearray) -> None:
         """Add what came; `next_message` hands out what it completes."""
         self._buffer += data

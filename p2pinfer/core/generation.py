@@ -1,7 +1,7 @@
 """A generation as its client sees it, without I/O: stages accept, ids come, the end is checked.
 
 Implements the client's side of protocols/inference.md. The client library feeds it messages and does what they
-return. Contracts, signatures and receipts are `account.py`'s.
+return. Contracts, signatures and receipts are `client_account.py`'s.
 
     OPENING --Accept of every stage--> RUNNING --last Sampled--> ANSWERED
        |                                  |

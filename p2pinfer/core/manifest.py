@@ -1,4 +1,4 @@
-"""What a model is: architecture, shape, template and the hash of every file (protocols/manifest.md).
+"""The description of a model: architecture, shape, template and the hash of every file (protocols/manifest.md).
 
 A model's id is the hash of its manifest's bytes, so two machines that imported the same model agree on its id, and
 a file from a stranger is as good as one from a friend. What stands in the files is for `disk` to write and `engine`
@@ -125,7 +125,7 @@ class Manifest:
 
     @property
     def layers(self) -> int:
-        """How many layers the model has."""
+        """Layers of the model."""
         return self.sizes[0]
 
     @property
@@ -167,7 +167,7 @@ class Manifest:
         return head | Roles.TAIL if span.last == self.layers else head
 
     def files_of(self, span: Span, roles: Roles) -> tuple[File, ...]:
-        """What a stage needs of the model, its layers' files in order.
+        """The files of the model that a stage needs, those of its layers in order.
 
         A tail whose output head is the embedding matrix needs that file too; a tail needs the tokenizer, because
         it looks for stop strings.

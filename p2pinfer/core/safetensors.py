@@ -13,7 +13,7 @@ ITEM_BYTES: Final = {"BF16": 2, "F16": 2, "F32": 4}  # of the kinds that models 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a tensor lies. start: bytes from the beginning of the file"""
+    """The place of a tensor. start: bytes from the beginning of the file"""
 
     kind: str
     shape: tuple[int, ...]
@@ -21,7 +21,7 @@ class Place:
 
 
 def header_bytes(beginning: bytes, size: int) -> int:
-    """How long the header of a file of `size` bytes is, of which these are the first LENGTH_BYTES.
+    """The length of the header of a file of `size` bytes, from its first LENGTH_BYTES.
 
     Raises ValueError if there is none.
     """

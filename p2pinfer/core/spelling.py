@@ -1,4 +1,4 @@
-"""How a tokenizer spells bytes: the bytes that each of its names stands for (protocols/manifest.md, 4.2).
+"""A tokenizer's spelling of bytes: each of its names stands for some (protocols/manifest.md, 4.2).
 
 Two spellings are in use. *Byte level* (GPT-2 and after): every byte has a printable character of its own.
 *Sentencepiece*: names are UTF-8 with U+2581 for the space, and `<0x0A>` for a byte that no name covers.

@@ -90,7 +90,9 @@ class Texts:
         """
         if self._template is None:
             if self._manifest is None or not self._manifest.template:
-                raise UsageError("the model has no chat template; ask it without chat messages")
+                raise UsageError(
+                    "the model has no chat template; ask it without chat messages, or import it with --template"
+                )
             names = {"bos_token": self._name(self._manifest.bos), "eos_token": self._name(self._manifest.ends)}
             self._template = ChatTemplate(self._manifest.template, names | self._names)
         return self._template.render(messages, now)
@@ -101,7 +103,7 @@ class Texts:
         return "".join([*map(stream.add, ids), stream.finish()])
 
     def bytes_of(self, id_: int) -> bytes:
-        """What an id adds to the text; nothing for special ids and for those the tokenizer does not know."""
+        """The bytes that an id adds to the text; none for special ids and for those the tokenizer does not know."""
         known = self._bytes.get(id_)
         if known is None:
             known = self._bytes[id_] = self._read(id_)

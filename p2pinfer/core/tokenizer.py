@@ -59,7 +59,7 @@ def read_tokenizer(data: bytes) -> Tokenizer:
     except (ValueError, RecursionError) as error:
         raise ModelError(f"tokenizer.json is no tokenizer: {error}") from None
     if not isinstance(description, dict):
-        raise ModelError("tokenizer.json is no tokenizer: it is no JSON object")
+        raise ModelError("tokenizer.json is no tokenizer: it is not a JSON object")
     return Tokenizer(text, description)
 
 

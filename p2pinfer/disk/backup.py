@@ -14,7 +14,7 @@ from p2pinfer.disk.places import is_there
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """What a copy holds, for people to compare."""
+    """The content of a copy in numbers, for people to compare."""
 
     file: Path
     size: int  # bytes
@@ -56,7 +56,7 @@ def _check_name(file: Path, replace: bool) -> None:
 
 
 def _read(draft: Path, file: Path) -> Copied:
-    """What the copy holds, once all of it was read."""
+    """Read all of the copy, and count."""
     with closing(connect_copy(draft)) as connection:
         reader = JournalReader(connection, draft)
         earned, proposals = reader.earned(), reader.pending()

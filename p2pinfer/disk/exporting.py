@@ -6,6 +6,7 @@ meanwhile. The statement's number is durable before the files appear, so that no
 
 import csv
 import io
+import os
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
@@ -19,12 +20,12 @@ from p2pinfer.core.keys import PrivateKey, peer_name
 from p2pinfer.core.ledger import Earned
 from p2pinfer.core.pricing import Prices, Usage
 from p2pinfer.core.records import ZEROS, SignedRecord
-from p2pinfer.core.statement import MAX_RECEIPTS, NO_PAYER, Header, Paid, write_statement
+from p2pinfer.core.statement import MAX_RECEIPTS, NO_PAYER, Header, Paid, next_number, write_statement
 from p2pinfer.core.statement_check import verify_statement
 from p2pinfer.core.units import OwnerKey, PeerKey, RecordId
 from p2pinfer.disk.atomic import new_file, place
 from p2pinfer.disk.identity import load_key
-from p2pinfer.disk.journal import Journal, open_journal
+from p2pinfer.disk.journal import open_journal
 from p2pinfer.disk.journal_reader import JournalReader, read_journal
 from p2pinfer.disk.places import is_there
 
@@ -34,7 +35,7 @@ TABLE_SUFFIX: Final = ".csv"
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to state. since, until: Unix seconds, both included; payer: of all, where None."""
+    """The receipts to state. since, until: Unix seconds, both included; payer: of all, where None."""
 
     since: int
     until: int
@@ -44,7 +45,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written. left_out: receipts wanted, but earned under another node key, or for another owner."""
+    """The files written. left_out: receipts wanted, but earned under another node key, or for another owner."""
 
     file: Path
     table: Path
@@ -72,14 +73,15 @@ async def export_statement(
     mine, newest = _own(entries, certificates, key)
     async with open_journal(journal) as writer:
         last = await writer.read(JournalReader.last_statement)
-        number, prev = last or (0, RecordId(ZEROS))
-        statement, data = _write(key, mine, certificates, newest, wanted, number + 1, prev)
+        before, prev = last or (0, RecordId(ZEROS))
+        number = next_number(before, wanted.created, int.from_bytes(os.urandom(2), "big"))
+        statement, data = _write(key, mine, certificates, newest, wanted, number, prev)
         try:
             with ExitStack() as drafts:
                 ready = [
                     (_draft(drafts, path, content), path) for path, content in ((table, table_of(mine)), (file, data))
                 ]
-                await _take_number(writer, statement)
+                await writer.add_statement(number, statement.id, wanted.created, before)
                 for draft, path in ready:
                     place(draft, path)
         except OSError as error:
@@ -141,7 +143,7 @@ def _check_names(file: Path, table: Path, replace: bool) -> None:
 def _own(
     entries: list[Earned], certificates: list[SignedRecord[NodeCert]], key: PrivateKey
 ) -> tuple[list[Earned], SignedRecord[NodeCert]]:
-    """What one statement can hold: the work of the present key for its present owner; and its newest certificate."""
+    """The work that one statement can hold, of the present key for its present owner; and its newest certificate."""
     own = [certificate for certificate in certificates if certificate.record.node == key.public]
     if not own:
         raise UsageError("the journal has no certificate of this node's key: start the node once with this folder")
@@ -181,16 +183,6 @@ def _write(
     except RemoteProtocolError as error:
         raise JournalError(f"the journal holds what does not verify: {error}") from None
     return statement, data
-
-
-async def _take_number(journal: Journal, statement: SignedRecord[Header]) -> None:
-    try:
-        await journal.add_statement(statement.record.number, statement.id, statement.record.created)
-    except JournalError:
-        last = await journal.read(JournalReader.last_statement)
-        if last is not None and last[0] >= statement.record.number:
-            raise JournalError(f"another export became statement {last[0]} just now: run this one again") from None
-        raise
 
 
 def _draft(drafts: ExitStack, path: Path, data: bytes) -> Path:

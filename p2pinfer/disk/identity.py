@@ -11,8 +11,8 @@ A key file is 64 hex digits of the seed, readable by its user alone. Records are
 
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
@@ -24,12 +24,12 @@ from p2pinfer.core.certificate import MAX_CERTIFICATE_S, NodeCert, verify_certif
 from p2pinfer.core.errors import P2pinferError, RemoteProtocolError, UsageError
 from p2pinfer.core.keys import SEED_BYTES, PrivateKey, short_name
 from p2pinfer.core.records import SignedRecord, sign
+from p2pinfer.core.renewal import Standing, standing
 from p2pinfer.core.units import OwnerKey, PeerKey
 from p2pinfer.disk.atomic import create_atomic, new_folder, write_atomic
 from p2pinfer.disk.locks import LockHeld, hold_lock
-from p2pinfer.disk.places import is_there
+from p2pinfer.disk.places import is_there, node_journal
 
-RENEW_CERTIFICATE_S: Final = 30 * 86_400  # a certificate with less left is renewed, where the owner's key is at hand
 BACKDATE_S: Final = 600  # clients whose clocks are behind date contracts before our first start
 KEY_MODE: Final = 0o600
 FOLDER_MODE: Final = 0o700
@@ -37,7 +37,7 @@ FOLDER_MODE: Final = 0o700
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this node is, and who earns by it."""
+    """The keys of this node and of its owner, who earns by it."""
 
     key: PrivateKey
     certificate: SignedRecord[NodeCert]
@@ -61,17 +61,13 @@ def load_identity(folder: Path, now: int) -> Identity:
     key = load_or_make_key(node_path)
     certificate = _load_certificate(cert_path, key) if is_there(cert_path) else None
     if owner is not None and _due(certificate, owner, now):
-        certificate = _certify(key, owner, certificate, now)
-        try:
-            write_atomic(cert_path, pack_array([certificate.body, certificate.signatures[0]]))
-        except OSError as error:
-            raise _cannot_use(folder, error) from None
+        certificate = _renew(folder, key, owner, certificate, now)
     if certificate is None:
         raise UsageError(f"{folder} has a node key but no certificate: put owner.key there once, or use a new folder")
     if not certificate.record.not_before <= now < certificate.record.not_after:
-        first, last = (_date(time) for time in (certificate.record.not_before, certificate.record.not_after))
+        first, last = (date_of(time) for time in (certificate.record.not_before, certificate.record.not_after))
         raise UsageError(
-            f"the certificate in {folder} holds from {first} to {last}, and the clock says {_date(now)}: "
+            f"the certificate in {folder} holds from {first} to {last}, and the clock says {date_of(now)}: "
             "set the clock, or put owner.key there to renew it"
         )
     return Identity(key, certificate)
@@ -79,10 +75,24 @@ def load_identity(folder: Path, now: int) -> Identity:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a data folder holds, for who only looks. owner_here: the owner's key is, and renews the certificate."""
+    """The identity in a data folder, looked at and not used. owner_here: the owner's key is, and renews the certificate."""
 
     certificate: SignedRecord[NodeCert] | None
     owner_here: bool
+
+
+def renew_certificate(
+    folder: Path, key: PrivateKey, certificate: SignedRecord[NodeCert], now: int
+) -> SignedRecord[NodeCert] | None:
+    """A new certificate by the same owner, or None where the owner's key is not here.
+
+    Raises UsageError where it is damaged, or the certificate cannot be written.
+    """
+    path = folder / "owner.key"
+    owner = load_key(path) if is_there(path) else None
+    if owner is None or OwnerKey(owner.public) != certificate.record.owner:
+        return None
+    return _renew(folder, key, owner, certificate, now)
 
 
 def see_identity(folder: Path) -> Seen | None:
@@ -181,6 +191,25 @@ def load_or_make_key(path: Path) -> PrivateKey:
 
 
 @contextmanager
+def undone_unless_kept(folder: Path) -> Iterator[Callable[[], None]]:
+    """Remove what a first start made in the folder, unless the function that is given is called in the block.
+
+    Nothing is removed from a folder that had an identity or a journal before.
+    """
+    journal = node_journal(folder)
+    paths = [folder / name for name in ("node.key", "node.cert", "owner.key")]
+    paths += [journal.with_name(f"{journal.name}{end}") for end in ("", "-wal", "-shm", "-tally")]
+    kept = [path for path in paths if is_there(path)]
+    try:
+        yield lambda: kept.append(folder)
+    finally:
+        if not kept:
+            for path in paths:
+                with suppress(OSError):  # what cannot be removed is in nobody's way
+                    path.unlink(missing_ok=True)
+
+
+@contextmanager
 def hold_folder(folder: Path) -> Iterator[None]:
     """Use the folder as a node, alone, until the block ends or the process dies.
 
@@ -245,10 +274,21 @@ def _load_certificate(path: Path, key: PrivateKey) -> SignedRecord[NodeCert]:
 
 
 def _due(certificate: SignedRecord[NodeCert] | None, owner: PrivateKey, now: int) -> bool:
-    """Whether a new certificate is wanted."""
+    """A new certificate is wanted: there is none, it is another owner's, or it ends soon."""
     if certificate is None or certificate.record.owner != OwnerKey(owner.public):
         return True
-    return not certificate.record.not_before <= now < certificate.record.not_after - RENEW_CERTIFICATE_S
+    return standing(certificate.record, now) is not Standing.GOOD
+
+
+def _renew(
+    folder: Path, key: PrivateKey, owner: PrivateKey, earlier: SignedRecord[NodeCert] | None, now: int
+) -> SignedRecord[NodeCert]:
+    certificate = _certify(key, owner, earlier, now)
+    try:
+        write_atomic(folder / "node.cert", pack_array([certificate.body, certificate.signatures[0]]))
+    except OSError as error:
+        raise _cannot_use(folder, error) from None
+    return certificate
 
 
 def _certify(
@@ -259,5 +299,5 @@ def _certify(
     return sign(NodeCert(OwnerKey(owner.public), key.public, serial, start, start + MAX_CERTIFICATE_S), owner)
 
 
-def _date(time: int) -> str:
+def date_of(time: int) -> str:
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d")

@@ -135,6 +135,13 @@ class Journal:
         query = "UPDATE receipt SET stored = 1 WHERE contract = ? AND seq <= ?"
         await self._store(lambda db: _execute(db, query, (contract, seq)))
 
+    async def add_statement(self, number: int, id_: RecordId, created: int, before: int) -> None:
+        """Remember a statement, so that the next one names it. before: number of the one that it names; 0 for none.
+
+        Raises JournalError where another one came between.
+        """
+        await self._store(lambda db: _add_statement(db, number, id_, created, before))
+
     async def keep(self, session: SessionId, client: PeerKey, delivered: Delivered, now: int) -> None:
         """Keep what a client was given until it is paid for in full, and not for ever; now: Unix seconds."""
         row = (session, client, encode_delivered(delivered), now)
@@ -143,11 +150,6 @@ class Journal:
     async def drop(self, session: SessionId) -> None:
         """What was delivered in a session is paid for."""
         await self._store(lambda db: _execute(db, "DELETE FROM delivered WHERE session = ?", (session,)))
-
-    async def add_statement(self, number: int, id_: RecordId, created: int) -> None:
-        """Remember a statement, so that the next one names it."""
-        query = "INSERT INTO statement VALUES (?, ?, ?)"
-        await self._store(lambda db: _execute(db, query, (number, id_, created)))
 
     async def run(self) -> None:
         """Commit what is stored, until `stop`; called by `open_journal` alone."""
@@ -188,7 +190,7 @@ class Journal:
         await trio.to_thread.run_sync(self._write, token, limiter=own)
 
     def _write(self, token: trio.lowlevel.TrioToken) -> None:
-        """What the thread does."""
+        """Commit batches until an empty one comes; runs in the thread."""
         while batch := self._batches.get():
             if commits := _commit(self._writer, batch):
                 self._tally.write(commits)
@@ -283,6 +285,13 @@ def _keep(db: sqlite3.Connection, row: tuple[object, ...], now: int) -> None:
     _execute(db, f"DELETE FROM delivered WHERE session IN ({oldest})", (MAX_DELIVERED,))
 
 
+def _add_statement(db: sqlite3.Connection, number: int, id_: RecordId, created: int, before: int) -> None:
+    ((last,),) = db.execute("SELECT coalesce(max(number), 0) FROM statement").fetchall()
+    if last != before:
+        raise JournalError(f"another export became statement {last} just now: run this one again")
+    _execute(db, "INSERT INTO statement VALUES (?, ?, ?)", (number, id_, created))
+
+
 def _prune(db: sqlite3.Connection, now: int) -> None:
     query = """SELECT id, expires FROM proposal JOIN contract ON contract = id GROUP BY id ORDER BY expires DESC, id"""
     for rank, (contract, expires) in enumerate(db.execute(query).fetchall()):
@@ -293,7 +302,7 @@ def _prune(db: sqlite3.Connection, now: int) -> None:
 
 
 def _check_same(db: sqlite3.Connection, table: str, receipt: SignedRecord[Receipt]) -> None:
-    """What stands under a receipt's number must be the receipt."""
+    """Raise LocalProtocolError where another receipt stands under this one's number."""
     query = f"SELECT body FROM {table} WHERE contract = ? AND seq = ?"
     found = db.execute(query, (receipt.record.contract, receipt.record.seq)).fetchone()
     if found is not None and found[0] != receipt.body:

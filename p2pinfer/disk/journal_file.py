@@ -197,7 +197,7 @@ def _create(connection: sqlite3.Connection) -> None:
 
 
 def damaged(path: Path, why: str) -> JournalError:
-    """What is wrong with a journal, and what to do about it."""
+    """The error that says how a journal is damaged, and the way back."""
     return JournalError(f"the journal {path} is damaged: {why}; {restoring(path)}")
 
 
@@ -221,7 +221,7 @@ def _check(connection: sqlite3.Connection, path: Path, tally: int) -> None:
 
 
 def _quick_check(connection: sqlite3.Connection) -> str:
-    """What SQLite's own check finds in a moment; empty where that is nothing."""
+    """The first fault that SQLite's own check finds in a moment; empty without one."""
     end = time.monotonic() + CHECK_S
     connection.set_progress_handler(lambda: time.monotonic() > end, CHECK_STEPS)
     try:

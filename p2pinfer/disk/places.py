@@ -1,4 +1,4 @@
-"""Where things are kept: the folders when nobody says otherwise, and the journals in a data folder."""
+"""Places of things: the folders when nobody says otherwise, and the journals in a data folder."""
 
 from pathlib import Path
 
@@ -18,17 +18,17 @@ def default_store() -> Path:
 
 
 def node_journal(data: Path) -> Path:
-    """What a node earns."""
+    """The journal of a node's earnings."""
     return data / "journal.sqlite"
 
 
 def client_journal(data: Path) -> Path:
-    """What a client pays."""
+    """The journal of payments by this machine's clients."""
     return data / "client.sqlite"
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is a file or folder. Raises UsageError where nobody lets us see."""
+    """There is a file or folder at the path. Raises UsageError where nobody lets us see."""
     try:
         return path.exists()
     except OSError as error:

@@ -101,7 +101,7 @@ class Store:
     # Reading
 
     def path(self, id_: ModelId, name: str) -> Path:
-        """Where the file is, after a check of its hash if this process has not made one.
+        """The file's path, after a check of its hash unless this process has made one.
 
         Raises:
             ModelError: the file is not here, is none of the model's, or was altered.

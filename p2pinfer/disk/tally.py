@@ -22,7 +22,7 @@ def tally_of(journal: Path) -> Path:
 
 
 def read_tally(journal: Path) -> int:
-    """How many commits the journal must have; 0 where nothing says so. Raises OSError where it cannot be read."""
+    """The number of commits that the journal must have; 0 where nothing says so. Raises OSError."""
     try:
         first, _, second = tally_of(journal).read_bytes()[: 2 * DIGITS + 1].partition(b" ")
     except (FileNotFoundError, NotADirectoryError):

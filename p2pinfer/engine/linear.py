@@ -26,11 +26,16 @@ class Linear(Protocol):
 
 
 def best_kernel(device: torch.device, numerics: Numerics) -> str:
-    """The kernel for a device and a numerics class; oneDNN's operators are not in every build of torch."""
+    """The kernel for a device and a numerics class."""
     if numerics is Numerics.I8H64_1:
         return INT_MM
-    prepacks = hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch._C._has_mkldnn
-    return ONEDNN if prepacks and device.type == "cpu" and numerics is Numerics.BF16_1 else ATEN
+    return ONEDNN if device.type == "cpu" and numerics is Numerics.BF16_1 and _prepacks_bf16() else ATEN
+
+
+def _prepacks_bf16() -> bool:
+    """oneDNN's operators are not in every build of torch, and take bf16 on CPUs with AVX-512 or its like alone."""
+    there = hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch._C._has_mkldnn
+    return bool(there and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class FloatLinear(Linear):

@@ -10,6 +10,7 @@ from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.pages import PAGE
 from p2pinfer.core.schedule import Speed as EngineSpeed
 from p2pinfer.node.batcher import Batcher
+from p2pinfer.node.certifying import Certifying
 from p2pinfer.node.measuring import Measured
 from p2pinfer.node.offering import RENEW_S, Offering
 from p2pinfer.node.shard import Shard
@@ -22,8 +23,9 @@ UNMEASURED: Final = Speed(0, 0, 0)
 class Announcing:
     """What the swarm is told of this node."""
 
-    def __init__(self, offering: Offering, directory: Directory, network: Network) -> None:
+    def __init__(self, offering: Offering, certifying: Certifying, directory: Directory, network: Network) -> None:
         self._offering = offering
+        self._certifying = certifying
         self._directory = directory
         self._network = network
         self._state = State.JOINING
@@ -56,6 +58,7 @@ class Announcing:
         """Renew the offer until cancelled."""
         while True:
             await trio.sleep(RENEW_S)
+            await self._certifying.look()
             self.say(self._state)
 
     def _load(self, now: float) -> Load:

@@ -1,4 +1,4 @@
-"""Keeps the engine busy: what is ready in any session goes into the next batch (DESIGN 2.6).
+"""Keeps the engine busy: what is ready in any session goes into the next batch.
 
 Which steps go together is `schedule.py`'s decision; this asks the sessions, runs the engine, and hands the outputs
 back. A batch is never waited for: what has arrived when the engine is free is taken, if not always all of it.

@@ -27,13 +27,16 @@ from p2pinfer.core.placement import JOIN_WAIT_S, Served, choose_span, reconsider
 from p2pinfer.core.schedule import GROUPS
 from p2pinfer.core.session_messages import Open
 from p2pinfer.core.units import Roles, Span
-from p2pinfer.disk.identity import Identity, hold_folder, load_identity
+from p2pinfer.disk.identity import Identity, hold_folder, load_identity, undone_unless_kept
 from p2pinfer.disk.journal import Journal, open_journal
 from p2pinfer.disk.places import node_journal
 from p2pinfer.disk.store import Store, StoredModel
+from p2pinfer.node.addresses import check_network
 from p2pinfer.node.announcing import Announcing
 from p2pinfer.node.batcher import Batcher
+from p2pinfer.node.certifying import Certifying
 from p2pinfer.node.deciding import decided
+from p2pinfer.node.doubling import Doubling
 from p2pinfer.node.exposure import Exposure
 from p2pinfer.node.files import Files
 from p2pinfer.node.measuring import Measured, measure
@@ -45,11 +48,13 @@ from p2pinfer.node.shard import Shard, layers_that_fit, open_shard, shard_spec
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.greeting import Greeting
-from p2pinfer.overlay.libp2p import check_addresses, open_libp2p_network
+from p2pinfer.overlay.libp2p import open_libp2p_network
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
 
 LEAVE_S: Final = 5.0  # for sessions to end and be paid after we were asked to stop
+
+PRUNE_S: Final = 3_600.0  # between looks for what may be forgotten
 
 OpenNetwork = Callable[[PrivateKey, Exchange, Greeting], AbstractAsyncContextManager[Network]]
 
@@ -93,9 +98,9 @@ async def open_node(
     Raises UsageError and ModelError for what the owner must mend; EngineError when the engine ends by itself.
     """
     if network is None:
-        check_addresses(settings.network.bootstrap)
+        check_network(settings.network)
     greeting = Greeting(boot=os.urandom(16))
-    with hold_folder(data):
+    with hold_folder(data), undone_unless_kept(data) as keep:
         identity = load_identity(data, int(time.time()))
         async with open_journal(node_journal(data)) as journal, trio.open_nursery() as nursery:
             await journal.certify(identity.certificate)
@@ -107,14 +112,21 @@ async def open_node(
             async with open_network(identity.key, exchange, greeting) as peers:
                 directory = Directory(peers, exchange, settings.network.bootstrap)
                 exchange.on_up = partial(_greet, directory, settling)
-                nursery.start_soon(directory.keep_meeting)
+                certifying, doubling = Certifying(data, identity, journal), Doubling(greeting.boot)
+                directory.on_own = doubling.hear
+                for task in (directory.keep_meeting, certifying.run, doubling.run, partial(_keep_pruning, journal)):
+                    nursery.start_soon(task)
                 node = Node(identity, peers, journal)
                 if settings.serve.model:
-                    assembly = _Assembly(settings, store, identity, journal, peers, exchange, directory, settling)
+                    assembly = _Assembly(
+                        settings, store, identity, certifying, doubling, journal, peers, exchange, directory, settling
+                    )
                     async with assembly.serving(greeting.boot, progress) as node.shard:
+                        keep()
                         yield node
                 else:
                     logger.info("serving no model; helping peers meet")
+                    keep()
                     yield node
             nursery.cancel_scope.cancel()
 
@@ -122,10 +134,16 @@ async def open_node(
 async def _settling(settings: Settings, data: Path, journal: Journal, nursery: trio.Nursery) -> Settling:
     """Earlier work is settled whether the node serves a model today or not."""
     now = int(time.time())
-    await journal.prune(now)
+    await journal.prune(now)  # before anything is recalled of it
     exposure = Exposure(journal, data, _risk(settings.trust, 1))
     await exposure.recall(now)
     return Settling(journal, exposure, nursery)
+
+
+async def _keep_pruning(journal: Journal) -> None:
+    while True:
+        await trio.sleep(PRUNE_S)
+        await journal.prune(int(time.time()))
 
 
 def _risk(trust: Trust, layers: int) -> Risk:
@@ -156,6 +174,8 @@ class _Assembly:
         settings: Settings,
         store: Store,
         identity: Identity,
+        certifying: Certifying,
+        doubling: Doubling,
         journal: Journal,
         network: Network,
         exchange: Exchange,
@@ -165,6 +185,8 @@ class _Assembly:
         self._settings = settings
         self._store = store
         self._identity = identity
+        self._certifying = certifying
+        self._doubling = doubling
         self._journal = journal
         self._network = network
         self._exchange = exchange
@@ -178,7 +200,7 @@ class _Assembly:
         model = store.find(self._settings.serve.model)
         serve = await trio.to_thread.run_sync(decided, self._settings.serve, store, model)
         settings = replace(self._settings, serve=serve)
-        make = partial(offering_of, self._identity, boot, model, settings)
+        make = partial(offering_of, self._certifying, self._identity.key, boot, model, settings)
         offering, announcing = await self._choose(model, settings.serve, make)
         spec = await trio.to_thread.run_sync(shard_spec, store, model, offering.span, settings.serve)
         async with open_shard(store, model, spec, progress) as shard:
@@ -217,7 +239,8 @@ class _Assembly:
         return self._announced(make(again), State.JOINING)
 
     def _announced(self, offering: Offering, state: State) -> tuple[Offering, Announcing]:
-        announcing = Announcing(offering, self._directory, self._network)
+        self._doubling.offering = offering
+        announcing = Announcing(offering, self._certifying, self._directory, self._network)
         announcing.say(state)
         return offering, announcing
 

@@ -1,4 +1,4 @@
-"""Whether this machine can serve, and what would make it faster: everything a start of the node would meet.
+"""An examination of this machine: everything that a start of the node would meet, and what would make it faster.
 
 Nothing is made, renewed or loaded, and nobody on the network is asked.
 """
@@ -87,7 +87,7 @@ class _Examiner:
         )
 
     def _look_at_store(self) -> Iterator[Finding]:
-        """Which model would be served."""
+        """Look for the model that would be served."""
         try:
             models = self._store.models()
             for folder in self._store.damaged():
@@ -137,7 +137,7 @@ class _Examiner:
             yield Finding("packages", Verdict.GOOD, text)
 
     def _look_at_engine(self) -> Iterator[Finding]:
-        """What would compute, and why it is not the native kernel."""
+        """Look for the engine that would compute; where it is not the native kernel, say why."""
         try:
             config = self._store.path(self._model.id, CONFIG) if self._model else None
             why = obstacles(config, self._serve.device)
@@ -186,7 +186,7 @@ class _Examiner:
         return Finding("engine", Verdict.GOOD, sets)
 
     def _remedy(self) -> str:
-        """How to get the native engine, where that is possible."""
+        """The way to the native engine, where there is one."""
         if not self._why_no_library:
             return ""
         if self._compiler:
@@ -198,7 +198,7 @@ class _Examiner:
             yield about_threads(self._threads, _cores())
 
     def _look_at_speed(self) -> Iterator[Finding]:
-        """How fast memory is read, which bounds how fast ids come."""
+        """Measure how fast memory is read, which bounds how fast ids come."""
         size = BUFFER
         if self._model is not None and self._numerics is not None:
             size = _read_bytes(self._model.manifest, self._numerics)
@@ -256,7 +256,7 @@ class _Examiner:
         return self._gpu.memory // 2 if self._gpu else None
 
     def _look_at_network(self) -> Iterator[Finding]:
-        """Who could reach the node, by its settings."""
+        """Look at the addresses in the settings."""
         try:
             check_network(self._network)
         except UsageError as error:
@@ -300,7 +300,7 @@ def _cores() -> int:
 
 
 def _read_bytes(manifest: Manifest, numerics: Numerics) -> int:
-    """What a token reads of the weights: all layers and the output head."""
+    """Bytes of weights that a token reads: all layers and the output head."""
     names = [layer_file(layer) for layer in range(manifest.layers)] + [HEAD, *([EMBEDDING] if manifest.tied else [])]
     size = sum(file.size for name in names if (file := manifest.file(name)))
     return int(size / FILE_BYTES * WEIGHT_BYTES[numerics])

@@ -1,4 +1,4 @@
-"""What an examination of this machine says: findings with a verdict each, and what to do. Nothing is looked at here."""
+"""Findings of an examination of this machine, with a verdict each, and what to do. Nothing is looked at here."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from p2pinfer.core.keys import peer_name
+from p2pinfer.core.renewal import Standing, standing
 from p2pinfer.core.units import Numerics
-from p2pinfer.disk.identity import RENEW_CERTIFICATE_S, Seen
+from p2pinfer.disk.identity import Seen
 from p2pinfer.node.settings import Network
 
 LOOPBACK: Final = ("/ip4/127.", "/ip6/::1/")
@@ -23,7 +24,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found of one subject. advice: what to do, where there is something to do."""
+    """One subject, and the verdict on it. advice: what to do, where there is something to do."""
 
     subject: str
     verdict: Verdict
@@ -33,7 +34,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What was found, for people in `findings`, for programs in the rest.
+    """All that was found, for people in `findings`, for programs in the rest.
 
     engine:           "native", "torch", or "" where none can compute
     why_not_native:   empty where the native engine would compute
@@ -65,7 +66,7 @@ class Examination:
 
 
 def about_threads(threads: int, cores: int) -> Finding:
-    """Whether the engine has as many threads as helps it."""
+    """Hold the engine's threads to the cores of the machine."""
     if threads < cores:
         advice = f"serve.threads = {cores} computes faster, if nothing else needs this machine"
         return Finding("threads", Verdict.ADVICE, f"{threads} of {cores} cores", advice)
@@ -90,23 +91,24 @@ def about_network(network: Network) -> Finding:
 
 
 def about_identity(folder: Path, seen: Seen, now: int) -> Finding:
-    """Who the node is, and until when; `now` in Unix seconds."""
+    """Tell who the node is, and until when; `now` in Unix seconds."""
     if seen.certificate is None:
         verdict, advice = (Verdict.GOOD, "") if seen.owner_here else (Verdict.WRONG, "put owner.key there once")
         return Finding("data folder", verdict, f"{folder} has a node key but no certificate", advice)
     record = seen.certificate.record
     until = datetime.fromtimestamp(record.not_after, UTC).strftime("%Y-%m-%d")
     text = f"{folder}: node {peer_name(record.node)}, certified until {until}"
-    if now < record.not_before:
+    stands = standing(record, now)
+    if stands is Standing.EARLY:
         clock = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d %H:%M")
         advice = "set the clock: contracts with a wrong date are refused by everybody"
         return Finding("data folder", Verdict.WRONG, f"{text}, and not yet at {clock}, which the clock says", advice)
     if seen.owner_here:
         return Finding("data folder", Verdict.GOOD, f"{text}; owner.key is here and renews that")
-    if now >= record.not_after:
+    if stands is Standing.OVER:
         advice = "put owner.key there once to renew it, or set the clock"
         return Finding("data folder", Verdict.WRONG, f"{text}, which does not hold now", advice)
-    if record.not_after - now < RENEW_CERTIFICATE_S:
-        advice = f"put owner.key there once before {until}: a start renews it"
+    if stands is not Standing.GOOD:
+        advice = f"put owner.key there once before {until}: the node renews it, also while it runs"
         return Finding("data folder", Verdict.ADVICE, text, advice)
     return Finding("data folder", Verdict.GOOD, f"{text}; owner.key is kept elsewhere")

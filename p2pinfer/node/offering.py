@@ -13,13 +13,15 @@ from p2pinfer.core.records import SignedRecord, sign
 from p2pinfer.core.session_messages import MAX_ROWS
 from p2pinfer.core.terms import Limits
 from p2pinfer.core.units import Codec, ModelId, Numerics, RecordId, Roles, Span, row_bytes
-from p2pinfer.disk.identity import Identity
 from p2pinfer.disk.store import StoredModel
+from p2pinfer.node.certifying import Certifying
 from p2pinfer.node.settings import Settings, numerics_of
 from p2pinfer.node.shard import longest_session
 
 RENEW_S: Final = 20.0
 REMEMBERED: Final = 64  # offers: 20 minutes of them, far beyond the life of any
+
+Made = tuple[SignedRecord[Offer], SignedRecord[NodeCert]]
 
 
 class Offering:
@@ -28,7 +30,7 @@ class Offering:
     def __init__(
         self,
         key: PrivateKey,
-        certificate: SignedRecord[NodeCert],
+        certifying: Certifying,
         boot: bytes,
         *,
         model: ModelId,
@@ -40,7 +42,7 @@ class Offering:
         flat: int,
     ) -> None:
         self.key = key
-        self.certificate = certificate
+        self._certifying = certifying
         self.boot = boot
         self.model = model
         self.span = span
@@ -50,15 +52,26 @@ class Offering:
         self.prices = prices
         self.flat = flat
         self._seq = 0
-        self._made: OrderedDict[RecordId, SignedRecord[Offer]] = OrderedDict()
+        self._made: OrderedDict[RecordId, Made] = OrderedDict()
+
+    @property
+    def certificate(self) -> SignedRecord[NodeCert]:
+        """The present one: it is renewed while the node runs."""
+        return self._certifying.certificate
+
+    @property
+    def made(self) -> int:
+        """Offers made so far."""
+        return self._seq
 
     def make(self, state: State, load: Load, speed: Speed, now: int) -> SignedRecord[Offer]:
         """A new offer. now: our wall clock, Unix seconds."""
         self._seq += 1
+        certificate = self.certificate
         offer = Offer(
             node=self.key.public,
-            owner=self.certificate.record.owner,
-            cert=self.certificate.id,
+            owner=certificate.record.owner,
+            cert=certificate.id,
             boot=self.boot,
             seq=self._seq,
             issued=now,
@@ -77,27 +90,29 @@ class Offering:
             speed=speed,
         )
         signed = sign(offer, self.key)
-        self._made[signed.id] = signed
+        self._made[signed.id] = signed, certificate
         while len(self._made) > REMEMBERED:
             self._made.popitem(last=False)
         return signed
 
-    def find(self, id_: RecordId) -> SignedRecord[Offer]:
-        """The offer of this process that a contract names.
+    def find(self, id_: RecordId) -> Made:
+        """The offer of this process that a contract names, with the certificate that the offer names.
 
         Raises Refused (UNKNOWN_OFFER).
         """
-        if (offer := self._made.get(id_)) is None:
+        if (made := self._made.get(id_)) is None:
             raise Refused("not an offer of this node since it started; ask for its offers again", Code.UNKNOWN_OFFER)
-        return offer
+        return made
 
 
-def offering_of(identity: Identity, boot: bytes, model: StoredModel, settings: Settings, span: Span) -> Offering:
+def offering_of(
+    certifying: Certifying, key: PrivateKey, boot: bytes, model: StoredModel, settings: Settings, span: Span
+) -> Offering:
     """What a node of these settings offers of a model."""
     trust, prices = settings.trust, settings.prices
     return Offering(
-        identity.key,
-        identity.certificate,
+        key,
+        certifying,
         boot,
         model=model.id,
         span=span,

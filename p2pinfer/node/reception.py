@@ -130,8 +130,8 @@ class Reception:
         contract = request.record
         if contract.client != peer:
             raise RemoteProtocolError("a contract of somebody else", Code.BAD_SIGNATURE)
-        offer = self._offering.find(contract.offer)
-        certificate, now = self._offering.certificate, int(time.time())
+        offer, certificate = self._offering.find(contract.offer)
+        now = int(time.time())
         check_request(request, offer, certificate, secret=message.secret, now=now)
         self._check_ends(contract, message)
         if Roles.TAIL not in contract.roles:

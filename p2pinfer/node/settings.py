@@ -1,4 +1,4 @@
-"""Everything an owner can set, from one TOML file, with unit and default (README, "Settings").
+"""Everything an owner can set, from one TOML file, with unit and default; README has the table.
 
 Read once at the start and passed down in pieces. `p2pinfer config` prints what is in force.
 """

@@ -27,6 +27,7 @@ from p2pinfer.core.messages import (
     Offers,
     model_or_none,
 )
+from p2pinfer.core.offer import Offer
 from p2pinfer.core.offers import KnownOffer, OfferTable, adjoining, verify_relayed
 from p2pinfer.core.units import ModelId, PeerKey
 from p2pinfer.overlay.exchange import Ask, Exchange
@@ -72,6 +73,7 @@ class Directory:
         exchange.answer(AskOffers, self._answer)
         exchange.answer(AskContacts, self._say_contacts)
         exchange.on_offers = self._take
+        self.on_own: Callable[[Offer], None] | None = None  # hears of offers that our key signed
 
     # Telling
 
@@ -92,7 +94,8 @@ class Directory:
         now = trio.current_time()
         limit = min(ask.limit, MAX_OFFERS)
         own = [self.own] if self.own is not None else []
-        others = [known for known in self.table.spread(now, model_or_none(ask.model), limit) if known.node != link.peer]
+        spread = self.table.spread(now, model_or_none(ask.model), limit)
+        others = [known for known in spread if not _made_by(known, link)]
         return Offers(ask.call, tuple(known.relay(now) for known in [*own, *others][:limit]))
 
     # Asking
@@ -227,3 +230,10 @@ class Directory:
                 continue
             if known.node != self._network.key:
                 self.table.add(known)
+            elif self.on_own is not None:
+                self.on_own(known.offer.record)
+
+
+def _made_by(known: KnownOffer, link: Link) -> bool:
+    """Whether the very process at a link's other end made an offer; another one with its key is news to it."""
+    return known.node == link.peer and known.offer.record.boot == link.hello.boot

@@ -14,6 +14,7 @@ from p2pinfer.core.messages import MAX_BODY, VERSION, Goodbye, Hello, Message, c
 from p2pinfer.overlay.backlog import Backlog
 from p2pinfer.overlay.link import GOODBYE_S, Link, Receiver
 from p2pinfer.overlay.pipe import Pipe
+from p2pinfer.overlay.toll import Toll
 from p2pinfer.overlay.turn import Turn
 
 
@@ -85,6 +86,7 @@ class FirstMessages:
         receiver: Receiver,
         turn: Turn,
         backlog: Backlog,
+        toll: Toll,
         wall_clock: Callable[[], float],
         dialled: bool,
     ) -> Link:
@@ -96,6 +98,7 @@ class FirstMessages:
             receiver,
             turn,
             backlog,
+            toll,
             sent=self._sent,
             received=self._received,
             clock_offset_s=hello.clock_ms / 1000 - wall_clock(),

@@ -26,6 +26,7 @@ from p2pinfer.overlay.contained import Contained, outlasting
 from p2pinfer.overlay.limits import BACKLOG_BYTES
 from p2pinfer.overlay.outbox import Outbox, Priority
 from p2pinfer.overlay.pipe import ABORT_S, Pipe, abort
+from p2pinfer.overlay.toll import Toll
 from p2pinfer.overlay.turn import Turn
 
 PING_S: Final = 2.0  # a ping this often
@@ -67,6 +68,7 @@ class Link:
         receiver: Receiver,
         turn: Turn,
         backlog: Backlog,
+        toll: Toll,
         *,
         sent: int,
         received: int,
@@ -85,6 +87,7 @@ class Link:
         self._decoder = decoder
         self._receiver = receiver
         self._turn = turn
+        self._toll = toll
         self._clock = clock
         self._scope = trio.CancelScope()  # death ends it; a cancellation only after the goodbye
         self.contained = Contained(f"the link to {short_name(self.peer)}", self.fail)
@@ -193,6 +196,8 @@ class Link:
             self._die("the link was cut", Code.LOST)
             await abort(self._pipe)
             self._weight.leave()
+            self._decoder.clear()  # now, for others need the room, and who knows how long somebody keeps the link
+            self._outbox.clear()
             self.closed.set()
 
     def fail(self) -> None:
@@ -224,10 +229,15 @@ class Link:
     async def _read_all(self) -> None:
         """Take what comes, and wait for nobody but the peer. After our goodbye, wait for the peer's, or the end."""
         data = b""  # first the messages that came together with the peer's Hello
+        meter = self._pipe.meter
         try:
             while True:
                 with self._turn:
+                    began = meter.begin(len(data))
                     self._take_bytes(data)
+                    meter.end(began)
+                if (cost_s := meter.take()) > 0:
+                    await self._toll.pay(self.source, cost_s, is_partner=self.peer in self._receiver.needed())
                 if not (data := await self._pipe.read()):
                     break
         except trio.BrokenResourceError as error:

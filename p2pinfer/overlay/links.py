@@ -41,6 +41,7 @@ from p2pinfer.overlay.limits import (
 from p2pinfer.overlay.link import GOODBYE_S, Link, Receiver, farewell
 from p2pinfer.overlay.pipe import ABORT_S, Address, Ground, Pipe, abort, leads_to, peer_of
 from p2pinfer.overlay.room import Held, room_for
+from p2pinfer.overlay.toll import Toll
 from p2pinfer.overlay.turn import Turn
 
 DIAL_S: Final = 10.0  # from dialling to the peer's Hello
@@ -83,6 +84,7 @@ class Links:
         self._nursery = nursery
         self._most = most
         self._backlog = Backlog(ALL_BACKLOG_BYTES)
+        self._toll = Toll()
         self._greeted = Crowd(NETWORK_HANDSHAKES, MAX_HANDSHAKES)
         self._links: dict[PeerKey, Link] = {}
         self._used: dict[PeerKey, float] = {}  # when each link was last asked for, or something came on it
@@ -287,7 +289,8 @@ class Links:
         if (old := self._links.get(peer)) is not None:
             old.close(Code.DUPLICATE)  # the peer answered this stream knowing of the other
         noting = _Noting(self, self._receiver)
-        link = greeting.make_link(hello, noting, self.turn, self._backlog, self._greeting.clock, dialled)
+        shared = self.turn, self._backlog, self._toll
+        link = greeting.make_link(hello, noting, *shared, self._greeting.clock, dialled)
         self._links[peer] = link
         self._used[peer] = trio.current_time()
         self._nursery.start_soon(link.run)  # first, for it lets go of the pipe, whatever fails

@@ -22,6 +22,7 @@ from p2pinfer.overlay.link import Receiver
 from p2pinfer.overlay.links import open_links
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.pipe import Address, Pipe, peer_of
+from p2pinfer.overlay.toll import Meter
 
 BUFFER_BYTES: Final = 256 * 1024  # one way of a pipe holds so much before a writer waits, like a socket
 READ_BYTES: Final = 64 * 1024  # the most one read returns
@@ -132,6 +133,7 @@ class MemoryPipe:
 
     def __init__(self, peer: PeerKey, incoming: "_Way", outgoing: "_Way") -> None:
         self.source = NOWHERE
+        self.meter = Meter()
         self._peer = peer
         self._incoming = incoming
         self._outgoing = outgoing

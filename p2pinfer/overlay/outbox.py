@@ -1,6 +1,7 @@
 """What waits to be written on a link, and what goes first (protocols/wire.md, 5). Decides; `link.py` writes."""
 
 from collections import deque
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Final
 
@@ -70,9 +71,17 @@ class Outbox:
         self._count(-size - len(frames) * FRAME_BYTES)
         return frames
 
+    def clear(self) -> None:
+        """Nothing more will be written."""
+        self._drop(self._queues)
+        self.set_pending(0)
+
     def drop_all_but_control(self) -> None:
         """Nothing more of the rest will be written; those who wait for room go on."""
-        for queue in self._queues[Priority.DECODE :]:
+        self._drop(self._queues[Priority.DECODE :])
+
+    def _drop(self, queues: Sequence["_Queue"]) -> None:
+        for queue in queues:
             self._count(-queue.size - len(queue.frames) * FRAME_BYTES)
             queue.frames.clear()
             queue.size = 0

@@ -12,6 +12,7 @@ from p2pinfer.core.errors import UsageError
 from p2pinfer.core.keys import parse_peer_name
 from p2pinfer.core.source import Source
 from p2pinfer.core.units import PeerKey
+from p2pinfer.overlay.toll import Meter
 
 ABORT_S: Final = 1.0  # for the ground to let go of a pipe
 
@@ -51,6 +52,10 @@ class Pipe(Protocol):
     @property
     def source(self) -> Source:
         """The network at the other end."""
+
+    @property
+    def meter(self) -> Meter:
+        """What reading has cost."""
 
     @property
     def unsent(self) -> int:

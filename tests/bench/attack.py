@@ -23,14 +23,14 @@ from tests.bench.figures import Bound, Figure
 from tests.disk.tiny import tiny_folder
 from tests.hostile.attacks import ATTACKS
 from tests.hostile.good import Asking, GoodClient, open_good_client
-from tests.hostile.held import Quota, pin
+from tests.hostile.held import holding
 from tests.hostile.victims import SPARE_BYTES, Victim, open_victim
 from tests.live.processes import ENVIRONMENT
 
 ABOUT = "a good client's tokens a second and the node's memory under each attack"
 TOTAL_S: Final = 60.0  # of one attack
 PAIRS: Final = 3  # of a time without and one with the attack
-NODE_CORES: Final = 1.0
+NODE_CORES: Final = 1
 ATTACK_CORES: Final = 0.25
 FALL: Final = 20.0  # percent beyond what the attacker takes
 TOKENS: Final = 64  # of an answer
@@ -55,19 +55,12 @@ def run() -> Sequence[Figure]:
 @contextmanager
 def _served(root: Path, store: Path) -> Iterator[tuple[Victim, GoodClient, str]]:
     """A node held to one core, a client that it has served, and how it is held."""
-    with open_victim(root, store) as victim, open_good_client(root, store, victim.address) as good:
-        quota = Quota(NODE_CORES)
-        try:
-            how = _hold(quota, [victim.node.process.pid, *(engine.pid for engine in victim.engines)])
-            yield victim, good, how
-        finally:
-            quota.close()
-
-
-def _hold(quota: Quota, pids: Sequence[int]) -> str:
-    """Hold the processes to the quota, or to a core where there can be none; how, in words."""
-    held = {quota.means if quota.add(pid) else pin(pid, 1) for pid in pids}
-    return ", ".join(sorted(held))
+    with (
+        open_victim(root, store) as victim,
+        open_good_client(root, store, victim.address) as good,
+        holding(victim.pids, NODE_CORES) as how,
+    ):
+        yield victim, good, how
 
 
 @dataclass

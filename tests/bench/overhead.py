@@ -21,7 +21,7 @@ from typing import Final
 import psutil
 
 from tests.bench.figures import Bound, Figure
-from tests.bench.machine import usage_of
+from tests.bench.machine import cpu_s_of
 from tests.bench.setting import demo_model
 
 ABOUT = "CPU time a token of decode and of idling, against the checkout that BASE names"
@@ -88,7 +88,7 @@ class _Side:
     def cpu_s(self) -> float:
         """Of the node and its engine, so far."""
         pids = [self.node.pid, *(child.pid for child in psutil.Process(self.node.pid).children())]
-        return sum(usage_of(pid).cpu_s for pid in pids)
+        return sum(map(cpu_s_of, pids))
 
     def decode_s(self) -> float:
         """CPU seconds for one answer, a token."""

@@ -11,7 +11,8 @@ import pytest
 
 from p2pinfer.core.errors import EngineError, UsageError
 from p2pinfer.core.records import SignedRecord
-from p2pinfer.disk.identity import RENEW_CERTIFICATE_S, Seen, load_identity
+from p2pinfer.core.renewal import RENEW_CERTIFICATE_S
+from p2pinfer.disk.identity import Seen, load_identity
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.store import Store
 from p2pinfer.engine import choice

@@ -10,9 +10,9 @@ import pytest
 
 from p2pinfer.core.certificate import MAX_CERTIFICATE_S, verify_certificate
 from p2pinfer.core.errors import UsageError
+from p2pinfer.core.renewal import RENEW_CERTIFICATE_S
 from p2pinfer.disk.identity import (
     BACKDATE_S,
-    RENEW_CERTIFICATE_S,
     Seen,
     hold_client_key,
     hold_folder,

@@ -165,7 +165,7 @@ def test_factors_that_are_not_llama3s_are_refused(tmp_path: Path) -> None:
         ({"llama.rope.scaling.type": ("yarn", TEXT)}, "'yarn' is not supported"),
         ({"llama.rope.dimension_count": (2, UINT)}, "a part of each head"),
         ({"llama.block_count": ("two", TEXT)}, "block_count is 'two'"),
-        ({"llama.attention.layer_norm_rms_epsilon": (float("nan"), FLOAT)}, "is no number"),
+        ({"llama.attention.layer_norm_rms_epsilon": (float("nan"), FLOAT)}, "is not a number"),
         ({"llama.block_count": (3, UINT)}, "lacks 9 tensors"),
         ({"llama.attention.head_count": (0, UINT)}, "shape|cannot be described"),
         ({"tokenizer.ggml.model": ("t5", TEXT)}, "tokenizer 't5' is not supported"),

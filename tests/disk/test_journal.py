@@ -196,11 +196,11 @@ async def test_certificates_stay_after_they_are_renewed(journal: Journal) -> Non
 
 async def test_statements_are_numbered(journal: Journal) -> None:
     assert await journal.read(JournalReader.last_statement) is None
-    await journal.add_statement(1, RecordId(bytes(32)), NOW)
-    await journal.add_statement(2, RecordId(b"2" * 32), NOW)
+    await journal.add_statement(1, RecordId(bytes(32)), NOW, 0)
+    await journal.add_statement(2, RecordId(b"2" * 32), NOW, 1)
     assert await journal.read(JournalReader.last_statement) == (2, b"2" * 32)
     with pytest.raises(JournalError):
-        await journal.add_statement(2, RecordId(b"3" * 32), NOW)
+        await journal.add_statement(3, RecordId(b"3" * 32), NOW, 1)
 
 
 # Standing of a client

@@ -4,7 +4,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -57,7 +57,7 @@ class Quota:
         """Let everybody go."""
         if self._folder is None:
             return
-        for pid in (self._folder / "cgroup.procs").read_text().split():
+        for pid in (self._folder / "cgroup.procs").read_text().split():  # those that have ended are not there
             with suppress(OSError):
                 (self._folder.parent / "cgroup.procs").write_text(pid)
         with suppress(OSError):
@@ -101,6 +101,16 @@ class Hold:
 def _cpu_s() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
+
+
+@contextmanager
+def holding(pids: Sequence[int], cores: int) -> Iterator[str]:
+    """Hold other processes to so many cores together, while the block lasts; yields how, in words."""
+    quota = Quota(cores)
+    try:
+        yield ", ".join(sorted({quota.means if quota.add(pid) else pin(pid, cores) for pid in pids}))
+    finally:
+        quota.close()
 
 
 def pin(pid: int, cores: int) -> str:

@@ -1,5 +1,6 @@
 """What once ended a process, with one message or two: each ends one link or session now, and the node goes on."""
 
+import random
 import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
@@ -9,8 +10,9 @@ import trio
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead
+from p2pinfer.core.keys import peer_name
 from p2pinfer.core.messages import AskContacts, AskOffers
-from p2pinfer.core.session_messages import Accept, Close, Forward, Prompt, Sampled, SessionRefused, pack_ids
+from p2pinfer.core.session_messages import Accept, Close, Forward, Neighbour, Prompt, Sampled, SessionRefused, pack_ids
 from p2pinfer.core.units import Codec, Span
 
 from .conftest import Scene
@@ -51,6 +53,45 @@ async def test_rows_past_the_prompt_before_their_id_is_sampled_end_their_session
         assert (await closed(stranger, deal)).code == Code.BAD_POSITION
 
 
+ODD_ADDRESSES = [
+    "/ip4/127.0.0.1/udp/53/p2p/{}",
+    "/ip4/127.0.0.1/p2p/{}",
+    "/ip4/127.0.0.1/tcp/0/p2p/{}",
+    "/ip4/127.0.0.1/tcp/1/ws/p2p/{}",
+    "/dns4/localhost/tcp/1/p2p/{}",
+    "/unix/tmp/p2p/{}",
+    "/p2p/{}",
+    "/ip4/127.0.0.1/tcp/1/p2p/{}/p2p-circuit/p2p/{}",
+    "nothing of the kind",
+    "\x1b]0;title\x07/p2p/{}",
+    "/ip4/127.0.0.1/tcp/99999/p2p/{}",
+    "/ip6zone/\x00/ip6/fe80::1/tcp/1/p2p/{}",
+]
+
+
+@pytest.mark.parametrize("address", ODD_ADDRESSES, ids=range(len(ODD_ADDRESSES)))
+async def test_an_odd_address_of_a_neighbour_refuses_its_session(victim: Victim, address: str) -> None:
+    somebody = new_key().public
+    there = Neighbour(somebody, (address.replace("{}", peer_name(somebody)),))
+    async with open_stranger(victim.arena) as stranger:
+        deal = await stranger.plan()
+        await stranger.say(deal.part(Span(1, 2), stranger.neighbour(), there))
+        refused = await stranger.hear(SessionRefused, lambda message: of_session(message, deal.session))
+        assert refused.code == Code.UNREACHABLE
+
+
+async def test_a_client_that_vanishes_as_the_last_id_is_sampled_ends_nothing_but_its_session(victim: Victim) -> None:
+    chance = random.Random(1)
+    for _ in range(25):
+        async with open_stranger(victim.arena) as stranger:
+            deal = await stranger.plan(max_tokens=2)
+            await stranger.say(deal.open)
+            await accepted(stranger, deal)
+            await stranger.say(deal.prompt())
+            await trio.sleep(chance.uniform(0, 0.02))
+            (await stranger.link())._scope.cancel()  # no goodbye: the connection is gone at once
+
+
 async def test_opens_while_a_node_leaves_are_refused(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> None:
     root = tmp_path_factory.mktemp("leaving")
     with open_victim(root, scene.store) as victim:
@@ -80,6 +121,7 @@ async def test_one_signal_to_the_whole_group_lets_open_answers_be_paid(
             async def ask() -> None:
                 answers.append(await trio.to_thread.run_sync(lambda: good.ask(max_tokens=4000)))
 
+            await trio.sleep(1.0)  # the node has stored that it was paid before, so it takes a long contract
             nursery.start_soon(ask)
             await trio.sleep(1.0)
             await trio.to_thread.run_sync(lambda: victim.stop(whole_group=True))

@@ -41,6 +41,11 @@ class Victim:
         return self.node.process.poll() is None and all(engine.is_running() for engine in self.engines)
 
     @property
+    def pids(self) -> list[int]:
+        """Of the node and its engine."""
+        return [self.process.pid, *(engine.pid for engine in self.engines)]
+
+    @property
     def resident(self) -> int:
         """Bytes of the node's process, its engine's left out."""
         return int(self.process.memory_info().rss)

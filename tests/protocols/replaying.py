@@ -98,6 +98,9 @@ class StageReplay:
             return self._sends(self.stage.done(work, Result(bytes.fromhex(step.get("rows", "")), step.get("sampled"))))
         if "fail" in step:
             return self._sends(self.stage.fail(Code.read(code_of(step["fail"])), ""))
+        if "loses" in step:
+            self.stage.end(Code.LOST)
+            return self._sends(())
         return self.hear(step["from"], message_of(step))
 
     def hear(self, name: str, message: SessionMessage) -> Case:

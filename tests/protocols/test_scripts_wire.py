@@ -33,6 +33,7 @@ class Stream:
     def __init__(self, pipe: Pipe) -> None:
         self.pipe = pipe
         self.silent = False
+        self.acks = 0
         self.heard: deque[Message] = deque()
 
     async def listen(self) -> None:
@@ -51,7 +52,7 @@ class Stream:
                 if not self.silent:
                     await self.pipe.write(encode_frame(Pong(at_us)))
             case Ack():
-                pass
+                self.acks += 1
             case _:
                 self.heard.append(message)
 
@@ -100,6 +101,8 @@ class Replay:
                 message = await self.streams[stream].next()
                 assert type(message).__name__ == name
                 assert "code" not in step or Code.read(getattr(message, "code", 0)).label == step["code"]
+            case {"acks": count, "stream": stream}:
+                assert self.streams[stream].acks == count
             case {"closes": stream}:
                 await self.streams[stream].pipe.abort()
             case {"silent": stream}:

@@ -70,6 +70,11 @@ def test_a_message_is_read_and_written(case: Case) -> None:
     assert encode_message(message).hex() == case["body"]
 
 
+@pytest.mark.parametrize("case", cases("longer"))
+def test_longer_forms_are_read_and_not_written(case: Case) -> None:
+    assert encode_message(decode_message(bytes.fromhex(case["body"]))).hex() == case["written"]
+
+
 @pytest.mark.parametrize("case", cases("messages", good=False))
 def test_a_bad_message_is_refused(case: Case) -> None:
     with pytest.raises(RemoteProtocolError) as caught:

@@ -84,6 +84,10 @@ class Script:
     def silent(self, stream: str) -> "Script":
         return self._step(silent=stream)
 
+    def acks(self, stream: str, count: int) -> "Script":
+        """So many Acks have come on it; the last is of all bytes that had been said when it was sent."""
+        return self._step(acks=count, stream=stream)
+
     def runs(self, *peers: str) -> "Script":
         """A session of here with these peers runs."""
         return self._step(session=SESSION.hex(), peers=list(peers))
@@ -120,6 +124,7 @@ class Script:
 
 def scripts() -> Iterator[Case]:
     yield from link_scripts()
+    yield from ack_scripts()
     yield from twin_scripts()
     yield from call_scripts()
     yield from session_scripts()
@@ -141,6 +146,18 @@ def link_scripts() -> Iterator[Case]:
     yield script.says("a", Goodbye(Code.LEAVING, "")).told("leaving").linked()
     script = Script("a goodbye with a code of a later version", "INF-29").up().asks("a").hears("a", "AskContacts")
     yield script.says("a", Goodbye(200, "")).told("unknown").linked()
+
+
+def ack_scripts() -> Iterator[Case]:
+    """Acks are of bytes that the script has said, frames and Hellos, but for the Pongs between."""
+    script = (
+        Script("an ack of a message comes a little later", "WIRE-28").up().says("a", AskFile(7, bytes(32), "", 0, 1))
+    )
+    yield script.hears("a", "CallRefused").acks("a", 0).waits(0.2).acks("a", 1).linked("a")
+    script = Script("an ack of many bytes comes at once", "WIRE-28").up().says("a", rows(0, 20_000))
+    yield script.acks("a", 1).waits(0.2).acks("a", 1).linked("a")
+    script = Script("pings and pongs make no ack due", "WIRE-28").up().waits(20.0).says("a", Ping(5))
+    yield script.hears("a", Pong(5)).waits(20.0).acks("a", 0).linked("a")
 
 
 def twin_scripts() -> Iterator[Case]:

@@ -56,6 +56,7 @@ def make() -> dict[str, Any]:
         "seed": SEED,
         "made_by": "tests/vectors/make_inference.py",
         "messages": [*good_messages(rng), *bad_messages(rng)],
+        "longer": list(longer_messages(rng)),
         "sampling": [*good_sampling(), *bad_sampling()],
         "params": list(params(rng)),
         "draws": list(draws(rng)),
@@ -140,6 +141,24 @@ def good_messages(rng: random.Random) -> Iterator[Case]:
         values = {field.name: plain(getattr(message, field.name)) for field in fields(message)}
         body = encode_message(message).hex()
         yield {"name": name, "body": body, "expect": type(message).__name__, "fields": values}
+
+
+def longer_messages(rng: random.Random) -> Iterator[Case]:
+    """Good messages in longer forms than the shortest, with the bytes that are written for them."""
+    session = rng.randbytes(16)
+    short = encode_message(Stored(SessionId(session), 4))
+    bin16 = b"\xc4\x10" + session
+    for name, body in (
+        ("an integer in uint 8", b"\x93\x2b" + bin16 + b"\xcc\x04"),
+        ("an integer in uint 64", b"\x93\x2b" + bin16 + b"\xcf" + bytes(7) + b"\x04"),
+        ("an integer in int 8", b"\x93\x2b" + bin16 + b"\xd0\x04"),
+        ("an integer in int 16", b"\x93\x2b" + bin16 + b"\xd1\0\x04"),
+        ("an integer in int 32", b"\x93\x2b" + bin16 + b"\xd2\0\0\0\x04"),
+        ("an integer in int 64", b"\x93\x2b" + bin16 + b"\xd3" + bytes(7) + b"\x04"),
+        ("a bin with a length of two bytes", b"\x93\x2b\xc5\0\x10" + session + b"\x04"),
+        ("a bin with a length of four bytes", b"\x93\x2b\xc6\0\0\0\x10" + session + b"\x04"),
+    ):
+        yield {"name": name, "rule": "INF-3", "body": body.hex(), "written": short.hex()}
 
 
 def bad_messages(rng: random.Random) -> Iterator[Case]:

@@ -323,7 +323,7 @@ def pace_cases() -> Iterator[Case]:
         ("an ack of a byte never sent", [("sent", 100), ("ack", 101, 5)]),
         ("an ack of a byte less than before", [("sent", 100), ("ack", 50, 5), ("ack", 49, 6)]),
     ):
-        yield {"name": name, "rule": "WIRE-17", "steps": list(walk(steps))}
+        yield {"name": name, "rule": "WIRE-29", "steps": list(walk(steps))}
 
 
 def walk(steps: list[Step]) -> Iterator[Case]:

@@ -128,6 +128,12 @@ class Ring:
         self._send(f"stage {place}", told)
         return self
 
+    def loses_client(self, place: int) -> "Ring":
+        """A stage loses the link to its client."""
+        self._step(at=f"stage {place}", loses="client")
+        self.stages[place].end("lost")
+        return self
+
     def gives_up(self, code: Code = Code.CANCELLED) -> "Ring":
         self._step(at="client", fail=code.label)
         self._send("client", self.client.gives_up(code.label))
@@ -189,6 +195,7 @@ class Ring:
 def ring_cases() -> Iterator[Case]:
     yield from answers()
     yield from ends()
+    yield from losses()
     yield from faults()
     yield from strangers()
 
@@ -258,6 +265,24 @@ def ends() -> Iterator[Case]:
     ring.says("client", "stage 0", Resume(SESSION, 0, 1)).loses("stage 0", "client")
     ring.computes(0, 1).delivers().computes(1, 1, 22)
     yield ring.is_left("answered", Code.LENGTH, 21, 22)
+
+
+def losses() -> Iterator[Case]:
+    """Links that die, and limits that pass: what is said then, and to whom."""
+    ring = prefilled("a tail loses its link to the head", "INF-41").delivers().fails(1, Code.LOST)
+    yield ring.loses("stage 1", "stage 0").is_left("failed", Code.LOST, 21)
+    ring = prefilled("all stages lose the client, and say nothing", "INF-41").delivers()
+    yield ring.loses_client(0).loses_client(1).is_left("running", Code.NONE, 21, stages=["lost", "lost"])
+    ring = prefilled("a head waits too long for ids", "INF-41").loses("stage 1", "stage 0").delivers()
+    yield ring.fails(0, Code.IDLE).is_left("failed", Code.IDLE, 21)
+    ring = prefilled("a contract's time is over at the tail", "INF-41").delivers().fails(1, Code.EXPIRED)
+    yield ring.is_left("failed", Code.EXPIRED, 21)
+    ring = prefilled("a client waits too long for ids", "INF-42").loses("stage 1", "client").gives_up(Code.SILENT)
+    yield ring.is_left("failed", Code.SILENT)
+    ring = prefilled("a client loses its link to the tail", "INF-42").delivers().gives_up(Code.LOST)
+    yield ring.loses("client", "stage 1").loses_client(1).is_left("failed", Code.LOST, 21)
+    ring = Ring("a client waits too long for a stage to accept", "INF-36").accepts(0).gives_up(Code.SILENT)
+    yield ring.loses("client", "stage 1").is_left("failed", Code.SILENT, stages=["silent", "none"])
 
 
 def faults() -> Iterator[Case]:

@@ -175,7 +175,7 @@ def at_ring(name: str, rule: str, **terms: Any) -> Script:
 def head_cases() -> Iterator[Case]:
     script = at_ring("a head, from the prompt to the end", "INF-19").takes("far end", sampled(3, 21)).computes(1)
     yield script.takes("far end", sampled(4, 22, reason=Code.LENGTH)).ready(0).ends(Code.LENGTH, 4)
-    script = at_ring("a head of two stages, whose successor is the tail", "INF-19", stages=2)
+    script = at_ring("a head of two stages, whose successor is the tail", "INF-40", stages=2)
     yield script.takes("successor", sampled(3, 2, reason=Code.END)).ends(Code.END, 3)
     script = Script("a head stops at its successor's limit", "INF-12", "head", prompt=6)
     script.takes("client", prompt(1, 2, 3, 4, 5, 6)).ready(4).computes(2).computes(2).ready(0)
@@ -262,16 +262,16 @@ def head_refusals() -> Iterator[Case]:
 
 
 def middle_cases() -> Iterator[Case]:
-    script = Script("a middle, from the first rows to the end", "INF-19", "middle")
+    script = Script("a middle, from the first rows to the end", "INF-40", "middle")
     script.takes("predecessor", forward(0, 2)).computes(2).takes("predecessor", forward(2, 1)).computes(1).ready(0)
     script.takes("predecessor", forward(3, 1)).computes(1)
     yield script.takes("predecessor", finish(4, Code.STOP)).ends(Code.STOP, 4)
-    script = Script("credit is granted a chunk at a time", "INF-19", "middle", prompt=8)
+    script = Script("credit is granted a chunk at a time", "INF-38", "middle", prompt=8)
     script.takes("predecessor", forward(0, 4)).computes(1).computes(1).computes(1).computes(1).takes(
         "successor", credit(8)
     )
     yield script.takes("predecessor", forward(4, 4)).computes(4).runs(8, 8)
-    script = Script("credit ends where the contract does", "INF-19", "middle", prompt=4, max_positions=5)
+    script = Script("credit ends where the contract does", "INF-38", "middle", prompt=4, max_positions=5)
     yield script.takes("predecessor", forward(0, 4)).computes(4).runs(4, 4)
     script = Script("rows in two messages are computed in one step", "INF-19", "middle")
     yield script.takes("predecessor", forward(0, 1), forward(1, 1)).ready(2).computes(2).runs(2, 2)
@@ -341,7 +341,7 @@ def tail_cases() -> Iterator[Case]:
     yield prefilled("a stop string at the length", "INF-23", 1, stops=["b"], max_tokens=1).ends(Code.STOP, 3)
     script = prefilled("a stop string over two ids", "INF-23", 3, stops=["de"])
     yield script.takes("predecessor", forward(3, 1)).computes(1, 30).ends(Code.STOP, 4)
-    script = prefilled("a tail of two stages", "INF-20", 21, stages=2)
+    script = prefilled("a tail of two stages", "INF-39", 21, stages=2)
     yield script.runs(3, 3)
     script = Script("a prompt to a tail", "INF-17", "tail")
     yield script.refuses("client", prompt(), Code.BAD_STATE)
@@ -362,7 +362,7 @@ def tail_cases() -> Iterator[Case]:
 
 
 def solo_cases() -> Iterator[Case]:
-    script = Script("a solo stage, to an end id", "INF-19", "solo").takes("client", prompt()).computes(3, 21)
+    script = Script("a solo stage, to an end id", "INF-39", "solo").takes("client", prompt()).computes(3, 21)
     yield script.computes(1, 2).ready(0).ends(Code.END, 4)
     script = Script("a solo stage that is given up", "INF-18", "solo").takes("client", prompt()).computes(3, 21)
     yield script.takes("client", close(Code.CANCELLED, 3)).ready(0).ends(Code.CANCELLED, 3)
@@ -447,6 +447,10 @@ def answers() -> Iterator[Case]:
 
 
 def failures() -> Iterator[Case]:
+    story = Story("the prompt waits for every stage", "INF-37", accepted=False).takes("stage 1", accept())
+    yield story.is_left("opening", Code.NONE)
+    story = Story("the prompt is sent when the last stage accepts", "INF-37", accepted=False)
+    yield story.takes("stage 1", accept()).takes("stage 0", accept()).is_left("running", Code.NONE)
     refusal = SessionRefused(SESSION, 0, Code.BUSY, "", 1000)
     story = Story("a stage refuses", "INF-23", accepted=False).takes("stage 0", accept()).takes("stage 1", refusal)
     yield story.is_left("failed", Code.BUSY)

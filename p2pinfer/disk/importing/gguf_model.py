@@ -127,14 +127,14 @@ class _Keys:
     def integer(self, key: str, default: int | None = None) -> int:
         value = self.file.values.get(f"{self.prefix}.{key}", default)
         if not isinstance(value, int) or value < 0:
-            raise ModelError(f"{self.file.path}: {self.prefix}.{key} is {value!r}, which is no size")
+            raise ModelError(f"{self.file.path}: {self.prefix}.{key} is {value!r}, which is not a size")
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
         """A float32, as the shortest decimal that means it: 1e-05, not 9.999999747378752e-06."""
         value = self.file.values.get(f"{self.prefix}.{key}", default)
         if not isinstance(value, int | float) or not np.isfinite(value):
-            raise ModelError(f"{self.file.path}: {self.prefix}.{key} is {value!r}, which is no number")
+            raise ModelError(f"{self.file.path}: {self.prefix}.{key} is {value!r}, which is not a number")
         return float(str(np.float32(value)))
 
 

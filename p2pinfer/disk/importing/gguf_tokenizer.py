@@ -27,7 +27,7 @@ _QWEN2: Final = _LLAMA3.replace("{1,3}", "")
 
 
 class Kind(IntEnum):
-    """What a name of the vocabulary is."""
+    """Kinds of names in a vocabulary, as GGUF numbers them."""
 
     NORMAL = 1
     UNKNOWN = 2

@@ -41,7 +41,7 @@ def fetch(
     try:
         return _fetch(name, revision or None, endpoint, cache, progress)
     except HFValidationError as error:
-        raise ModelError(f"hub:{repository} is no ORG/NAME: {error}") from None
+        raise ModelError(f"hub:{repository} is not ORG/NAME: {error}") from None
     except (RepositoryNotFoundError, RevisionNotFoundError):
         raise ModelError(f"the hub has no model {repository}, or does not show it to you") from None
     except (OSError, TRANSPORT_ERROR) as error:  # the client's own errors are OSErrors

@@ -87,7 +87,7 @@ def _template(folder: Path) -> str:
 
 
 def _licence(folder: Path) -> str:
-    """What the model card's header says."""
+    """The licence in the header of the model card; empty without one."""
     if not (folder / README).exists():
         return ""
     found = _LICENCE.match(_text(folder / README)[:MAX_CARD].replace("\r\n", "\n"))
@@ -100,9 +100,9 @@ def _json(path: Path, optional: bool = False) -> dict[str, Any]:
     try:
         content = json.loads(_read(path))
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path} is no JSON: {error}") from None
+        raise ModelError(f"{path} is not JSON: {error}") from None
     if not isinstance(content, dict):
-        raise ModelError(f"{path} is no JSON object")
+        raise ModelError(f"{path} is not a JSON object")
     return content
 
 
@@ -110,7 +110,7 @@ def _text(path: Path) -> str:
     try:
         return _read(path).decode()
     except UnicodeDecodeError as error:
-        raise ModelError(f"{path} is no UTF-8 text: {error}") from None
+        raise ModelError(f"{path} is not UTF-8 text: {error}") from None
 
 
 def _read(path: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""What an imported model is called (manifest.md, 5.5): part of its id, so one rule for everybody."""
+"""Names of imported models (manifest.md, 5.5): they are part of the id, so one rule for everybody."""
 
 import re
 from typing import Final

@@ -1,4 +1,4 @@
-"""Where models come from: the word `demo`, a GGUF file, a Hugging Face folder, or the hub."""
+"""Sources of models: the word `demo`, a GGUF file, a Hugging Face folder, or the hub."""
 
 from dataclasses import replace
 from pathlib import Path

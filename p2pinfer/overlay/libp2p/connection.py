@@ -142,6 +142,7 @@ class YamuxPipe:
         self._socket = socket
         self._records = records
         self._yamux = yamux
+        self.meter = records.meter
         self._writing = trio.Lock()
         self._came = trio.Event()  # something came that a writer may wait for
         self._replies_due = trio.Event()  # or the rest of what the socket did not take at once
@@ -203,7 +204,10 @@ class YamuxPipe:
         return self._yamux.data.popleft() if self._yamux.data else b""
 
     def _receive(self, data: bytes) -> None:
+        began = self.meter.begin(len(data))
         self._yamux.receive(data)
+        if began:
+            self.meter.end(began)
         self._came.set()
         if self._yamux.replies:
             self._replies_due.set()
@@ -244,4 +248,5 @@ class YamuxPipe:
 
     async def abort(self) -> None:
         self._scope.cancel()
+        self._yamux.data.clear()
         await self._socket.close()

@@ -9,6 +9,7 @@ from typing import Final
 from libp2p.abc import ISecureConn
 
 from p2pinfer.overlay.libp2p.tcp import Socket
+from p2pinfer.overlay.toll import Meter
 
 PREFIX: Final = 2  # bytes of the length
 TAG: Final = 16  # bytes that encryption adds
@@ -23,6 +24,7 @@ class Records:
 
     def __init__(self, socket: Socket, session: ISecureConn) -> None:
         self._socket = socket
+        self.meter = Meter()
         self._cipher = session.conn
         self._plain = bytearray()
 
@@ -32,7 +34,11 @@ class Records:
         Raises what the socket and the cipher raise.
         """
         while len(self._plain) < (1 if n is None else n):
-            if not self._decrypt():
+            began = self.meter.begin(len(self._socket.buffer))
+            came = self._decrypt()
+            if began:
+                self.meter.end(began)
+            if not came:
                 await self._socket.fill()
         size = len(self._plain) if n is None else n
         data = bytes(self._plain[:size])

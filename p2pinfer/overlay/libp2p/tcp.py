@@ -21,7 +21,7 @@ from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, UsageError
 from p2pinfer.core.source import Source, source_of
 
-READ_BYTES: Final = 256 * 1024
+READ_BYTES: Final = 64 * 1024  # so that nobody's bytes hold others up for long
 BACKLOG: Final = 128  # connections the kernel holds for us while we are busy
 
 
@@ -191,6 +191,8 @@ class Socket(ReadWriteCloser):  # type: ignore[misc]  # libp2p is untyped to us
 
     async def close(self) -> None:
         self._closed = True
+        self.buffer.clear()
+        self.unsent.clear()
         await trio.aclose_forcefully(self._stream)
 
     def get_remote_address(self) -> tuple[str, int] | None:

@@ -1,0 +1,26 @@
+"""Whether another process uses a node's key: machines made from one image, a data folder copied or restored elsewhere.
+
+The evidence is an offer that the key signed, of another boot, made while this process runs. Nobody else can make one,
+and one of an earlier process of ours is older than we are. Contracts and receipts of the two never contradict each
+other, for each names one offer of one boot; but they cut each other's links, and nobody earns.
+"""
+
+from typing import Final
+
+from p2pinfer.core.offer import Offer
+
+MARGIN_S: Final = 5  # clocks of two machines differ, and seconds are whole
+
+
+def is_double(offer: Offer, boot: bytes, now: int, running_s: float) -> bool:
+    """Whether another process made this offer of our key while we run.
+
+    now:       wall clock, Unix seconds: the present one, so that it may have been wrong at our start
+    running_s: since our start, monotonic
+    """
+    return offer.boot != boot and -MARGIN_S <= now - offer.issued < running_s - MARGIN_S
+
+
+def is_elder(offer: Offer, boot: bytes, made: int) -> bool:
+    """Whether the other process is the one that stays; made: offers that we made, as many as the time we run."""
+    return (offer.seq, offer.boot) > (made, boot)

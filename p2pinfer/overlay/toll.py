@@ -1,0 +1,73 @@
+"""What reading for a peer may cost us of our processor, by the network it comes from and in all (wire.md, 7.1).
+
+Bytes are cheap to send and dear to take: tiny frames, records, messages, signatures. Whatever it is, the time that it
+took is counted, and a link that took too much is read later: the connection then holds its sender back.
+"""
+
+from time import thread_time
+from typing import Final
+
+import trio
+
+from p2pinfer.core.allowance import Allowance, Rate
+from p2pinfer.core.source import Source
+from p2pinfer.overlay.limits import (
+    ALL_PARTNERS_BURST,
+    ALL_PARTNERS_RATE,
+    ALL_STRANGERS_BURST,
+    ALL_STRANGERS_RATE,
+    LINK_RATE,
+    PARTNERS_BURST,
+    PARTNERS_RATE,
+    STRANGERS_BURST,
+    STRANGERS_RATE,
+)
+
+SMALL: Final = 512  # bytes; the cost of fewer is taken to be SMALL_S, for measuring it would cost as much
+SMALL_S: Final = 30e-6
+PAY_S: Final = 0.010  # cost that a link is let off before it is looked at
+WAIT_S: Final = 0.1  # before one that took too much is looked at again
+
+
+class Toll:
+    """Of all links. Times are of the processor; a share of 0.1 is a tenth of one core."""
+
+    def __init__(self) -> None:
+        self._strangers = _allowance(STRANGERS_BURST, STRANGERS_RATE, ALL_STRANGERS_BURST, ALL_STRANGERS_RATE)
+        self._partners = _allowance(PARTNERS_BURST, PARTNERS_RATE, ALL_PARTNERS_BURST, ALL_PARTNERS_RATE)
+
+    async def pay(self, source: Source, cost_s: float, *, is_partner: bool) -> None:
+        """Wait until a link may be read again. is_partner: a session or a call of ours depends on it."""
+        allowance = self._partners if is_partner else self._strangers
+        while True:
+            if allowance.take(source, trio.current_time(), cost_s):
+                return
+            await trio.sleep(WAIT_S)
+
+
+def _allowance(burst: float, rate: float, all_burst: float, all_rate: float) -> Allowance:
+    return Allowance(Rate(burst, rate), Rate(all_burst, all_rate))
+
+
+class Meter:
+    """What reading one link, or its pipe, has cost and was not paid for."""
+
+    def __init__(self) -> None:
+        self.cost_s = 0.0
+        self._since = trio.current_time()
+
+    def begin(self, size: int) -> float:
+        """Before so many bytes are taken; returns what `end` wants."""
+        return thread_time() if size > SMALL else 0.0
+
+    def end(self, began: float) -> None:
+        self.cost_s += thread_time() - began if began else SMALL_S
+
+    def take(self) -> float:
+        """What is to be paid for now, beyond the little that every link may cost; 0 in the common case."""
+        if self.cost_s < PAY_S:
+            return 0.0
+        now = trio.current_time()
+        due_s = self.cost_s - (now - self._since) * LINK_RATE
+        self.cost_s, self._since = 0.0, now
+        return max(0.0, due_s)

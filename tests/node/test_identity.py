@@ -1,0 +1,180 @@
+"""A node's identity while it runs: certificates that end, wrong clocks, copies of its folder, starts that fail."""
+
+import logging
+import time
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from p2pinfer.core.certificate import MAX_CERTIFICATE_S
+from p2pinfer.core.errors import KeyInUse, UsageError, sole
+from p2pinfer.core.keys import PrivateKey
+from p2pinfer.core.units import Roles, Span
+from p2pinfer.disk.identity import Identity, load_identity
+from p2pinfer.disk.store import Store
+from p2pinfer.node.certifying import Certifying
+from p2pinfer.node.daemon import open_node
+from p2pinfer.node.doubling import Doubling
+from p2pinfer.node.settings import Settings, change
+from p2pinfer.overlay.exchange import Exchange
+from p2pinfer.overlay.greeting import Greeting
+from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
+from tests.core.paid_route import DAY_S, NODES, offer_of
+
+NOW = 1_790_000_000
+
+
+class Clock:
+    """The wall clock."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = NOW
+        monkeypatch.setattr(time, "time", lambda: self.now)
+
+
+class Ledger:
+    """A journal that keeps certificates."""
+
+    def __init__(self) -> None:
+        self.kept: list[object] = []
+
+    async def certify(self, certificate: object) -> None:
+        self.kept.append(certificate)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+@pytest.fixture
+def identity(tmp_path: Path, clock: Clock) -> Identity:
+    return load_identity(tmp_path, clock.now)
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    return Ledger()
+
+
+@pytest.fixture
+def certifying(tmp_path: Path, identity: Identity, ledger: Ledger) -> Certifying:
+    return Certifying(tmp_path, identity, ledger)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("passed_s", [MAX_CERTIFICATE_S - 30 * DAY_S, MAX_CERTIFICATE_S + DAY_S, -20_000 * DAY_S])
+async def test_a_certificate_is_renewed_while_the_node_runs(
+    certifying: Certifying, clock: Clock, ledger: Ledger, tmp_path: Path, passed_s: int
+) -> None:
+    """It ends soon, is over, or was made by a clock that was wrong."""
+    first = certifying.certificate
+    await certifying.look()
+    assert certifying.certificate is first
+    clock.now += passed_s
+    await certifying.look()
+    record = certifying.certificate.record
+    assert (record.serial, record.not_before <= clock.now < record.not_after - 30 * DAY_S) == (2, True)
+    assert ledger.kept == [certifying.certificate]
+    assert load_identity(tmp_path, clock.now).certificate == certifying.certificate
+
+
+async def test_an_owner_whose_key_is_away_is_told_a_week_ahead_once_a_day(
+    certifying: Certifying, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    (tmp_path / "owner.key").rename(tmp_path / "elsewhere")
+    clock.now = certifying.certificate.record.not_after - 7 * DAY_S
+    await certifying.look()
+    assert caplog.records == []
+    clock.now += 1
+    for _ in range(3):
+        await certifying.look()
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "put owner.key into" in record.getMessage()
+    await trio.sleep(DAY_S)
+    await certifying.look()
+    assert len(caplog.records) == 2
+
+
+async def test_another_owners_key_renews_nothing_while_the_node_runs(
+    certifying: Certifying, clock: Clock, tmp_path: Path
+) -> None:
+    (tmp_path / "owner.key").write_text("11" * 32)
+    clock.now += MAX_CERTIFICATE_S
+    before = certifying.certificate
+    await certifying.look()
+    assert certifying.certificate is before
+
+
+# Copies
+
+
+async def test_of_two_processes_with_one_key_the_later_one_ends(clock: Clock, autojump_clock: MockClock) -> None:
+    doubling = Doubling(b"our own boot ...")
+    await trio.sleep(30)
+    offer = offer_of(NODES[0], Span(0, 3), Roles.HEAD, issued=NOW - 10, seq=5).record
+    doubling.hear(offer)
+    with pytest.raises(KeyInUse, match="was there first: is this data folder a copy"):
+        await doubling.run()
+
+
+async def test_the_earlier_one_goes_on_and_its_owner_is_told_once(
+    clock: Clock, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Made:
+        made = 9
+
+    doubling = Doubling(b"our own boot ...")
+    doubling.offering = Made()  # type: ignore[assignment]
+    await trio.sleep(30)
+    for seq in (1, 2):
+        doubling.hear(offer_of(NODES[0], Span(0, 3), Roles.HEAD, issued=NOW - 10, seq=seq).record)
+    assert [record.getMessage()[:25] for record in caplog.records] == ["another process was start"]
+    with trio.move_on_after(1) as scope:
+        await doubling.run()
+    assert scope.cancelled_caught
+
+
+# Starts that fail
+
+
+def network(world: MemoryWorld):  # type: ignore[no-untyped-def]
+    def open_(key: PrivateKey, exchange: Exchange, greeting: Greeting):  # type: ignore[no-untyped-def]
+        return open_memory_network(world, key.public, exchange, greeting=greeting)
+
+    return open_
+
+
+async def fail_to_start(folder: Path) -> None:
+    settings = change(Settings(), "serve", model="a model that is not there")
+    with pytest.raises((UsageError, BaseExceptionGroup)) as failure:
+        async with open_node(settings, folder, Store(folder / "store"), network=network(MemoryWorld())):
+            pass
+    assert isinstance(sole(failure.value), UsageError)
+
+
+def left(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {"node.lock", "store"}
+
+
+async def test_a_first_start_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    await fail_to_start(tmp_path / "data")
+    assert left(tmp_path / "data") == set()
+
+
+async def test_a_later_start_that_fails_takes_nothing_away(tmp_path: Path) -> None:
+    async with open_node(Settings(), tmp_path, Store(tmp_path / "store"), network=network(MemoryWorld())):
+        pass
+    before = left(tmp_path)
+    assert {"node.key", "owner.key", "node.cert", "journal.sqlite"} <= before
+    await fail_to_start(tmp_path)
+    assert left(tmp_path) >= {"node.key", "owner.key", "node.cert", "journal.sqlite"}
+
+
+async def test_a_key_that_was_put_there_stays(tmp_path: Path) -> None:
+    (tmp_path / "owner.key").write_text("11" * 32)
+    (tmp_path / "owner.key").chmod(0o600)
+    await fail_to_start(tmp_path)
+    assert (tmp_path / "owner.key").exists()
