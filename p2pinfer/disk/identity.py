@@ -75,7 +75,10 @@ def load_identity(folder: Path, now: int) -> Identity:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The identity in a data folder, looked at and not used. owner_here: the owner's key is, and renews the certificate."""
+    """The identity in a data folder, looked at and not used.
+
+    owner_here: the owner's key is, and renews the certificate
+    """
 
     certificate: SignedRecord[NodeCert] | None
     owner_here: bool
@@ -224,6 +227,11 @@ def hold_folder(folder: Path) -> Iterator[None]:
                 f"the data folder {folder} is in use by node {holder}: give each node a folder with --data"
             ) from None
         yield
+
+
+def is_open_to_others(folder: Path) -> bool:
+    """Other users of the machine can replace what is in the folder."""
+    return bool(folder.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH))
 
 
 def try_folder(folder: Path) -> None:

@@ -231,6 +231,15 @@ def test_exports_are_numbered_and_name_the_one_before(p2pinfer: Shell, data: Pat
     assert verdict(second).header.record.prev == verdict(first).header.id
 
 
+def test_more_receipts_than_a_statement_holds_are_stated_by_shorter_periods(
+    p2pinfer: Shell, data: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("p2pinfer.disk.exporting.MAX_RECEIPTS", 2)
+    ran = p2pinfer("earnings", "export", out, "--data", data)
+    assert (ran.code, "3 receipts, a statement holds 2: state shorter periods" in ran.err) == (2, True)
+    assert not out.exists()
+
+
 def test_one_payer_sees_no_other(p2pinfer: Shell, data: Path, out: Path) -> None:
     p2pinfer("earnings", "export", out, "--payer", peer_name(STRANGER.public), "--data", data)
     assert [share.payer for share in verdict(out).by_payer] == [STRANGER.public]

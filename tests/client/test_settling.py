@@ -183,6 +183,7 @@ def test_what_nothing_justifies_is_signed_on_a_persons_word_alone(tmp_path: Path
 
 
 def test_more_than_a_window_is_no_claim(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RCT-33"""
     monkeypatch.setattr(Cut, "undelivered", 40)
 
     async def test(world: World) -> None:

@@ -413,6 +413,14 @@ def test_nothing_earned_is_no_heading() -> None:
     assert fold_all([]).unbacked == 0
 
 
+def test_a_header_of_more_receipts_than_a_statement_holds_cannot_be_made() -> None:
+    """RCT-18"""
+    header = verify_statement(written([])).header.record
+    assert replace(header, count=MAX_RECEIPTS).count == 65_536
+    with pytest.raises(ValueError, match="65537 receipts"):
+        replace(header, count=MAX_RECEIPTS + 1)
+
+
 def test_a_header_of_a_reversed_period_cannot_be_made() -> None:
     header = verify_statement(written([])).header
     with pytest.raises(ValueError, match="a period"):

@@ -186,3 +186,15 @@ def test_every_refusal_in_the_spec_is_a_code() -> None:
 def test_vectors_name_only_requirements_that_exist() -> None:
     named = set(re.findall(r"INF-\d+", Path(PROTOCOLS / "vectors" / "inference.json").read_text(encoding="utf-8")))
     assert named <= set(requirements(INFERENCE))
+
+
+# The examples of records
+
+
+@pytest.mark.parametrize("name", ["receipts.md", "identity.md", "offer.md"])
+def test_shortened_bytes_in_an_example_of_records_stand_in_the_vectors(name: str) -> None:
+    example = re.split(r"^## ", text_of(name), flags=re.MULTILINE)[1]
+    vectors = (PROTOCOLS / "vectors" / name.replace(".md", ".json")).read_text(encoding="utf-8")
+    shortened = re.findall(r"\b([0-9a-f]{8})\.\.\.([0-9a-f]{6,8})\b", example)
+    missing = [f"{a}...{b}" for a, b in shortened if not re.search(f"{a}[0-9a-f]*{b}", vectors)]
+    assert (missing, len(shortened) > 0) == ([], True)

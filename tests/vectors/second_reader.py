@@ -304,6 +304,30 @@ def check_fit(id_: bytes, contract: list[Item], receipt: list[Item]) -> int:
     return amount
 
 
+def contradict(first: bytes, second: bytes) -> bool:
+    """RCT-28"""
+    a, b = read_record("receipt", first), read_record("receipt", second)
+    if a[0] != b[0] or first == second:
+        return False
+    low, high = (a, b) if ints(a[1:2]) <= ints(b[1:2]) else (b, a)
+    used, more = low[2], high[2]
+    assert isinstance(used, list) and isinstance(more, list)
+    less = any(x < y for x, y in zip([*more, *ints([high[3], high[6]])], [*used, *ints([low[3], low[6]])], strict=True))
+    return low[1] == high[1] or less or low[7] == 1 or (used == more and low[4:6] != high[4:6])
+
+
+def fork(first: bytes, second: bytes) -> bool:
+    """RCT-29, of two files that verify."""
+    a, b = header_of(first), header_of(second)
+    one, other = read_record("statement", a), read_record("statement", b)
+    return a != b and one[0] == other[0] and (one[3] == other[3] or one[4] == other[4])
+
+
+def header_of(data: bytes) -> bytes:
+    at = len(b"p2pinfer statement 1\n")
+    return bins(read_array(data[at + 4 : at + 4 + int.from_bytes(data[at : at + 4], "big")], 4096), 2)[0]
+
+
 def found(call: Callable[[], object]) -> str:
     """ "ok", or the code of what is wrong."""
     try:

@@ -55,6 +55,7 @@ HELD: Final = (
 OURS: Final = (
     *("PrivateKey.__init__", "Manifest.files_of"),
     *("_check_route", "_is_final", "ClientAccount.__init__", "ClientAccount.closed", "ClientAccount.is_final"),
+    *("ClientAccount.unsigned",),
     *("StageAccount.__init__", "StageAccount.add_inputs", "StageAccount.add_outputs", "StageAccount._cut"),
     *("StageAccount.commit", "StageAccount.close", "StageAccount.closed", "StageAccount.may_compute"),
 )

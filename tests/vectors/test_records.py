@@ -255,6 +255,16 @@ def test_a_second_reader_finds_the_same_in_statements(vector: Vector) -> None:
         assert verdict["owed"] == {bytes.fromhex(key): (count, amount) for key, count, amount in vector["payers"]}
 
 
+@vectors("receipts.json", "contradictions")
+def test_a_second_reader_finds_the_same_in_contradictions(vector: Vector) -> None:
+    assert second_reader.contradict(*hexed(vector, "first", "second")) is vector["expect"]
+
+
+@vectors("receipts.json", "comparisons")
+def test_a_second_reader_finds_the_same_in_comparisons(vector: Vector) -> None:
+    assert second_reader.fork(*hexed(vector, "first", "second")) is vector["fork"]
+
+
 @vectors("identity.json", "keys")
 def test_a_second_reader_finds_the_same_in_keys(vector: Vector) -> None:
     assert second_reader.found(lambda: second_reader.check_key(*hexed(vector, "key"))) == vector["expect"]
