@@ -1,8 +1,8 @@
 """One session on one stage, without I/O: which rows may be computed now, and what to send when they are.
 
 Implements the stage's side of protocols/inference.md. The node feeds it messages (`receive`) and results of steps
-(`done`), and does what they return. Signatures, receipts and the window are `stage_account.py`'s; who else waits for the
-engine is `schedule.py`'s.
+(`done`), and does what they return. Signatures, receipts and the window are `stage_account.py`'s; who else waits for
+the engine is `schedule.py`'s.
 
     RUNNING --Finish, last Sampled, own last sample, Close, fault, failure--> ENDED
 

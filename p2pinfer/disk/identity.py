@@ -27,7 +27,6 @@ from p2pinfer.core.records import SignedRecord, sign
 from p2pinfer.core.renewal import Standing, standing
 from p2pinfer.core.units import OwnerKey, PeerKey
 from p2pinfer.disk.atomic import create_atomic, new_folder, write_atomic
-from p2pinfer.disk.journal_file import connect_writer
 from p2pinfer.disk.locks import LockHeld, hold_lock
 from p2pinfer.disk.places import is_there, node_journal
 
@@ -76,7 +75,10 @@ def load_identity(folder: Path, now: int) -> Identity:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The identity in a data folder, looked at and not used. owner_here: the owner's key is, and renews the certificate."""
+    """The identity in a data folder, looked at and not used.
+
+    owner_here: the owner's key is, and renews the certificate
+    """
 
     certificate: SignedRecord[NodeCert] | None
     owner_here: bool
@@ -227,12 +229,19 @@ def hold_folder(folder: Path) -> Iterator[None]:
         yield
 
 
+def is_open_to_others(folder: Path) -> bool:
+    """Other users of the machine can replace what is in the folder."""
+    return bool(folder.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+
+
 def try_folder(folder: Path) -> None:
     """Try what a node needs of a data folder: locks, links, modes, a journal. What is made for that is gone afterwards.
 
     A folder that is not there yet is tried where it would be made. Raises UsageError or JournalError in the words of
     a start.
     """
+    from p2pinfer.disk.journal_file import connect_writer  # who only reads keys, as a verifier does, needs no SQLite
+
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if is_there(path))
     try:
         with new_folder(there) as trial:

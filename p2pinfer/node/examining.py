@@ -15,7 +15,9 @@ import psutil
 from p2pinfer.core.errors import EngineError, JournalError, ModelError, UsageError
 from p2pinfer.core.manifest import CONFIG, EMBEDDING, HEAD, TOKENIZER, Manifest, layer_file
 from p2pinfer.core.units import Numerics
-from p2pinfer.disk.identity import see_identity, try_folder
+from p2pinfer.disk.identity import is_open_to_others, see_identity, try_folder
+from p2pinfer.disk.journal_file import connect_reader
+from p2pinfer.disk.places import client_journal, is_there, node_journal
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.engine.choice import EVERY_ENGINE, NATIVE, engine_of, missing_words, obstacles
 from p2pinfer.engine.gpu import Gpu, look_at_gpu
@@ -25,6 +27,7 @@ from p2pinfer.engine.steps import CPU
 from p2pinfer.node.addresses import check_network
 from p2pinfer.node.deciding import missing_files, usual_model
 from p2pinfer.node.findings import Examination, Finding, Verdict, about_identity, about_network, about_threads
+from p2pinfer.node.limits import usable_memory
 from p2pinfer.node.settings import AUTO, Serve, Settings, numerics_of, span_of
 from p2pinfer.node.shard import FILE_BYTES, MB, WEIGHT_BYTES, default_threads, layers_that_fit, memory_of
 
@@ -227,7 +230,7 @@ class _Examiner:
     def _look_at_memory(self) -> Iterator[Finding]:
         if (memory := self._memory()) is None:
             return
-        free = self._gpu.free if self._gpu else psutil.virtual_memory().available
+        free = self._gpu.free if self._gpu else min(psutil.virtual_memory().available, usable_memory())
         text = f"{memory // MB:,} MB for weights and KV cache, {free // MB:,} MB are free now"
         if memory > free:
             advice = f"set serve.memory_mb to less than {free // MB}, or close what takes so much memory"
@@ -269,12 +272,18 @@ class _Examiner:
         try:
             seen = see_identity(self._data)
             try_folder(self._data)
+            for journal in (node_journal(self._data), client_journal(self._data)):
+                if is_there(journal):
+                    connect_reader(journal).close()
         except (UsageError, JournalError) as error:
             yield Finding("data folder", Verdict.WRONG, str(error))
             return
         if seen is None:
             yield Finding("data folder", Verdict.GOOD, f"{self._data} is new: the first start makes an identity there")
         else:
+            if is_open_to_others(self._data):
+                text = f"other users of this machine can write to {self._data}, and replace what is in it"
+                yield Finding("data folder", Verdict.ADVICE, text, f"chmod go-w {self._data}")
             self._until = seen.certificate.record.not_after if seen.certificate else None
             yield about_identity(self._data, seen, self._now)
 

@@ -8,8 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-import psutil
-
 from p2pinfer.core.errors import UsageError
 from p2pinfer.core.manifest import CONFIG, EMBEDDING, HEAD, TOKENIZER, Manifest, layer_file
 from p2pinfer.core.pages import PAGE, pages_for
@@ -19,7 +17,7 @@ from p2pinfer.core.units import Numerics, Roles, Span
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.engine.door import Engine, open_engine
 from p2pinfer.engine.steps import ShardSpec
-from p2pinfer.node.cores import usable_cores
+from p2pinfer.node.limits import usable_cores, usable_memory
 from p2pinfer.node.settings import Serve, numerics_of
 
 # Of weights in memory, with a scale for each 32 in the native engine's classes, for each row of 256 or more in i8h64-1;
@@ -60,7 +58,7 @@ class Shard:
 
 def memory_of(serve: Serve) -> int:
     """Bytes the owner lets the node take."""
-    return serve.memory_mb * MB if serve.memory_mb else psutil.virtual_memory().total // 2
+    return serve.memory_mb * MB if serve.memory_mb else usable_memory() // 2
 
 
 def layers_that_fit(manifest: Manifest, serve: Serve) -> int:

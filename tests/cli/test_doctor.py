@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from p2pinfer.core.records import SignedRecord
 from p2pinfer.core.renewal import RENEW_CERTIFICATE_S
 from p2pinfer.disk.identity import Seen, load_identity
 from p2pinfer.disk.importing import import_model
+from p2pinfer.disk.journal_file import connect_writer
 from p2pinfer.disk.store import Store
 from p2pinfer.engine import choice
 from p2pinfer.engine.gpu import Gpu
@@ -310,3 +312,24 @@ def test_a_file_system_without_locks_is_told(
     verdict, text, _ = of(told(ran), "data folder")
     assert (ran.code, verdict) == (1, "wrong")
     assert f"cannot lock {tmp_path / 'data'}/node.lock: No locks available" in text
+
+
+def test_a_folder_that_others_can_write_to_is_told(p2pinfer: Shell, store: Path, tmp_path: Path) -> None:
+    load_identity(tmp_path / "data", int(time.time()))
+    (tmp_path / "data").chmod(0o770)
+    plain = told(p2pinfer("doctor", "--data", tmp_path / "data", "--store", store, "--json"))
+    first, second = (finding for finding in plain["findings"] if finding["subject"] == "data folder")
+    assert (first["verdict"], first["advice"]) == ("advice", f"chmod go-w {tmp_path / 'data'}")
+    assert second["verdict"] == "good"
+
+
+@pytest.mark.parametrize("name", ["journal.sqlite", "client.sqlite"])
+def test_a_damaged_journal_is_told(p2pinfer: Shell, store: Path, tmp_path: Path, name: str) -> None:
+    load_identity(tmp_path / "data", int(time.time()))
+    connect_writer(tmp_path / "data" / name).close()
+    with (tmp_path / "data" / name).open("r+b") as file:
+        file.truncate(8192)
+    verdict, text, _ = of(
+        told(p2pinfer("doctor", "--data", tmp_path / "data", "--store", store, "--json")), "data folder"
+    )
+    assert (verdict, f"{name} is damaged" in text) == ("wrong", True)

@@ -86,7 +86,7 @@ class _Reader:
         self.items = 0
 
     def count(self) -> int:
-        """The number of items that follow. Each takes much more memory than bytes in the file, so all together are bounded."""
+        """The number of items that follow. Each takes more memory than bytes of the file, so all are bounded."""
         count = self.number("Q")
         if count > len(self.data):
             raise _Short
