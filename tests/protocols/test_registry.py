@@ -240,3 +240,17 @@ def test_no_message_takes_a_number_of_another_use() -> None:
 def test_the_longest_frames_fit_their_limit() -> None:
     assert session_messages.MAX_ROWS < messages.MAX_BODY
     assert 4 * session_messages.MAX_IDS < messages.MAX_BODY
+
+
+@pytest.mark.parametrize("name", ["wire.md", "inference.md"])
+def test_a_limit_of_a_protocol_stands_in_the_text_that_uses_it(name: str) -> None:
+    """Not in the table of all limits alone."""
+    chapters = re.split(r"^##+ ", (PROTOCOLS / name).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    text = "".join(chapter for chapter in chapters if "Deadlines and limits" not in chapter.partition("\n")[0])
+    limits = [entry["name"] for entry in REGISTRY["constants"] if entry["spec"] == name]
+    assert [limit for limit in limits if not re.search(rf"\b{limit}\b", text)] == []
+
+
+def test_no_two_limits_have_one_name() -> None:
+    names = [entry["name"] for entry in REGISTRY["constants"]]
+    assert sorted(names) == sorted(set(names))
