@@ -4,7 +4,7 @@ No network, no journal, no engine: whoever is shown a statement checks it on any
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -13,34 +13,69 @@ from typing import Final
 import click
 from rich.table import Table
 
-from p2pinfer.cli.options import json_option
+from p2pinfer.cli.options import data_option, json_option
 from p2pinfer.cli.terminal import Terminal, say
 from p2pinfer.cli.words import SHORT_ID, amount_words, lined, many, period_words, time_words, unit_for
 from p2pinfer.core.errors import P2pinferError, RemoteProtocolError, UsageError
 from p2pinfer.core.keys import peer_name
 from p2pinfer.core.statement import MAX_STATEMENT, NO_PAYER
 from p2pinfer.core.statement_check import Comparison, Overlap, Verdict, compare_statements, verify_statement
-from p2pinfer.core.units import RecordId
+from p2pinfer.core.units import PeerKey, RecordId
+from p2pinfer.disk.identity import own_keys
 
 LABEL: Final = 12  # characters of what a line is about
 
 
 @dataclass(frozen=True, slots=True)
+class Owes:
+    """Nano-credits that others owe, on their word alone, and that the owner owes itself: never one sum."""
+
+    unbacked: int = 0
+    own: int = 0
+
+    @property
+    def words(self) -> str:
+        return f"{amount_words(self.unbacked)} unbacked, {amount_words(self.own)} self"
+
+    @property
+    def plain(self) -> dict[str, int]:
+        return {"unbacked_ncr": self.unbacked, "self_ncr": self.own}
+
+
+@dataclass(frozen=True, slots=True)
 class Checked:
-    """A file, and its verdict or why there is none."""
+    """A file, and its verdict or why there is none. own: payers that are the owner itself, as far as is known here."""
 
     file: Path
     verdict: Verdict | None
+    own: frozenset[PeerKey] = frozenset()
     why: str = ""
+
+    def owes(self, amounts: Iterable[tuple[PeerKey, int]]) -> Owes:
+        """Amounts of payers, apart."""
+        sums = [0, 0]
+        for payer, amount in amounts:
+            sums[payer in self.own] += amount
+        return Owes(*sums)
+
+    @property
+    def all_owe(self) -> Owes:
+        shares = self.verdict.by_payer if self.verdict else ()
+        return self.owes((share.payer, share.amount) for share in shares)
 
 
 @dataclass(frozen=True, slots=True)
 class Common:
     """Two files that hold contracts together, or that one node cannot have made both."""
 
-    first: Path
-    second: Path
+    first: Checked
+    second: Checked
     found: Comparison
+
+    @property
+    def extra(self) -> Owes:
+        """The second's amounts beyond the first's."""
+        return self.second.owes((overlap.payer, overlap.extra) for overlap in self.found.overlaps)
 
     @property
     def contradicts(self) -> bool:
@@ -54,20 +89,23 @@ def statement() -> None:
 
 @statement.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path), metavar="FILE...")
+@data_option
 @json_option
-def verify(files: tuple[Path, ...], as_json: bool) -> None:
+def verify(files: tuple[Path, ...], data: Path, as_json: bool) -> None:
     """Check every byte of statements, and say what they prove and what they do not.
 
     Needs no network and trusts nobody: keys, signatures, amounts and times are checked from the file alone. Of several
     files it names the contracts that stand in more than one: a payer pays for each contract once. The exit code is 1 if
-    a file does not verify, or two of them contradict each other.
+    a file does not verify, or two of them contradict each other. What the owner owes itself (self) stands apart: by the
+    keys in the file, and, on the owner's own machine, by those in its data folder.
 
     \b
     p2pinfer earnings export november.statement     (who earned)
     p2pinfer statement verify november.statement    (anyone)
     """
-    checked = [_check(file) for file in files]
-    sound = [(one.file, one.verdict) for one in checked if one.verdict]
+    keys = own_keys(data)
+    checked = [_check(file, keys) for file in files]
+    sound = [(one, one.verdict) for one in checked if one.verdict]
     common = [
         Common(first, second, found)
         for (first, a), (second, b) in combinations(sound, 2)
@@ -81,16 +119,18 @@ def verify(files: tuple[Path, ...], as_json: bool) -> None:
         raise P2pinferError(why)
 
 
-def _check(file: Path) -> Checked:
+def _check(file: Path, keys: frozenset[PeerKey]) -> Checked:
     try:
         with file.open("rb") as opened:
             data = opened.read(MAX_STATEMENT + 1)  # one byte past the limit is enough to refuse the rest
     except OSError as error:
         raise UsageError(f"cannot read {file}: {error.strerror}") from None
     try:
-        return Checked(file, verify_statement(data))
+        verdict = verify_statement(data)
     except RemoteProtocolError as error:
-        return Checked(file, None, str(error))
+        return Checked(file, None, why=str(error))
+    header = verdict.header.record
+    return Checked(file, verdict, keys | {PeerKey(header.owner), header.node})
 
 
 def _failure(checked: Sequence[Checked], common: Sequence[Common]) -> str | None:
@@ -102,13 +142,16 @@ def _failure(checked: Sequence[Checked], common: Sequence[Common]) -> str | None
     return None
 
 
-def once(checked: Sequence[Checked]) -> tuple[int, int]:
+def once(checked: Sequence[Checked]) -> tuple[int, Owes]:
     """How many contracts the files hold together, and for how much, each counted once at its highest amount."""
-    amounts: dict[RecordId, int] = {}
+    amounts: dict[RecordId, tuple[PeerKey, int]] = {}
     for one in checked:
         for entry in one.verdict.entries if one.verdict else ():
-            amounts[entry.contract.id] = max(amounts.get(entry.contract.id, 0), entry.receipt.record.amount)
-    return len(amounts), sum(amounts.values())
+            _, known = amounts.get(entry.contract.id, (None, 0))
+            payer, amount = entry.contract.record.client, entry.receipt.record.amount
+            amounts[entry.contract.id] = payer, max(known, amount)
+    own: frozenset[PeerKey] = frozenset().union(*(one.own for one in checked))
+    return len(amounts), Checked(Path(), None, own).owes(amounts.values())
 
 
 # For programs
@@ -116,17 +159,17 @@ def once(checked: Sequence[Checked]) -> tuple[int, int]:
 
 def summary(checked: Sequence[Checked], common: Sequence[Common]) -> dict[str, object]:
     """The verdicts as `--json` prints them."""
-    count, amount = once(checked)
+    count, owes = once(checked)
     return {
         "verified": _failure(checked, common) is None,
         "statements": [_plain(one) for one in checked],
         "overlaps": [_plain_overlap(pair, overlap) for pair in common for overlap in pair.found.overlaps],
         "forks": [
-            {"first": str(pair.first), "second": str(pair.second), "why": pair.found.fork}
+            {"first": str(pair.first.file), "second": str(pair.second.file), "why": pair.found.fork}
             for pair in common
             if pair.found.fork
         ],
-        "together": {"contracts": count, "amount_ncr": amount},
+        "together": {"contracts": count, **owes.plain},
     }
 
 
@@ -147,9 +190,13 @@ def _plain(checked: Checked) -> dict[str, object]:
         "until": header.until,
         "created": header.created,
         "receipts": header.count,
-        "amount_ncr": header.amount,
+        **checked.all_owe.plain,
         "by_payer": [
-            {"payer": peer_name(share.payer), "receipts": share.count, "amount_ncr": share.amount}
+            {
+                "payer": peer_name(share.payer),
+                "receipts": share.count,
+                **checked.owes([(share.payer, share.amount)]).plain,
+            }
             for share in verdict.by_payer
         ],
         "not_proven": list(verdict.not_proven),
@@ -158,8 +205,8 @@ def _plain(checked: Checked) -> dict[str, object]:
 
 def _plain_overlap(pair: Common, overlap: Overlap) -> dict[str, object]:
     return {
-        "first": str(pair.first),
-        "second": str(pair.second),
+        "first": str(pair.first.file),
+        "second": str(pair.second.file),
         "contract": overlap.contract.hex(),
         "payer": peer_name(overlap.payer),
         "first_ncr": overlap.first,
@@ -175,24 +222,24 @@ def _plain_overlap(pair: Common, overlap: Overlap) -> dict[str, object]:
 def _print(checked: Sequence[Checked], common: Sequence[Common]) -> None:
     for one in checked:
         if one.verdict is not None:
-            _print_verdict(one.file, one.verdict)
+            _print_verdict(one, one.verdict)
         else:
             say(f"{one.file}: DOES NOT VERIFY\n")
     for pair in common:
         _print_common(pair)
     if sum(one.verdict is not None for one in checked) > 1:
-        count, amount = once(checked)
+        count, owes = once(checked)
         say("all together, each contract once:")
-        say(f"  {many(count, 'contract')}, {amount_words(amount)}\n")
+        say(lined("", f"{many(count, 'contract')}; {owes.words}", 0) + "\n")
     if verdict := next((one.verdict for one in checked if one.verdict), None):
         say("Not proven:")
         for what in verdict.not_proven:
             say(lined("-", what, 2))
 
 
-def _print_verdict(file: Path, verdict: Verdict) -> None:
+def _print_verdict(checked: Checked, verdict: Verdict) -> None:
     header = verdict.header.record
-    say(f"{file}: verifies")
+    say(f"{checked.file}: verifies")
     for what, value in (
         ("statement", f"{header.number:,}"),
         ("id", verdict.header.id.hex()),
@@ -201,32 +248,35 @@ def _print_verdict(file: Path, verdict: Verdict) -> None:
         ("period", period_words(header.since, header.until)),
         ("made", time_words(header.created)),
         ("payer", "all" if header.payer == NO_PAYER else peer_name(header.payer)),
-        ("holds", f"{many(header.count, 'receipt')}, {amount_words(header.amount)}"),
+        ("holds", f"{many(header.count, 'receipt')}; {checked.all_owe.words}"),
     ):
         say(lined(what, value, LABEL))
     say()
     if verdict.by_payer:
-        _print_shares(verdict)
+        _print_shares(checked, verdict)
 
 
-def _print_shares(verdict: Verdict) -> None:
+def _print_shares(checked: Checked, verdict: Verdict) -> None:
+    """Payers with what they owe; the owner's own keys in a table of their own."""
     unit = unit_for(share.amount for share in verdict.by_payer)
-    table = Table(box=None, pad_edge=False)
-    table.add_column("payer", no_wrap=True)
-    table.add_column("receipts", justify="right")
-    table.add_column(f"owes, {unit.short}", justify="right")
-    for share in verdict.by_payer:
-        table.add_row(peer_name(share.payer), f"{share.count:,}", unit.write(share.amount))
-    Terminal().print(table)
-    say()
+    for heading, own in (("payer", False), ("payer: self, the owner's own key", True)):
+        table = Table(box=None, pad_edge=False)
+        table.add_column(heading, no_wrap=True)
+        table.add_column("receipts", justify="right")
+        table.add_column(f"owes, {unit.short}", justify="right")
+        for share in verdict.by_payer:
+            if (share.payer in checked.own) is own:
+                table.add_row(peer_name(share.payer), f"{share.count:,}", unit.write(share.amount))
+        if table.rows:
+            Terminal().print(table)
+            say()
 
 
 def _print_common(pair: Common) -> None:
     overlaps, fork = pair.found.overlaps, pair.found.fork
-    extra = sum(overlap.extra for overlap in overlaps)
-    say(f"{pair.first} and {pair.second} both hold {many(len(overlaps), 'contract')}")
+    say(f"{pair.first.file} and {pair.second.file} both hold {many(len(overlaps), 'contract')}")
     if overlaps:
-        say(f"  beyond the first, the second adds {amount_words(extra)} to them")
+        say(lined("", f"beyond the first, the second adds to them: {pair.extra.words}", 0))
     if fork:
         say(lined("", f"CONTRADICTION between the two: {fork}", 0))
     for overlap in overlaps:

@@ -5,7 +5,7 @@ table; since nobody signs that age, an offer of another day counts for nothing. 
 the highest number, of two boots the one issued later. Pure: `now` is the caller's monotonic clock in seconds.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
@@ -21,18 +21,25 @@ from p2pinfer.core.records import SignedRecord
 from p2pinfer.core.units import ModelId, PeerKey, Span
 
 MAX_KNOWN: Final = 10_000  # nodes; beyond it the oldest are forgotten
+MAX_FROM: Final = 1_024  # of them that peers of one network told us
+ANSWER_PART: Final = 4  # one network has one part in so many of an answer, while others have something to say
 HOP_MS: Final = 50  # added for the way of each relay, which nobody measures
 MAX_AWAY_S: Final = 86_400  # of an offer's `issued` from our wall clock: what is older is a relay's lie about its age
 
 
 @dataclass(frozen=True, slots=True)
 class KnownOffer:
-    """An offer with what came beside it. born_s: when it was signed, by our monotonic clock."""
+    """An offer with what came beside it.
+
+    born_s:  when it was signed, by our monotonic clock
+    network: of the peer that it was heard from
+    """
 
     offer: SignedRecord[Offer]
     certificate: SignedRecord[NodeCert]
     addresses: tuple[str, ...]
     born_s: float
+    network: str = ""
 
     @property
     def node(self) -> PeerKey:
@@ -86,6 +93,7 @@ class OfferTable:
     def __init__(self) -> None:
         self._known: dict[PeerKey, KnownOffer] = {}
         self._bodies: dict[bytes, PeerKey] = {}
+        self._counts: Counter[str] = Counter()  # of offers, by the network they were heard from
         self._two_faced: dict[PeerKey, float] = {}  # nodes whose offers contradict each other, and until when
 
     def add(self, known: KnownOffer) -> bool:
@@ -102,27 +110,43 @@ class OfferTable:
         self.forget(known.node)  # so that the dictionary is in order of hearing
         self._known[known.node] = known
         self._bodies[known.offer.body] = known.node
-        while len(self._known) > MAX_KNOWN:
-            self.forget(next(iter(self._known)))
+        self._count(known.network, 1)
+        if self._counts[known.network] > MAX_FROM:
+            self._forget_first_of(known.network)
+        elif len(self._known) > MAX_KNOWN:
+            self._forget_first_of(self._counts.most_common(1)[0][0])
         return True
 
-    def recognise(self, relayed: RelayedOffer, relay: PeerKey) -> bool:
+    def _forget_first_of(self, network: str) -> None:
+        self.forget(next(node for node, known in self._known.items() if known.network == network))
+
+    def recognise(self, relayed: RelayedOffer, relay: PeerKey, network: str = "") -> bool:
         """True if these very bytes are known: then there is no need to check their signatures again.
 
         Addresses are nobody's word, and whoever passed the offer on first may have lied: all that were named are kept,
-        as far as there is room, and where the node itself is the relay its own come first.
+        as far as there is room, and where the node itself is the relay its own come first, and the offer counts for
+        its own network.
         """
         if (node := self._bodies.get(relayed.offer)) is None:
             return False
         known = self._known[node]
         first, then = known.addresses, relayed.addresses
         addresses = dict.fromkeys((*then, *first) if relay == node else (*first, *then))
-        self._known[node] = replace(known, addresses=tuple(addresses)[:MAX_ADDRESSES])
+        heard_from = network if relay == node else known.network
+        self._count(known.network, -1)
+        self._count(heard_from, 1)
+        self._known[node] = replace(known, addresses=tuple(addresses)[:MAX_ADDRESSES], network=heard_from)
         return True
 
     def forget(self, node: PeerKey) -> None:
         if (known := self._known.pop(node, None)) is not None:
             del self._bodies[known.offer.body]
+            self._count(known.network, -1)
+
+    def _count(self, network: str, change: int) -> None:
+        self._counts[network] += change
+        if not self._counts[network]:
+            del self._counts[network]
 
     def fresh(self, now: float, model: ModelId | None = None) -> list[KnownOffer]:
         """Offers within their life, of one model or of all; the others are forgotten."""
@@ -132,11 +156,20 @@ class OfferTable:
         return [known for known in self._known.values() if model in (None, known.offer.record.model)]
 
     def spread(self, now: float, model: ModelId | None, limit: int) -> list[KnownOffer]:
-        """At most `limit` fresh offers, taken in turn from every span, so that a whole route is among them."""
+        """At most `limit` fresh offers, taken in turn from every span, so that a whole route is among them.
+
+        Of each span the freshest come first. Of one network come no more than a part, before those of all others have.
+        """
         by_span: dict[tuple[ModelId, Span], list[KnownOffer]] = defaultdict(list)
-        for known in self.fresh(now, model):
+        for known in sorted(self.fresh(now, model), key=lambda known: -known.born_s):
             by_span[known.offer.record.model, known.offer.record.span].append(known)
-        return list(_in_turn(by_span.values()))[:limit]
+        within: list[KnownOffer] = []
+        beyond: list[KnownOffer] = []
+        counts = Counter[str]()
+        for known in _in_turn(by_span.values()):
+            counts[known.network] += 1
+            (within if counts[known.network] * ANSWER_PART <= limit else beyond).append(known)
+        return [*within, *beyond][:limit]
 
 
 def adjoining(span: Span, offers: Iterable[KnownOffer], count: int) -> list[KnownOffer]:

@@ -27,7 +27,6 @@ from p2pinfer.core.records import SignedRecord, sign
 from p2pinfer.core.renewal import Standing, standing
 from p2pinfer.core.units import OwnerKey, PeerKey
 from p2pinfer.disk.atomic import create_atomic, new_folder, write_atomic
-from p2pinfer.disk.journal_file import connect_writer
 from p2pinfer.disk.locks import LockHeld, hold_lock
 from p2pinfer.disk.places import is_there, node_journal
 
@@ -241,6 +240,8 @@ def try_folder(folder: Path) -> None:
     A folder that is not there yet is tried where it would be made. Raises UsageError or JournalError in the words of
     a start.
     """
+    from p2pinfer.disk.journal_file import connect_writer  # who only reads keys, as a verifier does, needs no SQLite
+
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if is_there(path))
     try:
         with new_folder(there) as trial:

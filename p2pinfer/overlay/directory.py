@@ -5,6 +5,7 @@ learns what it has heard. Offers are checked here, and their life is kept in `co
 """
 
 import logging
+import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -31,7 +32,7 @@ from p2pinfer.core.offer import Offer
 from p2pinfer.core.offers import KnownOffer, OfferTable, adjoining, verify_relayed
 from p2pinfer.core.units import ModelId, PeerKey
 from p2pinfer.overlay.exchange import Ask, Exchange
-from p2pinfer.overlay.limits import MAX_FOUND
+from p2pinfer.overlay.limits import MAX_ASKED, MAX_FOUND
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.pipe import leads_to
@@ -110,7 +111,7 @@ class Directory:
         return bool(self._bootstrap) and not self._network.links()
 
     async def look(self, model: ModelId | None = None) -> list[KnownOffer]:
-        """Meet the bootstrap peers, ask everybody we are linked to, and say what is on offer.
+        """Meet the bootstrap peers, ask MAX_ASKED of those we are linked to, and say what is on offer.
 
         Takes at most MEET_S, and waits for nobody who does not answer.
         """
@@ -118,11 +119,16 @@ class Directory:
             async with trio.open_nursery() as nursery:
                 for address in self._bootstrap:
                     nursery.start_soon(self._meet, address, model)
-                for link in self._network.links():
+                for link in self._some(self._network.links()):
                     nursery.start_soon(self._ask, link, model)
         if model is not None and not self.offers(model):
             await self._look_in_dht(model)
         return self.offers(model)
+
+    @staticmethod
+    def _some(links: Sequence[Link]) -> list[Link]:
+        """Those to ask something now: first those that we dialled, then whoever chance will have."""
+        return sorted(links, key=lambda link: (not link.dialled, random.random()))[:MAX_ASKED]
 
     async def keep_meeting(self) -> None:
         """Stay linked to the bootstrap peers and to peers whose layers adjoin ours, until cancelled.
@@ -135,7 +141,7 @@ class Directory:
                     nursery.start_soon(self._meet, address, None)
                 for known in self._adjoining():
                     nursery.start_soon(self._meet_node, known)
-                for link in self._network.links():
+                for link in self._some([link for link in self._network.links() if link not in self._met]):
                     nursery.start_soon(self._meet_in_dht, link)
             if self.own is not None and not self._network.links():
                 await self._look_in_dht(self.own.offer.record.model)  # alone: the DHT or the local network may help
@@ -183,7 +189,7 @@ class Directory:
 
     async def _meet_in_dht(self, link: Link) -> None:
         """Let our part of the DHT know the peer's, once for each link: a peer that starts anew has a new part."""
-        if link in self._met or not self._network.directory_addresses():
+        if not self._network.directory_addresses():
             return
         self._met.add(link)
         try:
@@ -221,7 +227,7 @@ class Directory:
         for told in message.offers:
             addresses = tuple(address for address in told.addresses if self._network.may_dial(address, link.source))
             relayed = replace(told, addresses=addresses)
-            if self.table.recognise(relayed, link.peer):
+            if self.table.recognise(relayed, link.peer, link.source.key):
                 continue
             try:
                 known = verify_relayed(relayed, now, self._clock())
@@ -229,7 +235,7 @@ class Directory:
                 logger.info("an offer is ignored: %s", error)
                 continue
             if known.node != self._network.key:
-                self.table.add(known)
+                self.table.add(replace(known, network=link.source.key))
             elif self.on_own is not None:
                 self.on_own(known.offer.record)
 

@@ -36,9 +36,13 @@ from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.crowd import Seats
 from p2pinfer.overlay.early import EarlyRows
 from p2pinfer.overlay.limits import (
+    ALL_ASKS_BURST,
+    ALL_ASKS_RATE,
     ALL_CALLS,
     ALL_OPENS_BURST,
     ALL_OPENS_RATE,
+    ASKS_BURST,
+    ASKS_RATE,
     KEY_OPENS_BURST,
     KEY_OPENS_RATE,
     MAX_OPENING,
@@ -109,6 +113,7 @@ class Exchange:
         self._answering: dict[type[Message], Answering] = {}
         self._seats = Seats(MAX_CALLS, NETWORK_CALLS, ALL_CALLS)
         self._opens_of_keys = Allowance(Rate(KEY_OPENS_BURST, KEY_OPENS_RATE), Rate(inf, inf))
+        self._asks = Allowance(Rate(ASKS_BURST, ASKS_RATE), Rate(ALL_ASKS_BURST, ALL_ASKS_RATE))
         self._opens = Allowance(Rate(OPENS_BURST, OPENS_RATE), Rate(ALL_OPENS_BURST, ALL_OPENS_RATE))
         self._opening: dict[SessionId, _Opening] = {}  # in the order they came
         self._calls: dict[int, _Call] = {}
@@ -236,6 +241,8 @@ class Exchange:
         answering = self._answering.get(type(ask))
         if answering is None:
             self._say(link, CallRefused(ask.call, Code.UNSUPPORTED, "this peer does not answer that", 0))
+        elif not isinstance(ask, AskFile) and not self._asks.take(link.source, trio.current_time()):
+            self._say(link, CallRefused(ask.call, Code.BUSY, "too many calls a second", BUSY_MS))
         elif not self._seats.take(link.peer, link.source):
             self._say(link, CallRefused(ask.call, Code.BUSY, "too many calls at once", BUSY_MS))
         else:

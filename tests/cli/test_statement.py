@@ -12,7 +12,7 @@ from p2pinfer.core.keys import peer_name
 from p2pinfer.core.records import ZEROS
 from p2pinfer.core.statement import MAGIC, Paid, write_statement
 from p2pinfer.core.units import OwnerKey, RecordId
-from tests.cli.books import CERTIFICATE, NODE, Shell, amount, paid, with_seq
+from tests.cli.books import CERTIFICATE, NODE, Shell, amount, client_folder, paid, with_seq
 from tests.core.paid_route import CLIENT, NOW, OWNER, STRANGER
 
 FIRST, SECOND, OTHER = paid(1), paid(2, 300), paid(3, 400, STRANGER)
@@ -47,6 +47,11 @@ def write(path: Path, entries: Sequence[Paid], number: int = 1) -> Path:
     return path
 
 
+def told(out: str) -> str:
+    """What was printed, as one line."""
+    return " ".join(out.split())
+
+
 @pytest.fixture
 def good(tmp_path: Path) -> Path:
     return write(tmp_path / "good", [FIRST, SECOND, OTHER])
@@ -56,13 +61,37 @@ def test_a_statement_verifies(p2pinfer: Shell, good: Path) -> None:
     ran = p2pinfer("statement", "verify", good)
     assert (ran.code, ran.err) == (0, "")
     assert f"{good}: verifies" in ran.out
-    assert f"3 receipts, {amount([FIRST, SECOND, OTHER])} nano-credits" in ran.out
+    assert f"3 receipts; {amount([FIRST, SECOND, OTHER])} nano-credits unbacked, 0 nano-credits self" in told(ran.out)
 
 
 def test_people_read_who_owes_what(p2pinfer: Shell, good: Path) -> None:
     lines = [line.split() for line in p2pinfer("statement", "verify", good).out.splitlines()]
     assert [peer_name(CLIENT.public), "2", str(amount([FIRST, SECOND]))] in lines
     assert [peer_name(STRANGER.public), "1", str(amount([OTHER]))] in lines
+
+
+def test_what_the_owner_owes_itself_is_added_to_nothing(p2pinfer: Shell, tmp_path: Path) -> None:
+    """By its own key in the file, or by a client's key in the data folder of this machine."""
+    mine = paid(7, 300, client=OWNER)
+    files = write(tmp_path / "one", [FIRST, OTHER, mine]), write(tmp_path / "two", [SECOND, mine], 2)
+    others = {amount([FIRST, OTHER]), amount([SECOND])}
+    ran = p2pinfer("statement", "verify", *files)
+    for sum_ in others:
+        assert f"{sum_} nano-credits unbacked, {amount([mine])} nano-credits self" in told(ran.out)
+    together = f"{amount([FIRST, SECOND, OTHER])} nano-credits unbacked, {amount([mine])} nano-credits self"
+    assert f"all together, each contract once: 4 contracts; {together}" in told(ran.out)
+    assert "payer: self, the owner's own key" in ran.out
+    folder = client_folder(tmp_path / "client", [])
+    whole = json.loads(p2pinfer("statement", "verify", *files, "--json", "--data", folder).out)
+    assert whole["together"] == {
+        "contracts": 4,
+        "unbacked_ncr": amount([OTHER]),
+        "self_ncr": amount([FIRST, SECOND, mine]),
+    }
+    assert [(one["unbacked_ncr"], one["self_ncr"]) for one in whole["statements"]] == [
+        (amount([OTHER]), amount([FIRST, mine])),
+        (0, amount([SECOND, mine])),
+    ]
 
 
 def test_people_read_what_is_not_proven(p2pinfer: Shell, good: Path) -> None:
@@ -88,8 +117,8 @@ def test_programs_read_the_verdict(p2pinfer: Shell, good: Path) -> None:
     told = json.loads(ran.out)
     (one,) = told["statements"]
     assert (ran.code, told["verified"], one["verified"], told["overlaps"]) == (0, True, True, [])
-    assert (one["number"], one["receipts"], one["amount_ncr"]) == (1, 3, amount([FIRST, SECOND, OTHER]))
-    assert [share["amount_ncr"] for share in one["by_payer"]] == [amount([FIRST, SECOND]), amount([OTHER])]
+    assert (one["number"], one["receipts"], one["unbacked_ncr"]) == (1, 3, amount([FIRST, SECOND, OTHER]))
+    assert [share["unbacked_ncr"] for share in one["by_payer"]] == [amount([FIRST, SECOND]), amount([OTHER])]
     assert one["payer"] is None
     assert one["not_proven"]
 
@@ -116,7 +145,7 @@ def test_a_wrong_statement_is_false_for_programs(p2pinfer: Shell, good: Path) ->
     told = json.loads(ran.out)
     assert (ran.code, told["verified"], told["statements"][0]["verified"]) == (1, False, False)
     assert "frame 5" in told["statements"][0]["why"]
-    assert told["together"] == {"contracts": 0, "amount_ncr": 0}
+    assert told["together"] == {"contracts": 0, "unbacked_ncr": 0, "self_ncr": 0}
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", MAGIC, MAGIC + b"\xff" * 8, MAGIC + bytes(4)], ids=repr)
@@ -150,14 +179,14 @@ def test_a_contract_in_two_files_is_named_and_counted_once(p2pinfer: Shell, tmp_
     (overlap,) = told["overlaps"]
     assert (ran.code, overlap["contract"], overlap["contradiction"]) == (0, running.contract.id.hex(), None)
     assert overlap["extra_ncr"] == amount([grown]) - amount([running])
-    assert told["together"] == {"contracts": 2, "amount_ncr": amount([grown, SECOND])}
+    assert told["together"] == {"contracts": 2, "unbacked_ncr": amount([grown, SECOND]), "self_ncr": 0}
 
 
 def test_people_read_overlaps(p2pinfer: Shell, good: Path, tmp_path: Path) -> None:
     other = write(tmp_path / "other", [SECOND], 2)
     out = p2pinfer("statement", "verify", good, other).out
     assert f"{good} and {other} both hold 1 contract" in out
-    assert "the second adds 0 nano-credits" in out
+    assert "the second adds to them: 0 nano-credits unbacked, 0 nano-credits self" in told(out)
 
 
 def test_two_truths_about_one_contract_fail(p2pinfer: Shell, good: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The table of offers: whose is newest, how old it is, and what is passed on."""
 
+from collections import Counter
 from dataclasses import replace
 from hashlib import sha256
 
@@ -235,3 +236,57 @@ def test_no_more_neighbours_than_asked_for_on_each_side() -> None:
     after = [known(key(f"after {number}"), Span(20, 30), 0.0) for number in range(5)]
     found = adjoining(Span(10, 20), [*before, *after], 2)
     assert sorted(held.offer.record.span for held in found) == [Span(0, 10)] * 2 + [Span(20, 30)] * 2
+
+
+def heard(number: int, network: str, *, span: Span = Span(0, 30), born_s: float = 0.0) -> KnownOffer:  # noqa: B008
+    """Another node's offer, from a network."""
+    return replace(known(key(f"{network} {number}"), span, born_s), network=network)
+
+
+def networks(table: OfferTable) -> Counter[str]:
+    return Counter(held.network for held in table.fresh(0.0))
+
+
+def test_one_network_fills_no_more_than_its_share_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2pinfer.core.offers.MAX_FROM", 3)
+    table = OfferTable()
+    table.add(heard(0, "honest"))
+    for number in range(10):
+        table.add(heard(number, "flood"))
+    assert networks(table) == {"honest": 1, "flood": 3}
+
+
+def test_a_full_table_forgets_what_it_has_from_the_network_that_told_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2pinfer.core.offers.MAX_KNOWN", 5)
+    table = OfferTable()
+    table.add(heard(0, "honest"))
+    for number in range(6):
+        table.add(heard(number, "flood"))
+    assert networks(table) == {"honest": 1, "flood": 4}
+
+
+def test_an_offer_that_its_node_tells_counts_for_the_nodes_network() -> None:
+    table, offer = OfferTable(), heard(0, "flood")
+    table.add(offer)
+    assert table.recognise(offer.relay(0.0), offer.node, "honest")
+    assert networks(table) == {"honest": 1}
+    table.forget(offer.node)
+    assert not table._counts
+
+
+def test_one_network_does_not_fill_an_answer_while_others_have_offers() -> None:
+    table = OfferTable()
+    for number in range(20):
+        table.add(heard(number, "flood", span=Span(number, number + 1), born_s=5.0))
+    for number in range(4):
+        table.add(heard(number, f"honest {number}"))
+    told = Counter(held.network for held in table.spread(6.0, MODEL, 8))
+    assert told == {"flood": 4, **{f"honest {number}": 1 for number in range(4)}}
+    assert len(table.spread(6.0, MODEL, 64)) == 24
+
+
+def test_the_freshest_offers_of_a_span_come_first() -> None:
+    table = OfferTable()
+    for number in range(4):
+        table.add(known(key(f"crowd {number}"), Span(0, 30), float(number)))
+    assert [held.born_s for held in table.spread(5.0, MODEL, 3)] == [3.0, 2.0, 1.0]

@@ -16,7 +16,7 @@ from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import PeerKey, Roles, Span
 from p2pinfer.overlay.directory import MEET_S, RETRY_S, Directory, model_key
 from p2pinfer.overlay.exchange import Exchange
-from p2pinfer.overlay.limits import MAX_FOUND
+from p2pinfer.overlay.limits import MAX_ASKED, MAX_FOUND
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network
@@ -217,6 +217,21 @@ async def test_a_look_waits_for_nobody_who_does_not_answer(
     began = trio.current_time()
     assert [known.node for known in await client.directory.look()] == [node.key.public]
     assert trio.current_time() <= began + MEET_S + 0.01
+
+
+async def test_a_look_asks_some_of_many(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    client, asked = await open_side("client"), []
+
+    async def answer(asker: Link, ask: AskOffers) -> Offers:
+        asked.append(asker)
+        return Offers(ask.call, ())
+
+    for number in range(MAX_ASKED + 8):
+        node = await open_side(f"node {number}")
+        node.exchange.answer(AskOffers, answer)
+        await client.network.dial(node.address)
+    await client.directory.look()
+    assert len(asked) == MAX_ASKED
 
 
 async def test_a_bootstrap_address_that_is_none_is_said_at_once(autojump_clock: MockClock, open_side: OpenSide) -> None:

@@ -28,7 +28,7 @@ from p2pinfer.core.source import NOWHERE, Scope, Source
 from p2pinfer.core.units import Codec, PeerKey, SessionId
 from p2pinfer.overlay.early import EARLY_S, MAX_EARLY, MAX_EARLY_BYTES, EarlyRows
 from p2pinfer.overlay.exchange import CALL_S, MAX_BACKLOG, MAX_CALLS, Ask, Exchange
-from p2pinfer.overlay.limits import ALL_CALLS, KEY_OPENS_BURST, NETWORK_CALLS, OPENING_S, OPENS_BURST
+from p2pinfer.overlay.limits import ALL_CALLS, ASKS_BURST, KEY_OPENS_BURST, NETWORK_CALLS, OPENING_S, OPENS_BURST
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network
@@ -305,6 +305,21 @@ async def test_many_peers_are_not_answered_without_end_at_once(
                 link.send_nowait(AskContacts(call + 1))
         await trio.sleep(0.5)
         assert len(begun) == answered
+
+
+async def test_offers_and_contacts_are_told_a_network_few_times_a_second(
+    autojump_clock: MockClock, open_side: OpenSide
+) -> None:
+    """WIRE-12."""
+    near, far = await open_side(0), await open_side(1)
+    far.world.sources[near.network.key] = Source("198.41.0.4", Scope.PUBLIC)
+    far.exchange.answer(AskContacts, say_where)
+    link = await near.dial(far)
+    for _ in range(ASKS_BURST):
+        await near.exchange.call(link, AskContacts, Contacts)
+    with pytest.raises(Refused, match="too many calls a second") as caught:
+        await near.exchange.call(link, AskContacts, Contacts)
+    assert caught.value.code is Code.BUSY
 
 
 async def test_an_answer_that_is_not_taken_keeps_its_seat_and_is_given_up(

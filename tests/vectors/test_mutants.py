@@ -181,6 +181,7 @@ def test_all_vectors_come_out_as_they_should() -> None:
         case()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", MODULES)
 def test_without_a_check_a_vector_fails(module: str) -> None:
     mutants = [mutant for mutant in mutants_of(f"p2pinfer.core.{module}") if mutant.where not in OURS]
