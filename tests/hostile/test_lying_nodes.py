@@ -92,6 +92,7 @@ async def test_an_odd_offer_keeps_nobody_from_an_honest_node(
         answered(await ask(tmp_path, scene.store, [liar.own_address], "--json", "--model", "tiny"))
 
 
+@pytest.mark.slow
 async def test_an_offer_at_an_odd_address_keeps_nobody_from_an_honest_node(
     victim: Victim, scene: Scene, tmp_path: Path
 ) -> None:
@@ -119,6 +120,7 @@ async def test_eight_fake_offers_for_nothing_do_not_win(victim: Victim, scene: S
         assert sum(len(liar.mouth.opened) for liar in liars)  # they were asked
 
 
+@pytest.mark.slow
 async def test_liars_who_accept_and_stay_silent_cost_a_try_each(victim: Victim, scene: Scene, tmp_path: Path) -> None:
     def accept(liar: Liar, link: Link, message: Message) -> None:
         assert isinstance(message, Open)
