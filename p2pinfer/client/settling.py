@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a node proposes that nothing here justifies. signed: the highest receipt signed under the contract."""
+    """A node's proposal that nothing here justifies. signed: the highest receipt signed under the contract."""
 
     contract: SignedRecord[Contract]
     session: SessionId
@@ -57,7 +57,7 @@ class Claim:
 
     @property
     def amount(self) -> Nanocredits:
-        """What signing it adds to the debt."""
+        """Nano-credits that signing it adds to the debt."""
         return Nanocredits(self.proposal.record.amount - (self.signed.record.amount if self.signed else 0))
 
     @property
@@ -142,7 +142,7 @@ class Settling:
         await self._send_unstored(link)
 
     async def _sign_justified(self, unpaid: Unpaid, place: int, message: Propose) -> bool:
-        """Whether the proposal is signed, now or before. Raises RemoteProtocolError for one that never will be."""
+        """Say if the proposal is signed, now or before. Raises RemoteProtocolError for one that never will be."""
         if (account := self._account(unpaid)) is None:
             signed = unpaid.complete.get(unpaid.contracts[place].id)
             proposal = verify_proposal(message.receipt, message.signature, unpaid.contracts[place])

@@ -148,7 +148,7 @@ class Journal:
         await self._store(lambda db: _keep(db, row, now))
 
     async def drop(self, session: SessionId) -> None:
-        """What was delivered in a session is paid for."""
+        """Forget the ids of a session, all of which are paid for."""
         await self._store(lambda db: _execute(db, "DELETE FROM delivered WHERE session = ?", (session,)))
 
     async def run(self) -> None:

@@ -159,7 +159,7 @@ class JournalReader:
 
     @_query
     def unpaid(self, session: SessionId) -> Unpaid | None:
-        """What is known of a session that this machine's client opened; None where nothing is."""
+        """A session that this machine's client opened, as far as it is known; None where it is not."""
         contracts: list[SignedRecord[Contract]] = []
         complete: dict[RecordId, SignedRecord[Receipt]] = {}
         query = f"""SELECT {CONTRACT}, {RECEIPT} FROM contract LEFT JOIN receipt ON receipt.contract = id
