@@ -189,7 +189,7 @@ def _newer(known: KnownOffer, held: KnownOffer) -> bool:
     one, other = known.offer.record, held.offer.record
     if one.boot == other.boot:
         return one.seq > other.seq
-    return one.issued > other.issued or known.born_s > held.until_s  # a clock that was set back is no reason to wait
+    return one.issued > other.issued or known.born_s >= held.until_s  # a clock that was set back is no reason to wait
 
 
 def _in_turn(groups: Iterable[list[KnownOffer]]) -> Iterator[KnownOffer]:

@@ -116,8 +116,8 @@ def test_an_offer_of_the_process_before_does_not_come_back() -> None:
 def test_a_node_whose_clock_was_set_back_is_heard_when_its_last_offer_is_over() -> None:
     table = OfferTable()
     table.add(known(NODES[0], Span(0, 30), 5.0, seq=40))
-    assert not table.add(known(NODES[0], Span(0, 30), 65.0, boot=bytes(16), seq=1, issued=NOW - 999))
-    assert table.add(known(NODES[0], Span(0, 30), 65.5, boot=bytes(16), seq=1, issued=NOW - 999))
+    assert not table.add(known(NODES[0], Span(0, 30), 64.5, boot=bytes(16), seq=1, issued=NOW - 999))
+    assert table.add(known(NODES[0], Span(0, 30), 65.0, boot=bytes(16), seq=1, issued=NOW - 999))
 
 
 def test_two_offers_of_one_number_count_for_nothing_until_both_are_over() -> None:
