@@ -10,7 +10,7 @@ from p2pinfer.overlay.limits import MAX_LINKS, NETWORK_LINKS, NEW_LINK_S
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldLink:
     """A link there is.
 
     came_s: when it came up
@@ -33,7 +33,7 @@ class Room:
     instead_of: PeerKey | None = None
 
 
-def room_for(newcomer: Source, held: Sequence[Held], now: float, draw: float, limit: int = MAX_LINKS) -> Room:
+def room_for(newcomer: Source, held: Sequence[HeldLink], now: float, draw: float, limit: int = MAX_LINKS) -> Room:
     """Room for a link from a network; `draw` is a random number below 1.
 
     Of the links that nobody needs, one that we did not dial ends, of the network that has most. Which one is left to
