@@ -174,7 +174,7 @@ class Link:
         self._scope.deadline = trio.current_time() + GOODBYE_S
 
     async def check(self) -> bool:
-        """Whether the peer answers a ping within CHECK_S."""
+        """True if the peer answers a ping within CHECK_S."""
         pong_came = self._pong_came
         self._ping_due = True
         self._turn.at_end(self._flush)

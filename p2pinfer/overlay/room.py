@@ -1,4 +1,4 @@
-"""Whether there is room for a new link, and which other one ends for it (protocols/wire.md, 7.1). Decides; no I/O."""
+"""Room for a new link, and the other one that ends for it (protocols/wire.md, 7.1). Decides; no I/O."""
 
 from collections import Counter
 from collections.abc import Sequence
