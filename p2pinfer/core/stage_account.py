@@ -159,6 +159,11 @@ class StageAccount:
         return tuple(self._pending.values())
 
     @property
+    def unproposed(self) -> int:
+        """Positions committed beyond the last proposal."""
+        return self.committed - (self._last.committed if self._last else 0)
+
+    @property
     def closed(self) -> bool:
         """The final receipt is complete."""
         return self.complete is not None and self.complete.record.state == FINAL
