@@ -144,6 +144,10 @@ class Budget:
     def is_taken(self, contract: RecordId) -> bool:
         return contract in self._taken
 
+    def is_own(self, contract: RecordId) -> bool:
+        """Whether the owner is the client: what is owed goes in a circle."""
+        return contract in self._taken and self._taken[contract].client.own
+
     def is_newcomer(self, contract: RecordId) -> bool:
         """Whether a contract takes from what newcomers share."""
         return contract in self._taken and self._taken[contract].newcomer

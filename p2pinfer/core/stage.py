@@ -291,8 +291,10 @@ class StageSession:
         if Roles.HEAD not in self.terms.roles:
             raise RemoteProtocolError("ids sent to a stage that is no head", Code.BAD_STATE)
         # An id is due when every position before it has been computed here
-        due = self.terms.prompt <= self.computed == self.received < self.terms.max_positions
-        if not due or message.position != self.received or len(message.ids) != 1:
+        due = self.received
+        if due < self.terms.prompt or due != self.computed or due >= self.terms.max_positions:
+            raise RemoteProtocolError(f"an id from {message.position}, and none is due", Code.BAD_POSITION)
+        if message.position != due or len(message.ids) != 1:
             raise RemoteProtocolError(
                 f"{len(message.ids)} ids from {message.position}, {self.received} is next", Code.BAD_POSITION
             )
@@ -308,7 +310,8 @@ class StageSession:
             return []
         if Roles.TAIL in self.terms.roles:
             raise RemoteProtocolError("a finish to the tail, which has not sampled the last id", Code.BAD_STATE)
-        if not self.terms.prompt <= message.committed == self.computed == self.received:
+        committed = message.committed
+        if committed < self.terms.prompt or committed != self.computed or committed != self.received:
             raise RemoteProtocolError(
                 f"finished at {message.committed}, {self.computed} of {self.received} were computed", Code.BAD_POSITION
             )

@@ -12,7 +12,7 @@ from typing import Final
 import trio
 
 from p2pinfer.core.certificate import NodeCert
-from p2pinfer.core.errors import UsageError
+from p2pinfer.core.errors import JournalError, UsageError
 from p2pinfer.core.records import SignedRecord
 from p2pinfer.core.renewal import Standing, standing
 from p2pinfer.disk.identity import Identity, date_of, renew_certificate
@@ -52,7 +52,11 @@ class Certifying:
             self._tell(f"the certificate cannot be renewed: {error}")
             return
         if renewed is not None:
-            await self._journal.certify(renewed)
+            try:
+                await self._journal.certify(renewed)  # before anything is earned under it
+            except JournalError as error:
+                self._tell(f"a new certificate is not used, for the journal cannot keep it: {error}")
+                return
             self.certificate, self._told_s = renewed, -inf
             logger.info("certified until %s", date_of(renewed.record.not_after))
         elif found is not Standing.DUE:

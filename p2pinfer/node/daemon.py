@@ -18,7 +18,7 @@ import trio
 
 from p2pinfer.core.budget import LEAST, Risk
 from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import EngineError, UsageError
+from p2pinfer.core.errors import EngineError, JournalError, UsageError
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.messages import AskFile
 from p2pinfer.core.offer import State
@@ -143,7 +143,10 @@ async def _settling(settings: Settings, data: Path, journal: Journal, nursery: t
 async def _keep_pruning(journal: Journal) -> None:
     while True:
         await trio.sleep(PRUNE_S)
-        await journal.prune(int(time.time()))
+        try:
+            await journal.prune(int(time.time()))
+        except JournalError as error:  # a full disk, of which opens are told too
+            logger.error("the journal cannot be pruned: %s", error)
 
 
 def _risk(trust: Trust, layers: int) -> Risk:

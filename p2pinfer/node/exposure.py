@@ -102,6 +102,10 @@ class Exposure:
         """Whether an open contract takes from what newcomers share."""
         return self.budget.is_newcomer(contract)
 
+    def is_own(self, contract: RecordId) -> bool:
+        """Whether the client of an open contract is the owner."""
+        return self.budget.is_own(contract)
+
     def end(self, contract: SignedRecord[Contract], account: StageAccount | None, now: int) -> None:
         """The contract's session is over, or never began; its account says what was done and what was paid."""
         self._open.discard(contract.id)

@@ -225,6 +225,7 @@ class Reception:
         account = session.account
         amount = account.complete.record.amount if account.complete else 0
         client = short_name(account.contract.record.client)
+        client += " (your own)" if self._exposure.is_own(account.contract.id) else ""
         reason = session.stage.reason.label
         logger.info("session of %s: %d positions, %s, %d ncr signed", client, session.stage.computed, reason, amount)
 

@@ -123,9 +123,13 @@ class Settings:
                     raise UsageError(f"{name}.{item.name} is {value}; it must be from 0 to {(1 << 32) - 1}")
         if self.serve.threads > MAX_THREADS:
             raise UsageError(f"serve.threads is {self.serve.threads}; it must be at most {MAX_THREADS}")
-        for name in ("cadence", "max_chunk"):
-            if not getattr(self.trust, name):
-                raise UsageError(f"trust.{name} must be at least 1")
+        for name, value in (
+            ("serve.max_sessions", self.serve.max_sessions),
+            ("trust.cadence", self.trust.cadence),
+            ("trust.max_chunk", self.trust.max_chunk),
+        ):
+            if not value:
+                raise UsageError(f"{name} must be at least 1")
 
 
 def read_settings(path: Path | None) -> Settings:

@@ -192,6 +192,7 @@ def test_the_owners_own_clients_are_trusted() -> None:
     own = Client(key(1), own=True)
     assert node.open(own, RISK.cap, life_s=86_400) is Code.NONE
     assert not node.budget.is_newcomer(contract(1))
+    assert node.budget.is_own(contract(1))
 
 
 OPENS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3), st.integers(1, 300)), max_size=60)

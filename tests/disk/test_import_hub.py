@@ -60,7 +60,7 @@ def test_a_model_the_hub_does_not_have_is_refused(store: Store, tmp_path: Path) 
 
 
 def test_a_name_that_cannot_be_is_refused(store: Store) -> None:
-    with pytest.raises(ModelError, match="is no ORG/NAME"):
+    with pytest.raises(ModelError, match="is not ORG/NAME"):
         import_model("hub:a/b/c", store, endpoint="http://127.0.0.1:9")
 
 

@@ -106,6 +106,20 @@ def test_files_have_no_metadata_and_tensors_in_order(store: Store, tmp_path: Pat
     assert len(data) == 8 + length + places[-1][1]
 
 
+@pytest.mark.parametrize("eos", ["<|begin|>", {"content": "<|begin|>", "lstrip": False}], ids=str)
+def test_the_end_that_templates_call_eos_comes_first(store: Store, tmp_path: Path, eos: object) -> None:
+    folder = tiny_folder(tmp_path / "Tiny", eos_token_id=[259, 258])
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": eos}))
+    assert import_model(str(folder), store).manifest.ends == (258, 259)
+
+
+@pytest.mark.parametrize("eos", [None, "the", "<|none|>", 7, {"a": 1}, ["<|begin|>"]], ids=str)
+def test_an_eos_that_is_no_end_changes_nothing(store: Store, tmp_path: Path, eos: object) -> None:
+    folder = tiny_folder(tmp_path / "Tiny", eos_token_id=[259, 258])
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": eos}))
+    assert import_model(str(folder), store).manifest.ends == (259, 258)
+
+
 def test_a_template_in_its_own_file_comes_first(store: Store, tmp_path: Path) -> None:
     folder = tiny_folder(tmp_path / "Tiny")
     (folder / "chat_template.jinja").write_text("{{ messages }}")

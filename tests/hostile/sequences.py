@@ -216,11 +216,14 @@ class Strangers(RuleBasedStateMachine):
         self._say(actor, pause, messages[which])
 
     @rule(actor=actors, code=codes)
-    def say_goodbye(self, actor: int, code: Code) -> None:
+    def leave_with_goodbye(self, actor: int, code: Code) -> None:
         self._say(actor, 0.0, Goodbye(code, "so long"))
 
     @rule(actor=actors)
     def vanish(self, actor: int) -> None:
+        self._cut(actor)
+
+    def _cut(self, actor: int) -> None:
         async def cut() -> None:
             for link in self._actors[actor].network.links():
                 await link._pipe.abort()  # what a link never does: no goodbye, and what is queued is lost
@@ -357,6 +360,18 @@ class Strangers(RuleBasedStateMachine):
             message = made.part(span, self._neighbour(before, addresses), self._neighbour(after, addresses), codec)
         self._held.append(Held(made, message, span, prompt, (client, before, after)))
         self._say(client, pause, message)
+
+    @rule(actor=actors, delay=st.sampled_from([0.0, 0.001, 0.003, 0.006, 0.01, 0.02]), goodbye=st.booleans())
+    def vanish_near_the_end(self, actor: int, delay: float, goodbye: bool) -> None:
+        """A short answer of which all is right, but that its client goes before it is signed."""
+        if (deal := self._deal(actor, 1, 2)) is None:
+            return
+        self._say(actor, 0.002, deal.open)
+        self._say(actor, delay, least(Prompt, session=deal.session, ids=pack_ids([1])))
+        if goodbye:
+            self._say(actor, 0.0, Goodbye(Code.LEAVING, ""))
+        else:
+            self._cut(actor)
 
     def _neighbour(self, actor: int, addresses: tuple[str, ...] | None) -> Neighbour:
         if addresses is None:

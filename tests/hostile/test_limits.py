@@ -130,6 +130,7 @@ async def answer_to(stranger: Stranger, deal: Deal) -> Accept | SessionRefused:
     return answer
 
 
+@pytest.mark.slow
 async def test_idle_sessions_of_newcomers_shut_no_newcomer_out(
     scene: Scene, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -160,6 +161,7 @@ async def hold_sessions(victim: Victim, *, task_status: trio.TaskStatus[None]) -
                 await trio.sleep(1.0)
 
 
+@pytest.mark.slow
 async def test_who_signed_one_position_gets_no_whole_window_for_nothing(
     scene: Scene, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

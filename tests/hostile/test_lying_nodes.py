@@ -17,7 +17,7 @@ import trio
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import verify_request
 from p2pinfer.core.keys import peer_name
-from p2pinfer.core.manifest import encode_manifest, model_id
+from p2pinfer.core.manifest import TOKENIZER, encode_manifest, model_id
 from p2pinfer.core.messages import AskFile, FilePart, Message
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.records import countersign
@@ -51,10 +51,12 @@ def answered(result: "CompletedProcess[str]") -> None:
 
 def told(result: "CompletedProcess[str]") -> str:
     """The one sentence of a failure; no traceback, and nothing that moves a cursor."""
-    assert result.returncode == 1, (result.returncode, result.stdout, result.stderr)
+    assert result.returncode in (1, 2), (result.returncode, result.stdout, result.stderr)
     assert "Traceback" not in result.stderr
     assert "\x1b" not in result.stderr + result.stdout
-    return result.stderr.strip().splitlines()[-1]
+    words = result.stderr.strip().splitlines()[-1]
+    assert words.startswith("Error: ")
+    return words
 
 
 async def honest(liar: Liar) -> KnownOffer:
@@ -90,6 +92,7 @@ async def test_an_odd_offer_keeps_nobody_from_an_honest_node(
         answered(await ask(tmp_path, scene.store, [liar.own_address], "--json", "--model", "tiny"))
 
 
+@pytest.mark.slow
 async def test_an_offer_at_an_odd_address_keeps_nobody_from_an_honest_node(
     victim: Victim, scene: Scene, tmp_path: Path
 ) -> None:
@@ -117,6 +120,7 @@ async def test_eight_fake_offers_for_nothing_do_not_win(victim: Victim, scene: S
         assert sum(len(liar.mouth.opened) for liar in liars)  # they were asked
 
 
+@pytest.mark.slow
 async def test_liars_who_accept_and_stay_silent_cost_a_try_each(victim: Victim, scene: Scene, tmp_path: Path) -> None:
     def accept(liar: Liar, link: Link, message: Message) -> None:
         assert isinstance(message, Open)
@@ -154,10 +158,10 @@ async def test_another_model_of_the_same_name_is_not_taken_for_the_owners(
         victim.check()
 
 
-def manifest_like(store: Path) -> bytes:
+def manifest_like(store: Path, **changes: object) -> bytes:
     """The manifest of another model that is called tiny, too."""
     [model] = Store(store).models()
-    return encode_manifest(replace(model.manifest, licence="other"))
+    return encode_manifest(replace(model.manifest, licence="other", **changes))  # type: ignore[arg-type]
 
 
 @pytest.mark.slow
@@ -216,3 +220,37 @@ async def test_words_of_a_node_move_no_cursor(victim: Victim, scene: Scene, tmp_
         )
         liar.offers(known)
         assert "sorry" in told(await ask(tmp_path, scene.store, [liar.own_address]))
+
+
+TEMPLATES = {
+    "loops in loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}x{% endfor %}"
+    "{% endfor %}{% endfor %}",
+    "text of two gigabytes": "{{ 'a' * 2000000000 }}",
+    "deep parentheses": "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
+    "what is not its own": "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
+async def test_a_template_of_a_stranger_costs_a_sentence(
+    victim: Victim, scene: Scene, tmp_path: Path, template: str
+) -> None:
+    data = manifest_like(scene.store, template=template)
+    [model] = Store(scene.store).models()
+    files = {"": data, TOKENIZER: Store(scene.store).read(model.id, TOKENIZER)}
+
+    def hand_out(link: Link, message: AskFile) -> None:
+        file = files.get(message.name, b"")
+        part = file[message.offset : message.offset + min(message.limit, 16_384)]
+        quietly(link, FilePart(message.call, len(file), part))
+
+    async with open_liar(victim.arena) as liar:
+        known = await liar.offer()
+        liar.mouth.says[AskFile] = hand_out  # type: ignore[assignment]
+        liar.offers(known, model=model_id(data))
+        began = time.monotonic()
+        empty = tmp_path / "empty"
+        told(await ask(tmp_path, empty, [liar.own_address], "--chat", "--model", model_id(data).hex()))
+        assert time.monotonic() - began < 2 * SOON_S
+        assert not liar.mouth.opened

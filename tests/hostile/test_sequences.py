@@ -27,7 +27,7 @@ def live_yard(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield yard
 
 
-@pytest.mark.parametrize(("kind", "sequences"), [("orders", 60), ("jumps", 60), ("leaving", 3)])
+@pytest.mark.parametrize(("kind", "sequences"), [("orders", 50), ("jumps", 50), ("leaving", 2)])
 def test_no_sequence_of_messages_ends_a_node(memory_yard: MemoryYard, kind: str, sequences: int) -> None:
     run_round(machine_for(memory_yard, KINDS[kind][0]), SEED, sequences)
 

@@ -1,6 +1,7 @@
 """What breaks in real life: processes killed, ports taken, disks full. A tiny model, real processes, real libp2p."""
 
 import json
+import shutil
 import signal
 import socket
 import sqlite3
@@ -13,7 +14,7 @@ from subprocess import PIPE, Popen
 
 import pytest
 
-from .processes import COMMAND, ENVIRONMENT, NodeProcess, command, failed, run_node, run_nodes
+from .processes import COMMAND, COMMAND_S, ENVIRONMENT, NodeProcess, command, failed, run_node, run_nodes
 
 
 @pytest.fixture
@@ -241,3 +242,29 @@ def fill(path: Path) -> None:
                 pass
         except OSError:
             return
+
+
+# One key on two machines
+
+
+def test_a_copy_of_a_data_folder_does_not_serve_beside_the_first(
+    stack: ExitStack, tmp_path: Path, tiny_store: Path
+) -> None:
+    boot = stack.enter_context(run_node(tmp_path / "boot", tiny_store))
+    options = ("--model", "tiny", "--numerics", "f32-1", "--threads", "1", "--bootstrap", boot.address)
+    first = stack.enter_context(run_node(tmp_path / "first", tiny_store, *options))
+    shutil.copytree(tmp_path / "first", tmp_path / "second")
+    second = stack.enter_context(run_node(tmp_path / "second", tiny_store, *options))
+    assert second.process.wait(COMMAND_S) == 1
+    assert second.words.splitlines()[-1].startswith("Error: another process runs with this node's key")
+    assert "another process was started with this node's key" in first.words
+    assert "Traceback" not in first.words + second.words
+    assert answer(tmp_path, tiny_store, boot.address)["tokens"] == 8
+
+
+def test_an_address_that_nobody_can_use_is_named_before_it_is_told(tmp_path: Path, tiny_store: Path) -> None:
+    settings = tmp_path / "settings.toml"
+    settings.write_text('[network]\nannounce = ["/ip4/192.0.2.1/udp/53"]\n')
+    words = failed(command("node", "--data", tmp_path / "data", "--store", tiny_store, "--config", settings), 2)
+    assert "/ip4/192.0.2.1/udp/53" in words
+    assert not (tmp_path / "data").exists()

@@ -55,6 +55,8 @@ def test_an_option_that_was_not_given_changes_nothing() -> None:
         ("[trust]\nwindow = 100", r"at least 2 x max_chunk"),
         ("[trust]\ncadence = 0", r"trust\.cadence must be at least 1"),
         ("[trust]\nclient_window = 1", r"client_window"),
+        ("[trust]\nstrangers_window = 8191", r"strangers_window is 8191; it must be at least 8 x window = 8192"),
+        ("[serve]\nmax_sessions = 0", r"serve\.max_sessions must be at least 1"),
         ("[prices]\ncached = 30000", r"prices\.cached"),
         ("[serve", r"is not TOML"),
         ("[prices]\nflat = 4294967296", r"prices\.flat is 4294967296"),

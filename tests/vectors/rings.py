@@ -300,6 +300,8 @@ def middle_refusals() -> Iterator[Case]:
     yield script.refuses("predecessor", forward(4, 1), Code.OVER_CREDIT)
     script = begun("rows of another codec", "INF-11")
     yield script.refuses("predecessor", forward(2, 1, codec=Codec.F32), Code.BAD_VALUES)
+    narrow = Forward(SESSION, 0, 0, 2, 1, 3, Codec.F32, bytes(ROW))
+    yield begun("a row that claims another codec", "INF-11").refuses("predecessor", narrow, Code.BAD_VALUES)
     wide = Forward(SESSION, 0, 0, 2, 1, 3, Codec.BF16, bytes(2 * ROW))
     yield begun("a row of twice the width", "INF-11").refuses("predecessor", wide, Code.BAD_VALUES)
     script = begun("a row of an id that is not sampled", "INF-10", prompt=2)
@@ -315,7 +317,9 @@ def middle_refusals() -> Iterator[Case]:
     script = begun("a finish before the last rows are computed", "INF-16", prompt=2).computes(2)
     script.takes("predecessor", forward(2, 1))
     yield script.refuses("predecessor", finish(2), Code.BAD_POSITION)
-    yield begun("a finish before the rows are computed", "INF-16").refuses("predecessor", finish(2), Code.BAD_POSITION)
+    yield begun("a finish before the rows are computed", "INF-16", prompt=2).refuses(
+        "predecessor", finish(2), Code.BAD_POSITION
+    )
     script = begun("a finish that hides rows", "INF-16").computes(2)
     yield script.refuses("predecessor", finish(1), Code.BAD_POSITION)
     script = begun("a finish that invents rows", "INF-16").computes(2)

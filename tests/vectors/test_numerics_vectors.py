@@ -61,6 +61,7 @@ def kernel(instructions: str, kv_bytes: int) -> Kernel:
     return made
 
 
+@pytest.mark.slow
 def test_the_text_gives_the_vectors() -> None:
     assert render(make()) == FILE.read_text(encoding="utf-8")
 

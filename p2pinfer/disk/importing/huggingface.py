@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,10 +35,10 @@ def read_folder(folder: Path, name: str = "") -> Source:
     Raises:
         ModelError: a file is missing or damaged, or the model is not supported.
     """
-    config = _json(folder / CONFIG)
+    config = read_config(_json(folder / CONFIG), _json(folder / GENERATION, optional=True))
     return Source(
         name=model_name(name or folder.resolve().name),
-        config=read_config(config, _json(folder / GENERATION, optional=True)),
+        config=replace(config, ends=_with_eos_first(config.ends, folder)),
         tokenizer=_read(folder / TOKENIZER),
         template=_template(folder),
         licence=_licence(folder),
@@ -73,6 +74,16 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
             raise ModelError(f"{folder} lacks {name}, which {INDEX} names")
         tensors |= open_safetensors(folder / name)
     return tensors
+
+
+def _with_eos_first(ends: tuple[int, ...], folder: Path) -> tuple[int, ...]:
+    """The ends, first the one that the tokenizer's configuration calls eos_token: templates know it by that name."""
+    eos = _json(folder / TOKENIZER_CONFIG, optional=True).get("eos_token")
+    name = eos.get("content") if isinstance(eos, dict) else eos
+    added = _json(folder / TOKENIZER).get("added_tokens")
+    items = [item for item in added if isinstance(item, dict)] if isinstance(added, list) else []
+    named = [item.get("id") for item in items if item.get("content") == name]
+    return (*(id_ for id_ in ends if id_ in named), *(id_ for id_ in ends if id_ not in named))
 
 
 def _template(folder: Path) -> str:
