@@ -4,7 +4,7 @@ Bytes are cheap to send and dear to take: tiny frames, records, messages, signat
 took is counted, and a link that took too much is read later: the connection then holds its sender back.
 """
 
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Final
 
 import trio
@@ -51,12 +51,13 @@ def _allowance(burst: float, rate: float, all_burst: float, all_rate: float) -> 
 class Meter:
     """What reading one link has cost, of our processor, and was not paid for. It runs while what came is taken."""
 
-    __slots__ = ("_began", "_since", "cost_s")
+    __slots__ = ("_began", "_since", "_used_s", "cost_s")
 
     def __init__(self) -> None:
         self.cost_s = 0.0
         self._began = 0.0
         self._since = trio.current_time()
+        self._used_s = thread_time()
 
     def run(self) -> None:
         """Something came; again does nothing."""
@@ -70,10 +71,14 @@ class Meter:
             self._began = 0.0
 
     def take(self) -> float:
-        """What is to be paid for now, beyond the little that every link may cost; 0 in the common case."""
+        """What is to be paid for now, beyond the little that every link may cost; 0 in the common case.
+
+        The clock goes on while others have our processor. What we used of it is dear to ask, and bounds the cost.
+        """
         if self.cost_s < PAY_S:
             return 0.0
-        now = trio.current_time()
-        due_s = self.cost_s - (now - self._since) * LINK_RATE
-        self.cost_s, self._since = 0.0, now
+        now, used_s = trio.current_time(), thread_time()
+        cost_s = min(self.cost_s, used_s - self._used_s)
+        due_s = cost_s - (now - self._since) * LINK_RATE
+        self.cost_s, self._since, self._used_s = 0.0, now, used_s
         return max(0.0, due_s)

@@ -60,7 +60,9 @@ async def test_a_meter_counts_what_it_took_to_take_what_came(monkeypatch: pytest
     assert meter.cost_s == 0.75 + 2 * READ_S
 
 
-async def test_what_every_link_costs_is_free(autojump_clock: MockClock) -> None:
+async def test_what_every_link_costs_is_free(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter(range(100))
+    monkeypatch.setattr("p2pinfer.overlay.toll.thread_time", lambda: next(times))
     meter = Meter()
     meter.cost_s = 0.9 * PAY_S
     assert meter.take() == 0
@@ -72,10 +74,22 @@ async def test_what_every_link_costs_is_free(autojump_clock: MockClock) -> None:
     assert meter.take() == 0
 
 
+async def test_what_others_had_of_our_processor_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([5.0, 5.0 + PAY_S, 5.0 + 9 * PAY_S])
+    monkeypatch.setattr("p2pinfer.overlay.toll.thread_time", lambda: next(times))
+    meter = Meter()
+    meter.cost_s = 3 * PAY_S
+    assert meter.take() == pytest.approx(PAY_S, abs=PAY_S / 10)
+    meter.cost_s = 3 * PAY_S
+    assert meter.take() == pytest.approx(3 * PAY_S, abs=PAY_S / 10)
+
+
 async def test_a_flood_is_held_back_and_others_are_read_at_once(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("p2pinfer.overlay.toll.READ_S", 0.05)
+    times = iter(range(10**6))
+    monkeypatch.setattr("p2pinfer.overlay.toll.thread_time", lambda: next(times))  # all of it was ours
     world, collector = MemoryWorld(), Collector()
     world.sources |= {KEYS[1].public: ONE, KEYS[2].public: OTHER}
     async with (
