@@ -1,4 +1,4 @@
-"""What a node's journal says was earned: rows for `p2pinfer earnings`, printed for people or for programs.
+"""Earnings by a node's journal: rows for `p2pinfer earnings`, printed for people or for programs.
 
 Amounts are summed in core/ledger.py. What strangers owe is in a column of its own, and is added to nothing else.
 """
@@ -42,7 +42,7 @@ Names = Mapping[ModelId, str]
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the journal holds. own: keys of the owner; unsigned: contracts with work that no client has signed for."""
+    """The journal's receipts. own: keys of the owner; unsigned: contracts with work that no client has signed for."""
 
     earned: list[Earned]
     own: frozenset[PeerKey]
@@ -59,7 +59,7 @@ class Row:
 
 
 def read_report(data: Path, since: int = 0) -> Report:
-    """What the node of a data folder earned since then (Unix seconds).
+    """The receipts that a data folder's node earned since then (Unix seconds).
 
     Raises UsageError where no node has run with that folder, JournalError where its journal cannot be trusted.
     """

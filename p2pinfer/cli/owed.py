@@ -73,13 +73,13 @@ owed.add_command(settle)
 
 
 def _read(data: Path, since: int) -> Report:
-    """What the clients of a data folder signed since then. unsigned: signed by us, but not confirmed by the node."""
+    """The receipts that a data folder's clients signed since then. unsigned: those that no node has confirmed."""
     with read_journal(client_journal(data)) as reader:
         return Report(reader.earned(since), own_keys(data), len(reader.unstored()))
 
 
 def summary(report: Report, by: By) -> dict[str, object]:
-    """What is owed as `--json` prints it."""
+    """Debts, as `--json` prints them."""
     return {
         "by": by.value,
         "rows": [_plain(row, by) for row in rows(report, by)],

@@ -128,7 +128,7 @@ def _found(receipt: Earned, reader: JournalReader, is_node: bool, own: frozenset
 
 
 def _fault(one: Earned, certificate: SignedRecord[NodeCert] | None) -> str | None:
-    """What is wrong with signatures, amount or times; the journal's word is not taken for it."""
+    """The fault in signatures, amount or times, or None; the journal's word is not taken for it."""
     client, node = one.contract.signatures
     node_again, client_again = one.receipt.signatures
     try:
@@ -233,7 +233,7 @@ def _money(found: Found) -> Lines:
 
 
 def _bill(terms: Contract, found: Found) -> Lines:
-    """How the amount follows from work and prices."""
+    """The lines by which the amount follows from work and prices."""
     usage = found.receipt.receipt.record.usage
     lines = []
     for name, what, units in WORK:

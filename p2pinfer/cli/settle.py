@@ -43,7 +43,7 @@ class Folders:
 
 @dataclass(frozen=True, slots=True)
 class Met:
-    """What came of meeting nodes. linked: who was met; claims: what they propose, and nothing justifies."""
+    """The outcome of meeting nodes. linked: who was met; claims: proposals that nothing justifies."""
 
     linked: frozenset[PeerKey]
     claims: "tuple[Claim, ...]"

@@ -134,7 +134,7 @@ def _check(file: Path, keys: frozenset[PeerKey]) -> Checked:
 
 
 def _failure(checked: Sequence[Checked], common: Sequence[Common]) -> str | None:
-    """Why the command fails, in one sentence."""
+    """The reason for which the command fails, in one sentence."""
     if bad := [f"{one.file} does not verify: {one.why}" for one in checked if one.verdict is None]:
         return "; ".join(bad)
     if any(pair.contradicts for pair in common):
@@ -143,7 +143,7 @@ def _failure(checked: Sequence[Checked], common: Sequence[Common]) -> str | None
 
 
 def once(checked: Sequence[Checked]) -> tuple[int, Owes]:
-    """How many contracts the files hold together, and for how much, each counted once at its highest amount."""
+    """The number of contracts in all files, and their amounts, each counted once at its highest."""
     amounts: dict[RecordId, tuple[PeerKey, int]] = {}
     for one in checked:
         for entry in one.verdict.entries if one.verdict else ():

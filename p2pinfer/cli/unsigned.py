@@ -1,4 +1,4 @@
-"""What clients were given and have not signed for, as their journal says: a lost link or a killed client leaves it."""
+"""Work delivered to clients and not signed for, by their journal: a lost link or a killed client leaves it."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Unsigned:
 
 
 def read_unsigned(data: Path) -> list[Unsigned]:
-    """What the clients of a data folder left unsigned, the node with most of it first."""
+    """The work that a data folder's clients left unsigned, the node with most of it first."""
     own = own_keys(data)
     with read_journal(client_journal(data)) as reader:
         found = [unpaid for session in reader.unpaid_sessions() if (unpaid := reader.unpaid(session)) is not None]
@@ -76,7 +76,7 @@ def print_unsigned(unsigned: Sequence[Unsigned], terminal: Terminal) -> None:
 
 
 def _parts(unpaid: Unpaid, own: Iterable[PeerKey]) -> Iterator[Unsigned]:
-    """What each stage of a generation is owed by the count of ids that were delivered."""
+    """The part that each stage of a generation is owed, by the count of ids that were delivered."""
     if unpaid.delivered is None:
         return
     for contract in unpaid.contracts:

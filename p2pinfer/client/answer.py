@@ -1,4 +1,4 @@
-"""What a client gets: pieces of text while they come, and the whole answer at the end."""
+"""An answer, as its client gets it: pieces of text while they come, and all of it at the end."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

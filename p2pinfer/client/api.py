@@ -196,12 +196,12 @@ class Client:
             stream.cancel()
 
     async def offers(self) -> list[KnownOffer]:
-        """What the swarm offers, asked now."""
+        """All offers of the swarm, asked for now."""
         return await self._directory.look()
 
     @property
     def is_alone(self) -> bool:
-        """Whether peers to meet were named, and none could be reached."""
+        """Peers to meet were named, and none could be reached."""
         return self._directory.is_alone
 
     async def meet(self, nodes: Collection[PeerKey]) -> set[PeerKey]:

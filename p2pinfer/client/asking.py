@@ -1,4 +1,4 @@
-"""What a person asks for, as the protocol has it: floats become integers, words become codecs and classes."""
+"""A person's request, as the protocol has it: floats become integers, words become codecs and classes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ Prompt = str | Sequence[ChatMessage]
 
 
 class Options(TypedDict, total=False):
-    """What may be given beside a prompt; see `Request`."""
+    """Options beside a prompt; see `Request`."""
 
     model: str
     max_tokens: int

@@ -88,7 +88,7 @@ def make_plan(
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """What all contracts and opens of one generation share."""
+    """The part that all contracts and opens of one generation share."""
 
     key: PrivateKey
     session: SessionId
@@ -136,7 +136,7 @@ class _Draft:
         return replace(contract, reserve=contract.most)
 
     def _life_s(self, node: PeerKey, positions: int) -> int:
-        """How long a contract may last: a node may take none but a short one of a client that it does not know."""
+        """Seconds that a contract may last: a node may take none but a short one of a client that it does not know."""
         wanted = min(MAX_CONTRACT_S, positions * POSITION_S)
         return max(NEWCOMER_LIFE_S, wanted) if node in self.known else NEWCOMER_LIFE_S
 
@@ -185,5 +185,5 @@ def _common_limits(stages: Sequence[StagePlan], positions: int) -> list[Limits]:
 
 
 def audit_secret(key: PrivateKey, nonce: bytes) -> bytes:
-    """What decides whether a contract is audited: the client's alone, and never stored: it follows from its key."""
+    """The secret that decides if a contract is audited: the client alone has it, and it follows from its key."""
     return sha256(b"p2pinfer/1/audit\0" + key.seed + nonce).digest()

@@ -43,7 +43,7 @@ class FoundRoute:
 
 
 class RouteFinder:
-    """What one client asks of the swarm before it opens a route."""
+    """Finds routes for one client."""
 
     def __init__(self, directory: Directory, network: Network, failures: Failures) -> None:
         self._directory = directory
@@ -72,7 +72,7 @@ class RouteFinder:
             raise NoRoute("; ".join([str(error), *_left_out(found, sought, excluded, now)])) from None
 
     def has_route(self, model: ModelId, sought: Sought, excluded: Collection[bytes]) -> bool:
-        """Whether there is a route without the nodes excluded, as far as is known now."""
+        """Say if there is a route without the nodes excluded, as far as is known now."""
         with suppress(NoRoute):
             return bool(self._choose(self._directory.offers(model), sought, excluded, 0, 1, int(time.time())))
         return False
@@ -172,7 +172,7 @@ def _plan(known: KnownOffer, span: Span) -> StagePlan:
 
 
 def _left_out(offers: Sequence[KnownOffer], sought: Sought, excluded: Collection[bytes], now: int) -> Iterator[str]:
-    """Why nodes that serve the model may not be asked."""
+    """The reasons for which nodes that serve the model may not be asked."""
     if (longest := longest_too_short(offers, sought, excluded)) is not None:
         yield (
             f"prompt and answer need {sought.positions} positions, and others take {longest} at most: ask for fewer "

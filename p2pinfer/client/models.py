@@ -1,4 +1,4 @@
-"""Which model a request means, and what the client needs of it: manifest and tokenizer, from the store or from peers.
+"""The model that a request means, with its manifest and tokenizer, from the store or from peers.
 
 A name is the owner's: what was imported on this machine goes before all that strangers call so. What came from peers is
 kept apart in the store, and checked against the model's id, so any peer will do.
@@ -119,7 +119,7 @@ class Models:
         return StoredModel(id_, decode_manifest(self._manifests[id_]), self._fetched.root)
 
     async def _nobody(self, name_or_id: str) -> ModelError:
-        """Why no model is found, and which ones there are."""
+        """The reason for which no model is found, and the names of those that there are."""
         offers = self._directory.offers()
         if self._is_imported(name_or_id.lower()):
             ids = ", ".join(id_.hex() for id_ in _most_served(offers)[:MAX_STRANGERS]) or "none"

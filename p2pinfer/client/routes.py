@@ -18,7 +18,7 @@ SECOND_WORTH: Final = 1_000.0  # nano-credits that a second of waiting costs: wh
 
 @dataclass(frozen=True, slots=True)
 class Sought:
-    """What a route is to do.
+    """The task of a route.
 
     layers, hidden: the model's
     prompt, tokens: ids of the prompt; of the answer at most
@@ -94,7 +94,7 @@ def _is_certified(known: KnownOffer, now: int) -> bool:
 
 
 def candidate_of(known: KnownOffer, link: Link | None, risk: float = 0.0) -> Candidate:
-    """What routing needs to know of a node; `link` to it, if there is one, knows the round trip."""
+    """A node as routing sees it; `link` to it, if there is one, knows the round trip."""
     offer = known.offer.record
     rtt_s = link.rtt_s if link is not None else None
     return Candidate(

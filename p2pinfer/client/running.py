@@ -102,12 +102,12 @@ class Running:
 
     @property
     def begun(self) -> bool:
-        """Whether an id has come, or none will."""
+        """An id has come, or none will."""
         return bool(self.generation.ids) or self.generation.over
 
     @property
     def holds_room(self) -> bool:
-        """Whether stages keep pages and windows for it, as far as we know."""
+        """Stages keep pages and windows for it, as far as we know."""
         return self._account is not None or self.generation.opening
 
     @property
@@ -278,7 +278,7 @@ class Running:
             await self._take(*received)
 
     def _unsettled(self) -> bool:
-        """Whether final receipts are still to come. Before the first id, who has not been paid yet proposes none."""
+        """Final receipts are still to come. Before the first id, a stage that has not been paid yet proposes none."""
         account = self._account
         if account is None:
             return False

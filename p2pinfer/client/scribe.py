@@ -26,7 +26,7 @@ MAX_ANSWER: Final = 64 << 20  # bytes; the table of 260,000 ids has two million
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a scribe's process may use.
+    """The bounds of a scribe's process.
 
     memory: bytes of address space; the largest tokenizers take about a third
     load_s: seconds of the processor, to read a tokenizer
@@ -39,7 +39,7 @@ class Bounds:
 
 
 class Words:
-    """What ids stand for (`core.text.Spelt`)."""
+    """The table of ids and their bytes (`core.text.Spelt`)."""
 
     def __init__(self, table: Sequence[bytes], names: dict[int, str], drops_first_space: bool) -> None:
         self._table = table

@@ -130,7 +130,7 @@ class ClientAccount:
         return account
 
     def kept(self) -> Delivered:
-        """What must be kept to sign later what is not signed yet."""
+        """The record that is needed to sign later what is not signed yet."""
         return delivered(self._inputs, self._outputs, self._prompt, min(map(self.signed, range(len(self._stages)))))
 
     def signed(self, stage: int) -> int:

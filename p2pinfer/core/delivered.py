@@ -1,4 +1,4 @@
-"""What a client keeps on disk of a generation that is not paid up: enough to sign later what a node proposes again.
+"""A generation that is not paid up, as its client keeps it on disk: enough to sign later what a node proposes again.
 
 Leaves of ids are salted hashes, and the salt is not kept beside them: whoever reads the journal can test no guess of a
 prompt. Before `first` everything is signed, so there the frontiers of both trees do. What stays is a window of leaves.
@@ -58,7 +58,7 @@ class Delivered:
 
 
 def delivered(inputs: Tree, outputs: Tree, prompt: int, first: int) -> Delivered:
-    """What is to be kept of both trees where all stages have signed positions [0, first)."""
+    """The record of both trees, where all stages have signed positions [0, first)."""
     return Delivered(
         prompt=prompt,
         count=len(outputs),

@@ -1,4 +1,4 @@
-"""Which nodes, and whose, failed a client lately: routing counts it as a risk (`routing.Candidate`).
+"""Nodes, and their owners, that failed a client lately: routing counts it as a risk (`routing.Candidate`).
 
 Node keys cost nothing, so a failure counts for the owner who certified the node, too. Kept in memory, bounded, and
 forgotten after a while: whoever failed may be well again. Pure: `now` is the caller's monotonic clock in seconds.

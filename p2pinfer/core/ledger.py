@@ -84,7 +84,7 @@ def _total(heading: str, group: list[Earned], own: Collection[PeerKey]) -> Total
 
 
 def goes_in_a_circle(contract: Contract, own: Collection[PeerKey]) -> bool:
-    """Whether both ends of a contract are keys of `own`: whoever asks owes it to itself."""
+    """Both ends of a contract are keys of `own`, so that somebody owes it to itself."""
     return contract.client in own and (PeerKey(contract.owner) in own or contract.node in own)
 
 

@@ -1,4 +1,4 @@
-"""Which stages a generation goes through, as a function of what is on offer (DESIGN 2 and 5).
+"""The stages that a generation goes through, as a function of the offers.
 
 A route minimises price + value of time x predicted time + risk. The times follow network-model's formulas for one
 stream: S·c + S·L + bytes over uplinks. Every stage adds its own share, so the best route is a shortest path from layer
@@ -42,7 +42,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is asked: P prompt ids, N ids at most, bytes of a row between stages, nano-credits a second is worth."""
+    """A request: P prompt ids, N ids at most, bytes of a row between stages, nano-credits that a second is worth."""
 
     layers: int
     prompt: int
@@ -90,7 +90,7 @@ def ask_of(prices: Prices, flat: int, span: Span, load: Load) -> int:
 
 
 def cost(stage: Stage, load: Load) -> float:
-    """What `stage` adds to a route's cost, in nano-credits."""
+    """Nano-credits that `stage` adds to a route's cost."""
     return price_of(stage, load) + load.second_worth * predicted_s(stage, load) + stage.candidate.risk
 
 

@@ -19,14 +19,14 @@ from p2pinfer.core.tokenizer import read_tokenizer
 
 
 class Spelt(Protocol):
-    """What ids stand for; `Texts` says it, and so does a table of it."""
+    """The bytes that ids stand for; `Texts` knows them, and so does a table of them."""
 
     @property
     def drops_first_space(self) -> bool:
         """A text's first space stands for its beginning."""
 
     def bytes_of(self, id_: int) -> bytes:
-        """What an id adds to the text."""
+        """The bytes that an id adds to the text."""
 
     def special_name(self, id_: int) -> str | None:
         """The name of a control token."""

@@ -49,7 +49,7 @@ class Store:
 
     @property
     def fetched(self) -> "Store":
-        """What clients of this machine fetched from peers, kept apart: no stranger's name meets an imported one."""
+        """Models that clients fetched from peers, kept apart: no stranger's name meets an imported one."""
         return Store(self.root / "fetched")
 
     # Which models there are

@@ -57,6 +57,7 @@ class Exposure:
         self._folder = folder
         self._own: frozenset[PeerKey] = frozenset()
         self._looked_s = -LOOK_S
+        self._unread = ""  # why the keys could not be read, as it was told
         self._open: set[RecordId] = set()
         self._left: dict[RecordId, _Left] = {}
 
@@ -139,7 +140,9 @@ class Exposure:
             try:
                 self._own = await trio.to_thread.run_sync(own_keys, self._folder)
             except UsageError as error:
-                logger.warning("the owner's own clients are not told from others: %s", error)
+                if (why := str(error)) != self._unread:
+                    self._unread = why
+                    logger.warning("the owner's own clients are not told from others: %s", why)
         return terms.client in self._own
 
 

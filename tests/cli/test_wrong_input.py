@@ -55,7 +55,7 @@ def check(p2pinfer: Shell, words: list[str], sentence: str) -> None:
         (["import", "/dev/null"], "is neither a file nor a folder"),
         (["import", "file"], "does not begin with GGUF"),
         (["import", "folder"], "cannot read folder/config.json"),
-        (["import", "hub:"], "is no ORG/NAME"),
+        (["import", "hub:"], "is not ORG/NAME"),
         (["import", "Tiny", "--store", "file"], "'file' is a file"),
         (["import", "Tiny", "--store", "file/store"], "cannot write the store: Not a directory"),
         (["import", "Tiny", "--store", LONG], "cannot write the store: File name too long"),

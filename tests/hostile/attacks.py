@@ -16,12 +16,13 @@ from dataclasses import dataclass, replace
 
 import trio
 
+from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead
 from p2pinfer.core.keys import peer_name
-from p2pinfer.core.messages import AskContacts, AskFile, AskOffers, Message, Offers, Ping
+from p2pinfer.core.messages import AskContacts, AskFile, AskOffers, CallRefused, FilePart, Message, Offers, Ping
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.records import sign
-from p2pinfer.core.session_messages import Accept, Forward, Neighbour
+from p2pinfer.core.session_messages import Accept, Close, Forward, Neighbour
 from p2pinfer.core.units import Codec, SessionId, Span
 from p2pinfer.overlay.libp2p.connection import CONNECTION_ERRORS
 from p2pinfer.overlay.libp2p.yamux import Flag, Type, encode_header
@@ -322,8 +323,6 @@ async def unread_offers(arena: Arena, rounds: Rounds) -> None:
 
 @attack("weights", "weights asked for as fast as they come")
 async def weights(arena: Arena, rounds: Rounds) -> None:
-    from p2pinfer.core.messages import CallRefused, FilePart
-
     async def once() -> None:
         async with open_stranger(arena) as stranger:
             model = (await stranger.offer()).offer.record.model
@@ -341,9 +340,6 @@ async def weights(arena: Arena, rounds: Rounds) -> None:
 
 @attack("opens", "Opens as fast as they can be signed, each closed at once")
 async def opens(arena: Arena, rounds: Rounds) -> None:
-    from p2pinfer.core.codes import Code
-    from p2pinfer.core.session_messages import Close
-
     async def once() -> None:
         async with open_stranger(arena) as stranger:
             first = await stranger.plan()

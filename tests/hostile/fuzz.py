@@ -9,11 +9,13 @@ import os
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
+from hypothesis.errors import HypothesisDeprecationWarning
 from hypothesis.reporting import with_reporter
 from hypothesis.stateful import run_state_machine_as_test
 
@@ -49,7 +51,9 @@ def run_round(machine: type[Strangers], number: int, sequences: int, shrink: boo
         print_blob=False,
         verbosity=Verbosity.debug,  # then it says each step before it is done
     )
-    with with_reporter(machine.note):
+    with with_reporter(machine.note), warnings.catch_warnings():
+        # Nodes in another thread draw lots while a step is drawn here, which hypothesis takes for the strategy's doing
+        warnings.simplefilter("ignore", HypothesisDeprecationWarning)
         run_state_machine_as_test(seed(number)(machine), settings=profile)  # type: ignore[no-untyped-call]
 
 

@@ -5,7 +5,6 @@ hurt. However it goes, the node must go on, hold nothing for who is gone, log no
 """
 
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from p2pinfer.core.codes import ANSWERS, Code
+from p2pinfer.core.contract import Contract
 from p2pinfer.core.errors import LinkDead, LocalProtocolError
 from p2pinfer.core.keys import PrivateKey, domain, peer_name
 from p2pinfer.core.message_codec import MESSAGES
@@ -35,7 +35,7 @@ from p2pinfer.core.messages import (
 from p2pinfer.core.offer import State
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.receipt import Receipt
-from p2pinfer.core.records import sign
+from p2pinfer.core.records import decode, sign
 from p2pinfer.core.session_messages import (
     Close,
     Credit,
@@ -399,17 +399,13 @@ class Strangers(RuleBasedStateMachine):
             held.rows += rows
 
     def _rows(self, held: Held, position: int, rows: int, fill: bytes = b"\0", codec: Codec | None = None) -> Forward:
-        codecs = held.deal.plan.contracts[0].record.codecs if codec is None else (codec, codec)
         if codec is None:
             found = [Codec(one) for one in self._codecs(held) if one != Codec.IDS]
-            codec = found[0] if found else Codec(codecs[0] or Codec.F32)
+            codec = found[0] if found else Codec.F32
         data = (fill * (rows * ROW_BYTES[codec]))[: rows * ROW_BYTES[codec]]
         return least(Forward, session=held.session, position=position, count=rows, codec=codec.value, rows=data)
 
     def _codecs(self, held: Held) -> tuple[int, int]:
-        from p2pinfer.core.contract import Contract
-        from p2pinfer.core.records import decode
-
         return decode(Contract, held.open.contract).codecs
 
     def _signed(self, proposal: Propose, key: PrivateKey) -> Signed:
@@ -537,9 +533,6 @@ class WhileLeaving(Strangers):
     """The node is told to stop on the way."""
 
     leaves = True
-
-
-Machine = Callable[[], Strangers]
 
 
 def machine_for(yard: Yard, shape: type[Strangers] = Strangers) -> type[Strangers]:

@@ -212,3 +212,15 @@ async def test_a_restart_brings_nothing_back_that_counts_no_more(node: Node) -> 
     node.start_anew()
     await node.exposure.recall(NOW + DEBT_S + 1)
     assert node.room == ALL
+
+
+async def test_keys_that_cannot_be_read_are_told_once_and_cost_nobody_a_session(
+    node: Node, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("p2pinfer.node.exposure.LOOK_S", 0.0)
+    (node.folder / "client.key").write_text("no key")
+    for number in (1, 2):
+        terms = replace(node.route.contracts[0].record, nonce=bytes([number] * 16))
+        await node.exposure.take(contract := sign(terms, CLIENT), NOWHERE, NOW)
+        node.exposure.end(contract, None, NOW)
+    assert len([record for record in caplog.records if "not told from others" in record.getMessage()]) == 1

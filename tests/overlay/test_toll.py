@@ -42,6 +42,16 @@ async def test_all_strangers_together_take_no_more_than_their_share(autojump_clo
     assert await wait_of(toll, OTHER, 0.02) == pytest.approx(0.02 / ALL_STRANGERS_RATE, abs=WAIT_S)
 
 
+@pytest.mark.parametrize("is_partner", [False, True])
+async def test_one_read_that_took_longer_than_all_may_at_once_is_paid_for_too(
+    autojump_clock: MockClock, is_partner: bool
+) -> None:
+    """A slow machine, a large portion: the link is read later, and not never."""
+    toll = Toll()
+    assert await wait_of(toll, ONE, 60.0, is_partner=is_partner) == 0
+    assert await wait_of(toll, ONE, 0.02, is_partner=is_partner) > 60
+
+
 async def test_who_is_in_a_session_does_not_pay_for_strangers(autojump_clock: MockClock) -> None:
     toll = Toll()
     await toll.pay(NOWHERE, ALL_STRANGERS_BURST, is_partner=False)
