@@ -31,7 +31,7 @@ from p2pinfer.overlay.link import Link
 
 MAX_REMEMBERED: Final = 64  # generations in memory; a long one takes some 100 kB
 MAX_CLAIMS: Final = 256
-MAX_WAITING: Final = 256  # proposals; more are made again at the next contact
+MAX_WAITING: Final = 256  # messages; what they say is said again at the next contact
 
 logger = logging.getLogger(__name__)
 
@@ -74,14 +74,17 @@ class Settling:
         self._key = key
         self._nursery = nursery
         self._accounts: OrderedDict[SessionId, ClientAccount] = OrderedDict()  # the oldest first
-        self._proposals, self._waiting = trio.open_memory_channel[tuple[Link, Propose]](MAX_WAITING)
+        self._came, self._waiting = trio.open_memory_channel[tuple[Link, Propose | Stored]](MAX_WAITING)
         self.claims: dict[RecordId, Claim] = {}  # by contract, the highest of each
 
     async def run(self) -> None:
-        """Answer proposals, one by one, in the order in which they come, until cancelled."""
+        """Take what nodes say of sessions that are over, one message after the other, until cancelled."""
         async for link, message in self._waiting:
             with Contained(f"a receipt of stage {short_name(link.peer)}"):
-                await self._answer(link, message)
+                if isinstance(message, Propose):
+                    await self._answer(link, message)
+                else:
+                    await self._acknowledge(link.peer, message)
 
     async def remember(self, session: SessionId, account: ClientAccount, now: int) -> None:
         """A generation is over, and some of its stages are not paid up: their links broke, or they are slow."""
@@ -101,11 +104,9 @@ class Settling:
 
     def take(self, link: Link, message: SessionMessage) -> None:
         """A message of a session that is not open here."""
-        if isinstance(message, Propose):
+        if isinstance(message, Propose | Stored):
             with suppress(trio.WouldBlock):
-                self._proposals.send_nowait((link, message))
-        elif isinstance(message, Stored):
-            self._nursery.start_soon(self._acknowledge, link.peer, message)
+                self._came.send_nowait((link, message))
         elif isinstance(message, Accept):
             self._close(link, message)
 
@@ -210,8 +211,7 @@ class Settling:
                 await self._journal.acknowledge(earned.contract.id, message.seq)
 
     async def _unstored(self, node: PeerKey) -> Sequence[Earned]:
-        unstored = await self._journal.read(lambda reader: reader.unstored())
-        return [earned for earned in unstored if earned.contract.record.node == node]
+        return await self._journal.read(lambda reader: reader.unstored(node))
 
 
 def _place(unpaid: Unpaid | None, node: PeerKey) -> int | None:

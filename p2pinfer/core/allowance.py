@@ -28,7 +28,10 @@ class Allowance:
         self._sources: dict[str, _Bucket] = {}
 
     def take(self, source: Source, now: float, amount: float = 1) -> bool:
-        """Use up some of it; False, and nothing is used, where it is not there."""
+        """Use up some of it; False, and nothing is used, where it is not there.
+
+        More than a burst is taken when a full one is there, and missing afterwards: else it would be refused for ever.
+        """
         if not self._total.holds(amount, now):
             return False
         if source.scope is not Scope.LOOPBACK:
@@ -56,7 +59,7 @@ class _Bucket:
     def holds(self, amount: float, now: float) -> bool:
         self.level = min(self._rate.burst, self.level + (now - self._filled_s) * self._rate.per_s)
         self._filled_s = now
-        return self.level >= amount
+        return self.level >= min(amount, self._rate.burst)
 
     def is_full(self, now: float) -> bool:
         return self.holds(self._rate.burst, now)

@@ -22,6 +22,7 @@ LEAST: Final = 16  # positions that a contract with anything unsigned takes at l
 RELEASE_S: Final = 3_600  # after its session, what a newcomer left unsigned takes nothing more from the others
 RETRY_S: Final = 1.0  # after a refusal for want of room, which open contracts may give back at any time
 DEBT_S: Final = 7 * 86_400  # after its session, generated positions left unsigned count no more for their client
+MAX_UNSIGNED: Final = 4_096  # contracts that are remembered for what nobody signed, once that takes from nobody else
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,13 @@ class Budget:
 
     def forget(self, now: int) -> None:
         """Let go of what nobody will sign any more."""
-        for contract in [id_ for id_, one in self._taken.items() if one.unpaid is not None and one.unpaid.until < now]:
+        over = {id_: one.unpaid for id_, one in self._taken.items() if one.unpaid is not None}
+        past = [id_ for id_, unpaid in over.items() if unpaid.until < now]
+        for contract in past:
+            del self._taken[contract]
+        # Keys are free, and so are debts of theirs, an hour's share of the newcomers' after the other
+        debts = [id_ for id_ in over if id_ in self._taken and not self._taken[id_].is_shared(now)]
+        for contract in debts[:-MAX_UNSIGNED]:  # who left them first, first
             del self._taken[contract]
 
     def room(self, client: Client, now: int) -> int:

@@ -104,6 +104,8 @@ class OfferTable:
         if held is not None and contradict(known.offer.record, held.offer.record):
             self.forget(known.node)
             self._two_faced[known.node] = max(known.until_s, held.until_s)
+            if len(self._two_faced) > MAX_KNOWN:
+                del self._two_faced[next(iter(self._two_faced))]
             return False
         if held is not None and not _newer(known, held):
             return False
@@ -187,7 +189,7 @@ def _newer(known: KnownOffer, held: KnownOffer) -> bool:
     one, other = known.offer.record, held.offer.record
     if one.boot == other.boot:
         return one.seq > other.seq
-    return one.issued > other.issued or known.born_s > held.until_s  # a clock that was set back is no reason to wait
+    return one.issued > other.issued or known.born_s >= held.until_s  # a clock that was set back is no reason to wait
 
 
 def _in_turn(groups: Iterable[list[KnownOffer]]) -> Iterator[KnownOffer]:

@@ -116,7 +116,7 @@ class StageAccount:
 
     def due(self, now: int) -> list[Proposal]:
         """New proposals to store and send, in order; `now` is our wall clock in Unix seconds."""
-        if not self.is_due:
+        if not self.is_due or self._owes_nothing:
             return []
         cadence = self.contract.record.limits.cadence
         first = self._last.seq + 1 if self._last else 1
@@ -165,8 +165,13 @@ class StageAccount:
 
     @property
     def closed(self) -> bool:
-        """The final receipt is complete."""
-        return self.complete is not None and self.complete.record.state == FINAL
+        """The final receipt is complete, or none is due."""
+        return self._owes_nothing or (self.complete is not None and self.complete.record.state == FINAL)
+
+    @property
+    def _owes_nothing(self) -> bool:
+        """It is over, and no work was done for it."""
+        return bool(self._reason) and self.committed <= self.contract.record.start
 
     def _propose(self, seq: int, committed: int, now: int) -> Proposal:
         terms = self.contract.record

@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 
 import trio
 
+from p2pinfer.core.budget import MAX_UNSIGNED
 from p2pinfer.core.certificate import NodeCert
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract
@@ -31,7 +32,6 @@ from p2pinfer.disk.tally import Tally, open_tally
 MAX_BATCH: Final = 256  # changes in one commit
 MAX_DELIVERED: Final = 1_024  # generations that are not paid for in full; some 40 kB each where a window is unsigned
 UNSIGNED_S: Final = 30 * 86_400  # after its contract expires, a proposal that nobody signed is kept
-MAX_UNSIGNED: Final = 4_096  # contracts with proposals that nobody signed; some 2 kB each
 
 T = TypeVar("T")
 Change = Callable[[sqlite3.Connection], object]

@@ -131,19 +131,19 @@ class JournalReader:
     def pending(self, client: PeerKey | None = None) -> list[tuple[SignedRecord[Contract], SignedRecord[Receipt]]]:
         """Proposals that were never completed, with their contracts; of one client, or of all."""
         query = f"""SELECT {PROPOSAL}, {CONTRACT} FROM proposal LEFT JOIN contract ON contract.id = proposal.contract
-                    WHERE ? IS NULL OR client = ? ORDER BY proposal.contract, proposal.seq"""
+                    {"" if client is None else "WHERE client = ?"} ORDER BY proposal.contract, proposal.seq"""
         found = []
-        for row in self._connection.execute(query, (client, client)):
+        for row in self._connection.execute(query, () if client is None else (client,)):
             _, _, body, signature, _ = _whole(row[:PROPOSAL_COLUMNS])
             contract, _ = _contract(_whole(row[PROPOSAL_COLUMNS:]))
             found.append((contract, _with_id(decode(Receipt, body), body, (signature,))))
         return found
 
     @_query
-    def unstored(self) -> list[Earned]:
-        """Receipts we signed as a client whose node has not said yet that it has them."""
-        query = f"{EARNED} WHERE NOT stored ORDER BY receipt.contract"
-        return [_earned(*_halves(row)) for row in self._connection.execute(query)]
+    def unstored(self, node: PeerKey | None = None) -> list[Earned]:
+        """Receipts we signed as a client whose node has not said yet that it has them; of one node, or of all."""
+        query = f"{EARNED} WHERE NOT stored AND (? IS NULL OR node = ?) ORDER BY receipt.contract"
+        return [_earned(*_halves(row)) for row in self._connection.execute(query, (node, node))]
 
     @_query
     def signed(self, client: PeerKey) -> int:

@@ -4,11 +4,9 @@ What a client cannot check any more it leaves unsigned; what it had signed befor
 """
 
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from typing import Final
 
 import trio
 
@@ -22,12 +20,11 @@ from p2pinfer.disk.journal import Journal
 from p2pinfer.disk.journal_reader import JournalReader
 from p2pinfer.node.exposure import Exposure
 from p2pinfer.overlay.contained import Contained
+from p2pinfer.overlay.crowd import Seats
+from p2pinfer.overlay.limits import ALL_SETTLEMENTS, KEY_SETTLEMENTS, NETWORK_SETTLEMENTS
 from p2pinfer.overlay.link import Link
 
 logger = logging.getLogger(__name__)
-
-
-MAX_AT_ONCE: Final = 16  # of one client; what is beyond them it sends again
 
 
 class Settling:
@@ -37,7 +34,7 @@ class Settling:
         self._journal = journal
         self.exposure = exposure
         self._nursery = nursery
-        self._tasks: Counter[PeerKey] = Counter()
+        self._seats = Seats(KEY_SETTLEMENTS, NETWORK_SETTLEMENTS, ALL_SETTLEMENTS)  # what is beyond them is sent again
 
     def greet(self, link: Link) -> None:
         """A client may be back: send it what it has not signed."""
@@ -52,8 +49,7 @@ class Settling:
                 link.send_nowait(message.refused())
 
     def _start(self, link: Link, settle: Callable[[Link], Awaitable[None]]) -> None:
-        if self._tasks[link.peer] < MAX_AT_ONCE:
-            self._tasks[link.peer] += 1
+        if self._seats.take(link.peer, link.source):
             self._nursery.start_soon(self._run, link, settle)
 
     async def _run(self, link: Link, settle: Callable[[Link], Awaitable[None]]) -> None:
@@ -61,9 +57,7 @@ class Settling:
             with Contained(f"a settlement with {short_name(link.peer)}"):
                 await self._settle(link, settle)
         finally:
-            self._tasks[link.peer] -= 1
-            if not self._tasks[link.peer]:
-                del self._tasks[link.peer]
+            self._seats.leave(link.peer, link.source)
 
     async def _settle(self, link: Link, settle: Callable[[Link], Awaitable[None]]) -> None:
         try:

@@ -31,6 +31,7 @@ from p2pinfer.core.session_messages import (
 from p2pinfer.core.stage_account import Proposal, StageAccount
 from p2pinfer.disk.identity import Identity
 from p2pinfer.disk.store import Store, StoredModel
+from p2pinfer.node.certifying import Certifying
 from p2pinfer.node.files import Files
 from p2pinfer.node.offering import Offering, offering_of
 from p2pinfer.node.settings import change
@@ -123,7 +124,8 @@ async def open_stage(
 ) -> AsyncIterator[SoloStage]:
     """A stage that offers the whole model. files: hands out its files, in place of the store."""
     settings = change(tiny_settings(model), "prices", **shape.prices)
-    offering = offering_of(identity, bytes(16), model, settings, model.manifest.span)
+    certifying = Certifying(store.root, identity, None)  # type: ignore[arg-type]  # it renews nothing here
+    offering = offering_of(certifying, identity.key, bytes(16), model, settings, model.manifest.span)
     async with trio.open_nursery() as nursery:
         exchange = Exchange(nursery)
         exchange.answer(AskFile, files or Files(store).answer)

@@ -39,10 +39,16 @@ def test_peers_on_this_machine_share_an_address_and_count_for_the_total_alone() 
 
 def test_more_is_used_up_at_once_or_nothing() -> None:
     allowance = Allowance(Rate(5, 2), Rate(100, 50))
-    assert not allowance.take(ONE, 0.0, 6)
     assert allowance.take(ONE, 0.0, 4)
     assert not allowance.take(ONE, 0.0, 2)
     assert allowance.take(ONE, 0.0, 1)
+
+
+def test_more_than_a_burst_is_taken_when_one_is_there_and_missing_afterwards() -> None:
+    allowance = Allowance(Rate(5, 2), Rate(100, 50))
+    assert allowance.take(ONE, 0.0, 9)
+    assert not allowance.take(ONE, 2.0, 1)
+    assert allowance.take(ONE, 2.5, 1)
 
 
 def test_sources_without_end_take_no_memory_without_end() -> None:

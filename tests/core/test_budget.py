@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from p2pinfer.core.budget import (
     CREDIT_PART,
     DEBT_S,
+    MAX_UNSIGNED,
     NEWCOMER_LIFE_S,
     RELEASE_S,
     Budget,
@@ -163,6 +164,17 @@ def test_a_debt_is_over_when_it_is_signed_or_too_old() -> None:
     assert node.budget.room(new(2), NOW + DEBT_S) == 0
     node.budget.forget(NOW + DEBT_S + 1)
     assert node.budget.room(new(2), NOW + DEBT_S + 1) == 100
+
+
+def test_debts_of_keys_without_end_are_not_remembered_without_end() -> None:
+    """While they take from others, they are bounded by what newcomers share."""
+    node = Node()
+    for number in range(MAX_UNSIGNED + 2):
+        client = Client(key(number), own=True)
+        node.leave(client, 1, left(1))
+    node.budget.forget(NOW)
+    taken = [node.budget.is_taken(contract(number)) for number in (1, 2, 3, MAX_UNSIGNED + 2)]
+    assert taken == [False, False, True, True]
 
 
 def test_work_that_nothing_proves_to_its_client_is_held_against_it_no_longer_than_against_all() -> None:

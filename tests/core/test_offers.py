@@ -116,8 +116,8 @@ def test_an_offer_of_the_process_before_does_not_come_back() -> None:
 def test_a_node_whose_clock_was_set_back_is_heard_when_its_last_offer_is_over() -> None:
     table = OfferTable()
     table.add(known(NODES[0], Span(0, 30), 5.0, seq=40))
-    assert not table.add(known(NODES[0], Span(0, 30), 65.0, boot=bytes(16), seq=1, issued=NOW - 999))
-    assert table.add(known(NODES[0], Span(0, 30), 65.5, boot=bytes(16), seq=1, issued=NOW - 999))
+    assert not table.add(known(NODES[0], Span(0, 30), 64.5, boot=bytes(16), seq=1, issued=NOW - 999))
+    assert table.add(known(NODES[0], Span(0, 30), 65.0, boot=bytes(16), seq=1, issued=NOW - 999))
 
 
 def test_two_offers_of_one_number_count_for_nothing_until_both_are_over() -> None:
@@ -129,6 +129,16 @@ def test_two_offers_of_one_number_count_for_nothing_until_both_are_over() -> Non
     assert table.fresh(64.9) == []
     assert table.add(known(NODES[0], Span(0, 30), 65.0, seq=10))
     assert [held.offer.record.seq for held in table.fresh(66.0)] == [10]
+
+
+def test_nodes_that_sign_two_offers_of_one_number_take_no_memory_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2pinfer.core.offers.MAX_KNOWN", 1)
+    table = OfferTable()
+    for node in NODES[:2]:
+        table.add(known(node, Span(0, 30), 0.0, seq=4))
+        table.add(known(node, Span(0, 30), 0.0, seq=4, flat=1))
+    assert not table.add(known(NODES[1], Span(0, 30), 0.0, seq=5))
+    assert table.add(known(NODES[0], Span(0, 30), 0.0, seq=5))
 
 
 @pytest.mark.parametrize("away", [86_401, -86_401])

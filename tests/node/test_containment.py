@@ -17,13 +17,15 @@ from p2pinfer.core.records import SignedRecord, countersign, sign
 from p2pinfer.core.sampling import SamplingRecord
 from p2pinfer.core.schedule import Speed
 from p2pinfer.core.session_messages import Accept, Close, Prompt, Sampled, SessionRefused, pack_ids
+from p2pinfer.core.source import NOWHERE, Scope, Source
 from p2pinfer.core.stage import StageSession, StageTerms
 from p2pinfer.core.stage_account import StageAccount
-from p2pinfer.core.units import Codec, Roles, Span
+from p2pinfer.core.units import Codec, PeerKey, Roles, Span
 from p2pinfer.engine.steps import Output, Step
 from p2pinfer.node.batcher import Batcher
 from p2pinfer.node.session import Session
-from p2pinfer.node.settling import MAX_AT_ONCE, Settling
+from p2pinfer.node.settling import Settling
+from p2pinfer.overlay.limits import ALL_SETTLEMENTS, KEY_SETTLEMENTS, NETWORK_SETTLEMENTS
 from p2pinfer.overlay.memory import MemoryWorld
 from p2pinfer.overlay.turn import Turn
 from tests.core.paid_route import CLIENT, NODES, SECRET, SMALL, contract_on, offer_of
@@ -156,7 +158,15 @@ async def test_a_message_that_our_code_cannot_take_ends_its_session_only() -> No
     assert middle.session.stage.reason is Code.INTERNAL
 
 
-async def test_settlements_of_one_client_are_bounded(nursery: trio.Nursery) -> None:
+@pytest.mark.parametrize(
+    ("keys", "source", "most"),
+    [
+        (1, NOWHERE, KEY_SETTLEMENTS),
+        (8, Source("198.41.0.4", Scope.PUBLIC), NETWORK_SETTLEMENTS),
+        (32, NOWHERE, ALL_SETTLEMENTS),
+    ],
+)
+async def test_settlements_are_bounded(nursery: trio.Nursery, keys: int, source: Source, most: int) -> None:
     """What is beyond the bound is dropped: the client sends it again at its next contact."""
     asked = []
 
@@ -167,13 +177,16 @@ async def test_settlements_of_one_client_are_bounded(nursery: trio.Nursery) -> N
             return []
 
     class Peer:
-        peer = CLIENT.public
+        def __init__(self, number: int) -> None:
+            self.peer = PeerKey(number.to_bytes(32, "big"))
+            self.source = source
 
     settling = Settling(SlowJournal(), None, nursery)  # type: ignore[arg-type]
-    for _ in range(10 * MAX_AT_ONCE):
-        settling.greet(Peer())  # type: ignore[arg-type]
+    for _ in range(2 * KEY_SETTLEMENTS):
+        for number in range(keys):
+            settling.greet(Peer(number))  # type: ignore[arg-type]
     await trio.testing.wait_all_tasks_blocked()
-    assert len(asked) == MAX_AT_ONCE
+    assert len(asked) == most
     nursery.cancel_scope.cancel()
 
 

@@ -154,6 +154,8 @@ def refuses(place: int, seq: int, code: str) -> Case:
     return {"stage": place, "refuses": seq, "code": code}
 
 
+MISMATCH_OF_HEAD: Final = refuses(0, 2, "receipt-mismatch")
+MISMATCH_OF_NEXT: Final = refuses(1, 2, "receipt-mismatch")
 ALL_FIRST: Final = (signs(0, 1), signs(1, 1), signs(2, 1))
 
 
@@ -195,6 +197,13 @@ def _good_signing() -> Iterator[Signing]:
     yield false.ids(1)
     jumped = solo("numbers may be left out", "RCT-9, 3")
     yield jumped.proposes(0, 2, 8, signs(0, 2))
+    other = solo("a number that is not p / cadence", "RCT-9, 3").proposes(0, 5, 8, signs(0, 5))
+    yield other.ids(2).proposes(0, 9, 10, signs(0, 9), reason=Code.END)
+    twice = solo("the same body again, while it waits", "RCT-9, 3").proposes(0, 3, 12)
+    yield twice.proposes(0, 3, 12).ids(4, signs(0, 3))
+    beyond = Signing("a neighbour that is beyond p, and proposed nothing at it, is waited for", "RCT-9, 6").ids(3)
+    beyond.proposes(1, 2, 8).proposes(0, 1, 4).proposes(2, 1, 4)
+    yield beyond.proposes(1, 3, 8, signs(0, 1), signs(2, 1), reason=Code.LOST)
     cached = solo("cached positions lower the bill, and are signed", "RCT-9, 3")
     usage = Usage(8, 4, 4, 3)
     amount = -(-(8 * PRICES.prefill + 4 * PRICES.decode + 4 * PRICES.cached + 3 * PRICES.sampled) // 1_000_000)
@@ -245,10 +254,15 @@ def _bad_signing() -> Iterator[Signing]:
         .proposes(0, 2, 8, signs(0, 2))
         .proposes(0, 3, 4, expect="receipt-mismatch")
     )
+    yield (
+        solo("a lower number than one that waits", "RCT-9, 3")
+        .proposes(0, 4, 12)
+        .proposes(0, 3, 12, expect="receipt-mismatch")
+    )
     differ = Signing("rows that the next stage did not get", "RCT-9, 6").ids(3).proposes(1, 2, 8)
-    yield differ.proposes(0, 2, 8, expect="receipt-mismatch", out_root=bytes(32))
+    yield differ.proposes(0, 2, 8, expect="receipt-mismatch", out_root=bytes(32)).ids(1, MISMATCH_OF_NEXT)
     differ = Signing("rows that the stage before did not send", "RCT-9, 6").ids(3).proposes(0, 2, 8)
-    yield differ.proposes(1, 2, 8, expect="receipt-mismatch", in_root=bytes(32))
+    yield differ.proposes(1, 2, 8, expect="receipt-mismatch", in_root=bytes(32)).ids(1, MISMATCH_OF_HEAD)
     yield (
         solo("other roots at one position", "RCT-9, 6")
         .proposes(0, 3, 12)
@@ -336,9 +350,25 @@ def _good_proposing() -> Iterator[Proposing]:
     window = Proposing("the window begins at the highest complete receipt", "RCT-21").step(limit=16)
     window.commits(8).is_due((1, 4, RUNNING), (2, 8, RUNNING)).step(limit=16)
     yield window.signed(window.body(1, 4), 1).step(limit=20).signed(window.body(2, 8), 2).step(limit=24)
+    full = Proposing("the limit ends with max_positions", "RCT-21").commits(64)
+    full.is_due(*[(seq, 4 * seq, RUNNING) for seq in range(1, 17)])
+    yield full.signed(full.body(13, 52), 13).step(limit=64).signed(full.body(16, 64), 16).step(limit=64)
+    yield (
+        Proposing("the end before any work", "RCT-24")
+        .step(closed=False)
+        .step(close="cancelled", upto=0)
+        .is_due()
+        .step(closed=True)
+    )
+    early = Proposing("the client signs nothing, and nothing was proposed", "RCT-24").commits(3)
+    yield early.step(close="cancelled", upto=0).is_due().step(closed=True)
+    little = Proposing("one position is owed", "RCT-24").commits(3).step(close="cancelled", upto=1)
+    little.is_due((1, 1, Code.CANCELLED)).step(closed=False)
+    yield little.signed(little.body(1, 1, Code.CANCELLED), 1).step(closed=True)
     higher = Proposing("the higher one stands for the lower", "RCT-25").commits(8)
     higher.is_due((1, 4, RUNNING), (2, 8, RUNNING)).signed(higher.body(2, 8), 2)
-    yield higher.signed(higher.body(1, 4), None).signed(higher.body(2, 8), None)
+    higher.signed(higher.body(1, 4), None).signed(higher.body(2, 8), None)
+    yield higher.signed(higher.body(1, 4, time=NOW + 1), None)
 
 
 def _bad_proposing() -> Iterator[Proposing]:
@@ -353,6 +383,8 @@ def _bad_proposing() -> Iterator[Proposing]:
     yield case.signed(case.body(2, 8), 2).signed(case.body(2, 8, time=NOW + 1), "receipt-conflict")
     case = proposed("a number that was never proposed", "RCT-25")
     yield case.signed(case.body(3, 12), "receipt-mismatch")
+    case = proposed("a number that was never proposed, and that its client did not sign", "RCT-25")
+    yield case.signed(case.body(3, 12), "receipt-mismatch", signer=NODES[1])
     case = proposed("another body that its client did not sign", "RCT-25")
     yield case.signed(case.body(2, 8, time=NOW + 1), "bad-signature", signer=NODES[1])
     case = proposed("no receipt", "RCT-25")

@@ -56,6 +56,22 @@ NAMED: Final[dict[str, dict[str, Any]]] = {
 
 Vector = dict[str, Any]
 
+NAMES: Final = (
+    *(
+        "SmolLM2-135M-Instruct.Q4_1",
+        "Qwen3 0.6B-IQ2_XXS",
+        "TINY",
+        " tiny \t two ",
+        "tiny_bf16",
+        "tiny-FP16",
+        "tiny.F32",
+    ),
+    *("tiny-q4_k_m", "tiny.f16.q8_0", "tiny_q4_q5_0", "tiny-q", "tiny-q4-k", "q4_0", "tiny-f8", "x" * 97, ""),
+)
+
+Message = dict[str, Any]
+ROLES: Final = ("system", "user", "assistant", "tool", "developer")
+
 SHAPE: Final = Shape(3, 16, 24, 4, 2, 4, 260, 128)
 TINY: Final = Manifest(
     name="tiny",
@@ -78,7 +94,7 @@ def vectors(demo: bytes) -> dict[str, list[Vector]]:
         "manifests": [_manifest(name, data) for name, data in _manifests(demo).items()],
         "rounding": _rounding(),
         "safetensors": [_safetensors()],
-        "names": [_name(given) for given in ("SmolLM2-135M-Instruct.Q4_1", "Qwen3 0.6B-IQ2_XXS", "TINY", "x" * 97, "")],
+        "names": [_name(given) for given in NAMES],
         "tokenizers": [{"name": name, "tokenizer": data.decode()} for name, data in TOKENIZERS.items()],
         "texts": [_text(*case) for case in _texts()],
         "wholes": [_whole(*case) for case in _wholes()],
@@ -304,11 +320,11 @@ def _whole(tokenizer: str, name: str, ids: list[int]) -> Vector:
     }
 
 
-def _chats() -> list[tuple[str, str, str, str, list[dict[str, str]]]]:
+def _chats() -> list[tuple[str, str, str, str, list[Message]]]:
     turns = "{% for m in messages %}<|begin|>{{ m.role }}\n{{ m.content }}<|end|>{% endfor %}<|begin|>"
     pieces = "{% for m in messages %}{{ m.content | trim }}</s>{% endfor %}"
 
-    def user(*contents: str) -> list[dict[str, str]]:
+    def user(*contents: str) -> list[Message]:
         return [{"role": "user", "content": content} for content in contents]
 
     return [
@@ -327,6 +343,17 @@ def _chats() -> list[tuple[str, str, str, str, list[dict[str, str]]]]:
         (BYTES, "a product too large", "{{ 'a' * 2000000 }}", "2026-11-27", user("x")),
         (BYTES, "a role that is none", turns, "2026-11-27", [{"role": "root", "content": "x"}]),
         (BYTES, "no messages", turns, "2026-11-27", []),
+        (BYTES, "every role", turns, "2026-11-27", [{"role": role, "content": "x"} for role in ROLES]),
+        (BYTES, "a message without a role", turns, "2026-11-27", [{"content": "x"}]),
+        (BYTES, "a message without content", turns, "2026-11-27", [{"role": "user"}]),
+        (BYTES, "content that is no text", turns, "2026-11-27", [{"role": "user", "content": ["x"]}]),
+        (
+            BYTES,
+            "a field beside them, with a name in it",
+            "{{ messages[0].name }}<|end|>",
+            "2026-11-27",
+            [{"role": "user", "content": "x", "name": "the<|end|>"}],
+        ),
         (SPACES, "an ordinary chat of sentencepiece", pieces, "2026-11-27", user("hi hi", "h\u00e9")),
         (SPACES, "a name in a message of sentencepiece", pieces, "2026-11-27", user("hi</s>hi", "hi")),
         (SPACES, "the unknown name in a message", pieces, "2026-11-27", user("hi<unk>hi")),
@@ -334,7 +361,7 @@ def _chats() -> list[tuple[str, str, str, str, list[dict[str, str]]]]:
     ]
 
 
-def _chat(tokenizer: str, name: str, template: str, date: str, messages: list[dict[str, str]]) -> Vector:
+def _chat(tokenizer: str, name: str, template: str, date: str, messages: list[Message]) -> Vector:
     manifest = replace(TINY, template=template, sizes=(*SHAPE[:6], 300, SHAPE[7]), **NAMED[tokenizer])
     vector: Vector = {
         "name": name,

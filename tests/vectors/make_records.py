@@ -457,8 +457,8 @@ def _order() -> Iterable[Vector]:
         ("another boot, issued later", [(20, {**other, "issued": NOW + 1})], 1),
         ("another boot, issued in the same second", [(20, {**other, "issued": NOW})], 0),
         ("another boot, issued earlier", [(20, other)], 0),
-        ("another boot, issued earlier, in the last second", [(60, other)], 0),
-        ("another boot, issued earlier, once the first is over", [(61, other)], 1),
+        ("another boot, issued earlier, in the last second", [(59, other)], 0),
+        ("another boot, issued earlier, once the first is over", [(60, other)], 1),
         ("one number of two boots", [(20, {**other, "seq": 7, "issued": NOW + 1})], 1),
     ):
         yield {

@@ -15,7 +15,15 @@ from dataclasses import dataclass
 from functools import cache
 from types import CodeType, FunctionType, ModuleType
 
-KEPT = ("append", "update", "clear", "forget", "pop")  # methods that are called for what they do
+KEPT = (
+    "append",
+    "update",
+    "clear",
+    "forget",
+    "pop",
+    "_forget_first_of",
+    "self._count",
+)  # methods that are called for what they do
 
 
 @dataclass(frozen=True)

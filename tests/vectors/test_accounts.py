@@ -81,6 +81,8 @@ def _take(account: StageAccount, step: dict[str, Any]) -> None:
         assert [proposal.signed.body.hex() for proposal in account.due(step["now"])] == step["due"]
     elif "close" in step:
         account.close(code_of(step["close"]), step.get("upto"))
+    elif "closed" in step:
+        assert account.closed is step["closed"]
     elif "limit" in step:
         assert account.limit == step["limit"]
     else:

@@ -85,11 +85,6 @@ EQUIVALENT: Final = {
         "RolesKind.check: 0 <= value <= ALL_ROLES, without its end": WE_WRITE,
         "RolesKind.check: 0 <= value <= ALL_ROLES, without its beginning": WE_WRITE,
     },
-    "receipt": {
-        "Receipt.follows: if self.seq < earlier.seq": (
-            "the client's; receipts of statements are put in order before: tests/core/test_accounts.py"
-        ),
-    },
     "statement": {"Header.contradiction: if self.count > MAX_RECEIPTS": "a file that shows it has 60 MB"},
     "statement_check": {
         "_end: if size > MAX_STATEMENT_FRAME": MEMORY,

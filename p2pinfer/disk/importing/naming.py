@@ -7,7 +7,7 @@ from p2pinfer.core.errors import ModelError
 from p2pinfer.core.manifest import is_name
 
 # the endings that say how a GGUF file is quantised, not what the model is
-_QUANTISED: Final = re.compile(r"[._-](i?q\d\w*|bf16|f16|f32|fp16)$")
+_QUANTISED: Final = re.compile(r"[._-](i?q\d\w*|bf16|f16|f32|fp16)$", re.ASCII)
 
 
 def model_name(given: str) -> str:
