@@ -152,11 +152,11 @@ class Budget:
         return contract in self._taken
 
     def is_own(self, contract: RecordId) -> bool:
-        """Whether the owner is the client: what is owed goes in a circle."""
+        """True if the owner is the client: what is owed goes in a circle."""
         return contract in self._taken and self._taken[contract].client.own
 
     def is_newcomer(self, contract: RecordId) -> bool:
-        """Whether a contract takes from what newcomers share."""
+        """True if a contract takes from what newcomers share."""
         return contract in self._taken and self._taken[contract].newcomer
 
     def _credit_left(self, client: Client) -> int:
@@ -179,7 +179,7 @@ class Budget:
             raise Refused(f"{work} layer-tokens at risk, {room} left for newcomers", Code.WINDOW_FULL, RETRY_S)
 
     def _room(self, client: Client, now: int) -> int:
-        """What of the newcomers' share is left for one more of a network, so that no network shuts out another."""
+        """Work that is left of the newcomers' share for one more of a network, so that no network shuts out another."""
         shared = [taken for taken in self._taken.values() if taken.is_shared(now)]
         if client.network is None:
             return max(0, self.risk.newcomers - _sum(shared))

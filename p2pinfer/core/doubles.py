@@ -1,4 +1,4 @@
-"""Whether another process uses a node's key: machines made from one image, a data folder copied or restored elsewhere.
+"""Two processes with one key: machines made from one image, a data folder copied or restored elsewhere.
 
 The evidence is an offer that the key signed, of another boot, made while this process runs. Nobody else can make one,
 and one of an earlier process of ours is older than we are. Contracts and receipts of the two never contradict each
@@ -13,7 +13,7 @@ MARGIN_S: Final = 5  # clocks of two machines differ, and seconds are whole
 
 
 def is_double(offer: Offer, boot: bytes, now: int, running_s: float) -> bool:
-    """Whether another process made this offer of our key while we run.
+    """True if another process made this offer of our key while we run.
 
     now:       wall clock, Unix seconds: the present one, so that it may have been wrong at our start
     running_s: since our start, monotonic
@@ -22,5 +22,5 @@ def is_double(offer: Offer, boot: bytes, now: int, running_s: float) -> bool:
 
 
 def is_elder(offer: Offer, boot: bytes, made: int) -> bool:
-    """Whether the other process is the one that stays; made: offers that we made, as many as the time we run."""
+    """True if the other process is the one that stays; made: offers that we made, as many as the time we run."""
     return (offer.seq, offer.boot) > (made, boot)

@@ -30,7 +30,6 @@ CONFIG: Final = "config.json"
 TOKENIZER: Final = "tokenizer.json"
 EMBEDDING: Final = "embedding.safetensors"
 HEAD: Final = "head.safetensors"
-CLIENT_FILES: Final = (TOKENIZER,)  # what a client needs beside the manifest
 
 
 # What controls a terminal, ends a line, turns text round or cannot be seen (manifest.md, 3.2)

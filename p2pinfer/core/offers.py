@@ -104,6 +104,8 @@ class OfferTable:
         if held is not None and contradict(known.offer.record, held.offer.record):
             self.forget(known.node)
             self._two_faced[known.node] = max(known.until_s, held.until_s)
+            if len(self._two_faced) > MAX_KNOWN:
+                del self._two_faced[next(iter(self._two_faced))]
             return False
         if held is not None and not _newer(known, held):
             return False

@@ -20,7 +20,7 @@ KEY_PART: Final = 2  # newcomers with one key have one session in so many
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldSession:
     """A session that holds room.
 
     started: rows or ids have come
@@ -40,7 +40,7 @@ class Held:
         return self.newcomer and self.idle_s >= (RESTING_S if self.started else FIRST_ROWS_S)
 
 
-def give_way(held: Collection[Held], asks: Held, *, sessions: int, free_pages: int) -> list[int]:
+def give_way(held: Collection[HeldSession], asks: HeldSession, *, sessions: int, free_pages: int) -> list[int]:
     """Slots of the sessions that have to end, so that one more finds room.
 
     sessions:   that may be open at once

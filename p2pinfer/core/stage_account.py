@@ -159,6 +159,11 @@ class StageAccount:
         return tuple(self._pending.values())
 
     @property
+    def unproposed(self) -> int:
+        """Positions committed beyond the last proposal."""
+        return self.committed - (self._last.committed if self._last else 0)
+
+    @property
     def closed(self) -> bool:
         """The final receipt is complete, or none is due."""
         return self._owes_nothing or (self.complete is not None and self.complete.record.state == FINAL)

@@ -33,6 +33,7 @@ class Certifying:
         self._key = identity.key
         self._journal = journal
         self._told_s = -inf
+        self._looking = trio.Lock()  # two at once would sign two certificates with one serial
 
     async def run(self) -> None:
         """Look now and then, until cancelled."""
@@ -42,6 +43,10 @@ class Certifying:
 
     async def look(self) -> None:
         """Renew the certificate if that is due and the owner's key is here; else say so, if it is time."""
+        async with self._looking:
+            await self._look()
+
+    async def _look(self) -> None:
         now = int(time.time())
         found = standing(self.certificate.record, now)
         if found is Standing.GOOD:

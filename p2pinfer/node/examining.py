@@ -27,7 +27,7 @@ from p2pinfer.engine.steps import CPU
 from p2pinfer.node.addresses import check_network
 from p2pinfer.node.deciding import missing_files, usual_model
 from p2pinfer.node.findings import Examination, Finding, Verdict, about_identity, about_network, about_threads
-from p2pinfer.node.limits import usable_memory
+from p2pinfer.node.limits import usable_cores, usable_memory
 from p2pinfer.node.settings import AUTO, Serve, Settings, numerics_of, span_of
 from p2pinfer.node.shard import FILE_BYTES, MB, WEIGHT_BYTES, default_threads, layers_that_fit, memory_of
 
@@ -78,7 +78,7 @@ class _Examiner:
             why_not_native=self._why,
             instruction_sets=self._sets,
             threads=self._threads,
-            cores=_cores(),
+            cores=usable_cores(),
             bandwidth_gb_s=self._bandwidth,
             floor=self._floor,
             packages=self._packages,
@@ -198,7 +198,7 @@ class _Examiner:
 
     def _look_at_threads(self) -> Iterator[Finding]:
         if self._serve.device == CPU:
-            yield about_threads(self._threads, _cores())
+            yield about_threads(self._threads, usable_cores())
 
     def _look_at_speed(self) -> Iterator[Finding]:
         """Measure how fast memory is read, which bounds how fast ids come."""
@@ -302,10 +302,6 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return ""
-
-
-def _cores() -> int:
-    return psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
 
 
 def _read_bytes(manifest: Manifest, numerics: Numerics) -> int:

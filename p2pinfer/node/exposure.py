@@ -96,15 +96,15 @@ class Exposure:
         self._open.add(contract.id)
 
     def is_open(self, contract: RecordId) -> bool:
-        """Whether a session of ours still takes care of this contract."""
+        """True if a session of ours still takes care of this contract."""
         return contract in self._open
 
     def is_newcomer(self, contract: RecordId) -> bool:
-        """Whether an open contract takes from what newcomers share."""
+        """True if an open contract takes from what newcomers share."""
         return self.budget.is_newcomer(contract)
 
     def is_own(self, contract: RecordId) -> bool:
-        """Whether the client of an open contract is the owner."""
+        """True if the client of an open contract is the owner."""
         return self.budget.is_own(contract)
 
     def end(self, contract: SignedRecord[Contract], account: StageAccount | None, now: int) -> None:
@@ -132,7 +132,7 @@ class Exposure:
         self.budget.give_back(contract)
 
     async def _is_own(self, terms: Contract) -> bool:
-        """Whether the client is the owner: what it owes goes in a circle."""
+        """True if the client is the owner: what it owes goes in a circle."""
         if terms.client == bytes(terms.owner):
             return True
         if terms.client not in self._own and trio.current_time() >= self._looked_s + LOOK_S:
@@ -158,7 +158,7 @@ def _standing(reader: JournalReader, contract: SignedRecord[Contract]) -> tuple[
 
 
 def _history(reader: JournalReader, contract: SignedRecord[Contract]) -> tuple[bool, int]:
-    """Whether a contract is known, and the work that its client has signed for in full."""
+    """True if a contract is known, and the work that its client has signed for in full."""
     return reader.contract(contract.id) is not None, reader.signed(contract.record.client)
 
 

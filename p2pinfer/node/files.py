@@ -21,6 +21,7 @@ from p2pinfer.overlay.limits import (
     FILE_READERS,
     FILES_BURST,
     FILES_RATE,
+    LEAST_FILE_PART,
     MAX_FILE_PART,
     SESSION_SHARE,
 )
@@ -40,7 +41,7 @@ class Files:
         """Raises Refused (NOT_FOUND, or BUSY after too many bytes)."""
         assert isinstance(ask, AskFile)
         limit = min(ask.limit, MAX_FILE_PART, link.frame_budget())
-        cost = limit * SESSION_SHARE if self._is_busy() else limit
+        cost = max(limit, LEAST_FILE_PART) * (SESSION_SHARE if self._is_busy() else 1)
         if not self._bytes.take(link.source, trio.current_time(), cost):
             raise Refused("too much of files at once", Code.BUSY, 0.5)
         try:

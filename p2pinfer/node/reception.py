@@ -22,7 +22,7 @@ from p2pinfer.core.messages import cut_text
 from p2pinfer.core.opening import check_neighbours, read_sampling
 from p2pinfer.core.pages import pages_for
 from p2pinfer.core.records import SignedRecord, countersign
-from p2pinfer.core.room import Held, give_way
+from p2pinfer.core.room import HeldSession, give_way
 from p2pinfer.core.sampling import SamplingRecord
 from p2pinfer.core.session_messages import Accept, Neighbour, Open, SessionRefused, check_mode
 from p2pinfer.core.stage import StageSession, StageTerms
@@ -62,9 +62,9 @@ class _Holding:
     pages: int
 
     @property
-    def held(self) -> Held:
+    def held(self) -> HeldSession:
         stage = self.session.stage
-        return Held(
+        return HeldSession(
             slot=self.session.slot,
             client=stage.terms.client,
             newcomer=self.newcomer,

@@ -88,7 +88,7 @@ class Session:
             with trio.move_on_after(FINAL_S):
                 await self._settled.wait()
             nursery.cancel_scope.cancel()
-        if not self._settled.is_set():
+        if not self._settled.is_set() and self.account.unproposed:
             self.account.close(self.stage.reason)  # its client has not said how far it signs: the final is ready for it
             await self._try_books()
 
@@ -221,7 +221,7 @@ class Session:
             if stage.reason in ANSWERS:
                 account.commit(stage.computed)
                 account.close(stage.reason)
-            elif self._client_lost:
+            elif self._client_lost and account.unproposed:
                 account.close(Code.LOST)
             self._books_due.set()
             self._ended.set()

@@ -20,9 +20,9 @@ from p2pinfer.disk.journal import Journal
 from p2pinfer.disk.journal_reader import JournalReader
 from p2pinfer.node.exposure import Exposure
 from p2pinfer.overlay.contained import Contained
-from p2pinfer.overlay.crowd import Seats
 from p2pinfer.overlay.limits import ALL_SETTLEMENTS, KEY_SETTLEMENTS, NETWORK_SETTLEMENTS
 from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.seats import Seats
 
 logger = logging.getLogger(__name__)
 

@@ -14,6 +14,10 @@ class Backlog:
         self._limit = limit
         self._weights: set[Weight] = set()
 
+    @property
+    def is_over(self) -> bool:
+        return self.size > self._limit
+
     def add(self, weight: "Weight") -> None:
         self._weights.add(weight)
 
@@ -26,7 +30,7 @@ class Backlog:
 
     def relieve(self) -> None:
         """End links until no more waits than may."""
-        while self.size > self._limit and self._weights:
+        while self.is_over and self._weights:
             worst = max(self._weights, key=lambda weight: weight.size)
             self.remove(worst)
             worst.end()
@@ -50,6 +54,3 @@ class Weight:
     def leave(self) -> None:
         """The link is gone."""
         self._backlog.remove(self)
-
-    def relieve(self) -> None:
-        self._backlog.relieve()

@@ -107,7 +107,7 @@ class Directory:
 
     @property
     def is_alone(self) -> bool:
-        """Whether peers to meet were named, and none is linked to us."""
+        """True if peers to meet were named, and none is linked to us."""
         return bool(self._bootstrap) and not self._network.links()
 
     async def look(self, model: ModelId | None = None) -> list[KnownOffer]:
@@ -241,5 +241,5 @@ class Directory:
 
 
 def _made_by(known: KnownOffer, link: Link) -> bool:
-    """Whether the very process at a link's other end made an offer; another one with its key is news to it."""
+    """True if the very process at a link's other end made an offer; another one with its key is news to it."""
     return known.node == link.peer and known.offer.record.boot == link.hello.boot

@@ -33,7 +33,6 @@ from p2pinfer.core.session_messages import Close, Forward, Open, SessionMessage,
 from p2pinfer.core.source import Scope, Source
 from p2pinfer.core.units import PeerKey, SessionId
 from p2pinfer.overlay.contained import Contained
-from p2pinfer.overlay.crowd import Seats
 from p2pinfer.overlay.early import EarlyRows
 from p2pinfer.overlay.limits import (
     ALL_ASKS_BURST,
@@ -53,6 +52,7 @@ from p2pinfer.overlay.limits import (
 )
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.outbox import Priority
+from p2pinfer.overlay.seats import Seats
 
 CALL_S: Final = 5.0  # for an answer to a call
 MAX_CALLS: Final = 16  # of one peer that we answer at once

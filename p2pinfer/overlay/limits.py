@@ -30,6 +30,7 @@ FRAME_BYTES: Final = 64  # that a frame takes beside its own while it waits
 NETWORK_CALLS: Final = 64  # of one network that are answered at once
 ALL_CALLS: Final = 256
 MAX_FILE_PART: Final = 65_536  # bytes of a file in one answer, however fast the link
+LEAST_FILE_PART: Final = 8_192  # bytes that an answer counts for at least: few cost as much as these to read
 FILES_BURST: Final = 16 << 20  # bytes of files for one network
 FILES_RATE: Final = 8_388_608.0
 ALL_FILES_BURST: Final = 64 << 20

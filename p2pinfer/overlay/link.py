@@ -26,7 +26,7 @@ from p2pinfer.overlay.contained import Contained, outlasting
 from p2pinfer.overlay.limits import BACKLOG_BYTES
 from p2pinfer.overlay.outbox import Outbox, Priority
 from p2pinfer.overlay.pipe import ABORT_S, Pipe, abort
-from p2pinfer.overlay.toll import Toll
+from p2pinfer.overlay.toll import PAY_S, Toll
 from p2pinfer.overlay.turn import Turn
 
 PING_S: Final = 2.0  # a ping this often
@@ -95,6 +95,7 @@ class Link:
         self._goodbye: Goodbye | None = None
         # sending
         self._pace = Pace(sent)
+        self._backlog = backlog
         self._weight = Weight(backlog, self._end_too_heavy)
         self._outbox = Outbox(self._weight)
         self._unwritten = b""  # taken from the outbox, and the writer's now
@@ -154,12 +155,17 @@ class Link:
             raise LinkDead(*self._death)
         frame = encode_frame(message)  # which the peer takes, whatever it holds: MIN_BODY
         self._outbox.put(frame, priority)
-        if self._outbox.size > BACKLOG_BYTES:
+        if self._weight.size > BACKLOG_BYTES or self._backlog.is_over:
+            self._end_the_heaviest()
+        self._turn.at_end(self._flush)
+
+    def _end_the_heaviest(self) -> None:
+        """Raises LinkDead if it is this one."""
+        if self._weight.size > BACKLOG_BYTES:
             self._end_too_heavy()
-        self._weight.relieve()
+        self._backlog.relieve()
         if self._death is not None:
             raise LinkDead(*self._death)
-        self._turn.at_end(self._flush)
 
     def _end_too_heavy(self) -> None:
         self._end(f"{self._weight.size} bytes wait on the link, and do not move", Code.SILENT)
@@ -174,7 +180,7 @@ class Link:
         self._scope.deadline = trio.current_time() + GOODBYE_S
 
     async def check(self) -> bool:
-        """Whether the peer answers a ping within CHECK_S."""
+        """True if the peer answers a ping within CHECK_S."""
         pong_came = self._pong_came
         self._ping_due = True
         self._turn.at_end(self._flush)
@@ -233,10 +239,10 @@ class Link:
         try:
             while True:
                 with self._turn:
-                    began = meter.begin(len(data))
+                    meter.run()
                     self._take_bytes(data)
-                    meter.end(began)
-                if (cost_s := meter.take()) > 0:
+                    meter.rest()
+                if meter.cost_s >= PAY_S and (cost_s := meter.take()) > 0:
                     await self._toll.pay(self.source, cost_s, is_partner=self.peer in self._receiver.needed())
                 if not (data := await self._pipe.read()):
                     break
@@ -260,7 +266,7 @@ class Link:
         if (waiting := self._decoder.waiting) != self._partial:
             self._weight.change(waiting - self._partial)
             self._partial = waiting
-            self._weight.relieve()
+            self._backlog.relieve()
         if self._received - self._acknowledged >= ACK_BYTES:
             self._ack_due = True
             self._turn.at_end(self._flush)

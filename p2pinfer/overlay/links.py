@@ -40,7 +40,7 @@ from p2pinfer.overlay.limits import (
 )
 from p2pinfer.overlay.link import GOODBYE_S, Link, Receiver, farewell
 from p2pinfer.overlay.pipe import ABORT_S, Address, Ground, Pipe, abort, leads_to, peer_of
-from p2pinfer.overlay.room import Held, room_for
+from p2pinfer.overlay.room import HeldLink, room_for
 from p2pinfer.overlay.toll import Toll
 from p2pinfer.overlay.turn import Turn
 
@@ -260,7 +260,7 @@ class Links:
         if len(self._links) < min(self._most, NETWORK_LINKS):
             return True
         needed, links = self._receiver.needed(), self._links.values()
-        held = [Held(one.peer, one.source, one.came_s, one.dialled, one.peer in needed) for one in links]
+        held = [HeldLink(one.peer, one.source, one.came_s, one.dialled, one.peer in needed) for one in links]
         room = room_for(source, held, trio.current_time(), random.random(), self._most)
         if room.instead_of is not None:
             self._links[room.instead_of].close(Code.IDLE, "others ask for its place")

@@ -26,7 +26,6 @@ class Outbox:
     """Frames in queues, one a priority; and what the pipe has taken of them and not sent yet."""
 
     def __init__(self, weight: Weight) -> None:
-        self.size = 0  # bytes that all of it takes
         self._weight = weight
         self._pending = 0
         self._queues = tuple(_Queue() for _ in Priority)
@@ -36,17 +35,13 @@ class Outbox:
         queue = self._queues[priority]
         queue.frames.append(frame)
         queue.size += len(frame)
-        self._count(len(frame) + FRAME_BYTES)
+        self._weight.change(len(frame) + FRAME_BYTES)
 
     def set_pending(self, size: int) -> None:
         """So many bytes wait in the pipe."""
         if size != self._pending:
-            self._count(size - self._pending)
+            self._weight.change(size - self._pending)
             self._pending = size
-
-    def _count(self, size: int) -> None:
-        self.size += size
-        self._weight.change(size)
 
     def has_room(self, priority: Priority) -> bool:
         return self._queues[priority].size < QUEUE_BYTES
@@ -68,7 +63,7 @@ class Outbox:
                     break
                 frames.append(queue.take())
                 size += len(frames[-1])
-        self._count(-size - len(frames) * FRAME_BYTES)
+        self._weight.change(-size - len(frames) * FRAME_BYTES)
         return frames
 
     def clear(self) -> None:
@@ -82,7 +77,7 @@ class Outbox:
 
     def _drop(self, queues: Sequence["_Queue"]) -> None:
         for queue in queues:
-            self._count(-queue.size - len(queue.frames) * FRAME_BYTES)
+            self._weight.change(-queue.size - len(queue.frames) * FRAME_BYTES)
             queue.frames.clear()
             queue.size = 0
         for queue in self._queues:

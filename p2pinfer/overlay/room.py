@@ -1,4 +1,4 @@
-"""Whether there is room for a new link, and which other one ends for it (protocols/wire.md, 7.1). Decides; no I/O."""
+"""Room for a new link, and the other one that ends for it (protocols/wire.md, 7.1). Decides; no I/O."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from p2pinfer.overlay.limits import MAX_LINKS, NETWORK_LINKS, NEW_LINK_S
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldLink:
     """A link there is.
 
     came_s: when it came up
@@ -33,7 +33,7 @@ class Room:
     instead_of: PeerKey | None = None
 
 
-def room_for(newcomer: Source, held: Sequence[Held], now: float, draw: float, limit: int = MAX_LINKS) -> Room:
+def room_for(newcomer: Source, held: Sequence[HeldLink], now: float, draw: float, limit: int = MAX_LINKS) -> Room:
     """Room for a link from a network; `draw` is a random number below 1.
 
     Of the links that nobody needs, one that we did not dial ends, if there is one, of the network that has most such

@@ -4,7 +4,7 @@ Bytes are cheap to send and dear to take: tiny frames, records, messages, signat
 took is counted, and a link that took too much is read later: the connection then holds its sender back.
 """
 
-from time import thread_time
+from time import perf_counter, thread_time
 from typing import Final
 
 import trio
@@ -23,8 +23,7 @@ from p2pinfer.overlay.limits import (
     STRANGERS_RATE,
 )
 
-SMALL: Final = 512  # bytes; the cost of fewer is taken to be SMALL_S, for measuring it would cost as much
-SMALL_S: Final = 30e-6
+READ_S: Final = 30e-6  # what waiting for bytes and reading them costs beside
 PAY_S: Final = 0.010  # cost that a link is let off before it is looked at
 WAIT_S: Final = 0.1  # before one that took too much is looked at again
 
@@ -50,24 +49,36 @@ def _allowance(burst: float, rate: float, all_burst: float, all_rate: float) -> 
 
 
 class Meter:
-    """What reading one link, or its pipe, has cost and was not paid for."""
+    """What reading one link has cost, of our processor, and was not paid for. It runs while what came is taken."""
+
+    __slots__ = ("_began", "_since", "_used_s", "cost_s")
 
     def __init__(self) -> None:
         self.cost_s = 0.0
+        self._began = 0.0
         self._since = trio.current_time()
+        self._used_s = thread_time()
 
-    def begin(self, size: int) -> float:
-        """Before so many bytes are taken; returns what `end` wants."""
-        return thread_time() if size > SMALL else 0.0
+    def run(self) -> None:
+        """Something came; again does nothing."""
+        if not self._began:
+            self._began = perf_counter()
 
-    def end(self, began: float) -> None:
-        self.cost_s += thread_time() - began if began else SMALL_S
+    def rest(self) -> None:
+        """It is taken, and we wait; again does nothing."""
+        if self._began:
+            self.cost_s += perf_counter() - self._began + READ_S
+            self._began = 0.0
 
     def take(self) -> float:
-        """What is to be paid for now, beyond the little that every link may cost; 0 in the common case."""
+        """What is to be paid for now, beyond the little that every link may cost; 0 in the common case.
+
+        The clock goes on while others have our processor. What we used of it is dear to ask, and bounds the cost.
+        """
         if self.cost_s < PAY_S:
             return 0.0
-        now = trio.current_time()
-        due_s = self.cost_s - (now - self._since) * LINK_RATE
-        self.cost_s, self._since = 0.0, now
+        now, used_s = trio.current_time(), thread_time()
+        cost_s = min(self.cost_s, used_s - self._used_s)
+        due_s = cost_s - (now - self._since) * LINK_RATE
+        self.cost_s, self._since, self._used_s = 0.0, now, used_s
         return max(0.0, due_s)

@@ -265,6 +265,14 @@ def test_a_certificate_is_told_before_it_is_over(
     assert bool(finding.advice) is (verdict is not Verdict.GOOD)
 
 
+def test_cores_are_those_that_this_process_may_use(
+    p2pinfer: Shell, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More threads than a container leaves us would be slower, whatever the machine has."""
+    monkeypatch.setattr("p2pinfer.node.examining.usable_cores", lambda: 77)
+    assert told(p2pinfer("doctor", "--store", store, "--data", tmp_path / "data", "--json"))["cores"] == 77
+
+
 @pytest.mark.parametrize(
     ("threads", "cores", "verdict"), [(2, 2, Verdict.GOOD), (1, 2, Verdict.ADVICE), (4, 2, Verdict.ADVICE)]
 )

@@ -10,7 +10,7 @@ from p2pinfer.client.answer import Answer
 from p2pinfer.client.api import Client
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import GenerationFailed, ModelError, NoRoute, UsageError
-from p2pinfer.core.manifest import CLIENT_FILES, TOKENIZER
+from p2pinfer.core.manifest import TOKENIZER
 from p2pinfer.core.receipt import FINAL
 from p2pinfer.core.text import Texts
 from p2pinfer.core.units import Span
@@ -260,7 +260,7 @@ def test_a_client_with_an_empty_store_gets_what_it_needs_from_peers(loop: Loop, 
     assert loop.run(ask).tokens == 5
     assert Store(tmp_path).models() == []  # nothing was imported there
     store, id_ = Store(tmp_path).fetched, loop.swarm.model.id
-    assert store.missing(id_, CLIENT_FILES) == ()
+    assert store.missing(id_, [TOKENIZER]) == ()
     assert store.read(id_, TOKENIZER) == loop.swarm.store.read(id_, TOKENIZER)
 
 

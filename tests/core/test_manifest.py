@@ -10,7 +10,6 @@ from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import RemoteProtocolError
 from p2pinfer.core.fields import to_list
 from p2pinfer.core.manifest import (
-    CLIENT_FILES,
     MAX_MANIFEST,
     File,
     Manifest,
@@ -84,10 +83,6 @@ def test_a_tail_of_a_tied_model_needs_the_embedding_too() -> None:
 
 def test_a_solo_peer_needs_every_file_once() -> None:
     assert sorted(TINY.files_of(TINY.span, Roles.HEAD | Roles.TAIL)) == list(FILES)
-
-
-def test_a_client_needs_the_tokenizer() -> None:
-    assert CLIENT_FILES == ("tokenizer.json",)
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,16 @@ def test_two_offers_of_one_number_count_for_nothing_until_both_are_over() -> Non
     assert [held.offer.record.seq for held in table.fresh(66.0)] == [10]
 
 
+def test_nodes_that_sign_two_offers_of_one_number_take_no_memory_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2pinfer.core.offers.MAX_KNOWN", 1)
+    table = OfferTable()
+    for node in NODES[:2]:
+        table.add(known(node, Span(0, 30), 0.0, seq=4))
+        table.add(known(node, Span(0, 30), 0.0, seq=4, flat=1))
+    assert not table.add(known(NODES[1], Span(0, 30), 0.0, seq=5))
+    assert table.add(known(NODES[0], Span(0, 30), 0.0, seq=5))
+
+
 @pytest.mark.parametrize("away", [86_401, -86_401])
 def test_an_offer_of_another_day_is_refused_however_young_a_relay_says_it_is(away: int) -> None:
     """OFF-7"""

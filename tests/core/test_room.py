@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import Refused
-from p2pinfer.core.room import FIRST_ROWS_S, KEY_PART, RESTING_S, Held, give_way
+from p2pinfer.core.room import FIRST_ROWS_S, KEY_PART, RESTING_S, HeldSession, give_way
 from p2pinfer.core.units import PeerKey
 
 
@@ -16,11 +16,11 @@ def key(number: int) -> PeerKey:
     return PeerKey(number.to_bytes(32, "big"))
 
 
-ASKS = Held(slot=0, client=key(99), newcomer=True, started=False, idle_s=0.0, pages=2)
+ASKS = HeldSession(slot=0, client=key(99), newcomer=True, started=False, idle_s=0.0, pages=2)
 
 
-def idle(slot: int, client: int = 0, idle_s: float = FIRST_ROWS_S, started: bool = False) -> Held:
-    return Held(slot, key(client or slot), True, started, idle_s, 2)
+def idle(slot: int, client: int = 0, idle_s: float = FIRST_ROWS_S, started: bool = False) -> HeldSession:
+    return HeldSession(slot, key(client or slot), True, started, idle_s, 2)
 
 
 def test_where_there_is_room_nobody_gives_way() -> None:
@@ -51,7 +51,7 @@ def test_as_many_give_way_as_pages_need() -> None:
         replace(idle(1, idle_s=1000), newcomer=False),
     ],
 )
-def test_who_has_begun_or_has_credit_or_just_came_keeps_its_place(held: Held) -> None:
+def test_who_has_begun_or_has_credit_or_just_came_keeps_its_place(held: HeldSession) -> None:
     with pytest.raises(Refused) as refusal:
         give_way([held], ASKS, sessions=1, free_pages=9)
     assert (refusal.value.code, refusal.value.retry_s) == (Code.BUSY, 1.0)
@@ -75,7 +75,7 @@ HELD = st.lists(st.builds(idle, st.integers(1, 9), st.integers(1, 3), st.floats(
 
 
 @given(HELD, st.integers(1, 9), st.integers(0, 9))
-def test_room_is_found_or_nothing_happens(held: list[Held], sessions: int, free_pages: int) -> None:
+def test_room_is_found_or_nothing_happens(held: list[HeldSession], sessions: int, free_pages: int) -> None:
     held = [replace(one, slot=slot) for slot, one in enumerate(held, 1)]
     try:
         going = give_way(held, replace(ASKS, newcomer=False), sessions=sessions, free_pages=free_pages)

@@ -11,7 +11,14 @@ from p2pinfer.core.pace import MIN_FRAME
 from p2pinfer.core.source import NOWHERE, Scope, Source
 from p2pinfer.core.units import ModelId
 from p2pinfer.node.files import Files
-from p2pinfer.overlay.limits import ALL_FILES_BURST, FILES_BURST, FILES_RATE, MAX_FILE_PART, SESSION_SHARE
+from p2pinfer.overlay.limits import (
+    ALL_FILES_BURST,
+    FILES_BURST,
+    FILES_RATE,
+    LEAST_FILE_PART,
+    MAX_FILE_PART,
+    SESSION_SHARE,
+)
 
 FILE = bytes(range(256)) * 8192
 ASK = AskFile(1, bytes(32), "tokenizer.json", 0, MAX_PART)
@@ -68,6 +75,12 @@ async def test_bytes_for_one_network_are_bounded(autojump_clock: MockClock) -> N
     assert await bytes_at_once(files, At(STRANGER, MAX_FILE_PART)) == FILES_BURST
     await trio.sleep(1)
     assert await bytes_at_once(files, At(STRANGER, MAX_FILE_PART)) == FILES_RATE
+
+
+async def test_parts_of_few_bytes_are_bounded_too(autojump_clock: MockClock) -> None:
+    """WIRE-27: each is read in a thread, however short it is."""
+    count = await bytes_at_once(Files(OneFile()), At(STRANGER, 1))
+    assert count == FILES_BURST / LEAST_FILE_PART
 
 
 @pytest.mark.parametrize(("is_busy", "most"), [(False, ALL_FILES_BURST), (True, ALL_FILES_BURST / SESSION_SHARE)])

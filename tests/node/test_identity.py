@@ -64,6 +64,14 @@ def certifying(tmp_path: Path, identity: Identity, ledger: Ledger) -> Certifying
     return Certifying(tmp_path, identity, ledger)  # type: ignore[arg-type]
 
 
+async def test_two_looks_at_once_renew_once(certifying: Certifying, clock: Clock, ledger: Ledger) -> None:
+    clock.now = certifying.certificate.record.not_after
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(certifying.look)
+        nursery.start_soon(certifying.look)
+    assert ledger.kept == [certifying.certificate]
+
+
 @pytest.mark.parametrize("passed_s", [MAX_CERTIFICATE_S - 30 * DAY_S, MAX_CERTIFICATE_S + DAY_S, -20_000 * DAY_S])
 async def test_a_certificate_is_renewed_while_the_node_runs(
     certifying: Certifying, clock: Clock, ledger: Ledger, tmp_path: Path, passed_s: int

@@ -279,3 +279,13 @@ async def test_a_client_that_never_says_how_far_it_signs_finds_the_final_receipt
     middle.heard(TAIL.public, LinkDead("gone"))
     await middle.over.wait()  # type: ignore[attr-defined]
     assert middle.journal.proposed[-1].record.state == FINAL
+
+
+async def test_where_all_is_proposed_a_lost_client_finds_nothing_more(
+    autojump_clock: MockClock, middle: Middle
+) -> None:
+    await middle.rows(8)
+    await middle.compute()
+    middle.heard(CLIENT.public, LinkDead("gone"))
+    await middle.over.wait()  # type: ignore[attr-defined]
+    assert [receipt.record.seq for receipt in middle.journal.proposed] == [1, 2]

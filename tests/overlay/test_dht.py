@@ -5,6 +5,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 import trio
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.peer.id import ID
+from libp2p.peer.peerinfo import PeerInfo
 from libp2p.transport.exceptions import OpenConnectionError
 from multiaddr import Multiaddr
 
@@ -71,6 +74,15 @@ async def test_a_dead_provider_does_not_hold_a_look_up_up() -> None:
         started = trio.current_time()
         assert await seeker.find(KEY) == alive.addresses()
         assert trio.current_time() - started < FIND_S / 2  # the dead one is not asked again
+
+
+async def test_hosts_that_do_not_answer_take_no_memory_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2pinfer.overlay.libp2p.dht.MAX_SILENT", 2)
+    async with open_dht(bytes(32), ["/ip4/127.0.0.1/tcp/0"], ()) as dht:
+        peers = [PeerInfo(ID.from_pubkey(create_new_key_pair(key.seed).public_key), []) for key in KEYS[:3]]
+        for peer in peers:
+            await dht._ask_where(peer, {})
+        assert [dht._is_silent(peer) for peer in peers] == [False, True, True]
 
 
 async def test_a_part_of_the_dht_that_fails_starts_anew_and_the_links_stay(

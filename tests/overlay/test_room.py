@@ -17,7 +17,7 @@ from p2pinfer.overlay.crowd import Crowd
 from p2pinfer.overlay.limits import MAX_LINKS, NETWORK_LINKS, NEW_LINK_S
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network
-from p2pinfer.overlay.room import Held, Room, room_for
+from p2pinfer.overlay.room import HeldLink, Room, room_for
 
 from .conftest import KEYS, Collector
 
@@ -25,14 +25,15 @@ ONE, OTHER, NEW = (Source(f"198.41.0.{number}", Scope.PUBLIC) for number in rang
 LATER = NEW_LINK_S
 
 
-def links(count: int, source: Source, first: int = 0) -> list[Held]:
+def links(count: int, source: Source, first: int = 0) -> list[HeldLink]:
     """Links that nobody needs, as old as can be."""
     return [
-        Held(PeerKey(number.to_bytes(32, "big")), source, 0.0, False, False) for number in range(first, first + count)
+        HeldLink(PeerKey(number.to_bytes(32, "big")), source, 0.0, False, False)
+        for number in range(first, first + count)
     ]
 
 
-def freed(newcomer: Source, held: Sequence[Held], now: float = LATER) -> set[int | None]:
+def freed(newcomer: Source, held: Sequence[HeldLink], now: float = LATER) -> set[int | None]:
     """Whose links may end for a newcomer, whatever is drawn."""
     rooms = [room_for(newcomer, held, now, draw / 50) for draw in range(50)]
     assert all(room.free for room in rooms)

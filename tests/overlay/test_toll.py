@@ -14,7 +14,7 @@ from p2pinfer.overlay.limits import (
     STRANGERS_RATE,
 )
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
-from p2pinfer.overlay.toll import PAY_S, SMALL, SMALL_S, WAIT_S, Meter, Toll
+from p2pinfer.overlay.toll import PAY_S, READ_S, WAIT_S, Meter, Toll
 
 from .conftest import KEYS, Collector
 
@@ -58,17 +58,21 @@ async def test_who_is_in_a_session_does_not_pay_for_strangers(autojump_clock: Mo
     assert await wait_of(toll, NOWHERE, 0.5, is_partner=True) == 0
 
 
-async def test_few_bytes_cost_little_and_many_what_they_took(monkeypatch: pytest.MonkeyPatch) -> None:
-    times = iter([100.0, 100.5])
-    monkeypatch.setattr("p2pinfer.overlay.toll.thread_time", lambda: next(times))
+async def test_a_meter_counts_what_it_took_to_take_what_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([100.0, 100.5, 200.0, 200.25])
+    monkeypatch.setattr("p2pinfer.overlay.toll.perf_counter", lambda: next(times))
     meter = Meter()
-    meter.end(meter.begin(SMALL))
-    assert meter.cost_s == SMALL_S
-    meter.end(meter.begin(SMALL + 1))
-    assert meter.cost_s == SMALL_S + 0.5
+    for _ in range(2):
+        meter.run()
+        meter.run()
+        meter.rest()
+        meter.rest()
+    assert meter.cost_s == 0.75 + 2 * READ_S
 
 
-async def test_what_every_link_costs_is_free(autojump_clock: MockClock) -> None:
+async def test_what_every_link_costs_is_free(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter(range(100))
+    monkeypatch.setattr("p2pinfer.overlay.toll.thread_time", lambda: next(times))
     meter = Meter()
     meter.cost_s = 0.9 * PAY_S
     assert meter.take() == 0
@@ -80,10 +84,22 @@ async def test_what_every_link_costs_is_free(autojump_clock: MockClock) -> None:
     assert meter.take() == 0
 
 
+async def test_what_others_had_of_our_processor_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([5.0, 5.0 + PAY_S, 5.0 + 9 * PAY_S])
+    monkeypatch.setattr("p2pinfer.overlay.toll.thread_time", lambda: next(times))
+    meter = Meter()
+    meter.cost_s = 3 * PAY_S
+    assert meter.take() == pytest.approx(PAY_S, abs=PAY_S / 10)
+    meter.cost_s = 3 * PAY_S
+    assert meter.take() == pytest.approx(3 * PAY_S, abs=PAY_S / 10)
+
+
 async def test_a_flood_is_held_back_and_others_are_read_at_once(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("p2pinfer.overlay.toll.SMALL_S", 0.05)
+    monkeypatch.setattr("p2pinfer.overlay.toll.READ_S", 0.05)
+    times = iter(range(10**6))
+    monkeypatch.setattr("p2pinfer.overlay.toll.thread_time", lambda: next(times))  # all of it was ours
     world, collector = MemoryWorld(), Collector()
     world.sources |= {KEYS[1].public: ONE, KEYS[2].public: OTHER}
     async with (

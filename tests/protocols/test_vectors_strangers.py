@@ -36,7 +36,7 @@ from p2pinfer.overlay.limits import (
     OPENS_RATE,
 )
 from p2pinfer.overlay.reach import reach
-from p2pinfer.overlay.room import Held, room_for
+from p2pinfer.overlay.room import HeldLink, room_for
 from tests.protocols.reading import PROTOCOLS
 
 Case = Mapping[str, Any]
@@ -116,7 +116,7 @@ async def test_what_is_told_of_a_dial(autojump_clock: MockClock, case: Case) -> 
 @pytest.mark.parametrize("case", cases("rooms"))
 def test_who_finds_room(case: Case) -> None:
     held = [
-        Held(
+        HeldLink(
             PeerKey(bytes([number]) * 30 + count.to_bytes(2, "big")),
             source_of(line["from"]),
             NOW_S - line["age_s"],

@@ -204,10 +204,7 @@ class YamuxPipe:
         return self._yamux.data.popleft() if self._yamux.data else b""
 
     def _receive(self, data: bytes) -> None:
-        began = self.meter.begin(len(data))
         self._yamux.receive(data)
-        if began:
-            self.meter.end(began)
         self._came.set()
         if self._yamux.replies:
             self._replies_due.set()

@@ -50,6 +50,7 @@ WHERE_S: Final = 2.0  # for one DHT host to say where its links are taken
 PROVIDE_S: Final = 30.0  # to tell those nearest to a key
 FORGET_S: Final = 300.0  # a DHT host that did not answer is not asked again for so long
 MAX_CONNECTIONS: Final = 64
+MAX_SILENT: Final = 1_024  # DHT hosts that are remembered for that: anybody may name more, in any number
 MAX_INTRODUCED: Final = 256  # addresses of DHT hosts that peers of links have named
 ANYWHERE: Final = Source("the DHT", Scope.PUBLIC)
 
@@ -173,7 +174,10 @@ class Dht:
 
     async def _ask_where(self, provider: PeerInfo, found: dict[Address, None]) -> None:
         name = str(provider.peer_id)
+        self._silent_since.pop(name, None)  # who is asked last stands last
         self._silent_since[name] = trio.current_time()
+        while len(self._silent_since) > MAX_SILENT:
+            del self._silent_since[next(iter(self._silent_since))]
         try:
             with trio.fail_after(WHERE_S):
                 await self._host.connect(provider)
@@ -184,7 +188,7 @@ class Dht:
         except DHT_ERRORS as error:
             logger.info("no answer from the DHT host %s: %s", name, error)
             return
-        del self._silent_since[name]
+        self._silent_since.pop(name, None)
         found.update(dict.fromkeys(Address(address) for address in contacts.link if may_dial(address, word)))
 
     async def _say_where(self, stream: INetStream) -> None:

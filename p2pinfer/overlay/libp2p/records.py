@@ -34,12 +34,10 @@ class Records:
         Raises what the socket and the cipher raise.
         """
         while len(self._plain) < (1 if n is None else n):
-            began = self.meter.begin(len(self._socket.buffer))
-            came = self._decrypt()
-            if began:
-                self.meter.end(began)
-            if not came:
+            if not self._decrypt():
+                self.meter.rest()
                 await self._socket.fill()
+                self.meter.run()
         size = len(self._plain) if n is None else n
         data = bytes(self._plain[:size])
         del self._plain[:size]

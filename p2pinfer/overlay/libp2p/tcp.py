@@ -19,7 +19,7 @@ from multiaddr.exceptions import Error as MultiaddrError
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, UsageError
-from p2pinfer.core.source import Source, source_of
+from p2pinfer.core.source import IP, Source, source_of
 
 READ_BYTES: Final = 64 * 1024  # so that nobody's bytes hold others up for long
 BACKLOG: Final = 128  # connections the kernel holds for us while we are busy
@@ -46,9 +46,6 @@ def addresses_of(listener: trio.SocketListener) -> list[str]:
     ip = ipaddress.ip_address(host)
     reachable = _interface_ips(ip.version) if ip.is_unspecified else [ip]
     return [f"/ip{ip.version}/{ip}/tcp/{port}" for ip in reachable]
-
-
-IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def _interface_ips(version: int) -> list[IP]:
