@@ -152,10 +152,12 @@ class OfferTable:
 
     def fresh(self, now: float, model: ModelId | None = None) -> list[KnownOffer]:
         """Offers within their life, of one model or of all; the others are forgotten."""
-        for node in [node for node, known in self._known.items() if known.left_s(now) <= 0]:
+        for node in [node for node, known in self._known.items() if known.until_s <= now]:
             self.forget(node)
         self._two_faced = {node: until_s for node, until_s in self._two_faced.items() if until_s > now}
-        return [known for known in self._known.values() if model in (None, known.offer.record.model)]
+        if model is None:
+            return list(self._known.values())
+        return [known for known in self._known.values() if known.offer.record.model == model]
 
     def spread(self, now: float, model: ModelId | None, limit: int) -> list[KnownOffer]:
         """At most `limit` fresh offers, taken in turn from every span, so that a whole route is among them.
@@ -171,6 +173,8 @@ class OfferTable:
         for known in _in_turn(by_span.values()):
             counts[known.network] += 1
             (within if counts[known.network] * ANSWER_PART <= limit else beyond).append(known)
+            if len(within) == limit:
+                break  # anybody may ask, of a full table
         return [*within, *beyond][:limit]
 
 

@@ -88,7 +88,7 @@ class Links:
         self._greeted = Crowd(NETWORK_HANDSHAKES, MAX_HANDSHAKES)
         self._links: dict[PeerKey, Link] = {}
         self._used: dict[PeerKey, float] = {}  # when each link was last asked for, or something came on it
-        self._attempts: dict[PeerKey, _Attempt] = {}
+        self._attempts: dict[PeerKey, list[_Attempt]] = {}  # several, where several gave other addresses of a peer
         self._dials = Allowance(Rate(DIALS_BURST, DIALS_RATE), Rate(ALL_DIALS_BURST, ALL_DIALS_RATE))
         self.turn = Turn()
         self._closing = False
@@ -141,7 +141,8 @@ class Links:
         while (link := self.link(peer)) is None:
             if self._closing:
                 raise LinkDead("the network is closing", Code.LEAVING)
-            attempt = self._attempts.get(peer) or self._start_attempt(peer, ours)
+            under_way = (one for one in self._attempts.get(peer, ()) if one.accepts or one.addresses == ours.addresses)
+            attempt = next(under_way, None) or self._start_attempt(peer, ours)
             await attempt.done.wait()
             if attempt.addresses == ours.addresses and peer not in self._links:
                 raise LinkDead(*attempt.failure)
@@ -149,9 +150,15 @@ class Links:
         return link
 
     def _start_attempt(self, peer: PeerKey, attempt: "_Attempt") -> "_Attempt":
-        self._attempts[peer] = attempt
+        self._attempts.setdefault(peer, []).append(attempt)
         self._nursery.start_soon(self._run_attempt, peer, attempt)
         return attempt
+
+    def _end_attempt(self, peer: PeerKey, attempt: "_Attempt") -> None:
+        self._attempts[peer].remove(attempt)
+        if not self._attempts[peer]:
+            del self._attempts[peer]
+        attempt.done.set()
 
     async def _run_attempt(self, peer: PeerKey, attempt: "_Attempt") -> None:
         """Dial once, in a task of its own: whoever asked may be cancelled, the handshake below may not."""
@@ -159,8 +166,7 @@ class Links:
             with Contained(f"the dial to {short_name(peer)}", attempt.fail):
                 await self._dial_in_time(peer, attempt)
         finally:
-            del self._attempts[peer]
-            attempt.done.set()
+            self._end_attempt(peer, attempt)
 
     async def _dial_in_time(self, peer: PeerKey, attempt: "_Attempt") -> None:
         try:
@@ -240,11 +246,12 @@ class Links:
         """NONE if a pipe that a peer opened becomes the link, else why not. Waits until that is certain."""
         peer = pipe.peer
         while True:
-            attempt, link = self._attempts.get(peer), self._links.get(peer)
+            # Both dial at once: the smaller key's stream stays, unless it comes to nothing
+            first = (one for one in self._attempts.get(peer, ()) if one.accepts or self.key < peer)
+            attempt, link = next(first, None), self._links.get(peer)
             if self._closing:
                 return Code.LEAVING
-            # Both dial at once: the smaller key's stream stays, unless it comes to nothing
-            if attempt is not None and (attempt.accepts or self.key < peer):
+            if attempt is not None:
                 await attempt.done.wait()
             elif link is None:
                 return Code.NONE if self._make_room(pipe.source) else Code.BUSY
@@ -270,7 +277,7 @@ class Links:
         """Answer the Hello. Meanwhile nobody here dials that peer, or both streams would become links."""
         peer = greeting.pipe.peer
         attempt = _Attempt()
-        self._attempts.setdefault(peer, attempt)
+        self._attempts.setdefault(peer, []).append(attempt)
         try:
             await greeting.say(self._greeting.hello())
             self._start_link(greeting, hello, dialled=False)
@@ -278,9 +285,7 @@ class Links:
             attempt.failure = str(error), error.code
             raise
         finally:
-            if self._attempts.get(peer) is attempt:
-                del self._attempts[peer]
-            attempt.done.set()
+            self._end_attempt(peer, attempt)
 
     def _start_link(self, greeting: FirstMessages, hello: Hello, *, dialled: bool) -> None:
         if self._closing:

@@ -9,7 +9,7 @@ from trio.testing import MockClock
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, Refused
 from p2pinfer.core.keys import PrivateKey, peer_name
-from p2pinfer.core.source import Scope, Source
+from p2pinfer.core.source import NOWHERE, Scope, Source
 from p2pinfer.overlay.dialling import STAGGER_S, dial_first
 from p2pinfer.overlay.libp2p import open_libp2p_network
 from p2pinfer.overlay.limits import ALL_DIALS_BURST, DIALS_BURST, DIALS_RATE
@@ -186,3 +186,35 @@ async def test_nobody_has_us_dial_ourselves() -> None:
     async with open_libp2p_network(KEYS[0], Collector(), listen=["/ip4/127.0.0.1/tcp/0"]) as network:
         place = network.addresses()[0].rpartition("/p2p/")[0]
         assert not network.may_dial(f"{place}/p2p/{peer_name(PEER)}", Source("::/64", Scope.LOOPBACK))
+
+
+class Silent(MemoryGround):
+    """Nobody answers at addresses that a stranger made up, and nothing says so."""
+
+    async def dial(self, address: Address) -> Pipe:
+        if "nowhere" in address:
+            await trio.sleep_forever()
+        return await super().dial(address)
+
+
+async def test_who_names_dead_addresses_of_a_peer_keeps_nobody_from_it(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery
+) -> None:
+    monkeypatch.setattr("p2pinfer.overlay.memory.MemoryGround", Silent)
+    world, [near, far] = MemoryWorld(), [key.public for key in KEYS[:2]]
+    async with (
+        open_memory_network(world, near, Collector()) as network,
+        open_memory_network(world, far, Collector()) as other,
+    ):
+        dead = f"/memory/nowhere/p2p/{peer_name(far)}"
+
+        async def stranger() -> None:
+            with pytest.raises(LinkDead):
+                await network.reach(far, [dead], NOWHERE)
+
+        nursery.start_soon(stranger)
+        await trio.testing.wait_all_tasks_blocked()
+        began = trio.current_time()
+        link = await network.reach(far, other.addresses(), NOWHERE)
+        assert (link.peer, trio.current_time()) == (far, began)
+        nursery.cancel_scope.cancel()
