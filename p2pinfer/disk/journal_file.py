@@ -53,6 +53,7 @@ TABLES: Final = (
         node_signature BLOB NOT NULL, client_signature BLOB NOT NULL, final INTEGER NOT NULL, time INTEGER NOT NULL,
         stored INTEGER NOT NULL, digest BLOB NOT NULL
     ) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX receipt_unstored ON receipt (contract) WHERE NOT stored",
     # Work, in layer-tokens, under the contracts of client and node whose final receipt is complete
     """CREATE TABLE signed (
         client BLOB NOT NULL, node BLOB NOT NULL, work INTEGER NOT NULL,

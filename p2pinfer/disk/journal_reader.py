@@ -153,8 +153,11 @@ class JournalReader:
 
     @_query
     def known_nodes(self, client: PeerKey) -> frozenset[PeerKey]:
-        """Nodes for which a client of ours has signed something in full."""
-        rows = self._connection.execute("SELECT node FROM signed WHERE client = ?", (client,))
+        """Nodes that know a client of ours: it has signed something in full, and they said that they have all of it."""
+        query = """SELECT node FROM signed WHERE client = :client
+                   EXCEPT SELECT node FROM receipt JOIN contract ON id = receipt.contract
+                          WHERE NOT stored AND final AND client = :client"""
+        rows = self._connection.execute(query, {"client": client})
         return frozenset(PeerKey(node) for (node,) in rows)
 
     @_query

@@ -225,6 +225,14 @@ async def test_work_counts_once_when_its_final_receipt_is_complete(journal: Jour
         await journal.complete(complete[-1])
     usage = complete[-1].record.usage
     assert await journal.read(signed) == usage.prefill + usage.decode
+
+
+async def test_a_node_knows_a_client_once_it_said_that_it_has_the_final_receipt(journal: Journal) -> None:
+    route, complete = finished()
+    await journal.agree(route.contracts[0], SESSION)
+    await journal.complete(complete[-1])
+    assert await journal.read(lambda reader: reader.known_nodes(CLIENT.public)) == frozenset()
+    await journal.acknowledge(route.contracts[0].id, complete[-1].record.seq)
     assert await journal.read(lambda reader: reader.known_nodes(CLIENT.public)) == {NODES[0].public}
 
 
