@@ -10,7 +10,7 @@ from typing import Final
 
 from p2pinfer.core.source import IP, Scope, Source, scope_of
 
-_ADDRESS: Final = re.compile(r"/ip[46]/([0-9a-fA-F:.]{2,45})/tcp/([0-9]{1,5})(?:/p2p/[0-9A-Za-z]{1,80})?")
+_ADDRESS: Final = re.compile(r"/ip[46]/([0-9a-fA-F:.]{2,45})/tcp/([1-9][0-9]{0,4})(?:/p2p/[0-9A-Za-z]{1,80})?")
 
 
 def endpoint_of(address: str) -> tuple[IP, int] | None:
@@ -21,7 +21,7 @@ def endpoint_of(address: str) -> tuple[IP, int] | None:
         ip, port = ipaddress.ip_address(match[1]), int(match[2])
     except ValueError:
         return None
-    return (ip, port) if address.startswith(f"/ip{ip.version}/") and 0 < port < 1 << 16 else None
+    return (ip, port) if address.startswith(f"/ip{ip.version}/") and port < 1 << 16 else None
 
 
 def may_dial(address: str, word: Source) -> bool:
@@ -33,10 +33,15 @@ def may_dial(address: str, word: Source) -> bool:
 def _may_reach(ip: IP, word: Scope) -> bool:
     if ip.is_loopback:
         return word is Scope.LOOPBACK
-    if ip.is_multicast or ip.is_unspecified or ip.is_reserved or _carries_ipv4(ip):
+    if ip.is_multicast or ip.is_unspecified or _is_reserved(ip) or _carries_ipv4(ip):
         return False
     scope = scope_of(ip)
     return scope is Scope.PUBLIC or word in (scope, Scope.LOOPBACK)
+
+
+def _is_reserved(ip: IP) -> bool:
+    """True for what nobody has. Of IPv6, addresses local to a site (fec0::/10) were given back."""
+    return ip.is_reserved or (ip.version == 6 and ip.is_site_local)
 
 
 def _carries_ipv4(ip: IP) -> bool:

@@ -297,6 +297,8 @@ def _check_route(contracts: Sequence[Contract], prompt: int) -> None:
     """Contracts we made ourselves must fit one another, or their roots could not be compared."""
     if not contracts or Roles.HEAD not in contracts[0].roles or Roles.TAIL not in contracts[-1].roles:
         raise LocalProtocolError("a route runs from a head to a tail")
+    if contracts[0].span.first or len({(contract.model, contract.numerics) for contract in contracts}) > 1:
+        raise LocalProtocolError("a route has the layers of one model, from the first, in one numerics class")
     if any(contract.prompt != prompt for contract in contracts):
         raise LocalProtocolError(f"contracts for another prompt than the one of {prompt} ids")
     for a, b in pairwise(contracts):

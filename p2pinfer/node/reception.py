@@ -19,15 +19,16 @@ from p2pinfer.core.ending import Ending
 from p2pinfer.core.errors import EngineError, JournalError, LinkDead, Refused, RemoteProtocolError
 from p2pinfer.core.keys import short_name
 from p2pinfer.core.messages import cut_text
+from p2pinfer.core.opening import check_neighbours, read_sampling
 from p2pinfer.core.pages import pages_for
 from p2pinfer.core.records import SignedRecord, countersign
 from p2pinfer.core.room import HeldSession, give_way
-from p2pinfer.core.sampling import SamplingRecord, decode_sampling, params_hash
+from p2pinfer.core.sampling import SamplingRecord
 from p2pinfer.core.session_messages import Accept, Neighbour, Open, SessionRefused, check_mode
 from p2pinfer.core.stage import StageSession, StageTerms
 from p2pinfer.core.stage_account import StageAccount
 from p2pinfer.core.text import TextStream
-from p2pinfer.core.units import Codec, PeerKey, RecordId, Roles
+from p2pinfer.core.units import Codec, PeerKey, RecordId
 from p2pinfer.disk.journal import Journal
 from p2pinfer.node.batcher import Batcher
 from p2pinfer.node.exposure import Exposure
@@ -133,31 +134,8 @@ class Reception:
         offer, certificate = self._offering.find(contract.offer)
         now = int(time.time())
         check_request(request, offer, certificate, secret=message.secret, now=now)
-        self._check_ends(contract, message)
-        if Roles.TAIL not in contract.roles:
-            return Terms(message, request, None)
-        if contract.params != params_hash(message.secret, message.sampling):
-            raise Refused("the contract does not bind the sampling record", Code.BAD_TERMS)
-        sampling = decode_sampling(message.sampling)
-        if contract.prompt + sampling.max_tokens > contract.limits.max_positions:
-            raise Refused(
-                f"a prompt of {contract.prompt} and {sampling.max_tokens} tokens do not fit "
-                f"{contract.limits.max_positions} positions",
-                Code.TOO_LONG,
-            )
-        return Terms(message, request, sampling)
-
-    def _check_ends(self, contract: Contract, message: Open) -> None:
-        """Neighbours must be those that the roles call for."""
-        layers = self._shard.manifest.layers
-        head, tail = contract.span.first == 0, contract.span.last == layers
-        if (Roles.HEAD in contract.roles, Roles.TAIL in contract.roles) != (head, tail):
-            raise Refused(f"roles {contract.roles!r} do not fit layers {contract.span} of {layers}", Code.BAD_TERMS)
-        wanted = (not head, not tail, head != tail)
-        if tuple(map(bool, (message.predecessor, message.successor, message.far_end))) != wanted:
-            raise Refused("the neighbours named do not fit the roles", Code.BAD_TERMS)
-        if contract.node in {neighbour.key for neighbour in (*message.predecessor, *message.successor)}:
-            raise Refused("a stage is no neighbour of itself", Code.BAD_TERMS)
+        check_neighbours(contract, message, self._shard.manifest.layers)
+        return Terms(message, request, read_sampling(contract, message))
 
     @asynccontextmanager
     async def _room(self, session: Session) -> AsyncIterator[None]:

@@ -36,8 +36,8 @@ class Room:
 def room_for(newcomer: Source, held: Sequence[HeldLink], now: float, draw: float, limit: int = MAX_LINKS) -> Room:
     """Room for a link from a network; `draw` is a random number below 1.
 
-    Of the links that nobody needs, one that we did not dial ends, of the network that has most. Which one is left to
-    chance, so that nobody keeps his by talking.
+    Of the links that nobody needs, one that we did not dial ends, if there is one, of the network that has most such
+    links. Which one is left to chance, so that nobody keeps his by talking.
     """
     same = [one for one in held if one.source.key == newcomer.key and newcomer.scope is not Scope.LOOPBACK]
     if len(same) >= NETWORK_LINKS:
@@ -50,7 +50,7 @@ def room_for(newcomer: Source, held: Sequence[HeldLink], now: float, draw: float
     idle = [one for one in idle if not one.ours] or idle
     if not idle:
         return Room(free=False)
-    counts = Counter(one.source.key for one in held)
+    counts = Counter(one.source.key for one in idle)
     most = max(counts[one.source.key] for one in idle)
     chosen = [one for one in idle if counts[one.source.key] == most]
     return Room(free=True, instead_of=chosen[int(draw * len(chosen))].peer)

@@ -9,24 +9,26 @@ from typing import Any, Final
 import numpy as np
 import pytest
 
+from p2pinfer.core.certificate import NodeCert
 from p2pinfer.core.client_account import ClientAccount
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract, check_request, verify_request
 from p2pinfer.core.draw import Purpose, Sampling, uniform
 from p2pinfer.core.errors import LocalProtocolError, Refused, RemoteProtocolError
 from p2pinfer.core.message_codec import decode_message, encode_message
+from p2pinfer.core.offer import Offer
+from p2pinfer.core.opening import check_neighbours, read_sampling
+from p2pinfer.core.records import Record, SignedRecord, record_id, sign
 from p2pinfer.core.records import decode as decode_record
-from p2pinfer.core.records import sign
 from p2pinfer.core.sampling import decode_sampling, encode_sampling, params_hash
 from p2pinfer.core.session_messages import Open, check_mode
 from p2pinfer.core.units import Codec
 from p2pinfer.engine.codecs import decode, encode
 from p2pinfer.engine.sampler import draw_id
-from tests.core.paid_route import CLIENT, NODES, SECRET, certificate_for, route_offers
+from tests.core.paid_route import CLIENT, SECRET
 from tests.protocols.reading import PROTOCOLS
 from tests.protocols.replaying import ClientReplay, RingReplay, StageReplay
 from tests.vectors.make_inference import make, plain, render
-from tests.vectors.route_cases import LAYERS, LIMITS
 
 Case = Mapping[str, Any]
 
@@ -128,17 +130,24 @@ def test_a_bad_row_is_refused(case: Case) -> None:
     assert caught.value.code.label == case["expect"]
 
 
+def record_of(kind: type[Record], body: str) -> SignedRecord[Record]:
+    """A record whose signature has vectors of its own."""
+    data = bytes.fromhex(body)
+    return SignedRecord(decode_record(kind, data), record_id(kind, data), data, ())  # type: ignore[type-var]
+
+
 @pytest.mark.parametrize("case", cases("opens"))
 def test_an_open_is_answered(case: Case) -> None:
     message = decode_message(bytes.fromhex(case["body"]))
-    [offer], certificate = route_offers(1, LAYERS, LIMITS), certificate_for(NODES[0])
-    assert (offer.body.hex(), certificate.body.hex()) == (case["offer"], case["certificate"])
+    offer, certificate = record_of(Offer, case["offer"]), record_of(NodeCert, case["certificate"])
     assert isinstance(message, Open)
     answer = "ok"
     try:
         check_mode(message)
         request = verify_request(message.contract, message.signature)
         check_request(request, offer, certificate, secret=message.secret, now=case["now"])
+        check_neighbours(request.record, message, case["layers"])
+        read_sampling(request.record, message)
     except (Refused, RemoteProtocolError) as error:
         answer = error.code.label
     assert answer == case["expect"]

@@ -38,7 +38,7 @@ from p2pinfer.core.messages import (
     Pong,
     RelayedOffer,
 )
-from p2pinfer.core.pace import Pace
+from p2pinfer.core.pace import MIN_FRAME, Pace
 from tests.vectors.link_scripts import scripts
 from tests.vectors.stranger_cases import allowances, backlogs, crowds, dials, rooms, told
 
@@ -320,10 +320,25 @@ def pace_cases() -> Iterator[Case]:
             [("sent", 90_000), *(("ack", 9000 * n, 1000 * n) for n in range(1, 10))],
         ),
         ("a receiver whose clock runs backwards", [("sent", 90_000), ("ack", 10_000, 900_000), ("ack", 20_000, 1)]),
+        ("two acks exactly 20 ms apart", [("sent", 100_000), ("ack", 10_000, 0), ("ack", 20_000, 20_000)]),
+        ("two acks a microsecond less apart", [("sent", 100_000), ("ack", 10_000, 0), ("ack", 20_000, 19_999)]),
+        ("slower samples, with MIN_FRAME bytes left each time", left(MIN_FRAME)),
+        ("slower samples, with a byte more left each time", left(MIN_FRAME + 1)),
+        ("of sixteen round trips the least counts", [("rtt_us", 50_000), *[("rtt_us", 70_000)] * 15, *busy]),
+        ("a seventeenth makes the first forgotten", [("rtt_us", 50_000), *[("rtt_us", 70_000)] * 16, *busy]),
         ("an ack of a byte never sent", [("sent", 100), ("ack", 101, 5)]),
         ("an ack of a byte less than before", [("sent", 100), ("ack", 50, 5), ("ack", 49, 6)]),
     ):
         yield {"name": name, "rule": "WIRE-29", "steps": list(walk(steps))}
+
+
+def left(unacknowledged: int) -> list[Step]:
+    """A fast sample, then nine of a tenth of it, after each of which so many bytes are still unacknowledged."""
+    acked = 1_000_000
+    steps: list[Step] = [("sent", acked + unacknowledged), ("ack", 0, 0), ("ack", acked, 100_000)]
+    for number in range(1, 10):
+        steps += [("sent", 25_000), ("ack", acked + 25_000 * number, 100_000 + 25_000 * number)]
+    return steps
 
 
 def walk(steps: list[Step]) -> Iterator[Case]:

@@ -154,8 +154,8 @@ def accept(epoch: int = 0, held: int = 0) -> Accept:
     return Accept(SESSION, epoch, bytes(64), held)
 
 
-def resume() -> Resume:
-    return Resume(SESSION, 0, 2)
+def resume(epoch: int = 0) -> Resume:
+    return Resume(SESSION, epoch, 2)
 
 
 def stage_cases() -> Iterator[Case]:
@@ -206,6 +206,13 @@ def head_cases() -> Iterator[Case]:
     yield script.takes("client", resume()).takes("far end", sampled(3, 21)).runs(3, 4)
     script = at_ring("a client that is back after the end", "INF-35").takes("client", close(), resume())
     yield script.takes("successor", resume()).ends(Code.CANCELLED, 3)
+    script = at_ring("a resume of another epoch is answered with that epoch", "INF-35")
+    yield script.takes("client", resume(epoch=7)).takes("far end", sampled(3, 21)).runs(3, 4)
+    script = Script(
+        "rows with a value that is not finite end it when they are decoded", "INF-25", "middle", codec_in="f32"
+    )
+    infinite = Forward(SESSION, 0, 0, 0, 1, 1, Codec.F32, b"\0\0\x80\x7f" * WIDTH)
+    yield script.takes("predecessor", infinite).ready(1).fails(Code.BAD_VALUES).ends(Code.BAD_VALUES, 0)
     script = at_ring("a close of another epoch counts", "INF-5")
     yield script.takes("client", close(epoch=9)).ends(Code.CANCELLED, 3)
     script = at_ring("a code of a later version ends the session", "INF-29")
@@ -253,6 +260,12 @@ def head_refusals() -> Iterator[Case]:
     yield script.refuses("far end", sampled(4, 22), Code.BAD_POSITION)
     yield at_ring("a credit that begins past the first row", "INF-34").refuses(
         "successor", Credit(SESSION, 0, 8, 1), Code.BAD_POSITION
+    )
+    yield at_ring("an id of another epoch, from a peer that may send none", "INF-17").refuses(
+        "client", sampled(3, 21, epoch=1), Code.BAD_STATE
+    )
+    yield at_ring("a prompt of another epoch, from the successor", "INF-17").refuses(
+        "successor", prompt(epoch=1), Code.BAD_STATE
     )
     yield at_ring("a resume from the successor", "INF-17").refuses("successor", resume(), Code.BAD_STATE)
     yield at_ring("a credit past the contract", "INF-13").refuses("successor", credit(17), Code.BAD_POSITION)
@@ -461,6 +474,13 @@ def failures() -> Iterator[Case]:
     refusal = SessionRefused(SESSION, 0, 200, "", 0)
     story = Story("a refusal with a code of a later version", "INF-29", accepted=False).takes("stage 1", refusal)
     yield story.is_left("failed", Code.UNKNOWN)
+    refusal = SessionRefused(SESSION, 7, Code.BUSY, "", 0)
+    story = Story("a refusal of another epoch counts", "INF-5", accepted=False).takes("stage 1", refusal)
+    story.takes("stage 1", accept())
+    yield story.is_left("failed", Code.BUSY)
+    story = Story("a stranger after the failure is dropped", "INF-21").takes("stage 0", close(Code.LEAVING))
+    yield story.takes("stranger", accept(), sampled(3, 21), close()).is_left("failed", Code.LEAVING)
+    refusal = SessionRefused(SESSION, 0, 200, "", 0)
     story = Story("a stage gives up while others open", "INF-23", accepted=False).takes("stage 0", close(Code.ENGINE))
     yield story.is_left("failed", Code.ENGINE)
     story = Story("a stage gives up after two ids", "INF-23").takes("stage 1", sampled(3, 21), sampled(4, 22))

@@ -7,12 +7,14 @@ from typing import Any
 import msgpack
 
 from p2pinfer.core.contract import Contract
+from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.message_codec import encode_message
 from p2pinfer.core.offer import Offer
 from p2pinfer.core.records import SignedRecord, encode, sign
-from p2pinfer.core.session_messages import Open, pack_ids
+from p2pinfer.core.sampling import SamplingRecord, encode_sampling, params_hash
+from p2pinfer.core.session_messages import Neighbour, Open, pack_ids
 from p2pinfer.core.terms import Limits
-from p2pinfer.core.units import Codec, SessionId, Span
+from p2pinfer.core.units import Codec, PeerKey, Roles, SessionId, Span
 from tests.core.paid_route import CLIENT, NODES, NOW, PRICES, SECRET, certificate_for, contract_on, route_offers
 
 Case = dict[str, Any]
@@ -20,6 +22,7 @@ Case = dict[str, Any]
 SESSION = SessionId(b"session of a pay")
 LAYERS = 30
 LIMITS = Limits(max_positions=64, window=48, cadence=4, max_draft=0, max_chunk=4)
+GREEDY = encode_sampling(SamplingRecord(max_tokens=8))
 
 
 def opens() -> Iterator[Case]:
@@ -56,11 +59,91 @@ def opens() -> Iterator[Case]:
         ("a prompt of no ids", {}, {"contract": no_prompt(offer)}, "bad-record"),
     ):
         rule = "INF-6" if expect == "unsupported" or "new generation" in name else "INF-36"
-        request = sign(contract_on(offer, **terms), CLIENT)  # type: ignore[arg-type]
-        message = Open(SESSION, 0, request.body, request.signatures[0], SECRET, b"", (), (), (), ())
-        body = encode_message(replace(message, **changes)).hex()
-        here = {"offer": offer.body.hex(), "certificate": certificate_for(NODES[0]).body.hex(), "now": NOW}
-        yield {"name": name, "rule": rule, **here, "body": body, "expect": expect}
+        yield opened(name, rule, offer, NODES[0], terms, {"sampling": GREEDY, **changes}, expect)
+    yield from sampled()
+    yield from neighboured()
+
+
+def opened(
+    name: str, rule: str, offer: SignedRecord[Offer], node: PrivateKey, terms: Case, changes: Case, expect: str
+) -> Case:
+    """An Open to a node; the contract binds the sampling record unless it says otherwise."""
+    sampling = changes.get("sampling", b"")
+    bound = {"params": params_hash(SECRET, sampling)} if Roles.TAIL in terms.get("roles", offer.record.roles) else {}
+    request = sign(contract_on(offer, **{**bound, **terms}), CLIENT)
+    message = Open(SESSION, 0, request.body, request.signatures[0], SECRET, b"", (), (), (), ())
+    return {
+        "name": name,
+        "rule": rule,
+        "offer": offer.body.hex(),
+        "certificate": certificate_for(node).body.hex(),
+        "layers": LAYERS,
+        "now": NOW,
+        "body": encode_message(replace(message, **changes)).hex(),
+        "expect": expect,
+    }
+
+
+def sampled() -> Iterator[Case]:
+    """Sampling records at a tail, here of a solo stage: P is 1, `max_positions` 64."""
+    [offer] = route_offers(1, LAYERS, LIMITS)
+    most, more = (encode_sampling(SamplingRecord(max_tokens=count)) for count in (63, 64))
+    for name, rule, terms, sampling, expect in (
+        ("as many ids as there is room for", "INF-36", {}, most, "ok"),
+        ("an id more than there is room for", "INF-36", {}, more, "too-long"),
+        ("another record than the contract binds", "INF-8", {"params": params_hash(SECRET, most)}, GREEDY, "bad-terms"),
+        (
+            "a record bound with another secret",
+            "INF-8",
+            {"params": params_hash(bytes(32), GREEDY)},
+            GREEDY,
+            "bad-terms",
+        ),
+        ("no record, where the contract binds one", "INF-8", {"params": params_hash(SECRET, GREEDY)}, b"", "bad-terms"),
+        ("bytes that are no record, and bound", "INF-26", {}, b"\x90", "bad-record"),
+        ("no bytes, and bound", "INF-26", {}, b"", "bad-record"),
+    ):
+        yield opened(name, rule, offer, NODES[0], terms, {"sampling": sampling}, expect)
+
+
+def neighboured() -> Iterator[Case]:
+    """Neighbours that fit the roles or do not, at a head, a middle, a tail and a solo stage."""
+    offers, [whole] = route_offers(3, LAYERS, LIMITS), route_offers(1, LAYERS, LIMITS)
+    head, middle, tail = ((offer, node) for offer, node in zip(offers, NODES, strict=True))
+    solo = (whole, NODES[0])
+    first, second, third = ((Neighbour(PeerKey(node.public), ()),) for node in NODES)
+    for name, (offer, node), terms, before, after, far, expect in (
+        ("a head", head, {}, (), second, third, "ok"),
+        ("a middle", middle, {}, first, third, (), "ok"),
+        ("a tail", tail, {}, second, (), first, "ok"),
+        ("a head with a predecessor", head, {}, third, second, third, "bad-terms"),
+        ("a head without a successor", head, {}, (), (), third, "bad-terms"),
+        ("a head without a far end", head, {}, (), second, (), "bad-terms"),
+        ("a middle without a predecessor", middle, {}, (), third, (), "bad-terms"),
+        ("a middle without a successor", middle, {}, first, (), (), "bad-terms"),
+        ("a middle with a far end", middle, {}, first, third, third, "bad-terms"),
+        ("a tail without a predecessor", tail, {}, (), (), first, "bad-terms"),
+        ("a tail with a successor", tail, {}, second, first, first, "bad-terms"),
+        ("a tail without a far end", tail, {}, second, (), (), "bad-terms"),
+        ("a solo stage with a far end", solo, {}, (), (), second, "bad-terms"),
+        ("a solo stage with neighbours", solo, {}, second, second, (), "bad-terms"),
+        ("a stage that is its own predecessor", middle, {}, second, third, (), "bad-terms"),
+        ("a stage that is its own successor", middle, {}, first, second, (), "bad-terms"),
+        ("a stage that is its own far end", head, {}, (), second, first, "bad-terms"),
+        ("a solo stage without the role tail", solo, NO_TAIL, (), second, third, "bad-terms"),
+        ("a solo stage without the role head", solo, NO_HEAD, second, (), third, "bad-terms"),
+        ("a tail before the last layer, with a successor", solo, {"span": Span(0, 29)}, (), second, third, "bad-terms"),
+        ("a solo stage without the role tail, with no neighbours", solo, NO_TAIL, (), (), (), "bad-terms"),
+        ("a tail before the last layer", solo, {"span": Span(0, 29)}, (), (), (), "bad-terms"),
+        ("a head after the first layer", solo, {"span": Span(1, 30)}, (), (), (), "bad-terms"),
+    ):
+        sampling = GREEDY if Roles.TAIL in terms.get("roles", offer.record.roles) else b""
+        changes = {"predecessor": before, "successor": after, "far_end": far, "sampling": sampling}
+        yield opened(name, "INF-36", offer, node, terms, changes, expect)
+
+
+NO_TAIL: Case = {"roles": Roles.HEAD, "codecs": (Codec.IDS, Codec.F32), "params": bytes(32)}
+NO_HEAD: Case = {"roles": Roles.TAIL, "codecs": (Codec.F32, Codec.IDS)}
 
 
 def no_prompt(offer: SignedRecord[Offer]) -> bytes:
@@ -88,6 +171,9 @@ def routes() -> Iterator[Case]:
         ("a layer is left out", contracts(span=Span(11, 20)), "misfit"),
         ("a layer twice", contracts(span=Span(9, 20)), "misfit"),
         ("another prompt", contracts(prompt=2), "misfit"),
+        ("another model", contracts(model=bytes(32)), "misfit"),
+        ("another numerics class", contracts(numerics=2), "misfit"),
+        ("not from the first layer", [replace(usual[0], span=Span(1, 10)), *usual[1:]], "misfit"),
         ("no tail", usual[:2], "misfit"),
         ("no head", usual[1:], "misfit"),
         ("other windows and prices", contracts(limits=replace(LIMITS, window=60), flat=7), "ok"),

@@ -38,6 +38,22 @@ def dials() -> Iterator[Case]:
         ("a reserved address", at("/ip4/240.0.0.1/tcp/4001"), PUBLIC, "no"),
         ("loopback of IPv4 within IPv6", at("/ip6/::ffff:127.0.0.1/tcp/4001"), PUBLIC, "no"),
         ("6to4", at("/ip6/2002:7f00:1::1/tcp/4001"), PUBLIC, "no"),
+        ("a reserved address of IPv6", at("/ip6/4000::1/tcp/4001"), LOOPBACK, "no"),
+        ("an address of IPv6 local to a site", at("/ip6/fec0::1/tcp/4001"), LOOPBACK, "no"),
+        ("IPv4 behind a translator", at("/ip6/64:ff9b::7f00:1/tcp/4001"), LOOPBACK, "no"),
+        ("Teredo", at("/ip6/2001:0:7f00:1::1/tcp/4001"), PUBLIC, "no"),
+        ("multicast of IPv6", at("/ip6/ff02::1/tcp/4001"), LOOPBACK, "no"),
+        ("a provider's own network, from outside", at("/ip4/100.64.0.1/tcp/4001"), PUBLIC, "no"),
+        ("a provider's own network, from a private one", at("/ip4/100.64.0.1/tcp/4001"), PRIVATE, "ok"),
+        ("an address for examples, from outside", at("/ip4/192.0.2.7/tcp/4001"), PUBLIC, "no"),
+        ("a private address of IPv6, from outside", at("/ip6/fd00::1/tcp/4001"), PUBLIC, "no"),
+        ("a private address of IPv6, from one of IPv4", at("/ip6/fd00::1/tcp/4001"), PRIVATE, "ok"),
+        ("a link-local address of IPv6, from one of IPv4", at("/ip6/fe80::1/tcp/4001"), LINK, "ok"),
+        ("a private address, from a link-local one", at("/ip4/10.0.0.1/tcp/4001"), LINK, "no"),
+        ("a port with a zero before it", at("/ip4/9.9.9.9/tcp/04001"), PUBLIC, "no"),
+        ("no port", at("/ip4/9.9.9.9/tcp/"), PUBLIC, "no"),
+        ("a number of an address with a zero before it", at("/ip4/9.9.9.09/tcp/4001"), PUBLIC, "no"),
+        ("an address without a name", "/ip4/9.9.9.9/tcp/4001", PUBLIC, "ok"),
         ("a name", at("/dns4/car.example/tcp/4001"), PUBLIC, "no"),
         ("UDP", at("/ip4/9.9.9.9/udp/53"), PUBLIC, "no"),
         ("port 0", at("/ip4/9.9.9.9/tcp/0"), PUBLIC, "no"),
@@ -122,8 +138,12 @@ def rooms() -> Iterator[Case]:
         return {"from": source, "count": count, "age_s": age_s, "ours": ours, "needed": needed}
 
     many = [line("9.9.0.9", 63), *(line(f"9.9.{n}.9", 60) for n in range(1, 17)), line(OTHER, 1)]  # 1,024
+    busy = [line("9.9.0.9", 60, needed=True), line("9.9.0.9", 4), *(line(f"9.9.{n}.9", 60) for n in range(1, 15))]
+    busy += [line("9.9.99.9", 61), line(OTHER, 59)]  # 1,024
     for name, links, newcomer, expect in (
         ("nobody is there", [], PUBLIC, "free"),
+        ("the network with most links has fewer that may give way", busy, PUBLIC, "9.9.99.9"),
+        ("all links were dialled", [line(LOOPBACK, 1024, ours=True)], PUBLIC, LOOPBACK),
         ("a network has one link less than its share", [line(PUBLIC, 63)], PUBLIC, "free"),
         ("a network has its share", [line(PUBLIC, 64), line(OTHER, 3)], PUBLIC, PUBLIC),
         ("another network has its share", [line(PUBLIC, 64)], OTHER, "free"),

@@ -29,7 +29,7 @@ MODULES: Final = (
         "client_account",
         "stage_account",
     ),
-    *("messages", "session_messages", "message_codec", "frames", "pace", "stage", "generation"),
+    *("opening", "messages", "session_messages", "message_codec", "frames", "pace", "stage", "generation"),
 )
 HELD: Final = (
     (test_records.test_keys, "identity.json", "keys"),
