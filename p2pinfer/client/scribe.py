@@ -104,7 +104,11 @@ class Scribe:
     async def _start(self) -> None:
         bounds = map(str, astuple(self._bounds))
         self._process = await trio.lowlevel.open_process(
-            [*COMMAND, *bounds], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            [*COMMAND, *bounds],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # signals to our process group are ours to answer; it ends when its questions do
         )
         match await self._ask((encode_manifest(self._model.manifest), self._tokenizer)):
             case ["ready", list(table), dict(names), bool(drops)]:

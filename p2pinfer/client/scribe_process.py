@@ -35,7 +35,6 @@ def main(questions: BinaryIO, answers: BinaryIO, memory: int, load_s: float, wor
     load_s: of the processor, to read the tokenizer; work_s: to answer a question
     """
     _limit(memory)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to answer, which then ends us
     signal.setitimer(signal.ITIMER_PROF, load_s)
     texts = None
     while (frame := _read(questions)) is not None:

@@ -120,7 +120,7 @@ class Journal:
         await self._store(change)
 
     async def prune(self, now: int) -> None:
-        """Forget what nobody signed: what expired UNSIGNED_S ago, and the oldest beyond MAX_UNSIGNED contracts."""
+        """Forget what nobody signed: what expired UNSIGNED_S ago, and the least beyond MAX_UNSIGNED contracts."""
         await self._store(lambda db: _prune(db, now))
 
     async def complete(self, receipt: SignedRecord[Receipt]) -> None:
@@ -293,7 +293,9 @@ def _add_statement(db: sqlite3.Connection, number: int, id_: RecordId, created: 
 
 
 def _prune(db: sqlite3.Connection, now: int) -> None:
-    query = """SELECT id, expires FROM proposal JOIN contract ON contract = id GROUP BY id ORDER BY expires DESC, id"""
+    # The most proposals first: many contracts of a little work must not push out a few of much
+    query = """SELECT id, expires FROM proposal JOIN contract ON contract = id
+               GROUP BY id ORDER BY count(*) DESC, expires DESC, id"""
     for rank, (contract, expires) in enumerate(db.execute(query).fetchall()):
         if rank >= MAX_UNSIGNED or expires + UNSIGNED_S < now:
             _execute(db, "DELETE FROM proposal WHERE contract = ?", (contract,))

@@ -1,5 +1,6 @@
 """Tokenizers and templates of strangers: right ones give the right ids, others end their own process alone."""
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -39,6 +40,14 @@ async def test_its_ids_and_its_text_are_the_tokenizers(model: tuple[StoredModel,
     stream = TextStream(words)
     assert "".join([*map(stream.add, ids), stream.finish()]) == "the parked cars"
     assert words.bytes_of(1 << 20) == b""
+    await scribe.aclose()
+
+
+async def test_signals_to_our_process_group_do_not_reach_it(model: tuple[StoredModel, bytes]) -> None:
+    scribe = Scribe(*model)
+    await scribe.words()
+    assert scribe._process is not None
+    assert os.getpgid(scribe._process.pid) != os.getpgid(0)
     await scribe.aclose()
 
 

@@ -285,6 +285,18 @@ async def test_of_what_nobody_signs_the_newest_are_kept(journal: Journal, monkey
     assert sorted(kept) == [2, 3, 4]
 
 
+async def test_much_work_that_nobody_signs_is_not_pushed_out_by_little(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "MAX_UNSIGNED", 2)
+    await proposed(journal, unsigned(0), 8)
+    for number in range(1, 5):
+        await proposed(journal, unsigned(number), 4)
+    await journal.prune(NOW)
+    kept = {contract.record.expires - EXPIRES for contract, _ in await journal.read(JournalReader.pending)}
+    assert kept == {0, 4}
+
+
 def rows(journal: Journal, table: str) -> int:
     with closing(sqlite3.connect(journal.path)) as reader:
         return int(reader.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
