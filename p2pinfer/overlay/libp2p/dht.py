@@ -49,7 +49,7 @@ FIND_S: Final = 2.0  # for a whole look-up: no answer is worth waiting for a dea
 WHERE_S: Final = 2.0  # for one DHT host to say where its links are taken
 PROVIDE_S: Final = 30.0  # to tell those nearest to a key
 FORGET_S: Final = 300.0  # a DHT host that did not answer is not asked again for so long
-MAX_CONNECTIONS: Final = 64
+MAX_CONNECTIONS: Final = 64  # four times as many for a moment; DESCRIPTORS has room for them
 MAX_SILENT: Final = 1_024  # DHT hosts that are remembered for that: anybody may name more, in any number
 MAX_INTRODUCED: Final = 256  # addresses of DHT hosts that peers of links have named
 ANYWHERE: Final = Source("the DHT", Scope.PUBLIC)
@@ -78,7 +78,7 @@ async def open_dht(seed: bytes, listen: Sequence[str], links: Sequence[Address])
         sec_opt={NOISE: noise},  # the defaults would offer plaintext
         muxer_opt={YAMUX: Yamux},
         connection_config=ConnectionConfig(
-            min_connections=0, low_watermark=0, high_watermark=MAX_CONNECTIONS, max_connections=MAX_CONNECTIONS * 16
+            min_connections=0, low_watermark=0, high_watermark=MAX_CONNECTIONS, max_connections=MAX_CONNECTIONS * 4
         ),
     )
     dht = KadDHT(host, DHTMode.SERVER, strict_validation=True, enable_values=False)
