@@ -95,6 +95,33 @@ def test_every_requirement_of_a_protocol_has_a_case(name: str) -> None:
     assert set(requirements(text_of(name))) - rules == set()
 
 
+@pytest.mark.parametrize("name", sorted(path.stem for path in PROTOCOLS.glob("vectors/*.json")))
+def test_every_list_of_vectors_and_every_field_of_a_case_is_described(name: str) -> None:
+    """In the chapter Vectors of its spec, or in README.md."""
+    vectors = json.loads((PROTOCOLS / "vectors" / f"{name}.json").read_text(encoding="utf-8"))
+    chapter = chapter_on_vectors(vectors["spec"])
+    told = set(re.findall(r"`([^`]+)`", chapter + chapter_on_vectors("README.md")))
+    groups = {
+        group
+        for _, rows in tables_with(chapter, "group", "what is checked")
+        for row in rows
+        for group in row["group"].split(", ")
+    }
+    lists = {list_: value for list_, value in vectors.items() if isinstance(value, list)}
+    named = {field for cases in lists.values() for field in fields_of(cases)}
+    assert (set(lists) - groups - told, named - told) == (set(), set())
+
+
+def chapter_on_vectors(name: str) -> str:
+    return re.split(r"^## (?:[\d.]+ )?Vectors\n", text_of(name), flags=re.MULTILINE)[1]
+
+
+def fields_of(cases: list[Any]) -> set[str]:
+    """Of the cases that are objects, and of their steps."""
+    objects = [case for case in cases if isinstance(case, dict)]
+    return {field for one in objects for field in {*one, *fields_of(one.get("steps", []))}}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_requirement_that_is_referred_to_exists(name: str) -> None:
     known = {id_ for other in NAMES for id_ in requirements(text_of(other))}
