@@ -187,6 +187,10 @@ class Links:
         try:
             if pipe.peer != peer:
                 raise LinkDead("another peer answered", Code.UNREACHABLE)
+            if peer in self._links or any(other.accepts for other in self._attempts[peer]):
+                await self._wait_link(peer)  # it came to us meanwhile
+                return
+            attempt.greets = True
             await greeting.say(self._greeting.hello())
             answer = await greeting.first_message()
             if isinstance(answer, Goodbye) and answer.code == Code.DUPLICATE:
@@ -246,8 +250,9 @@ class Links:
         """NONE if a pipe that a peer opened becomes the link, else why not. Waits until that is certain."""
         peer = pipe.peer
         while True:
-            # Both dial at once: the smaller key's stream stays, unless it comes to nothing
-            first = (one for one in self._attempts.get(peer, ()) if one.accepts or self.key < peer)
+            # Both dial at once: the smaller key's stream stays, unless it comes to nothing. One that has reached nobody
+            # yet is not waited for: strangers name addresses, too
+            first = (one for one in self._attempts.get(peer, ()) if one.accepts or (one.greets and self.key < peer))
             attempt, link = next(first, None), self._links.get(peer)
             if self._closing:
                 return Code.LEAVING
@@ -339,12 +344,14 @@ class _Attempt:
 
     addresses: where the peer is dialled; None where it dialled us
     word:      who gave them; None for a person at this machine
+    greets:    somebody answered there, and our Hello is on its way
     failure:   why there is none when it is done
     """
 
     def __init__(self, addresses: tuple[Address, ...] | None = None, word: Source | None = None) -> None:
         self.addresses = addresses
         self.word = word
+        self.greets = False
         self.done = trio.Event()
         self.failure = "the link was lost as soon as it was up", Code.LOST
 

@@ -218,3 +218,25 @@ async def test_who_names_dead_addresses_of_a_peer_keeps_nobody_from_it(
         link = await network.reach(far, other.addresses(), NOWHERE)
         assert (link.peer, trio.current_time()) == (far, began)
         nursery.cancel_scope.cancel()
+
+
+async def test_a_dial_that_reaches_nobody_does_not_keep_its_peer_waiting(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery
+) -> None:
+    monkeypatch.setattr("p2pinfer.overlay.memory.MemoryGround", Silent)
+    world, [near, far] = MemoryWorld(), sorted(key.public for key in KEYS[:2])  # the smaller key's stream stays
+    async with (
+        open_memory_network(world, near, Collector()) as network,
+        open_memory_network(world, far, Collector()) as other,
+    ):
+
+        async def stranger() -> None:
+            with pytest.raises(LinkDead):
+                await network.reach(far, [f"/memory/nowhere/p2p/{peer_name(far)}"], NOWHERE)
+
+        nursery.start_soon(stranger)
+        await trio.testing.wait_all_tasks_blocked()
+        began = trio.current_time()
+        link = await other.dial(network.addresses()[0])
+        assert (link.peer, trio.current_time()) == (near, began)
+        nursery.cancel_scope.cancel()
