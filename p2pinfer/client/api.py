@@ -101,7 +101,7 @@ async def _open_client(
             try:
                 yield client
             finally:
-                client.is_closed = True
+                client.close()
                 with trio.CancelScope(shield=True):
                     await client.wait_settled()
                     await client.models.aclose()
@@ -226,6 +226,12 @@ class Client:
     async def model(self, name_or_id: str = "") -> StoredModel:
         """The served model of that name or id; of an empty name the only one. Raises ModelError."""
         return await self.models.find(name_or_id)
+
+    def close(self) -> None:
+        """Take no more requests and give up the answers that still come; what was delivered is paid."""
+        self.is_closed = True
+        for running in self._running:
+            running.fail("the client was closed", Code.CANCELLED)
 
     async def wait_settled(self) -> None:
         """Wait until the receipts of all generations are signed and stored, or are given up."""

@@ -220,12 +220,12 @@ def test_closing_the_client_ends_what_runs_and_settles_it(loop: Loop, tmp_path: 
             stream = await client._start(_request("hello", max_tokens=100))
             async for _ in stream:
                 break
-            stream.cancel()
         await wait_free(loop.swarm)
 
     loop.run(ask)
     with read_journal(tmp_path / "client.sqlite") as journal:
-        assert [item.receipt.record.state for item in journal.earned()] == [FINAL] * 3
+        earned = journal.earned()
+    assert [(item.receipt.record.state, item.receipt.record.reason) for item in earned] == [(FINAL, Code.CANCELLED)] * 3
 
 
 def _request(prompt: str, **options: object):  # type: ignore[no-untyped-def]
