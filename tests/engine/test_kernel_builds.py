@@ -12,6 +12,8 @@ import pytest
 
 import p2pinfer.engine.native
 
+pytestmark = pytest.mark.slow  # a compiler takes a minute for each build
+
 NATIVE = Path(p2pinfer.engine.native.__file__).parent
 HERE = Path(__file__).parent / "native"
 FLAGS = ("-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-Wall", "-Wextra", "-Werror", "-pthread")
