@@ -157,8 +157,8 @@ async def test_a_killed_worker_fails_everybody_who_waits(llama: Tiny) -> None:
 async def test_an_idle_engine_that_dies_is_noticed(llama: Tiny) -> None:
     with trio.fail_after(LIMIT_S):
         async with open_engine(llama.spec()) as engine:
-            os.kill(engine.pid, signal.SIGTERM)
-            assert "signal 15" in str(await engine.wait_ended())
+            os.kill(engine.pid, signal.SIGKILL)
+            assert "signal 9" in str(await engine.wait_ended())
 
 
 async def test_leaving_the_door_ends_the_process(llama: Tiny) -> None:
