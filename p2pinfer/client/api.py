@@ -244,7 +244,7 @@ class Client:
         try:
             trying = await self._prepare(request)
             running = await trying.first_answering()
-        except BaseException:
+        except BaseException:  # a cancellation too: nobody else would end the turn
             self._turns.release()
             raise
         self._nursery.start_soon(self._end_turn, running)

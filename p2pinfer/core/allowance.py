@@ -1,4 +1,4 @@
-"""How often strangers may have us do what costs us something: for each network they come from, and for all together.
+"""Rates of what strangers may have us do at a cost: for each network they come from, and for all together.
 
 Pure: times are arguments. Peers on this machine count for the total alone, for they share one address.
 """

@@ -1,4 +1,4 @@
-"""How much unpaid work a node risks, and for whom (protocols/receipts.md, "Credit").
+"""Credit: the unpaid work that a node risks, for each client and for all (protocols/receipts.md, "Credit").
 
 Work is counted in layer-tokens: positions times layers. A contract takes what it could leave unsigned when it opens: so
 no two contracts of one client ever wait for each other's receipts, and a client that opens many learns of the limit at
@@ -42,8 +42,8 @@ class Risk:
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
-    """Who opens a contract.
+class Debtor:
+    """A client that opens a contract, as its credit sees it.
 
     network: where it comes from; None on our own machine, where keys share one address whoever they are
     signed:  work it has signed for in full, under earlier contracts
@@ -57,8 +57,8 @@ class Client:
 
 
 @dataclass(frozen=True, slots=True)
-class Unpaid:
-    """What was done and not signed under a contract that is over.
+class Debt:
+    """Work that was done and not signed under a contract that is over.
 
     generated: some of it lies beyond the prompt, so that its client has seen ids of it; where a route fails before the
                first id, nothing proves to an honest client that a stage has worked
@@ -77,19 +77,19 @@ class Unpaid:
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    """What one contract takes. newcomer: from what newcomers share; unpaid: once its session is over."""
+    """The work that one contract takes. newcomer: from what newcomers share; unpaid: once its session is over."""
 
-    client: Client
+    client: Debtor
     work: int
     newcomer: bool
-    unpaid: Unpaid | None = None
+    unpaid: Debt | None = None
 
     def is_shared(self, now: int) -> bool:
         return self.newcomer and (self.unpaid is None or now < self.unpaid.ended + RELEASE_S)
 
 
 class Budget:
-    """What the contracts that are open take, and what was left unsigned under those that are over.
+    """The work that open contracts take, and that was left unsigned under those that are over.
 
     `now` is the wall clock, Unix seconds, here and below.
     """
@@ -98,11 +98,11 @@ class Budget:
         self.risk = risk
         self._taken: dict[RecordId, _Taken] = {}
 
-    def credit(self, client: Client) -> int:
+    def credit(self, client: Debtor) -> int:
         """Work that the client may leave unsigned whatever others do."""
         return self.risk.cap if client.own else min(self.risk.cap, client.signed // CREDIT_PART)
 
-    def take(self, contract: RecordId, client: Client, work: int, life_s: int, now: int) -> None:
+    def take(self, contract: RecordId, client: Debtor, work: int, life_s: int, now: int) -> None:
         """Take `work` for a contract that opens. life_s: from its `issued` to its `expires`.
 
         Raises Refused: BAD_STATE, LAPSED, WINDOW_FULL, or BAD_TERMS for a new client's contract that lasts too long.
@@ -117,12 +117,12 @@ class Budget:
             self._check_newcomer(client, work, now)
         self._taken[contract] = _Taken(client, work, newcomer)
 
-    def recall(self, contract: RecordId, client: Client, unpaid: Unpaid) -> None:
+    def recall(self, contract: RecordId, client: Debtor, unpaid: Debt) -> None:
         """An earlier process of this node left something unpaid; whatever the limits, it is at risk."""
         self._taken[contract] = _Taken(client, unpaid.work, unpaid.work > self._credit_left(client))
         self.keep(contract, unpaid)
 
-    def keep(self, contract: RecordId, unpaid: Unpaid) -> None:
+    def keep(self, contract: RecordId, unpaid: Debt) -> None:
         """A contract is over, and of what it took only this was done and not signed."""
         taken = self._taken.pop(contract, None)
         if taken is not None and unpaid.work > 0:
@@ -143,7 +143,7 @@ class Budget:
         for contract in debts[:-MAX_UNSIGNED]:  # who left them first, first
             del self._taken[contract]
 
-    def room(self, client: Client, now: int) -> int:
+    def room(self, client: Debtor, now: int) -> int:
         """Work that one more contract of the client may take."""
         left = self.risk.base - self._taken_by(client, newcomer=True)
         return max(0, self._credit_left(client), min(left, self._room(client, now)))
@@ -159,10 +159,10 @@ class Budget:
         """True if a contract takes from what newcomers share."""
         return contract in self._taken and self._taken[contract].newcomer
 
-    def _credit_left(self, client: Client) -> int:
+    def _credit_left(self, client: Debtor) -> int:
         return self.credit(client) - self._taken_by(client, newcomer=False)
 
-    def _check_newcomer(self, client: Client, work: int, now: int) -> None:
+    def _check_newcomer(self, client: Debtor, work: int, now: int) -> None:
         left = self.risk.base - self._taken_by(client, newcomer=True)
         owed = [taken for taken in self._taken.values() if taken.client.key == client.key and taken.unpaid]
         if work > left:
@@ -178,7 +178,7 @@ class Budget:
         if work > (room := self._room(client, now)):
             raise Refused(f"{work} layer-tokens at risk, {room} left for newcomers", Code.WINDOW_FULL, RETRY_S)
 
-    def _room(self, client: Client, now: int) -> int:
+    def _room(self, client: Debtor, now: int) -> int:
         """Work that is left of the newcomers' share for one more of a network, so that no network shuts out another."""
         shared = [taken for taken in self._taken.values() if taken.is_shared(now)]
         if client.network is None:
@@ -187,7 +187,7 @@ class Budget:
         others = _sum(shared) - network
         return max(0, (self.risk.newcomers - others) // NETWORK_PART - network)
 
-    def _taken_by(self, client: Client, *, newcomer: bool) -> int:
+    def _taken_by(self, client: Debtor, *, newcomer: bool) -> int:
         return _sum(
             taken for taken in self._taken.values() if taken.client.key == client.key and taken.newcomer == newcomer
         )

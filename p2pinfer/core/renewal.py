@@ -10,7 +10,7 @@ WARN_S: Final = 7 * 86_400  # with less left the owner is told, where it is not
 
 
 class Standing(Enum):
-    """How a certificate stands at a time."""
+    """The state of a certificate at a time."""
 
     GOOD = "good"
     DUE = "due"  # it holds, and is to be renewed

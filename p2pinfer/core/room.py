@@ -1,4 +1,4 @@
-"""Who finds room at a node, and who gives it up to those who ask (protocols/inference.md, 7.1).
+"""Room at a node: one session finds it, and another gives it up to those who ask (protocols/inference.md, 7.1).
 
 A newcomer is a client whose contract takes from what newcomers share (`budget.py`): its key cost nothing, and holding a
 session open costs it nothing either: where it is idle, it gives way.

@@ -1,4 +1,4 @@
-"""Where a peer comes from, as far as its IP address tells: one network, and how far that reaches.
+"""The network that a peer comes from, as far as its IP address tells, and the reach of that address.
 
 Keys cost nothing, addresses do: what strangers may take is counted by the network they come from. An IPv4 address is a
 network of its own; of IPv6 whoever holds one address holds its /64.

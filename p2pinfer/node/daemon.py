@@ -150,7 +150,7 @@ async def _keep_pruning(journal: Journal) -> None:
 
 
 def _risk(trust: Trust, layers: int) -> Risk:
-    """What the owner risks, where positions go through so many layers."""
+    """The owner's risk, where positions go through so many layers."""
     positions = (trust.client_window, trust.client_window_max, trust.strangers_window, LEAST)
     return Risk(*(layers * number for number in positions))
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.budget import Budget, Client, Risk, Unpaid
+from p2pinfer.core.budget import Budget, Debt, Debtor, Risk
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract
 from p2pinfer.core.errors import Refused, UsageError
@@ -40,9 +40,9 @@ class _Left:
     ended: int
 
     @property
-    def unpaid(self) -> Unpaid:
+    def unpaid(self) -> Debt:
         generated = self.committed > max(self.paid, self.contract.prompt)
-        return Unpaid((self.committed - self.paid) * len(self.contract.span), generated, self.ended)
+        return Debt((self.committed - self.paid) * len(self.contract.span), generated, self.ended)
 
 
 class Exposure:
@@ -75,7 +75,7 @@ class Exposure:
             if left.unpaid.until >= now:
                 self._left[contract.id] = left
                 # Where it came from is not known any more: it counts for no network
-                client = Client(terms.client, None, signed, await self._is_own(terms))
+                client = Debtor(terms.client, None, signed, await self._is_own(terms))
                 self.budget.recall(contract.id, client, left.unpaid)
 
     async def take(self, contract: SignedRecord[Contract], source: Source, now: int) -> None:
@@ -90,7 +90,7 @@ class Exposure:
         if worked_under:
             raise Refused("this contract was worked under before", Code.BAD_STATE)
         network = None if source.scope is Scope.LOOPBACK else source.key
-        client = Client(terms.client, network, signed, await self._is_own(terms))
+        client = Debtor(terms.client, network, signed, await self._is_own(terms))
         work = min(terms.limits.window, terms.limits.max_positions) * len(terms.span)
         self.budget.take(contract.id, client, work, terms.expires - terms.issued, now)
         self._open.add(contract.id)

@@ -193,7 +193,7 @@ class Session:
         self._after_change()
 
     def _take_of_client(self, message: SessionMessage) -> None:
-        """What the client signs, and how far it signs at all, counts after the end, too."""
+        """The client's word on what it signs, and how far, counts after the end, too."""
         match message:
             case Signed():
                 if (complete := self.account.sign(message.receipt, message.signature)) is not None:

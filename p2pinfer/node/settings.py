@@ -162,7 +162,7 @@ def _settings(data: dict[str, Any]) -> Settings:
 
 
 def _unknown(name: str, value: object) -> str:
-    """What is wrong with a name at the top of the file: a section that is none, or a setting outside its section."""
+    """The fault of a name at the top of the file: a section that is none, or a setting outside its section."""
     homes = [section for section, shape in SECTIONS.items() if name in get_type_hints(shape)]
     if homes:
         return f"{name} is a setting of a section: write [{homes[0]}] in the line above it"

@@ -37,7 +37,7 @@ class Backlog:
 
 
 class Weight:
-    """What one link keeps of a backlog. end: ends the link, whose bytes then go by and by."""
+    """One link's part of a backlog. end: ends the link, whose bytes then go by and by."""
 
     def __init__(self, backlog: Backlog, end: Callable[[], None]) -> None:
         self.size = 0

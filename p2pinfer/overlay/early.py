@@ -42,7 +42,7 @@ class EarlyRows:
             self._waiting.append(_Early(peer, message, now))
 
     def take(self, session: SessionId, now: float) -> Iterator[tuple[PeerKey, Forward]]:
-        """What came for a session, and from whom; it waits no longer."""
+        """The messages that came for a session, and their senders; they wait no longer."""
         taken = [early for early in self._waiting if early.message.session == session]
         for early in taken:
             self._waiting.remove(early)

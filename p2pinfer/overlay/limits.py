@@ -1,4 +1,4 @@
-"""What strangers may take of a peer: by link, by the network they come from, and in all (protocols/wire.md, 7.1).
+"""Limits of what strangers may take of a peer: by link, by their network, and in all (protocols/wire.md, 7.1).
 
 Keys cost nothing and addresses little, so only what is bounded in all is bounded. A burst is what may be had at once, a
 rate so many more a second. Peers on the same machine count for what is bounded in all alone.

@@ -55,7 +55,7 @@ class Pipe(Protocol):
 
     @property
     def meter(self) -> Meter:
-        """What reading has cost."""
+        """The cost of reading so far."""
 
     @property
     def unsent(self) -> int:

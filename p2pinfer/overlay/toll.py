@@ -1,4 +1,4 @@
-"""What reading for a peer may cost us of our processor, by the network it comes from and in all (wire.md, 7.1).
+"""The toll: processor time that reading for a peer may cost, by its network and in all (wire.md, 7.1).
 
 Bytes are cheap to send and dear to take: tiny frames, records, messages, signatures. Whatever it is, the time that it
 took is counted, and a link that took too much is read later: the connection then holds its sender back.
@@ -49,7 +49,7 @@ def _allowance(burst: float, rate: float, all_burst: float, all_rate: float) -> 
 
 
 class Meter:
-    """What reading one link has cost, of our processor, and was not paid for. It runs while what came is taken."""
+    """Processor time that reading one link has cost and that was not paid for; it runs while what came is taken."""
 
     __slots__ = ("_began", "_since", "_used_s", "cost_s")
 
@@ -71,7 +71,7 @@ class Meter:
             self._began = 0.0
 
     def take(self) -> float:
-        """What is to be paid for now, beyond the little that every link may cost; 0 in the common case.
+        """The part to be paid for now, beyond the little that every link may cost; 0 in the common case.
 
         The clock goes on while others have our processor. What we used of it is dear to ask, and bounds the cost.
         """

@@ -10,9 +10,9 @@ from p2pinfer.core.budget import (
     NEWCOMER_LIFE_S,
     RELEASE_S,
     Budget,
-    Client,
+    Debt,
+    Debtor,
     Risk,
-    Unpaid,
 )
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import Refused
@@ -30,16 +30,16 @@ def contract(number: int) -> RecordId:
     return RecordId(number.to_bytes(32, "big"))
 
 
-def new(number: int, network: str | None = None) -> Client:
-    return Client(key(number), network)
+def new(number: int, network: str | None = None) -> Debtor:
+    return Debtor(key(number), network)
 
 
-def known(number: int, signed: int) -> Client:
-    return Client(key(number), "far away", signed)
+def known(number: int, signed: int) -> Debtor:
+    return Debtor(key(number), "far away", signed)
 
 
-def left(work: int, ended: int = NOW, generated: bool = True) -> Unpaid:
-    return Unpaid(work, generated, ended)
+def left(work: int, ended: int = NOW, generated: bool = True) -> Debt:
+    return Debt(work, generated, ended)
 
 
 class Node:
@@ -49,11 +49,11 @@ class Node:
         self.budget = Budget(RISK)
         self.last = 0
 
-    def open(self, client: Client, work: int, now: int = NOW, life_s: int = NEWCOMER_LIFE_S) -> Code:
+    def open(self, client: Debtor, work: int, now: int = NOW, life_s: int = NEWCOMER_LIFE_S) -> Code:
         self.last += 1
         return self.again(client, work, now, life_s)
 
-    def again(self, client: Client, work: int, now: int = NOW, life_s: int = NEWCOMER_LIFE_S) -> Code:
+    def again(self, client: Debtor, work: int, now: int = NOW, life_s: int = NEWCOMER_LIFE_S) -> Code:
         try:
             self.budget.take(contract(self.last), client, work, life_s, now)
         except Refused as refusal:
@@ -61,7 +61,7 @@ class Node:
             return refusal.code
         return Code.NONE
 
-    def leave(self, client: Client, work: int, unpaid: Unpaid) -> None:
+    def leave(self, client: Debtor, work: int, unpaid: Debt) -> None:
         """A contract opens and is over, and something of it stays unpaid."""
         assert self.open(client, work) is Code.NONE
         self.budget.keep(contract(self.last), unpaid)
@@ -170,7 +170,7 @@ def test_debts_of_keys_without_end_are_not_remembered_without_end() -> None:
     """While they take from others, they are bounded by what newcomers share."""
     node = Node()
     for number in range(MAX_UNSIGNED + 2):
-        client = Client(key(number), own=True)
+        client = Debtor(key(number), own=True)
         node.leave(client, 1, left(1))
     node.budget.forget(NOW)
     taken = [node.budget.is_taken(contract(number)) for number in (1, 2, 3, MAX_UNSIGNED + 2)]
@@ -201,7 +201,7 @@ def test_what_an_earlier_process_left_unpaid_counts_whatever_the_limit() -> None
 
 def test_the_owners_own_clients_are_trusted() -> None:
     node = Node()
-    own = Client(key(1), own=True)
+    own = Debtor(key(1), own=True)
     assert node.open(own, RISK.cap, life_s=86_400) is Code.NONE
     assert not node.budget.is_newcomer(contract(1))
     assert node.budget.is_own(contract(1))
@@ -214,7 +214,7 @@ OPENS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3), st.integers(1, 
 def test_whatever_clients_ask_for_the_risk_is_bounded(opens: list[tuple[int, int, int]], signed: int) -> None:
     node, on_credit, as_newcomer = Node(), dict.fromkeys(range(10), 0), dict.fromkeys(range(10), 0)
     for number, network, work in opens:
-        if node.open(Client(key(number), str(network), signed if number < 3 else 0), work) is Code.NONE:
+        if node.open(Debtor(key(number), str(network), signed if number < 3 else 0), work) is Code.NONE:
             taken = as_newcomer if node.budget.is_newcomer(contract(node.last)) else on_credit
             taken[number] += work
     assert all(taken <= min(RISK.cap, signed) for taken in on_credit.values())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pinfer.core.budget import DEBT_S, NEWCOMER_LIFE_S, RELEASE_S, Client, Risk
+from p2pinfer.core.budget import DEBT_S, NEWCOMER_LIFE_S, RELEASE_S, Debtor, Risk
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract
 from p2pinfer.core.errors import Refused
@@ -38,7 +38,7 @@ class Node:
 
     def room_at(self, now: int) -> int:
         """Positions that the client may still leave unsigned."""
-        return self.exposure.budget.room(Client(CLIENT.public), now) // LAYERS
+        return self.exposure.budget.room(Debtor(CLIENT.public), now) // LAYERS
 
     @property
     def room(self) -> int:

@@ -201,7 +201,7 @@ class Dht:
 
 
 def _word_of_others(listen: Sequence[str]) -> Source:
-    """Where other DHT hosts are taken to be: near us, if nobody else could reach us."""
+    """The place where other DHT hosts are taken to be: near us, if nobody else could reach us."""
     ips = [ip_of(address) for address in listen]
     return NOWHERE if all(ip is not None and ip.is_loopback for ip in ips) else ANYWHERE
 

@@ -105,7 +105,7 @@ def check_announced(addresses: Sequence[str]) -> None:
 
 
 def _descriptors() -> int:
-    """How many files and sockets this process may have open, raised as far as its owner lets it."""
+    """The files and sockets that this process may have open, raised as far as its owner lets it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < MAX_LINKS + DESCRIPTORS:
         soft = MAX_LINKS + DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_LINKS + DESCRIPTORS)
