@@ -5,7 +5,6 @@ learns what it has heard. Offers are checked here, and their life is kept in `co
 """
 
 import logging
-import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 from itertools import chain, repeat
+from random import SystemRandom
 from typing import Final
 from weakref import WeakSet
 
@@ -38,6 +38,7 @@ from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.pipe import leads_to
 from p2pinfer.overlay.reach import reach
 
+LOTS: Final = SystemRandom()  # nobody foretells who is asked
 MODEL_DOMAIN: Final = b"p2pinfer/1/model\0"
 MEET_S: Final = 2.0  # for one look-up: dials, answers and DHT together
 RETRY_S: Final = 5.0  # between attempts to meet a bootstrap peer that is away
@@ -128,7 +129,7 @@ class Directory:
     @staticmethod
     def _some(links: Sequence[Link]) -> list[Link]:
         """Those to ask something now: first those that we dialled, then whoever chance will have."""
-        return sorted(links, key=lambda link: (not link.dialled, random.random()))[:MAX_ASKED]
+        return sorted(links, key=lambda link: (not link.dialled, LOTS.random()))[:MAX_ASKED]
 
     async def keep_meeting(self) -> None:
         """Stay linked to the bootstrap peers and to peers whose layers adjoin ours, until cancelled.

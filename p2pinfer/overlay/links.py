@@ -5,11 +5,11 @@ is certain that it stays: of two streams dialled at once the one dialled by the 
 nobody above notices the other. A client lets go of links it does not use.
 """
 
-import random
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from math import inf
+from random import SystemRandom
 from typing import Final
 
 import trio
@@ -48,6 +48,7 @@ DIAL_S: Final = 10.0  # from dialling to the peer's Hello
 GREET_S: Final = 10.0  # for a peer that opened a pipe to say Hello
 KEEP_S: Final = 300.0  # a client's link that is not used: opening it again costs a second, keeping it costs both sides
 YIELD_S: Final = 2.0  # for the other stream to become the link, after ours was turned away as the second
+LOTS: Final = SystemRandom()  # nobody foretells whose place is lost
 
 
 @asynccontextmanager
@@ -273,7 +274,7 @@ class Links:
             return True
         needed, links = self._receiver.needed(), self._links.values()
         held = [HeldLink(one.peer, one.source, one.came_s, one.dialled, one.peer in needed) for one in links]
-        room = room_for(source, held, trio.current_time(), random.random(), self._most)
+        room = room_for(source, held, trio.current_time(), LOTS.random(), self._most)
         if room.instead_of is not None:
             self._links[room.instead_of].close(Code.IDLE, "others ask for its place")
         return room.free

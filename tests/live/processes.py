@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,13 @@ class NodeProcess:
     @property
     def words(self) -> str:
         return self.log.read_text()
+
+    def wait_words(self, wanted: str) -> None:
+        """Wait until the log has these words."""
+        deadline = time.monotonic() + COMMAND_S
+        while wanted not in self.words:
+            assert time.monotonic() < deadline, self.words
+            time.sleep(0.05)
 
 
 @contextmanager

@@ -257,7 +257,7 @@ def test_a_copy_of_a_data_folder_does_not_serve_beside_the_first(
     second = stack.enter_context(run_node(tmp_path / "second", tiny_store, *options))
     assert second.process.wait(COMMAND_S) == 1
     assert second.words.splitlines()[-1].startswith("Error: another process runs with this node's key")
-    assert "another process was started with this node's key" in first.words
+    first.wait_words("another process was started with this node's key")  # told by the bootstrap peer, a moment later
     assert "Traceback" not in first.words + second.words
     assert answer(tmp_path, tiny_store, boot.address)["tokens"] == 8
 
