@@ -4,6 +4,7 @@
     node.key    is the peer
     node.cert   the owner's word for the node
     client.key  pays for what this machine asks; with client-2.key and so on for clients that run at the same time
+    boots       the node's starts, and how many offers each made
     node.lock   names the process that uses the folder; client.lock, client-2.lock those that use a client's key
 
 A key file is 64 hex digits of the seed, readable by its user alone. Records are signed in `core`.
@@ -28,7 +29,7 @@ from p2pinfer.core.renewal import Standing, standing
 from p2pinfer.core.units import OwnerKey, PeerKey
 from p2pinfer.disk.atomic import create_atomic, new_folder, write_atomic
 from p2pinfer.disk.locks import LockHeld, hold_lock
-from p2pinfer.disk.places import is_there, node_journal
+from p2pinfer.disk.places import is_there, node_boots, node_journal
 
 BACKDATE_S: Final = 600  # clients whose clocks are behind date contracts before our first start
 KEY_MODE: Final = 0o600
@@ -200,7 +201,7 @@ def undone_unless_kept(folder: Path) -> Iterator[Callable[[], None]]:
     Nothing is removed from a folder that had an identity or a journal before.
     """
     journal = node_journal(folder)
-    paths = [folder / name for name in ("node.key", "node.cert", "owner.key")]
+    paths = [folder / name for name in ("node.key", "node.cert", "owner.key", node_boots(folder).name)]
     paths += [journal.with_name(f"{journal.name}{end}") for end in ("", "-wal", "-shm", "-tally")]
     kept = [path for path in paths if is_there(path)]
     try:

@@ -22,6 +22,11 @@ def node_journal(data: Path) -> Path:
     return data / "journal.sqlite"
 
 
+def node_boots(data: Path) -> Path:
+    """The starts of a node."""
+    return data / "boots"
+
+
 def client_journal(data: Path) -> Path:
     """The journal of payments by this machine's clients."""
     return data / "client.sqlite"

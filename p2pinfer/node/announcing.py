@@ -1,14 +1,17 @@
 """Keeps the node's offer fresh: signed anew every RENEW_S, and when the state changes (protocols/offer.md)."""
 
+import logging
 import time
 from typing import Final
 
 import trio
 
+from p2pinfer.core.errors import JournalError
 from p2pinfer.core.offer import Load, Speed, State
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.pages import PAGE
 from p2pinfer.core.schedule import Speed as EngineSpeed
+from p2pinfer.disk.boots import Boots
 from p2pinfer.node.batcher import Batcher
 from p2pinfer.node.certifying import Certifying
 from p2pinfer.node.measuring import Measured
@@ -19,12 +22,17 @@ from p2pinfer.overlay.network import Network
 
 UNMEASURED: Final = Speed(0, 0, 0)
 
+logger = logging.getLogger(__name__)
+
 
 class Announcing:
     """What the swarm is told of this node."""
 
-    def __init__(self, offering: Offering, certifying: Certifying, directory: Directory, network: Network) -> None:
+    def __init__(
+        self, offering: Offering, boots: Boots, certifying: Certifying, directory: Directory, network: Network
+    ) -> None:
         self._offering = offering
+        self._boots = boots
         self._certifying = certifying
         self._directory = directory
         self._network = network
@@ -40,17 +48,29 @@ class Announcing:
         self._speed = Speed(round(measured.prefill), max(1, round(measured.decode)), 0)
         return measured.speed
 
-    def serve(self, shard: Shard, batcher: Batcher) -> None:
+    async def serve(self, shard: Shard, batcher: Batcher) -> None:
         """From now on the shard takes sessions."""
         self._shard, self._batcher = shard, batcher
         self._busy_s, self._said_s = shard.engine.busy_s, trio.current_time()
-        self.say(State.SERVING)
+        await self.say(State.SERVING)
 
-    def say(self, state: State) -> None:
-        """Make an offer of this state and tell it."""
+    async def say(self, state: State) -> None:
+        """Note an offer of this state, make it and tell it."""
         self._state = state
+        try:
+            await trio.to_thread.run_sync(self._boots.note)
+        except JournalError as error:  # a full disk: should the clock be set back, this offer can be held against us
+            logger.error("%s", error)
+        self._tell()
+
+    def leave(self) -> None:
+        """Tell that the node leaves, at once: such an offer is no sign of a double, so it needs no note."""
+        self._state = State.LEAVING
+        self._tell()
+
+    def _tell(self) -> None:
         now = trio.current_time()
-        offer = self._offering.make(state, self._load(now), self._speed, int(time.time()))
+        offer = self._offering.make(self._state, self._load(now), self._speed, int(time.time()))
         addresses = self._network.addresses()[:8]
         self._directory.announce(KnownOffer(offer, self._offering.certificate, addresses, now))
 
@@ -59,7 +79,7 @@ class Announcing:
         while True:
             await trio.sleep(RENEW_S)
             await self._certifying.look()
-            self.say(self._state)
+            await self.say(self._state)
 
     def _load(self, now: float) -> Load:
         if self._shard is None or self._batcher is None:

@@ -27,9 +27,10 @@ from p2pinfer.core.placement import JOIN_WAIT_S, Served, choose_span, reconsider
 from p2pinfer.core.schedule import GROUPS
 from p2pinfer.core.session_messages import Open
 from p2pinfer.core.units import Roles, Span
+from p2pinfer.disk.boots import Boots
 from p2pinfer.disk.identity import Identity, hold_folder, load_identity, undone_unless_kept
 from p2pinfer.disk.journal import Journal, open_journal
-from p2pinfer.disk.places import node_journal
+from p2pinfer.disk.places import node_boots, node_journal
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.node.addresses import check_network
 from p2pinfer.node.announcing import Announcing
@@ -102,6 +103,7 @@ async def open_node(
     greeting = Greeting(boot=os.urandom(16))
     with hold_folder(data), undone_unless_kept(data) as keep:
         identity = load_identity(data, int(time.time()))
+        boots = Boots(node_boots(data), greeting.boot)
         async with open_journal(node_journal(data)) as journal, trio.open_nursery() as nursery:
             await journal.certify(identity.certificate)
             exchange = Exchange(nursery)
@@ -112,16 +114,16 @@ async def open_node(
             async with open_network(identity.key, exchange, greeting) as peers:
                 directory = Directory(peers, exchange, settings.network.bootstrap)
                 exchange.on_up = partial(_greet, directory, settling)
-                certifying, doubling = Certifying(data, identity, journal), Doubling(greeting.boot)
+                certifying, doubling = Certifying(data, identity, journal), Doubling(boots)
                 directory.on_own = doubling.hear
                 for task in (directory.keep_meeting, certifying.run, doubling.run, partial(_keep_pruning, journal)):
                     nursery.start_soon(task)
                 node = Node(identity, peers, journal)
                 if settings.serve.model:
                     assembly = _Assembly(
-                        settings, store, identity, certifying, doubling, journal, peers, exchange, directory, settling
+                        settings, store, identity, certifying, boots, journal, peers, exchange, directory, settling
                     )
-                    async with assembly.serving(greeting.boot, progress) as node.shard:
+                    async with assembly.serving(progress) as node.shard:
                         keep()
                         yield node
                 else:
@@ -178,7 +180,7 @@ class _Assembly:
         store: Store,
         identity: Identity,
         certifying: Certifying,
-        doubling: Doubling,
+        boots: Boots,
         journal: Journal,
         network: Network,
         exchange: Exchange,
@@ -189,7 +191,7 @@ class _Assembly:
         self._store = store
         self._identity = identity
         self._certifying = certifying
-        self._doubling = doubling
+        self._boots = boots
         self._journal = journal
         self._network = network
         self._exchange = exchange
@@ -197,13 +199,13 @@ class _Assembly:
         self._settling = settling
 
     @asynccontextmanager
-    async def serving(self, boot: bytes, progress: Callable[[int, int], None]) -> AsyncIterator[Shard]:
+    async def serving(self, progress: Callable[[int, int], None]) -> AsyncIterator[Shard]:
         """Choose a span, load it, and serve it while the block lasts."""
         store = self._store
         model = store.find(self._settings.serve.model)
         serve = await trio.to_thread.run_sync(decided, self._settings.serve, store, model)
         settings = replace(self._settings, serve=serve)
-        make = partial(offering_of, self._certifying, self._identity.key, boot, model, settings)
+        make = partial(offering_of, self._certifying, self._identity.key, self._boots, model, settings)
         offering, announcing = await self._choose(model, settings.serve, make)
         spec = await trio.to_thread.run_sync(shard_spec, store, model, offering.span, settings.serve)
         async with open_shard(store, model, spec, progress) as shard:
@@ -214,7 +216,7 @@ class _Assembly:
                 nursery.start_soon(_watch_batches, batcher)
                 nursery.start_soon(announcing.run)
                 nursery.start_soon(self._directory.keep_providing, model.id)
-                announcing.serve(shard, batcher)
+                await announcing.serve(shard, batcher)
                 _log_start(shard, measured)
                 yield shard
                 nursery.cancel_scope.cancel()
@@ -228,23 +230,22 @@ class _Assembly:
         if span is not None:
             if span.last > manifest.layers:
                 raise UsageError(f"{manifest.name} has layers 0:{manifest.layers}, not {span}")
-            return self._announced(make(span), State.JOINING)
+            return await self._announced(make(span))
         length = layers_that_fit(manifest, serve)
         if length == manifest.layers:
-            return self._announced(make(manifest.span), State.JOINING)
+            return await self._announced(make(manifest.span))
         span = choose_span(manifest.layers, length, await self._served(model), random.random())
-        offering, announcing = self._announced(make(span), State.JOINING)
+        offering, announcing = await self._announced(make(span))
         await trio.sleep(random.random() * JOIN_WAIT_S)
         again = reconsider_span(manifest.layers, span, await self._served(model), random.random())
         if again == span:
             return offering, announcing
         logger.info("layers %s are needed more than %s", again, span)
-        return self._announced(make(again), State.JOINING)
+        return await self._announced(make(again))
 
-    def _announced(self, offering: Offering, state: State) -> tuple[Offering, Announcing]:
-        self._doubling.offering = offering
-        announcing = Announcing(offering, self._certifying, self._directory, self._network)
-        announcing.say(state)
+    async def _announced(self, offering: Offering) -> tuple[Offering, Announcing]:
+        announcing = Announcing(offering, self._boots, self._certifying, self._directory, self._network)
+        await announcing.say(State.JOINING)
         return offering, announcing
 
     async def _served(self, model: StoredModel) -> Sequence[Served]:
@@ -283,7 +284,7 @@ class _Assembly:
             try:
                 yield
                 code, text = Code.LEAVING, "it stops"
-                announcing.say(State.LEAVING)
+                announcing.leave()
             finally:
                 self._exchange.on_open = refuse_leaving
                 with trio.move_on_after(LEAVE_S) as scope:
@@ -299,7 +300,7 @@ def _groups(shard: Shard) -> int:
 
 async def _watch_engine(shard: Shard, announcing: Announcing) -> None:
     error = await shard.engine.wait_ended()
-    announcing.say(State.LEAVING)
+    announcing.leave()
     raise error
 
 

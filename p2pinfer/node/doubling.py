@@ -8,26 +8,26 @@ import trio
 from p2pinfer.core.doubles import is_double, is_elder
 from p2pinfer.core.errors import KeyInUse
 from p2pinfer.core.offer import Offer
-from p2pinfer.node.offering import Offering
+from p2pinfer.disk.boots import Boots
 
 logger = logging.getLogger(__name__)
 
 
 class Doubling:
-    """offering: what we have announced; None as long as that is nothing."""
+    """boots: our own starts."""
 
-    def __init__(self, boot: bytes) -> None:
-        self.offering: Offering | None = None
-        self._boot = boot
+    def __init__(self, boots: Boots) -> None:
+        self._boots = boots
         self._began_s = trio.current_time()
         self._told: set[bytes] = set()
         self._is_later = trio.Event()
 
     def hear(self, offer: Offer) -> None:
         """Take an offer that our key signed, as somebody passed it on."""
-        if not is_double(offer, self._boot, int(time.time()), trio.current_time() - self._began_s):
+        boots = self._boots
+        if not is_double(offer, boots.boot, boots.past, int(time.time()), trio.current_time() - self._began_s):
             return
-        if is_elder(offer, self._boot, self.offering.made if self.offering else 0):
+        if is_elder(offer, boots.boot, boots.made):
             self._is_later.set()
         elif offer.boot not in self._told:
             self._told.add(offer.boot)

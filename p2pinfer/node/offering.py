@@ -13,6 +13,7 @@ from p2pinfer.core.records import SignedRecord, sign
 from p2pinfer.core.session_messages import MAX_ROWS
 from p2pinfer.core.terms import Limits
 from p2pinfer.core.units import Codec, ModelId, Numerics, RecordId, Roles, Span, row_bytes
+from p2pinfer.disk.boots import Boots
 from p2pinfer.disk.store import StoredModel
 from p2pinfer.node.certifying import Certifying
 from p2pinfer.node.settings import Settings, numerics_of
@@ -25,13 +26,13 @@ Made = tuple[SignedRecord[Offer], SignedRecord[NodeCert]]
 
 
 class Offering:
-    """What this process serves, as offers. boot: random for each start, so that no offer outlives its process."""
+    """What this process serves, as offers. boots: numbers them."""
 
     def __init__(
         self,
         key: PrivateKey,
         certifying: Certifying,
-        boot: bytes,
+        boots: Boots,
         *,
         model: ModelId,
         span: Span,
@@ -43,7 +44,7 @@ class Offering:
     ) -> None:
         self.key = key
         self._certifying = certifying
-        self.boot = boot
+        self._boots = boots
         self.model = model
         self.span = span
         self.roles = roles
@@ -51,7 +52,6 @@ class Offering:
         self.limits = limits
         self.prices = prices
         self.flat = flat
-        self._seq = 0
         self._made: OrderedDict[RecordId, Made] = OrderedDict()
 
     @property
@@ -59,21 +59,15 @@ class Offering:
         """The present one: it is renewed while the node runs."""
         return self._certifying.certificate
 
-    @property
-    def made(self) -> int:
-        """Offers made so far."""
-        return self._seq
-
     def make(self, state: State, load: Load, speed: Speed, now: int) -> SignedRecord[Offer]:
         """A new offer. now: our wall clock, Unix seconds."""
-        self._seq += 1
         certificate = self.certificate
         offer = Offer(
             node=self.key.public,
             owner=certificate.record.owner,
             cert=certificate.id,
-            boot=self.boot,
-            seq=self._seq,
+            boot=self._boots.boot,
+            seq=self._boots.next_seq(),
             issued=now,
             life=MAX_OFFER_S,
             until=0,
@@ -106,14 +100,14 @@ class Offering:
 
 
 def offering_of(
-    certifying: Certifying, key: PrivateKey, boot: bytes, model: StoredModel, settings: Settings, span: Span
+    certifying: Certifying, key: PrivateKey, boots: Boots, model: StoredModel, settings: Settings, span: Span
 ) -> Offering:
     """What a node of these settings offers of a model."""
     trust, prices = settings.trust, settings.prices
     return Offering(
         key,
         certifying,
-        boot,
+        boots,
         model=model.id,
         span=span,
         roles=model.manifest.roles_of(span),

@@ -29,6 +29,7 @@ from p2pinfer.core.session_messages import (
     unpack_ids,
 )
 from p2pinfer.core.stage_account import Proposal, StageAccount
+from p2pinfer.disk.boots import Boots
 from p2pinfer.disk.identity import Identity
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.node.certifying import Certifying
@@ -125,7 +126,8 @@ async def open_stage(
     """A stage that offers the whole model. files: hands out its files, in place of the store."""
     settings = change(tiny_settings(model), "prices", **shape.prices)
     certifying = Certifying(store.root, identity, None)  # type: ignore[arg-type]  # it renews nothing here
-    offering = offering_of(certifying, identity.key, bytes(16), model, settings, model.manifest.span)
+    boots = Boots(store.root / "boots", bytes(16))
+    offering = offering_of(certifying, identity.key, boots, model, settings, model.manifest.span)
     async with trio.open_nursery() as nursery:
         exchange = Exchange(nursery)
         exchange.answer(AskFile, files or Files(store).answer)

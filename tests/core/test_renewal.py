@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from p2pinfer.core.doubles import MARGIN_S, is_double, is_elder
+from p2pinfer.core.offer import State
 from p2pinfer.core.renewal import RENEW_CERTIFICATE_S, WARN_S, Standing, standing
 from p2pinfer.core.statement import next_number
 from p2pinfer.core.units import Roles, Span
@@ -33,19 +34,30 @@ def test_a_certificate_stands_by_the_present_clock(now: int, expected: Standing)
 
 
 def test_an_offer_that_another_process_makes_while_we_run_shows_a_double() -> None:
-    assert is_double(OFFER, BOOT, NOW + 20, running_s=60)
-    assert not is_double(OFFER, OFFER.boot, NOW + 20, running_s=60)
+    assert is_double(OFFER, BOOT, {}, NOW + 20, running_s=60)
+    assert not is_double(OFFER, OFFER.boot, {}, NOW + 20, running_s=60)
 
 
 def test_an_offer_of_an_earlier_process_of_ours_shows_nothing() -> None:
-    assert not is_double(OFFER, BOOT, NOW + 20, running_s=15)
-    assert not is_double(OFFER, BOOT, NOW + 20, running_s=20 + MARGIN_S)
+    assert not is_double(OFFER, BOOT, {}, NOW + 20, running_s=15)
+    assert not is_double(OFFER, BOOT, {}, NOW + 20, running_s=20 + MARGIN_S)
+
+
+def test_a_clock_that_was_set_back_between_two_starts_makes_no_old_offer_of_ours_a_double() -> None:
+    """Whoever kept it could end us by it; what that start did not make is another process's all the same."""
+    assert not is_double(OFFER, BOOT, {OFFER.boot: OFFER.seq}, NOW + 20, running_s=60)
+    assert is_double(OFFER, BOOT, {OFFER.boot: OFFER.seq - 1}, NOW + 20, running_s=60)
+
+
+def test_a_process_that_leaves_is_no_double() -> None:
+    """Its last offer is made in haste, and no file notes it."""
+    assert not is_double(replace(OFFER, state=State.LEAVING), BOOT, {}, NOW + 20, running_s=60)
 
 
 @pytest.mark.parametrize("clock", [0, NOW - 3600])
 def test_a_clock_that_is_behind_shows_nothing(clock: int) -> None:
     """An earlier process of ours knew the time."""
-    assert not is_double(OFFER, BOOT, clock, running_s=60)
+    assert not is_double(OFFER, BOOT, {}, clock, running_s=60)
 
 
 def test_of_two_processes_one_stays() -> None:

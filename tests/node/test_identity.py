@@ -12,6 +12,7 @@ from p2pinfer.core.certificate import MAX_CERTIFICATE_S
 from p2pinfer.core.errors import KeyInUse, UsageError, sole
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.units import Roles, Span
+from p2pinfer.disk.boots import Boots
 from p2pinfer.disk.identity import Identity, load_identity
 from p2pinfer.disk.store import Store
 from p2pinfer.node.certifying import Certifying
@@ -119,8 +120,15 @@ async def test_another_owners_key_renews_nothing_while_the_node_runs(
 # Copies
 
 
-async def test_of_two_processes_with_one_key_the_later_one_ends(clock: Clock, autojump_clock: MockClock) -> None:
-    doubling = Doubling(b"our own boot ...")
+@pytest.fixture
+def boots(tmp_path: Path) -> Boots:
+    return Boots(tmp_path / "boots", b"our own boot ...")
+
+
+async def test_of_two_processes_with_one_key_the_later_one_ends(
+    clock: Clock, autojump_clock: MockClock, boots: Boots
+) -> None:
+    doubling = Doubling(boots)
     await trio.sleep(30)
     offer = offer_of(NODES[0], Span(0, 3), Roles.HEAD, issued=NOW - 10, seq=5).record
     doubling.hear(offer)
@@ -129,17 +137,30 @@ async def test_of_two_processes_with_one_key_the_later_one_ends(clock: Clock, au
 
 
 async def test_the_earlier_one_goes_on_and_its_owner_is_told_once(
-    clock: Clock, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+    clock: Clock, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, boots: Boots
 ) -> None:
-    class Made:
-        made = 9
-
-    doubling = Doubling(b"our own boot ...")
-    doubling.offering = Made()  # type: ignore[assignment]
+    doubling = Doubling(boots)
+    boots.made = 9
     await trio.sleep(30)
     for seq in (1, 2):
         doubling.hear(offer_of(NODES[0], Span(0, 3), Roles.HEAD, issued=NOW - 10, seq=seq).record)
     assert [record.getMessage()[:25] for record in caplog.records] == ["another process was start"]
+    with trio.move_on_after(1) as scope:
+        await doubling.run()
+    assert scope.cancelled_caught
+
+
+async def test_an_offer_of_an_earlier_start_ends_nobody(
+    clock: Clock, autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    """The clock was set back between the two, and somebody kept the offer."""
+    offer = offer_of(NODES[0], Span(0, 3), Roles.HEAD, issued=NOW - 10, seq=5).record
+    earlier = Boots(tmp_path / "boots", offer.boot)
+    while earlier.next_seq() < offer.seq:
+        earlier.note()
+    doubling = Doubling(Boots(tmp_path / "boots", b"our own boot ..."))
+    await trio.sleep(30)
+    doubling.hear(offer)
     with trio.move_on_after(1) as scope:
         await doubling.run()
     assert scope.cancelled_caught

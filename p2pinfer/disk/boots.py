@@ -1,0 +1,59 @@
+"""The starts of a node, and how many offers each has made: a file in its data folder.
+
+A node whose clock was set back cannot tell by the time whether an offer of its own key is an old one of its own or
+comes from another process (core/doubles.py). By this file it can.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from p2pinfer.core.errors import JournalError
+from p2pinfer.disk.atomic import write_atomic
+
+KEPT: Final = 1_024  # starts
+
+
+class Boots:
+    """boot: 16 bytes, random for each start, so that no offer outlives its process.
+
+    past: the earlier starts, and how many offers each made
+    made: offers of this start
+
+    Raises JournalError where the file cannot be read.
+    """
+
+    def __init__(self, path: Path, boot: bytes) -> None:
+        self.boot = boot
+        self.past: Mapping[bytes, int] = _read(path)
+        self.made = 0
+        self._path = path
+
+    def next_seq(self) -> int:
+        """The number of a new offer: whatever the node offers, no two of one start have the same."""
+        self.made += 1
+        return self.made
+
+    def note(self) -> None:
+        """Note the next offer before it is made, so that no crash forgets it; blocks for the disk.
+
+        Raises JournalError.
+        """
+        starts = [*self.past.items(), (self.boot, self.made + 1)]
+        text = "".join(f"{boot.hex()} {seq}\n" for boot, seq in starts[-KEPT:])
+        try:
+            write_atomic(self._path, text.encode())
+        except OSError as error:
+            raise JournalError(f"cannot write {self._path}: {error.strerror}") from None
+
+
+def _read(path: Path) -> dict[bytes, int]:
+    try:
+        lines = path.read_text().splitlines()
+        return {bytes.fromhex(boot): int(seq) for boot, seq in map(str.split, lines)}
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise JournalError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError:
+        raise JournalError(f"{path} is damaged; without it the node starts anew: remove it") from None
