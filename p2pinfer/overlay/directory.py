@@ -96,9 +96,10 @@ class Directory:
         now = trio.current_time()
         limit = min(ask.limit, MAX_OFFERS)
         own = [self.own] if self.own is not None else []
-        spread = self.table.spread(now, model_or_none(ask.model), limit)
-        others = [known for known in spread if not _made_by(known, link)]
-        return Offers(ask.call, tuple(known.relay(now) for known in [*own, *others][:limit]))
+        with link.charged():
+            spread = self.table.spread(now, model_or_none(ask.model), limit)
+            others = [known for known in spread if not _made_by(known, link)]
+            return Offers(ask.call, tuple(known.relay(now) for known in [*own, *others][:limit]))
 
     # Asking
 

@@ -44,6 +44,7 @@ from p2pinfer.overlay.limits import (
     ASKS_RATE,
     KEY_OPENS_BURST,
     KEY_OPENS_RATE,
+    MAX_BACKLOG,
     MAX_OPENING,
     NETWORK_CALLS,
     OPENING_S,
@@ -56,7 +57,6 @@ from p2pinfer.overlay.seats import Seats
 
 CALL_S: Final = 5.0  # for an answer to a call
 MAX_CALLS: Final = 16  # of one peer that we answer at once
-MAX_BACKLOG: Final = 4096  # messages of one session that wait for us; credit keeps honest peers far below
 BUSY_MS: Final = 1000  # until who asked too much may ask again
 
 Ask = AskOffers | AskFile | AskContacts

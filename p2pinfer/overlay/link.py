@@ -8,7 +8,8 @@ messages mean is for the receiver.
 """
 
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Final, Protocol
 
 import trio
@@ -178,6 +179,15 @@ class Link:
         self._die(text or f"we closed the link: {code.label}", code)
         self._wake.set()
         self._scope.deadline = trio.current_time() + GOODBYE_S
+
+    @contextmanager
+    def charged(self) -> Iterator[None]:
+        """Work for the peer, done without waiting: its time counts as if reading had cost it."""
+        self._pipe.meter.run()
+        try:
+            yield
+        finally:
+            self._pipe.meter.rest()
 
     async def check(self) -> bool:
         """True if the peer answers a ping within CHECK_S."""

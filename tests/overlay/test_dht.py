@@ -14,8 +14,10 @@ from multiaddr import Multiaddr
 from p2pinfer.core.keys import peer_name
 from p2pinfer.core.source import NOWHERE
 from p2pinfer.overlay.libp2p import open_libp2p_network
-from p2pinfer.overlay.libp2p.dht import ANYWHERE, FIND_S, Dht, _Tcp, open_dht
-from p2pinfer.overlay.limits import ALL_DIALS_BURST
+from p2pinfer.overlay.libp2p.dht import ANYWHERE, FIND_S, Dht, open_dht
+from p2pinfer.overlay.libp2p.dht_transport import GuardedTcp
+from p2pinfer.overlay.libp2p.tcp import dial_tcp
+from p2pinfer.overlay.limits import ALL_DIALS_BURST, HANDSHAKES_BURST
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.pipe import Address
 
@@ -121,13 +123,13 @@ async def fail_after(event: trio.Event) -> None:
 async def test_the_dht_has_nobody_dial_what_is_near(place: str) -> None:
     """WIRE-19"""
     with pytest.raises(OpenConnectionError, match="not dialled"):
-        await _Tcp(ANYWHERE).dial(Multiaddr(place))
+        await GuardedTcp(ANYWHERE).dial(Multiaddr(place))
 
 
 async def test_what_a_peer_of_a_link_has_named_is_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     place = f"/ip4/127.0.0.1/tcp/{listener.socket.getsockname()[1]}"
-    transport = _Tcp(ANYWHERE)
+    transport = GuardedTcp(ANYWHERE)
     transport.introduce(f"{place}/p2p/{peer_name(KEYS[0].public)}")
     async with listener:
         await (await transport.dial(Multiaddr(place))).close()
@@ -135,9 +137,47 @@ async def test_what_a_peer_of_a_link_has_named_is_dialled(monkeypatch: pytest.Mo
 
 async def test_the_dht_dials_few_a_second() -> None:
     """WIRE-20"""
-    transport, place = _Tcp(NOWHERE), Multiaddr("/ip4/127.0.0.1/tcp/9")
+    transport, place = GuardedTcp(NOWHERE), Multiaddr("/ip4/127.0.0.1/tcp/9")
     for _ in range(ALL_DIALS_BURST):
         with pytest.raises(OpenConnectionError, match="nobody answers"):
             await transport.dial(place)
     with pytest.raises(OpenConnectionError, match="too many dials"):
         await transport.dial(place)
+
+
+# Who may connect
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever connects comes from one network, which is not this machine."""
+    monkeypatch.setattr("p2pinfer.overlay.libp2p.dht_transport.source_of", lambda text: ANYWHERE)
+
+
+@asynccontextmanager
+async def connected(count: int) -> AsyncIterator[list[trio.SocketStream]]:
+    """So many connections to a DHT host, of which no more is heard."""
+    async with open_dht(bytes(32), ["/ip4/127.0.0.1/tcp/0"], []) as dht, AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(await dial_tcp(dht.addresses()[0])) for _ in range(count)]
+
+
+async def is_closed(stream: trio.SocketStream) -> bool:
+    with trio.move_on_after(1.0):
+        while await stream.receive_some():
+            pass
+        return True
+    return False
+
+
+async def test_one_network_holds_some_of_the_hosts_connections(
+    elsewhere: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """WIRE-23: who came first gives way to the next."""
+    monkeypatch.setattr("p2pinfer.overlay.libp2p.dht_transport.NETWORK_HANDSHAKES", 2)
+    async with connected(3) as streams:
+        assert [await is_closed(stream) for stream in streams] == [True, False, False]
+
+
+async def test_one_network_knocks_so_often(elsewhere: None) -> None:
+    async with connected(HANDSHAKES_BURST + 2) as streams:
+        assert await is_closed(streams[-1])

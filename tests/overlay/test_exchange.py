@@ -27,8 +27,16 @@ from p2pinfer.core.session_messages import (
 from p2pinfer.core.source import NOWHERE, Scope, Source
 from p2pinfer.core.units import Codec, PeerKey, SessionId
 from p2pinfer.overlay.early import EARLY_S, MAX_EARLY, MAX_EARLY_BYTES, EarlyRows
-from p2pinfer.overlay.exchange import CALL_S, MAX_BACKLOG, MAX_CALLS, Ask, Exchange
-from p2pinfer.overlay.limits import ALL_CALLS, ASKS_BURST, KEY_OPENS_BURST, NETWORK_CALLS, OPENING_S, OPENS_BURST
+from p2pinfer.overlay.exchange import CALL_S, MAX_CALLS, Ask, Exchange
+from p2pinfer.overlay.limits import (
+    ALL_CALLS,
+    ASKS_BURST,
+    KEY_OPENS_BURST,
+    MAX_BACKLOG,
+    NETWORK_CALLS,
+    OPENING_S,
+    OPENS_BURST,
+)
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network

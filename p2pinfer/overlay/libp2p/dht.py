@@ -6,11 +6,9 @@ are taken, and the link's handshake proves the rest. Keys are multihashes, as ot
 """
 
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
-from weakref import WeakSet
 
 import trio
 from libp2p import new_host
@@ -21,26 +19,23 @@ from libp2p.custom_types import TProtocol
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.kad_dht.kad_dht import DHTMode, KadDHT
 from libp2p.network.config import ConnectionConfig
-from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.peer.peerinfo import PeerInfo, info_from_p2p_addr
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from libp2p.stream_muxer.yamux.yamux import Yamux
 from libp2p.tools.anyio_service import background_trio_service
-from libp2p.transport.exceptions import OpenConnectionError
-from libp2p.transport.tcp.tcp import TCP
 from multiaddr import Multiaddr
 from multiaddr.exceptions import Error as MultiaddrError
 
-from p2pinfer.core.address import endpoint_of, may_dial
-from p2pinfer.core.allowance import Allowance, Rate
-from p2pinfer.core.errors import LinkDead, RemoteProtocolError, UsageError
+from p2pinfer.core.address import may_dial
+from p2pinfer.core.errors import RemoteProtocolError
 from p2pinfer.core.frames import FrameDecoder, encode_frame
 from p2pinfer.core.messages import Contacts
 from p2pinfer.core.source import NOWHERE, Scope, Source, source_of
-from p2pinfer.overlay.libp2p.tcp import Socket, dial_tcp, ip_of
-from p2pinfer.overlay.limits import ALL_DIALS_BURST, ALL_DIALS_RATE, MAX_FOUND
+from p2pinfer.overlay.libp2p.dht_transport import GuardedTcp
+from p2pinfer.overlay.libp2p.tcp import ip_of
+from p2pinfer.overlay.limits import DHT_CONNECTIONS, MAX_FOUND
 from p2pinfer.overlay.pipe import Address
 
 WHERE: Final = TProtocol("/p2pinfer/where/1")
@@ -49,9 +44,7 @@ FIND_S: Final = 2.0  # for a whole look-up: no answer is worth waiting for a dea
 WHERE_S: Final = 2.0  # for one DHT host to say where its links are taken
 PROVIDE_S: Final = 30.0  # to tell those nearest to a key
 FORGET_S: Final = 300.0  # a DHT host that did not answer is not asked again for so long
-MAX_CONNECTIONS: Final = 64  # four times as many for a moment; DESCRIPTORS has room for them
 MAX_SILENT: Final = 1_024  # DHT hosts that are remembered for that: anybody may name more, in any number
-MAX_INTRODUCED: Final = 256  # addresses of DHT hosts that peers of links have named
 ANYWHERE: Final = Source("the DHT", Scope.PUBLIC)
 
 # What libp2p's host raises for peers that are away, or speak something else
@@ -71,14 +64,14 @@ async def open_dht(seed: bytes, listen: Sequence[str], links: Sequence[Address])
     key_pair = create_new_key_pair(seed)
     addresses = [Multiaddr(address) for address in listen]
     noise = NoiseTransport(key_pair, noise_privkey=create_x25519_key_pair().private_key)
-    transport = _Tcp(_word_of_others(listen))
+    transport = GuardedTcp(_word_of_others(listen))
     host = new_host(
         key_pair=key_pair,
         transports=[transport],
         sec_opt={NOISE: noise},  # the defaults would offer plaintext
         muxer_opt={YAMUX: Yamux},
         connection_config=ConnectionConfig(
-            min_connections=0, low_watermark=0, high_watermark=MAX_CONNECTIONS, max_connections=MAX_CONNECTIONS * 4
+            min_connections=0, low_watermark=0, high_watermark=DHT_CONNECTIONS // 4, max_connections=DHT_CONNECTIONS
         ),
     )
     dht = KadDHT(host, DHTMode.SERVER, strict_validation=True, enable_values=False)
@@ -89,47 +82,10 @@ async def open_dht(seed: bytes, listen: Sequence[str], links: Sequence[Address])
         transport.close()
 
 
-class _Tcp(TCP):  # type: ignore[misc]  # libp2p is untyped to us
-    """libp2p's TCP, with an end, for a cancelled swarm leaves sockets open; and with a choice of what is dialled.
-
-    Whatever libp2p dials, some DHT host has said. We do not learn which, so none is believed to be near us; unless all
-    of us is on this machine.
-    """
-
-    def __init__(self, word: Source) -> None:
-        super().__init__()
-        self._streams: WeakSet[trio.SocketStream] = WeakSet()
-        self._word = word
-        self._introduced: deque[object] = deque(maxlen=MAX_INTRODUCED)
-        rate = Rate(ALL_DIALS_BURST, ALL_DIALS_RATE)
-        self._dials = Allowance(rate, rate)
-
-    def introduce(self, address: str) -> None:
-        """Let an address be dialled that the peer of a link has named."""
-        self._introduced.append(endpoint_of(address))
-
-    async def dial(self, maddr: Multiaddr) -> RawConnection:
-        address = str(maddr)
-        if endpoint_of(address) not in self._introduced and not may_dial(address, self._word):
-            raise OpenConnectionError(f"{address} is not dialled on another's word")
-        if not self._dials.take(self._word, trio.current_time()):
-            raise OpenConnectionError("too many dials at once")
-        try:
-            stream = await dial_tcp(str(maddr))
-        except (LinkDead, UsageError) as error:
-            raise OpenConnectionError(str(error)) from None
-        self._streams.add(stream)
-        return RawConnection(Socket(stream), True)
-
-    def close(self) -> None:
-        for stream in self._streams:
-            stream.socket.close()
-
-
 class Dht:
     """Our part of the DHT."""
 
-    def __init__(self, host: IHost, dht: KadDHT, transport: _Tcp, links: Sequence[Address]) -> None:
+    def __init__(self, host: IHost, dht: KadDHT, transport: GuardedTcp, links: Sequence[Address]) -> None:
         self._host = host
         self._dht = dht
         self._transport = transport

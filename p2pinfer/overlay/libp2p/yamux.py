@@ -13,13 +13,12 @@ from typing import Final
 
 from p2pinfer.core.errors import RemoteProtocolError
 from p2pinfer.overlay.libp2p.multistream import Acceptor, Dialler
-from p2pinfer.overlay.limits import MAX_REPLIES
+from p2pinfer.overlay.limits import MAX_ASKING, MAX_REPLIES
 
 HEADER: Final = struct.Struct("!BBHII")  # version, type, flags, stream, length
 FIRST_WINDOW: Final = 256 * 1024  # by the spec
 WINDOW: Final = 4 * 1024 * 1024  # what we let a peer send ahead; links hold back long before
 MAX_DATA: Final = 64 * 1024 - HEADER.size  # go-yamux takes no longer frame
-MAX_ASKING: Final = 8  # streams that may be agreeing on a protocol at once
 
 
 class Type(IntEnum):
