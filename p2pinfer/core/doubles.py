@@ -13,21 +13,30 @@ from typing import Final
 
 from p2pinfer.core.offer import Offer, State
 
-MARGIN_S: Final = 5  # clocks of two machines differ, and seconds are whole
+TOGETHER: Final = 6  # offers after which equal numbers mean that both started at once; before, a renewal may be due
+SKEW_S: Final = 5  # that another machine's clock may be ahead of ours
 
 
 def is_double(offer: Offer, boot: bytes, past: Mapping[bytes, int], now: int, running_s: float) -> bool:
     """True if another process made this offer of our key while we run.
 
-    past:      our earlier boots, and the highest seq of their offers, but for those that said that the node leaves
+    past:      our earlier boots, and the highest seq of their offers; one more may have said that the node leaves
     now:       wall clock, Unix seconds: the present one, so that it may have been wrong at our start
     running_s: since our start, monotonic
     """
-    if offer.boot == boot or offer.seq <= past.get(offer.boot, 0) or offer.state is State.LEAVING:
+    last = past.get(offer.boot, -1) + (offer.state == State.LEAVING)
+    if offer.boot == boot or offer.seq <= last:
         return False
-    return -MARGIN_S <= now - offer.issued < running_s - MARGIN_S
+    return -SKEW_S <= now - offer.issued < running_s - 1  # seconds are whole
 
 
-def is_elder(offer: Offer, boot: bytes, made: int) -> bool:
-    """True if the other process is the one that stays; made: offers that we made, as many as the time we run."""
-    return (offer.seq, offer.boot) > (made, boot)
+def is_elder(offer: Offer, boot: bytes, past: Mapping[bytes, int], made: int) -> bool:
+    """True if the other process is the one that stays.
+
+    made: offers that we made, as many as the time we run
+    """
+    if offer.state == State.LEAVING:
+        return False
+    if offer.boot in past:  # our folder is a copy of its, made while it ran
+        return True
+    return offer.seq > made or (offer.seq == made > TOGETHER and offer.boot > boot)

@@ -64,7 +64,7 @@ class Announcing:
         self._tell()
 
     def leave(self) -> None:
-        """Tell that the node leaves, at once: such an offer is no sign of a double, so it needs no note."""
+        """Tell that the node leaves, at once: such an offer is known without a note (core/doubles.py)."""
         self._state = State.LEAVING
         self._tell()
 

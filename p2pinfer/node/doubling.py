@@ -27,7 +27,7 @@ class Doubling:
         boots = self._boots
         if not is_double(offer, boots.boot, boots.past, int(time.time()), trio.current_time() - self._began_s):
             return
-        if is_elder(offer, boots.boot, boots.made):
+        if is_elder(offer, boots.boot, boots.past, boots.made):
             self._is_later.set()
         elif offer.boot not in self._told:
             self._told.add(offer.boot)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from p2pinfer.core.doubles import MARGIN_S, is_double, is_elder
+from p2pinfer.core.doubles import TOGETHER, is_double, is_elder
 from p2pinfer.core.offer import State
 from p2pinfer.core.renewal import RENEW_CERTIFICATE_S, WARN_S, Standing, standing
 from p2pinfer.core.statement import next_number
@@ -40,7 +40,8 @@ def test_an_offer_that_another_process_makes_while_we_run_shows_a_double() -> No
 
 def test_an_offer_of_an_earlier_process_of_ours_shows_nothing() -> None:
     assert not is_double(OFFER, BOOT, {}, NOW + 20, running_s=15)
-    assert not is_double(OFFER, BOOT, {}, NOW + 20, running_s=20 + MARGIN_S)
+    assert not is_double(OFFER, BOOT, {}, NOW + 20, running_s=21)
+    assert is_double(OFFER, BOOT, {}, NOW + 20, running_s=21.5)
 
 
 def test_a_clock_that_was_set_back_between_two_starts_makes_no_old_offer_of_ours_a_double() -> None:
@@ -49,9 +50,12 @@ def test_a_clock_that_was_set_back_between_two_starts_makes_no_old_offer_of_ours
     assert is_double(OFFER, BOOT, {OFFER.boot: OFFER.seq - 1}, NOW + 20, running_s=60)
 
 
-def test_a_process_that_leaves_is_no_double() -> None:
-    """Its last offer is made in haste, and no file notes it."""
-    assert not is_double(replace(OFFER, state=State.LEAVING), BOOT, {}, NOW + 20, running_s=60)
+def test_the_last_offer_of_an_earlier_start_is_known_too() -> None:
+    """It is made in haste, and no file notes it: it says that the node leaves."""
+    leaving = replace(OFFER, state=State.LEAVING)
+    assert not is_double(leaving, BOOT, {OFFER.boot: OFFER.seq - 1}, NOW + 20, running_s=60)
+    assert is_double(leaving, BOOT, {OFFER.boot: OFFER.seq - 2}, NOW + 20, running_s=60)
+    assert is_double(leaving, BOOT, {}, NOW + 20, running_s=60)
 
 
 @pytest.mark.parametrize("clock", [0, NOW - 3600])
@@ -60,13 +64,25 @@ def test_a_clock_that_is_behind_shows_nothing(clock: int) -> None:
     assert not is_double(OFFER, BOOT, {}, clock, running_s=60)
 
 
-def test_of_two_processes_one_stays() -> None:
-    ours, theirs = 4, replace(OFFER, seq=9)
-    assert is_elder(theirs, BOOT, ours)
-    assert not is_elder(replace(OFFER, seq=ours, boot=BOOT), theirs.boot, theirs.seq)
-    assert is_elder(replace(OFFER, seq=4), bytes(16), 4) != is_elder(
-        replace(OFFER, seq=4, boot=bytes(16)), OFFER.boot, 4
-    )
+def test_of_two_processes_the_one_that_made_more_offers_stays() -> None:
+    assert is_elder(replace(OFFER, seq=9), BOOT, {}, 4)
+    assert not is_elder(replace(OFFER, seq=4), BOOT, {}, 9)
+
+
+def test_of_two_that_started_at_once_one_stays() -> None:
+    seq = TOGETHER + 1
+    theirs = replace(OFFER, seq=seq)
+    assert is_elder(theirs, bytes(16), {}, seq) != is_elder(replace(theirs, boot=bytes(16)), OFFER.boot, {}, seq)
+    assert not is_elder(replace(OFFER, seq=2), bytes(16), {}, 2)  # one of the two may be about to renew
+
+
+def test_the_process_whose_folder_was_copied_while_it_ran_stays() -> None:
+    assert is_elder(replace(OFFER, seq=3), BOOT, {OFFER.boot: 2}, 9)
+
+
+def test_a_process_that_leaves_ends_nobody() -> None:
+    """Or the two would end each other."""
+    assert not is_elder(replace(OFFER, seq=9, state=State.LEAVING), BOOT, {}, 4)
 
 
 def test_statements_of_copies_of_a_journal_have_other_numbers_and_they_only_grow() -> None:
