@@ -16,7 +16,7 @@ from p2pinfer.core.certificate import NodeCert, verify_certificate
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import RemoteProtocolError
 from p2pinfer.core.messages import MAX_ADDRESSES, RelayedOffer
-from p2pinfer.core.offer import Offer, contradict, verify_offer
+from p2pinfer.core.offer import MAX_OFFER_S, Offer, contradict, verify_offer
 from p2pinfer.core.records import SignedRecord
 from p2pinfer.core.units import ModelId, PeerKey, Span
 
@@ -96,11 +96,16 @@ class OfferTable:
         self._counts: Counter[str] = Counter()  # of offers, by the network they were heard from
         self._two_faced: dict[PeerKey, float] = {}  # nodes whose offers contradict each other, and until when
 
-    def add(self, known: KnownOffer) -> bool:
-        """Keep an offer; False if what we have is as new, or the node signed two that contradict each other."""
+    def add(self, known: KnownOffer, now: float | None = None) -> bool:
+        """Keep an offer; False if what we have is as new, or the node signed two that contradict each other.
+
+        now: when it came; left out, it came as soon as it was signed
+        """
         if known.born_s < self._two_faced.get(known.node, -inf):
             return False
         held = self._known.get(known.node)
+        if held is not None and held.left_s(known.born_s if now is None else now) <= 0:
+            held = None  # past its time: as good as forgotten, which it is when somebody asks what is fresh
         if held is not None and contradict(known.offer.record, held.offer.record):
             self.forget(known.node)
             self._two_faced[known.node] = max(known.until_s, held.until_s)
@@ -154,7 +159,8 @@ class OfferTable:
         """Offers within their life, of one model or of all; the others are forgotten."""
         for node in [node for node, known in self._known.items() if known.until_s <= now]:
             self.forget(node)
-        self._two_faced = {node: until_s for node, until_s in self._two_faced.items() if until_s > now}
+        # Kept until all that was made before is past its time, whatever its age when it comes
+        self._two_faced = {node: end_s for node, end_s in self._two_faced.items() if end_s + MAX_OFFER_S > now}
         if model is None:
             return list(self._known.values())
         return [known for known in self._known.values() if known.offer.record.model == model]
@@ -193,7 +199,7 @@ def _newer(known: KnownOffer, held: KnownOffer) -> bool:
     one, other = known.offer.record, held.offer.record
     if one.boot == other.boot:
         return one.seq > other.seq
-    return one.issued > other.issued or known.born_s >= held.until_s  # a clock that was set back is no reason to wait
+    return one.issued > other.issued
 
 
 def _in_turn(groups: Iterable[list[KnownOffer]]) -> Iterator[KnownOffer]:

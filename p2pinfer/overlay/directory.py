@@ -237,7 +237,7 @@ class Directory:
                 logger.info("an offer is ignored: %s", error)
                 continue
             if known.node != self._network.key:
-                self.table.add(replace(known, network=link.source.key))
+                self.table.add(replace(known, network=link.source.key), now)
             elif self.on_own is not None:
                 self.on_own(known.offer.record)
 

@@ -445,6 +445,7 @@ def _order() -> Iterable[Vector]:
     for name, heard, expect in (
         ("a higher number", [(20, {"seq": 8, "issued": NOW + 20})], 1),
         ("a lower number", [(20, {"seq": 6, "issued": NOW - 20})], 0),
+        ("a lower number, once the first is over", [(60, {"seq": 6, "issued": NOW - 20})], 1),
         ("a higher number by a clock that was set back", [(20, {"seq": 8, "issued": NOW - 900})], 1),
         ("the same bytes", [(20, {})], 0),
         ("another body under one number", [(20, {"flat": 1})], None),
@@ -454,21 +455,32 @@ def _order() -> Iterable[Vector]:
             None,
         ),
         ("a higher number, once neither is fresh", [(20, {"flat": 1}), (80, {"seq": 8})], 2),
+        ("an offer from before two that contradict each other", [(10, {"seq": 8}), (20, {"seq": 8, "flat": 1})], None),
+        (
+            "a higher number, heard when neither is fresh, and made before",
+            [(20, {"flat": 1}), (90, {"seq": 8, "age_s": 11})],
+            None,
+        ),
+        ("a higher number, made when neither was fresh", [(20, {"flat": 1}), (90, {"seq": 8, "age_s": 10})], 2),
+        ("another body under one number, once the first is over", [(60, {"flat": 1})], 1),
         ("another boot, issued later", [(20, {**other, "issued": NOW + 1})], 1),
         ("another boot, issued in the same second", [(20, {**other, "issued": NOW})], 0),
         ("another boot, issued earlier", [(20, other)], 0),
         ("another boot, issued earlier, in the last second", [(59, other)], 0),
         ("another boot, issued earlier, once the first is over", [(60, other)], 1),
+        ("another boot, issued earlier and made before the first is over", [(61, {**other, "age_s": 5})], 1),
         ("one number of two boots", [(20, {**other, "seq": 7, "issued": NOW + 1})], 1),
     ):
         yield {
             "name": name,
-            "heard": [
-                {"after_s": after_s, "body": offer_of(NODE, Span(0, 10), Roles.HEAD, **{**known, **changes}).body.hex()}
-                for after_s, changes in [(0, {}), *heard]
-            ],
+            "heard": [_heard(after_s, {**known, **changes}) for after_s, changes in [(0, {}), *heard]],
             "expect": expect,
         }
+
+
+def _heard(after_s: int, fields: dict[str, Any]) -> Vector:
+    age_s = fields.pop("age_s", 0)
+    return {"after_s": after_s, "age_s": age_s, "body": offer_of(NODE, Span(0, 10), Roles.HEAD, **fields).body.hex()}
 
 
 _NO_LIMITS: Final = (

@@ -140,13 +140,21 @@ def test_relayed_offers(vector: Vector) -> None:
 
 @vectors("offer.json", "order")
 def test_the_order_of_offers(vector: Vector) -> None:
-    table = OfferTable()
-    for heard in vector["heard"]:
-        (body,) = hexed(heard, "body")
+    """Whether or not somebody asks between what is fresh."""
+    expect = [] if vector["expect"] is None else [vector["heard"][vector["expect"]]["body"]]
+    assert counting(vector["heard"], asked=True) == counting(vector["heard"], asked=False) == expect
+
+
+def counting(heard: list[Vector], *, asked: bool) -> list[str]:
+    """The bodies of offers that count after all of these came. asked: what is fresh, before each."""
+    table, now = OfferTable(), 0.0
+    for one in heard:
+        (body,), now = hexed(one, "body"), float(one["after_s"])
         signed = SignedRecord(decode(Offer, body), record_id(Offer, body), body, ())
-        table.add(KnownOffer(signed, CERTIFICATE, (), float(heard["after_s"])))
-    counts = [] if vector["expect"] is None else [vector["heard"][vector["expect"]]["body"]]
-    assert [known.offer.body.hex() for known in table.fresh(0.0)] == counts
+        if asked:
+            table.fresh(now)
+        table.add(KnownOffer(signed, CERTIFICATE, (), now - one["age_s"]), now)
+    return [known.offer.body.hex() for known in table.fresh(now)]
 
 
 @vectors("receipts.json", "usage")
