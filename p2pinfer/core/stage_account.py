@@ -107,6 +107,14 @@ class StageAccount:
         if positions > self.committed and not self._reason:
             self.committed = positions
 
+    def commit_step(self, first: int, last: int) -> None:
+        """Commit what the client can count to once positions [first, last) were computed in a step (RCT-23).
+
+        That a row of a later position came here says that the ids before it were sampled; of our own last row past the
+        prompt nobody has said so yet, but at the tail.
+        """
+        self.commit(last if self._work.tail or last <= self.contract.record.prompt else first)
+
     # Receipts
 
     @property
@@ -137,6 +145,11 @@ class StageAccount:
             if upto is not None:
                 proposed = self._last.committed if self._last else 0
                 self.committed = max(proposed, min(self.committed, upto))
+
+    def abandon(self, reason: Code) -> None:
+        """Close where the client has not said how far it signs: a final is due for what no proposal covers yet."""
+        if self.unproposed:
+            self.close(reason)
 
     def sign(self, body: bytes, signature: bytes) -> SignedRecord[Receipt] | None:
         """Take the client's signature; return the complete receipt to store, or None if it is no news.
@@ -176,7 +189,7 @@ class StageAccount:
     def _propose(self, seq: int, committed: int, now: int) -> Proposal:
         terms = self.contract.record
         final = self._reason and seq > committed // terms.limits.cadence
-        self._time = max(self._time, now)  # never decreasing, whatever the clock does
+        self._time = max(self._time, min(now, terms.expires))  # never decreasing, and none that nobody may sign
         usage = self._work.usage(committed)
         receipt = Receipt(
             contract=self.contract.id,

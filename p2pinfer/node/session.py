@@ -89,7 +89,7 @@ class Session:
                 await self._settled.wait()
             nursery.cancel_scope.cancel()
         if not self._settled.is_set() and self.account.unproposed:
-            self.account.close(self.stage.reason)  # its client has not said how far it signs: the final is ready for it
+            self.account.abandon(self.stage.reason)  # the final is ready for the client's next contact
             await self._try_books()
 
     @property
@@ -161,15 +161,7 @@ class Session:
             account.add_outputs(work.position, result.rows, work.count)
         elif result.sampled is not None:
             account.add_outputs(stage.terms.prompt + stage.sampled - 1, pack_ids((result.sampled,)), 1)
-        account.commit(self._known(work.position, work.position + work.count))
-
-    def _known(self, position: int, computed: int) -> int:
-        """Positions that the client can count to, as its ids come (receipts.md, 5.2).
-
-        That a row of a later position came here says that the ids before it were sampled; of our own last row nobody
-        has said so yet.
-        """
-        return computed if self._is_tail or computed <= self.stage.terms.prompt else position
+        account.commit_step(work.position, work.position + work.count)
 
     # Messages
 
@@ -221,8 +213,8 @@ class Session:
             if stage.reason in ANSWERS:
                 account.commit(stage.computed)
                 account.close(stage.reason)
-            elif self._client_lost and account.unproposed:
-                account.close(Code.LOST)
+            elif self._client_lost:
+                account.abandon(Code.LOST)
             self._books_due.set()
             self._ended.set()
             return

@@ -10,7 +10,7 @@ from p2pinfer.core.errors import LocalProtocolError, RemoteProtocolError
 from p2pinfer.core.keys import domain
 from p2pinfer.core.pricing import amount_of
 from p2pinfer.core.receipt import Receipt
-from p2pinfer.core.records import encode, sign
+from p2pinfer.core.records import MAX_SKEW_S, encode, sign
 from p2pinfer.core.stage_account import Proposal, StageAccount
 from tests.core.paid_route import (
     CLIENT,
@@ -529,9 +529,9 @@ def test_a_signature_by_somebody_else_is_refused() -> None:
 def test_a_proposal_that_does_not_fit_the_contract_earns_nothing_though_it_is_signed() -> None:
     route = small(stages=1)
     route.compute(4)
-    (late,) = route.head.due(route.contracts[0].record.expires + 1)
+    (early,) = route.head.due(route.contracts[0].record.issued - MAX_SKEW_S - 1)
     with pytest.raises(RemoteProtocolError) as error:
-        route.head.sign(late.signed.body, CLIENT.sign(domain("receipt"), late.signed.body))
+        route.head.sign(early.signed.body, CLIENT.sign(domain("receipt"), early.signed.body))
     assert error.value.code is Code.RECEIPT_MISMATCH
     assert (route.head.paid, route.head.complete) == (0, None)
 

@@ -184,12 +184,23 @@ def _good_signing() -> Iterator[Signing]:
     yield ahead.proposes(0, 3, 12).ids(3).ids(1, signs(0, 3))
     late = solo("after two seconds it is refused, and signed if the ids come", "RCT-9, 4")
     late.proposes(0, 3, 12, at=10.0).step((), late=11.9)
-    yield late.step([refuses(0, 3, "receipt-ahead")], late=12.0).ids(4, signs(0, 3))
+    late.step([refuses(0, 3, "receipt-ahead")], late=12.0).step((), late=20.0)
+    yield late.proposes(0, 3, 12, at=20.0).step((), late=30.0).ids(4, signs(0, 3))
     again = solo("a number that was signed is answered with the highest signed", "RCT-9, 2")
     again.proposes(0, 1, 4, signs(0, 1)).proposes(0, 2, 8, signs(0, 2))
     yield again.proposes(0, 1, 4, repeats(0, 2)).proposes(0, 2, 8, repeats(0, 2))
     lost = Signing("neighbours of a lost stage are paid for what led to ids", "RCT-9, 6").ids(3)
     yield lost.proposes(0, 2, 8).proposes(2, 2, 8).step([signs(0, 2), signs(2, 2)], lost=1)
+    last = Signing("a stage that is lost is signed for all the same", "RCT-9, 6").ids(3).proposes(1, 2, 8)
+    last.step((), lost=1).proposes(0, 2, 8, signs(0, 2))
+    yield last.proposes(2, 2, 8, signs(1, 2), signs(2, 2))
+    over = Signing("a stage whose final was refused has ended", "RCT-9, 6").ids(3).proposes(0, 2, 8)
+    over.proposes(2, 2, 7, reason=Code.END)
+    over.proposes(1, 2, 7, expect="receipt-mismatch", reason=Code.END, out_root=bytes(32))
+    yield over.ids(1, signs(0, 2), refuses(2, 2, "receipt-mismatch"))
+    ended = Signing("after an id a stage that has ended need not have proposed the prompt", "RCT-9, 5").ids(1)
+    ended.step((), lost=1).proposes(0, 2, 6, reason=Code.LOST)
+    yield ended.proposes(2, 2, 6, signs(0, 2), signs(2, 2), reason=Code.LOST)
     early = Signing("before the first id a lost stage leaves the prompt unpaid", "RCT-9, 5")
     yield early.proposes(0, 1, 4).proposes(2, 1, 4).step((), lost=1)
     false = solo("a proposal that the ids turn out not to justify is refused once", "RCT-9, 6")
@@ -197,6 +208,12 @@ def _good_signing() -> Iterator[Signing]:
     yield false.ids(1)
     jumped = solo("numbers may be left out", "RCT-9, 3")
     yield jumped.proposes(0, 2, 8, signs(0, 2))
+    lower = solo("a lower number than one that was between multiples", "RCT-9, 3")
+    yield lower.proposes(0, 3, 7, expect="receipt-mismatch").proposes(0, 2, 8, signs(0, 2))
+    left_out = solo("a number that was left out is answered with the highest signed", "RCT-9, 2")
+    yield left_out.proposes(0, 2, 8, signs(0, 2)).proposes(0, 1, 4, repeats(0, 2))
+    several = solo("of several that may be signed the highest is", "RCT-9").proposes(0, 3, 12).proposes(0, 4, 16)
+    yield several.ids(8, signs(0, 4))
     other = solo("a number that is not p / cadence", "RCT-9, 3").proposes(0, 5, 8, signs(0, 5))
     yield other.ids(2).proposes(0, 9, 10, signs(0, 9), reason=Code.END)
     twice = solo("the same body again, while it waits", "RCT-9, 3").proposes(0, 3, 12)
@@ -235,6 +252,12 @@ def _bad_signing() -> Iterator[Signing]:
         .proposes(0, 2, 8, expect="receipt-conflict", time=NOW + 1)
     )
     yield (
+        solo("a second body under a number below the signed one", "RCT-9, 2")
+        .proposes(0, 1, 4, signs(0, 1))
+        .proposes(0, 2, 8, signs(0, 2))
+        .proposes(0, 1, 4, expect="receipt-conflict", time=NOW + 1)
+    )
+    yield (
         solo("a second body under a number that waits", "RCT-9, 2")
         .proposes(0, 3, 12)
         .proposes(0, 3, 12, expect="receipt-conflict", time=NOW + 1)
@@ -261,6 +284,18 @@ def _bad_signing() -> Iterator[Signing]:
     )
     differ = Signing("rows that the next stage did not get", "RCT-9, 6").ids(3).proposes(1, 2, 8)
     yield differ.proposes(0, 2, 8, expect="receipt-mismatch", out_root=bytes(32)).ids(1, MISMATCH_OF_NEXT)
+    again = Signing("a body that was refused is refused again", "RCT-9, 3").ids(3).proposes(1, 2, 8)
+    again.proposes(0, 2, 8, expect="receipt-mismatch", out_root=bytes(32))
+    yield again.proposes(0, 2, 8, expect="receipt-mismatch", out_root=bytes(32))
+    later = Signing("one that waits is not refused by a timer, nor by what is refused itself", "RCT-9, 6").ids(3)
+    later.proposes(1, 2, 8).proposes(0, 2, 8, expect="receipt-mismatch", out_root=bytes(32)).step((), late=99.0)
+    later.proposes(2, 2, 7, expect="receipt-mismatch", at=99.0)
+    yield later.proposes(2, 3, 8, MISMATCH_OF_NEXT, signs(2, 3), at=99.0)
+    yield (
+        solo("a lower number than one whose roots were refused", "RCT-9, 3")
+        .proposes(0, 2, 8, expect="receipt-mismatch", out_root=bytes(32))
+        .proposes(0, 1, 4, expect="receipt-mismatch")
+    )
     differ = Signing("rows that the stage before did not send", "RCT-9, 6").ids(3).proposes(0, 2, 8)
     yield differ.proposes(1, 2, 8, expect="receipt-mismatch", in_root=bytes(32)).ids(1, MISMATCH_OF_HEAD)
     yield (
@@ -275,27 +310,36 @@ def _bad_signing() -> Iterator[Signing]:
 
 @dataclass
 class Proposing:
-    """A case at a solo stage, step by step."""
+    """A case at a solo stage, or at the head of several, step by step."""
 
     name: str
     rule: str
+    stages: int = 1
     steps: list[Case] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.contracts = route(1)
-        self.committed = 0
+        self.contracts = route(self.stages)
+        self.computed = 0
 
     def step(self, **event: Any) -> "Proposing":
         self.steps.append(event)
         return self
 
-    def commits(self, upto: int) -> "Proposing":
-        """Ids of positions up to here came in, those after the prompt went out, and all is committed."""
-        first, last = max(len(PROMPT), self.committed + 1), upto
-        ids_in = [id_of(at) for at in range(self.committed, upto)]
-        ids_out = [id_of(at) for at in range(first, last + 1)]
-        self.committed = upto
-        return self.step(ids_in=ids_in, ids_out=ids_out, committed=upto)
+    def computes(self, upto: int) -> "Proposing":
+        """Ids of positions up to here came in, those after the prompt or rows went out."""
+        came = range(self.computed, upto)
+        first, self.computed = max(len(PROMPT), self.computed + 1), upto
+        ids_in = [id_of(at) for at in came]
+        if self.stages == 1:
+            return self.step(ids_in=ids_in, ids_out=[id_of(at) for at in range(first, upto + 1)], computed=upto)
+        rows_out = [one.hex() for one in rows(1, self.stages, came)]
+        return self.step(ids_in=ids_in, rows_out=rows_out, computed=upto)
+
+    def computes_each(self, upto: int) -> "Proposing":
+        """One by one, as positions past the prompt are."""
+        for at in range(self.computed + 1, upto + 1):
+            self.computes(at)
+        return self
 
     def is_due(self, *stated: tuple[int, int, Code], now: int = NOW, time: int | None = None) -> "Proposing":
         """Asked at `now`, the node proposes these: number, p and reason."""
@@ -328,29 +372,29 @@ def proposing_cases() -> list[Case]:
 
 
 def _good_proposing() -> Iterator[Proposing]:
-    jump = Proposing("a chunk that jumps over two multiples", "RCT-19").commits(3).is_due()
-    yield jump.commits(11).is_due((1, 4, RUNNING), (2, 8, RUNNING)).is_due()
-    end = Proposing("the end between multiples", "RCT-19").commits(9).step(close="end")
+    jump = Proposing("a chunk that jumps over two multiples", "RCT-19").computes(3).is_due()
+    yield jump.computes(11).is_due((1, 4, RUNNING), (2, 8, RUNNING)).is_due()
+    end = Proposing("the end between multiples", "RCT-19").computes(9).step(close="end")
     yield end.is_due((1, 4, RUNNING), (2, 8, RUNNING), (3, 9, Code.END)).is_due()
     yield (
         Proposing("the end at a multiple", "RCT-19")
-        .commits(8)
+        .computes(8)
         .is_due((1, 4, RUNNING), (2, 8, RUNNING))
         .step(close="length")
         .is_due((3, 8, Code.LENGTH))
     )
-    cap = Proposing("the client closes below what was committed", "RCT-24").commits(11)
+    cap = Proposing("the client closes below what was committed", "RCT-24").computes(11)
     cap.is_due((1, 4, RUNNING), (2, 8, RUNNING)).step(close="cancelled", upto=9)
     yield cap.is_due((3, 9, Code.CANCELLED))
-    cap = Proposing("the client closes below what was proposed", "RCT-24").commits(11)
+    cap = Proposing("the client closes below what was proposed", "RCT-24").computes(11)
     cap.is_due((1, 4, RUNNING), (2, 8, RUNNING)).step(close="cancelled", upto=5)
     yield cap.is_due((3, 8, Code.CANCELLED))
-    back = Proposing("a clock that is set back", "4.2").commits(4).is_due((1, 4, RUNNING))
-    yield back.commits(8).is_due((2, 8, RUNNING), now=NOW - 100, time=NOW)
+    back = Proposing("a clock that is set back", "4.2").computes(4).is_due((1, 4, RUNNING))
+    yield back.computes(8).is_due((2, 8, RUNNING), now=NOW - 100, time=NOW)
     window = Proposing("the window begins at the highest complete receipt", "RCT-21").step(limit=16)
-    window.commits(8).is_due((1, 4, RUNNING), (2, 8, RUNNING)).step(limit=16)
+    window.computes(8).is_due((1, 4, RUNNING), (2, 8, RUNNING)).step(limit=16)
     yield window.signed(window.body(1, 4), 1).step(limit=20).signed(window.body(2, 8), 2).step(limit=24)
-    full = Proposing("the limit ends with max_positions", "RCT-21").commits(64)
+    full = Proposing("the limit ends with max_positions", "RCT-21").computes(64)
     full.is_due(*[(seq, 4 * seq, RUNNING) for seq in range(1, 17)])
     yield full.signed(full.body(13, 52), 13).step(limit=64).signed(full.body(16, 64), 16).step(limit=64)
     yield (
@@ -360,23 +404,51 @@ def _good_proposing() -> Iterator[Proposing]:
         .is_due()
         .step(closed=True)
     )
-    early = Proposing("the client signs nothing, and nothing was proposed", "RCT-24").commits(3)
+    late = Proposing("a clock that is beyond the contract's end", "RCT-22").computes(4)
+    yield late.is_due((1, 4, RUNNING), now=NOW + 3700, time=NOW + 3600)
+    yield from _unsaid()
+    early = Proposing("the client signs nothing, and nothing was proposed", "RCT-24").computes(3)
     yield early.step(close="cancelled", upto=0).is_due().step(closed=True)
-    little = Proposing("one position is owed", "RCT-24").commits(3).step(close="cancelled", upto=1)
+    little = Proposing("one position is owed", "RCT-24").computes(3).step(close="cancelled", upto=1)
     little.is_due((1, 1, Code.CANCELLED)).step(closed=False)
     yield little.signed(little.body(1, 1, Code.CANCELLED), 1).step(closed=True)
-    higher = Proposing("the higher one stands for the lower", "RCT-25").commits(8)
+    higher = Proposing("the higher one stands for the lower", "RCT-25").computes(8)
     higher.is_due((1, 4, RUNNING), (2, 8, RUNNING)).signed(higher.body(2, 8), 2)
     higher.signed(higher.body(1, 4), None).signed(higher.body(2, 8), None)
     yield higher.signed(higher.body(1, 4, time=NOW + 1), None)
 
 
+def _unsaid() -> Iterator[Proposing]:
+    """What a client has not said: which ids it was given, and how far it signs."""
+
+    def head(name: str) -> Proposing:
+        return Proposing(name, "RCT-23", stages=2).computes(6).is_due((1, 4, RUNNING)).computes_each(8).is_due()
+
+    yield head("a head counts a position when the next one reaches it").computes(9).is_due((2, 8, RUNNING))
+    ended = head("at the end of an answer a head counts all it computed").step(close="end")
+    yield ended.is_due((2, 8, RUNNING), (3, 8, Code.END))
+    cancelled = head("a client signs further than a head counts").step(close="cancelled", upto=8)
+    yield cancelled.is_due((2, 7, Code.CANCELLED))
+    yield head("a head whose client is lost").step(close="lost").is_due((2, 7, Code.LOST))
+    lost = Proposing("a client that is lost when all is proposed", "RCT-19").computes(8)
+    yield lost.is_due((1, 4, RUNNING), (2, 8, RUNNING)).step(close="lost").is_due().step(closed=False)
+    lost = Proposing("a client that is lost before all is proposed", "RCT-19").computes(9)
+    yield lost.is_due((1, 4, RUNNING), (2, 8, RUNNING)).step(close="lost").is_due((3, 9, Code.LOST))
+    failed = Proposing("a stage that failed, and its client has said nothing", "RCT-19").computes(8)
+    yield failed.is_due((1, 4, RUNNING), (2, 8, RUNNING)).step(close="engine").is_due()
+    failed = Proposing("a stage that failed, and its client says how far it signs", "RCT-24").computes(8)
+    failed.is_due((1, 4, RUNNING), (2, 8, RUNNING)).step(close="engine", upto=8)
+    yield failed.is_due((3, 8, Code.ENGINE))
+
+
 def _bad_proposing() -> Iterator[Proposing]:
     def proposed(name: str, rule: str) -> Proposing:
-        return Proposing(name, rule).commits(8).is_due((1, 4, RUNNING), (2, 8, RUNNING))
+        return Proposing(name, rule).computes(8).is_due((1, 4, RUNNING), (2, 8, RUNNING))
 
     case = proposed("signed by another", "RCT-25")
     yield case.signed(case.body(2, 8), "bad-signature", signer=NODES[1])
+    case = proposed("the complete one again, signed by another", "RCT-25")
+    yield case.signed(case.body(2, 8), 2).signed(case.body(2, 8), None, signer=NODES[1])
     case = proposed("another body under a number that waits", "RCT-25")
     yield case.signed(case.body(2, 8, time=NOW + 1), "receipt-conflict")
     case = proposed("another body under the complete number", "RCT-25")

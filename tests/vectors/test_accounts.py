@@ -3,7 +3,7 @@
 from typing import Any
 
 from p2pinfer.core.client_account import ClientAccount, Decision, Refuse, Repeat, Sign
-from p2pinfer.core.codes import Code
+from p2pinfer.core.codes import ANSWERS, Code
 from p2pinfer.core.contract import Contract
 from p2pinfer.core.errors import RemoteProtocolError
 from p2pinfer.core.records import SignedRecord, decode, record_id
@@ -66,27 +66,41 @@ def in_order(decisions: list[dict[str, Any]]) -> list[dict[str, Any]]:
 @vectors("receipts.json", "proposing")
 def test_proposing(vector: Vector) -> None:
     account = StageAccount(contract_of(vector["contract"]), *hexed(vector, "secret"), NODES[0])
+    computed = 0
     for step in vector["steps"]:
-        _take(account, step)
+        _take(account, step, computed)
+        computed = step.get("computed", computed)
 
 
-def _take(account: StageAccount, step: dict[str, Any]) -> None:
-    if "committed" in step:
-        position, prompt = account.committed, account.contract.record.prompt
-        account.add_inputs(position, pack_ids(step["ids_in"]), len(step["ids_in"]))
-        if step["ids_out"]:
-            account.add_outputs(max(prompt, position + 1), pack_ids(step["ids_out"]), len(step["ids_out"]))
-        account.commit(step["committed"])
+def _take(account: StageAccount, step: dict[str, Any], computed: int) -> None:
+    if "computed" in step:
+        account.add_inputs(computed, pack_ids(step["ids_in"]), len(step["ids_in"]))
+        if "rows_out" in step:
+            account.add_outputs(computed, b"".join(map(bytes.fromhex, step["rows_out"])), len(step["rows_out"]))
+        elif step["ids_out"]:
+            first = max(account.contract.record.prompt, computed + 1)
+            account.add_outputs(first, pack_ids(step["ids_out"]), len(step["ids_out"]))
+        account.commit_step(computed, step["computed"])
     elif "due" in step:
         assert [proposal.signed.body.hex() for proposal in account.due(step["now"])] == step["due"]
     elif "close" in step:
-        account.close(code_of(step["close"]), step.get("upto"))
+        _close(account, code_of(step["close"]), step.get("upto"), computed)
     elif "closed" in step:
         assert account.closed is step["closed"]
     elif "limit" in step:
         assert account.limit == step["limit"]
     else:
         assert _signed(account, step) == step["expect"]
+
+
+def _close(account: StageAccount, reason: Code, upto: int | None, computed: int) -> None:
+    if reason in ANSWERS:
+        account.commit(computed)
+        account.close(reason)
+    elif upto is None:
+        account.abandon(reason)
+    else:
+        account.close(reason, upto)
 
 
 def _signed(account: StageAccount, step: dict[str, Any]) -> object:
