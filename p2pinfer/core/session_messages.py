@@ -123,7 +123,7 @@ class Forward(SessionMessage):
     round: Annotated[int, UInt(32)]  # raised by the head alone, on rollback
     position: Annotated[int, UInt(32)]  # of the first row
     count: Annotated[int, UInt(32)]
-    committed: Annotated[int, UInt(32)]  # positions that will not be rolled back
+    computed: Annotated[int, UInt(32)]  # positions that the sender had computed with this step; nobody depends on it
     codec: Annotated[int, UInt(8)]
     rows: Annotated[bytes, Blob(MAX_ROWS)]  # contiguous per position, `row_bytes(codec, width)` each
 
@@ -145,7 +145,7 @@ class Forward(SessionMessage):
                 self.round,
                 self.position + first,
                 count,
-                self.committed,
+                self.computed,
                 self.codec,
                 rows,
             )

@@ -257,10 +257,12 @@ class StageSession:
         self._admitted.add((sender, kind))
 
     def _prompt(self, message: Prompt) -> list[Send]:
+        if Roles.HEAD not in self.terms.roles:
+            raise RemoteProtocolError("a prompt to a stage that is no head", Code.BAD_STATE)
         if message.epoch != self.terms.epoch:
             return []
-        if Roles.HEAD not in self.terms.roles or self.received:
-            raise RemoteProtocolError("a prompt where none is due", Code.BAD_STATE)
+        if self.received:
+            raise RemoteProtocolError("a second prompt", Code.BAD_STATE)
         count = len(message.ids) // 4
         if count != self.terms.prompt:
             raise RemoteProtocolError(f"{count} ids, {self.terms.prompt} were announced", Code.BAD_POSITION)
@@ -286,10 +288,10 @@ class StageSession:
         return []
 
     def _sampled(self, message: Sampled) -> list[Send]:
-        if (message.epoch, message.round) != (self.terms.epoch, 0):
-            return []
         if Roles.HEAD not in self.terms.roles:
             raise RemoteProtocolError("ids sent to a stage that is no head", Code.BAD_STATE)
+        if (message.epoch, message.round) != (self.terms.epoch, 0):
+            return []
         # An id is due when every position before it has been computed here
         due = self.received
         if due < self.terms.prompt or due != self.computed or due >= self.terms.max_positions:
@@ -306,10 +308,10 @@ class StageSession:
         return []
 
     def _finish(self, message: Finish) -> list[Send]:
-        if message.epoch != self.terms.epoch:
-            return []
         if Roles.TAIL in self.terms.roles:
             raise RemoteProtocolError("a finish to the tail, which has not sampled the last id", Code.BAD_STATE)
+        if message.epoch != self.terms.epoch:
+            return []
         committed = message.committed
         if committed < self.terms.prompt or committed != self.computed or committed != self.received:
             raise RemoteProtocolError(

@@ -150,7 +150,7 @@ def test_rows_are_cut_between_rows_and_none_is_lost(budget: int) -> None:
     assert b"".join(part.rows for part in parts) == rows
     assert [part.position for part in parts] == [100 + sum(p.count for p in parts[:at]) for at in range(len(parts))]
     assert all(len(part.rows) <= max(budget, 8) and len(part.rows) == 8 * part.count for part in parts)
-    assert {(part.epoch, part.round, part.committed, part.codec) for part in parts} == {(2, 1, 105, Codec.BF16)}
+    assert {(part.epoch, part.round, part.computed, part.codec) for part in parts} == {(2, 1, 105, Codec.BF16)}
 
 
 @pytest.mark.parametrize("code", [Code.NONE, Code.END, Code.LENGTH, Code.STOP])

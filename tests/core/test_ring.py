@@ -229,7 +229,7 @@ def test_an_id_past_the_vocabulary_is_refused() -> None:
 def test_a_second_prompt_is_refused() -> None:
     stage = Ring(PROMPT, (6,)).stages[PEERS[0]]
     stage.receive(CLIENT, Prompt(SESSION, 0, pack_ids(PROMPT)))
-    with pytest.raises(RemoteProtocolError, match="where none is due"):
+    with pytest.raises(RemoteProtocolError, match="a second prompt"):
         stage.receive(CLIENT, Prompt(SESSION, 0, pack_ids(PROMPT)))
 
 

@@ -96,7 +96,7 @@ def said(message: SessionMessage) -> str:
             return f"Prompt   {len(message.ids) // 4} ids"
         case Forward():
             last = message.position + message.count - 1
-            return f"Forward  positions {message.position}-{last}, committed {message.committed}"
+            return f"Forward  positions {message.position}-{last}, computed {message.computed}"
         case Sampled():
             return f"Sampled  position {message.position}, id {message.ids[0]}, reason {Code(message.reason).label}"
         case Credit():

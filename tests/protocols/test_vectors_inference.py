@@ -150,7 +150,7 @@ def test_an_open_is_answered(case: Case) -> None:
         read_sampling(request.record, message)
     except (Refused, RemoteProtocolError) as error:
         answer = error.code.label
-    assert answer == case["expect"]
+    assert answer in (case["expect"] if isinstance(case["expect"], list) else [case["expect"]])
 
 
 @pytest.mark.parametrize("case", cases("routes"))

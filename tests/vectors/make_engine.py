@@ -55,6 +55,7 @@ def good_rows(rng: random.Random) -> Iterator[Case]:
                     "name": f"{len(rows)} of width {width}, spread {spread}, {codec.label}",
                     "codec": codec.label,
                     "width": width,
+                    "count": len(rows),
                     "values": rows.astype("<f4").tobytes().hex(),
                     "rows": data.hex(),
                     "decodes": decode(data, codec, width).astype("<f4").tobytes().hex(),
@@ -115,7 +116,14 @@ def _put(data: bytes, at: int, item: bytes) -> bytes:
 
 
 def _refused(name: str, codec: Codec, width: int, data: bytes, code: Code) -> Case:
-    return {"name": name, "codec": codec.label, "width": width, "rows": data.hex(), "expect": code.label}
+    return {
+        "name": name,
+        "codec": codec.label,
+        "width": width,
+        "count": 2,
+        "rows": data.hex(),
+        "expect": code.label,
+    }
 
 
 def draws(rng: random.Random) -> Iterator[Case]:

@@ -129,7 +129,8 @@ class PlainStage:
         if isinstance(message, Close):
             self.end(code_name(message.code))
             return []
-        if wanted not in parts:
+        takes = {Prompt: self.is_head, Sampled: self.is_head, Finish: not self.is_tail}
+        if wanted not in parts or not takes.get(type(message), True):
             raise Fault("bad-state", "session")
         if getattr(message, "epoch", self.terms["epoch"]) != self.terms["epoch"] or getattr(message, "round", 0):
             return []
@@ -149,7 +150,7 @@ class PlainStage:
         return []
 
     def _prompt(self, message: Prompt) -> None:
-        if not self.is_head or self.rows:
+        if self.rows:
             raise Fault("bad-state", "session")
         if len(message.ids) != 4 * self.terms["prompt"]:
             raise Fault("bad-position", "session")
@@ -175,8 +176,6 @@ class PlainStage:
         self.rows = end
 
     def _sampled(self, message: Sampled) -> Told:
-        if not self.is_head:
-            raise Fault("bad-state", "session")
         due = self.terms["prompt"] + self.ids
         if (
             message.position != due
@@ -193,8 +192,6 @@ class PlainStage:
         return []
 
     def _finish(self, message: Finish) -> Told:
-        if self.is_tail:
-            raise Fault("bad-state", "session")
         if not (message.committed == self.computed == self.rows and message.committed >= self.terms["prompt"]):
             raise Fault("bad-position", "session")
         return self._end_ring(message.reason)

@@ -15,6 +15,7 @@ from p2pinfer.core.session_messages import (
     Credit,
     Finish,
     Forward,
+    Open,
     Prompt,
     Propose,
     Resume,
@@ -152,6 +153,10 @@ def close(code: int = Code.CANCELLED, committed: int = 0, epoch: int = 0) -> Clo
 
 def accept(epoch: int = 0, held: int = 0) -> Accept:
     return Accept(SESSION, epoch, bytes(64), held)
+
+
+def an_open() -> Open:
+    return Open(SESSION, 0, b"", bytes(64), bytes(32), b"", (), (), (), ())
 
 
 def resume(epoch: int = 0) -> Resume:
@@ -341,6 +346,11 @@ def middle_refusals() -> Iterator[Case]:
         yield begun(f"a finish from the {part}", "INF-17").computes(2).refuses(part, finish(2), Code.BAD_STATE)
     yield begun("an id to a middle", "INF-17").refuses("predecessor", sampled(3, 21), Code.BAD_STATE)
     yield begun("a prompt to a middle", "INF-17").refuses("client", prompt(), Code.BAD_STATE)
+    yield begun("a prompt of another epoch to a middle", "INF-17").refuses("client", prompt(epoch=1), Code.BAD_STATE)
+    yield begun("an open of a session that runs", "INF-17").refuses("client", an_open(), Code.BAD_STATE)
+    yield begun("a stranger's open of a session that runs", "INF-17").refuses("stranger", an_open(), Code.BAD_STATE)
+    script = begun("an open of a session that has ended is dropped", "INF-18").takes("client", close(), an_open())
+    yield script.ends(Code.CANCELLED, 0)
     yield begun("a credit from the predecessor", "INF-17").refuses("predecessor", credit(8), Code.BAD_STATE)
 
 
@@ -364,6 +374,10 @@ def tail_cases() -> Iterator[Case]:
     yield script.refuses("client", prompt(), Code.BAD_STATE)
     script = prefilled("an id to a tail", "INF-17", 21)
     yield script.refuses("far end", sampled(4, 21), Code.BAD_STATE)
+    script = prefilled("an id of another epoch to a tail of two stages", "INF-17", 21, stages=2)
+    yield script.refuses("predecessor", sampled(4, 21, epoch=1), Code.BAD_STATE)
+    script = prefilled("a finish of another epoch to a tail", "INF-17", 21)
+    yield script.refuses("predecessor", finish(3, epoch=1), Code.BAD_STATE)
     script = prefilled("a credit to a tail", "INF-17", 21)
     yield script.refuses("predecessor", credit(8), Code.BAD_STATE)
     script = prefilled("a finish before the tail has ended", "INF-17", 21)
@@ -379,9 +393,11 @@ def tail_cases() -> Iterator[Case]:
 
 
 def solo_cases() -> Iterator[Case]:
-    script = Script("a solo stage, to an end id", "INF-39", "solo").takes("client", prompt()).computes(3, 21)
+    script = Script("a solo stage, to an end id", "INF-39", "solo").takes("client", prompt()).computes(2)
+    script.computes(1, 21)
     yield script.computes(1, 2).ready(0).ends(Code.END, 4)
-    script = Script("a solo stage that is given up", "INF-18", "solo").takes("client", prompt()).computes(3, 21)
+    script = Script("a solo stage that is given up", "INF-18", "solo").takes("client", prompt()).computes(2)
+    script.computes(1, 21)
     yield script.takes("client", close(Code.CANCELLED, 3)).ready(0).ends(Code.CANCELLED, 3)
     script = Script("rows to a solo stage", "INF-17", "solo")
     yield script.refuses("client", forward(0, 1), Code.BAD_STATE)
@@ -490,6 +506,8 @@ def failures() -> Iterator[Case]:
     yield story.takes("stage 1", sampled(3, 21), close(Code.LOST)).is_left("failed", Code.LEAVING)
     story = Story("an accept after the failure is answered", "INF-33", accepted=False).takes("stage 0", refusal)
     yield story.takes("stage 1", accept()).is_left("failed", Code.UNKNOWN)
+    story = Story("accepts of another epoch after the failure", "INF-33", accepted=False).takes("stage 0", refusal)
+    yield story.takes("stage 1", accept(epoch=7), accept(epoch=7)).is_left("failed", Code.UNKNOWN)
     story = Story("two stages refuse", "INF-33", accepted=False, route=3).takes("stage 0", refusal)
     yield story.takes("stage 1", refusal).takes("stage 2", accept()).is_left("failed", Code.UNKNOWN)
     story = Story("a client that gives up before the first id", "INF-33").gives_up(Code.CANCELLED)
@@ -503,6 +521,11 @@ def failures() -> Iterator[Case]:
 def client_refusals() -> Iterator[Case]:
     story = Story("ids before every stage accepted", "INF-21", accepted=False).takes("stage 1", accept())
     yield story.refuses("stage 1", sampled(3, 21), Code.BAD_STATE)
+    story = Story("ids of another epoch before every stage accepted", "INF-21", accepted=False)
+    yield story.refuses("stage 1", sampled(3, 21, epoch=1), Code.BAD_STATE)
+    yield Story("ids of another epoch from the head", "INF-21").refuses(
+        "stage 0", sampled(3, 21, epoch=1), Code.BAD_STATE
+    )
     story = Story("an accept that comes twice", "INF-21", accepted=False).takes("stage 1", accept())
     yield story.refuses("stage 1", accept(), Code.BAD_STATE)
     story = Story("an accept of another epoch", "INF-21", accepted=False)

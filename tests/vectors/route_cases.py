@@ -65,7 +65,13 @@ def opens() -> Iterator[Case]:
 
 
 def opened(
-    name: str, rule: str, offer: SignedRecord[Offer], node: PrivateKey, terms: Case, changes: Case, expect: str
+    name: str,
+    rule: str,
+    offer: SignedRecord[Offer],
+    node: PrivateKey,
+    terms: Case,
+    changes: Case,
+    expect: str | list[str],
 ) -> Case:
     """An Open to a node; the contract binds the sampling record unless it says otherwise."""
     sampling = changes.get("sampling", b"")
@@ -99,7 +105,13 @@ def sampled() -> Iterator[Case]:
             GREEDY,
             "bad-terms",
         ),
-        ("no record, where the contract binds one", "INF-8", {"params": params_hash(SECRET, GREEDY)}, b"", "bad-terms"),
+        (
+            "no record, where the contract binds one",
+            "INF-8",
+            {"params": params_hash(SECRET, GREEDY)},
+            b"",
+            ["bad-terms", "bad-record"],
+        ),
         ("bytes that are no record, and bound", "INF-26", {}, b"\x90", "bad-record"),
         ("no bytes, and bound", "INF-26", {}, b"", "bad-record"),
     ):
@@ -112,10 +124,13 @@ def neighboured() -> Iterator[Case]:
     head, middle, tail = ((offer, node) for offer, node in zip(offers, NODES, strict=True))
     solo = (whole, NODES[0])
     first, second, third = ((Neighbour(PeerKey(node.public), ()),) for node in NODES)
+    client, nobody = ((Neighbour(PeerKey(key), ()),) for key in (CLIENT.public, b"\1" + bytes(31)))
     for name, (offer, node), terms, before, after, far, expect in (
         ("a head", head, {}, (), second, third, "ok"),
         ("a middle", middle, {}, first, third, (), "ok"),
         ("a tail", tail, {}, second, (), first, "ok"),
+        ("a client that is a neighbour, too", middle, {}, client, third, (), "ok"),
+        ("a neighbour whose key is no peer", middle, {}, first, nobody, (), "ok"),
         ("a head with a predecessor", head, {}, third, second, third, "bad-terms"),
         ("a head without a successor", head, {}, (), (), third, "bad-terms"),
         ("a head without a far end", head, {}, (), second, (), "bad-terms"),
