@@ -173,16 +173,18 @@ class TextStream:
         """The text that this id makes certain. After a stop string was found there is none."""
         name = self._texts.special_name(id_)
         if name in self._stops and self.stop is None:
-            text = self.finish()
-            self.stop = self.stop or name
+            text = self._shown(self._take(self._decoder.decode(b"", final=True)))
+            if self.stop is None:
+                text, self._held, self.stop = text + self._shown(self._held), "", name
             return text
         return self._shown(self._take(self._decoder.decode(self._texts.bytes_of(id_))))
 
     def finish(self) -> str:
-        """The rest of the text, now that no id follows."""
-        text = self._take(self._decoder.decode(b"", final=True))
-        held, self._held = self._held, ""
-        return self._shown(text + held)
+        """The rest of the text, now that no id follows. No stop string is found in it: it would end nothing."""
+        if self.stop is not None:
+            return ""
+        text, self._held = self._held + self._decoder.decode(b"", final=True), ""
+        return self._shown(text)
 
     def _take(self, text: str) -> str:
         if self.stop is not None or not text:
