@@ -110,7 +110,7 @@ class Script:
         return self._step(told=what)
 
     def slow(self) -> "Script":
-        """Here answers no call from now on."""
+        """Here answers no AskContacts from now on."""
         return self._step(slow=True)
 
     def linked(self, *peers: str) -> Case:
@@ -135,6 +135,8 @@ def link_scripts() -> Iterator[Case]:
     yield script.hears("a", Pong(5)).hears("a", "CallRefused", Code.UNSUPPORTED).linked("a")
     script = Script("of two pings that come together one is answered", "WIRE-8").up().says("a", Ping(5), Ping(6))
     yield script.hears("a", Pong(6)).linked("a")
+    script = Script("a pong goes before a goodbye", "WIRE-8").up().says("a", Ping(5), hello())
+    yield script.hears("a", Pong(5)).hears("a", "Goodbye", Code.BAD_STATE).linked()
     script = Script("a pong of no ping", "WIRE-9").up().silent("a").says("a", Pong(77))
     yield script.hears("a", "Goodbye", Code.BAD_STATE).linked()
     script = Script("no pong to three pings", "WIRE-24").up().silent("a").waits(9.0)

@@ -149,6 +149,19 @@ def rooms() -> Iterator[Case]:
         ("another network has its share", [line(PUBLIC, 64)], OTHER, "free"),
         ("a network has its share, and all are needed", [line(PUBLIC, 64, needed=True)], PUBLIC, "busy"),
         ("a network has its share, and all are new", [line(PUBLIC, 64, 1.9)], PUBLIC, "busy"),
+        ("a network has its share, and all are as old as they must be", [line(PUBLIC, 64, 2.0)], PUBLIC, PUBLIC),
+        (
+            "all links are taken, and a network has its share",
+            [line(PUBLIC, 64), line(LOOPBACK, 960)],
+            PUBLIC,
+            PUBLIC,
+        ),
+        (
+            "two networks have most links that may give way",
+            [line(LOOPBACK, 964, needed=True), line("9.9.0.9", 25), line("2620:fe::9", 25), line(OTHER, 10)],
+            PUBLIC,
+            ["9.9.0.9", "2620:fe::9"],
+        ),
         (
             "a network has its share, one of them not needed",
             [line(PUBLIC, 63, needed=True), line(PUBLIC, 1)],
