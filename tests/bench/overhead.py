@@ -21,7 +21,7 @@ from typing import Final
 import psutil
 
 from tests.bench.figures import Bound, Figure
-from tests.bench.machine import cpu_s_of
+from tests.bench.machine import cpu_s_of, usage_of
 from tests.bench.setting import demo_model
 
 ABOUT = "CPU time a token of decode and of idling, against the checkout that BASE names"
@@ -57,23 +57,25 @@ def run() -> Sequence[Figure]:
             side.decode_s()  # links, caches and codecs are warm after it
         decode, idle = _ratios(ours, theirs, pairs, idle_s)
     detail = f"{len(decode)} pairs, {min(decode):.3f} to {max(decode):.3f}"
-    idling = f"{len(idle)} pairs of {idle_s:.0f} s, {min(idle):.3f} to {max(idle):.3f}"
+    spent = [sum(side) for side in zip(*idle, strict=True)]
+    shares = " and ".join(f"{1000 * one / (len(idle) * idle_s):.2f}" for one in spent)
+    idling = f"{len(idle)} times {idle_s:.0f} s together; {shares} ms of CPU a second"
     return [
         Figure("CPU a token, of the base's", median(decode), Bound.BELOW, MOST, "x", f"{detail}; {TOKENS} tokens each"),
-        Figure("CPU of idling, of the base's", median(idle), Bound.BELOW, MOST, "x", idling),
+        Figure("CPU of idling, of the base's", spent[0] / spent[1], Bound.BELOW, MOST, "x", idling),
     ]
 
 
-def _ratios(ours: "_Side", theirs: "_Side", pairs: int, idle_s: float) -> tuple[list[float], list[float]]:
+def _ratios(ours: "_Side", theirs: "_Side", pairs: int, idle_s: float) -> tuple[list[float], list[tuple[float, float]]]:
+    """Of each pair the ratio of decode, and what either side spent idling: a few ticks, so only their sum says much."""
     decode, idle = [], []
     for pair in range(pairs):
         order = (ours, theirs) if pair % 2 else (theirs, ours)
         spent = {id(side): side.decode_s() for side in order}
         decode.append(spent[id(ours)] / spent[id(theirs)])
-        before = [side.cpu_s for side in (ours, theirs)]  # both idle at the same time
+        before = [side.total_s for side in (ours, theirs)]  # both idle at the same time
         time.sleep(idle_s)
-        after = [side.cpu_s for side in (ours, theirs)]
-        idle.append((after[0] - before[0]) / max(1e-9, after[1] - before[1]))
+        idle.append((ours.total_s - before[0], theirs.total_s - before[1]))
     return decode, idle
 
 
@@ -85,10 +87,19 @@ class _Side:
     client: "Popen[str]"
 
     @property
+    def pids(self) -> list[int]:
+        """The node's and those of what it started."""
+        return [self.node.pid, *(child.pid for child in psutil.Process(self.node.pid).children(recursive=True))]
+
+    @property
     def cpu_s(self) -> float:
-        """Of the node and its engine, so far."""
-        pids = [self.node.pid, *(child.pid for child in psutil.Process(self.node.pid).children())]
-        return sum(map(cpu_s_of, pids))
+        """Of their present threads, so far."""
+        return sum(map(cpu_s_of, self.pids))
+
+    @property
+    def total_s(self) -> float:
+        """Of all their threads, in ticks: some end while a node idles."""
+        return sum(usage_of(pid).cpu_s for pid in self.pids)
 
     def decode_s(self) -> float:
         """CPU seconds for one answer, a token."""
