@@ -18,7 +18,7 @@ from p2pinfer.core.codes import Code
 from p2pinfer.core.ending import Ending
 from p2pinfer.core.errors import GenerationFailed, RemoteProtocolError, Stranger
 from p2pinfer.core.keys import short_name
-from p2pinfer.core.messages import Message
+from p2pinfer.core.messages import Message, reason_given
 from p2pinfer.core.session_messages import (
     Accept,
     Close,
@@ -125,9 +125,9 @@ class Generation:
                 return self._accept(sender, message)
             case SessionRefused():
                 self._refused.add(sender)
-                return self.fail(f"stage {short_name(sender)} refused: {message.text}", Code.read(message.code))
+                return self._fail_by(sender, "refused", message)
             case Close():
-                return self.fail(f"stage {short_name(sender)} gave up: {message.text}", Code.read(message.code))
+                return self._fail_by(sender, "gave up", message)
             case Sampled():
                 self._sampled(sender, message)
         return []
@@ -142,6 +142,10 @@ class Generation:
         self.phase, self.reason = Phase.FAILED, code
         self.failure = GenerationFailed(text, code)
         return [Send(stage, self._close()) for stage in self.route if stage not in self._refused]
+
+    def _fail_by(self, stage: PeerKey, did: str, message: SessionRefused | Close) -> list[Send]:
+        why = reason_given(message.text, message.code)
+        return self.fail(f"stage {short_name(stage)} {did}: {why}", Code.read(message.code))
 
     def _close(self) -> Close:
         """The client's word that it is over, and how far it signs. A code that we cannot read is not passed on."""

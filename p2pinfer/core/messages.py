@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final
 
 from p2pinfer.core import fields
+from p2pinfer.core.codes import Code
 from p2pinfer.core.fields import Bin, Blob, Many, Struct, Text, UInt
 from p2pinfer.core.units import ModelId
 
@@ -175,6 +176,11 @@ class CallRefused(Message):
 def model_or_none(model: bytes) -> ModelId | None:
     """The model an AskOffers asks for; none is any."""
     return ModelId(model) if model else None
+
+
+def reason_given(text: str, code: int) -> str:
+    """The reason in a peer's words; where it has none, a sentence with its code."""
+    return text.strip() or f"it gave no reason (code {Code.read(code).label})"
 
 
 def cut_text(text: str) -> str:

@@ -27,6 +27,7 @@ from p2pinfer.core.messages import (
     Message,
     Offers,
     cut_text,
+    reason_given,
 )
 from p2pinfer.core.records import MAX_SKEW_S
 from p2pinfer.core.session_messages import Close, Forward, Open, SessionMessage, SessionRefused
@@ -149,7 +150,7 @@ class Exchange:
             case LinkDead() as why:
                 raise why
             case CallRefused(code=code, text=text, retry_ms=retry_ms):
-                raise Refused(text, Code.read(code), retry_ms / 1000 or None)
+                raise Refused(reason_given(text, code), Code.read(code), retry_ms / 1000 or None)
             case answer if isinstance(answer, expected):
                 return answer
             case answer:

@@ -18,7 +18,7 @@ from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, RemoteProtocolError
 from p2pinfer.core.frames import FrameDecoder, encode_frame
 from p2pinfer.core.keys import short_name
-from p2pinfer.core.messages import Ack, Goodbye, Hello, Message, Ping, Pong, cut_text
+from p2pinfer.core.messages import Ack, Goodbye, Hello, Message, Ping, Pong, cut_text, reason_given
 from p2pinfer.core.pace import ACK_BYTES, Pace
 from p2pinfer.core.source import Source
 from p2pinfer.core.units import PeerKey
@@ -399,7 +399,7 @@ class Link:
 def farewell(goodbye: Goodbye) -> LinkDead:
     """What a peer's goodbye means to us."""
     code = Code.read(goodbye.code)
-    return LinkDead(f"the peer closed the link: {goodbye.text or code.label}", code)
+    return LinkDead(f"the peer closed the link: {reason_given(goodbye.text, goodbye.code)}", code)
 
 
 def _microseconds(seconds: float) -> int:

@@ -385,9 +385,28 @@ class Closing(SoloStage):
         link.send_nowait(Close(self.message.session, 0, Code.ENGINE, 0, "the engine failed"))
 
 
+class Wordless(Closing):
+    """It does not say why."""
+
+    def answer(self, link: Link, prompt: tuple[int, ...]) -> None:
+        link.send_nowait(Close(self.message.session, 0, Code.ENGINE, 0, ""))
+
+
+class RefusingWordless(Refusing):
+    words = " "
+
+
+class VanishingWordless(SoloStage):
+    def accept(self, link: Link, message: Open) -> None:
+        link.close(Code.LEAVING, "")
+
+
 @pytest.mark.parametrize(
     ("shape", "code", "words"),
     [
+        (Wordless, Code.ENGINE, "{stage} gave up: it gave no reason (code engine)"),
+        (RefusingWordless, Code.BUSY, "{stage} refused: it gave no reason (code busy)"),
+        (VanishingWordless, Code.LOST, "the peer closed the link: it gave no reason (code leaving)"),
         (Refusing, Code.BUSY, "{stage} refused: no pages"),
         (Lapsed, Code.LAPSED, "are unsigned"),
         (Vanishing, Code.LOST, "the link to {stage} broke: the peer closed the link: bye"),
