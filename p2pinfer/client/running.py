@@ -145,9 +145,16 @@ class Running:
 
     @property
     def unpaid(self) -> ClientAccount | None:
-        """The account, where a stage may still propose what it is owed; None where every final receipt is complete."""
+        """The account, where a stage may still propose what it is owed.
+
+        None where every final receipt is complete, or no id came: for such a prompt nothing is signed any more.
+        """
         account = self._account
-        if account is None or all(account.is_final(place) for place in range(len(self.plan.stages))):
+        if (
+            account is None
+            or not self.generation.ids
+            or all(account.is_final(place) for place in range(len(self.plan.stages)))
+        ):
             return None
         return account
 
@@ -269,6 +276,8 @@ class Running:
 
     async def _settle(self, incoming: trio.MemoryReceiveChannel[Incoming]) -> None:
         """Sign the last receipts, until every stage has stored its final one or time is up."""
+        if self._account is not None:
+            self._account.give_up()
         over_at = trio.current_time() + SETTLE_S
         while self._unsettled():
             with trio.move_on_at(over_at) as scope:
@@ -278,12 +287,8 @@ class Running:
             await self._take(*received)
 
     def _unsettled(self) -> bool:
-        """Final receipts are still to come. Before the first id, a stage that has not been paid yet proposes none."""
-        account = self._account
-        if account is None:
-            return False
-        places = set(range(len(self.plan.stages))) - self._settled
-        return any(self.generation.ids or account.complete(place) for place in places)
+        """Final receipts are still to be signed; where no id came none is."""
+        return bool(self.generation.ids) and not self._settled.issuperset(range(len(self.plan.stages)))
 
     # Sending
 

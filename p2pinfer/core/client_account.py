@@ -100,6 +100,7 @@ class ClientAccount:
     ) -> None:
         _check_route([contract.record for contract in contracts], len(prompt))
         self._stages = [_Stage(contract) for contract in contracts]
+        self._over = False
         self._salt = Salt(secret)
         self._key = key
         self._prompt = len(prompt)
@@ -203,6 +204,10 @@ class ClientAccount:
         self._stages[stage].lost = True
         return self._release()
 
+    def give_up(self) -> None:
+        """The generation is over: where no id came, nothing more is signed."""
+        self._over = True
+
     def late(self, now: float) -> list[Refuse]:
         """Refuse what stayed beyond the count for AHEAD_S. It is still signed if the ids come after all."""
         refusals = []
@@ -237,7 +242,7 @@ class ClientAccount:
                         text = f"roots at {waiting.committed} positions differ"
                         decisions.append(Refuse(place, waiting.signed.record.seq, Code.RECEIPT_MISMATCH, text))
                         stage.waiting.remove(waiting)
-                    case Agreement.WHOLE if self._counts(waiting.committed):
+                    case Agreement.WHOLE if self._counts(stage, waiting.committed):
                         ready = waiting
             if ready is not None:
                 stage.complete = countersign(ready.signed, self._key)
@@ -245,17 +250,26 @@ class ClientAccount:
                 decisions.append(Sign(place, stage.complete))
         return decisions
 
-    def _counts(self, committed: int) -> bool:
-        """These positions are computed, as far as the client can tell.
-
-        Ids prove what came before them. Before the first one, only all stages together prove the prompt's prefill.
-        """
-        if committed > self.counted:
-            return False
+    def _counts(self, stage: _Stage, committed: int) -> bool:
+        """These positions are computed, as far as the client can tell."""
+        if len(self._outputs) == 0:
+            return self._is_needed(stage, committed)
         if committed > self._prompt:
-            return True
-        begun = len(self._outputs) > 0
-        return all(stage.proposed >= committed or (begun and stage.ended) for stage in self._stages)
+            return committed <= self.counted
+        return all(other.proposed >= committed or other.ended for other in self._stages)
+
+    def _is_needed(self, stage: _Stage, committed: int) -> bool:
+        """Without these positions signed, the stage would stop before the end of the prompt.
+
+        Until an id has come nothing proves that anything was computed: all stages may be one liar with free keys. None
+        of them has ended, so no final is signed either.
+        """
+        terms = stage.contract.record
+        return (
+            not self._over
+            and committed <= terms.limits.signed_ahead(terms.prompt)
+            and all(other.proposed >= committed and not other.ended for other in self._stages)
+        )
 
     def _agreement(self, place: int, committed: int) -> Agreement:
         """Compare a stage's roots with what must stand on the other side of both boundaries."""

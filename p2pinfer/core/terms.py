@@ -62,6 +62,13 @@ class Limits:
         """Below this, prefill would wait for the round trip of every signature."""
         return 2 * self.max_chunk + 2 * self.cadence
 
+    def signed_ahead(self, prompt: int) -> int:
+        """Positions of a prompt that must be signed before its first id, or a node would never reach its end.
+
+        The least multiple of the cadence with which the window reaches the end; 0 where the window holds the prompt.
+        """
+        return max(0, -((self.window - prompt) // self.cadence)) * self.cadence
+
     def within(self, offered: "Limits") -> bool:
         """A node that offered those takes these; max_positions is another matter, with a code of its own."""
         return (

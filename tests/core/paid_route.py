@@ -193,12 +193,14 @@ class PaidRoute:
 
 
 def paid_route(
-    stages: int = 3, prompt: int = 512, layers: int = 30, limits: Limits = LIMITS, life_s: int = 3600
+    stages: int = 3, prompt: int = 512, layers: int = 30, limits: Limits = LIMITS, *others: Limits, life_s: int = 3600
 ) -> PaidRoute:
+    """limits: of all stages, or of the first, where the others have other ones."""
     ids = list(range(1, prompt + 1))
     offers = route_offers(stages, layers, limits)
     terms = {"prompt": prompt, "expires": NOW + life_s}
-    contracts = [agreed(offer, NODES[place], **terms) for place, offer in enumerate(offers)]
+    each = (limits, *others) if others else (limits,) * stages
+    contracts = [agreed(offer, NODES[place], limits=each[place], **terms) for place, offer in enumerate(offers)]
     accounts = [StageAccount(contract, SECRET, NODES[place]) for place, contract in enumerate(contracts)]
     return PaidRoute(ids, contracts, accounts, ClientAccount(contracts, ids, SECRET, CLIENT), [])
 

@@ -9,7 +9,7 @@ from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LocalProtocolError, RemoteProtocolError
 from p2pinfer.core.keys import domain
 from p2pinfer.core.pricing import amount_of
-from p2pinfer.core.receipt import Receipt
+from p2pinfer.core.receipt import FINAL, Receipt
 from p2pinfer.core.records import MAX_SKEW_S, encode, sign
 from p2pinfer.core.stage_account import Proposal, StageAccount
 from tests.core.paid_route import (
@@ -26,6 +26,8 @@ from tests.core.paid_route import (
     route_offers,
     signed_stages,
 )
+
+LONG = 22  # ids of a prompt: six more than the window holds
 
 
 def small(stages: int = 3, prompt: int = 6) -> PaidRoute:
@@ -174,7 +176,7 @@ def test_a_stage_stops_at_the_window() -> None:
 
 
 def test_a_signature_moves_the_window_by_what_it_covers() -> None:
-    route = small()
+    route = small(prompt=LONG)
     route.compute(4)
     route.settle(route.propose_all())
     assert route.head.may_compute(20)
@@ -186,6 +188,10 @@ def test_the_window_never_passes_the_longest_session() -> None:
     for upto in range(4, 60, 4):
         route.compute(upto)
         route.settle(route.propose_all())
+    assert route.head.limit == 60  # up to the first id, no more than the prompt
+    route.compute(60)
+    route.propose_all()
+    route.settle(route.deliver(1))
     assert route.head.limit == 64
 
 
@@ -249,7 +255,7 @@ def test_a_gap_between_rows_is_our_bug() -> None:
 
 
 def test_prefill_is_signed_when_every_stage_has_proposed_it() -> None:
-    route = small(prompt=10)
+    route = small(prompt=LONG)
     route.compute(4)
     assert route.propose(0) == []
     assert route.propose(1) == []
@@ -257,7 +263,7 @@ def test_prefill_is_signed_when_every_stage_has_proposed_it() -> None:
 
 
 def test_prefill_is_not_signed_on_the_word_of_some_stages() -> None:
-    route = small(prompt=10)
+    route = small(prompt=LONG)
     route.compute(8, stages=[0, 1])
     route.compute(4, stages=[2])
     route.propose(0)
@@ -267,7 +273,7 @@ def test_prefill_is_not_signed_on_the_word_of_some_stages() -> None:
 
 
 def test_one_signature_stands_for_all_before_it() -> None:
-    route = small(prompt=10)
+    route = small(prompt=LONG)
     route.compute(8)
     route.propose(0)
     route.propose(1)
@@ -278,8 +284,54 @@ def test_one_signature_stands_for_all_before_it() -> None:
 def test_the_whole_prompt_waits_for_its_first_id() -> None:
     route = small(prompt=8)
     route.compute(8)
-    assert signed_stages(route.propose_all()) == [(0, 1), (1, 1), (2, 1)]
+    assert route.propose_all() == []
     assert signed_stages(route.deliver(1)) == [(0, 2), (1, 2), (2, 2)]
+
+
+@pytest.mark.parametrize("stages", [1, 2, 3])
+def test_a_route_that_delivers_no_id_is_signed_for_what_lies_beyond_the_window(stages: int) -> None:
+    """All stages may be one liar, so no number of them proves anything."""
+    for prompt, positions in ((6, 0), (16, 0), (17, 4), (20, 4), (21, 8), (60, 44)):
+        route = small(stages, prompt)
+        for upto in range(4, prompt, 4):
+            route.compute(upto)
+            route.settle(route.propose_all())
+        for stage in route.stages:
+            stage.close(Code.ENGINE)
+        assert route.propose_all() == []
+        assert [stage.paid for stage in route.stages] == [positions] * stages
+
+
+@pytest.mark.parametrize("windows", [(16, 16, 16), (16, 32, 60), (60, 16, 32), (32, 60, 16)])
+@pytest.mark.parametrize("prompt", [15, 16, 17, 29, 60])
+def test_honest_stages_of_any_windows_get_to_the_end_of_a_prompt(windows: tuple[int, ...], prompt: int) -> None:
+    route = paid_route(3, prompt, 6, *[replace(SMALL, window=window) for window in windows])
+    while any(stage.committed < prompt for stage in route.stages):
+        before = [stage.committed for stage in route.stages]
+        for place, stage in enumerate(route.stages):
+            came = route.stages[place - 1].committed if place else prompt
+            if (upto := min(came, stage.limit, prompt)) > stage.committed:
+                route.compute(upto, [place])
+            route.settle(route.propose(place))
+        assert [stage.committed for stage in route.stages] != before
+    assert signed_stages(route.deliver(1))
+
+
+def test_a_stage_that_ends_before_the_first_id_leaves_the_prompt_unsigned() -> None:
+    route = small(prompt=LONG)
+    route.compute(8)
+    route.propose(0)
+    route.propose(1)
+    route.tail.close(Code.ENGINE)
+    final = [proposal for proposal in route.tail.due(NOW) if proposal.signed.record.state == FINAL]
+    assert [decision for proposal in final for decision in route.hand_over(2, proposal)] == []
+
+
+def test_once_the_client_has_given_up_nothing_more_of_a_prompt_is_signed() -> None:
+    route = small(prompt=LONG)
+    route.client.give_up()
+    route.compute(8)
+    assert route.propose_all() == []
 
 
 def test_a_stage_waits_for_its_neighbours_roots() -> None:
@@ -300,7 +352,7 @@ def test_neighbours_of_a_lost_stage_are_still_paid() -> None:
 
 
 def test_a_lost_stage_before_the_first_id_pays_nobody_for_the_prompt() -> None:
-    route = small(prompt=10)
+    route = small(prompt=LONG)
     route.compute(4)
     route.propose(0)
     route.propose(2)
@@ -481,7 +533,8 @@ def test_a_root_over_other_ids_than_were_delivered_is_refused_when_they_come() -
     for proposal in due:
         route.hand_over(0, proposal)
     decisions = route.client.add_ids([1, 2, 3])
-    assert [type(decision) for decision in decisions] == [Refuse]
+    assert [decision.seq for decision in decisions if isinstance(decision, Refuse)] == [2]
+    assert signed_stages(decisions) == [(0, 1)]  # of the prompt it says what is true
 
 
 def test_contracts_that_do_not_join_make_no_route() -> None:

@@ -19,6 +19,7 @@ Case = dict[str, Any]
 
 LAYERS: Final = 2  # of each stage
 PROMPT: Final = tuple(range(1, 7))
+LONG: Final = tuple(range(1, 23))  # longer than the window by six
 STAGES: Final = 3
 CADENCE: Final = SMALL.cadence  # 4; the window is 16
 
@@ -159,9 +160,15 @@ MISMATCH_OF_NEXT: Final = refuses(1, 2, "receipt-mismatch")
 ALL_FIRST: Final = (signs(0, 1), signs(1, 1), signs(2, 1))
 
 
-def at_four(name: str, rule: str) -> Signing:
-    """All stages have proposed the first four positions of the prompt, which were signed."""
-    return Signing(name, rule).proposes(0, 1, 4).proposes(1, 1, 4).proposes(2, 1, 4, *ALL_FIRST)
+def at_four(name: str, *then: Case, prompt: tuple[int, ...] = PROMPT) -> Signing:
+    """All stages have proposed the first four positions of the prompt."""
+    case = Signing(name, "RCT-9, 5", prompt=prompt)
+    return case.proposes(0, 1, 4).proposes(1, 1, 4).proposes(2, 1, 4, *then)
+
+
+def alone(name: str, prompt: int) -> Signing:
+    """One stage that has delivered nothing, with a prompt of so many ids."""
+    return Signing(name, "RCT-9, 5", stages=1, prompt=tuple(range(1, prompt + 1)))
 
 
 def solo(name: str, rule: str) -> Signing:
@@ -174,14 +181,17 @@ def signing_cases() -> list[Case]:
 
 
 def _good_signing() -> Iterator[Signing]:
-    yield at_four("a prompt's prefill is signed when every stage has proposed it", "RCT-9, 5")
-    final = at_four("the whole prompt is signed when its first id has come and all stages have proposed it", "RCT-9, 5")
-    final.proposes(0, 2, 6, reason=Code.END).ids(1).proposes(1, 2, 6, reason=Code.END)
+    yield from _before_the_first_id()
+    final = at_four("the whole prompt is signed when its first id has come and all stages have proposed it")
+    final.proposes(0, 2, 6, reason=Code.END).ids(1, *ALL_FIRST).proposes(1, 2, 6, reason=Code.END)
     yield final.proposes(2, 2, 6, signs(0, 2), signs(1, 2), signs(2, 2), reason=Code.END)
     waiting = Signing("a stage waits for its neighbours' roots", "RCT-9, 6").ids(3)
     yield waiting.proposes(1, 2, 8).proposes(0, 2, 8, signs(0, 2)).proposes(2, 2, 8, signs(1, 2), signs(2, 2))
     ahead = solo("a proposal beyond the count waits for its ids", "RCT-9, 4")
     yield ahead.proposes(0, 3, 12).ids(3).ids(1, signs(0, 3))
+    ahead = Signing("stages that agree on more than was delivered wait for the ids", "RCT-9, 4").ids(1)
+    ahead.proposes(0, 2, 8).proposes(1, 2, 8).proposes(2, 2, 8)
+    yield ahead.ids(1).ids(1, signs(0, 2), signs(1, 2), signs(2, 2))
     late = solo("after two seconds it is refused, and signed if the ids come", "RCT-9, 4")
     late.proposes(0, 3, 12, at=10.0).step((), late=11.9)
     late.step([refuses(0, 3, "receipt-ahead")], late=12.0).step((), late=20.0)
@@ -201,8 +211,6 @@ def _good_signing() -> Iterator[Signing]:
     ended = Signing("after an id a stage that has ended need not have proposed the prompt", "RCT-9, 5").ids(1)
     ended.step((), lost=1).proposes(0, 2, 6, reason=Code.LOST)
     yield ended.proposes(2, 2, 6, signs(0, 2), signs(2, 2), reason=Code.LOST)
-    early = Signing("before the first id a lost stage leaves the prompt unpaid", "RCT-9, 5")
-    yield early.proposes(0, 1, 4).proposes(2, 1, 4).step((), lost=1)
     false = solo("a proposal that the ids turn out not to justify is refused once", "RCT-9, 6")
     false.proposes(0, 3, 12, out_root=bytes(32)).ids(4, refuses(0, 3, "receipt-mismatch"))
     yield false.ids(1)
@@ -230,6 +238,41 @@ def _good_signing() -> Iterator[Signing]:
         solo("a final at a multiple, with a number of its own", "RCT-9, 3")
         .proposes(0, 2, 8, signs(0, 2))
         .proposes(0, 3, 8, signs(0, 3), reason=Code.END)
+    )
+
+
+def _before_the_first_id() -> Iterator[Signing]:
+    """Nothing proves that anything was computed: what a long prompt needs is signed, and no more."""
+    yield at_four("of a long prompt what all stages have proposed is signed", *ALL_FIRST, prompt=LONG)
+    full = alone("where the window holds the prompt nothing is signed", 16).proposes(0, 1, 4).proposes(0, 2, 8)
+    yield full.proposes(0, 3, 12).proposes(0, 4, 16).ids(1, signs(0, 4))
+    for prompt in (17, 20):
+        needed = alone(f"of a prompt of {prompt} ids, with a window of 16, the first four are signed", prompt)
+        yield needed.proposes(0, 1, 4, signs(0, 1)).proposes(0, 2, 8).proposes(0, 3, 12).ids(1, signs(0, 3))
+    more = alone("of a prompt of 21 ids, with a window of 16, the first eight are signed", 21)
+    more.proposes(0, 1, 4, signs(0, 1)).proposes(0, 2, 8, signs(0, 2)).proposes(0, 3, 12)
+    yield more.proposes(0, 2, 8, repeats(0, 2)).ids(1, signs(0, 3))
+    final = alone("a final waits for the first id, be it of positions that are signed", len(LONG))
+    yield final.proposes(0, 1, 4, signs(0, 1)).proposes(0, 2, 4, reason=Code.ENGINE).ids(1, signs(0, 2))
+    final = alone("a final of more waits, too", len(LONG)).proposes(0, 1, 4, signs(0, 1))
+    yield final.proposes(0, 2, 7, reason=Code.ENGINE).ids(1, signs(0, 2))
+    early = Signing("a lost stage leaves the prompt unpaid", "RCT-9, 5", prompt=LONG)
+    yield early.proposes(0, 1, 4).proposes(2, 1, 4).step((), lost=1)
+    early = Signing(
+        "a lost stage leaves it unpaid, also where it proposes as much at its next contact", "RCT-9, 5", prompt=LONG
+    )
+    yield early.proposes(0, 1, 4).proposes(2, 1, 4).step((), lost=1).proposes(1, 1, 4)
+    ended = Signing("a stage whose final came leaves the prompt unpaid", "RCT-9, 5", prompt=LONG)
+    yield ended.proposes(0, 1, 4).proposes(2, 1, 4).proposes(1, 1, 4, reason=Code.ENGINE)
+    over = at_four("once the client has given up nothing more is signed", *ALL_FIRST, prompt=LONG)
+    over.step((), closed=True).proposes(0, 2, 8).proposes(1, 2, 8).proposes(2, 2, 8)
+    yield over.proposes(0, 1, 4, repeats(0, 1))
+    over = Signing("once an id has come, giving up takes nothing from what it proves", "RCT-9, 5", stages=1)
+    yield (
+        over.proposes(0, 1, 4)
+        .ids(1, signs(0, 1))
+        .step((), closed=True)
+        .proposes(0, 2, 6, signs(0, 2), reason=Code.CANCELLED)
     )
 
 

@@ -43,6 +43,9 @@ def _decide(account: ClientAccount, step: dict[str, Any]) -> list[Decision]:
         return account.add_ids(step["ids"])
     if "lost" in step:
         return account.lost(step["lost"])
+    if "closed" in step:
+        account.give_up()
+        return []
     if "late" in step:
         return [*account.late(step["late"])]
     return account.propose(step["stage"], *hexed(step, "receipt", "signature"), step["at"])
