@@ -119,8 +119,15 @@ def ask(
         say(json.dumps(summary(answer)))
         return
     cut = "; cut there, --max-tokens asks for more" if answer.reason is Code.LENGTH else ""
-    speed, cost = f"{answer.tokens_per_second:.1f} tokens/s", amount_words(answer.cost)
-    say(f"({many(answer.tokens, 'token')}, {speed}, {cost}{cut})", err=True)
+    say(
+        f"({many(answer.tokens, 'token')}, {answer.tokens_per_second:.1f} tokens/s, {_cost_words(answer)}{cut})",
+        err=True,
+    )
+
+
+def _cost_words(answer: Answer) -> str:
+    lost = f", {amount_words(answer.lost)} of it for routes that failed and brought nothing" if answer.lost else ""
+    return f"{amount_words(answer.cost)}{lost}"
 
 
 def _standard_input() -> str:
@@ -145,6 +152,7 @@ def summary(answer: Answer) -> dict[str, object]:
             for stage in answer.stages
         ],
         "cost": answer.cost,
+        "lost": answer.lost,
     }
 
 

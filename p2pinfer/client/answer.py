@@ -28,6 +28,7 @@ class Answer:
     first_token_s: seconds from the start to the first id
     decode_s:      seconds from the first id to the last
     cost:          nano-credits that were signed for it, routes that failed before this one included
+    lost:          the part of them that went to the routes that failed, and bought nothing
     """
 
     text: str
@@ -38,6 +39,7 @@ class Answer:
     decode_s: float
     stages: tuple[StageOfAnswer, ...]
     cost: int
+    lost: int = 0
 
     @property
     def tokens(self) -> int:
@@ -52,9 +54,9 @@ class Answer:
 class AnswerStream:
     """An answer under way: `async for piece in stream`, then `stream.answer`."""
 
-    def __init__(self, running: Running, spent: Callable[[], int]) -> None:
+    def __init__(self, running: Running, lost: Callable[[], int]) -> None:
         self._running = running
-        self._spent = spent
+        self._lost = lost  # nano-credits that routes tried before have cost
         self._given = 0  # pieces
 
     @property
@@ -83,7 +85,8 @@ class AnswerStream:
             first_token_s=running.first_id_s - running.started_s,
             decode_s=running.last_id_s - running.first_id_s,
             stages=self.stages,
-            cost=self._spent(),
+            cost=running.cost + self._lost(),
+            lost=self._lost(),
         )
 
     async def wait_paid(self) -> None:

@@ -95,9 +95,11 @@ async def _open_client(
         settling = Settling(journal, key, nursery)
         nursery.start_soon(settling.run)
         exchange.on_up, exchange.on_stray = settling.greet, settling.take
+        failures = Failures()
+        failures.note_taken(await journal.read(lambda reader: reader.paid_in_vain(key.public)))
         async with network(key, exchange, Greeting(boot=os.urandom(16))) as peers:
             directory = Directory(peers, exchange, bootstrap)
-            client = Client(key, Store(store), journal, peers, exchange, directory, settling, nursery)
+            client = Client(key, Store(store), journal, peers, exchange, directory, settling, failures, nursery)
             try:
                 yield client
             finally:
@@ -129,6 +131,7 @@ class Client:
         exchange: Exchange,
         directory: Directory,
         settling: Settling,
+        failures: Failures,
         nursery: trio.Nursery,
     ) -> None:
         self._key = key
@@ -139,8 +142,8 @@ class Client:
         self.settling = settling
         self._nursery = nursery
         self.models = Models(store, directory, Fetcher(network, exchange))
-        self._failures = Failures()
-        self._finder = RouteFinder(directory, network, self._failures)
+        self._failures = failures
+        self._finder = RouteFinder(directory, network, failures)
         self._turns = trio.Semaphore(MAX_IN_FLIGHT)
         self._running: set[Running] = set()
         self._settled = trio.Event()  # renewed whenever a generation is over and paid
@@ -248,7 +251,7 @@ class Client:
             self._turns.release()
             raise
         self._nursery.start_soon(self._end_turn, running)
-        return AnswerStream(running, lambda: trying.spent)
+        return AnswerStream(running, lambda: trying.spent - running.cost)
 
     async def _end_turn(self, running: Running) -> None:
         await running.settled.wait()  # until then its stages keep a window for it
@@ -269,6 +272,7 @@ class Client:
             codec=CODECS[request.codec],
             numerics=CLASSES.get(request.numerics),
             max_cost=self.max_cost if request.max_cost is None else request.max_cost,
+            proven=known,
         )
 
         def start(route: FoundRoute) -> Running:

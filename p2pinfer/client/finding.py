@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
@@ -16,7 +16,7 @@ from p2pinfer.core.failures import Failures
 from p2pinfer.core.keys import short_names
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.price_limit import default_limit
-from p2pinfer.core.routing import Candidate, Route, choose_route, cost, predicted_s
+from p2pinfer.core.routing import Candidate, Route, choose_route, cost, lent_to, predicted_s, price_of
 from p2pinfer.core.units import ModelId, PeerKey, Span
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.network import Network
@@ -88,7 +88,7 @@ class RouteFinder:
     ) -> list[FoundRoute]:
         """Raises NoRoute where there is not even one."""
         classes = {
-            numerics: [self._candidate(one) for one in known]
+            numerics: [self._candidate(one, sought) for one in known]
             for numerics, known in usable(offers, sought, (), now).items()
         }
         limit = sought.max_cost
@@ -98,7 +98,7 @@ class RouteFinder:
         taken = set(excluded)
         while len(chosen) < count:
             try:
-                chosen.append(_cheapest(classes, sought, taken, limit - spent))
+                chosen.append(_without_ruin(classes, sought, taken, limit - spent, spent))
             except NoRoute:
                 if not chosen:
                     raise
@@ -107,9 +107,9 @@ class RouteFinder:
         by_key = {known.node: known for known in offers}
         return [_found(route, by_key, sought, limit - spent) for route in chosen]
 
-    def _candidate(self, known: KnownOffer) -> Candidate:
+    def _candidate(self, known: KnownOffer, sought: Sought) -> Candidate:
         risk = self._failures.risk(known.node, known.offer.record.owner, trio.current_time())
-        return candidate_of(known, self._network.link(known.node), risk)
+        return candidate_of(known, sought, self._network.link(known.node), risk)
 
     async def reach(self, routes: Sequence[FoundRoute]) -> tuple[FoundRoute | None, set[bytes]]:
         """Link to all stages of all routes at once; return the first route that is linked, and who cannot be reached.
@@ -145,7 +145,26 @@ class RouteFinder:
         return (routes[min(linked)] if linked else None), missing
 
 
-def _cheapest(classes: dict[int, list[Candidate]], sought: Sought, excluded: Collection[bytes], most: int) -> Route:
+Classes = Mapping[int, Sequence[Candidate]]  # by numerics class
+
+
+def _without_ruin(classes: Classes, sought: Sought, excluded: Collection[bytes], most: int, spent: int) -> Route:
+    """The cheapest route; but not one that could take for nothing what a route paid for ids alone would need.
+
+    So liars cannot use up a limit before an honest node was asked. Raises NoRoute.
+    """
+    route = _cheapest(classes, sought, excluded, most, spent)
+    if not (lent := sum(map(lent_to, route))):
+        return route
+    trusted = {one.key for candidates in classes.values() for one in candidates if one.ahead}
+    try:
+        safe = _cheapest(classes, sought, trusted.union(excluded), most, spent)
+    except NoRoute:
+        return route
+    return route if lent + sum(price_of(stage, sought.load) for stage in safe) <= most else safe
+
+
+def _cheapest(classes: Classes, sought: Sought, excluded: Collection[bytes], most: int, spent: int) -> Route:
     """The route of one numerics class, of the cheapest class. Raises NoRoute."""
     so = f" in class {sought.numerics.label}" if sought.numerics is not None else ""
     failure = NoRoute(f"nobody serves layers 0:{sought.layers} of {sought.layers}{so}")
@@ -153,7 +172,7 @@ def _cheapest(classes: dict[int, list[Candidate]], sought: Sought, excluded: Col
     for candidates in classes.values():
         left = [candidate for candidate in candidates if candidate.key not in excluded]
         try:
-            routes.append(choose_route(left, sought.load, random.random(), most))
+            routes.append(choose_route(left, sought.load, random.random(), most, spent))
         except NoRoute as error:
             failure = failure if isinstance(failure, TooDear) else error
     if not routes:

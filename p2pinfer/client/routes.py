@@ -8,7 +8,7 @@ from p2pinfer.client.contracts import roles_of
 from p2pinfer.core.offer import State
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.routing import UNMEASURED_RTT_S, Candidate, Load
-from p2pinfer.core.units import Codec, Numerics, row_bytes
+from p2pinfer.core.units import Codec, Numerics, PeerKey, row_bytes
 from p2pinfer.overlay.link import Link
 
 CERTIFIED_S = 3_600  # of a node's certificate has to be left
@@ -24,6 +24,7 @@ class Sought:
     prompt, tokens: ids of the prompt; of the answer at most
     numerics:       the one class that will do, or None
     max_cost:       nano-credits; None is the default limit
+    proven:         nodes that have brought this client an answer before
     """
 
     layers: int
@@ -33,6 +34,7 @@ class Sought:
     codec: Codec
     numerics: Numerics | None = None
     max_cost: int | None = None
+    proven: Collection[PeerKey] = ()
 
     @property
     def positions(self) -> int:
@@ -93,7 +95,7 @@ def _is_certified(known: KnownOffer, now: int) -> bool:
     return known.certificate.record.not_after >= now + CERTIFIED_S
 
 
-def candidate_of(known: KnownOffer, link: Link | None, risk: float = 0.0) -> Candidate:
+def candidate_of(known: KnownOffer, sought: Sought, link: Link | None, risk: float = 0.0) -> Candidate:
     """A node as routing sees it; `link` to it, if there is one, knows the round trip."""
     offer = known.offer.record
     rtt_s = link.rtt_s if link is not None else None
@@ -108,4 +110,5 @@ def candidate_of(known: KnownOffer, link: Link | None, risk: float = 0.0) -> Can
         rtt_s=UNMEASURED_RTT_S if rtt_s is None else rtt_s,
         queue_s=offer.load.queue_ms / 1000,
         risk=risk,
+        ahead=0 if known.node in sought.proven else offer.limits.signed_ahead(sought.prompt),
     )

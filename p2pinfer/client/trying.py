@@ -15,7 +15,7 @@ from p2pinfer.client.finding import FoundRoute, RouteFinder
 from p2pinfer.client.routes import Sought
 from p2pinfer.client.running import Running
 from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import NoRoute, P2pinferError
+from p2pinfer.core.errors import GenerationFailed, NoRoute, P2pinferError, TooDear
 from p2pinfer.core.failures import Failures
 from p2pinfer.core.keys import short_names
 from p2pinfer.core.units import ModelId
@@ -61,8 +61,14 @@ class Trying:
     async def first_answering(self) -> Running:
         """The generation of the first route that has delivered an id.
 
-        Raises NoRoute, or GenerationFailed with the reason of the last try.
+        Raises NoRoute, or GenerationFailed with the reason of the last try; both say what the tries have cost.
         """
+        try:
+            return await self._first_answering()
+        except (NoRoute, GenerationFailed) as error:
+            raise self._with_losses(error) from None
+
+    async def _first_answering(self) -> Running:
         at_once = 1
         while self._failure is None or trio.current_time() < self._over_at:
             if not (routes := await self._find(at_once)):
@@ -83,9 +89,23 @@ class Trying:
             return await self._finder.find(self._model, self._sought, without, self.spent, count)
         except NoRoute as error:
             if not self._full:
-                raise self._failure or error from None
+                used_up = isinstance(error, TooDear) and self.spent > 0
+                raise (error if used_up or self._failure is None else self._failure) from None
         await self._wait_for_room()
         return []
+
+    def _with_losses(self, error: NoRoute | GenerationFailed) -> NoRoute | GenerationFailed:
+        """The error, and what was signed for routes that failed."""
+        if not self.spent:
+            return error
+        text = f"{error}; in all {self.spent:,} nano-credits went to routes that failed and brought nothing"
+        if isinstance(error, GenerationFailed):
+            return GenerationFailed(text, error.code)
+        if isinstance(error, TooDear) and self._failure is not None:
+            return TooDear(
+                f"{error}; or ask again, since whoever took them is asked last from now on ({self._failure})"
+            )
+        return NoRoute(text)
 
     async def _wait_for_room(self) -> None:
         """Wait as long as the full ones said, or until a generation of ours ends. Raises the last refusal."""
@@ -118,6 +138,8 @@ class Trying:
             return running
         self._failure = running.generation.failure
         assert self._failure is not None
+        paid = zip(route.stages, running.costs, strict=True)
+        self._failures.note_taken(stage.key for stage, cost in paid if cost)
         if running.retry_s and running.refused_by:
             self._full |= dict.fromkeys(running.refused_by, running.retry_s)
         elif running.refused_by:

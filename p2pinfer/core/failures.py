@@ -1,10 +1,11 @@
 """Nodes, and their owners, that failed a client lately: routing counts it as a risk (`routing.Candidate`).
 
 Node keys cost nothing, so a failure counts for the owner who certified the node, too. Kept in memory, bounded, and
-forgotten after a while: whoever failed may be well again. Pure: `now` is the caller's monotonic clock in seconds.
+forgotten after a while: whoever failed may be well again. Not forgotten is who was paid and brought nothing.
+Pure: `now` is the caller's monotonic clock in seconds.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from p2pinfer.core.units import OwnerKey, PeerKey
@@ -13,6 +14,7 @@ FORGET_S: Final = 600.0
 FAILURE_WORTH: Final = 60_000.0  # nano-credits of risk a failure: what a minute of waiting costs
 MAX_FAILURES: Final = 1_024  # the oldest are forgotten
 MAX_COUNTED: Final = 8  # of one key
+TAKEN_WORTH: Final = 3 * MAX_COUNTED * FAILURE_WORTH  # more than any number of failures: such a node is asked last
 
 
 class Failures:
@@ -20,6 +22,7 @@ class Failures:
 
     def __init__(self) -> None:
         self._times: dict[bytes, list[float]] = {}  # who failed longest ago first
+        self._taken: dict[PeerKey, None] = {}  # who was paid and brought nothing, the first of them first
 
     def note(self, node: PeerKey, owner: OwnerKey, now: float) -> None:
         """A node of this owner failed."""
@@ -29,15 +32,24 @@ class Failures:
         while len(self._times) > MAX_FAILURES:
             del self._times[next(iter(self._times))]
 
+    def note_taken(self, nodes: Iterable[PeerKey]) -> None:
+        """These nodes were paid and brought nothing."""
+        for node in nodes:
+            self._taken.pop(node, None)
+            self._taken[node] = None
+        while len(self._taken) > MAX_FAILURES:
+            del self._taken[next(iter(self._taken))]
+
     def forgive(self, node: PeerKey, owner: OwnerKey) -> None:
         """A node of this owner did what it had promised."""
+        self._taken.pop(node, None)
         for key in _keys(node, owner):
             self._times.pop(key, None)
 
     def risk(self, node: PeerKey, owner: OwnerKey, now: float) -> float:
         """Nano-credits that the node's unreliability is counted as."""
         recent = sum(time > now - FORGET_S for key in _keys(node, owner) for time in self._times.get(key, ()))
-        return FAILURE_WORTH * recent
+        return FAILURE_WORTH * recent + (TAKEN_WORTH if node in self._taken else 0.0)
 
 
 def _keys(node: PeerKey, owner: OwnerKey) -> Iterator[bytes]:

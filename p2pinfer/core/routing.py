@@ -21,6 +21,7 @@ from p2pinfer.core.units import PeerKey, Span
 NEAR_BEST: Final = 1.10
 MAX_DRAWN: Final = 64  # routes to draw from; enumerating more would not spread load better
 UNMEASURED_RTT_S: Final = 0.060  # a home link's
+LENT_WORTH: Final = 10  # what may be lost weighs so many times: else it would not be seen among routes near the best
 LEAST_RATE: Final = 1e-3  # positions/s assumed of a node that claims none
 
 
@@ -38,6 +39,7 @@ class Candidate:
     rtt_s: float  # to the client
     queue_s: float
     risk: float = 0.0  # nano-credits this node's unreliability costs
+    ahead: int = 0  # positions of the prompt that are signed on its word alone, before the first id
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +91,26 @@ def ask_of(prices: Prices, flat: int, span: Span, load: Load) -> int:
     return amount_of(prices, flat, usage)
 
 
+def lent_to(stage: Stage) -> int:
+    """Nano-credits that this stage may take and bring nothing."""
+    candidate = stage.candidate
+    usage = Usage(len(stage.span) * candidate.ahead, 0, 0, 0)
+    return amount_of(candidate.prices, candidate.flat, usage) if candidate.ahead else 0
+
+
 def cost(stage: Stage, load: Load) -> float:
     """Nano-credits that `stage` adds to a route's cost."""
-    return price_of(stage, load) + load.second_worth * predicted_s(stage, load) + stage.candidate.risk
+    risk = stage.candidate.risk + LENT_WORTH * lent_to(stage)
+    return price_of(stage, load) + load.second_worth * predicted_s(stage, load) + risk
 
 
-def choose_route(candidates: Sequence[Candidate], load: Load, random: float, most: float = inf) -> Route:
+def choose_route(
+    candidates: Sequence[Candidate], load: Load, random: float, most: float = inf, spent: int = 0
+) -> Route:
     """One of the routes within 10 % of the cheapest, drawn with `random` in [0, 1).
 
-    most: nano-credits that all stages may ask together
+    most:  nano-credits that all stages may ask together
+    spent: nano-credits that were taken off the limit before, by routes that failed
 
     Raises NoRoute naming the layers that nobody serves, TooDear naming `most` and what the cheapest route asks.
     """
@@ -105,9 +118,10 @@ def choose_route(candidates: Sequence[Candidate], load: Load, random: float, mos
         raise NoRoute(f"nobody serves layers {', '.join(map(str, missing))} of {load.layers}")
     prices = _to_end(_stages(candidates, load, price_of), load.layers)
     if prices[0] > most:
+        used = f", of which routes that failed took {spent:,} and brought nothing" if spent else ""
         raise TooDear(
-            f"the cheapest route may cost {prices[0]:,.0f} nano-credits, and the limit is {most:,.0f}: ask for fewer "
-            "tokens, or set another limit with --max-cost, max_cost= in the library"
+            f"the cheapest route may cost {prices[0]:,.0f} nano-credits, and the limit is {most + spent:,.0f}{used}: "
+            "ask for fewer tokens, or set another limit with --max-cost, max_cost= in the library"
         )
     # A fast route may be too dear where a slow one is not: then time counts for nothing
     for weighed in (load, replace(load, second_worth=0.0)):

@@ -161,6 +161,13 @@ class JournalReader:
         return frozenset(PeerKey(node) for (node,) in rows)
 
     @_query
+    def paid_in_vain(self, client: PeerKey) -> frozenset[PeerKey]:
+        """Nodes that a client of ours signed something for, and nothing in full: no answer of theirs got to its end."""
+        query = """SELECT node FROM receipt JOIN contract ON id = receipt.contract WHERE NOT final AND client = :client
+                   EXCEPT SELECT node FROM signed WHERE client = :client"""
+        return frozenset(PeerKey(node) for (node,) in self._connection.execute(query, {"client": client}))
+
+    @_query
     def unpaid(self, session: SessionId) -> Unpaid | None:
         """A session that this machine's client opened, as far as it is known; None where it is not."""
         contracts: list[SignedRecord[Contract]] = []

@@ -65,6 +65,14 @@ def test_the_last_line_says_how_long_how_fast_and_how_dear(p2pinfer: Shell, clie
     assert client.options["max_cost"] is None
 
 
+def test_what_failed_routes_took_is_named(p2pinfer: Shell, client: Instant) -> None:
+    client._whole = replace(ANSWER, cost=555, lost=540)
+    ran = p2pinfer("ask", "What is a DHT?")
+    assert "555 nano-credits, 540 nano-credits of it for routes that failed and brought nothing)" in ran.err
+    told = json.loads(p2pinfer("ask", "What is a DHT?", "--json").out)
+    assert (told["cost"], told["lost"]) == (555, 540)
+
+
 def test_an_answer_that_was_cut_says_so(p2pinfer: Shell, client: Instant) -> None:
     client._whole = replace(ANSWER, reason=Code.LENGTH, cost=2_000_000_000)
     ran = p2pinfer("ask", "What is a DHT?")

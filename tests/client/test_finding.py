@@ -11,6 +11,7 @@ from p2pinfer.client.routes import Sought
 from p2pinfer.core.errors import NoRoute, TooDear
 from p2pinfer.core.failures import Failures
 from p2pinfer.core.keys import short_name
+from p2pinfer.core.offer import Speed
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.pricing import Prices
 from p2pinfer.core.units import Codec, OwnerKey, Roles, Span
@@ -101,6 +102,43 @@ async def test_what_earlier_tries_cost_is_taken_off_the_limit() -> None:
     assert route.most == 4_000
     with pytest.raises(TooDear):
         await finder_over(whole(0)).find(MODEL, replace(SOUGHT, max_cost=5_000), (), spent=4_900)
+
+
+# What may be lost
+
+
+CHEAP = Prices(15_000, 60_000, 2_000, 480_000)
+SLOW = Speed(2_000, 10, 10_000)
+BEYOND = replace(SOUGHT, prompt=800, max_cost=1_600)  # 32 ids longer than the window, so one cadence is signed before
+
+
+async def test_a_node_that_never_answered_is_asked_first_where_what_it_may_take_leaves_enough_for_another() -> None:
+    cheap, honest = whole(0, prices=CHEAP), whole(1, speed=SLOW)
+    [route] = await finder_over(cheap, honest).find(MODEL, replace(BEYOND, proven={NODES[1].public}), ())
+    assert route.nodes == {NODES[0].public}
+
+
+@pytest.mark.parametrize("spent", [0, 60])
+async def test_no_route_may_take_what_one_that_is_paid_for_ids_alone_would_need(spent: int) -> None:
+    cheap, honest = whole(0, prices=CHEAP), whole(1, speed=SLOW)
+    tight = replace(BEYOND, max_cost=1_300 + spent, proven={NODES[1].public})
+    [route] = await finder_over(cheap, honest).find(MODEL, tight, (), spent)
+    assert route.nodes == {NODES[1].public}
+    roomy = whole(2, speed=SLOW, limits=replace(LIMITS, window=1_024))
+    [route] = await finder_over(cheap, roomy).find(MODEL, replace(tight, proven=()), (), spent)
+    assert route.nodes == {NODES[2].public}
+
+
+async def test_where_nobody_is_proven_the_cheapest_is_asked() -> None:
+    finder = finder_over(whole(0, prices=CHEAP), whole(1, speed=SLOW))
+    [route] = await finder.find(MODEL, replace(BEYOND, max_cost=1_300), ())
+    assert route.nodes == {NODES[0].public}
+
+
+async def test_a_wide_window_is_preferred_to_a_little_cheaper_node_that_may_take_more() -> None:
+    greedy = whole(0, prices=replace(PRICES, prefill=19_000), limits=replace(LIMITS, window=8, cadence=1, max_chunk=2))
+    [route] = await finder_over(greedy, whole(1, limits=replace(LIMITS, window=1_024))).find(MODEL, BEYOND, ())
+    assert route.nodes == {NODES[1].public}
 
 
 # Who is asked

@@ -520,26 +520,86 @@ def test_the_cost_of_an_answer_is_what_was_signed(tmp_path: Path, store: Store) 
     assert [stage.cost for stage in answer.stages] == [answer.cost]
 
 
-def test_a_prompt_that_a_failed_route_was_paid_for_counts(tmp_path: Path, store: Store) -> None:
-    class PaidForNothing(SoloStage):
-        """It takes the pay for the prompt, and delivers no id."""
+class PaidForNothing(SoloStage):
+    """It wants to be paid for the prompt at once, finally, and computes nothing."""
 
-        prices: ClassVar = {"prefill": 20_000, "decode": 0, "cached": 0, "sampled": 0}
+    prices: ClassVar = {"prefill": 1_000_000, "decode": 0, "cached": 0, "sampled": 0}  # one for a layer-token
 
-        def answer(self, link: Link, prompt: tuple[int, ...]) -> None:
-            self.account.add_inputs(0, pack_ids(prompt), len(prompt))
-            self.account.add_outputs(len(prompt), pack_ids([FIRST_ID]), 1)
-            self.account.commit(4)
-            for proposal in self.account.due(self.contract.record.issued):
-                link.send_nowait(self.proposal(proposal))
+    def answer(self, link: Link, prompt: tuple[int, ...]) -> None:
+        self.account.add_inputs(0, pack_ids(prompt), len(prompt))
+        self.account.commit(len(prompt) - 1)
+        self.account.close(Code.ENGINE)
+        for proposal in self.account.due(self.contract.record.issued):
+            link.send_nowait(self.proposal(proposal))
+        link.send_nowait(Close(self.message.session, 0, Code.ENGINE, 0, ""))
 
-    class Dear(SoloStage):
-        prices: ClassVar = {"flat": 10_000}
+
+class Dear(SoloStage):
+    prices: ClassVar = {"flat": 10_000}
+
+
+LONG_PROMPT = "x" * 40  # ids; the window has 24, so 16 must be signed before the first id
+
+
+def test_liars_are_paid_nothing_for_a_prompt_that_the_window_holds(tmp_path: Path, store: Store) -> None:
+    """Nor do they use up a limit that is just enough for the honest one."""
 
     async def ask(client: Client, stages: list[SoloStage]) -> None:
-        answer = await client.answer(PROMPT, max_tokens=TOKENS, max_cost=1_000_000)
-        assert stages[0].signed
-        assert answer.cost == sum(stage.cost for stage in answer.stages) + 1
+        answer = await client.answer(PROMPT, max_tokens=TOKENS, max_cost=10_010)
+        assert [stage.opens for stage in stages] == [1, 1, 1, 1]
+        assert [len(stage.signed) for stage in stages[:3]] == [0, 0, 0]
+        assert (answer.cost, answer.lost) == (sum(stage.cost for stage in answer.stages), 0)
+
+    run(ask, tmp_path, store, PaidForNothing, PaidForNothing, PaidForNothing, Dear)
+
+
+def test_of_a_longer_prompt_a_liar_is_paid_what_lies_beyond_the_window_and_the_answer_says_so(
+    tmp_path: Path, store: Store
+) -> None:
+    async def ask(client: Client, stages: list[SoloStage]) -> None:
+        liar = stages[0]
+        answer = await client.answer(LONG_PROMPT, max_tokens=TOKENS, max_cost=1_000_000)
+        assert liar.account.paid == 16
+        assert answer.lost == 2 * 16  # layers and positions
+        assert answer.cost == sum(stage.cost for stage in answer.stages) + answer.lost
+
+    run(ask, tmp_path, store, PaidForNothing, Dear)
+
+
+def test_a_node_that_was_paid_and_brought_nothing_is_asked_last_also_by_the_next_client(
+    tmp_path: Path, store: Store
+) -> None:
+    async def ask(client: Client, stages: list[SoloStage]) -> None:
+        liar, _ = stages
+        for _ in range(2):
+            await client.answer(LONG_PROMPT, max_tokens=TOKENS, max_cost=1_000_000)
+        assert liar.opens == 1
+
+    async def ask_again(client: Client, stages: list[SoloStage]) -> None:
+        answer = await client.answer(LONG_PROMPT, max_tokens=TOKENS, max_cost=1_000_000)
+        assert (stages[0].opens, answer.lost) == (0, 0)
+
+    run(ask, tmp_path, store, PaidForNothing, Dear)
+    run(ask_again, tmp_path, store, PaidForNothing, Dear)  # their keys are in their folders
+
+
+def test_where_all_that_serve_fail_the_error_says_what_they_took(tmp_path: Path, store: Store) -> None:
+    async def ask(client: Client, _stages: list[SoloStage]) -> None:
+        with pytest.raises(
+            GenerationFailed, match=r"gave no reason.*; in all 64 nano-credits went to routes that failed"
+        ):
+            await client.answer(LONG_PROMPT, max_tokens=TOKENS, max_cost=1_000_000)
+
+    run(ask, tmp_path, store, PaidForNothing, PaidForNothing)
+
+
+def test_a_limit_that_failed_routes_used_up_says_so_and_what_to_do(tmp_path: Path, store: Store) -> None:
+    async def ask(client: Client, _stages: list[SoloStage]) -> None:
+        words = (
+            r"the limit is 10,040, of which routes that failed took 32 and brought nothing: ask for fewer.*ask again"
+        )
+        with pytest.raises(TooDear, match=words):
+            await client.answer(LONG_PROMPT, max_tokens=TOKENS, max_cost=10_040)
 
     run(ask, tmp_path, store, PaidForNothing, Dear)
 

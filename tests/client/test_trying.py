@@ -49,10 +49,14 @@ class FakeRunning:
         self.generation = Generated()
         self.refused_by: frozenset[PeerKey] = frozenset()
         self.retry_s = retry_s
-        self.cost = 0
+        self.costs = tuple(0 for _ in route.stages)
         self._at = trio.current_time() + after_s
         self._fault = fault
         self._over = trio.Event()
+
+    @property
+    def cost(self) -> int:
+        return sum(self.costs)
 
     @property
     def begun(self) -> bool:

@@ -32,6 +32,23 @@ def test_one_that_keeps_its_promise_is_forgiven() -> None:
     assert failures.risk(node(1), ALICE, 1.0) == 0
 
 
+def test_one_that_was_paid_and_brought_nothing_comes_behind_all_that_failed_until_it_answers() -> None:
+    failures = Failures()
+    for at in range(100):
+        failures.note(node(1), ALICE, at)
+    failures.note_taken([node(2)])
+    assert failures.risk(node(2), BOB, 100.0 + FORGET_S) > failures.risk(node(1), ALICE, 100.0) > 0
+    failures.forgive(node(2), BOB)
+    assert failures.risk(node(2), BOB, 100.0) == 0
+
+
+def test_who_was_paid_for_nothing_is_remembered_up_to_a_bound() -> None:
+    failures = Failures()
+    failures.note_taken(node(number) for number in range(MAX_FAILURES + 1))
+    assert failures.risk(node(0), ALICE, 0.0) == 0
+    assert failures.risk(node(1), ALICE, 0.0) > 0
+
+
 def test_memory_is_bounded() -> None:
     failures = Failures()
     for at in range(100):

@@ -21,7 +21,17 @@ from p2pinfer.core.manifest import TOKENIZER, encode_manifest, model_id
 from p2pinfer.core.messages import AskFile, FilePart, Message
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.records import countersign
-from p2pinfer.core.session_messages import Accept, Open, SessionRefused
+from p2pinfer.core.session_messages import (
+    Accept,
+    Close,
+    Open,
+    Prompt,
+    Propose,
+    SessionRefused,
+    Signed,
+    unpack_ids,
+)
+from p2pinfer.core.stage_account import StageAccount
 from p2pinfer.core.units import ModelId, Span
 from p2pinfer.disk.store import Store
 from p2pinfer.overlay.link import Link
@@ -135,6 +145,50 @@ async def test_liars_who_accept_and_stay_silent_cost_a_try_each(victim: Victim, 
             fake = liar.offers(known, prices=NOTHING)
         liars[0].passes_on(fake)
         answered(await ask(tmp_path, scene.store, [liars[0].own_address], "--json"))
+
+
+def take_the_prompt(liar: Liar) -> None:
+    """Let it accept, want to be paid for the whole prompt at once, and give up without a word."""
+    accounts: dict[bytes, StageAccount] = {}
+
+    def accept(link: Link, message: Message) -> None:
+        assert isinstance(message, Open)
+        contract = countersign(verify_request(message.contract, message.signature), liar.key)
+        accounts[message.session] = StageAccount(contract, message.secret, liar.key)
+        quietly(link, least(Accept, session=message.session, signature=contract.signatures[1]))
+
+    def claim(link: Link, message: Message) -> None:
+        assert isinstance(message, Prompt)
+        account, ids = accounts[message.session], unpack_ids(message.ids)
+        account.add_inputs(0, message.ids, len(ids))
+        account.commit(len(ids) - 1)
+        account.close(Code.ENGINE)
+        for proposal in account.due(int(time.time())):
+            quietly(link, Propose(message.session, proposal.signed.body, proposal.signed.signatures[0]))
+        quietly(link, least(Close, session=message.session, code=Code.ENGINE))
+
+    liar.mouth.says |= {Open: accept, Prompt: claim}
+
+
+@pytest.mark.slow
+async def test_liars_who_want_to_be_paid_for_the_prompt_get_nothing(
+    victim: Victim, scene: Scene, tmp_path: Path
+) -> None:
+    async with AsyncExitStack() as stack:
+        liars = [await stack.enter_async_context(open_liar(victim.arena)) for _ in range(3)]
+        known = await honest(liars[0])
+        prices = known.offer.record.prices
+        for liar in liars:
+            take_the_prompt(liar)
+            fake = liar.offers(known, prices=replace(prices, decode=0, sampled=0))
+            if liar is not liars[0]:
+                liars[0].passes_on(fake)
+        result = await ask(tmp_path, scene.store, [liars[0].own_address], "--json", "--max-cost", "100")
+        answered(result)
+        told = json.loads(result.stdout)
+        assert (told["lost"], told["cost"]) == (0, sum(stage["cost"] for stage in told["stages"]))
+        assert sum(len(liar.mouth.opened) for liar in liars)  # they were asked
+        assert not [message for liar in liars for _, message in liar.mouth.came if isinstance(message, Signed)]
 
 
 async def test_another_model_of_the_same_name_is_not_taken_for_the_owners(
