@@ -10,6 +10,10 @@ from typing import Final
 # C0 but tab and newline, DEL, C1, bidirectional embeddings, overrides and isolates, halves of characters
 _UNSAFE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
+MAX_SHOWN: Final = 80  # characters of a value in a message
+MAX_ITEMS: Final = 8  # of a list
+MAX_BITS: Final = 128
+
 
 def shown(text: str) -> str:
     """The text with each character that a terminal might obey spelt out, as in `\\x1b`; newline and tab stay."""
@@ -19,3 +23,27 @@ def shown(text: str) -> str:
 def shown_line(text: str) -> str:
     """The same, on one line: what a stranger wrote cannot look like a line of ours."""
     return " ".join(shown(text).split("\n"))
+
+
+def brief(value: object) -> str:
+    """A stranger's value within a message: as Python writes it, and cut, however long it is."""
+    if isinstance(value, list | tuple):
+        items = [_brief_item(item) for item in value[:MAX_ITEMS]]
+        more = [f"… {len(value)} in all"] if len(value) > MAX_ITEMS else []
+        return f"[{', '.join([*items, *more])}]"
+    return _brief_item(value)
+
+
+def _brief_item(value: object) -> str:
+    match value:
+        case list() | tuple() | dict():
+            return f"{type(value).__name__} of {len(value)}"
+        case str():
+            return _cut(repr(value[: MAX_SHOWN + 1]))
+        case int() if value.bit_length() > MAX_BITS:  # Python refuses to write numbers of thousands of digits
+            return f"a number of {value.bit_length()} bits"
+    return _cut(repr(value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from p2pinfer.core.errors import ModelError
 from p2pinfer.disk.importing.tensors import Bits, Tensor, to_bf16
+from p2pinfer.disk.plain import open_plain
 
 MAGIC: Final = b"GGUF"
 VERSIONS: Final = (2, 3)
@@ -47,7 +48,7 @@ def open_gguf(path: Path) -> Gguf:
         ModelError: it is no GGUF file, a part of one, or has types nobody knows.
     """
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except ValueError:
         raise ModelError(f"{path} is empty") from None

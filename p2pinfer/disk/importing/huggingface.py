@@ -13,6 +13,7 @@ from p2pinfer.disk.importing.config import read_config
 from p2pinfer.disk.importing.naming import model_name
 from p2pinfer.disk.importing.safetensors_file import open_safetensors
 from p2pinfer.disk.importing.tensors import Tensor
+from p2pinfer.disk.plain import read_small
 
 CONFIG: Final = "config.json"
 GENERATION: Final = "generation_config.json"
@@ -126,8 +127,6 @@ def _text(path: Path) -> str:
 
 def _read(path: Path) -> bytes:
     try:
-        if path.stat().st_size > MAX_FILE:
-            raise ModelError(f"{path} has more than {MAX_FILE >> 20} MiB, which no such file needs")
-        return path.read_bytes()
+        return read_small(path, MAX_FILE)
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from None
