@@ -8,9 +8,9 @@ from typing import Final
 
 from p2pinfer.core.errors import JournalError
 from p2pinfer.disk.atomic import new_file, place
-from p2pinfer.disk.journal_file import APPLICATION, FAULTS, MODE, connect_copy, connect_reader
+from p2pinfer.disk.journal_file import APPLICATION, FAULTS, MODE, connect_copy, connect_reader, is_full
 from p2pinfer.disk.journal_reader import JournalReader
-from p2pinfer.disk.target import Kind, check_target
+from p2pinfer.disk.target import Kind, cannot_write, check_target
 
 COPY: Final = Kind("a copy of a journal", ((0, b"SQLite format 3\0"), (68, APPLICATION.to_bytes(4, "big"))))
 
@@ -44,8 +44,10 @@ def back_up(journal: Path, file: Path, *, replace: bool = False) -> Copied:
                 place(draft, file)
                 return copied
         except OSError as error:
-            raise JournalError(f"cannot write {file}: {error.strerror}") from None
+            raise cannot_write(file, error.strerror) from None
         except FAULTS as error:
+            if is_full(error):
+                raise cannot_write(file, error) from None
             raise JournalError(f"cannot copy {journal} to {file}: {error}") from None
 
 

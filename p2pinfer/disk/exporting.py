@@ -27,7 +27,7 @@ from p2pinfer.disk.atomic import new_file, place
 from p2pinfer.disk.identity import load_key
 from p2pinfer.disk.journal import open_journal
 from p2pinfer.disk.journal_reader import JournalReader, read_journal
-from p2pinfer.disk.target import Kind, check_target
+from p2pinfer.disk.target import Kind, cannot_write, check_target
 
 MODE: Final = 0o600  # receipts tell who used whom; whom to give them to is the owner's choice
 TABLE_SUFFIX: Final = ".csv"
@@ -88,7 +88,7 @@ async def export_statement(
                 for draft, path in ready:
                     place(draft, path)
         except OSError as error:
-            raise JournalError(f"cannot write {file}: {error.strerror}") from None
+            raise cannot_write(file, error.strerror) from None
     return Exported(file, table, statement, mine, len(entries) - len(mine))
 
 

@@ -206,6 +206,18 @@ def damaged(path: Path, why: str) -> JournalError:
     return JournalError(f"the journal {path} is damaged: {why}; {restoring(path)}")
 
 
+def not_stored(error: sqlite3.Error, path: Path) -> JournalError:
+    """The error of a change that a journal did not take."""
+    if isinstance(error, sqlite3.IntegrityError):
+        return JournalError(f"not stored: {error}")
+    return JournalError(f"not stored: {_as_journal_error(error, path)}")
+
+
+def is_full(error: Exception) -> bool:
+    """The disk has no room, as SQLite says it."""
+    return isinstance(error, sqlite3.Error) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL
+
+
 def restoring(path: Path) -> str:
     return f"move {path.name}* away, and put a copy made with `p2pinfer backup` in its place"
 
@@ -274,6 +286,8 @@ def _as_journal_error(error: sqlite3.Error | UnicodeDecodeError | JournalError, 
     kind = error.sqlite_errorcode & 0xFF
     if kind in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):  # in WAL mode, reading writes beside the file
         return JournalError(f"the journal {path} and its folder cannot be written: use them as the user they belong to")
+    if is_full(error):
+        return JournalError(f"the disk of {path.parent} is full: make room there")
     if kind in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return damaged(path, str(error))
     return JournalError(

@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from p2pinfer.core.errors import UsageError
+from p2pinfer.core.errors import JournalError, UsageError
 from p2pinfer.disk.plain import open_plain
 from p2pinfer.disk.store import ID
 
@@ -57,6 +57,11 @@ def check_target(file: Path, kind: Kind, data: Path, *, replace: bool) -> None:
             _check_old(file, kind, os.lstat(file).st_mode, replace)
     except OSError as error:
         raise UsageError(f"cannot look at {file}: {error.strerror}; choose another name") from None
+
+
+def cannot_write(file: Path, why: object) -> JournalError:
+    """The error of a disk that refused, with what to do about it."""
+    return JournalError(f"cannot write {file}: {why}; make room in {file.parent}, or name a file elsewhere")
 
 
 def _owner(path: Path, data: Path) -> str | None:
