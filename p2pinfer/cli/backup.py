@@ -25,7 +25,7 @@ LABEL: Final = 11  # characters of what a line is about
     show_default=True,
     help="Whose: what the node earns, or what the clients of the folder pay.",
 )
-@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+@click.option("--force", is_flag=True, help="Replace an earlier copy.")
 @data_option
 @json_option
 def backup(file: Path, journal: str, force: bool, data: Path, as_json: bool) -> None:

@@ -90,7 +90,7 @@ def earnings(ctx: click.Context, by: str, since: int | None, data: Path, store: 
 @click.option("--payer", default="", metavar="KEY", help="Of this payer alone: its name, or the end that tables show.")
 @since_option
 @click.option("--until", type=day, metavar="DAY", help="Up to the end of this day.  [default: now]")
-@click.option("--force", is_flag=True, help="Replace FILE and FILE.csv.")
+@click.option("--force", is_flag=True, help="Replace an earlier statement and its table.")
 @data_option
 @json_option
 def export(

@@ -12,7 +12,9 @@ from p2pinfer.cli.options import json_option, store_option
 from p2pinfer.cli.terminal import Terminal, say
 from p2pinfer.cli.words import SHORT_ID
 from p2pinfer.core.errors import ModelError, UsageError
+from p2pinfer.core.manifest import MAX_TEMPLATE
 from p2pinfer.core.shown import shown_line
+from p2pinfer.disk.plain import read_small
 from p2pinfer.disk.store import Store, StoredModel
 
 
@@ -74,7 +76,7 @@ def _try_template(template: str) -> None:
 
 def _text_of(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return read_small(file, MAX_TEMPLATE).decode()
     except OSError as error:
         raise UsageError(f"cannot read {file}: {error.strerror}") from None
     except UnicodeDecodeError as error:

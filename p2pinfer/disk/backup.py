@@ -4,12 +4,15 @@ import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from p2pinfer.core.errors import JournalError, UsageError
+from p2pinfer.core.errors import JournalError
 from p2pinfer.disk.atomic import new_file, place
-from p2pinfer.disk.journal_file import FAULTS, MODE, connect_copy, connect_reader
+from p2pinfer.disk.journal_file import APPLICATION, FAULTS, MODE, connect_copy, connect_reader, is_full
 from p2pinfer.disk.journal_reader import JournalReader
-from p2pinfer.disk.places import is_there
+from p2pinfer.disk.target import Kind, cannot_write, check_target
+
+COPY: Final = Kind("a copy of a journal", ((0, b"SQLite format 3\0"), (68, APPLICATION.to_bytes(4, "big"))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,7 @@ def back_up(journal: Path, file: Path, *, replace: bool = False) -> Copied:
     Raises UsageError for a name that cannot be used and where there is no journal, JournalError where the journal is
     damaged, or the disk refuses.
     """
-    _check_name(file, replace)
+    check_target(file, COPY, journal.parent, replace=replace)
     with closing(connect_reader(journal)) as source:
         try:
             with new_file(file.parent, MODE) as draft:
@@ -41,18 +44,11 @@ def back_up(journal: Path, file: Path, *, replace: bool = False) -> Copied:
                 place(draft, file)
                 return copied
         except OSError as error:
-            raise JournalError(f"cannot write {file}: {error.strerror}") from None
+            raise cannot_write(file, error.strerror) from None
         except FAULTS as error:
+            if is_full(error):
+                raise cannot_write(file, error) from None
             raise JournalError(f"cannot copy {journal} to {file}: {error}") from None
-
-
-def _check_name(file: Path, replace: bool) -> None:
-    if not is_there(file.parent) or not file.parent.is_dir():
-        raise UsageError(f"there is no folder {file.parent}: make it first")
-    if is_there(file) and not file.is_file():
-        raise UsageError(f"{file} is not a file: give the name of one")
-    if is_there(file) and not replace:
-        raise UsageError(f"{file} exists: choose another name, or replace it with --force")
 
 
 def _read(draft: Path, file: Path) -> Copied:

@@ -4,14 +4,18 @@ A node whose clock was set back cannot tell by the time whether an offer of its 
 comes from another process (core/doubles.py). By this file it can.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from p2pinfer.core.errors import JournalError
 from p2pinfer.disk.atomic import write_atomic
+from p2pinfer.disk.plain import read_small
 
 KEPT: Final = 1_024  # starts
+LINE: Final = re.compile(rb"([0-9a-f]{32}) ([0-9]{1,16})\n")
+MAX_FILE: Final = KEPT * 50  # bytes: the longest lines, and no more of them
 
 
 class Boots:
@@ -49,11 +53,12 @@ class Boots:
 
 def _read(path: Path) -> dict[bytes, int]:
     try:
-        lines = path.read_text().splitlines()
-        return {bytes.fromhex(boot): int(seq) for boot, seq in map(str.split, lines)}
+        lines = read_small(path, MAX_FILE).splitlines(keepends=True)
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise JournalError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError:
-        raise JournalError(f"{path} is damaged; without it the node starts anew: remove it") from None
+    found = [match.groups() for line in lines if (match := LINE.fullmatch(line))]
+    if len(found) < len(lines):
+        raise JournalError(f"{path} is damaged; without it the node starts anew: remove it")
+    return {bytes.fromhex(boot.decode()): int(seq) for boot, seq in found}

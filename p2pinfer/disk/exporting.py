@@ -20,14 +20,14 @@ from p2pinfer.core.keys import PrivateKey, peer_name
 from p2pinfer.core.ledger import Earned
 from p2pinfer.core.pricing import Prices, Usage
 from p2pinfer.core.records import ZEROS, SignedRecord
-from p2pinfer.core.statement import MAX_RECEIPTS, NO_PAYER, Header, Paid, next_number, write_statement
+from p2pinfer.core.statement import MAGIC, MAX_RECEIPTS, NO_PAYER, Header, Paid, next_number, write_statement
 from p2pinfer.core.statement_check import verify_statement
 from p2pinfer.core.units import OwnerKey, PeerKey, RecordId
 from p2pinfer.disk.atomic import new_file, place
 from p2pinfer.disk.identity import load_key
 from p2pinfer.disk.journal import open_journal
 from p2pinfer.disk.journal_reader import JournalReader, read_journal
-from p2pinfer.disk.places import is_there
+from p2pinfer.disk.target import Kind, cannot_write, check_target
 
 MODE: Final = 0o600  # receipts tell who used whom; whom to give them to is the owner's choice
 TABLE_SUFFIX: Final = ".csv"
@@ -65,7 +65,10 @@ async def export_statement(
     journal's task runs meanwhile, JournalError where a record does not verify, or the disk refuses.
     """
     table = file.parent / (file.name + TABLE_SUFFIX)
-    _check_names(file, table, replace)
+    if file.suffix == TABLE_SUFFIX:
+        raise UsageError(f"{file} would be the signed statement, and no table: give a name without {TABLE_SUFFIX}")
+    check_target(file, STATEMENT, folder, replace=replace)
+    check_target(table, TABLE, folder, replace=replace)
     with read_journal(journal) as reader:
         entries = reader.earned(wanted.since, wanted.until, wanted.payer)
         certificates = reader.certificates()  # after the contracts that name them
@@ -85,7 +88,7 @@ async def export_statement(
                 for draft, path in ready:
                     place(draft, path)
         except OSError as error:
-            raise JournalError(f"cannot write {file}: {error.strerror}") from None
+            raise cannot_write(file, error.strerror) from None
     return Exported(file, table, statement, mine, len(entries) - len(mine))
 
 
@@ -104,6 +107,8 @@ COLUMNS: Final = (
     *(f"{item.name}_price" for item in fields(Prices)),
     *("flat_ncr", "amount_ncr"),
 )
+STATEMENT: Final = Kind("a statement of earnings", ((0, MAGIC),))
+TABLE: Final = Kind("a table of receipts", ((0, ",".join(COLUMNS[:3]).encode()),))
 
 
 def _row(entry: Earned) -> list[object]:
@@ -124,20 +129,6 @@ def _row(entry: Earned) -> list[object]:
         contract.flat,
         receipt.amount,
     ]
-
-
-def _check_names(file: Path, table: Path, replace: bool) -> None:
-    if file.suffix == TABLE_SUFFIX:
-        raise UsageError(f"{file} would be the signed statement, and no table: give a name without {TABLE_SUFFIX}")
-    if not is_there(file.parent) or not file.parent.is_dir():
-        raise UsageError(f"there is no folder {file.parent}: make it first")
-    for path in (file, table):
-        if is_there(path) and path.is_dir():
-            raise UsageError(f"{path} is a folder: give the name of a file")
-        if is_there(path) and not path.is_file():
-            raise UsageError(f"{path} is not a file: give the name of one")
-        if is_there(path) and not replace:
-            raise UsageError(f"{path} exists: choose another name, or replace it with --force")
 
 
 def _own(

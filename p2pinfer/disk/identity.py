@@ -30,10 +30,13 @@ from p2pinfer.core.units import OwnerKey, PeerKey
 from p2pinfer.disk.atomic import create_atomic, new_folder, write_atomic
 from p2pinfer.disk.locks import LockHeld, hold_lock
 from p2pinfer.disk.places import is_there, node_boots, node_journal
+from p2pinfer.disk.plain import read_small
 
 BACKDATE_S: Final = 600  # clients whose clocks are behind date contracts before our first start
 KEY_MODE: Final = 0o600
 FOLDER_MODE: Final = 0o700
+MAX_KEY: Final = 4096  # bytes of a key file; one with white space about it is one
+MAX_CERTIFICATE: Final = 2048  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +170,7 @@ def load_key(path: Path) -> PrivateKey:
     """
     try:
         mode = path.stat().st_mode
-        text = path.read_text("ascii").strip()
+        text = read_small(path, MAX_KEY).decode("ascii").strip()
     except OSError as error:
         raise UsageError(f"cannot read the key {path}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -269,7 +272,7 @@ def _cannot_use(folder: Path, error: OSError) -> UsageError:
 
 def _load_certificate(path: Path, key: PrivateKey) -> SignedRecord[NodeCert]:
     try:
-        body, signature = unpack_array(path.read_bytes(), 2048)
+        body, signature = unpack_array(read_small(path, MAX_CERTIFICATE), MAX_CERTIFICATE)
         if not isinstance(body, bytes) or not isinstance(signature, bytes):
             raise ValueError("not a record and a signature")
         certificate = verify_certificate(body, signature)

@@ -25,7 +25,7 @@ from p2pinfer.core.errors import JournalError, LocalProtocolError, P2pinferError
 from p2pinfer.core.receipt import FINAL, Receipt
 from p2pinfer.core.records import SignedRecord
 from p2pinfer.core.units import PeerKey, RecordId, SessionId
-from p2pinfer.disk.journal_file import connect_reader, connect_writer, row_digest
+from p2pinfer.disk.journal_file import connect_reader, connect_writer, not_stored, row_digest
 from p2pinfer.disk.journal_reader import JournalReader
 from p2pinfer.disk.tally import Tally, open_tally
 
@@ -192,7 +192,7 @@ class Journal:
     def _write(self, token: trio.lowlevel.TrioToken) -> None:
         """Commit batches until an empty one comes; runs in the thread."""
         while batch := self._batches.get():
-            if commits := _commit(self._writer, batch):
+            if commits := _commit(self._writer, self.path, batch):
                 self._tally.write(commits)
             token.run_sync_soon(self._written)
 
@@ -204,7 +204,7 @@ class Journal:
         self._changed.set()
 
 
-def _commit(connection: sqlite3.Connection, batch: list[_Store]) -> int:
+def _commit(connection: sqlite3.Connection, path: Path, batch: list[_Store]) -> int:
     """Commit all changes at once; where one fails, each alone, so that it fails alone.
 
     How many commits the journal then has had, or 0 where none was made.
@@ -220,9 +220,9 @@ def _commit(connection: sqlite3.Connection, batch: list[_Store]) -> int:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         if len(batch) == 1:
-            batch[0].error = error if isinstance(error, P2pinferError) else JournalError(f"not stored: {error}")
+            batch[0].error = error if isinstance(error, P2pinferError) else not_stored(error, path)
             return 0
-        return max([_commit(connection, [store]) for store in batch])
+        return max([_commit(connection, path, [store]) for store in batch])
 
 
 def _execute(db: sqlite3.Connection, query: str, values: tuple[object, ...]) -> int:

@@ -18,6 +18,7 @@ import msgpack
 
 from p2pinfer.core.errors import JournalError, UsageError
 from p2pinfer.disk.places import is_there
+from p2pinfer.disk.plain import check_plain, open_descriptor
 from p2pinfer.disk.tally import read_tally, tally_of
 
 APPLICATION: Final = 0x70327069  # "p2pi", in the file's header
@@ -93,13 +94,14 @@ def connect_writer(path: Path) -> sqlite3.Connection:
         tally = read_tally(path)
         if tally and not (path.exists() and path.stat().st_size):
             raise damaged(path, f"it is empty or gone, and had {tally} commits")
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, MODE))  # SQLite gives its other files the same mode
+        check_plain((path, *files_of(path)))
+        os.close(open_descriptor(path, os.O_RDWR | os.O_CREAT, MODE))  # SQLite gives its other files the same mode
         for file in files_of(path):
             _close_to_others(file)
         connection = _connect(path, "rwc")
     except OSError as error:
         raise JournalError(
-            f"cannot open the journal {path}: {error.strerror}; name another data folder with --data"
+            f"cannot open the journal: {error.filename or path}: {error.strerror}; name another data folder with --data"
         ) from None
     except FAULTS as error:
         raise _as_journal_error(error, path) from None
@@ -137,9 +139,10 @@ def connect_reader(path: Path, *, checked: bool = False) -> sqlite3.Connection:
             raise UsageError(
                 f"there is no journal at {path}: nobody keeps receipts there yet; name another data folder with --data"
             )
+        check_plain((path, *files_of(path)))
         connection = _connect(path, "ro")
     except OSError as error:
-        raise JournalError(f"cannot read {tally_of(path)}: {error.strerror}") from None
+        raise JournalError(f"cannot read {error.filename or path}: {error.strerror}") from None
     except FAULTS as error:
         raise _as_journal_error(error, path) from None
     try:
@@ -165,8 +168,9 @@ def connect_copy(path: Path) -> sqlite3.Connection:
 
 
 def files_of(path: Path) -> tuple[Path, ...]:
-    """The journal's file and those that SQLite keeps beside it while it is open, or was left so."""
-    return tuple(path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm"))
+    """The journal's file and those that SQLite keeps beside it while it is open, or was left so; links are followed."""
+    real = Path(os.path.realpath(path))
+    return tuple(real.with_name(real.name + suffix) for suffix in ("", "-wal", "-shm", "-journal"))
 
 
 def _close_to_others(file: Path) -> None:
@@ -200,6 +204,18 @@ def _create(connection: sqlite3.Connection) -> None:
 def damaged(path: Path, why: str) -> JournalError:
     """The error that says how a journal is damaged, and the way back."""
     return JournalError(f"the journal {path} is damaged: {why}; {restoring(path)}")
+
+
+def not_stored(error: sqlite3.Error, path: Path) -> JournalError:
+    """The error of a change that a journal did not take."""
+    if isinstance(error, sqlite3.IntegrityError):
+        return JournalError(f"not stored: {error}")
+    return JournalError(f"not stored: {_as_journal_error(error, path)}")
+
+
+def is_full(error: Exception) -> bool:
+    """The disk has no room, as SQLite says it."""
+    return isinstance(error, sqlite3.Error) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL
 
 
 def restoring(path: Path) -> str:
@@ -270,6 +286,8 @@ def _as_journal_error(error: sqlite3.Error | UnicodeDecodeError | JournalError, 
     kind = error.sqlite_errorcode & 0xFF
     if kind in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):  # in WAL mode, reading writes beside the file
         return JournalError(f"the journal {path} and its folder cannot be written: use them as the user they belong to")
+    if is_full(error):
+        return JournalError(f"the disk of {path.parent} is full: make room there")
     if kind in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return damaged(path, str(error))
     return JournalError(

@@ -7,6 +7,7 @@ time a process reads it. Everything here waits for the disk: call it from a thre
 """
 
 import hashlib
+import os
 import re
 import time
 from collections.abc import Iterable, Iterator
@@ -16,9 +17,10 @@ from pathlib import Path
 from typing import Final
 
 from p2pinfer.core.errors import ModelError, RemoteProtocolError
-from p2pinfer.core.manifest import File, Manifest, decode_manifest, model_id
+from p2pinfer.core.manifest import MAX_MANIFEST, File, Manifest, decode_manifest, model_id
 from p2pinfer.core.units import ModelId
 from p2pinfer.disk.atomic import new_file, new_folder, place, sweep, write_atomic
+from p2pinfer.disk.plain import open_plain, read_small
 
 MANIFEST: Final = "manifest"
 ID: Final = re.compile("[0-9a-f]{64}")  # as a folder's name
@@ -68,7 +70,7 @@ class Store:
         if id_ not in self._known:
             try:
                 with self._words_for("read"):
-                    data = (self._folder(id_) / MANIFEST).read_bytes()
+                    data = read_small(self._folder(id_) / MANIFEST, MAX_MANIFEST)
                 if model_id(data) != id_:
                     return None
                 self._known[id_] = StoredModel(id_, decode_manifest(data), self._folder(id_))
@@ -123,7 +125,7 @@ class Store:
     def read(self, id_: ModelId, name: str) -> bytes:
         """All bytes of a checked file. Raises ModelError as `path` does."""
         with self._words_for("read"):
-            return self.path(id_, name).read_bytes()
+            return read_small(self.path(id_, name), self._entry(id_, name)[1].size)
 
     def read_part(self, id_: ModelId, name: str, offset: int, limit: int) -> tuple[int, bytes]:
         """The size of a file and at most `limit` of its bytes from `offset`; the manifest's own name is empty.
@@ -136,9 +138,10 @@ class Store:
             path = self._folder(id_) / MANIFEST
         else:
             raise ModelError(f"no model {id_.hex()} in {self.root}")
-        with self._words_for("read"), path.open("rb") as file:
+        with self._words_for("read"), open_plain(path) as file:
+            size = file.seek(0, os.SEEK_END)
             file.seek(offset)
-            return path.stat().st_size, file.read(limit)
+            return size, file.read(limit)
 
     def missing(self, id_: ModelId, names: Iterable[str]) -> tuple[str, ...]:
         """Those of the files that are not here; their hashes are not looked at."""
@@ -251,7 +254,7 @@ class _NotThere(ModelError):
 
 
 def _digest(path: Path) -> bytes:
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         return hashlib.file_digest(file, "sha256").digest()
 
 

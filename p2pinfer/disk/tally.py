@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from p2pinfer.core.errors import JournalError
+from p2pinfer.disk.plain import open_descriptor, read_small
 
 SUFFIX: Final = "-tally"
 MODE: Final = 0o600
+MAX_FILE: Final = 4096  # bytes; what follows the number says nothing
 DIGITS: Final = 20  # of a number, which stands there twice: a torn one is none
 
 
@@ -24,7 +26,7 @@ def tally_of(journal: Path) -> Path:
 def read_tally(journal: Path) -> int:
     """The number of commits that the journal must have; 0 where nothing says so. Raises OSError."""
     try:
-        first, _, second = tally_of(journal).read_bytes()[: 2 * DIGITS + 1].partition(b" ")
+        first, _, second = read_small(tally_of(journal), MAX_FILE)[: 2 * DIGITS + 1].partition(b" ")
     except (FileNotFoundError, NotADirectoryError):
         return 0
     return int(first) if first == second and first.isdigit() else 0
@@ -33,8 +35,7 @@ def read_tally(journal: Path) -> int:
 def open_tally(journal: Path) -> "Tally":
     """Raises JournalError where it cannot be written."""
     try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        return Tally(os.open(tally_of(journal), flags, MODE))
+        return Tally(open_descriptor(tally_of(journal), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, MODE))
     except OSError as error:
         raise JournalError(f"cannot write {tally_of(journal)}: {error.strerror}") from None
 

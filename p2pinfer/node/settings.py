@@ -11,7 +11,9 @@ from typing import Any, Final, get_type_hints
 
 from p2pinfer.core.budget import NETWORK_PART
 from p2pinfer.core.errors import UsageError
+from p2pinfer.core.shown import brief
 from p2pinfer.core.units import Numerics, Span
+from p2pinfer.disk.plain import read_small
 from p2pinfer.engine.steps import CPU
 
 AUTO: Final = "auto"  # the numerics class that the machine decides on
@@ -77,6 +79,7 @@ class Trust:
     )
 
 
+MAX_FILE: Final = 1 << 20  # bytes of a file of settings
 MAX_SPAN_TEXT: Final = 20  # characters of FIRST:LAST; Python refuses to read numbers of thousands of digits
 MAX_THREADS: Final = 1024  # torch's own pools fail without a word far above it
 
@@ -120,7 +123,7 @@ class Settings:
             for item in fields(shape):
                 value = getattr(section, item.name)
                 if isinstance(value, int) and not 0 <= value < 1 << 32:
-                    raise UsageError(f"{name}.{item.name} is {value}; it must be from 0 to {(1 << 32) - 1}")
+                    raise UsageError(f"{name}.{item.name} is {brief(value)}; it must be from 0 to {(1 << 32) - 1}")
         if self.serve.threads > MAX_THREADS:
             raise UsageError(f"serve.threads is {self.serve.threads}; it must be at most {MAX_THREADS}")
         for name, value in (
@@ -140,13 +143,15 @@ def read_settings(path: Path | None) -> Settings:
     if path is None:
         return Settings()
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(read_small(path, MAX_FILE).decode())
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not text in UTF-8, byte {error.start} is wrong: save it as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path} is not TOML: {error}") from None
+    except ValueError:  # Python refuses to read numbers of thousands of digits
+        raise UsageError(f"{path} is not TOML of settings: a number in it is too long") from None
     except RecursionError:
         raise UsageError(f"{path} is not TOML of settings: it nests too deep") from None
     try:

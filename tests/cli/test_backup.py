@@ -53,7 +53,7 @@ def test_what_clients_pay_is_copied_where_that_is_asked_for(p2pinfer: Shell, tmp
 
 
 def test_a_file_is_replaced_only_with_force(p2pinfer: Shell, data: Path, tmp_path: Path) -> None:
-    (tmp_path / "copy").write_text("mine")
+    assert p2pinfer("backup", tmp_path / "copy", "--data", data).code == 0
     ran = p2pinfer("backup", tmp_path / "copy", "--data", data)
     assert (ran.code, "--force" in ran.err) == (2, True)
     assert p2pinfer("backup", tmp_path / "copy", "--data", data, "--force").code == 0

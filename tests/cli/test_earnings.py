@@ -284,15 +284,27 @@ def test_an_option_of_the_table_is_not_dropped_silently(p2pinfer: Shell, data: P
 @pytest.mark.parametrize("name", ["november.statement", "november.statement.csv"])
 def test_a_file_that_is_there_is_not_replaced(p2pinfer: Shell, data: Path, out: Path, name: str) -> None:
     out.with_name(name).write_text("dear")
-    ran = p2pinfer("earnings", "export", out, "--data", data)
-    assert (ran.code, "--force" in ran.err) == (2, True)
+    for words in ([], ["--force"]):
+        ran = p2pinfer("earnings", "export", out, "--data", data, *words)
+        assert (ran.code, "choose another name, or remove it yourself" in ran.err) == (2, True)
     assert out.with_name(name).read_text() == "dear"
+    assert [path.name for path in out.parent.iterdir() if path != data] == [name]
+
+
+def test_a_statement_is_replaced_where_that_is_asked_for(p2pinfer: Shell, data: Path, out: Path) -> None:
+    assert p2pinfer("earnings", "export", out, "--data", data).code == 0
+    first = verdict(out).header
+    ran = p2pinfer("earnings", "export", out, "--data", data)
+    assert (ran.code, "replace it with --force" in ran.err) == (2, True)
+    assert p2pinfer("earnings", "export", out, "--data", data, "--force").code == 0
+    assert verdict(out).header.record.prev == first.id
 
 
 def test_a_refused_export_takes_no_number(p2pinfer: Shell, data: Path, out: Path) -> None:
     out.write_text("dear")
-    p2pinfer("earnings", "export", out, "--data", data)
-    assert p2pinfer("earnings", "export", out, "--force", "--data", data).code == 0
+    assert p2pinfer("earnings", "export", out, "--force", "--data", data).code == 2
+    out.unlink()
+    assert p2pinfer("earnings", "export", out, "--data", data).code == 0
     assert verdict(out).header.record.prev == ZEROS
 
 

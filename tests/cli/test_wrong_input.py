@@ -181,7 +181,7 @@ def test_a_prompt_from_a_file_that_is_no_text(p2pinfer: Shell, monkeypatch: pyte
         (["earnings", "--since", "yesterday"], "write 2026-11-30, or 7d"),
         (["earnings", "export", "folder"], "folder is a folder: give the name of a file"),
         (["earnings", "export", "nowhere/file"], "there is no folder nowhere: make it first"),
-        (["earnings", "export", "file"], "replace it with --force"),
+        (["earnings", "export", "file"], "file exists, and is not a statement of earnings: choose another name"),
         (["earnings", "export", LONG], "File name too long"),
         (["earnings", "export", "new", "--since", "2026-11-30", "--until", "2026-11-01"], "ends before it begins"),
         (["receipt", "show", "zz"], "give the first 4 hex digits of a contract's id"),

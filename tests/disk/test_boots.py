@@ -39,7 +39,10 @@ def test_the_oldest_starts_are_forgotten(tmp_path: Path) -> None:
     assert list(past) == [boot_of(number) for number in range(1, KEPT + 1)]
 
 
-@pytest.mark.parametrize("data", [b"ab", b"ab cd\n", b"00 1 2\n", b"\xff\n"])
+@pytest.mark.parametrize(
+    "data",
+    [b"ab", b"ab cd\n", b"00 1 2\n", b"\xff\n", b"ab 1\n", b"0" * 32 + b" -1\n", b"0" * 32 + b" " + b"9" * 17 + b"\n"],
+)
 def test_a_damaged_file_is_named(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "boots"
     path.write_bytes(data)

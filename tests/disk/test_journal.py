@@ -313,12 +313,12 @@ class Gate:
         self.threads: set[int] = set()
         self._reached, self._open = threading.Event(), threading.Event()
 
-    def commit(self, db: sqlite3.Connection, batch: list[journal_module._Store]) -> int:
+    def commit(self, db: sqlite3.Connection, path: Path, batch: list[journal_module._Store]) -> int:
         self.batches.append(len(batch))
         self.threads.add(threading.get_ident())
         self._reached.set()
         assert self._open.wait(timeout=10)  # a test that fails before it opens the gate must end
-        return COMMIT(db, batch)
+        return COMMIT(db, path, batch)
 
     async def wait_reached(self) -> None:
         await trio.to_thread.run_sync(self._reached.wait)

@@ -165,16 +165,18 @@ def test_a_copy_is_one_file_and_its_owners_alone(closed: Path, tmp_path: Path) -
 
 
 def test_a_copy_replaces_nothing_unless_it_is_told_to(closed: Path, tmp_path: Path) -> None:
-    (tmp_path / "copy").write_text("mine")
+    back_up(closed / "closed" / "j", tmp_path / "copy")
+    before = (tmp_path / "copy").stat().st_ino
     with pytest.raises(UsageError, match="exists: choose another name, or replace it with --force"):
         back_up(closed / "closed" / "j", tmp_path / "copy")
-    assert (tmp_path / "copy").read_text() == "mine"
+    assert (tmp_path / "copy").stat().st_ino == before
     back_up(closed / "closed" / "j", tmp_path / "copy", replace=True)
+    assert (tmp_path / "copy").stat().st_ino != before
     assert len(whole(tmp_path / "copy")) == len(PAID)
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [("no/copy", "there is no folder"), (".", "is not a file"), ("\udcff/x", "there is no folder")]
+    ("name", "reason"), [("no/copy", "there is no folder"), (".", "is a folder"), ("\udcff/x", "there is no folder")]
 )
 def test_a_name_that_cannot_be_written_is_told(closed: Path, tmp_path: Path, name: str, reason: str) -> None:
     with pytest.raises(UsageError, match=reason):

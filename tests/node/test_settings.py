@@ -60,6 +60,8 @@ def test_an_option_that_was_not_given_changes_nothing() -> None:
         ("[prices]\ncached = 30000", r"prices\.cached"),
         ("[serve", r"is not TOML"),
         ("[prices]\nflat = 4294967296", r"prices\.flat is 4294967296"),
+        ("[prices]\nflat = " + "9" * 5000, r"a number in it is too long"),
+        ("[prices]\nflat = 0x" + "9" * 5000, r"prices\.flat is a number of 20000 bits; it must be from 0"),
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path: Path, text: str, message: str) -> None:

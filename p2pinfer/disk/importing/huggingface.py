@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from p2pinfer.core.errors import ModelError
+from p2pinfer.core.shown import brief
 from p2pinfer.disk.importing.building import Source
 from p2pinfer.disk.importing.config import read_config
 from p2pinfer.disk.importing.naming import model_name
 from p2pinfer.disk.importing.safetensors_file import open_safetensors
 from p2pinfer.disk.importing.tensors import Tensor
+from p2pinfer.disk.plain import read_small
 
 CONFIG: Final = "config.json"
 GENERATION: Final = "generation_config.json"
@@ -57,7 +59,7 @@ def weight_files(index: Mapping[str, Any]) -> list[str]:
         raise ModelError(f"{INDEX} has no weight_map")
     names = sorted(set(places.values()))
     if outside := [name for name in names if Path(name).name != name]:
-        raise ModelError(f"{INDEX} names a file outside the folder: {outside[0]!r:.120}")
+        raise ModelError(f"{INDEX} names a file outside the folder: {brief(outside[0])}")
     return names
 
 
@@ -70,8 +72,8 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
         raise ModelError(f"{folder} has neither {WEIGHTS} nor {INDEX}: only safetensors can be imported")
     tensors: dict[str, Tensor] = {}
     for name in names:
-        if not (folder / name).is_file():
-            raise ModelError(f"{folder} lacks {name}, which {INDEX} names")
+        if not (folder / name).exists():
+            raise ModelError(f"{folder} lacks {brief(name)}, which {INDEX} names")
         tensors |= open_safetensors(folder / name)
     return tensors
 
@@ -126,8 +128,6 @@ def _text(path: Path) -> str:
 
 def _read(path: Path) -> bytes:
     try:
-        if path.stat().st_size > MAX_FILE:
-            raise ModelError(f"{path} has more than {MAX_FILE >> 20} MiB, which no such file needs")
-        return path.read_bytes()
+        return read_small(path, MAX_FILE)
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from None

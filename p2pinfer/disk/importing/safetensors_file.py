@@ -8,6 +8,7 @@ their names, and bf16 only (manifest.md, 5.3).
 import hashlib
 import json
 import mmap
+import os
 from collections.abc import Callable, Mapping
 from math import prod
 from pathlib import Path
@@ -19,6 +20,7 @@ from p2pinfer.core.errors import ModelError
 from p2pinfer.core.manifest import File
 from p2pinfer.core.safetensors import LENGTH_BYTES, Place, header_bytes, parse_header
 from p2pinfer.disk.importing.tensors import Bits, Tensor, to_bf16
+from p2pinfer.disk.plain import open_plain
 
 _NUMPY: Final[Mapping[str, np.dtype[Any]]] = {"BF16": np.dtype("<u2"), "F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
 
@@ -51,8 +53,8 @@ def open_safetensors(path: Path) -> dict[str, Tensor]:
         ModelError: it is no safetensors file, or a part of one.
     """
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
+        with open_plain(path) as file:
+            size = os.fstat(file.fileno()).st_size
             places = parse_header(file.read(header_bytes(file.read(LENGTH_BYTES), size)), size)
             data = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)  # one for all: each holds the file open
     except ValueError as error:
