@@ -220,6 +220,9 @@ class Reception:
         client = short_name(account.contract.record.client)
         client += " (your own)" if self._exposure.is_own(account.contract.id) else ""
         reason = session.stage.reason.label
+        if not session.stage.computed:  # a kind of its own in the log, since strangers may cause many for nothing
+            logger.info("session of %s without work: %s", client, reason)
+            return
         logger.info("session of %s: %d positions, %s, %d ncr signed", client, session.stage.computed, reason, amount)
 
     def _session(self, contract: SignedRecord[Contract], terms: Terms) -> Session:
