@@ -13,6 +13,7 @@ import trio
 from rich.progress import Progress
 
 from p2pinfer.cli.options import bootstrap_option, config_option, data_option, engine_options, store_option
+from p2pinfer.cli.repeats import Repeats
 from p2pinfer.cli.terminal import Terminal, say
 from p2pinfer.core.errors import UsageError
 from p2pinfer.disk.store import Store
@@ -66,6 +67,8 @@ def node(
     if settings.serve.model and (why := missing_words(EVERY_ENGINE)):
         raise UsageError(f"no model can be served: {why}")
     logging.getLogger("p2pinfer").setLevel(logging.INFO)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(Repeats())
     trio.run(_serve, settings, data, Store(store))
 
 

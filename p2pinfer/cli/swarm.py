@@ -3,6 +3,7 @@
 import json
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 import click
 import trio
@@ -15,6 +16,9 @@ from p2pinfer.core.keys import parse_peer_name, peer_name, short_name
 from p2pinfer.core.offer import State
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import Numerics
+
+UNITS: Final = ((1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k"))
+LONG: Final = 1_000_000  # a number that is shown rounded, where it is not round
 
 
 @click.command()
@@ -31,7 +35,7 @@ def swarm(bootstrap: tuple[str, ...], data: Path, store: Path, as_json: bool) ->
     if as_json:
         say(json.dumps(rows))
     elif rows:
-        _print_table(rows)
+        print_rows(rows)
     else:
         say("nobody serves anything, as far as the peers asked know; name others with --bootstrap")
 
@@ -78,10 +82,10 @@ def _row(known: KnownOffer, name: str, now: float) -> dict[str, object]:
     }
 
 
-def _print_table(rows: list[dict[str, object]]) -> None:
+def print_rows(rows: list[dict[str, object]]) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in ("peer", "model", "layers", "state"):
-        table.add_column(heading, no_wrap=True)
+        table.add_column(heading, no_wrap=heading != "model", overflow="fold")  # what a stranger writes gives way
     for heading in ("tokens/s", "ask, ncr/M"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
@@ -90,10 +94,10 @@ def _print_table(rows: list[dict[str, object]]) -> None:
         table.add_row(
             short_name(parse_peer_name(str(row["peer"]))),
             str(row["model"] or row["model_id"])[:24],
-            f"{layers[0]}:{layers[1]}",
+            ":".join(map(short, layers)),
             _state(str(row["state"]), row["until"]),
-            str(row["decode_per_s"]),
-            "/".join(_short(row[price]) for price in ("price_prefill", "price_decode", "price_sampled")),
+            short(row["decode_per_s"]),
+            "/".join(short(row[price]) for price in ("price_prefill", "price_decode", "price_sampled")),
         )
     Terminal().print(table)
 
@@ -104,10 +108,14 @@ def _state(state: str, until: object) -> str:
     return state
 
 
-def _short(price: object) -> str:
-    """A price in as few characters as tell it: 20k for 20,000."""
-    assert isinstance(price, int)
-    for unit, name in ((1_000_000, "M"), (1_000, "k")):
-        if price >= unit and not price % (unit // 10):
-            return f"{price / unit:g}{name}"
-    return str(price)
+def short(number: object) -> str:
+    """A number in as few characters as tell it: 20k for 20,000; one that is long even so is rounded.
+
+    Offers may hold any number of 32 bits: where nobody knows the model, nobody can tell that it has no such layers.
+    """
+    assert isinstance(number, int)
+    for unit, name in UNITS:
+        if number >= unit and not number % (unit // 10):
+            return f"{number / unit:g}{name}"
+    unit, name = next((one for one in UNITS if number >= one[0]), UNITS[-1])
+    return str(number) if number < LONG else f"{number / unit:.1f}{name}"

@@ -27,6 +27,11 @@ class Source:
     key: str = ""
     scope: Scope = Scope.LOOPBACK
 
+    @property
+    def network(self) -> str | None:
+        """By what clients are counted; None on our own machine, where they share one address whoever they are."""
+        return None if self.scope is Scope.LOOPBACK else self.key
+
 
 NOWHERE = Source()  # of peers in this process
 

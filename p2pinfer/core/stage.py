@@ -161,6 +161,11 @@ class StageSession:
         return self.computed + len(self._waiting) // self._row
 
     @property
+    def is_computing(self) -> bool:
+        """Work was taken, and is not done."""
+        return self._working
+
+    @property
     def _due(self) -> int:
         """Positions that have an id, as far as this stage can know: those of the prompt and of every id sampled."""
         return max(self.terms.prompt, self.computed + 1)

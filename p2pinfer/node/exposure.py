@@ -18,7 +18,7 @@ from p2pinfer.core.contract import Contract
 from p2pinfer.core.errors import Refused, UsageError
 from p2pinfer.core.receipt import Receipt
 from p2pinfer.core.records import SignedRecord
-from p2pinfer.core.source import Scope, Source
+from p2pinfer.core.source import Source
 from p2pinfer.core.stage_account import StageAccount
 from p2pinfer.core.units import PeerKey, RecordId
 from p2pinfer.disk.identity import own_keys
@@ -89,8 +89,7 @@ class Exposure:
         worked_under, signed = await self._journal.read(partial(_history, contract=contract))
         if worked_under:
             raise Refused("this contract was worked under before", Code.BAD_STATE)
-        network = None if source.scope is Scope.LOOPBACK else source.key
-        client = Debtor(terms.client, network, signed, await self._is_own(terms))
+        client = Debtor(terms.client, source.network, signed, await self._is_own(terms))
         work = min(terms.limits.window, terms.limits.max_positions) * len(terms.span)
         self.budget.take(contract.id, client, work, terms.expires - terms.issued, now)
         self._open.add(contract.id)

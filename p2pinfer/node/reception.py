@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count
 
+import trio
+
 from p2pinfer.core.budget import RETRY_S
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract, check_request, verify_request
@@ -22,9 +24,10 @@ from p2pinfer.core.messages import cut_text
 from p2pinfer.core.opening import check_neighbours, read_sampling
 from p2pinfer.core.pages import pages_for
 from p2pinfer.core.records import SignedRecord, countersign
-from p2pinfer.core.room import HeldSession, give_way
+from p2pinfer.core.room import HeldSession, Room
 from p2pinfer.core.sampling import SamplingRecord
 from p2pinfer.core.session_messages import Accept, Neighbour, Open, SessionRefused, check_mode
+from p2pinfer.core.source import Source
 from p2pinfer.core.stage import StageSession, StageTerms
 from p2pinfer.core.stage_account import StageAccount
 from p2pinfer.core.text import TextStream
@@ -58,17 +61,24 @@ class _Holding:
     """A session that holds room, and so many pages of KV cache."""
 
     session: Session
+    network: str | None
     newcomer: bool
+    own: bool
     pages: int
 
     @property
+    def rests(self) -> bool:
+        return not self.own and self.session.is_at_rest
+
+    @property
     def held(self) -> HeldSession:
-        stage = self.session.stage
         return HeldSession(
             slot=self.session.slot,
-            client=stage.terms.client,
+            client=self.session.stage.terms.client,
+            network=self.network,
             newcomer=self.newcomer,
-            started=bool(stage.received),
+            own=self.own,
+            rests=self.rests,
             idle_s=self.session.idle_s,
             pages=self.pages,
         )
@@ -95,7 +105,7 @@ class Reception:
         self._network = network
         self._exchange = exchange
         self._batcher = batcher
-        self._max_sessions = max_sessions
+        self._room = Room(max_sessions, shard.engine.facts.pages)
         self._slots = count(1)
         self._accounts: dict[RecordId, StageAccount] = {}  # of open sessions
         self._holding: dict[int, _Holding] = {}  # room, by slot
@@ -138,28 +148,29 @@ class Reception:
         return Terms(message, request, read_sampling(contract, message))
 
     @asynccontextmanager
-    async def _room(self, session: Session) -> AsyncIterator[None]:
+    async def _held(self, session: Session, source: Source) -> AsyncIterator[_Holding]:
         """Pages of KV cache and a place among the sessions, for as long as the block lasts and the session needs them.
 
         Raises Refused (BUSY).
         """
         self._let_go([slot for slot, holding in self._holding.items() if holding.session.is_over])
         contract = session.account.contract
-        newcomer = self._exposure.is_newcomer(contract.id)
-        holding = _Holding(session, newcomer, pages_for(contract.record.limits.max_positions))
-        going = give_way(
-            [one.held for one in self._holding.values()],
-            holding.held,
-            sessions=self._max_sessions,
-            free_pages=self._shard.engine.free_pages,
+        holding = _Holding(
+            session,
+            source.network,
+            self._exposure.is_newcomer(contract.id),
+            self._exposure.is_own(contract.id),
+            pages_for(contract.record.limits.max_positions),
         )
+        held = [one.held for one in self._holding.values()]
+        going = self._room.find(held, holding.held, self._shard.engine.free_pages, trio.current_time())
         for slot in going:
             self._holding[slot].session.give_way()
         self._let_go(going)
         self._holding[session.slot] = holding
         try:
             await self._shard.engine.open_session(session.slot, holding.pages)
-            yield
+            yield holding
         finally:
             self._let_go([session.slot])
 
@@ -186,9 +197,13 @@ class Reception:
         contract = countersign(terms.request, self._offering.key)
         message = terms.open
         session = self._session(contract, terms)
-        async with self._room(session):
+        async with self._held(session, link.source) as holding:
             with self._exchange.open_session(
-                message.session, session.stage.terms.peers, session.take_message, lambda: session.is_over
+                message.session,
+                session.stage.terms.peers,
+                session.take_message,
+                lambda: session.is_over,
+                lambda: holding.rests,
             ) as incoming:
                 if self._journal.failing:  # the contract shows whether it still does: no work that could not be kept
                     await session.keep_contract()
@@ -205,6 +220,9 @@ class Reception:
         client = short_name(account.contract.record.client)
         client += " (your own)" if self._exposure.is_own(account.contract.id) else ""
         reason = session.stage.reason.label
+        if not session.stage.computed:  # a kind of its own in the log, since strangers may cause many for nothing
+            logger.info("session of %s without work: %s", client, reason)
+            return
         logger.info("session of %s: %d positions, %s, %d ncr signed", client, session.stage.computed, reason, amount)
 
     def _session(self, contract: SignedRecord[Contract], terms: Terms) -> Session:

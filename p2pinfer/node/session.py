@@ -22,6 +22,7 @@ from p2pinfer.core.keys import short_name
 from p2pinfer.core.messages import Message
 from p2pinfer.core.receipt import Receipt
 from p2pinfer.core.records import SignedRecord
+from p2pinfer.core.room import POSITION_S, is_at_rest
 from p2pinfer.core.session_messages import Close, Forward, Propose, Sampled, SessionMessage, Signed, Stored, pack_ids
 from p2pinfer.core.stage import Part, Result, Send, StageSession, State, Work
 from p2pinfer.core.stage_account import StageAccount
@@ -70,6 +71,7 @@ class Session:
         self._ended = trio.Event()
         self._patience = trio.CancelScope()  # ends before `_due_s`: moving its deadline with each position costs more
         self._moved_s = trio.current_time()  # when something moved last
+        self._used_s = self._moved_s  # until when it was in use
         self._due_s = 0.0  # when something must have moved
         self._place = (0, 0, 0)  # how far the session has got
         self._settled = trio.Event()
@@ -99,12 +101,17 @@ class Session:
 
     @property
     def idle_s(self) -> float:
-        """Since anything moved; 0 while something could be computed."""
-        return 0.0 if self.ready() else trio.current_time() - self._moved_s
+        """Since it was in use; 0 while something is computed, or could be."""
+        return 0.0 if self.ready() or self.stage.is_computing else trio.current_time() - self._used_s
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Nothing has happened in it for so long that it has to give way to others."""
+        return is_at_rest(self.idle_s, started=bool(self.stage.received))
 
     def give_way(self) -> None:
         """End, since others ask for the room and nothing happens here."""
-        self.fail(Code.IDLE, f"nothing came for {self.idle_s:.0f} s, and others wait")
+        self.fail(Code.IDLE, f"it was not in use for {self.idle_s:.0f} s, and others wait")
 
     # Steps, called by the batcher
 
@@ -221,8 +228,9 @@ class Session:
         if self._to_complete or account.is_due:
             self._books_due.set()
         if (place := (stage.received, stage.computed, account.paid)) != self._place:
-            self._place = place  # messages that move nothing are no progress
             self._moved_s = trio.current_time()
+            self._used_s = min(self._moved_s, self._used_s + POSITION_S * (stage.computed - self._place[1]))
+            self._place = place  # messages that move nothing are no progress
             self._due_s = self._moved_s + self._patience_s
             if self._due_s < self._patience.deadline:
                 self._patience.deadline = self._due_s

@@ -93,6 +93,7 @@ class _Session:
     send: trio.MemorySendChannel[Incoming]
     take: Take | None
     is_over: Callable[[], bool]
+    rests: Callable[[], bool]
 
 
 class Exchange:
@@ -165,12 +166,14 @@ class Exchange:
         peers: Collection[PeerKey],
         take: Take | None = None,
         is_over: Callable[[], bool] = lambda: False,
+        rests: Callable[[], bool] = lambda: False,
     ) -> Iterator[trio.MemoryReceiveChannel[Incoming]]:
         """Take the session's messages from these peers, and the death of links to them, while the block lasts.
 
         take: called with each message at once, in its link's reader, so that no task stands between; it raises nothing.
               Deaths come through the channel all the same, for a link may die while its session sends.
         is_over: what comes from others then was sent before they knew, and is dropped
+        rests: nothing happens in it, so that it keeps no link that others ask for, and reading costs as of strangers
 
         Raises Refused (BAD_STATE) where the session is open already.
         """
@@ -179,7 +182,7 @@ class Exchange:
         # Buffered, since links wait for nobody; credit and MAX_BACKLOG bound the messages, and few links can die
         send, receive = trio.open_memory_channel[Incoming](inf)
         with send, receive:
-            self._sessions[session] = opened = _Session(frozenset(peers), send, take, is_over)
+            self._sessions[session] = opened = _Session(frozenset(peers), send, take, is_over, rests)
             try:
                 self._deliver_early(session, opened)
                 yield receive
@@ -235,8 +238,8 @@ class Exchange:
                 self._put(session, link.peer, why)
 
     def needed(self) -> Collection[PeerKey]:
-        sessions = (session.peers for session in self._sessions.values() if not session.is_over())
-        return {call.link.peer for call in self._calls.values()}.union(*sessions)
+        running = (session for session in self._sessions.values() if not session.is_over() and not session.rests())
+        return {call.link.peer for call in self._calls.values()}.union(*(session.peers for session in running))
 
     def _take_ask(self, link: Link, ask: Ask) -> None:
         answering = self._answering.get(type(ask))

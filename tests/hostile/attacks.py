@@ -18,11 +18,12 @@ import trio
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead
-from p2pinfer.core.keys import peer_name
+from p2pinfer.core.keys import domain, peer_name
 from p2pinfer.core.messages import AskContacts, AskFile, AskOffers, CallRefused, FilePart, Message, Offers, Ping
 from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.records import sign
-from p2pinfer.core.session_messages import Accept, Close, Forward, Neighbour
+from p2pinfer.core.receipt import FINAL, Receipt
+from p2pinfer.core.records import decode, sign
+from p2pinfer.core.session_messages import Accept, Close, Forward, Neighbour, Propose, Signed
 from p2pinfer.core.units import Codec, SessionId, Span
 from p2pinfer.overlay.libp2p.connection import CONNECTION_ERRORS
 from p2pinfer.overlay.libp2p.yamux import Flag, Type, encode_header
@@ -227,6 +228,38 @@ async def idle_opens(arena: Arena, rounds: Rounds) -> None:
     async with trio.open_nursery() as nursery:
         for _ in range(8):
             nursery.start_soon(keep)
+
+
+@attack("hoarding", "a key that signs for a prompt, and then holds all sessions without one, renewed as they end")
+async def hoarding(arena: Arena, rounds: Rounds) -> None:
+    async def once() -> None:
+        async with open_stranger(arena) as stranger:
+            await _pay(stranger, 300)
+            tiny = await stranger.plan(
+                prompt=1, max_tokens=1
+            )  # its credit is for as many of these as a node has room for
+            while True:
+                for _ in range(64):
+                    await stranger.say(tiny.again().open)
+                await rounds.next()
+                stranger.ears.came.clear()
+                await trio.sleep(2.0)
+
+    await _again_long(rounds, once)
+
+
+async def _pay(stranger: Stranger, count: int) -> None:
+    """Have a prompt of so many ids computed, and sign for all of it."""
+    deal = await stranger.plan(prompt=count, max_tokens=1)
+    await stranger.say(deal.open)
+    await stranger.hear(Accept)
+    await stranger.say(deal.prompt([1] * count))
+    state = 0
+    while state != FINAL:
+        proposal = await stranger.hear(Propose)
+        signature = deal.key.sign(domain(Receipt.TYPE), proposal.receipt)
+        await stranger.say(least(Signed, session=deal.session, receipt=proposal.receipt, signature=signature))
+        state = decode(Receipt, proposal.receipt).state
 
 
 async def _again_long(rounds: Rounds, once: Callable[[], Awaitable[None]]) -> None:

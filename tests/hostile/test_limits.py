@@ -215,3 +215,13 @@ async def test_a_peer_that_asks_for_more_at_once_than_is_answered_is_refused(vic
         refused = [answer for answer in answers if isinstance(answer, CallRefused)]
         assert {answer.code for answer in refused} <= {Code.BUSY}
         assert len({answer.call for answer in answers}) == 199  # type: ignore[attr-defined]
+
+
+async def test_a_stranger_does_not_fill_the_log(victim: Victim) -> None:
+    """Of what it signs for nothing a line a minute is said, however much of it there is."""
+    victim.new_words()
+    async with open_stranger(victim.arena) as stranger:
+        for call in range(1, 5):
+            await stranger.say(*(least(Signed, receipt=b"\x90") for _ in range(50)), AskContacts(call))
+            await stranger.hear(Contacts)
+    assert victim.new_words().count("a receipt of an earlier session is not kept") <= 1

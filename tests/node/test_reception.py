@@ -34,6 +34,7 @@ from p2pinfer.core.session_messages import (
     pack_ids,
 )
 from p2pinfer.core.units import PeerKey, SessionId, Span
+from p2pinfer.disk.journal_reader import JournalReader
 from p2pinfer.overlay.limits import KEY_OPENS_BURST
 from p2pinfer.overlay.memory import MemoryWorld
 from tests.core.paid_route import STRANGER
@@ -297,11 +298,13 @@ def test_no_more_sessions_are_open_than_the_owner_allows(loop: Loop, tmp_path: P
     loop.run(main)
 
 
-def test_idle_sessions_of_newcomers_give_way_to_one_who_asks(
-    loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("signed", [0, 1_000_000], ids=["newcomers", "with credit"])
+def test_idle_sessions_give_way_to_one_who_asks(
+    signed: int, loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They were accepted, and no prompt came."""
     monkeypatch.setattr("p2pinfer.core.room.FIRST_ROWS_S", 0.0)
+    monkeypatch.setattr(JournalReader, "signed", lambda _reader, _client: signed)
 
     async def main() -> None:
         async with one_node(loop, tmp_path, serve_max_sessions=1) as alone, crowd(alone, 2) as [first, second]:
@@ -313,7 +316,7 @@ def test_idle_sessions_of_newcomers_give_way_to_one_who_asks(
                 assert isinstance(await second.open(await second.plan(), 0), Accept)
                 close = (await incoming.receive())[1]
                 assert isinstance(close, Close)
-                assert (close.code, close.text) == (Code.IDLE, "nothing came for 0 s, and others wait")
+                assert (close.code, close.text) == (Code.IDLE, "it was not in use for 0 s, and others wait")
 
     loop.run(main)
 

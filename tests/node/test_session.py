@@ -14,6 +14,7 @@ from p2pinfer.core.contract import EXPIRY_S
 from p2pinfer.core.errors import LinkDead
 from p2pinfer.core.receipt import FINAL
 from p2pinfer.core.records import countersign
+from p2pinfer.core.room import FIRST_ROWS_S, POSITION_S, RESTING_S
 from p2pinfer.core.session_messages import Close, Credit, Propose, Signed, Stored
 from p2pinfer.node.session import FINAL_S, IDLE_S, UNPAID_S
 from p2pinfer.overlay.outbox import Priority
@@ -92,6 +93,40 @@ async def test_a_session_that_gets_no_rows_is_given_up(autojump_clock: MockClock
     await trio.sleep(IDLE_S + 0.1)
     assert [close.text for close in middle.said(Close)] == ["nothing came for 60 s"]  # type: ignore[attr-defined]
     assert [type(one) for one in middle.links[TAIL.public].sent][-1] is Close
+
+
+async def trickle(middle: Middle, every_s: float) -> None:
+    for _ in range(5):
+        await trio.sleep(every_s)
+        await middle.rows(1)
+        await middle.compute()
+
+
+async def test_positions_that_come_all_the_time_keep_a_session_in_use(
+    autojump_clock: MockClock, middle: Middle
+) -> None:
+    await trickle(middle, POSITION_S)
+    assert not middle.session.is_at_rest
+    assert middle.session.idle_s == 0
+
+
+async def test_a_position_now_and_then_keeps_no_session_in_use(autojump_clock: MockClock, middle: Middle) -> None:
+    await trickle(middle, POSITION_S + RESTING_S / 5)
+    assert middle.session.is_at_rest
+    await middle.rows(1)
+    assert not middle.session.is_at_rest  # it can be computed
+
+
+async def test_what_is_computed_is_in_use_however_long_it_takes(autojump_clock: MockClock, middle: Middle) -> None:
+    await middle.rows(4)
+    middle.session.take(4)
+    await trio.sleep(RESTING_S)
+    assert not middle.session.is_at_rest
+
+
+async def test_a_session_without_rows_rests_sooner(autojump_clock: MockClock, middle: Middle) -> None:
+    await trio.sleep(FIRST_ROWS_S)
+    assert middle.session.is_at_rest
 
 
 async def test_a_session_ends_while_its_final_receipt_can_still_be_signed(

@@ -428,6 +428,17 @@ async def test_what_strangers_send_of_a_session_that_is_over_is_dropped(
         assert incoming.statistics().current_buffer_used == 0
 
 
+async def test_a_session_needs_the_links_of_its_peers_while_it_is_in_use(
+    autojump_clock: MockClock, open_side: OpenSide
+) -> None:
+    near, far = await open_side(1), await open_side(2)
+    for rests, over, needed in ((False, False, {near.network.key}), (True, False, set()), (False, True, set())):
+        with far.exchange.open_session(
+            SESSION, [near.network.key], is_over=lambda over=over: over, rests=lambda rests=rests: rests
+        ):
+            assert set(far.exchange.needed()) == needed
+
+
 async def test_a_session_hears_of_the_death_of_its_links(autojump_clock: MockClock, open_side: OpenSide) -> None:
     near, far = await open_side(0), await open_side(1)
     link = await near.dial(far)
