@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from p2pinfer.core.canonical import pack_array, unpack_array
 from p2pinfer.core.certificate import MAX_CERTIFICATE_S, NodeCert, NodeRevoke, verify_certificate, verify_revocation
 from p2pinfer.core.codes import Code
-from p2pinfer.core.contract import EXPIRY_S, Contract, check_request, generation_of, verify_contract, verify_request
+from p2pinfer.core.contract import (
+    EXPIRY_S,
+    MAX_BID,
+    Contract,
+    check_request,
+    generation_of,
+    verify_contract,
+    verify_request,
+)
 from p2pinfer.core.errors import Refused, RemoteProtocolError
 from p2pinfer.core.offer import Offer, verify_offer
 from p2pinfer.core.pricing import Prices
@@ -324,10 +332,10 @@ def test_a_contract_that_contradicts_itself_cannot_be_made(change: dict[str, obj
 
 def asked(**changes: Any) -> Code:
     """The code with which a node answers a client's contract; NONE if it takes it."""
-    secret, now = changes.pop("secret", SECRET), changes.pop("now", NOW)
-    request = sign(contract_on(OFFER, **{"prompt": 512, **changes}), CLIENT)
+    secret, now, offer = changes.pop("secret", SECRET), changes.pop("now", NOW), changes.pop("on", OFFER)
+    request = sign(contract_on(offer, **{"prompt": 512, **changes}), CLIENT)
     try:
-        check_request(request, OFFER, CERTIFICATE, secret=secret, now=now)
+        check_request(request, offer, CERTIFICATE, secret=secret, now=now)
     except Refused as error:
         return error.code
     return Code.NONE
@@ -385,6 +393,22 @@ def test_a_contract_beyond_the_certificate_is_refused() -> None:
     offer = offer_of(NODE, SPAN, Roles.HEAD, cert=certificate.id)
     with pytest.raises(Refused, match="certificate"):
         check_request(sign(contract_on(offer), CLIENT), offer, certificate, secret=SECRET, now=NOW)
+
+
+def test_no_contract_comes_to_much_more_than_is_asked() -> None:
+    """RCT-16, 9: a sum of promises would not fit a statement."""
+    terms = contract_on(OFFER, prompt=512)
+    most = 2**53 - 1
+    flat = (MAX_BID - 1) * terms.most  # beside what the prices come to
+    assert asked(flat=flat, reserve=most) is Code.NONE
+    assert asked(flat=flat + 1, reserve=most) is Code.BAD_TERMS
+    assert asked(prices=replace(PRICES, prefill=2**32 - 1, decode=2**32 - 1), reserve=most) is Code.BAD_TERMS
+
+
+def test_a_node_that_asks_nothing_takes_no_promise() -> None:
+    free = offer_of(NODE, SPAN, Roles.HEAD, prices=Prices(0, 0, 0, 0))
+    assert asked(on=free) is Code.NONE
+    assert asked(on=free, flat=1) is Code.BAD_TERMS
 
 
 def test_the_reserve_must_cover_the_longest_session() -> None:

@@ -683,6 +683,7 @@ def _requests() -> Iterable[Vector]:
         ("a contract that fits", {}, "ok"),
         ("a bid above the ask", {"prices": replace(terms.prices, decode=90_000), "flat": 6}, "ok"),
         ("fewer layers, positions and a longer cadence", {"span": Span(2, 8), "limits": _LESS}, "ok"),
+        ("16 times what is asked", {"flat": 5 + 15 * asked.most, "reserve": 2**53 - 1}, "ok"),
         ("a reserve that just suffices", {"reserve": asked.most}, "ok"),
         ("a clock that is 300 s behind", {"now": NOW + 300}, "ok"),
         ("a clock that is 301 s behind", {"now": NOW + 301}, "clock-skew"),
@@ -706,6 +707,12 @@ def _requests() -> Iterable[Vector]:
         ("a codec that is not offered", {"codecs": (0, 9)}, "bad-terms"),
         ("a larger window than offered", {"limits": replace(limits, window=769)}, "bad-terms"),
         ("a shorter cadence than offered", {"limits": replace(limits, cadence=127)}, "bad-terms"),
+        (
+            "a nano-credit beyond 16 times what is asked",
+            {"flat": 6 + 15 * asked.most, "reserve": 2**53 - 1},
+            "bad-terms",
+        ),
+        ("prices that no sum could hold", {"prices": _DEAR, "reserve": 2**53 - 1}, "bad-terms"),
         ("more drafts than offered", {"limits": replace(limits, max_draft=1)}, "bad-terms"),
         ("another generation", {"generation": ZEROS}, "bad-terms"),
         ("a reserve of a nano-credit too little", {"reserve": asked.most - 1}, "bad-terms"),
@@ -724,6 +731,7 @@ def _requests() -> Iterable[Vector]:
 
 
 _LESS: Final = replace(SOLO.record.limits, max_positions=600, cadence=129, max_chunk=255)
+_DEAR: Final = Prices(2**32 - 1, 2**32 - 1, 2**32 - 1, 2**32 - 1)
 _LAST: Final = CERTIFICATE.record.not_after - 60
 
 

@@ -48,6 +48,7 @@ def opens() -> Iterator[Case]:
         ("more positions than offered", {"limits": replace(LIMITS, max_positions=65)}, {}, "too-long"),
         ("a wider window than offered", {"limits": replace(LIMITS, window=49)}, {}, "bad-terms"),
         ("a cadence below the offer's", {"limits": replace(LIMITS, cadence=3)}, {}, "bad-terms"),
+        ("a bid of more than 16 times the ask", {"flat": 17 * 15_000, "reserve": 2**53 - 1}, {}, "bad-terms"),
         ("a narrower window than offered", {"limits": replace(LIMITS, window=40)}, {}, "ok"),
         ("another model", {"model": bytes(32)}, {}, "bad-terms"),
         ("layers beyond the offer's", {"span": Span(0, 31)}, {}, "bad-terms"),
