@@ -5,14 +5,14 @@ taken, until it is signed or too old to count. A restart forgets nothing of it t
 """
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import trio
 
-from p2pinfer.core.budget import Budget, Debt, Debtor, Risk
+from p2pinfer.core.budget import Budget, Debtor, Left, Risk
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract
 from p2pinfer.core.errors import Refused, UsageError
@@ -30,21 +30,6 @@ LOOK_S: Final = 10.0  # between looks into the data folder for new keys of the o
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Left:
-    """A contract that is over. committed: positions done under it; paid: signed for; ended: Unix seconds."""
-
-    contract: Contract
-    committed: int
-    paid: int
-    ended: int
-
-    @property
-    def unpaid(self) -> Debt:
-        generated = self.committed > max(self.paid, self.contract.prompt)
-        return Debt((self.committed - self.paid) * len(self.contract.span), generated, self.ended)
-
-
 class Exposure:
     """Takes work at risk for contracts and gives it back; `now` is the wall clock in Unix seconds.
 
@@ -59,7 +44,7 @@ class Exposure:
         self._looked_s = -LOOK_S
         self._unread = ""  # why the keys could not be read, as it was told
         self._open: set[RecordId] = set()
-        self._left: dict[RecordId, _Left] = {}
+        self._left: dict[RecordId, Left] = {}
 
     def dare(self, risk: Risk) -> None:
         """From now on risk so much."""
@@ -71,12 +56,13 @@ class Exposure:
         for contract, proposal in newest.values():
             terms = contract.record
             paid, signed = await self._journal.read(partial(_standing, contract=contract))
-            left = _Left(terms, _committed(terms, proposal), paid, proposal.record.time)
-            if left.unpaid.until >= now:
+            proposed = _committed(terms, proposal)
+            left = Left(terms, proposed, proposed, paid, proposal.record.time)
+            if left.debt.until >= now:
                 self._left[contract.id] = left
                 # Where it came from is not known any more: it counts for no network
                 client = Debtor(terms.client, None, signed, await self._is_own(terms))
-                self.budget.recall(contract.id, client, left.unpaid)
+                self.budget.recall(contract.id, client, left.debt)
 
     async def take(self, contract: SignedRecord[Contract], source: Source, now: int) -> None:
         """Take what a contract that opens could leave unpaid.
@@ -113,19 +99,19 @@ class Exposure:
         if account is None:
             self._forget(contract.id)
         else:
-            self._keep(contract.id, _Left(contract.record, account.committed, account.paid, now))
+            self._keep(contract.id, Left(contract.record, account.worked, account.proposed, account.paid, now))
 
     def settle(self, contract: SignedRecord[Contract], receipt: SignedRecord[Receipt]) -> None:
         """A receipt of a contract that is over was completed."""
         if (left := self._left.get(contract.id)) is not None:
             self._keep(contract.id, replace(left, paid=max(left.paid, _committed(contract.record, receipt))))
 
-    def _keep(self, contract: RecordId, left: _Left) -> None:
-        if left.committed <= left.paid:
+    def _keep(self, contract: RecordId, left: Left) -> None:
+        if not left.unsigned:
             self._forget(contract)
         else:
             self._left[contract] = left
-            self.budget.keep(contract, left.unpaid)
+            self.budget.keep(contract, left.debt)
 
     def _forget(self, contract: RecordId) -> None:
         self._left.pop(contract, None)

@@ -26,7 +26,7 @@ from p2pinfer.core.pricing import Prices
 from p2pinfer.core.receipt import Receipt, verify_receipt
 from p2pinfer.core.records import ZEROS, Record, countersign, decode, encode, record_id, sign
 from p2pinfer.core.statement import Header
-from p2pinfer.core.terms import Limits
+from p2pinfer.core.terms import CADENCE_PART, Limits
 from p2pinfer.core.units import OwnerKey, PeerKey, Roles, Span
 from tests.core.paid_route import (
     CLIENT,
@@ -349,7 +349,14 @@ def test_a_bid_above_the_ask_is_taken() -> None:
     assert asked(prices=replace(PRICES, decode=90_000)) is Code.NONE
 
 
-@pytest.mark.parametrize("change", [{"span": Span(2, 8)}, {"limits": replace(LIMITS, max_positions=600, window=768)}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"span": Span(2, 8)},
+        {"limits": replace(LIMITS, max_positions=600, window=768)},
+        {"limits": replace(LIMITS, cadence=128 // CADENCE_PART)},
+    ],
+)
 def test_less_than_was_offered_is_taken(change: dict[str, object]) -> None:
     assert asked(**change) is Code.NONE
 
@@ -365,7 +372,8 @@ def test_less_than_was_offered_is_taken(change: dict[str, object]) -> None:
         ({"prices": replace(PRICES, sampled=0)}, Code.TOO_CHEAP),
         ({"limits": replace(LIMITS, max_positions=4097)}, Code.TOO_LONG),
         ({"limits": replace(LIMITS, window=769)}, Code.BAD_TERMS),
-        ({"limits": replace(LIMITS, cadence=127)}, Code.BAD_TERMS),
+        ({"limits": replace(LIMITS, cadence=129, max_chunk=255)}, Code.BAD_TERMS),
+        ({"limits": replace(LIMITS, cadence=128 // CADENCE_PART - 1)}, Code.BAD_TERMS),
         ({"limits": replace(LIMITS, max_draft=1)}, Code.BAD_TERMS),
         ({"owner": CLIENT.public}, Code.BAD_TERMS),
         ({"node": NODES[1].public, "generation": generation_of(SECRET, NODES[1].public)}, Code.BAD_TERMS),

@@ -124,6 +124,47 @@ async def test_work_that_was_never_proposed_stays_taken_too(node: Node) -> None:
     assert node.room == ALL - 3
 
 
+async def test_a_client_that_says_it_takes_nothing_takes_all_that_was_done(node: Node) -> None:
+    """RCT-24"""
+    await node.compute(3)
+    node.route.head.close(Code.CANCELLED, upto=0)
+    await node.propose()
+    assert node.route.head.closed  # nothing is to be signed
+    node.end()
+    assert node.room == ALL - 3
+
+
+async def test_what_the_engine_was_given_when_a_client_ended_is_done(node: Node) -> None:
+    node.route.head.begin(4)
+    node.route.head.close(Code.CANCELLED, upto=0)
+    node.end()
+    assert node.room == ALL - 4
+
+
+async def test_what_an_honest_client_leaves_on_its_way_counts_for_an_hour(node: Node) -> None:
+    await node.compute(11)
+    node.route.head.close(Code.CANCELLED, upto=9)
+    await node.propose()
+    await node.signed([3], late=False)
+    node.end()
+    assert [await room_later(node, after_s) for after_s in (RELEASE_S, RELEASE_S + 1)] == [ALL - 2, ALL]
+
+
+async def test_what_no_honest_client_leaves_counts_for_a_week(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2pinfer.core.budget.GIVEN_UP", 1)
+    await node.compute(11)
+    node.route.head.close(Code.CANCELLED, upto=9)
+    await node.propose()
+    await node.signed([3], late=False)
+    node.end()
+    assert [await room_later(node, after_s) for after_s in (RELEASE_S + 1, DEBT_S + 1)] == [ALL - 2, ALL]
+
+
+async def room_later(node: Node, after_s: int) -> int:
+    node.exposure.budget.forget(NOW + after_s)
+    return node.room_at(NOW + after_s)
+
+
 async def test_a_contract_settled_later_gives_all_back_then(node: Node) -> None:
     await node.compute(8)
     node.end()
