@@ -1,7 +1,8 @@
 """What a node has at risk with its clients: work done and not signed (protocols/receipts.md, 5.4).
 
 An open contract takes what it could leave unsigned. Once its session is over only what was really left unpaid stays
-taken, until it is signed or too old to count. A restart forgets nothing of it that was proposed.
+taken, until it is signed or too old to count. A restart forgets nothing of it that was proposed. Contracts that are not
+worth the room that their records take are counted beside it.
 """
 
 import logging
@@ -18,6 +19,7 @@ from p2pinfer.core.contract import Contract
 from p2pinfer.core.errors import Refused, UsageError
 from p2pinfer.core.receipt import Receipt
 from p2pinfer.core.records import SignedRecord
+from p2pinfer.core.small_contracts import SmallContracts, is_small
 from p2pinfer.core.source import Scope, Source
 from p2pinfer.core.stage_account import StageAccount
 from p2pinfer.core.units import PeerKey, RecordId
@@ -38,12 +40,13 @@ class Exposure:
 
     def __init__(self, journal: Journal, folder: Path, risk: Risk) -> None:
         self.budget = Budget(risk)
+        self.small = SmallContracts()
         self._journal = journal
         self._folder = folder
         self._own: frozenset[PeerKey] = frozenset()
         self._looked_s = -LOOK_S
         self._unread = ""  # why the keys could not be read, as it was told
-        self._open: set[RecordId] = set()
+        self._open: dict[RecordId, Debtor] = {}
         self._left: dict[RecordId, Left] = {}
 
     def dare(self, risk: Risk) -> None:
@@ -67,7 +70,8 @@ class Exposure:
     async def take(self, contract: SignedRecord[Contract], source: Source, now: int) -> None:
         """Take what a contract that opens could leave unpaid.
 
-        Raises Refused: LAPSED, WINDOW_FULL, BAD_TERMS, or BAD_STATE where it was worked under before.
+        Raises Refused: LAPSED, WINDOW_FULL, BAD_TERMS, BUSY where its network had too many small contracts today, or
+        BAD_STATE where it was worked under before.
         """
         self.budget.forget(now)
         self._left = {id_: left for id_, left in self._left.items() if self.budget.is_taken(id_)}
@@ -77,9 +81,11 @@ class Exposure:
             raise Refused("this contract was worked under before", Code.BAD_STATE)
         network = None if source.scope is Scope.LOOPBACK else source.key
         client = Debtor(terms.client, network, signed, await self._is_own(terms))
+        if not client.own:
+            self.small.check(network, now)
         work = min(terms.limits.window, terms.limits.max_positions) * len(terms.span)
         self.budget.take(contract.id, client, work, terms.expires - terms.issued, now)
-        self._open.add(contract.id)
+        self._open[contract.id] = client
 
     def is_open(self, contract: RecordId) -> bool:
         """True if a session of ours still takes care of this contract."""
@@ -95,11 +101,13 @@ class Exposure:
 
     def end(self, contract: SignedRecord[Contract], account: StageAccount | None, now: int) -> None:
         """The contract's session is over, or never began; its account says what was done and what was paid."""
-        self._open.discard(contract.id)
+        client = self._open.pop(contract.id, None)
         if account is None:
             self._forget(contract.id)
-        else:
-            self._keep(contract.id, Left(contract.record, account.worked, account.proposed, account.paid, now))
+            return
+        self._keep(contract.id, Left(contract.record, account.worked, account.proposed, account.paid, now))
+        if client is not None and not client.own and is_small(account.proposed, account.paid):
+            self.small.add(client.network, now)
 
     def settle(self, contract: SignedRecord[Contract], receipt: SignedRecord[Receipt]) -> None:
         """A receipt of a contract that is over was completed."""

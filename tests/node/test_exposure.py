@@ -15,7 +15,7 @@ from p2pinfer.core.source import NOWHERE, Scope, Source
 from p2pinfer.core.units import SessionId
 from p2pinfer.disk.journal import Journal, open_journal
 from p2pinfer.node.exposure import Exposure
-from tests.core.paid_route import CLIENT, NOW, SMALL, PaidRoute, key, paid_route
+from tests.core.paid_route import CLIENT, DAY_S, NOW, SMALL, PaidRoute, key, paid_route
 
 SESSION = SessionId(bytes(16))
 LAYERS = 6
@@ -163,6 +163,30 @@ async def test_what_no_honest_client_leaves_counts_for_a_week(node: Node, monkey
 async def room_later(node: Node, after_s: int) -> int:
     node.exposure.budget.forget(NOW + after_s)
     return node.room_at(NOW + after_s)
+
+
+async def test_small_contracts_of_a_network_are_counted_and_end_for_the_day(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RCT-34"""
+    monkeypatch.setattr("p2pinfer.core.small_contracts.SMALL_A_DAY", 1)
+    await node.compute(8)
+    await node.signed([1, 2], late=False)
+    node.end()
+    another = sign(replace(node.route.contracts[0].record, nonce=bytes(16)), CLIENT)
+    with pytest.raises(Refused) as refusal:
+        await node.exposure.take(another, NOWHERE, NOW)
+    assert refusal.value.code is Code.BUSY
+    await node.exposure.take(another, NOWHERE, NOW + DAY_S)
+
+
+async def test_contracts_that_left_no_records_are_not_counted(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2pinfer.core.small_contracts.SMALL_A_DAY", 1)
+    await node.compute(3)
+    node.route.head.close(Code.CANCELLED, upto=0)
+    node.end()
+    another = sign(replace(node.route.contracts[0].record, nonce=bytes(16)), CLIENT)
+    await node.exposure.take(another, NOWHERE, NOW)
 
 
 async def test_a_contract_settled_later_gives_all_back_then(node: Node) -> None:
