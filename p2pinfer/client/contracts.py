@@ -15,7 +15,7 @@ from p2pinfer.core.pricing import USAGE_BITS
 from p2pinfer.core.records import ZEROS, SignedRecord, sign
 from p2pinfer.core.sampling import SamplingRecord, encode_sampling, params_hash
 from p2pinfer.core.session_messages import Neighbour, Open
-from p2pinfer.core.terms import Limits
+from p2pinfer.core.terms import CADENCE_PART, Limits
 from p2pinfer.core.units import Codec, PeerKey, RecordId, Roles, SessionId, Span
 
 POSITION_S: Final = 2  # at most, on any route that somebody would wait for
@@ -166,8 +166,10 @@ def roles_of(span: Span, layers: int) -> Roles:
 def _common_limits(stages: Sequence[StagePlan], positions: int) -> list[Limits]:
     """Each stage's limits, with one cadence and one chunk for all: receipts are compared at equal positions."""
     offered = [stage.offer.record.limits for stage in stages]
-    cadence = max(limits.cadence for limits in offered)
+    cadence, longest = min(limits.cadence for limits in offered), max(limits.cadence for limits in offered)
     chunk = min(limits.max_chunk for limits in offered)
+    if cadence * CADENCE_PART < longest:
+        raise NoRoute(f"the stages' limits do not fit each other: receipts every {cadence} and {longest} positions")
     found = []
     for stage, limits in zip(stages, offered, strict=True):
         if positions > limits.max_positions:
@@ -177,10 +179,7 @@ def _common_limits(stages: Sequence[StagePlan], positions: int) -> list[Limits]:
             )
         if len(stage.span) * positions >= 1 << USAGE_BITS:
             raise NoRoute(f"{positions} positions of {len(stage.span)} layers are more than a receipt can state")
-        try:
-            found.append(Limits(positions, limits.window, cadence, 0, chunk))
-        except ValueError as error:
-            raise NoRoute(f"the stages' limits do not fit each other: {error}") from None
+        found.append(Limits(positions, limits.window, cadence, 0, chunk))
     return found
 
 

@@ -4,7 +4,7 @@ Work is counted in layer-tokens: positions times layers. A contract takes what i
 no two contracts of one client ever wait for each other's receipts, and a client that opens many learns of the limit at
 once. It takes that out of its client's own credit, which grows with the work that the client has signed for in full;
 where that is too little, out of what all newcomers share. Once its session is over, only what was done and not signed
-stays taken.
+stays taken: all that was done, whatever its client says that it takes.
 """
 
 from collections.abc import Iterable
@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from p2pinfer.core.codes import Code
+from p2pinfer.core.contract import Contract
 from p2pinfer.core.errors import Refused
 from p2pinfer.core.units import PeerKey, RecordId
 
@@ -20,8 +21,10 @@ CREDIT_PART: Final = 2  # of the work signed for in full, one part in so many is
 NETWORK_PART: Final = 8  # of what newcomers share and other networks leave, one network has one part in so many
 LEAST: Final = 16  # positions that a contract with anything unsigned takes at least: its records cost something, too
 RELEASE_S: Final = 3_600  # after its session, what a newcomer left unsigned takes nothing more from the others
+HOUR_S: Final = 3_600
 RETRY_S: Final = 1.0  # after a refusal for want of room, which open contracts may give back at any time
 DEBT_S: Final = 7 * 86_400  # after its session, generated positions left unsigned count no more for their client
+GIVEN_UP: Final = 64  # positions past the prompt and every proposal: ids on their way to a client that gives up
 MAX_UNSIGNED: Final = 4_096  # contracts that are remembered for what nobody signed, once that takes from nobody else
 
 
@@ -60,19 +63,57 @@ class Debtor:
 class Debt:
     """Work that was done and not signed under a contract that is over.
 
-    generated: some of it lies beyond the prompt, so that its client has seen ids of it; where a route fails before the
-               first id, nothing proves to an honest client that a stage has worked
-    ended:     when its session was over, Unix seconds by our clock; what a client writes into contracts decides nothing
+    lasting: it counts for its client longer than for others
+    ended:   when its session was over, Unix seconds by our clock; what a client writes into contracts decides nothing
     """
 
     work: int
-    generated: bool
+    lasting: bool
     ended: int
 
     @property
     def until(self) -> int:
         """When it no longer counts for its client, Unix seconds."""
-        return self.ended + (DEBT_S if self.generated else RELEASE_S)
+        return self.ended + (DEBT_S if self.lasting else RELEASE_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A contract whose session is over, in positions.
+
+    worked:   given to the engine, whatever became of them
+    proposed: that a proposal covers
+    paid:     signed for
+    ended:    Unix seconds
+    """
+
+    contract: Contract
+    worked: int
+    proposed: int
+    paid: int
+    ended: int
+
+    @property
+    def unsigned(self) -> int:
+        """Positions at risk."""
+        return self.worked - self.paid
+
+    @property
+    def given_up(self) -> int:
+        """Positions of these that nobody can sign any more."""
+        return self.worked - self.proposed
+
+    @property
+    def debt(self) -> Debt:
+        """The debt that it leaves, of all that is unsigned.
+
+        It lasts where a proposal asks for generated positions, or more of them are given up than an honest client
+        leaves on their way. Prefill alone does not: where a route fails before the first id, nothing proves to an
+        honest client that a stage has worked.
+        """
+        prompt = self.contract.prompt
+        lasting = self.proposed > max(self.paid, prompt) or self.worked - max(self.proposed, prompt) > GIVEN_UP
+        return Debt(self.unsigned * len(self.contract.span), lasting, self.ended)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +209,10 @@ class Budget:
         if work > left:
             unpaid = _sum(owed)
             if owed and work <= left + unpaid:
+                hours = -(-(max(taken.unpaid.until for taken in owed if taken.unpaid) - now) // HOUR_S)
                 raise Refused(
                     f"{unpaid} layer-tokens under {len(owed)} earlier contracts of this client are unsigned: "
-                    "sign for them (`p2pinfer owed`), or wait a week",
+                    f"sign for them (`p2pinfer owed`), or wait up to {hours} h",
                     Code.LAPSED,
                 )
             text = f"{work} layer-tokens at risk, {max(0, left)} left for this client"

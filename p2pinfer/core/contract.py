@@ -4,7 +4,7 @@ Together with a receipt, a contract is all that an amount follows from. Which un
 `budget.py`; who answers an open with what is for the node.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Annotated, ClassVar, Final
 
@@ -21,6 +21,7 @@ from p2pinfer.core.terms import Limits, RolesKind, SpanKind
 from p2pinfer.core.units import Codec, ModelId, Nanocredits, OwnerKey, PeerKey, RecordId, Roles, Span
 
 MAX_CONTRACT_S: Final = 86_400
+MAX_BID: Final = 16  # times what a node asks, a contract with it comes to at most: promises cost a stranger nothing
 EXPIRY_S: Final = 10  # before it expires a contract's session ends, for its final receipt: a later one is not signed
 GENERATION_DOMAIN: Final = domain("generation")
 
@@ -155,6 +156,9 @@ def check_request(
         raise Refused("the contract does not bind the generation's secret", Code.BAD_TERMS)
     if contract.most > contract.reserve:
         raise Refused(f"a reserve of {contract.reserve} ncr, {contract.most} ncr could be needed", Code.BAD_TERMS)
+    if contract.most > MAX_BID * (asked := replace(contract, prices=offered.prices, flat=offered.flat).most):
+        text = f"the contract may come to {contract.most} ncr, the limit is {MAX_BID} times the {asked} ncr asked"
+        raise Refused(text, Code.BAD_TERMS)
 
 
 def _misfit(contract: Contract, offer: Offer, certificate: SignedRecord[NodeCert]) -> str | None:

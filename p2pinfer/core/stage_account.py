@@ -35,7 +35,8 @@ class Proposal:
 
 
 class StageAccount:
-    """committed: positions computed and accepted, as far as this stage has been told
+    """worked: positions that the engine was given, whatever became of them; the client's word takes nothing off them
+    committed: positions computed and accepted, as far as this stage has been told
     paid: positions of the highest complete receipt
     """
 
@@ -44,6 +45,7 @@ class StageAccount:
         if key.public != terms.node:
             raise LocalProtocolError("a contract of another node")
         self.contract: Final = contract
+        self.worked = 0
         self.committed = 0
         self.paid = 0
         self.complete: SignedRecord[Receipt] | None = None
@@ -58,10 +60,15 @@ class StageAccount:
         self._reason = Code.NONE
         self._time = 0
 
+    def begin(self, upto: int) -> None:
+        """Positions up to here go to the engine: they are at risk from now on."""
+        self.worked = max(self.worked, upto)
+
     # Rows, as they cross the boundaries of this stage
 
     def add_inputs(self, position: int, rows: bytes, count: int) -> None:
         """Rows (ids at the head) that came in for positions from `position` on; rows known before are forgotten."""
+        self.begin(position + count)
         if position != self._inputs.next:
             self._cut(self._inputs, position, self.committed)
         self._inputs.add(rows, count)
@@ -143,8 +150,7 @@ class StageAccount:
         if not self._reason:
             self._reason, self._due_at = reason, 0
             if upto is not None:
-                proposed = self._last.committed if self._last else 0
-                self.committed = max(proposed, min(self.committed, upto))
+                self.committed = max(self.proposed, min(self.committed, upto))
 
     def abandon(self, reason: Code) -> None:
         """Close where the client has not said how far it signs: a final is due for what no proposal covers yet."""
@@ -172,9 +178,14 @@ class StageAccount:
         return tuple(self._pending.values())
 
     @property
+    def proposed(self) -> int:
+        """Positions that the last proposal covers."""
+        return self._last.committed if self._last else 0
+
+    @property
     def unproposed(self) -> int:
         """Positions committed beyond the last proposal."""
-        return self.committed - (self._last.committed if self._last else 0)
+        return self.committed - self.proposed
 
     @property
     def closed(self) -> bool:

@@ -28,6 +28,7 @@ MAGIC: Final = b"p2pinfer statement 1\n"
 MAX_STATEMENT_FRAME: Final = 4096  # bytes
 MAX_RECEIPTS: Final = 65_536  # half a minute of a verifier's time
 MAX_CERTIFICATES: Final = 64  # ten years of them
+MAX_AMOUNT: Final = (1 << 53) - 1  # nano-credits that a header can state
 MAX_STATEMENT: Final = 67_108_864  # bytes; a statement of so many receipts is shorter, whatever is in them
 CERTIFICATE: Final = 0
 RECEIPT: Final = 1
@@ -96,6 +97,7 @@ def write_statement(
     """The file's bytes, and the header as it was signed.
 
     certificates: at least all that the contracts name
+    entries:      their amounts come to MAX_AMOUNT at most
     """
     frames = [
         pack_array([CERTIFICATE, certificate.body, certificate.signatures[0]])

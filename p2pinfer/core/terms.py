@@ -8,6 +8,7 @@ from p2pinfer.core.fields import UInt
 from p2pinfer.core.units import Roles, Span
 
 POSITION_BITS: Final = 32
+CADENCE_PART: Final = 4  # a contract has a receipt at least as often as offered, and at most so many times as often
 ALL_ROLES: Final = Roles.HEAD | Roles.TAIL
 
 
@@ -73,7 +74,8 @@ class Limits:
         """A node that offered those takes these; max_positions is another matter, with a code of its own."""
         return (
             self.window <= offered.window
-            and self.cadence >= offered.cadence  # a signature each costs the node time
+            and self.cadence <= offered.cadence  # what no proposal covers yet is the node's risk
+            and self.cadence * CADENCE_PART >= offered.cadence  # a signature each costs it time
             and self.max_draft <= offered.max_draft
             and self.max_chunk <= offered.max_chunk
         )

@@ -17,10 +17,19 @@ from typing import Final
 from p2pinfer.core.certificate import NodeCert
 from p2pinfer.core.errors import JournalError, RemoteProtocolError, UsageError
 from p2pinfer.core.keys import PrivateKey, peer_name
-from p2pinfer.core.ledger import Earned
+from p2pinfer.core.ledger import By, Earned, fold, fold_all
 from p2pinfer.core.pricing import Prices, Usage
 from p2pinfer.core.records import ZEROS, SignedRecord
-from p2pinfer.core.statement import MAGIC, MAX_RECEIPTS, NO_PAYER, Header, Paid, next_number, write_statement
+from p2pinfer.core.statement import (
+    MAGIC,
+    MAX_AMOUNT,
+    MAX_RECEIPTS,
+    NO_PAYER,
+    Header,
+    Paid,
+    next_number,
+    write_statement,
+)
 from p2pinfer.core.statement_check import verify_statement
 from p2pinfer.core.units import OwnerKey, PeerKey, RecordId
 from p2pinfer.disk.atomic import new_file, place
@@ -143,7 +152,19 @@ def _own(
     mine = [entry for entry in entries if (entry.contract.record.node, entry.contract.record.owner) == parties]
     if len(mine) > MAX_RECEIPTS:
         raise UsageError(f"{len(mine)} receipts, a statement holds {MAX_RECEIPTS}: state shorter periods, one by one")
+    _check_amount(mine)
     return mine, newest
+
+
+def _check_amount(entries: list[Earned]) -> None:
+    """Whoever promises most is named: in all likelihood it will never pay, and takes the others' statement with it."""
+    if (amount := fold_all(entries).unbacked) > MAX_AMOUNT:
+        payer = max(fold(entries, By.PAYER), key=lambda total: total.unbacked)
+        raise UsageError(
+            f"these receipts come to {amount:,} nano-credits, and a statement holds {MAX_AMOUNT:,}: "
+            f"{payer.heading} alone promises {payer.unbacked:,}; state other payers one by one (--payer), or shorter "
+            "periods"
+        )
 
 
 def _write(

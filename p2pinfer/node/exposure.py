@@ -1,23 +1,25 @@
 """What a node has at risk with its clients: work done and not signed (protocols/receipts.md, 5.4).
 
 An open contract takes what it could leave unsigned. Once its session is over only what was really left unpaid stays
-taken, until it is signed or too old to count. A restart forgets nothing of it that was proposed.
+taken, until it is signed or too old to count. A restart forgets nothing of it that was proposed. Contracts that are not
+worth the room that their records take are counted beside it.
 """
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import trio
 
-from p2pinfer.core.budget import Budget, Debt, Debtor, Risk
+from p2pinfer.core.budget import Budget, Debtor, Left, Risk
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract
 from p2pinfer.core.errors import Refused, UsageError
 from p2pinfer.core.receipt import Receipt
 from p2pinfer.core.records import SignedRecord
+from p2pinfer.core.small_contracts import SmallContracts, is_small
 from p2pinfer.core.source import Source
 from p2pinfer.core.stage_account import StageAccount
 from p2pinfer.core.units import PeerKey, RecordId
@@ -30,21 +32,6 @@ LOOK_S: Final = 10.0  # between looks into the data folder for new keys of the o
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Left:
-    """A contract that is over. committed: positions done under it; paid: signed for; ended: Unix seconds."""
-
-    contract: Contract
-    committed: int
-    paid: int
-    ended: int
-
-    @property
-    def unpaid(self) -> Debt:
-        generated = self.committed > max(self.paid, self.contract.prompt)
-        return Debt((self.committed - self.paid) * len(self.contract.span), generated, self.ended)
-
-
 class Exposure:
     """Takes work at risk for contracts and gives it back; `now` is the wall clock in Unix seconds.
 
@@ -53,13 +40,14 @@ class Exposure:
 
     def __init__(self, journal: Journal, folder: Path, risk: Risk) -> None:
         self.budget = Budget(risk)
+        self.small = SmallContracts()
         self._journal = journal
         self._folder = folder
         self._own: frozenset[PeerKey] = frozenset()
         self._looked_s = -LOOK_S
         self._unread = ""  # why the keys could not be read, as it was told
-        self._open: set[RecordId] = set()
-        self._left: dict[RecordId, _Left] = {}
+        self._open: dict[RecordId, Debtor] = {}
+        self._left: dict[RecordId, Left] = {}
 
     def dare(self, risk: Risk) -> None:
         """From now on risk so much."""
@@ -71,17 +59,19 @@ class Exposure:
         for contract, proposal in newest.values():
             terms = contract.record
             paid, signed = await self._journal.read(partial(_standing, contract=contract))
-            left = _Left(terms, _committed(terms, proposal), paid, proposal.record.time)
-            if left.unpaid.until >= now:
+            proposed = _committed(terms, proposal)
+            left = Left(terms, proposed, proposed, paid, proposal.record.time)
+            if left.debt.until >= now:
                 self._left[contract.id] = left
                 # Where it came from is not known any more: it counts for no network
                 client = Debtor(terms.client, None, signed, await self._is_own(terms))
-                self.budget.recall(contract.id, client, left.unpaid)
+                self.budget.recall(contract.id, client, left.debt)
 
     async def take(self, contract: SignedRecord[Contract], source: Source, now: int) -> None:
         """Take what a contract that opens could leave unpaid.
 
-        Raises Refused: LAPSED, WINDOW_FULL, BAD_TERMS, or BAD_STATE where it was worked under before.
+        Raises Refused: LAPSED, WINDOW_FULL, BAD_TERMS, BUSY where its network had too many small contracts today, or
+        BAD_STATE where it was worked under before.
         """
         self.budget.forget(now)
         self._left = {id_: left for id_, left in self._left.items() if self.budget.is_taken(id_)}
@@ -90,9 +80,11 @@ class Exposure:
         if worked_under:
             raise Refused("this contract was worked under before", Code.BAD_STATE)
         client = Debtor(terms.client, source.network, signed, await self._is_own(terms))
+        if not client.own:
+            self.small.check(source.network, now)
         work = min(terms.limits.window, terms.limits.max_positions) * len(terms.span)
         self.budget.take(contract.id, client, work, terms.expires - terms.issued, now)
-        self._open.add(contract.id)
+        self._open[contract.id] = client
 
     def is_open(self, contract: RecordId) -> bool:
         """True if a session of ours still takes care of this contract."""
@@ -108,23 +100,25 @@ class Exposure:
 
     def end(self, contract: SignedRecord[Contract], account: StageAccount | None, now: int) -> None:
         """The contract's session is over, or never began; its account says what was done and what was paid."""
-        self._open.discard(contract.id)
+        client = self._open.pop(contract.id, None)
         if account is None:
             self._forget(contract.id)
-        else:
-            self._keep(contract.id, _Left(contract.record, account.committed, account.paid, now))
+            return
+        self._keep(contract.id, Left(contract.record, account.worked, account.proposed, account.paid, now))
+        if client is not None and not client.own and is_small(account.proposed, account.paid):
+            self.small.add(client.network, now)
 
     def settle(self, contract: SignedRecord[Contract], receipt: SignedRecord[Receipt]) -> None:
         """A receipt of a contract that is over was completed."""
         if (left := self._left.get(contract.id)) is not None:
             self._keep(contract.id, replace(left, paid=max(left.paid, _committed(contract.record, receipt))))
 
-    def _keep(self, contract: RecordId, left: _Left) -> None:
-        if left.committed <= left.paid:
+    def _keep(self, contract: RecordId, left: Left) -> None:
+        if not left.unsigned:
             self._forget(contract)
         else:
             self._left[contract] = left
-            self.budget.keep(contract, left.unpaid)
+            self.budget.keep(contract, left.debt)
 
     def _forget(self, contract: RecordId) -> None:
         self._left.pop(contract, None)

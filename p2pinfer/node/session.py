@@ -122,6 +122,7 @@ class Session:
     def take(self, count: int) -> tuple[Work, Step]:
         """Work for `count` positions, and the engine's step for it."""
         work, terms = self.stage.take(count), self.stage.terms
+        self.account.begin(work.position + work.count)
         draw = terms.sampling.draw if work.sample and terms.sampling is not None else None
         return work, Step(self.slot, work.position, work.data, terms.codec_in, terms.codec_out, draw, terms.span)
 

@@ -69,7 +69,7 @@ class Prices:
 class Trust:
     """[trust] bounds the work done before it is receipted"""
 
-    cadence: int = _setting(128, "positions between receipts")
+    cadence: int = _setting(128, "positions between receipts, at most")
     max_chunk: int = _setting(256, "positions of a prompt computed in one step at most")
     window: int = _setting(1024, "positions one session may be ahead of its receipts")
     client_window: int = _setting(16_384, "positions all sessions of a new client may be ahead together")

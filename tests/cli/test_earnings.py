@@ -240,6 +240,27 @@ def test_more_receipts_than_a_statement_holds_are_stated_by_shorter_periods(
     assert not out.exists()
 
 
+def test_promises_beyond_what_a_statement_can_say_are_named(p2pinfer: Shell, tmp_path: Path, out: Path) -> None:
+    most = 2**53 - 1
+    liar = {"client": STRANGER, "flat": most - 10_000, "reserve": most}
+    data = node_folder(tmp_path / "node", [paid(1), *(paid(number, **liar) for number in (2, 3))])
+    ran = p2pinfer("earnings", "export", out, "--data", data)
+    assert (ran.code, out.exists()) == (2, False)
+    assert f"{peer_name(STRANGER.public)} alone promises {2 * (most - 10_000) + 2 * 165:,}" in ran.err
+    assert p2pinfer("earnings", "export", out, "--payer", peer_name(CLIENT.public), "--data", data).code == 0
+
+
+def test_promises_without_sense_are_summed_and_shown_all_the_same(p2pinfer: Shell, tmp_path: Path) -> None:
+    most = 2**53 - 1
+    liar = {"flat": most - 10_000, "reserve": most}
+    data = node_folder(tmp_path / "node", [paid(number, **liar) for number in range(1, 9)])
+    mine = client_folder(tmp_path / "client", [paid(number, **liar) for number in range(1, 9)])
+    for command, folder in (("earnings", data), ("owed", mine)):
+        assert p2pinfer(command, "--data", folder).code == 0
+        assert str(8 * (most - 10_000 + 165)) in p2pinfer(command, "--json", "--data", folder).out
+    assert p2pinfer("backup", tmp_path / "copy", "--data", data).code == 0
+
+
 def test_one_payer_sees_no_other(p2pinfer: Shell, data: Path, out: Path) -> None:
     p2pinfer("earnings", "export", out, "--payer", peer_name(STRANGER.public), "--data", data)
     assert [share.payer for share in verdict(out).by_payer] == [STRANGER.public]

@@ -1,22 +1,26 @@
 """Unpaid work that a node risks: a client's own credit, and what newcomers share."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pinfer.core.budget import (
     CREDIT_PART,
     DEBT_S,
+    GIVEN_UP,
     MAX_UNSIGNED,
     NEWCOMER_LIFE_S,
     RELEASE_S,
     Budget,
     Debt,
     Debtor,
+    Left,
     Risk,
 )
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import Refused
-from p2pinfer.core.units import PeerKey, RecordId
+from p2pinfer.core.units import PeerKey, RecordId, Roles, Span
+from tests.core.paid_route import NODES, contract_on, offer_of
 
 NOW = 1_790_000_000
 RISK = Risk(base=100, cap=500, newcomers=1_600, least=5)
@@ -38,8 +42,8 @@ def known(number: int, signed: int) -> Debtor:
     return Debtor(key(number), "far away", signed)
 
 
-def left(work: int, ended: int = NOW, generated: bool = True) -> Debt:
-    return Debt(work, generated, ended)
+def left(work: int, ended: int = NOW, lasting: bool = True) -> Debt:
+    return Debt(work, lasting, ended)
 
 
 class Node:
@@ -154,6 +158,38 @@ def test_who_owes_is_told_what_and_finds_room_as_far_as_it_goes() -> None:
     assert node.open(new(1), 40) is Code.NONE
 
 
+def test_who_owes_is_told_how_long_at_most() -> None:
+    node = Node()
+    node.leave(new(1), 50, left(50))
+    node.leave(new(1), 50, left(50, lasting=False))
+    assert node.open(new(1), 41, now=NOW + 1) is Code.LAPSED
+    assert node.words.endswith("or wait up to 168 h")
+
+
+PROMPT = 100  # positions
+
+
+@pytest.mark.parametrize(
+    ("worked", "proposed", "paid", "lasting"),
+    [
+        (PROMPT, 0, 0, False),  # prefill alone
+        (PROMPT, PROMPT, 0, False),
+        (PROMPT + 1, PROMPT + 1, 0, True),  # a proposal asks for a generated position
+        (PROMPT + 9, PROMPT + 9, PROMPT + 8, True),
+        (PROMPT + GIVEN_UP, 0, 0, False),  # ids on their way to a client that gave up before the first
+        (PROMPT + GIVEN_UP + 1, 0, 0, True),
+        (PROMPT + 8 + GIVEN_UP, PROMPT + 8, PROMPT + 8, False),
+        (PROMPT + 9 + GIVEN_UP, PROMPT + 8, PROMPT + 8, True),
+    ],
+)
+def test_a_debt_lasts_if_an_honest_client_would_not_leave_it(
+    worked: int, proposed: int, paid: int, lasting: bool
+) -> None:
+    """RCT-27"""
+    contract = contract_on(offer_of(NODES[0], Span(0, 10), Roles.HEAD), prompt=PROMPT)
+    assert Left(contract, worked, proposed, paid, NOW).debt == Debt(10 * (worked - paid), lasting, NOW)
+
+
 def test_a_debt_is_over_when_it_is_signed_or_too_old() -> None:
     node = Node()
     node.leave(new(1), 100, left(100))
@@ -179,7 +215,7 @@ def test_debts_of_keys_without_end_are_not_remembered_without_end() -> None:
 
 def test_work_that_nothing_proves_to_its_client_is_held_against_it_no_longer_than_against_all() -> None:
     node = Node()
-    node.leave(new(1), 100, left(100, generated=False))
+    node.leave(new(1), 100, left(100, lasting=False))
     node.budget.forget(NOW + RELEASE_S + 1)
     assert node.budget.room(new(1), NOW + RELEASE_S + 1) == 100
 

@@ -11,14 +11,22 @@ from hypothesis import strategies as st
 from p2pinfer.core.canonical import pack_array, unpack_array
 from p2pinfer.core.certificate import MAX_CERTIFICATE_S, NodeCert, NodeRevoke, verify_certificate, verify_revocation
 from p2pinfer.core.codes import Code
-from p2pinfer.core.contract import EXPIRY_S, Contract, check_request, generation_of, verify_contract, verify_request
+from p2pinfer.core.contract import (
+    EXPIRY_S,
+    MAX_BID,
+    Contract,
+    check_request,
+    generation_of,
+    verify_contract,
+    verify_request,
+)
 from p2pinfer.core.errors import Refused, RemoteProtocolError
 from p2pinfer.core.offer import Offer, verify_offer
 from p2pinfer.core.pricing import Prices
 from p2pinfer.core.receipt import Receipt, verify_receipt
 from p2pinfer.core.records import ZEROS, Record, countersign, decode, encode, record_id, sign
 from p2pinfer.core.statement import Header
-from p2pinfer.core.terms import Limits
+from p2pinfer.core.terms import CADENCE_PART, Limits
 from p2pinfer.core.units import OwnerKey, PeerKey, Roles, Span
 from tests.core.paid_route import (
     CLIENT,
@@ -324,10 +332,10 @@ def test_a_contract_that_contradicts_itself_cannot_be_made(change: dict[str, obj
 
 def asked(**changes: Any) -> Code:
     """The code with which a node answers a client's contract; NONE if it takes it."""
-    secret, now = changes.pop("secret", SECRET), changes.pop("now", NOW)
-    request = sign(contract_on(OFFER, **{"prompt": 512, **changes}), CLIENT)
+    secret, now, offer = changes.pop("secret", SECRET), changes.pop("now", NOW), changes.pop("on", OFFER)
+    request = sign(contract_on(offer, **{"prompt": 512, **changes}), CLIENT)
     try:
-        check_request(request, OFFER, CERTIFICATE, secret=secret, now=now)
+        check_request(request, offer, CERTIFICATE, secret=secret, now=now)
     except Refused as error:
         return error.code
     return Code.NONE
@@ -341,7 +349,14 @@ def test_a_bid_above_the_ask_is_taken() -> None:
     assert asked(prices=replace(PRICES, decode=90_000)) is Code.NONE
 
 
-@pytest.mark.parametrize("change", [{"span": Span(2, 8)}, {"limits": replace(LIMITS, max_positions=600, window=768)}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"span": Span(2, 8)},
+        {"limits": replace(LIMITS, max_positions=600, window=768)},
+        {"limits": replace(LIMITS, cadence=128 // CADENCE_PART)},
+    ],
+)
 def test_less_than_was_offered_is_taken(change: dict[str, object]) -> None:
     assert asked(**change) is Code.NONE
 
@@ -357,7 +372,8 @@ def test_less_than_was_offered_is_taken(change: dict[str, object]) -> None:
         ({"prices": replace(PRICES, sampled=0)}, Code.TOO_CHEAP),
         ({"limits": replace(LIMITS, max_positions=4097)}, Code.TOO_LONG),
         ({"limits": replace(LIMITS, window=769)}, Code.BAD_TERMS),
-        ({"limits": replace(LIMITS, cadence=127)}, Code.BAD_TERMS),
+        ({"limits": replace(LIMITS, cadence=129, max_chunk=255)}, Code.BAD_TERMS),
+        ({"limits": replace(LIMITS, cadence=128 // CADENCE_PART - 1)}, Code.BAD_TERMS),
         ({"limits": replace(LIMITS, max_draft=1)}, Code.BAD_TERMS),
         ({"owner": CLIENT.public}, Code.BAD_TERMS),
         ({"node": NODES[1].public, "generation": generation_of(SECRET, NODES[1].public)}, Code.BAD_TERMS),
@@ -385,6 +401,22 @@ def test_a_contract_beyond_the_certificate_is_refused() -> None:
     offer = offer_of(NODE, SPAN, Roles.HEAD, cert=certificate.id)
     with pytest.raises(Refused, match="certificate"):
         check_request(sign(contract_on(offer), CLIENT), offer, certificate, secret=SECRET, now=NOW)
+
+
+def test_no_contract_comes_to_much_more_than_is_asked() -> None:
+    """RCT-16, 9: a sum of promises would not fit a statement."""
+    terms = contract_on(OFFER, prompt=512)
+    most = 2**53 - 1
+    flat = (MAX_BID - 1) * terms.most  # beside what the prices come to
+    assert asked(flat=flat, reserve=most) is Code.NONE
+    assert asked(flat=flat + 1, reserve=most) is Code.BAD_TERMS
+    assert asked(prices=replace(PRICES, prefill=2**32 - 1, decode=2**32 - 1), reserve=most) is Code.BAD_TERMS
+
+
+def test_a_node_that_asks_nothing_takes_no_promise() -> None:
+    free = offer_of(NODE, SPAN, Roles.HEAD, prices=Prices(0, 0, 0, 0))
+    assert asked(on=free) is Code.NONE
+    assert asked(on=free, flat=1) is Code.BAD_TERMS
 
 
 def test_the_reserve_must_cover_the_longest_session() -> None:

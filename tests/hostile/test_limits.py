@@ -205,6 +205,35 @@ async def free_work(stranger: Stranger) -> int:
         await stranger.say(least(Close, session=deal.session, code=Code.CANCELLED))
 
 
+@pytest.mark.slow
+async def test_who_takes_ids_and_says_that_it_did_not_gets_no_more_than_it_may_leave_unsigned(
+    scene: Scene, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Every session ends before anything is proposed, by a Close that takes nothing. (RCT-24, RCT-27)"""
+    root = tmp_path_factory.mktemp("untaken")
+    config = "[trust]\ncadence = 64\nmax_chunk = 8\nwindow = 144\nclient_window = 288\nclient_window_max = 288\n"
+    with open_victim(root, scene.store, config=config) as victim:
+        async with open_stranger(victim.arena) as stranger:
+            taken = [await take_and_deny(stranger) for _ in range(10)]
+            assert taken[0] > 0
+            assert sum(taken) <= 288
+        victim.check()
+
+
+async def take_and_deny(stranger: Stranger) -> int:
+    """Take most of an answer, and close as if nothing of it had come; return the ids that came."""
+    deal = await stranger.plan(prompt=1, max_tokens=70)
+    await stranger.say(deal.open)
+    if isinstance(await answer_to(stranger, deal), SessionRefused):
+        return 0
+    await stranger.say(deal.prompt([1]))
+    found = 0
+    while found < 50:
+        found += len((await stranger.hear(Sampled, lambda message: of_session(message, deal.session))).ids)
+    await stranger.say(least(Close, session=deal.session, code=Code.CANCELLED))
+    return found
+
+
 async def test_a_peer_that_asks_for_more_at_once_than_is_answered_is_refused(victim: Victim) -> None:
     async with open_stranger(victim.arena) as stranger:
         await stranger.say(*(AskContacts(call) for call in range(1, 200)))

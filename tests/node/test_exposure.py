@@ -15,7 +15,7 @@ from p2pinfer.core.source import NOWHERE, Scope, Source
 from p2pinfer.core.units import SessionId
 from p2pinfer.disk.journal import Journal, open_journal
 from p2pinfer.node.exposure import Exposure
-from tests.core.paid_route import CLIENT, NOW, SMALL, PaidRoute, key, paid_route
+from tests.core.paid_route import CLIENT, DAY_S, NOW, SMALL, PaidRoute, key, paid_route
 
 SESSION = SessionId(bytes(16))
 LAYERS = 6
@@ -122,6 +122,71 @@ async def test_work_that_was_never_proposed_stays_taken_too(node: Node) -> None:
     await node.compute(3)
     node.end()
     assert node.room == ALL - 3
+
+
+async def test_a_client_that_says_it_takes_nothing_takes_all_that_was_done(node: Node) -> None:
+    """RCT-24"""
+    await node.compute(3)
+    node.route.head.close(Code.CANCELLED, upto=0)
+    await node.propose()
+    assert node.route.head.closed  # nothing is to be signed
+    node.end()
+    assert node.room == ALL - 3
+
+
+async def test_what_the_engine_was_given_when_a_client_ended_is_done(node: Node) -> None:
+    node.route.head.begin(4)
+    node.route.head.close(Code.CANCELLED, upto=0)
+    node.end()
+    assert node.room == ALL - 4
+
+
+async def test_what_an_honest_client_leaves_on_its_way_counts_for_an_hour(node: Node) -> None:
+    await node.compute(11)
+    node.route.head.close(Code.CANCELLED, upto=9)
+    await node.propose()
+    await node.signed([3], late=False)
+    node.end()
+    assert [await room_later(node, after_s) for after_s in (RELEASE_S, RELEASE_S + 1)] == [ALL - 2, ALL]
+
+
+async def test_what_no_honest_client_leaves_counts_for_a_week(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2pinfer.core.budget.GIVEN_UP", 1)
+    await node.compute(11)
+    node.route.head.close(Code.CANCELLED, upto=9)
+    await node.propose()
+    await node.signed([3], late=False)
+    node.end()
+    assert [await room_later(node, after_s) for after_s in (RELEASE_S + 1, DEBT_S + 1)] == [ALL - 2, ALL]
+
+
+async def room_later(node: Node, after_s: int) -> int:
+    node.exposure.budget.forget(NOW + after_s)
+    return node.room_at(NOW + after_s)
+
+
+async def test_small_contracts_of_a_network_are_counted_and_end_for_the_day(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RCT-34"""
+    monkeypatch.setattr("p2pinfer.core.small_contracts.SMALL_A_DAY", 1)
+    await node.compute(8)
+    await node.signed([1, 2], late=False)
+    node.end()
+    another = sign(replace(node.route.contracts[0].record, nonce=bytes(16)), CLIENT)
+    with pytest.raises(Refused) as refusal:
+        await node.exposure.take(another, NOWHERE, NOW)
+    assert refusal.value.code is Code.BUSY
+    await node.exposure.take(another, NOWHERE, NOW + DAY_S)
+
+
+async def test_contracts_that_left_no_records_are_not_counted(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2pinfer.core.small_contracts.SMALL_A_DAY", 1)
+    await node.compute(3)
+    node.route.head.close(Code.CANCELLED, upto=0)
+    node.end()
+    another = sign(replace(node.route.contracts[0].record, nonce=bytes(16)), CLIENT)
+    await node.exposure.take(another, NOWHERE, NOW)
 
 
 async def test_a_contract_settled_later_gives_all_back_then(node: Node) -> None:

@@ -131,7 +131,7 @@ def test_an_open_that_fits_is_accepted(loop: Loop) -> None:
         (cheaper, Code.TOO_CHEAP, "below the offer"),
         (with_limits(max_positions=1000), Code.TOO_LONG, "1000 positions asked, limit 128"),
         (with_limits(window=1000), Code.BAD_TERMS, "go beyond the offer"),
-        (with_limits(cadence=1), Code.BAD_TERMS, "go beyond the offer"),
+        (with_limits(cadence=5, max_chunk=7), Code.BAD_TERMS, "go beyond the offer"),
         (with_contract(span=Span(0, 2)), Code.BAD_TERMS, "layers 0:2 of the model are not offered"),
         (with_contract(model=bytes(32)), Code.BAD_TERMS, "are not offered"),
         (with_contract(numerics=2), Code.BAD_TERMS, "numerics class 2, offered 1"),

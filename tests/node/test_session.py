@@ -16,10 +16,11 @@ from p2pinfer.core.receipt import FINAL
 from p2pinfer.core.records import countersign
 from p2pinfer.core.room import FIRST_ROWS_S, POSITION_S, RESTING_S
 from p2pinfer.core.session_messages import Close, Credit, Propose, Signed, Stored
+from p2pinfer.engine.steps import Output
 from p2pinfer.node.session import FINAL_S, IDLE_S, UNPAID_S
 from p2pinfer.overlay.outbox import Priority
 from tests.core.paid_route import CLIENT, SMALL
-from tests.node.middle import HEAD, PROMPT, SESSION, TAIL, Middle
+from tests.node.middle import HEAD, PROMPT, ROW, SESSION, TAIL, Middle
 
 
 @pytest.fixture
@@ -217,6 +218,20 @@ async def test_what_the_client_signed_before_it_was_lost_is_stored(autojump_cloc
     middle.heard(CLIENT.public, LinkDead("gone"))
     await middle.over.wait()  # type: ignore[attr-defined]
     assert [one.record.seq for one in middle.journal.completed] == [2]
+
+
+async def test_what_is_computed_when_the_client_closes_is_done_all_the_same(
+    autojump_clock: MockClock, middle: Middle
+) -> None:
+    """RCT-24"""
+    await middle.rows(4)
+    work, _ = middle.session.take(4)
+    middle.heard(CLIENT.public, Close(SESSION, 0, Code.CANCELLED, 0, ""))
+    middle.session.done(work, Output(bytes(4 * ROW)))
+    middle.session.count()
+    await middle.over.wait()  # type: ignore[attr-defined]
+    assert (middle.account.committed, middle.account.worked) == (0, 4)
+    assert middle.journal.proposed == []
 
 
 async def test_a_client_that_closes_before_any_work_owes_nothing_and_nobody_waits(

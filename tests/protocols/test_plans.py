@@ -62,7 +62,7 @@ def test_contracts_of_a_generation_have_one_chunk_and_one_cadence() -> None:
     """INF-7"""
     contracts = [contract.record for contract in plan(0, 1, 2).contracts]
     assert {contract.limits.max_chunk for contract in contracts} == {128}
-    assert {contract.limits.cadence for contract in contracts} == {256}
+    assert {contract.limits.cadence for contract in contracts} == {64}
 
 
 def test_contracts_of_a_generation_meet_at_their_boundaries() -> None:
@@ -82,9 +82,9 @@ def test_limits_that_do_not_fit_each_other_are_no_route() -> None:
 
 
 def tight() -> StagePlan:
-    """A stage whose window is too small for the other's cadence."""
+    """A stage that wants receipts more often than another makes them."""
     other = stage(1)
-    limits = Limits(4096, 200, 36, 0, 64)
+    limits = Limits(4096, 200, 31, 0, 64)
     return replace(other, offer=sign(replace(other.offer.record, limits=limits), PrivateKey(b"\2" * 32)))
 
 

@@ -392,6 +392,10 @@ class Proposing:
     def body(self, seq: int, p: int, reason: Code = Code.NONE, time: int = NOW) -> bytes:
         return sign(receipt(self.contracts, 0, seq, p, reason=reason, time=time), NODES[0]).body
 
+    def left(self, unsigned: int, given_up: int) -> "Proposing":
+        """Computed and not signed; of that, what nobody can sign any more."""
+        return self.step(unsigned=unsigned, given_up=given_up)
+
     def signed(self, body: bytes, then: int | str | None, signer: PrivateKey = CLIENT) -> "Proposing":
         """The client's signature comes: the number of the receipt that is complete now, null for no news, or a code."""
         signature = signer.sign(b"p2pinfer/1/receipt\0", body)
@@ -428,10 +432,11 @@ def _good_proposing() -> Iterator[Proposing]:
     )
     cap = Proposing("the client closes below what was committed", "RCT-24").computes(11)
     cap.is_due((1, 4, RUNNING), (2, 8, RUNNING)).step(close="cancelled", upto=9)
-    yield cap.is_due((3, 9, Code.CANCELLED))
+    cap.is_due((3, 9, Code.CANCELLED)).left(11, 2)
+    yield cap.signed(cap.body(3, 9, Code.CANCELLED), 3).left(2, 2)
     cap = Proposing("the client closes below what was proposed", "RCT-24").computes(11)
     cap.is_due((1, 4, RUNNING), (2, 8, RUNNING)).step(close="cancelled", upto=5)
-    yield cap.is_due((3, 8, Code.CANCELLED))
+    yield cap.is_due((3, 8, Code.CANCELLED)).left(11, 3)
     back = Proposing("a clock that is set back", "4.2").computes(4).is_due((1, 4, RUNNING))
     yield back.computes(8).is_due((2, 8, RUNNING), now=NOW - 100, time=NOW)
     window = Proposing("the window begins at the highest complete receipt", "RCT-21").step(limit=16)
@@ -451,7 +456,7 @@ def _good_proposing() -> Iterator[Proposing]:
     yield late.is_due((1, 4, RUNNING), now=NOW + 3700, time=NOW + 3600)
     yield from _unsaid()
     early = Proposing("the client signs nothing, and nothing was proposed", "RCT-24").computes(3)
-    yield early.step(close="cancelled", upto=0).is_due().step(closed=True)
+    yield early.step(close="cancelled", upto=0).is_due().step(closed=True).left(3, 3)
     little = Proposing("one position is owed", "RCT-24").computes(3).step(close="cancelled", upto=1)
     little.is_due((1, 1, Code.CANCELLED)).step(closed=False)
     yield little.signed(little.body(1, 1, Code.CANCELLED), 1).step(closed=True)
@@ -469,10 +474,10 @@ def _unsaid() -> Iterator[Proposing]:
 
     yield head("a head counts a position when the next one reaches it").computes(9).is_due((2, 8, RUNNING))
     ended = head("at the end of an answer a head counts all it computed").step(close="end")
-    yield ended.is_due((2, 8, RUNNING), (3, 8, Code.END))
+    yield ended.is_due((2, 8, RUNNING), (3, 8, Code.END)).left(8, 0)
     cancelled = head("a client signs further than a head counts").step(close="cancelled", upto=8)
-    yield cancelled.is_due((2, 7, Code.CANCELLED))
-    yield head("a head whose client is lost").step(close="lost").is_due((2, 7, Code.LOST))
+    yield cancelled.is_due((2, 7, Code.CANCELLED)).left(8, 1)
+    yield head("a head whose client is lost").step(close="lost").is_due((2, 7, Code.LOST)).left(8, 1)
     lost = Proposing("a client that is lost when all is proposed", "RCT-19").computes(8)
     yield lost.is_due((1, 4, RUNNING), (2, 8, RUNNING)).step(close="lost").is_due().step(closed=False)
     lost = Proposing("a client that is lost before all is proposed", "RCT-19").computes(9)

@@ -682,7 +682,9 @@ def _requests() -> Iterable[Vector]:
     for name, changes, expect in (
         ("a contract that fits", {}, "ok"),
         ("a bid above the ask", {"prices": replace(terms.prices, decode=90_000), "flat": 6}, "ok"),
-        ("fewer layers, positions and a longer cadence", {"span": Span(2, 8), "limits": _LESS}, "ok"),
+        ("fewer layers and positions", {"span": Span(2, 8), "limits": _LESS}, "ok"),
+        ("a cadence of a quarter of the offer's", {"limits": replace(limits, cadence=32)}, "ok"),
+        ("16 times what is asked", {"flat": 5 + 15 * asked.most, "reserve": 2**53 - 1}, "ok"),
         ("a reserve that just suffices", {"reserve": asked.most}, "ok"),
         ("a clock that is 300 s behind", {"now": NOW + 300}, "ok"),
         ("a clock that is 301 s behind", {"now": NOW + 301}, "clock-skew"),
@@ -705,7 +707,14 @@ def _requests() -> Iterable[Vector]:
         ("another numerics class", {"numerics": 2}, "bad-terms"),
         ("a codec that is not offered", {"codecs": (0, 9)}, "bad-terms"),
         ("a larger window than offered", {"limits": replace(limits, window=769)}, "bad-terms"),
-        ("a shorter cadence than offered", {"limits": replace(limits, cadence=127)}, "bad-terms"),
+        ("a longer cadence than offered", {"limits": replace(limits, cadence=129, max_chunk=255)}, "bad-terms"),
+        ("a cadence below a quarter of the offer's", {"limits": replace(limits, cadence=31)}, "bad-terms"),
+        (
+            "a nano-credit beyond 16 times what is asked",
+            {"flat": 6 + 15 * asked.most, "reserve": 2**53 - 1},
+            "bad-terms",
+        ),
+        ("prices that no sum could hold", {"prices": _DEAR, "reserve": 2**53 - 1}, "bad-terms"),
         ("more drafts than offered", {"limits": replace(limits, max_draft=1)}, "bad-terms"),
         ("another generation", {"generation": ZEROS}, "bad-terms"),
         ("a reserve of a nano-credit too little", {"reserve": asked.most - 1}, "bad-terms"),
@@ -723,7 +732,8 @@ def _requests() -> Iterable[Vector]:
     yield _request("a certificate that the offer does not name", offer, renewed, "bad-terms")
 
 
-_LESS: Final = replace(SOLO.record.limits, max_positions=600, cadence=129, max_chunk=255)
+_LESS: Final = replace(SOLO.record.limits, max_positions=600, cadence=127, max_chunk=255)
+_DEAR: Final = Prices(2**32 - 1, 2**32 - 1, 2**32 - 1, 2**32 - 1)
 _LAST: Final = CERTIFICATE.record.not_after - 60
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from p2pinfer.core.budget import Left
 from p2pinfer.core.client_account import ClientAccount, Decision, Refuse, Repeat, Sign
 from p2pinfer.core.codes import ANSWERS, Code
 from p2pinfer.core.contract import Contract
@@ -90,6 +91,9 @@ def _take(account: StageAccount, step: dict[str, Any], computed: int) -> None:
         _close(account, code_of(step["close"]), step.get("upto"), computed)
     elif "closed" in step:
         assert account.closed is step["closed"]
+    elif "unsigned" in step:
+        left = Left(account.contract.record, account.worked, account.proposed, account.paid, 0)
+        assert (left.unsigned, left.given_up) == (step["unsigned"], step["given_up"])
     elif "limit" in step:
         assert account.limit == step["limit"]
     else:

@@ -1,0 +1,58 @@
+"""Contracts that are not worth their records: so many a day, and none shuts out another network's."""
+
+import pytest
+
+from p2pinfer.core.budget import NETWORK_PART
+from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import Refused
+from p2pinfer.core.small_contracts import DAY_S, SMALL, SMALL_A_DAY, SmallContracts, is_small
+
+DAY = 20_000 * DAY_S
+
+
+def served(small: SmallContracts, network: str | None, now: int = DAY) -> int:
+    """Contracts that one network has before it is refused."""
+    for count in range(SMALL_A_DAY + 1):
+        try:
+            small.check(network, now)
+        except Refused as refusal:
+            assert refusal.code is Code.BUSY
+            return count
+        small.add(network, now)
+    raise AssertionError("nobody is refused")
+
+
+@pytest.mark.parametrize(
+    ("proposed", "paid", "small"),
+    [(0, 0, False), (1, 1, True), (128, 0, True), (SMALL, SMALL - 1, True), (SMALL, SMALL, False)],
+)
+def test_a_contract_is_small_that_left_records_and_is_signed_for_little(proposed: int, paid: int, small: bool) -> None:
+    assert is_small(proposed, paid) is small
+
+
+def test_a_network_has_a_part_of_what_others_leave() -> None:
+    """RCT-34"""
+    small = SmallContracts()
+    first = served(small, "192.0.2.1")
+    assert first == SMALL_A_DAY // NETWORK_PART
+    assert served(small, "192.0.2.2") == (SMALL_A_DAY - first) // NETWORK_PART
+
+
+def test_forty_networks_leave_something_to_another_and_all_keep_within_the_day() -> None:
+    small = SmallContracts()
+    had = [served(small, f"192.0.2.{number}") for number in range(40)]
+    assert min(had) > 0
+    assert sum(had) <= SMALL_A_DAY
+
+
+def test_peers_on_the_same_machine_count_for_the_total_alone() -> None:
+    small = SmallContracts()
+    first = served(small, "192.0.2.1")
+    assert served(small, None) == SMALL_A_DAY - first
+
+
+def test_a_day_begins_anew() -> None:
+    small = SmallContracts()
+    served(small, None)
+    assert served(small, None, DAY + DAY_S - 1) == 0
+    assert served(small, None, DAY + DAY_S) == SMALL_A_DAY
