@@ -14,6 +14,7 @@ MAX_HANDSHAKES: Final = 128  # of those who connected and have not proven a key,
 NETWORK_HANDSHAKES: Final = 32  # of one network
 HANDSHAKES_BURST: Final = 64  # of one network: each costs milliseconds of arithmetic
 HANDSHAKES_RATE: Final = 8.0
+MAX_NOISE: Final = 1_024  # bytes of a message of noise's handshake; a key and a signature take a fifth
 DHT_CONNECTIONS: Final = 256  # that others opened to a DHT host; of one network as many as there are handshakes
 MAX_ASKING: Final = 8  # streams of one connection that may be agreeing on a protocol at once
 STRANGERS_BURST: Final = 0.5  # seconds of our processor for reading links of one network that nothing depends on
