@@ -6,10 +6,12 @@ Nothing waits for it: who asks it something goes on without an answer.
 """
 
 import logging
+import os
 import subprocess
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from itertools import chain, count, repeat
 from typing import Final
 
@@ -25,6 +27,7 @@ from p2pinfer.overlay.pipe import Address
 
 COMMAND: Final = (sys.executable, "-m", "p2pinfer.overlay.libp2p.dht_process")
 DHT_WAITS_S: Final = (5.0, 30.0, 300.0)  # before a part of the DHT that ended starts anew; then as the last
+NICENESS: Final = 10  # it waits for the processor behind everything else of ours, from its first moment on
 START_S: Final = 60.0  # to begin; it has the lowest priority of a machine that may be busy
 LATE_S: Final = 0.5  # for an answer to come from the process, beside what it takes there
 PATIENCE_S: Final = 15.0  # for an answer to be later still, before the process is held to be stuck
@@ -253,13 +256,16 @@ def _cpu_s(process: psutil.Process) -> float:
 
 
 async def _start() -> trio.Process:
-    return await trio.lowlevel.open_process(
+    process = await trio.lowlevel.open_process(
         COMMAND,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # what a terminal sends is not for it, from its first moment on
+        start_new_session=True,  # what a terminal sends is not for it
     )
+    with suppress(OSError):  # it ended already
+        os.setpriority(os.PRIO_PROCESS, process.pid, min(19, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS))
+    return process
 
 
 async def _end(process: trio.Process) -> None:

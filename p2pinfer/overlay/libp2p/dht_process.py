@@ -25,7 +25,6 @@ from p2pinfer.overlay.libp2p.dht_frames import LENGTH, MAX_REASON, fitting, pack
 from p2pinfer.overlay.pipe import Address
 
 IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # a service manager sends them to every process
-NICENESS: Final = 10
 SPARE_DATA: Final = 150 << 20  # bytes that it may allocate beside what it has at rest
 
 
@@ -33,7 +32,6 @@ def main(questions: BinaryIO, answers: BinaryIO) -> None:
     """Answer until there are no more questions; the first one says where the host is to be."""
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    os.nice(NICENESS)
     for what in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE):
         resource.setrlimit(what, (0, 0))
     logging.disable()  # nobody reads it

@@ -51,6 +51,7 @@ async def open_libp2p_network(
     announce: Sequence[str] = (),
     greeting: Greeting | None = None,
     mdns: bool = True,
+    dht: bool = True,
     keep_s: float = inf,
 ) -> AsyncIterator[Network]:
     """A peer of the world for as long as the block lasts.
@@ -58,6 +59,7 @@ async def open_libp2p_network(
     listen:   multiaddrs such as /ip4/0.0.0.0/tcp/4001; none for a peer that only dials
     announce: multiaddrs others reach us at, where those of the listeners are not it (a forwarded port)
     mdns:     find peers on the local network, and be found there; never over loopback
+    dht:      have a part in the DHT, in a process of its own; never without listeners
     keep_s:   as of `open_links`
 
     Raises UsageError if an address is no address, or in use.
@@ -70,6 +72,7 @@ async def open_libp2p_network(
             ground = Libp2pGround(key, nursery, announce or _addresses(listeners), _addresses(listeners))
             if listeners:
                 nursery.start_soon(partial(trio.serve_listeners, ground.shake_hands, listeners))
+            if dht and listeners:
                 nursery.start_soon(ground.open_dht(_with_any_port(listeners)).run)
             if mdns and (local := _beyond_loopback(_addresses(listeners), key)):
                 nursery.start_soon(ground.run_mdns, local)
