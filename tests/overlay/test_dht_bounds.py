@@ -1,12 +1,10 @@
 """What strangers may take of a DHT host, over a connection of their own to a real one on loopback."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 import trio
-from libp2p.kad_dht.pb.kademlia_pb2 import Message
 from libp2p.peer.id import ID
 from libp2p.peer.peerdata import PeerData
 from libp2p.peer.peerinfo import PeerInfo
@@ -16,88 +14,24 @@ from varint import encode
 from p2pinfer.core.keys import PEER_ID_PREFIX
 from p2pinfer.core.messages import MAX_ADDRESSES
 from p2pinfer.core.source import NOWHERE, Source
-from p2pinfer.overlay.libp2p import connection, dht_bounds
-from p2pinfer.overlay.libp2p.connection import CONNECTION_ERRORS, YAMUX, Handshaker
+from p2pinfer.overlay.libp2p import dht_bounds
 from p2pinfer.overlay.libp2p.dht import ANYWHERE, Dht, open_dht
 from p2pinfer.overlay.libp2p.dht_bounds import BoundedProviders, forget_some
-from p2pinfer.overlay.libp2p.multistream import encode_line
-from p2pinfer.overlay.libp2p.records import Records
-from p2pinfer.overlay.libp2p.tcp import Socket, dial_tcp
-from p2pinfer.overlay.libp2p.yamux import FIRST_WINDOW, HEADER, Flag, Type, encode_header
+from p2pinfer.overlay.libp2p.yamux import FIRST_WINDOW, Flag, Type, encode_header
 from p2pinfer.overlay.limits import DHT_ASK_BYTES, DHT_STREAMS
+from tests.hostile.dht_strangers import KAD, WITHIN_S, DhtStranger, adding, open_dht_stranger
 
 from .conftest import KEYS
 
-KAD = "/ipfs/kad/1.0.0"
 KEY = b"\x12\x20" + bytes(32)
 PLACE = Multiaddr("/ip4/198.51.100.7/tcp/4001")
-WITHIN_S = 10.0
-
-
-@dataclass
-class Stranger:
-    """Noise and yamux to a DHT host, and frames as nobody sends them."""
-
-    records: Records
-    number: int = -1
-
-    async def open(self, protocol: str) -> None:
-        self.number += 2
-        await self.write(encode_header(Type.WINDOW_UPDATE, Flag.SYN, self.number, 0))
-        await self.send(encode_line("/multistream/1.0.0") + encode_line(protocol))
-
-    async def send(self, data: bytes) -> None:
-        for start in range(0, len(data), 60_000):
-            part = data[start : start + 60_000]
-            await self.write(encode_header(Type.DATA, Flag.NONE, self.number, len(part)) + part)
-
-    async def write(self, frame: bytes) -> None:
-        with suppress(*CONNECTION_ERRORS):  # the host may have ended the connection, which `is_closed` tells
-            await self.records.write(frame)
-
-    async def wait_reset(self) -> None:
-        """Until the host resets the stream; a connection that ends is an error."""
-        while True:
-            _, kind, flags, stream, length = HEADER.unpack(await self.records.read(HEADER.size))
-            if kind == Type.DATA:
-                await self.records.read(length)
-            if flags & Flag.RST and stream == self.number:
-                return
-
-    async def is_closed(self) -> bool:
-        with trio.move_on_after(WITHIN_S):
-            try:
-                while True:
-                    await self.records.read()
-            except CONNECTION_ERRORS:
-                return True
-        return False
 
 
 @asynccontextmanager
-async def connected() -> AsyncIterator[tuple[Dht, Stranger]]:
-    async with open_dht(bytes(32), ["/ip4/127.0.0.1/tcp/0"], []) as dht:
-        [address] = dht.addresses()
-        socket = Socket(await dial_tcp(address))
-        try:
-            await connection._ask(socket, connection.NOISE)
-            noise = Handshaker(KEYS[0])._noise
-            peer = ID.from_base58(address.rpartition("/")[2])
-            session = await noise.secure_outbound(connection.RawConnection(socket, True), peer)
-            records = Records(socket, session)
-            await connection._ask(records, YAMUX)
-            yield dht, Stranger(records)
-        finally:
-            await socket.close()
-
-
-def adding(addresses: int) -> bytes:
-    """An ADD_PROVIDER of the stranger's, behind its length."""
-    message = Message(type=Message.MessageType.ADD_PROVIDER, key=KEY)
-    places = [Multiaddr(f"/ip4/198.51.100.7/tcp/{port}").to_bytes() for port in range(1, addresses + 1)]
-    message.providerPeers.add(id=PEER_ID_PREFIX + KEYS[0].public, addrs=places)
-    body: bytes = message.SerializeToString()
-    return bytes(encode(len(body))) + body
+async def connected() -> AsyncIterator[tuple[Dht, DhtStranger]]:
+    async with AsyncExitStack() as stack:
+        dht = await stack.enter_async_context(open_dht(bytes(32), ["/ip4/127.0.0.1/tcp/0"], []))
+        yield dht, await stack.enter_async_context(open_dht_stranger(dht.addresses()[0], KEYS[0]))
 
 
 async def test_a_stream_that_nobody_reads_ends_its_connection_beyond_its_window() -> None:
@@ -148,7 +82,7 @@ async def test_a_stream_that_says_nothing_ends(monkeypatch: pytest.MonkeyPatch) 
 async def test_a_provider_has_few_addresses() -> None:
     async with connected() as (dht, stranger):
         await stranger.open(KAD)
-        await stranger.send(adding(1000))
+        await stranger.send(adding(KEYS[0], KEY, 1000))
         with trio.fail_after(WITHIN_S):
             while not (found := dht._dht.provider_store.get_providers(KEY)):
                 await stranger.records.read()
