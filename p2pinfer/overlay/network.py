@@ -62,10 +62,13 @@ class Network(Protocol):
         """
 
     def directory_addresses(self) -> tuple[Address, ...]:
-        """Where our part of the DHT can be met; none while there is none."""
+        """Where our part of the DHT can be met; none while there is none, nor in its first seconds."""
 
     async def meet(self, addresses: Sequence[str], word: Source) -> None:
-        """Take another peer's part of the DHT into ours; somebody from `word` said that it is here. Never fails."""
+        """Take another peer's part of the DHT into ours; somebody from `word` said that it is here. Never fails.
+
+        This and what follows wait for our part to begin, but no longer than they may take themselves.
+        """
 
     async def provide(self, key: bytes) -> None:
         """Say in the directory that we serve what the 32 bytes of `key` stand for; to be repeated within the day."""

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import psutil
 import trio
 
 from p2pinfer.cli.processes import open_node_process
@@ -13,7 +12,7 @@ from p2pinfer.client.api import open_client
 from p2pinfer.core.units import Numerics
 from p2pinfer.node.shard import CACHE_BYTES
 from tests.bench.figures import Bound, Figure
-from tests.bench.machine import child_with, usage_of
+from tests.bench.machine import child_with, parts_with, usage_of
 from tests.bench.setting import ask, demo_model, open_whole
 
 ABOUT = "resident memory of a node and its engine, beside int8 weights and the KV cache that was written"
@@ -47,7 +46,7 @@ async def _resident() -> tuple[int, int, int]:
             async with open_client(root / "client", store.root, [node.address]) as client:
                 written = len(await ask(client, PROMPT, TOKENS))
             pid = child_with(root / "node")
-            (engine,) = psutil.Process(pid).children()
+            (engine,) = parts_with(pid, "p2pinfer.engine.worker")
             return usage_of(pid).resident, usage_of(engine.pid).resident, written
 
 

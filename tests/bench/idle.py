@@ -7,12 +7,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import psutil
 import trio
 
 from p2pinfer.cli.processes import open_node_process
 from tests.bench.figures import Bound, Figure
-from tests.bench.machine import child_with, mapped, usage_of
+from tests.bench.machine import child_with, mapped, parts_with, usage_of
 from tests.bench.setting import demo_model
 
 ABOUT = "a node that serves, while nobody asks"
@@ -41,7 +40,10 @@ async def _run() -> Sequence[Figure]:
                 await trio.sleep(WATCH_S)
                 after = usage_of(pid)
                 torch = mapped(pid, "torch")
-                engines = [usage_of(child.pid).resident for child in psutil.Process(pid).children()]
+                engine, dht = (
+                    sum(usage_of(part.pid).resident for part in parts_with(pid, module)) / 1e6
+                    for module in ("p2pinfer.engine.worker", "p2pinfer.overlay.libp2p.dht_process")
+                )
     share = 100 * (after.cpu_s - before.cpu_s) / WATCH_S
     return [
         Figure("idle node, CPU", share, Bound.BELOW, 2.0, "% of a core", f"over {WATCH_S:.0f} s, all threads"),
@@ -51,7 +53,7 @@ async def _run() -> Sequence[Figure]:
             Bound.BELOW,
             150.0,
             "MB",
-            f"the node's process; its engine's holds {sum(engines) / 1e6:.0f} MB more",
+            f"the node's process; its engine's holds {engine:.0f} MB more, that of its part of the DHT {dht:.0f} MB",
         ),
         Figure("idle node, torch mapped", len(torch), Bound.BELOW, 1, "files", "/proc/PID/maps of the node's process"),
     ]

@@ -37,6 +37,11 @@ def child_with(data: Path) -> int:
     raise RuntimeError(f"no node runs with {data}")
 
 
+def parts_with(pid: int, module: str) -> list[psutil.Process]:
+    """The processes of a node that run a module."""
+    return [part for part in psutil.Process(pid).children() if module in part.cmdline()]
+
+
 def mapped(pid: int, word: str) -> list[str]:
     """Files with `word` in their names that the process has mapped."""
     lines = Path(f"/proc/{pid}/maps").read_text().splitlines()

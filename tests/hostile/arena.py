@@ -55,7 +55,7 @@ class LiveArena:
         self.address = address
 
     def network(self, key: PrivateKey, receiver: Receiver, greeting: Greeting) -> AbstractAsyncContextManager[Network]:
-        return open_libp2p_network(key, receiver, listen=[ANY_PORT], greeting=greeting, mdns=False)
+        return open_libp2p_network(key, receiver, listen=[ANY_PORT], greeting=greeting, mdns=False, dht=False)
 
     @asynccontextmanager
     async def pipes(self, key: PrivateKey) -> AsyncIterator[Pipes]:

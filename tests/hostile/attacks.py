@@ -15,22 +15,38 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 
 import trio
+from Crypto.Util.asn1 import DerSequence
+from libp2p.crypto.pb.crypto_pb2 import PublicKey
+from libp2p.security.noise.patterns import PatternXX
+from libp2p.security.noise.pb.noise_pb2 import NoiseHandshakePayload
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead
 from p2pinfer.core.keys import domain, peer_name
-from p2pinfer.core.messages import AskContacts, AskFile, AskOffers, CallRefused, FilePart, Message, Offers, Ping
+from p2pinfer.core.messages import (
+    AskContacts,
+    AskFile,
+    AskOffers,
+    CallRefused,
+    Contacts,
+    FilePart,
+    Message,
+    Offers,
+    Ping,
+)
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.receipt import FINAL, Receipt
 from p2pinfer.core.records import decode, sign
 from p2pinfer.core.session_messages import Accept, Close, Forward, Neighbour, Propose, Signed
 from p2pinfer.core.units import Codec, SessionId, Span
-from p2pinfer.overlay.libp2p.connection import CONNECTION_ERRORS
+from p2pinfer.overlay.libp2p.connection import CONNECTION_ERRORS, Handshaker
+from p2pinfer.overlay.libp2p.tcp import dial_tcp
 from p2pinfer.overlay.libp2p.yamux import Flag, Type, encode_header
 from p2pinfer.overlay.link import Link
-from p2pinfer.overlay.pipe import Pipe
+from p2pinfer.overlay.pipe import Pipe, peer_of
 
 from .arena import Arena, LiveArena, Pipes
+from .dht_strangers import KAD, adding, open_dht_stranger
 from .held import Hold
 from .strangers import Stranger, hello, least, new_key, of_session, open_stranger, write
 
@@ -426,6 +442,77 @@ async def garbage(arena: Arena, rounds: Rounds) -> None:
                 random.choice([os.urandom(4096), b"\xff" * 4096, (4 << 20).to_bytes(4, "big") + bytes(60000)])
             )
             await pipe.read()
+
+    await _again(rounds, once)
+
+
+# At its part of the DHT
+
+
+async def _dht_address(arena: Arena) -> str:
+    async with open_stranger(arena) as stranger:
+        while True:
+            await stranger.say(AskContacts(7))
+            if addresses := (await stranger.hear(Contacts)).directory:
+                return addresses[0]
+            await trio.sleep(BUSY_S)
+
+
+@attack("providers", "messages to the DHT of 4 MB of addresses, and as many as it takes in one")
+async def providers(arena: Arena, rounds: Rounds) -> None:
+    address = await _dht_address(arena)
+    long = adding(new_key(), os.urandom(32), 400_000)
+
+    async def once() -> None:
+        key = new_key()
+        async with open_dht_stranger(address, key) as stranger:
+            for _ in range(8):
+                await stranger.open(KAD)
+                await stranger.send(adding(key, os.urandom(32), 1_000))
+            await stranger.send(long)
+            await stranger.is_closed()
+
+    await _again(rounds, once)
+
+
+@attack("unread", "bytes on streams of the DHT that nobody reads")
+async def unread(arena: Arena, rounds: Rounds) -> None:
+    address = await _dht_address(arena)
+
+    async def once() -> None:
+        async with open_dht_stranger(address, new_key()) as stranger:
+            for _ in range(16):
+                await stranger.open("/no/protocol")
+                await stranger.send(b"\xff" * 200_000)
+
+    await _again(rounds, once)
+
+
+class _Liar(PatternXX):  # type: ignore[misc]  # libp2p is untyped to us
+    """A handshake in which this is our RSA key."""
+
+    def __init__(self, peer: object, identity: object, static: object, key: bytes) -> None:
+        super().__init__(peer, identity, static)
+        self._key = key
+
+    def make_handshake_payload(self, extensions: object = None) -> "_Liar":
+        return self
+
+    def serialize(self) -> bytes:
+        key = PublicKey(key_type=0, data=self._key).SerializeToString()
+        return bytes(NoiseHandshakePayload(identity_key=key, identity_sig=bytes(64)).SerializeToString())
+
+
+@attack("key parsers", "handshakes with RSA's private keys for the name of a peer")
+async def key_parsers(arena: Arena, rounds: Rounds) -> None:
+    primes = 3**160_000, 2**254_000  # of 32 kB each; that they have no common divisor is all that is looked at
+    key = DerSequence([0, 15, 3, 3, *primes, 1, 1, 1]).encode()
+
+    async def once() -> None:
+        handshaker = Handshaker(new_key())
+        noise = handshaker._noise
+        noise.get_pattern = lambda: _Liar(noise.local_peer, noise.libp2p_privkey, noise.noise_privkey, key)
+        await handshaker.dial(await dial_tcp(arena.address), peer_of(arena.address))
 
     await _again(rounds, once)
 

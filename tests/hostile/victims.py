@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.live.processes import NodeProcess, run_node
+from tests.live.processes import DHT, ENGINE, NodeProcess, parts_of, run_node
 
 from .arena import LiveArena
 
@@ -20,12 +20,12 @@ POLL_S = 0.05
 
 
 class Victim:
-    """A node in a process and a group of its own, whose engine is one more."""
+    """A node in a process and a group of its own, whose engine and whose part of the DHT are two more."""
 
     def __init__(self, node: NodeProcess) -> None:
         self.node = node
         self.process = psutil.Process(node.process.pid)
-        self.engines = self.process.children()
+        self.engines = parts_of(node.process, ENGINE)
         self._read = 0
 
     @property
@@ -49,6 +49,11 @@ class Victim:
     def resident(self) -> int:
         """Bytes of the node's process, its engine's left out."""
         return int(self.process.memory_info().rss)
+
+    def dht(self) -> psutil.Process:
+        """The process of its part of the DHT."""
+        [part] = parts_of(self.node.process, DHT)
+        return part
 
     def new_words(self) -> str:
         """What it logged since this was asked last."""

@@ -13,10 +13,14 @@ from select import select
 from subprocess import PIPE, CompletedProcess, Popen
 from threading import Thread
 
+import psutil
+
 READY_S = 90.0
 COMMAND_S = 120.0
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
 COMMAND = (sys.executable, "-m", "p2pinfer")
+ENGINE = "p2pinfer.engine.worker"
+DHT = "p2pinfer.overlay.libp2p.dht_process"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
@@ -60,6 +64,11 @@ def run_node(
             yield NodeProcess(process, log, _address(process))
         finally:
             process.kill()
+
+
+def parts_of(node: "Popen[str]", module: str) -> list[psutil.Process]:
+    """The processes of a node that run this module."""
+    return [part for part in psutil.Process(node.pid).children() if module in part.cmdline()]
 
 
 def run_nodes(stack: ExitStack, root: Path, store: Path, options: Sequence[Sequence[str]]) -> list[NodeProcess]:

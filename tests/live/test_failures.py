@@ -14,7 +14,18 @@ from subprocess import PIPE, Popen
 
 import pytest
 
-from .processes import COMMAND, COMMAND_S, ENVIRONMENT, NodeProcess, command, failed, run_node, run_nodes
+from .processes import (
+    COMMAND,
+    COMMAND_S,
+    ENGINE,
+    ENVIRONMENT,
+    NodeProcess,
+    command,
+    failed,
+    parts_of,
+    run_node,
+    run_nodes,
+)
 
 
 @pytest.fixture
@@ -135,10 +146,8 @@ def test_an_answer_interrupted_by_the_person_who_asked_is_settled(
 
 
 def test_a_killed_engine_ends_its_node_with_a_sentence(stack: ExitStack, tmp_path: Path, tiny_store: Path) -> None:
-    import psutil
-
     [node] = serve(stack, tmp_path, tiny_store, ["0:3"], "")
-    [engine] = psutil.Process(node.process.pid).children()
+    [engine] = parts_of(node.process, ENGINE)
     engine.kill()
     assert node.process.wait(60) == 1
     assert node.words.splitlines()[-1] == "Error: the engine's process was killed by signal 9"

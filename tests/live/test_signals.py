@@ -12,7 +12,7 @@ from subprocess import PIPE, Popen
 import psutil
 import pytest
 
-from .processes import COMMAND, COMMAND_S, ENVIRONMENT, NodeProcess, run_node
+from .processes import COMMAND, COMMAND_S, DHT, ENGINE, ENVIRONMENT, NodeProcess, parts_of, run_node
 
 SERVING = ("--model", "tiny", "--layers", "0:3", "--numerics", "f32-1", "--threads", "1")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -39,7 +39,7 @@ def asking(node: NodeProcess, root: Path, store: Path) -> Iterator["Popen[str]"]
 
 
 def engine_of(node: NodeProcess) -> psutil.Process:
-    [engine] = psutil.Process(node.process.pid).children()
+    [engine] = parts_of(node.process, ENGINE)
     return engine
 
 
@@ -104,6 +104,20 @@ def test_an_engine_ends_with_a_node_that_is_killed(node: NodeProcess) -> None:
     engine.wait(COMMAND_S)
 
 
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+def test_a_part_of_the_dht_that_stops_or_ends_holds_no_node_up(node: NodeProcess, number: int) -> None:
+    [part] = parts_of(node.process, DHT)
+    part.send_signal(number)
+    assert node.end() == 0
+    part.wait(COMMAND_S)
+
+
+def test_a_part_of_the_dht_ends_with_a_node_that_is_killed(node: NodeProcess) -> None:
+    [part] = parts_of(node.process, DHT)
+    node.end(signal.SIGKILL)
+    part.wait(COMMAND_S)
+
+
 def test_what_was_done_before_the_engine_died_is_paid(node: NodeProcess, tmp_path: Path, tiny_store: Path) -> None:
     with asking(node, tmp_path, tiny_store):
         engine_of(node).kill()
@@ -142,7 +156,7 @@ def wait_engine(process: "Popen[str]") -> psutil.Process:
     """The engine's process, as soon as it can be told what signals mean to it."""
     deadline = time.monotonic() + COMMAND_S
     while time.monotonic() < deadline:
-        for engine in psutil.Process(process.pid).children():
+        for engine in parts_of(process, ENGINE):
             if ignores(engine.pid, signal.SIGTERM):
                 return engine
         time.sleep(0.01)

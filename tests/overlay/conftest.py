@@ -125,7 +125,7 @@ async def open_peer(ground_name: str, clock: MockClock | None, world: MemoryWorl
         key = KEYS[number]
         if ground_name == "memory":
             return open_memory_network(world, key.public, collector)
-        return open_libp2p_network(key, collector, listen=["/ip4/127.0.0.1/tcp/0"])
+        return open_libp2p_network(key, collector, listen=["/ip4/127.0.0.1/tcp/0"], dht=False)
 
     async def open_one(number: int) -> Peer:
         collector = Collector()

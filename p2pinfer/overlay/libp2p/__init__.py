@@ -1,5 +1,8 @@
 """The network over libp2p: TCP, noise, yamux, DHT (protocols/wire.md, 2.1). Nothing else here knows libp2p."""
 
 from p2pinfer.overlay.libp2p.ground import check_addresses, check_announced, check_listened, open_libp2p_network
+from p2pinfer.overlay.libp2p.parsers import bound_parsers
 
 __all__ = ["check_addresses", "check_announced", "check_listened", "open_libp2p_network"]
+
+bound_parsers()  # at the import, so that no process of ours uses libp2p without it

@@ -33,6 +33,7 @@ from p2pinfer.core.errors import RemoteProtocolError
 from p2pinfer.core.frames import FrameDecoder, encode_frame
 from p2pinfer.core.messages import Contacts
 from p2pinfer.core.source import NOWHERE, Scope, Source, source_of
+from p2pinfer.overlay.libp2p.dht_bounds import bound_dht, bound_libp2p, forget_strangers
 from p2pinfer.overlay.libp2p.dht_transport import GuardedTcp
 from p2pinfer.overlay.libp2p.tcp import ip_of
 from p2pinfer.overlay.limits import DHT_CONNECTIONS, MAX_FOUND
@@ -61,6 +62,7 @@ async def open_dht(seed: bytes, listen: Sequence[str], links: Sequence[Address])
     listen: multiaddrs, port 0 for any
     links:  where we take links, told to whoever asks
     """
+    bound_libp2p()
     key_pair = create_new_key_pair(seed)
     addresses = [Multiaddr(address) for address in listen]
     noise = NoiseTransport(key_pair, noise_privkey=create_x25519_key_pair().private_key)
@@ -75,9 +77,12 @@ async def open_dht(seed: bytes, listen: Sequence[str], links: Sequence[Address])
         ),
     )
     dht = KadDHT(host, DHTMode.SERVER, strict_validation=True, enable_values=False)
+    bound_dht(host, dht)
     try:
-        async with host.run(listen_addrs=addresses), background_trio_service(dht):
+        async with host.run(listen_addrs=addresses), background_trio_service(dht), trio.open_nursery() as nursery:
+            nursery.start_soon(forget_strangers, host, dht)
             yield Dht(host, dht, transport, links)
+            nursery.cancel_scope.cancel()
     finally:
         transport.close()
 

@@ -1,12 +1,10 @@
 """Peers over TCP and noise: dialling, accepting, and the opening of the whole network."""
 
 import logging
-import os
 import resource
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from itertools import chain, repeat
 from math import inf
 from typing import Final
 
@@ -22,7 +20,7 @@ from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.crowd import Crowd
 from p2pinfer.overlay.greeting import Greeting
 from p2pinfer.overlay.libp2p.connection import Handshaker, YamuxPipe
-from p2pinfer.overlay.libp2p.dht import Dht, open_dht
+from p2pinfer.overlay.libp2p.dht_door import DhtDoor
 from p2pinfer.overlay.libp2p.mdns import Neighbourhood, open_mdns
 from p2pinfer.overlay.libp2p.tcp import addresses_of, dial_tcp, ip_of, listen_tcp, source_at
 from p2pinfer.overlay.limits import (
@@ -40,7 +38,6 @@ from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.pipe import Address, Pipe, peer_of
 
 HANDSHAKE_S: Final = 10.0  # for a peer that connected to prove its key and open its stream
-DHT_WAITS_S: Final = (5.0, 30.0, 300.0)  # before a part of the DHT that failed starts anew; then as the last
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +51,7 @@ async def open_libp2p_network(
     announce: Sequence[str] = (),
     greeting: Greeting | None = None,
     mdns: bool = True,
+    dht: bool = True,
     keep_s: float = inf,
 ) -> AsyncIterator[Network]:
     """A peer of the world for as long as the block lasts.
@@ -61,6 +59,7 @@ async def open_libp2p_network(
     listen:   multiaddrs such as /ip4/0.0.0.0/tcp/4001; none for a peer that only dials
     announce: multiaddrs others reach us at, where those of the listeners are not it (a forwarded port)
     mdns:     find peers on the local network, and be found there; never over loopback
+    dht:      have a part in the DHT, in a process of its own; never without listeners
     keep_s:   as of `open_links`
 
     Raises UsageError if an address is no address, or in use.
@@ -73,8 +72,8 @@ async def open_libp2p_network(
             ground = Libp2pGround(key, nursery, announce or _addresses(listeners), _addresses(listeners))
             if listeners:
                 nursery.start_soon(partial(trio.serve_listeners, ground.shake_hands, listeners))
-                nursery.start_soon(ground.run_dht, _with_any_port(listeners))
-                await ground.dht_started.wait()
+            if dht and listeners:
+                nursery.start_soon(ground.open_dht(_with_any_port(listeners)).run)
             if mdns and (local := _beyond_loopback(_addresses(listeners), key)):
                 nursery.start_soon(ground.run_mdns, local)
             most = max(NETWORK_LINKS, min(MAX_LINKS, _descriptors() - DESCRIPTORS))
@@ -149,8 +148,7 @@ class Libp2pGround:
     ) -> None:
         self._key = key.public
         self._nursery = nursery
-        self._dht: Dht | None = None
-        self.dht_started = trio.Event()
+        self._dht: DhtDoor | None = None
         self._neighbourhood = Neighbourhood()
         suffix = f"/p2p/{peer_name(key.public)}"
         self._addresses = tuple(Address(address.removesuffix(suffix) + suffix) for address in addresses)
@@ -203,18 +201,10 @@ class Libp2pGround:
                 return None
         return None
 
-    async def run_dht(self, listen: Sequence[str]) -> None:
-        """Have a part in the DHT. Links need none: when libp2p's DHT falls over a peer's bytes, it starts anew."""
-        for wait_s in chain(DHT_WAITS_S, repeat(DHT_WAITS_S[-1])):
-            with Contained("our part of the DHT", self._lose_dht):
-                async with open_dht(os.urandom(32), listen, self._addresses) as self._dht:
-                    self.dht_started.set()
-                    await trio.sleep_forever()
-            await trio.sleep(wait_s)
-
-    def _lose_dht(self) -> None:
-        self._dht = None
-        self.dht_started.set()  # or has failed to
+    def open_dht(self, listen: Sequence[str]) -> DhtDoor:
+        """Our part of the DHT, to be run. Links need none, and nothing waits until it has begun."""
+        self._dht = DhtDoor(listen, self._addresses)
+        return self._dht
 
     async def run_mdns(self, addresses: Sequence[Address]) -> None:
         """Be found on the local network. What serves keys there is not said; whoever is there may be asked."""
