@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from math import prod
 from typing import Final
 
+from p2pinfer.core.shown import brief, cut
+
 LENGTH_BYTES: Final = 8  # the header's length, little-endian, before it
 MAX_HEADER: Final = 16 << 20  # bytes; a tenth of the format's own limit, and ten times what the largest models have
+MAX_DIMENSIONS: Final = 8  # of a tensor; weights have two
 ITEM_BYTES: Final = {"BF16": 2, "F16": 2, "F32": 4}  # of the kinds that models here are stored in
 
 
@@ -43,22 +46,26 @@ def parse_header(text: bytes, size: int) -> dict[str, Place]:
         header.pop("__metadata__", None)
         return {name: _place(name, entry, LENGTH_BYTES + len(text), size) for name, entry in header.items()}
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"a header that cannot be read: {error}") from None
+        raise ValueError(f"a header that cannot be read: {cut(str(error))}") from None
 
 
 def _place(name: str, entry: Mapping[str, object], start: int, size: int) -> Place:
-    shape, offsets, kind = entry["shape"], entry["data_offsets"], str(entry["dtype"])
+    shape, offsets, kind = entry["shape"], entry["data_offsets"], entry["dtype"]
     if not (isinstance(shape, list) and isinstance(offsets, list)):
-        raise ValueError(f"{name} has no shape or no place")
-    if kind not in ITEM_BYTES:
-        raise ValueError(f"{name} has values of {kind}, which is not supported; {', '.join(ITEM_BYTES)} are")
+        raise ValueError(f"{brief(name)} has no shape or no place")
+    if not isinstance(kind, str) or kind not in ITEM_BYTES:
+        raise ValueError(
+            f"{brief(name)} has values of {brief(kind)}, which is not supported; {', '.join(ITEM_BYTES)} are"
+        )
     if any(type(number) is not int or number < 0 for number in [*shape, *offsets]) or len(offsets) != 2:
-        raise ValueError(f"{name} has shape {shape} and place {offsets}")
+        raise ValueError(f"{brief(name)} has shape {brief(shape)} and place {brief(offsets)}")
     first, last = offsets
-    if last - first != prod(shape) * ITEM_BYTES[kind]:
-        raise ValueError(f"{name} has {last - first} bytes for shape {shape} of {kind}")
-    if start + last > size:
-        raise ValueError(f"cut short: {size} bytes, {name} ends at {start + last}")
     if not shape or 0 in shape:
-        raise ValueError(f"{name} is empty")
+        raise ValueError(f"{brief(name)} is empty")
+    if len(shape) > MAX_DIMENSIONS or max(shape) > size:  # before they are multiplied
+        raise ValueError(f"{brief(name)} has shape {brief(shape)}, in a file of {size} bytes")
+    if last - first != prod(shape) * ITEM_BYTES[kind]:
+        raise ValueError(f"{brief(name)} has {brief(last - first)} bytes for shape {brief(shape)} of {kind}")
+    if start + last > size:
+        raise ValueError(f"cut short: {size} bytes, {brief(name)} ends at {brief(start + last)}")
     return Place(kind, tuple(shape), start + first)

@@ -10,6 +10,7 @@ from typing import Final
 # C0 but tab and newline, DEL, C1, bidirectional embeddings, overrides and isolates, halves of characters
 _UNSAFE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
+MAX_TEXT: Final = 240  # characters of what another program says
 MAX_SHOWN: Final = 80  # characters of a value in a message
 MAX_ITEMS: Final = 8  # of a list
 MAX_BITS: Final = 128
@@ -23,6 +24,11 @@ def shown(text: str) -> str:
 def shown_line(text: str) -> str:
     """The same, on one line: what a stranger wrote cannot look like a line of ours."""
     return " ".join(shown(text).split("\n"))
+
+
+def cut(text: str, limit: int = MAX_TEXT) -> str:
+    """The beginning of a text that may be of any length, as what a library says of a stranger's file."""
+    return text if len(text) <= limit else f"{text[:limit]}…"
 
 
 def brief(value: object) -> str:
@@ -39,11 +45,7 @@ def _brief_item(value: object) -> str:
         case list() | tuple() | dict():
             return f"{type(value).__name__} of {len(value)}"
         case str():
-            return _cut(repr(value[: MAX_SHOWN + 1]))
+            return cut(repr(value[: MAX_SHOWN + 1]), MAX_SHOWN)
         case int() if value.bit_length() > MAX_BITS:  # Python refuses to write numbers of thousands of digits
             return f"a number of {value.bit_length()} bits"
-    return _cut(repr(value))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
+    return cut(repr(value), MAX_SHOWN)

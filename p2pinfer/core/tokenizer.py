@@ -8,6 +8,7 @@ from typing import Any, Final
 from tokenizers import Tokenizer as Library
 
 from p2pinfer.core.errors import ModelError
+from p2pinfer.core.shown import cut
 
 
 class Tokenizer:
@@ -71,4 +72,4 @@ def _words_of_library() -> Iterator[None]:
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # noqa: BLE001 - see above
-        raise ModelError(f"tokenizer.json is no tokenizer that works: {error}") from None
+        raise ModelError(f"tokenizer.json is no tokenizer that works: {cut(str(error))}") from None

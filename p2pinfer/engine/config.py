@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from p2pinfer.core.errors import ModelError
+from p2pinfer.core.model_numbers import check_numbers, whole
+from p2pinfer.core.shown import brief, cut
 from p2pinfer.core.units import Q8O4_OUTLIERS
 
 ARCHITECTURES: Final = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
@@ -25,6 +27,9 @@ class RopeScaling:
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
     original_context: int = 8192  # positions
+
+
+NO_SCALING: Final = RopeScaling("default", 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +56,24 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         sizes = (self.layers, self.hidden, self.feed_forward, self.heads, self.kv_heads, self.head_size, self.context)
-        if min(sizes) < 1 or self.vocabulary < 1:
-            raise ValueError("a size is not positive")
+        if any(type(size) is not int or size < 1 for size in (*sizes, self.vocabulary)):
+            raise ValueError("a size is no whole number, or not positive")
         if not Q8O4_OUTLIERS <= self.hidden <= MAX_WIDTH:
             raise ValueError(f"a hidden size of {self.hidden}: rows have {Q8O4_OUTLIERS} to {MAX_WIDTH} values")
         if self.heads % self.kv_heads or self.head_size % 2:
             raise ValueError(f"{self.heads} heads of {self.head_size} for {self.kv_heads} key heads")
-        if self.window is not None and self.window < 1:
-            raise ValueError(f"a sliding window of {self.window} positions")
+        if self.window is not None and type(self.window) is not int:
+            raise ValueError(f"a sliding window of {brief(self.window)} positions")
+        scaling = self.rope_scaling or NO_SCALING
+        check_numbers(
+            eps=self.norm_eps,
+            theta=self.rope_theta,
+            window=self.window,
+            factor=scaling.factor,
+            low=scaling.low_freq_factor,
+            high=scaling.high_freq_factor,
+            original=scaling.original_context,
+        )
 
 
 def read_config(path: Path) -> ModelConfig:
@@ -69,18 +84,19 @@ def read_config(path: Path) -> ModelConfig:
         raise ModelError(f"{path}: {error.strerror}") from None
     except KeyError as error:
         raise ModelError(f"{path}: the field {error} is missing") from None
-    except (ValueError, TypeError) as error:
-        raise ModelError(f"{path}: {error}") from None
+    except (ValueError, TypeError, AttributeError, ArithmeticError, IndexError, RecursionError) as error:
+        raise ModelError(f"{path}: {cut(str(error))}") from None
 
 
 def parse_config(plain: Mapping[str, Any]) -> ModelConfig:
     """The config that parsed JSON stands for.
 
-    Raises ValueError, TypeError or KeyError for anything else, ModelError for what the engine cannot compute.
+    Raises ModelError for what the engine cannot compute; and ValueError, TypeError, AttributeError, ArithmeticError or
+    LookupError for what is no config.
     """
     architecture = plain["architectures"][0]
     if architecture not in ARCHITECTURES:
-        raise ModelError(f"the architecture {architecture} is not supported; {', '.join(ARCHITECTURES)} are")
+        raise ModelError(f"the architecture {brief(architecture)} is not supported; {', '.join(ARCHITECTURES)} are")
     if plain.get("hidden_act", "silu") != "silu" or plain.get("mlp_bias"):
         raise ModelError("only feed-forward layers with silu and without bias are supported")
     heads = plain["num_attention_heads"]
@@ -91,12 +107,12 @@ def parse_config(plain: Mapping[str, Any]) -> ModelConfig:
         hidden=plain["hidden_size"],
         feed_forward=plain["intermediate_size"],
         heads=heads,
-        kv_heads=plain.get("num_key_value_heads") or heads,
-        head_size=plain.get("head_dim") or plain["hidden_size"] // heads,
+        kv_heads=_given(plain, "num_key_value_heads", heads),
+        head_size=_given(plain, "head_dim", plain["hidden_size"] // heads),
         vocabulary=plain["vocab_size"],
         context=plain["max_position_embeddings"],
         norm_eps=float(plain["rms_norm_eps"]),
-        rope_theta=float(plain.get("rope_theta") or 10_000.0),
+        rope_theta=float(_given(plain, "rope_theta", 10_000.0)),
         rope_scaling=_rope_scaling(plain.get("rope_scaling")),
         window=plain.get("sliding_window"),
         tied=bool(plain.get("tie_word_embeddings", False)),
@@ -104,6 +120,11 @@ def parse_config(plain: Mapping[str, Any]) -> ModelConfig:
         output_bias=bias,
         qk_norms=architecture == "Qwen3ForCausalLM",
     )
+
+
+def _given(plain: Mapping[str, Any], name: str, default: Any) -> Any:
+    value = plain.get(name)
+    return default if value is None else value
 
 
 def _rope_scaling(plain: Mapping[str, Any] | None) -> RopeScaling | None:
@@ -114,5 +135,5 @@ def _rope_scaling(plain: Mapping[str, Any] | None) -> RopeScaling | None:
         return RopeScaling(kind, float(plain["factor"]))
     if kind == "llama3":
         low, high = float(plain["low_freq_factor"]), float(plain["high_freq_factor"])
-        return RopeScaling(kind, float(plain["factor"]), low, high, int(plain["original_max_position_embeddings"]))
-    raise ModelError(f"rope scaling of the kind {kind} is not supported; linear and llama3 are")
+        return RopeScaling(kind, float(plain["factor"]), low, high, whole(plain["original_max_position_embeddings"]))
+    raise ModelError(f"rope scaling of the kind {brief(kind)} is not supported; linear and llama3 are")

@@ -168,6 +168,18 @@ def test_factors_that_are_not_llama3s_are_refused(tmp_path: Path) -> None:
         ({"llama.attention.layer_norm_rms_epsilon": (float("nan"), FLOAT)}, "is not a number"),
         ({"llama.block_count": (3, UINT)}, "lacks 9 tensors"),
         ({"llama.attention.head_count": (0, UINT)}, "shape|cannot be described"),
+        ({"tokenizer.ggml.pre": (["gpt-2"], ARRAY)}, "text split as .'gpt-2'. is not supported"),
+        ({"llama.rope.freq_base": (0.0, FLOAT)}, "rope_theta is 0.0; it must be from 1.0"),
+        ({"llama.rope.freq_base": (-5.0, FLOAT)}, "rope_theta is -5.0; it must be from 1.0"),
+        ({"llama.attention.layer_norm_rms_epsilon": (-1.0, FLOAT)}, "rms_norm_eps is -1.0; it must be above 0"),
+        (
+            {"llama.rope.scaling.type": ("linear", TEXT), "llama.rope.scaling.factor": (0.0, FLOAT)},
+            "factor of rope_scaling is 0.0; it must be from 1.0",
+        ),
+        (
+            {"llama.attention.sliding_window": (1 << 40, GGUFValueType.UINT64)},
+            "sliding_window is 1099511627776 positions",
+        ),
         ({"tokenizer.ggml.model": ("t5", TEXT)}, "tokenizer 't5' is not supported"),
         ({"tokenizer.ggml.pre": ("new-thing", TEXT)}, "text split as 'new-thing' is not supported; gpt-2, smollm"),
         ({"tokenizer.ggml.tokens": (["a"] * 260, GGUFValueType.ARRAY)}, "259 names stand twice"),

@@ -158,11 +158,17 @@ def test_a_name_may_be_given(store: Store, tmp_path: Path) -> None:
 # What cannot be imported
 
 
+LLAMA3 = {"factor": 8, "low_freq_factor": 1, "high_freq_factor": 4, "original_max_position_embeddings": 8192}
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"architectures": ["GPT2LMHeadModel"]}, "GPT2LMHeadModel is not supported; these are: LlamaForCausalLM, Mist"),
-        ({"architectures": []}, "none is not supported"),
+        (
+            {"architectures": ["GPT2LMHeadModel"]},
+            "'GPT2LMHeadModel'. is not supported; these are: LlamaForCausalLM, Mist",
+        ),
+        ({"architectures": []}, "architecture .'none'. is not supported"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported"),
         ({"mlp_bias": True}, "mlp_bias True"),
         ({"quantization_config": {"quant_method": "gptq"}}, "quantised form"),
@@ -170,7 +176,31 @@ def test_a_name_may_be_given(store: Store, tmp_path: Path) -> None:
         ({"rope_scaling": {"rope_type": "llama3", "factor": 4}}, "does not say 'high_freq_factor'"),
         ({"sliding_window": 8, "use_sliding_window": True}, "some layers only"),
         ({"num_attention_heads": "four"}, "cannot be"),
-        ({"num_attention_heads": 0}, "cannot be"),
+        ({"num_attention_heads": 0}, "a size of nothing"),
+        ({"num_key_value_heads": 0}, "a size of nothing"),
+        ({"head_dim": 0}, "a size of nothing"),
+        ({"num_attention_heads": 4.5}, "4.5 is no whole number"),
+        ({"num_hidden_layers": True}, "True is no whole number"),
+        ({"vocab_size": "260"}, "'260' is no whole number"),
+        ({"rms_norm_eps": 0}, "rms_norm_eps is 0.0; it must be above 0"),
+        ({"rms_norm_eps": -1}, "rms_norm_eps is -1.0; it must be above 0"),
+        ({"rope_theta": 0}, "rope_theta is 0.0; it must be from 1.0 to"),
+        ({"rope_theta": -5}, "rope_theta is -5.0; it must be from 1.0 to"),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 0}}, "factor of rope_scaling is 0.0; it must be from 1.0"),
+        ({"rope_scaling": {"rope_type": "llama3"} | LLAMA3 | {"factor": -8}}, "factor of rope_scaling is -8.0"),
+        ({"rope_scaling": {"rope_type": "llama3"} | LLAMA3 | {"low_freq_factor": 4}}, "the first must be above 0 and"),
+        ({"rope_scaling": {"rope_type": "llama3"} | LLAMA3 | {"low_freq_factor": 0}}, "the first must be above 0 and"),
+        (
+            {"rope_scaling": {"rope_type": "llama3"} | LLAMA3 | {"original_max_position_embeddings": 0}},
+            "original_max_position_embeddings is 0.0; it must be whole",
+        ),
+        ({"rope_scaling": [1]}, "cannot be"),
+        ({"sliding_window": 0}, "sliding_window is 0 positions; it must be from 1"),
+        ({"sliding_window": -3}, "sliding_window is -3 positions; it must be from 1"),
+        ({"sliding_window": 1 << 40}, "sliding_window is 1099511627776 positions"),
+        ({"eos_token_id": -1}, "cannot be described"),
+        ({"tie_word_embeddings": "no"}, "tie_word_embeddings is 'no', which is neither true nor false"),
+        ({"attention_bias": 1}, "attention_bias is 1, which is neither true nor false"),
         ({"num_attention_heads": 3, "num_key_value_heads": 2}, "has shape|described|cannot"),
         ({"num_hidden_layers": 3}, "lacks 9 tensors, the first of them model.layers.2"),
         ({"num_hidden_layers": 1}, "9 tensors nobody would use"),
@@ -234,14 +264,14 @@ def test_weights_that_are_not_finite_are_refused(store: Store, tmp_path: Path, v
 def test_weights_of_other_types_are_refused(store: Store, tmp_path: Path) -> None:
     folder = tiny_folder(tmp_path / "Tiny")
     save_file({"model.norm.weight": np.zeros(16, np.int8)}, folder / "model.safetensors")
-    with pytest.raises(ModelError, match="values of I8"):
+    with pytest.raises(ModelError, match="values of 'I8'"):
         import_model(str(folder), store)
 
 
 def test_an_index_that_names_a_missing_shard_is_refused(store: Store, tmp_path: Path) -> None:
     folder = sharded(tmp_path / "Tiny")
     (folder / "part-2.safetensors").unlink()
-    with pytest.raises(ModelError, match=r"lacks part-2\.safetensors"):
+    with pytest.raises(ModelError, match=r"lacks 'part-2\.safetensors'"):
         import_model(str(folder), store)
 
 

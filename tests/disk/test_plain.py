@@ -161,6 +161,16 @@ def test_an_odd_file_of_a_model_is_named(tmp_path: Path, name: str, make: Callab
             import_model(str(folder), Store(tmp_path / "store"))
 
 
+@pytest.mark.parametrize("kind", ["a pipe", "a link to a pipe", "a socket", "a device", "a folder"])
+def test_odd_weights_are_named(tmp_path: Path, kind: str) -> None:
+    make, why = ODD[kind]
+    folder = tiny_folder(tmp_path / "Tiny")
+    (folder / "model.safetensors").unlink()
+    make(folder / "model.safetensors")
+    with pytest.raises(P2pinferError, match=rf"model\.safetensors: {why}"):
+        import_model(str(folder), Store(tmp_path / "store"))
+
+
 @pytest.mark.parametrize("name", ["manifest", "config.json", "tokenizer.json", "layer-000.safetensors"])
 @pytest.mark.parametrize("kind", ["a pipe", "a socket", "a device", "a folder"])
 def test_an_odd_file_of_the_store_is_named(tmp_path: Path, name: str, kind: str) -> None:

@@ -34,6 +34,7 @@ WHOLE_MODULES: Final = (
     "core.messages",
     "core.session_messages",
     "core.frames",
+    "core.model_numbers",
     "core.sampling",
     "core.draw",
     "core.stage",

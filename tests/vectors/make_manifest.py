@@ -25,13 +25,16 @@ from p2pinfer.core.manifest import (
     layer_flops,
     model_id,
 )
+from p2pinfer.core.model_numbers import MAX_FREQ_FACTOR, MAX_NORM_EPS, MAX_ROPE_FACTOR, MAX_ROPE_THETA
 from p2pinfer.core.text import Texts, TextStream
 from p2pinfer.disk.importing import import_model
+from p2pinfer.disk.importing.config import read_config
 from p2pinfer.disk.importing.naming import model_name
 from p2pinfer.disk.importing.safetensors_file import write_safetensors
 from p2pinfer.disk.importing.tensors import to_bf16
 from p2pinfer.disk.store import Store
-from tests.disk.tiny import PIECES, tiny_sentencepiece, tiny_tokenizer
+from p2pinfer.engine.config import read_config as read_engine_config
+from tests.disk.tiny import CONFIG, PIECES, tiny_sentencepiece, tiny_tokenizer
 
 PATH: Final = Path(__file__).parents[2] / "protocols" / "vectors" / "manifest.json"
 SEED: Final = 0  # nothing is drawn
@@ -96,6 +99,7 @@ def vectors(demo: bytes) -> dict[str, list[Vector]]:
     """All of them; `demo` is the demo model's manifest."""
     return {
         "manifests": [_manifest(name, data) for name, data in _manifests(demo).items()],
+        "configs": [_config(name, text) for name, text in _configs().items()],
         "rounding": _rounding(),
         "safetensors": [_safetensors()],
         "names": [_name(given) for given in NAMES],
@@ -190,6 +194,81 @@ def _manifest(name: str, data: bytes) -> Vector:
     except RemoteProtocolError as error:
         return {"name": name, "manifest": data.hex(), "expect": error.code.label}
     return {"name": name, "manifest": data.hex(), "expect": "ok", "id": model_id(data).hex()}
+
+
+def _configs() -> dict[str, str]:
+    plain: dict[str, Any] = json.loads(read_config(CONFIG, {}).to_json())
+    llama3 = {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "high_freq_factor": 4.0,
+        "low_freq_factor": 1.0,
+        "original_max_position_embeddings": 8192.0,
+    }
+
+    def with_(**changes: object) -> str:
+        return json.dumps(plain | changes, sort_keys=True, separators=(",", ":"))
+
+    def stretched(**changes: object) -> str:
+        return with_(rope_scaling=llama3 | changes)
+
+    def linear(factor: float) -> str:
+        return with_(rope_scaling={"rope_type": "linear", "factor": factor})
+
+    return {
+        "an ordinary model": with_(),
+        "a model with a sliding window": with_(sliding_window=64),
+        "positions stretched as llama3 does": stretched(),
+        "positions stretched by 1": linear(1.0),
+        "the least and the most": with_(rms_norm_eps=MAX_NORM_EPS, rope_theta=MAX_ROPE_THETA, sliding_window=1),
+        "no layers": with_(num_hidden_layers=0),
+        "no heads": with_(num_attention_heads=0),
+        "no key heads": with_(num_key_value_heads=0),
+        "heads of nothing": with_(head_dim=0),
+        "a number of layers that is true": with_(num_hidden_layers=True),
+        "an epsilon of 0": with_(rms_norm_eps=0.0),
+        "a negative epsilon": with_(rms_norm_eps=-1e-5),
+        "an epsilon above 1": with_(rms_norm_eps=1.5),
+        "an epsilon that no float holds": with_().replace('"rms_norm_eps":1e-05', '"rms_norm_eps":1e400'),
+        "a theta of 0": with_(rope_theta=0.0),
+        "a theta below 1": with_(rope_theta=0.5),
+        "a negative theta": with_(rope_theta=-5.0),
+        "a theta above the most": with_(rope_theta=2 * MAX_ROPE_THETA),
+        "a theta that no float holds": with_().replace('"rope_theta":10000.0', '"rope_theta":1e400'),
+        "a factor of 0": linear(0.0),
+        "a negative factor": linear(-8.0),
+        "a factor below 1": linear(0.5),
+        "a factor above the most": linear(2 * MAX_ROPE_FACTOR),
+        "a factor of 0, as llama3": stretched(factor=0.0),
+        "a low factor of 0": stretched(low_freq_factor=0.0),
+        "a low factor that is the high one": stretched(low_freq_factor=4.0),
+        "a high factor below the low one": stretched(high_freq_factor=0.5),
+        "a high factor above the most": stretched(high_freq_factor=2 * MAX_FREQ_FACTOR),
+        "an original context of nothing": stretched(original_max_position_embeddings=0.0),
+        "an original context that is not whole": stretched(original_max_position_embeddings=8192.5),
+        "an original context of 33 bits": stretched(original_max_position_embeddings=2.0**32),
+        "a window of nothing": with_(sliding_window=0),
+        "a negative window": with_(sliding_window=-3),
+        "a window that is not whole": with_(sliding_window=7.5),
+        "a window of 33 bits": with_(sliding_window=1 << 32),
+        "a scaling that is a list": with_(rope_scaling=[1]),
+        "no architecture": with_(architectures=[]),
+    }
+
+
+def _config(name: str, text: str) -> Vector:
+    return {"name": name, "config": text, "expect": "ok" if engine_takes(text) else "refused"}
+
+
+def engine_takes(text: str) -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.json"
+        path.write_text(text)
+        try:
+            read_engine_config(path)
+        except ModelError:
+            return False
+    return True
 
 
 def _rounding() -> list[Vector]:

@@ -2,9 +2,10 @@ import json
 
 import pytest
 
-from p2pinfer.core.errors import RemoteProtocolError
-from p2pinfer.core.manifest import decode_manifest, model_id
-from tests.vectors.make_manifest import DEMO, PATH, Vector, text_of, vectors
+from p2pinfer.core.errors import ModelError, RemoteProtocolError
+from p2pinfer.core.manifest import check_sizes, decode_manifest, model_id
+from p2pinfer.disk.importing.config import read_config
+from tests.vectors.make_manifest import DEMO, PATH, Vector, engine_takes, text_of, vectors
 
 VECTORS: dict[str, list[Vector]] = json.loads(PATH.read_text())
 GOOD = [vector for vector in VECTORS["manifests"] if vector["expect"] == "ok"]
@@ -36,3 +37,16 @@ def test_a_bad_manifest_is_refused_with_its_code(vector: Vector) -> None:
     with pytest.raises(RemoteProtocolError) as caught:
         decode_manifest(bytes.fromhex(vector["manifest"]))
     assert caught.value.code.label == vector["expect"]
+
+
+@pytest.mark.parametrize("vector", VECTORS["configs"], ids=lambda vector: vector["name"])
+def test_an_engine_and_an_import_take_the_same_numbers(vector: Vector) -> None:
+    assert engine_takes(vector["config"]) == import_takes(vector["config"]) == (vector["expect"] == "ok")
+
+
+def import_takes(text: str) -> bool:
+    try:
+        check_sizes(read_config(json.loads(text), {}).shape)
+    except (ModelError, ValueError):
+        return False
+    return True

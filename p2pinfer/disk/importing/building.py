@@ -9,6 +9,7 @@ from pathlib import Path
 
 from p2pinfer.core.errors import ModelError
 from p2pinfer.core.manifest import CONFIG, TOKENIZER, File, Manifest, check_sizes, encode_manifest, layer_flops
+from p2pinfer.core.shown import brief
 from p2pinfer.core.text import Texts
 from p2pinfer.disk.importing.config import Config
 from p2pinfer.disk.importing.layout import layout
@@ -98,11 +99,13 @@ def _check_tensors(source: Source, files: Mapping[str, Mapping[str, tuple[int, .
         raise ModelError(f"{source.name} lacks {len(missing)} tensors, the first of them {missing[0]}")
     for name, shape in wanted.items():
         if source.tensors[name].shape != shape:
-            raise ModelError(f"{name} has shape {source.tensors[name].shape}, the configuration says {shape}")
+            raise ModelError(f"{name} has shape {brief(source.tensors[name].shape)}, the configuration says {shape}")
     # an unknown tensor of a layer would change the answers if it were left out
     unknown = sorted(name for name in set(source.tensors) - set(wanted) if _matters(name, source.config))
     if unknown:
-        raise ModelError(f"{source.name} has {len(unknown)} tensors nobody would use, the first of them {unknown[0]}")
+        raise ModelError(
+            f"{source.name} has {len(unknown)} tensors nobody would use, the first of them {brief(unknown[0])}"
+        )
 
 
 def _matters(name: str, config: Config) -> bool:

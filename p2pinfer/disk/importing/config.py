@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from p2pinfer.core.errors import ModelError
 from p2pinfer.core.manifest import Shape
+from p2pinfer.core.model_numbers import check_numbers, whole
+from p2pinfer.core.shown import brief, cut
 
 # Hugging Face's name of a class -> our name of the architecture
 CLASSES: Final = {
@@ -20,12 +22,20 @@ CLASSES: Final = {
     "Qwen3ForCausalLM": "qwen3",
 }
 ROPE_TYPES: Final = ("default", "linear", "llama3")
+SCALING: Final = {  # numbers of rope_scaling, as they are checked
+    "factor": "factor",
+    "low": "low_freq_factor",
+    "high": "high_freq_factor",
+    "original": "original_max_position_embeddings",
+}
 _LLAMA3_FIELDS: Final = ("factor", "high_freq_factor", "low_freq_factor", "original_max_position_embeddings")
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
     """A model's numbers.
+
+    Raises ValueError for a number that makes no sense.
 
     rope_scaling:   None, or `rope_type` and its numbers
     sliding_window: positions attention looks back on, in every layer; None is all
@@ -42,6 +52,11 @@ class Config:
     attention_bias: bool
     bos: tuple[int, ...]
     ends: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        scaling = self.rope_scaling or {}
+        given = {name: float(scaling[field]) for name, field in SCALING.items() if field in scaling}
+        check_numbers(eps=self.rms_norm_eps, theta=self.rope_theta, window=self.sliding_window, **given)
 
     def to_json(self) -> bytes:
         """The bytes of config.json: keys in order, no spaces, numbers as short as they can be."""
@@ -80,44 +95,56 @@ def read_config(raw: Mapping[str, Any], generation: Mapping[str, Any]) -> Config
     """
     try:
         architecture = _architecture(raw)
-        heads = int(raw["num_attention_heads"])
+        heads, hidden = whole(raw["num_attention_heads"]), whole(raw["hidden_size"])
         shape = Shape(
-            layers=int(raw["num_hidden_layers"]),
-            hidden=int(raw["hidden_size"]),
-            intermediate=int(raw["intermediate_size"]),
+            layers=whole(raw["num_hidden_layers"]),
+            hidden=hidden,
+            intermediate=whole(raw["intermediate_size"]),
             heads=heads,
-            kv_heads=int(raw.get("num_key_value_heads") or heads),
-            head_size=int(raw.get("head_dim") or int(raw["hidden_size"]) // heads),
-            vocabulary=int(raw["vocab_size"]),
-            context=int(raw["max_position_embeddings"]),
+            kv_heads=whole(_given(raw, "num_key_value_heads", heads)),
+            head_size=whole(_given(raw, "head_dim", hidden // max(1, heads))),
+            vocabulary=whole(raw["vocab_size"]),
+            context=whole(raw["max_position_embeddings"]),
         )
         rope = _rope(raw)
         return Config(
             architecture=architecture,
             shape=shape,
-            tied=bool(raw.get("tie_word_embeddings", False)),
+            tied=_flag(raw, "tie_word_embeddings", False),
             rms_norm_eps=_number(raw["rms_norm_eps"]),
             rope_theta=_number(rope.get("rope_theta", raw.get("rope_theta", 10_000.0))),
             rope_scaling=rope_scaling(rope),
             sliding_window=_window(raw),
-            attention_bias=architecture in ("llama", "qwen3") and bool(raw.get("attention_bias", False)),
+            attention_bias=_flag(raw, "attention_bias", False) and architecture in ("llama", "qwen3"),
             bos=_ids(generation.get("bos_token_id", raw.get("bos_token_id"))),
             ends=_ids(generation.get("eos_token_id", raw.get("eos_token_id"))),
         )
     except KeyError as error:
-        raise ModelError(f"config.json does not say {error}") from None
+        raise ModelError(f"config.json does not say {brief(error.args[0])}") from None
     except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise ModelError(f"config.json has a value that cannot be: {error}") from None
+        raise ModelError(f"config.json has a value that cannot be: {cut(str(error))}") from None
+
+
+def _given(raw: Mapping[str, Any], name: str, default: int) -> object:
+    value = raw.get(name)
+    return default if value is None else value
+
+
+def _flag(raw: Mapping[str, Any], name: str, default: bool) -> bool:
+    value = raw.get(name)
+    if value is not None and type(value) is not bool:
+        raise ValueError(f"{name} is {brief(value)}, which is neither true nor false")
+    return default if value is None else value
 
 
 def _architecture(raw: Mapping[str, Any]) -> str:
     named = raw.get("architectures") or ["none"]
     supported = [class_ for class_ in named if class_ in CLASSES]
     if not supported:
-        raise ModelError(f"architecture {', '.join(map(str, named))} is not supported; these are: {', '.join(CLASSES)}")
+        raise ModelError(f"architecture {brief(named)} is not supported; these are: {', '.join(CLASSES)}")
     for name, only in (("hidden_act", "silu"), ("mlp_bias", False), ("partial_rotary_factor", 1.0)):
         if raw.get(name, only) not in (only, None):
-            raise ModelError(f"{name} {raw[name]!r} is not supported, only {only!r} is")
+            raise ModelError(f"{name} {brief(raw[name])} is not supported, only {only!r} is")
     if raw.get("quantization_config"):
         raise ModelError("weights in a quantised form of their own are not supported; import the bf16 model or a GGUF")
     return CLASSES[supported[0]]
@@ -136,7 +163,7 @@ def rope_scaling(rope: Mapping[str, Any]) -> Mapping[str, float | str] | None:
     """
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind not in ROPE_TYPES:
-        raise ModelError(f"rotary scaling {kind!r} is not supported; these are: {', '.join(ROPE_TYPES)}")
+        raise ModelError(f"rotary scaling {brief(kind)} is not supported; these are: {', '.join(ROPE_TYPES)}")
     if kind == "default":
         return None
     names = _LLAMA3_FIELDS if kind == "llama3" else ("factor",)
@@ -153,14 +180,14 @@ def _number(value: Any) -> float:
 
 def _window(raw: Mapping[str, Any]) -> int | None:
     window = raw.get("sliding_window")
-    if window is None or not raw.get("use_sliding_window", True):
+    if window is None or not _flag(raw, "use_sliding_window", True):
         return None
     if "use_sliding_window" in raw:  # Qwen: some layers have the window, some have not
         raise ModelError("a sliding window in some layers only is not supported")
-    return int(window)
+    return whole(window)
 
 
 def _ids(value: int | list[int] | None) -> tuple[int, ...]:
     if value is None:
         return ()
-    return tuple(dict.fromkeys(map(int, value))) if isinstance(value, list) else (int(value),)
+    return tuple(dict.fromkeys(map(whole, value))) if isinstance(value, list) else (whole(value),)

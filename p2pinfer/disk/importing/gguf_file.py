@@ -17,6 +17,7 @@ from gguf.quants import dequantize
 from numpy.typing import NDArray
 
 from p2pinfer.core.errors import ModelError
+from p2pinfer.core.shown import brief, cut
 from p2pinfer.disk.importing.tensors import Bits, Tensor, to_bf16
 from p2pinfer.disk.plain import open_plain
 
@@ -60,10 +61,10 @@ def open_gguf(path: Path) -> Gguf:
     except _Short:
         raise ModelError(f"{path} was cut short: {len(data)} bytes") from None
     except ValueError as error:
-        raise ModelError(f"{path} cannot be read as GGUF: {error}") from None
+        raise ModelError(f"{path} cannot be read as GGUF: {cut(str(error))}") from None
     alignment = values.get("general.alignment", 32)
     if not isinstance(alignment, int) or alignment <= 0 or alignment % 8:
-        raise ModelError(f"{path} cannot be read as GGUF: alignment {alignment!r}")
+        raise ModelError(f"{path} cannot be read as GGUF: alignment {brief(alignment)}")
     start = -(-reader.place // alignment) * alignment
     return Gguf(path, values, {entry.name: _tensor(path, data, start, entry) for entry in entries})
 
@@ -150,11 +151,11 @@ def _header(reader: _Reader) -> tuple[dict[str, Value], list[_Entry]]:
 def _entry(reader: _Reader) -> _Entry:
     name, dimensions = reader.text(), reader.number("I")
     if not 1 <= dimensions <= MAX_DIMENSIONS:
-        raise ValueError(f"{name!r:.60} has {dimensions} dimensions")
+        raise ValueError(f"{brief(name)} has {dimensions} dimensions")
     shape = tuple(reversed([reader.number("Q") for _ in range(dimensions)]))
     kind = GGMLQuantizationType(reader.number("I"))
     if 0 in shape or kind not in GGML_QUANT_SIZES:
-        raise ValueError(f"{name!r:.60} is empty, or of the unknown kind {kind.name}")
+        raise ValueError(f"{brief(name)} is empty, or of the unknown kind {kind.name}")
     return _Entry(name, shape, kind, reader.number("Q"))
 
 
@@ -162,11 +163,13 @@ def _tensor(path: Path, data: mmap.mmap, start: int, entry: _Entry) -> Tensor:
     values, size = GGML_QUANT_SIZES[entry.kind]
     width = prod(entry.shape[1:])  # of a row; 1 for a vector, which is never quantised
     if width % values:
-        raise ModelError(f"{path}: {entry.name} has {width} values a row, {entry.kind.name} takes {values} at a time")
+        raise ModelError(
+            f"{path}: {brief(entry.name)} has {width} values a row, {entry.kind.name} takes {values} at a time"
+        )
     row, place = width * size // values, start + entry.offset
     if place + entry.shape[0] * row > len(data):
         raise ModelError(
-            f"{path} was cut short: {len(data)} bytes, {entry.name} ends at {place + entry.shape[0] * row}"
+            f"{path} was cut short: {len(data)} bytes, {brief(entry.name)} ends at {place + entry.shape[0] * row}"
         )
 
     def rows(first: int, last: int) -> Bits:
@@ -183,4 +186,4 @@ def _values(raw: NDArray[np.uint8], entry: _Entry) -> Bits:
         with np.errstate(all="ignore"):  # what a damaged scale makes of its values is found by check_finite
             return to_bf16(np.ascontiguousarray(dequantize(raw, entry.kind), dtype=np.float32))
     except NotImplementedError:
-        raise ModelError(f"{entry.name} is quantised as {entry.kind.name}, which is not supported") from None
+        raise ModelError(f"{brief(entry.name)} is quantised as {entry.kind.name}, which is not supported") from None

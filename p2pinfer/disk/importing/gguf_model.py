@@ -11,6 +11,7 @@ import numpy as np
 
 from p2pinfer.core.errors import ModelError
 from p2pinfer.core.manifest import Shape
+from p2pinfer.core.shown import brief
 from p2pinfer.disk.importing.building import Source
 from p2pinfer.disk.importing.config import Config
 from p2pinfer.disk.importing.gguf_file import Gguf, open_gguf
@@ -53,7 +54,10 @@ def read_gguf(path: Path, name: str = "") -> Source:
         ModelError: it is no GGUF file, a part of one, or a model that is not supported.
     """
     file = open_gguf(path)
-    config = _config(file)
+    try:
+        config = _config(file)
+    except ValueError as error:
+        raise ModelError(f"{path}: {error}") from None
     template = file.values.get("tokenizer.chat_template", "")
     licence = file.values.get("general.license", "")
     return Source(
@@ -86,7 +90,9 @@ def _tensors(file: Gguf, config: Config) -> dict[str, Tensor]:
 def _config(file: Gguf) -> Config:
     architecture = file.values.get("general.architecture")
     if architecture not in ARCHITECTURES:
-        raise ModelError(f"{file.path}: architecture {architecture!r} is not supported; {', '.join(ARCHITECTURES)} are")
+        raise ModelError(
+            f"{file.path}: architecture {brief(architecture)} is not supported; {', '.join(ARCHITECTURES)} are"
+        )
     keys = _Keys(file, str(architecture))
     if keys.integer("expert_count", 0):
         raise ModelError(f"{file.path}: a mixture of experts is not supported")
@@ -127,14 +133,14 @@ class _Keys:
     def integer(self, key: str, default: int | None = None) -> int:
         value = self.file.values.get(f"{self.prefix}.{key}", default)
         if not isinstance(value, int) or value < 0:
-            raise ModelError(f"{self.file.path}: {self.prefix}.{key} is {value!r}, which is not a size")
+            raise ModelError(f"{self.file.path}: {self.prefix}.{key} is {brief(value)}, which is not a size")
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
         """A float32, as the shortest decimal that means it: 1e-05, not 9.999999747378752e-06."""
         value = self.file.values.get(f"{self.prefix}.{key}", default)
         if not isinstance(value, int | float) or not np.isfinite(value):
-            raise ModelError(f"{self.file.path}: {self.prefix}.{key} is {value!r}, which is not a number")
+            raise ModelError(f"{self.file.path}: {self.prefix}.{key} is {brief(value)}, which is not a number")
         return float(str(np.float32(value)))
 
 
@@ -155,7 +161,7 @@ def _rope_scaling(file: Gguf, keys: _Keys, head_size: int) -> Mapping[str, float
     if kind == "linear":
         return {"rope_type": "linear", "factor": keys.number("rope.scaling.factor")}
     if kind != "none":
-        raise ModelError(f"{file.path}: rotary scaling {kind!r} is not supported; linear and llama3 are")
+        raise ModelError(f"{file.path}: rotary scaling {brief(kind)} is not supported; linear and llama3 are")
     if ROPE_FACTORS not in file.tensors:
         return None
     return _llama3_scaling(file, keys.number("rope.freq_base", 10_000.0), head_size)

@@ -14,6 +14,7 @@ from enum import IntEnum
 from typing import Final
 
 from p2pinfer.core.errors import ModelError
+from p2pinfer.core.shown import brief
 from p2pinfer.disk.importing.gguf_file import Gguf, Value
 
 Json = dict[str, object]
@@ -49,7 +50,7 @@ def tokenizer_json(file: Gguf) -> bytes:
     elif model == "llama":
         description = _sentencepiece(file)
     else:
-        raise ModelError(f"{file.path}: tokenizer {model!r} is not supported; gpt2 and llama are")
+        raise ModelError(f"{file.path}: tokenizer {brief(model)} is not supported; gpt2 and llama are")
     return json.dumps(description, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -62,13 +63,13 @@ def turn_ends(file: Gguf, names: frozenset[str]) -> tuple[int, ...]:
 
 def _byte_level(file: Gguf) -> Json:
     pre = file.values.get("tokenizer.ggml.pre")
-    if pre not in _SPLITS:
-        raise ModelError(f"{file.path}: text split as {pre!r} is not supported; {', '.join(_SPLITS)} are")
+    if not isinstance(pre, str) or pre not in _SPLITS:
+        raise ModelError(f"{file.path}: text split as {brief(pre)} is not supported; {', '.join(_SPLITS)} are")
     llama3 = pre in _LLAMA3_NAMES
     return _description(
         file,
         normalizer={"type": "NFC"} if pre == "qwen2" else None,
-        pre_tokenizer=_SPLITS[str(pre)],
+        pre_tokenizer=_SPLITS[pre],
         decoder=_BYTE_LEVEL,
         model={
             "type": "BPE",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from p2pinfer.core.errors import ModelError
+from p2pinfer.core.shown import cut
 from p2pinfer.disk.importing.building import Progress, no_progress
 from p2pinfer.disk.importing.huggingface import TEXT_FILES
 
@@ -41,11 +42,11 @@ def fetch(
     try:
         return _fetch(name, revision or None, endpoint, cache, progress)
     except HFValidationError as error:
-        raise ModelError(f"hub:{repository} is not ORG/NAME: {error}") from None
+        raise ModelError(f"hub:{repository} is not ORG/NAME: {cut(str(error))}") from None
     except (RepositoryNotFoundError, RevisionNotFoundError):
         raise ModelError(f"the hub has no model {repository}, or does not show it to you") from None
     except (OSError, TRANSPORT_ERROR) as error:  # the client's own errors are OSErrors
-        raise ModelError(f"cannot get {repository} from the hub: {error}") from None
+        raise ModelError(f"cannot get {repository} from the hub: {cut(str(error))}") from None
 
 
 def _fetch(name: str, revision: str | None, endpoint: str | None, cache: Path | None, progress: Progress) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from p2pinfer.core.errors import ModelError
+from p2pinfer.core.shown import brief
 from p2pinfer.disk.importing.building import Source
 from p2pinfer.disk.importing.config import read_config
 from p2pinfer.disk.importing.naming import model_name
@@ -58,7 +59,7 @@ def weight_files(index: Mapping[str, Any]) -> list[str]:
         raise ModelError(f"{INDEX} has no weight_map")
     names = sorted(set(places.values()))
     if outside := [name for name in names if Path(name).name != name]:
-        raise ModelError(f"{INDEX} names a file outside the folder: {outside[0]!r:.120}")
+        raise ModelError(f"{INDEX} names a file outside the folder: {brief(outside[0])}")
     return names
 
 
@@ -71,8 +72,8 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
         raise ModelError(f"{folder} has neither {WEIGHTS} nor {INDEX}: only safetensors can be imported")
     tensors: dict[str, Tensor] = {}
     for name in names:
-        if not (folder / name).is_file():
-            raise ModelError(f"{folder} lacks {name}, which {INDEX} names")
+        if not (folder / name).exists():
+            raise ModelError(f"{folder} lacks {brief(name)}, which {INDEX} names")
         tensors |= open_safetensors(folder / name)
     return tensors
 

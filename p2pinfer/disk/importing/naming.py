@@ -5,6 +5,7 @@ from typing import Final
 
 from p2pinfer.core.errors import ModelError
 from p2pinfer.core.manifest import is_name
+from p2pinfer.core.shown import brief
 
 # Unicode's White_Space, which is less than what Python takes for it
 _SPACES: Final = re.compile("[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
@@ -16,5 +17,5 @@ def model_name(given: str) -> str:
     """A name in lower case, white space as hyphens, without what a file's name says about quantisation."""
     name = _QUANTISED.sub("", "-".join(filter(None, _SPACES.split(given.lower()))))
     if not is_name(name) or len(name.encode()) > 96:
-        raise ModelError(f"{given!r:.120} cannot be a model's name; give one: --name NAME")
+        raise ModelError(f"{brief(given)} cannot be a model's name; give one: --name NAME")
     return name
