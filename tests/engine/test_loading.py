@@ -54,7 +54,7 @@ def test_what_a_config_leaves_out_has_the_usual_value() -> None:
         ({"num_hidden_layers": True}, "a size is no whole number"),
         ({"head_dim": 0}, "a size is no whole number, or not positive"),
         ({"architectures": []}, "list index out of range"),
-        ({"architectures": [["x" * 1000]]}, "the architecture .'x+…' is not supported"),
+        ({"architectures": [["x" * 1000]]}, "the architecture .'x+…. is not supported"),
         ({"rope_theta": 0}, "rope_theta is 0.0; it must be from 1.0"),
         ({"rope_theta": 10**400}, "too large to convert to float"),
         ({"rms_norm_eps": -1}, "rms_norm_eps is -1.0; it must be above 0"),
