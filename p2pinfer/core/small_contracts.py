@@ -12,7 +12,7 @@ from p2pinfer.core.budget import NETWORK_PART
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import Refused
 
-SMALL: Final = 512  # positions; a contract signed for less is small
+SMALL: Final = 128  # positions; a contract signed for less is small, and hardly a document and its answer
 SMALL_A_DAY: Final = 65_536  # small contracts, of all networks; their records take 1.5 kB each
 DAY_S: Final = 86_400
 
