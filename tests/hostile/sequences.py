@@ -160,6 +160,7 @@ class Strangers(RuleBasedStateMachine):
             self.yard.call(self._go)
             self.yard.check()
             if self.jumps:
+                self.yard.meet_again()
                 self.yard.begin_good()
                 self.yard.end_good()
         finally:

@@ -50,6 +50,9 @@ class Yard(Protocol):
     def jump(self, seconds: float) -> None:
         """Let time pass, where that costs none."""
 
+    def meet_again(self) -> None:
+        """The good client hears of the node: a jump cuts links, and peers meet again every few seconds."""
+
     def begin_good(self) -> None:
         """The good client asks."""
 
@@ -189,6 +192,13 @@ class MemoryYard:
     def jump(self, seconds: float) -> None:
         self._loop.jump(seconds)
 
+    def meet_again(self) -> None:
+        async def meet() -> None:
+            while not await self._client.offers():  # noqa: ASYNC110 - nobody tells of it
+                await trio.sleep(0.1)
+
+        self.call(meet)
+
     def begin_good(self) -> None:
         done, found = trio.Event(), list[object]()
 
@@ -290,6 +300,9 @@ class LiveYard:
 
     def jump(self, seconds: float) -> None:
         self.call(trio.sleep, min(seconds, 0.1))
+
+    def meet_again(self) -> None:
+        """Nobody was cut: time passes as it does."""
 
     def begin_good(self) -> None:
         self._answers.clear()
