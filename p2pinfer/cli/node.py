@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from p2pinfer.cli.options import bootstrap_option, config_option, data_option, engine_options, store_option
 from p2pinfer.cli.repeats import Repeats
-from p2pinfer.cli.terminal import Terminal, say
+from p2pinfer.cli.terminal import LogHandler, Terminal, say
 from p2pinfer.core.errors import UsageError
 from p2pinfer.disk.store import Store
 from p2pinfer.engine.choice import EVERY_ENGINE, missing_words
@@ -68,7 +68,8 @@ def node(
         raise UsageError(f"no model can be served: {why}")
     logging.getLogger("p2pinfer").setLevel(logging.INFO)
     for handler in logging.getLogger().handlers:
-        handler.addFilter(Repeats())
+        if isinstance(handler, LogHandler):  # a program that runs us has handlers of its own
+            handler.addFilter(Repeats())
     trio.run(_serve, settings, data, Store(store))
 
 
