@@ -10,6 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
+TWO := -n 2 --dist loadfile
 PATIENT := -o faulthandler_timeout=900
 FUZZ_S ?= 600
 
@@ -20,7 +21,7 @@ demo: $(VENV)/node
 	@$(BIN)/p2pinfer demo $(DEMO)
 
 test: $(VENV)/test
-	$(BIN)/python -m pytest $(TEST)
+	$(BIN)/python -m pytest $(TWO) $(TEST)
 
 slow: $(VENV)/test
 	$(BIN)/python -m pytest -m slow $(PATIENT) $(TEST)

@@ -412,6 +412,7 @@ def test_the_demo_models_id_is_the_vector(demo: Demo) -> None:
     assert demo[1].id.hex() == named["the demo model, SmolLM2-135M-Instruct"]["id"]
 
 
+@pytest.mark.slow
 def test_the_demo_models_tensors_are_those_transformers_reads(demo: Demo) -> None:
     transformers = pytest.importorskip("transformers")
     torch = pytest.importorskip("torch")

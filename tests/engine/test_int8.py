@@ -201,6 +201,7 @@ strongest, and asked in return only that they leave the northern steps alone, si
 there in 1987 and might one day want to see them again."""
 
 
+@pytest.mark.slow
 def test_the_demo_model_in_int8_is_near_f32(demo_model: tuple[Store, StoredModel]) -> None:
     """The bounds of issue 3, item 5. Measured: KL .0056, top-1 agreement 97 %."""
     store, stored = demo_model

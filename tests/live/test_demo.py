@@ -10,7 +10,7 @@ from p2pinfer.disk.store import Store, StoredModel
 from .processes import command
 
 
-@pytest.mark.parametrize("peers", [1, 3])
+@pytest.mark.parametrize("peers", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_the_demo_answers_and_pays_and_equals_the_whole_model(
     demo_model: tuple[Store, StoredModel], peers: int
 ) -> None:
