@@ -309,6 +309,17 @@ def test_a_step_is_not_taken_twice() -> None:
         stage.take(2)
 
 
+def test_a_stage_says_that_it_computes() -> None:
+    ring = Ring(PROMPT, (6,))
+    stage = ring.stages[PEERS[0]]
+    stage.receive(CLIENT, Prompt(SESSION, 0, pack_ids(PROMPT)))
+    assert not stage.is_computing
+    work = stage.take(2)
+    assert stage.is_computing
+    stage.done(work, ring.shards[PEERS[0]].compute(work))
+    assert not stage.is_computing
+
+
 def test_a_result_after_the_end_is_dropped() -> None:
     ring = Ring(PROMPT, (6,))
     stage = ring.stages[PEERS[0]]

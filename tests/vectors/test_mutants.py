@@ -100,7 +100,10 @@ EQUIVALENT: Final = {
         "FrameDecoder.next_message: 0 < size <= self.limit, without its beginning": "nothing is no message",
         "FrameDecoder.next_message: self._let_go()": MEMORY,
     },
-    "stage": {"StageSession._admit: self._admitted.add((sender, kind))": "what was asked once need not be asked again"},
+    "stage": {
+        "StageSession._admit: self._admitted.add((sender, kind))": "what was asked once need not be asked again",
+        "StageSession.is_computing: return self._working": "the node asks, whose sessions give way",
+    },
     "manifest": {
         "check_sizes: min(shape) < 1 or max(shape) >= 1 << 32, without max(shape) >= 1 << 32": WE_WRITE,
         "check_sizes: if shape.layers > MAX_LAYERS": "so many files are refused before",
