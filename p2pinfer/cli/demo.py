@@ -43,7 +43,7 @@ EXACT: Final = Numerics.F32_1
 
 @dataclass(frozen=True, slots=True)
 class Paid:
-    """What a node of the demo earned, by a statement that was verified."""
+    """The earnings of a node of the demo, by a statement that was verified."""
 
     peer: str
     span: Span
@@ -147,7 +147,7 @@ async def _settle(node: NodeProcess, root: Path) -> Paid:
 
 
 async def _matches_whole_model(root: Path, model: StoredModel, store: Store, peers: int, console: Terminal) -> bool:
-    """Whether a run in float32, rows included, gives the ids of the whole model in one process."""
+    """True if a run in float32, rows included, gives the ids of the whole model in one process."""
     from p2pinfer.client.api import open_client
     from p2pinfer.node.whole import greedy_ids
 

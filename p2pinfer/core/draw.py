@@ -1,4 +1,4 @@
-"""How the next id is drawn, as numbers: the parameters, and the one random number (protocols/inference.md, "Sampler").
+"""The draw of the next id, as numbers: the parameters, and the one random number (protocols/inference.md, "Sampler").
 
 A draw is a function of its parameters, so that a replacement or an auditor repeats it. What is done with the number,
 over a model's logits, is `engine/sampler.py`.
@@ -18,7 +18,7 @@ MAX_TEMPERATURE: Final = 100 * MILLIONTHS
 
 
 class Purpose(IntEnum):
-    """What a random number is for; two purposes at one position draw independently."""
+    """Purposes of a random number; two purposes at one position draw independently."""
 
     SAMPLE = 0  # the id itself
     ACCEPT = 1  # kept for drafts: is this one accepted?
@@ -27,7 +27,7 @@ class Purpose(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How ids are drawn in one generation."""
+    """The parameters by which ids are drawn in one generation."""
 
     temperature: Annotated[int, UInt(32)] = 0  # millionths; 0 is greedy
     top_k: Annotated[int, UInt(32)] = 0  # candidates kept; 0 keeps all

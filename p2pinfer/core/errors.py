@@ -103,7 +103,7 @@ class JournalError(P2pinferError):
 
 
 def sole(error: BaseException) -> BaseException:
-    """What a group of errors comes down to: its only one, or the first of ours where there are no others.
+    """The error that a group comes down to: its only one, or the first of ours where there are no others.
 
     Tasks raise groups, and people catch plain errors. A group that holds more is returned as it is.
     """

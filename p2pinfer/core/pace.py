@@ -1,4 +1,4 @@
-"""How fast a link is, and how much may be under way on it (protocols/wire.md, 5).
+"""The speed of a link, and the bytes that may be under way on it (protocols/wire.md, 5).
 
 Sockets queue whatever they are given, up to 600 ms of a slow uplink, and a decode frame then waits behind all of it.
 So a sender keeps no more unacknowledged than the link carries in one round trip and 10 ms. Pure: times are arguments;

@@ -60,5 +60,5 @@ def _read(path: Path) -> dict[bytes, int]:
         raise JournalError(f"cannot read {path}: {error.strerror}") from None
     found = [match.groups() for line in lines if (match := LINE.fullmatch(line))]
     if len(found) < len(lines):
-        raise JournalError(f"{path} is damaged; without it the node starts anew: remove it")
+        raise JournalError(f"{path} is damaged: remove it; the node makes a new one")
     return {bytes.fromhex(boot.decode()): int(seq) for boot, seq in found}

@@ -26,7 +26,7 @@ Made = tuple[SignedRecord[Offer], SignedRecord[NodeCert]]
 
 
 class Offering:
-    """What this process serves, as offers. boots: numbers them."""
+    """Makes the offers of this process, and remembers them. boots: numbers them."""
 
     def __init__(
         self,

@@ -46,7 +46,7 @@ def test_the_oldest_starts_are_forgotten(tmp_path: Path) -> None:
 def test_a_damaged_file_is_named(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "boots"
     path.write_bytes(data)
-    with pytest.raises(JournalError, match="boots is damaged; without it the node starts anew: remove it"):
+    with pytest.raises(JournalError, match="boots is damaged: remove it; the node makes a new one"):
         Boots(path, boot_of(1))
 
 
