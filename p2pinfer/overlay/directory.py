@@ -87,15 +87,20 @@ class Directory:
 
     def greet(self, link: Link) -> None:
         """Tell the peer of a link what we serve."""
-        if self.own is not None:
+        now = trio.current_time()
+        for own in self._own_fresh(now):
             with suppress(LinkDead):  # then it needs no offers
-                link.send_nowait(Offers(0, (self.own.relay(trio.current_time()),)))
+                link.send_nowait(Offers(0, (own.relay(now),)))
+
+    def _own_fresh(self, now: float) -> list[KnownOffer]:
+        """Our offer while it is one: who slept wakes with one past its time, and signs the next in a moment."""
+        return [self.own] if self.own is not None and self.own.left_s(now) > 0 else []
 
     async def _answer(self, link: Link, ask: Ask) -> Offers:
         assert isinstance(ask, AskOffers)
         now = trio.current_time()
         limit = min(ask.limit, MAX_OFFERS)
-        own = [self.own] if self.own is not None else []
+        own = self._own_fresh(now)
         with link.charged():
             spread = self.table.spread(now, model_or_none(ask.model), limit)
             others = [known for known in spread if not _made_by(known, link)]

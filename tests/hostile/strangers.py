@@ -25,13 +25,14 @@ from p2pinfer.core.units import Codec, PeerKey, Roles, SessionId, Span
 from p2pinfer.overlay.greeting import Greeting
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
-from p2pinfer.overlay.pipe import Pipe
+from p2pinfer.overlay.pipe import Pipe, leads_to
 
 from .arena import Arena
 
 LAYERS = 3  # of the tiny model
 KEPT = 256  # messages of those that came
 HEAR_S = 20.0  # for an answer that has to come
+ASK_AGAIN_S = 0.05
 ANY_PRICE = (1 << 53) - 1
 IDS = tuple(b"hello")
 
@@ -118,11 +119,19 @@ class Stranger:
         return why
 
     async def offer(self) -> KnownOffer:
-        """The node's own offer, once it serves."""
+        """The node's own offer, once it serves and has one within its life."""
+        node = leads_to(self.address)
+        while True:
+            for told in (await self._asked()).offers[:1]:  # the sender's own comes first
+                known = verify_relayed(told, trio.current_time(), time.time())
+                if known.node == node:
+                    return known
+            await trio.sleep(ASK_AGAIN_S)
+
+    async def _asked(self) -> Offers:
         call = int.from_bytes(os.urandom(3), "big") + 1
         await self.say(AskOffers(call, b"", MAX_OFFERS))
-        answer = await self.hear(Offers, lambda offers: offers.call == call)
-        return verify_relayed(answer.offers[0], trio.current_time(), time.time())
+        return await self.hear(Offers, lambda offers: offers.call == call)
 
     async def plan(self, prompt: int = len(IDS), max_tokens: int = 8, known: KnownOffer | None = None) -> "Deal":
         """Rightly signed contracts for the whole model, by an offer that is known, or asked for; see `Deal`."""

@@ -126,6 +126,26 @@ async def test_a_peer_is_not_told_of_itself(autojump_clock: MockClock, open_side
     assert await node.directory.look() == []
 
 
+async def test_nobody_is_told_of_an_offer_past_its_time_by_who_made_it(
+    autojump_clock: MockClock, open_side: OpenSide
+) -> None:
+    boot, node = await open_side("boot"), await open_side("node")
+    await node.network.dial(boot.address)
+    node.serve()
+    await trio.sleep(LIFE_S + 1)  # the node's machine slept: it has signed no other yet
+    heard = list[Offers]()
+    client = await open_side("client")
+    client.exchange.on_offers = lambda _link, offers: heard.append(offers)
+    link = await client.network.dial(node.address)
+    answer = await client.exchange.call(link, lambda call: AskOffers(call, b"", MAX_OFFERS), Offers)
+    assert answer.offers == ()
+    assert heard == []
+    known = node.serve(seq=2)
+    answer = await client.exchange.call(link, lambda call: AskOffers(call, b"", MAX_OFFERS), Offers)
+    assert [told.offer for told in answer.offers] == [known.offer.body]
+    assert [told.offer for offers in heard for told in offers.offers] == [known.offer.body]
+
+
 async def test_an_offer_keeps_its_age_on_the_way(autojump_clock: MockClock, open_side: OpenSide) -> None:
     boot, node = await open_side("boot"), await open_side("node")
     await node.network.dial(boot.address)
