@@ -193,8 +193,10 @@ class MemoryYard:
         self._loop.jump(seconds)
 
     def meet_again(self) -> None:
+        node = self._node.identity.key.public  # strangers offer, too
+
         async def meet() -> None:
-            while not await self._client.offers():  # noqa: ASYNC110 - nobody tells of it
+            while node not in {known.node for known in await self._client.offers()}:  # noqa: ASYNC110 - nobody tells
                 await trio.sleep(0.1)
 
         self.call(meet)
