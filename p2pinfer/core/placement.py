@@ -17,7 +17,7 @@ from p2pinfer.core.units import Span
 WEIGHTS_SHARE: Final = 0.7  # of the owner's memory allowance; the KV cache takes the rest
 JOIN_WAIT_S: Final = 2.0
 UNSERVED: Final = 1e-6  # positions/s a layer without offers counts as: far below any machine, so it is drawn first
-ABUT_PULL: Final = 8  # how much likelier a start is that abuts what is there, or an end of the model
+ABUT_PULL: Final = 100  # how much likelier a start is that abuts what is there, or an end of the model
 UNEVEN: Final = 3  # a node goes where layers are served by so many times less than its own, were it not there
 NETWORK_WORTH: Final = 4  # what one network claims of a layer counts as so many usual nodes at most
 

@@ -9,6 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from ipaddress import ip_network
+from math import inf
 from random import SystemRandom
 from statistics import fmean
 from typing import Final, Protocol
@@ -31,10 +32,12 @@ from p2pinfer.overlay.reach import reach
 LOTS: Final = SystemRandom()  # nobody foretells who goes where
 FIRST_LOOK_S: Final = (1.0, 4.0)  # after it began to serve: who joined last has the least to lose
 LOOK_S: Final = (5.0, 15.0)  # between looks at what is known, which cost nobody anything
+ASK_S: Final = 30.0  # between questions who holds what seems to be missing
 EVEN_OUT_S: Final = 60.0  # between looks for weaker layers, where nothing is missing
 MOVE_WAIT_S: Final = (1.0, 2.0)  # from saying that it moves to the second decision: more than a link's round trip
-REST_S: Final = 120.0  # from one move to the next; twice as long after each that did not make the model whole
-MAX_DOUBLINGS: Final = 5
+REST_S: Final = 120.0  # from one move to the next
+HOLE_REST_S: Final = 30.0  # while something is missing; twice as long after each move that did not make the model whole
+MAX_DOUBLINGS: Final = 6
 MEET_S: Final = 3.0  # to link to holders of our layers
 MAX_MET: Final = 8  # of them
 
@@ -72,7 +75,8 @@ class Placing:
         self._rests_until_s = trio.current_time()
         self._evens_out_s = trio.current_time() + EVEN_OUT_S
         self._fruitless = 0  # moves since the model was whole
-        self._told: Sequence[Span] = ()  # holes that the log tells of
+        self._told: list[Span] = []  # holes that the log tells of
+        self._asked_s = -inf  # when others were asked for what is missing
 
     async def choose(self, join: Callable[[Span], Awaitable[None]]) -> Span:
         """The layers to begin with, told to the swarm: the owner's word, or where it is weakest, looked at twice."""
@@ -97,14 +101,18 @@ class Placing:
         while True:
             new = await self._find(mine)
             if new is not None and await self._can_load(new, look) and await self._agree(mine, new, saying):
-                self._rests_until_s = trio.current_time() + REST_S * 2**self._fruitless
-                self._fruitless = min(self._fruitless + 1, MAX_DOUBLINGS)
+                self._rest()
                 return new
             await trio.sleep(LOTS.uniform(*LOOK_S))
 
+    def _rest(self) -> None:
+        rest_s = HOLE_REST_S * 2**self._fruitless if self._told else REST_S
+        self._rests_until_s = trio.current_time() + rest_s
+        self._fruitless = min(self._fruitless + 1, MAX_DOUBLINGS)
+
     async def _find(self, mine: Span) -> Span | None:
         """Where to go, as far as is known."""
-        now, swarm = trio.current_time(), self._swarm(self._directory.offers(self._model.id))
+        now, swarm = trio.current_time(), await self._view(mine)
         self._tell(swarm, mine)
         even_out = now >= self._evens_out_s
         if even_out:
@@ -117,6 +125,15 @@ class Placing:
             return None
         found = await self._directory.look(self._model.id)  # it may be served where nobody told us yet
         return move_of(self._swarm(found), mine, draw, even_out=even_out)
+
+    async def _view(self, mine: Span) -> Swarm:
+        """What is known; where something seems to be missing, others are asked now and then."""
+        swarm, now = self._swarm(self._directory.offers(self._model.id)), trio.current_time()
+        holes = swarm.holes(mine)
+        if not holes or (holes == self._told and now < self._asked_s + ASK_S):
+            return swarm
+        self._asked_s = now
+        return self._swarm(await self._directory.look(self._model.id))
 
     async def _agree(self, mine: Span, new: Span, saying: Saying) -> bool:
         """Say that we move, and find out if it is still right once others have heard it."""
@@ -208,7 +225,7 @@ class Placing:
         holes = swarm.holes(mine)
         if not holes:
             self._fruitless = 0
-        if holes == list(self._told):
+        if holes == self._told:
             return
         if holes:
             missing = ", ".join(map(str, holes))

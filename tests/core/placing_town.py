@@ -18,7 +18,7 @@ LOOK_S = 10.0
 EVEN_OUT_LOOKS = 6
 MOVE_WAIT_S = 1.0  # at least, and as much again: longer than an offer is on its way to those who hold the same layers
 LOAD_S = 5.0
-REST_S = 120.0
+REST_S = 30.0
 
 
 @dataclass(eq=False)
