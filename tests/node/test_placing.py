@@ -125,7 +125,7 @@ async def test_nobody_leaves_what_only_liars_claim(model: StoredModel, autojump_
             nursery.start_soon(street.live, f"n{number}", room_for(model, 10), Span(first, first + 10))
         await trio.sleep(1)
         async with street.lodger("liar") as liar:
-            nursery.start_soon(_lie, street, liar, [Span(0, 10), Span(10, 20), Span(0, 25)] )
+            nursery.start_soon(_lie, street, liar, [Span(0, 10), Span(10, 20), Span(0, 25)])
             await trio.sleep(600)
         assert Span(0, 10) in [lodger.held for lodger in street.lodgers]
         assert [hole for hole in street.holes if hole.first < 20] == []
