@@ -1,4 +1,4 @@
-"""Whether a node that serves goes to other layers (DESIGN 5, "Placement"; protocols/offer.md, 8).
+"""Whether a node that serves goes to other layers (DESIGN 5, "Placement"; protocols/offer.md, 4.1).
 
 It moves where layers are held by nobody, so that no route can use it, and where layers are far weaker than its own. It
 never leaves a layer that it holds alone: so a move takes nothing from a swarm, whatever else its offers say. Nodes

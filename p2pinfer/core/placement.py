@@ -1,4 +1,4 @@
-"""Which layers a node takes, as a function of what others serve (DESIGN 5, "Placement"; protocols/offer.md, 8).
+"""Which layers a node takes, as a function of what others serve (DESIGN 5, "Placement"; protocols/offer.md, 4.1).
 
 Pure: the caller measures memory, collects offers and draws the random number. A node announces its choice as
 *joining*, waits a random time of up to JOIN_WAIT_S, and decides once more with what it has heard by then, so that

@@ -1,4 +1,4 @@
-"""Which layers this node holds, and when it takes others (protocols/offer.md, 8).
+"""Which layers this node holds, and when it takes others (protocols/offer.md, 4.1).
 
 Decides by the pure `placement.py` and `moving.py`, with what the directory knows; `serving.py` loads and serves. Before
 it moves a node says that it joins elsewhere, links to nodes that hold its layers, so that they hear of it, and decides

@@ -32,13 +32,12 @@ def start(stack: ExitStack, root: Path, store: Path, name: str, *options: str) -
 
 
 def wait_answer(root: Path, store: Path, node: NodeProcess) -> None:
-    """Ask through a node until there is an answer."""
+    """Ask through a node until there is an answer, be it empty."""
     deadline = time.monotonic() + COMMAND_S
     asking = ("--data", root / "client", "--store", store, "--max-tokens", 4, "--bootstrap", node.address)
     while (result := command("ask", "What is a DHT?", *asking)).returncode:
         assert time.monotonic() < deadline, result.stderr + node.words
         time.sleep(1.0)
-    assert result.stdout.strip()
 
 
 def spans(*nodes: NodeProcess) -> list[tuple[int, int]]:
