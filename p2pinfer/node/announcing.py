@@ -10,7 +10,6 @@ from p2pinfer.core.errors import JournalError
 from p2pinfer.core.offer import Load, Speed, State
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.pages import PAGE
-from p2pinfer.core.schedule import Speed as EngineSpeed
 from p2pinfer.disk.boots import Boots
 from p2pinfer.node.batcher import Batcher
 from p2pinfer.node.certifying import Certifying
@@ -28,10 +27,8 @@ logger = logging.getLogger(__name__)
 class Announcing:
     """What the swarm is told of this node."""
 
-    def __init__(
-        self, offering: Offering, boots: Boots, certifying: Certifying, directory: Directory, network: Network
-    ) -> None:
-        self._offering = offering
+    def __init__(self, boots: Boots, certifying: Certifying, directory: Directory, network: Network) -> None:
+        self._offering: Offering | None = None
         self._boots = boots
         self._certifying = certifying
         self._directory = directory
@@ -43,14 +40,19 @@ class Announcing:
         self._busy_s = 0.0  # of the engine, when the last offer was made
         self._said_s = 0.0
 
-    def set_speed(self, measured: Measured) -> EngineSpeed:
-        """Offer this speed from now on; returns what the batcher begins with."""
+    def set_speed(self, measured: Measured) -> None:
+        """Offer this speed from now on."""
         self._speed = Speed(round(measured.prefill), max(1, round(measured.decode)), 0)
-        return measured.speed
 
-    async def serve(self, shard: Shard, batcher: Batcher) -> None:
-        """From now on the shard takes sessions."""
-        self._shard, self._batcher = shard, batcher
+    async def join(self, offering: Offering) -> None:
+        """Say from now on that we are about to serve these layers, even while a shard of others takes sessions."""
+        self._offering, self._speed = offering, UNMEASURED
+        self._shard = self._batcher = None
+        await self.say(State.JOINING)
+
+    async def serve(self, offering: Offering, shard: Shard, batcher: Batcher) -> None:
+        """From now on the shard takes sessions, under these offers."""
+        self._offering, self._shard, self._batcher = offering, shard, batcher
         self._busy_s, self._said_s = shard.engine.busy_s, trio.current_time()
         await self.say(State.SERVING)
 
@@ -69,6 +71,7 @@ class Announcing:
         self._tell()
 
     def _tell(self) -> None:
+        assert self._offering is not None  # it begins with `join`
         now = trio.current_time()
         offer = self._offering.make(self._state, self._load(now), self._speed, int(time.time()))
         addresses = self._network.addresses()[:8]

@@ -76,6 +76,11 @@ class Batcher:
         if self._sessions:
             await self._empty.wait()
 
+    async def wait_empty(self) -> None:
+        """Wait until no session is open."""
+        while self._sessions:
+            await self._empty.wait()
+
     @property
     def queue_s(self) -> float:
         """How long what is ready now keeps the engine busy."""

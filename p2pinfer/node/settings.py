@@ -39,7 +39,9 @@ class Serve:
     """[serve]"""
 
     model: str = _setting("", "name or id of the model to serve; empty serves none and only helps others find peers")
-    layers: str = _setting("", "layers FIRST:LAST to hold; empty: chosen where the swarm is weakest")
+    layers: str = _setting(
+        "", "layers FIRST:LAST to hold for good; empty: chosen where the swarm is weakest, and changed"
+    )
     memory_mb: int = _setting(
         0, "MB the node may take for weights and KV cache; 0: half of the machine's, or the GPU's"
     )

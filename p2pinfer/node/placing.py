@@ -1,0 +1,251 @@
+"""Which layers this node holds, and when it takes others (protocols/offer.md, 4.1).
+
+Decides by the pure `placement.py` and `moving.py`, with what the directory knows; `serving.py` loads and serves. Before
+it moves a node says that it joins elsewhere, links to nodes that hold its layers, so that they hear of it, and decides
+once more: of two that could both leave a layer one stays. Who does not answer holds nothing.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from ipaddress import ip_network
+from math import inf
+from random import SystemRandom
+from statistics import fmean
+from typing import Final, Protocol
+
+import trio
+
+from p2pinfer.core.errors import ModelError, Refused, UsageError
+from p2pinfer.core.moving import OTHERS, Swarm, is_right, move_of, odds, swarm_of
+from p2pinfer.core.offer import Offer, State
+from p2pinfer.core.offers import KnownOffer
+from p2pinfer.core.placement import JOIN_WAIT_S, Served, choose_span, reconsider_span
+from p2pinfer.core.units import PeerKey, Span
+from p2pinfer.disk.store import StoredModel
+from p2pinfer.node.settings import Serve, numerics_of, span_of
+from p2pinfer.node.shard import layers_that_fit
+from p2pinfer.overlay.directory import Directory
+from p2pinfer.overlay.network import Network
+from p2pinfer.overlay.reach import reach
+
+LOTS: Final = SystemRandom()  # nobody foretells who goes where
+FIRST_LOOK_S: Final = (1.0, 4.0)  # after it began to serve: who joined last has the least to lose
+LOOK_S: Final = (5.0, 15.0)  # between looks at what is known, which cost nobody anything
+ASK_S: Final = 30.0  # between questions who holds what seems to be missing
+EVEN_OUT_S: Final = 60.0  # between looks for weaker layers, where nothing is missing
+MOVE_WAIT_S: Final = (1.0, 2.0)  # from saying that it moves to the second decision: more than a link's round trip
+REST_S: Final = 120.0  # from one move to the next
+HOLE_REST_S: Final = 30.0  # while something is missing; twice as long after each move that did not make the model whole
+MAX_DOUBLINGS: Final = 6
+MEET_S: Final = 3.0  # to link to holders of our layers
+MAX_MET: Final = 8  # of them
+
+logger = logging.getLogger(__name__)
+
+
+class Saying(Protocol):
+    """What the swarm is told."""
+
+    async def join(self, span: Span) -> None:
+        """We shall hold these layers."""
+
+    async def stay(self) -> None:
+        """We hold the layers that we held."""
+
+
+class Placing:
+    """The layers of one node. serve: names its numerics class, within which alone layers make a route.
+
+    Raises UsageError where the owner's layers are not the model's, or not one layer fits.
+    """
+
+    def __init__(self, directory: Directory, network: Network, model: StoredModel, serve: Serve) -> None:
+        self._directory = directory
+        self._network = network
+        self._model = model
+        self._layers = model.manifest.layers
+        self._numerics = numerics_of(serve.numerics)
+        self._fixed = span_of(serve.layers)
+        if self._fixed is None:
+            self._length = layers_that_fit(model.manifest, serve)
+            self._fixed = model.manifest.span if self._length == self._layers else None
+        elif self._fixed.last > self._layers:
+            raise UsageError(f"{model.manifest.name} has layers 0:{self._layers}, not {self._fixed}")
+        self._rests_until_s = trio.current_time()
+        self._evens_out_s = trio.current_time() + EVEN_OUT_S
+        self._fruitless = 0  # moves since the model was whole
+        self._told: list[Span] = []  # holes that the log tells of
+        self._asked_s = -inf  # when others were asked for what is missing
+
+    async def choose(self, join: Callable[[Span], Awaitable[None]]) -> Span:
+        """The layers to begin with, told to the swarm: the owner's word, or where it is weakest, looked at twice."""
+        if self._fixed is not None:
+            await join(self._fixed)
+            return self._fixed
+        span = choose_span(self._layers, self._length, await self._look(), LOTS.random())
+        await join(span)
+        await trio.sleep(LOTS.random() * JOIN_WAIT_S)
+        again = reconsider_span(self._layers, span, await self._look(), LOTS.random())
+        if again != span:
+            logger.info("layers %s are needed more than %s", again, span)
+            await join(again)
+        return again
+
+    async def wait_move(self, mine: Span, saying: Saying, look: Callable[[Span], Awaitable[object]]) -> Span:
+        """Look again for as long as the node serves `mine`; return the layers to take instead, told to the swarm.
+
+        look: raises ModelError where these layers cannot be loaded
+        """
+        await trio.sleep(LOTS.uniform(*FIRST_LOOK_S))
+        while True:
+            new = await self._find(mine)
+            if new is not None and await self._can_load(new, look) and await self._agree(mine, new, saying):
+                self._rest()
+                return new
+            await trio.sleep(LOTS.uniform(*LOOK_S))
+
+    def _rest(self) -> None:
+        rest_s = HOLE_REST_S * 2**self._fruitless if self._told else REST_S
+        self._rests_until_s = trio.current_time() + rest_s
+        self._fruitless = min(self._fruitless + 1, MAX_DOUBLINGS)
+
+    async def _find(self, mine: Span) -> Span | None:
+        """Where to go, as far as is known."""
+        now, swarm = trio.current_time(), await self._view(mine)
+        self._tell(swarm, mine)
+        even_out = now >= self._evens_out_s
+        if even_out:
+            self._evens_out_s = now + EVEN_OUT_S
+        may_move = self._fixed is None and now >= self._rests_until_s
+        if not may_move or LOTS.random() >= odds(swarm, mine):
+            return None
+        draw = LOTS.random()
+        if move_of(swarm, mine, draw, even_out=even_out) is None:
+            return None
+        found = await self._directory.look(self._model.id)  # it may be served where nobody told us yet
+        return move_of(self._swarm(found), mine, draw, even_out=even_out)
+
+    async def _view(self, mine: Span) -> Swarm:
+        """What is known; where something seems to be missing, others are asked now and then."""
+        swarm, now = self._swarm(self._directory.offers(self._model.id)), trio.current_time()
+        holes = swarm.holes(mine)
+        if not holes or (holes == self._told and now < self._asked_s + ASK_S):
+            return swarm
+        self._asked_s = now
+        return self._swarm(await self._directory.look(self._model.id))
+
+    async def _agree(self, mine: Span, new: Span, saying: Saying) -> bool:
+        """Say that we move, and find out if it is still right once others have heard it."""
+        logger.info("layers %s are needed more than %s", new, mine)
+        await saying.join(new)
+        met = await self._meet_holders(mine)
+        await trio.sleep(LOTS.uniform(*MOVE_WAIT_S))
+        if is_right(self._swarm(self._directory.offers(self._model.id), mine, met), mine, new):
+            return True
+        logger.info("it stays with layers %s: others went to %s, or do not hold what it would leave", mine, new)
+        await saying.stay()
+        return False
+
+    async def _can_load(self, new: Span, look: Callable[[Span], Awaitable[object]]) -> bool:
+        try:
+            await look(new)
+        except ModelError as error:
+            logger.error("layers %s are needed, and cannot be loaded: %s", new, error)
+            self._fixed = new  # they would be needed again and again
+            return False
+        return True
+
+    async def _meet_holders(self, mine: Span) -> Collection[PeerKey]:
+        """Link to some nodes that hold our layers, and say which are there."""
+        met: set[PeerKey] = set()
+
+        async def meet(known: KnownOffer) -> None:
+            try:
+                await reach(self._network, known.node, known.addresses)
+            except Refused:
+                return
+            met.add(known.node)
+
+        with trio.move_on_after(MEET_S):
+            async with trio.open_nursery() as nursery:
+                for known in self._holders(mine):
+                    nursery.start_soon(meet, known)
+        return met
+
+    def _holders(self, mine: Span) -> list[KnownOffer]:
+        """As few as hold each of our layers often enough, first those that we are linked to."""
+        held: Counter[int] = Counter()
+        found: list[KnownOffer] = []
+        offers = [one for one in self._fitting(self._directory.offers(self._model.id)) if _holds(one, mine)]
+        linked = {link.peer for link in self._network.links()}
+        for known in sorted(offers, key=lambda known: (known.node not in linked, LOTS.random())):
+            span = known.offer.record.span
+            common = range(max(span.first, mine.first), min(span.last, mine.last))
+            if any(held[layer] < OTHERS for layer in common) and len(found) < MAX_MET:
+                held.update(common)
+                found.append(known)
+        return found
+
+    async def _look(self) -> list[Served]:
+        return self._served(self._fitting(await self._directory.look(self._model.id)))
+
+    def _swarm(self, offers: Sequence[KnownOffer], mine: Span | None = None, met: Collection[PeerKey] = ()) -> Swarm:
+        """mine, met: of those that say they hold our layers, who is there"""
+        fitting = self._fitting(offers)
+        absent = [one.node for one in fitting if mine is not None and _holds(one, mine) and one.node not in met]
+        return swarm_of(self._layers, self._served(fitting, absent))
+
+    def _fitting(self, offers: Sequence[KnownOffer]) -> list[KnownOffer]:
+        """Offers that can be in a route with us. A lie about layers beyond the model is none."""
+        records = [(known, known.offer.record) for known in offers]
+        return [known for known, offer in records if self._fits(offer)]
+
+    def _fits(self, offer: Offer) -> bool:
+        there = offer.state != State.LEAVING
+        return there and offer.numerics == self._numerics and offer.span.last <= self._layers
+
+    @staticmethod
+    def _served(offers: Sequence[KnownOffer], absent: Collection[PeerKey] = ()) -> list[Served]:
+        """What others serve, or are about to; a node that is still loading counts as an average one."""
+        rates = [known.offer.record.speed.decode for known in offers if known.offer.record.speed.decode]
+        usual = fmean(rates) if rates else 1.0
+        return [
+            Served(
+                known.offer.record.span,
+                known.offer.record.speed.decode or usual,
+                _network_of(known.network),
+                known.offer.record.state == State.SERVING and known.node not in absent,
+            )
+            for known in offers
+        ]
+
+    def _tell(self, swarm: Swarm, mine: Span) -> None:
+        """The owner hears of it when no route can use the node, and when one can again."""
+        holes = swarm.holes(mine)
+        if not holes:
+            self._fruitless = 0
+        if holes == self._told:
+            return
+        if holes:
+            missing = ", ".join(map(str, holes))
+            room = min(swarm.room + len(mine), swarm.layers)
+            more = "more nodes are needed" if room < swarm.layers else "other nodes may move there"
+            logger.warning("no route can use this node: nobody serves layers %s of %s; %s", missing, swarm.layers, more)
+        else:
+            logger.info("all %d layers are served again", swarm.layers)
+        self._told = holes
+
+
+def _holds(known: KnownOffer, mine: Span) -> bool:
+    offer = known.offer.record
+    common = offer.span.first < mine.last and mine.first < offer.span.last
+    return common and offer.state == State.SERVING
+
+
+def _network_of(key: str) -> str | None:
+    """The network that a peer told an offer from, by which claims are bounded; None for this machine."""
+    try:
+        return None if not key or ip_network(key).is_loopback else key
+    except ValueError:  # of another kind
+        return key

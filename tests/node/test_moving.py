@@ -1,0 +1,109 @@
+"""A node that goes to other layers, with its engine: answers under way end and are paid, and it serves again."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+import trio
+
+from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import GenerationFailed
+from p2pinfer.core.receipt import FINAL
+from p2pinfer.core.units import Span
+from p2pinfer.disk.journal_reader import JournalReader
+from p2pinfer.node import placing, serving
+from p2pinfer.node.daemon import Node
+from p2pinfer.node.placing import Placing, Saying
+from tests.swarms import TinySwarm, open_tiny_swarm
+
+TALL = {"hidden_size": 64, "intermediate_size": 512}  # layers of 0.5 MB
+
+
+class Never(Random):
+    """Lots that fall on the first."""
+
+    def random(self) -> float:
+        return 0.0
+
+
+class Call:
+    """Moves the nodes of a test when it says so, in place of their own decisions."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.to: Span | None = None
+        self.given = trio.Event()
+        call = self
+
+        async def wait_move(_: Placing, mine: Span, saying: Saying, look: Callable[[Span], Awaitable[object]]) -> Span:
+            await call.given.wait()
+            if call.to is None or mine == call.to:
+                await trio.sleep_forever()
+            assert call.to is not None
+            await look(call.to)
+            await saying.join(call.to)
+            return call.to
+
+        monkeypatch.setattr(Placing, "wait_move", wait_move)
+
+    def go(self, span: Span) -> None:
+        self.to = span
+        self.given.set()
+
+
+async def wait_span(node: Node, span: Span) -> None:
+    while node.span != span:  # noqa: ASYNC110 - nobody tells of it
+        await trio.sleep(0.02)
+
+
+async def test_an_answer_under_way_comes_to_its_end_and_is_paid_before_the_node_moves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = Call(monkeypatch)
+    async with open_tiny_swarm(tmp_path, ["0:3"]) as swarm:
+        [node] = swarm.nodes
+        async with swarm.client() as client, client.open_answer("hello", max_tokens=100) as stream:
+            async for _ in stream:
+                call.go(Span(0, 1))
+            assert stream.answer.tokens == 100
+        await wait_span(node, Span(0, 1))
+        earned = await node.journal.read(JournalReader.earned)
+        assert [item.receipt.record.state for item in earned] == [FINAL]
+
+
+async def test_who_does_not_come_to_an_end_is_told_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = Call(monkeypatch)
+    monkeypatch.setattr(serving, "DRAIN_S", 0.0)
+    async with open_tiny_swarm(tmp_path, ["0:3"], max_position_embeddings=4096) as swarm:
+        with pytest.raises(GenerationFailed, match="it goes to other layers"):
+            async with swarm.client() as client, client.open_answer("hello", max_tokens=4000) as stream:
+                async for _ in stream:
+                    call.go(Span(0, 1))
+        await wait_span(swarm.nodes[0], Span(0, 1))
+
+
+@pytest.mark.slow
+async def test_a_node_moves_to_what_a_node_that_leaves_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(placing, "LOTS", Never())
+    monkeypatch.setattr(placing, "FIRST_LOOK_S", (0.2, 0.2))
+    monkeypatch.setattr(placing, "LOOK_S", (0.2, 0.2))
+    leave = trio.Event()
+
+    async def stay(swarm: TinySwarm, *, task_status: trio.TaskStatus[None]) -> None:
+        async with swarm.node(tmp_path / "leaves", "2:3"):
+            task_status.started()
+            await leave.wait()
+
+    async with open_tiny_swarm(tmp_path, ["0:2"], **TALL) as swarm, trio.open_nursery() as nursery:
+        await nursery.start(stay, swarm)
+        async with swarm.node(tmp_path / "third", serve_memory_mb=1) as node:
+            assert node.span == Span(0, 1)
+            leave.set()
+            await wait_span(node, Span(2, 3))
+            async with swarm.client() as client:
+                answer = await client.answer("hello", max_tokens=8)
+        assert [stage.layers for stage in answer.stages] == [Span(0, 2), Span(2, 3)]
+        assert answer.reason is Code.LENGTH
+    assert "no route can use this node: nobody serves layers 2:3 of 3" in caplog.text
