@@ -147,12 +147,17 @@ class Lab:
     def plug(self, host: str) -> None:
         self.set(host, plugged=True)
 
-    def move(self, host: str, address: str) -> None:
-        """Give a host another address, as ADDRESS/BITS, and take away the one it had."""
-        before = self._addresses[host]
-        self.ip(host, f"address del {before} dev {DEVICE}")
-        self._say(f"address {before.partition('/')[0]} -1")
-        self._give_address(host, address)
+    def take_address(self, host: str) -> None:
+        """A host has no address any more: its network is gone, and it knows."""
+        address = self._addresses.pop(host)
+        self.ip(host, f"address del {address} dev {DEVICE}")
+        self._say(f"address {address.partition('/')[0]} -1")
+
+    def give_address(self, host: str, address: str) -> None:
+        """Give a host without an address this one, ADDRESS/BITS; all others are reached from it without a router."""
+        self.ip(host, f"address add {address} dev {DEVICE}", f"route replace default dev {DEVICE}")
+        self._say(f"address {address.partition('/')[0]} {self._numbers[host]}")
+        self._addresses[host] = address
 
     def ip(self, host: str, *commands: str) -> None:
         """Run `ip COMMAND` for each command on a host, in turn."""
@@ -182,12 +187,7 @@ class Lab:
         )
         first = 10 if host.lan else 11  # 10/8 is private, 11/8 is as public as any
         second = self._lans[number]
-        self._give_address(host.name, f"{first}.77.{second}.{number + 1}/24")
-
-    def _give_address(self, host: str, address: str) -> None:
-        self.ip(host, f"address add {address} dev {DEVICE}", f"route replace default dev {DEVICE}")
-        self._say(f"address {address.partition('/')[0]} {self._numbers[host]}")
-        self._addresses[host] = address
+        self.give_address(host.name, f"{first}.77.{second}.{number + 1}/24")
 
     def _say(self, command: str) -> str:
         assert self._switch.stdin is not None
