@@ -2,7 +2,7 @@
 
 The floor of a stream is T = S x delay + compute a token: S hops close the ring, and the client is in none of them.
 Compute is measured by the engine alone, with the layers of all stages and the streams of the run in one batch.
-Called with addresses and counts (`python -m tests.bench.wan`), it is the client, which runs on a host of the lab.
+Called with a folder, counts and addresses (`python -m tests.bench.wan`), it is the client, on a host of the lab.
 """
 
 import json
@@ -100,7 +100,9 @@ async def _speeds(switch: Path, root: Path, stages: int, line: Line) -> tuple[di
     with open_lab(switch, hosts) as lab:
         async with _open_nodes(lab, root, stages) as addresses:
             used_s, began = lab.stats().cpu_s, trio.current_time()
-            command = [*lab.enter("client"), sys.executable, "-m", "tests.bench.wan", str(root / "client"), *addresses]
+            counts = ",".join(map(str, STREAMS))
+            words = ["tests.bench.wan", str(root / "client"), counts, *addresses]
+            command = [*lab.enter("client"), sys.executable, "-m", *words]
             with trio.fail_after(CLIENT_S):
                 done = await trio.run_process(command, capture_stdout=True)
             share = (lab.stats().cpu_s - used_s) / (trio.current_time() - began)
@@ -158,14 +160,14 @@ async def _run_node(
 # The client
 
 
-async def _measure(data: Path, bootstrap: Sequence[str]) -> dict[int, tuple[float, float]]:
+async def _measure(data: Path, counts: Sequence[int], bootstrap: Sequence[str]) -> dict[int, tuple[float, float]]:
     store, _ = demo_model()
     async with AsyncExitStack() as stack:
         clients = [
             await stack.enter_async_context(open_client(data / str(at), store.root, bootstrap)) for at in range(CLIENTS)
         ]
         await _gather(clients, PROMPTS[:CLIENTS])  # links, tokenizer, speeds
-        return {streams: await _median_speed(clients, _prompts(streams)) for streams in STREAMS}
+        return {streams: await _median_speed(clients, _prompts(streams)) for streams in counts}
 
 
 async def _median_speed(clients: Sequence[Client], prompts: Sequence[str]) -> tuple[float, float]:
@@ -196,5 +198,5 @@ def _together(streams: Sequence[Sequence[float]]) -> float:
 
 
 if __name__ == "__main__":
-    measured = trio.run(_measure, Path(sys.argv[1]), sys.argv[2:])
-    print(json.dumps(measured))
+    _, data, counts, *bootstrap = sys.argv
+    print(json.dumps(trio.run(_measure, Path(data), [int(count) for count in counts.split(",")], bootstrap)))
