@@ -75,14 +75,15 @@ class Homes:
         raise AssertionError(result.stderr)
 
     @contextmanager
-    def asking(self, host: str, tokens: int, *options: str) -> Iterator["Popen[str]"]:
-        """A question on a host, while it is answered: the first words have come when the block begins."""
+    def asking(self, host: str, tokens: int, *options: str) -> Iterator[tuple["Popen[bytes]", bytes]]:
+        """A question on a host, while it is answered, and what has come of the answer when the block begins."""
         words = [*COMMAND, "ask", "hello", "--max-tokens", str(tokens), *map(str, self.client(host)), *options]
         command = [*self.lab.enter(host), *words]
-        with Popen(command, stdout=PIPE, stderr=PIPE, text=True, env=ENVIRONMENT) as process:
+        with Popen(command, stdout=PIPE, stderr=PIPE, bufsize=0, env=ENVIRONMENT) as process:
             assert process.stdout is not None
-            assert process.stdout.read(4)
-            yield process
+            first = process.stdout.read(1)
+            assert first
+            yield process, first
 
 
 @contextmanager

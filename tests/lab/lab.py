@@ -113,7 +113,7 @@ class Lab:
         self._lines = {host.name: host.line for host in hosts}
         self._lans = [_lan_number(hosts, number) for number in range(len(hosts))]
         self._namespaces = namespaces
-        self._addresses: dict[str, str] = {}
+        self._addresses: dict[str, list[str]] = {}
         for host in hosts:
             self._set_up(host)
 
@@ -132,8 +132,8 @@ class Lab:
     # The network
 
     def address(self, host: str) -> str:
-        """The IP address of a host."""
-        return self._addresses[host].partition("/")[0]
+        """The first IP address of a host."""
+        return self._addresses[host][0].partition("/")[0]
 
     def set(self, host: str, **changes: float) -> None:
         """Change a host's line; the names are those of Line. Packets on their way are not changed."""
@@ -147,17 +147,18 @@ class Lab:
     def plug(self, host: str) -> None:
         self.set(host, plugged=True)
 
-    def take_address(self, host: str) -> None:
+    def take_addresses(self, host: str) -> None:
         """A host has no address any more: its network is gone, and it knows."""
-        address = self._addresses.pop(host)
-        self.ip(host, f"address del {address} dev {DEVICE}")
-        self._say(f"address {address.partition('/')[0]} -1")
+        for address in self._addresses.pop(host, []):
+            self.ip(host, f"address del {address} dev {DEVICE}")
+            self._say(f"address {address.partition('/')[0]} -1")
 
     def give_address(self, host: str, address: str) -> None:
-        """Give a host without an address this one, ADDRESS/BITS; all others are reached from it without a router."""
-        self.ip(host, f"address add {address} dev {DEVICE}", f"route replace default dev {DEVICE}")
+        """Give a host this address, ADDRESS/BITS, IPv4 or IPv6; it reaches all others by it, without a router."""
+        everywhere, flag = ("::/0", " nodad") if ":" in address else ("default", "")
+        self.ip(host, f"address add {address} dev {DEVICE}{flag}", f"route replace {everywhere} dev {DEVICE}")
         self._say(f"address {address.partition('/')[0]} {self._numbers[host]}")
-        self._addresses[host] = address
+        self._addresses.setdefault(host, []).append(address)
 
     def ip(self, host: str, *commands: str) -> None:
         """Run `ip COMMAND` for each command on a host, in turn."""

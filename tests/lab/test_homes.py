@@ -16,6 +16,7 @@ NAMES = ("boot", "head", "tail", "client")
 HALVES = {"head": "0:2", "tail": "2:3"}
 SILENT = "/ip4/11.200.0.1/tcp/4001"  # nobody has this address: what is sent there is lost
 OUTAGE_S = 2.0
+TOKENS = 100  # at least 50 ms each
 LATE_S = 5.0
 
 
@@ -49,11 +50,14 @@ def test_a_plug_pulled_for_two_seconds_in_the_middle_of_an_answer(
         known = bootstrap(homes.start("boot"))
         homes.serve(HALVES, *known)
         homes.answer_soon("client", *known)
-        with homes.asking("client", 100, *known) as process:
+        whole = homes.command("client", "ask", "hello", "--max-tokens", TOKENS, *known).stdout
+        with homes.asking("client", TOKENS, *known) as (process, first):
             homes.lab.unplug("tail")
             Timer(OUTAGE_S, homes.lab.plug, ["tail"]).start()
-            _, words = process.communicate()
+            rest, words = process.communicate()
         assert process.returncode == 0, words
+        assert homes.lab.stats().hosts["tail"].unplugged > 0
+        assert (first + rest).decode() == whole
 
 
 @pytest.mark.slow
@@ -63,7 +67,7 @@ def test_a_node_whose_address_changes_is_found_at_the_new_one(switch: Path, tmp_
         known = bootstrap(homes.start("boot"))
         homes.serve({"car": "0:3"}, *known)
         homes.answer_soon("client", *known)
-        homes.lab.take_address("car")
+        homes.lab.take_addresses("car")
         homes.lab.give_address("car", OTHER_ADDRESS)
         homes.answer_soon("client", *known)
 
@@ -75,7 +79,7 @@ def test_a_node_started_before_its_network_is_found_once_it_has_one(
 ) -> None:
     with open_homes(switch, tmp_path, tiny_store, hosts(HOME, "boot", "car", "client")) as homes:
         known = bootstrap(homes.start("boot"))
-        homes.lab.take_address("car")
+        homes.lab.take_addresses("car")
         Timer(LATE_S, homes.lab.give_address, ["car", OTHER_ADDRESS]).start()
         homes.serve({"car": "0:3"}, *known)
         assert OTHER_ADDRESS.partition("/")[0] in str(homes.answer_soon("client", *known))

@@ -115,7 +115,7 @@ def test_an_unplugged_host_is_silent_until_it_is_plugged_in(lab: Lab) -> None:
 
 def test_a_host_moves_to_another_address(lab: Lab) -> None:
     before = lab.address("b")
-    lab.take_address("b")
+    lab.take_addresses("b")
     lab.give_address("b", "11.99.0.7/24")
     assert lab.address("b") == "11.99.0.7"
     assert ask(lab, "a", "11.99.0.7", 3).came == [0, 1, 2]
