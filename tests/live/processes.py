@@ -51,12 +51,12 @@ class NodeProcess:
 
 @contextmanager
 def run_node(
-    data: Path, store: Path, *options: str, listen: str = LOOPBACK, **changes: object
+    data: Path, store: Path, *options: str, listen: str = LOOPBACK, within: Sequence[str] = (), **changes: object
 ) -> Iterator[NodeProcess]:
-    """`p2pinfer node`, until the block ends; `changes` are of Popen."""
+    """`p2pinfer node`, until the block ends; `changes` are of Popen, `within` are words that run it elsewhere."""
     data.mkdir(parents=True, exist_ok=True)
     log = data.parent / f"{data.name}.log"
-    command = [*COMMAND, "node", "--data", str(data), "--store", str(store), "--listen", listen, *options]
+    command = [*within, *COMMAND, "node", "--data", str(data), "--store", str(store), "--listen", listen, *options]
     with log.open("w") as stderr:
         process = Popen(command, stdout=PIPE, stderr=stderr, text=True, env=ENVIRONMENT, **changes)  # type: ignore
     with process:
@@ -93,9 +93,9 @@ def _address(process: "Popen[str]") -> str:
     return line.strip().removeprefix("ready ") if line.startswith("ready ") else ""
 
 
-def command(*arguments: object, text: str | None = None) -> "CompletedProcess[str]":
-    """`p2pinfer ARGUMENTS`, to its end."""
-    words = [*COMMAND, *map(str, arguments)]
+def command(*arguments: object, text: str | None = None, within: Sequence[str] = ()) -> "CompletedProcess[str]":
+    """`p2pinfer ARGUMENTS`, to its end; `within` are words that run it elsewhere."""
+    words = [*within, *COMMAND, *map(str, arguments)]
     return subprocess.run(
         words, capture_output=True, text=True, timeout=COMMAND_S, check=False, input=text, env=ENVIRONMENT
     )
