@@ -360,7 +360,7 @@ async def test_a_second_stream_of_a_peer_whose_link_is_dead_replaces_it(open_pee
 async def test_of_two_streams_opened_at_once_the_second_to_speak_is_a_duplicate(
     open_peer: OpenPeer, open_raw: OpenRaw
 ) -> None:
-    """WIRE-15: nobody need prove that a link lives whose Hello has just come, and a loaded machine could not in time."""
+    """WIRE-15: a link whose Hello has just come need not prove that it lives; a loaded machine could not in time."""
     peer = await open_peer(0)
     first, second = await open_raw(peer), await open_raw(peer)
     await trio.testing.wait_all_tasks_blocked(0.05)
