@@ -191,7 +191,7 @@ class Link:
             self._pipe.meter.rest()
 
     async def check(self) -> bool:
-        """True if the peer answers a ping within CHECK_S. A stalled process of ours counts for a part of that at most."""
+        """True if the peer answers a ping within CHECK_S. A stalled process of ours counts for one part at most."""
         pong_came = self._pong_came
         self._ping_due = True
         self._turn.at_end(self._flush)
