@@ -127,6 +127,7 @@ async def _settling(settings: Settings, data: Path, journal: Journal, nursery: t
     await journal.prune(now)  # before anything is recalled of it
     exposure = Exposure(journal, data, risk_of(settings.trust, 1))
     await exposure.recall(now)
+    nursery.start_soon(exposure.recall_small, now)
     return Settling(journal, exposure, nursery)
 
 
