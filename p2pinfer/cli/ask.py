@@ -12,7 +12,8 @@ from p2pinfer.cli.options import bootstrap_option, data_option, json_option, sto
 from p2pinfer.cli.terminal import say
 from p2pinfer.cli.words import amount_words, many
 from p2pinfer.client.answer import Answer
-from p2pinfer.client.asking import CLASSES, CODECS, DEFAULT_CODEC, DEFAULT_MAX_TOKENS, Options
+from p2pinfer.client.asking import CLASSES, CODECS, DEFAULT_CODEC, DEFAULT_MAX_TOKENS, MAX_WAIT_S, Options
+from p2pinfer.client.waiting import DEFAULT_WAIT_S
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import P2pinferError, UsageError
 from p2pinfer.core.fields import MAX_INT_BITS
@@ -70,6 +71,15 @@ MAX_COUNT: Final = (1 << 32) - 1
     f"times the median ask, from {MULTIPLE} to {CEILING} times a node's default prices]",
 )
 @click.option("--numerics", type=click.Choice(list(CLASSES)), help="Numerics class of the stages.  [default: any]")
+@click.option(
+    "--wait",
+    "wait_s",
+    default=DEFAULT_WAIT_S,
+    show_default=True,
+    type=click.FloatRange(0, MAX_WAIT_S),
+    metavar="SECONDS",
+    help="Wait so long for what is missing: a peer to ask, the model, layers of it; 0 looks once.",
+)
 @bootstrap_option
 @data_option
 @store_option
@@ -88,6 +98,7 @@ def ask(
     codec: str,
     max_cost: int | None,
     numerics: str | None,
+    wait_s: float,
     bootstrap: tuple[str, ...],
     data: Path,
     store: Path,
@@ -113,6 +124,8 @@ def ask(
         "numerics": numerics or "",
         "max_cost": max_cost,
         "control_tokens": control_tokens,
+        "wait_s": wait_s,
+        "on_wait": _say_missing,
     }
     answer = trio.run(_ask, text, chat, options, bootstrap, data, store, as_json)
     if as_json:
@@ -123,6 +136,10 @@ def ask(
         f"({many(answer.tokens, 'token')}, {answer.tokens_per_second:.1f} tokens/s, {_cost_words(answer)}{cut})",
         err=True,
     )
+
+
+def _say_missing(what: str) -> None:
+    say(f"waiting for {what} ...", err=True)
 
 
 def _cost_words(answer: Answer) -> str:

@@ -7,8 +7,9 @@ async with open_client(bootstrap=[...]) as client:
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Unpack
 
@@ -25,9 +26,10 @@ from p2pinfer.client.running import Running
 from p2pinfer.client.scribe import Scribe, Words
 from p2pinfer.client.settling import Settling
 from p2pinfer.client.trying import Trying
+from p2pinfer.client.waiting import Waiting
 from p2pinfer.core.codes import Code
 from p2pinfer.core.ending import Ending
-from p2pinfer.core.errors import GenerationFailed, P2pinferError, Refused, UsageError, sole
+from p2pinfer.core.errors import GenerationFailed, NoRoute, P2pinferError, Refused, TooDear, UsageError, sole
 from p2pinfer.core.failures import Failures
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.offers import KnownOffer
@@ -245,8 +247,7 @@ class Client:
         """Wait for a turn, then try routes until one has delivered an id. The turn ends when it is paid."""
         await self._turns.acquire()
         try:
-            trying = await self._prepare(request)
-            running = await trying.first_answering()
+            trying, running = await self._first_answering(request)
         except BaseException:  # a cancellation too: nobody else would end the turn
             self._turns.release()
             raise
@@ -257,8 +258,22 @@ class Client:
         await running.settled.wait()  # until then its stages keep a window for it
         self._turns.release()
 
-    async def _prepare(self, request: Request) -> Trying:
-        model = await self.models.find(request.model)
+    async def _first_answering(self, request: Request) -> tuple[Trying, Running]:
+        """Waits for what is missing; but once a stage was opened, its failures are the request's."""
+        waiting = Waiting(self._directory, request.wait_s, request.on_wait)
+        model = await self.models.wait(request.model, waiting)
+        task = await self._prepare(request, model)
+        while True:
+            await waiting.get(task.check, model.id)
+            trying = task.trying()
+            try:
+                return trying, await trying.first_answering()
+            except NoRoute as failure:
+                if trying.tries or isinstance(failure, TooDear):
+                    raise
+                await waiting.rest(failure)
+
+    async def _prepare(self, request: Request, model: StoredModel) -> "_Task":
         scribe = await self.models.scribe(model)
         words, ids = await scribe.words(), await _encode(scribe, request)
         _check_length(model, len(ids), request)
@@ -278,7 +293,11 @@ class Client:
         def start(route: FoundRoute) -> Running:
             return self._run(model, words, ids, request, route, known)
 
-        return Trying(self._finder, self._failures, model.id, sought, start, self._wait_room)
+        async def check() -> None:
+            self._finder.check(model.id, sought, model.name)
+            await trio.lowlevel.checkpoint()
+
+        return _Task(check, lambda: Trying(self._finder, self._failures, model.id, sought, start, self._wait_room))
 
     async def _wait_room(self, patience_s: float) -> bool:
         """Wait so long for a generation of ours to give up its room; False where none had any."""
@@ -339,6 +358,18 @@ class Client:
             if account is not None and count > kept:
                 await self.settling.keep(running.plan.session, account, int(time.time()))
                 kept = count
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A request whose prompt is ids.
+
+    check:  raises NotYet where there is no route, as far as is known now
+    trying: begins to try routes
+    """
+
+    check: Callable[[], Awaitable[None]]
+    trying: Callable[[], Trying]
 
 
 async def _encode(scribe: Scribe, request: Request) -> tuple[int, ...]:

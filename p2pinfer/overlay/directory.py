@@ -35,6 +35,7 @@ from p2pinfer.overlay.exchange import Ask, Exchange
 from p2pinfer.overlay.limits import MAX_ASKED, MAX_FOUND
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
+from p2pinfer.overlay.news import News
 from p2pinfer.overlay.pipe import leads_to
 from p2pinfer.overlay.reach import reach
 
@@ -56,7 +57,11 @@ def model_key(model: ModelId, depth: int = 0) -> bytes:
 
 
 class Directory:
-    """What we know of the swarm. own: the offer that we serve, or None."""
+    """What we know of the swarm.
+
+    own:  the offer that we serve, or None
+    news: tells of offers that are new to us
+    """
 
     def __init__(
         self,
@@ -67,6 +72,7 @@ class Directory:
     ) -> None:
         self.table = OfferTable()
         self.own: KnownOffer | None = None
+        self.news = News()
         self._network = network
         self._exchange = exchange
         self._bootstrap = tuple(bootstrap)
@@ -116,6 +122,11 @@ class Directory:
     def is_alone(self) -> bool:
         """True if peers to meet were named, and none is linked to us."""
         return bool(self._bootstrap) and not self._network.links()
+
+    @property
+    def has_links(self) -> bool:
+        """True if anybody is linked to us."""
+        return bool(self._network.links())
 
     async def look(self, model: ModelId | None = None) -> list[KnownOffer]:
         """Meet the bootstrap peers, ask MAX_ASKED of those we are linked to, and say what is on offer.
@@ -242,7 +253,8 @@ class Directory:
                 logger.info("an offer is ignored: %s", error)
                 continue
             if known.node != self._network.key:
-                self.table.add(replace(known, network=link.source.key), now)
+                if self.table.add(replace(known, network=link.source.key), now):
+                    self.news.tell()
             elif self.on_own is not None:
                 self.on_own(known.offer.record)
 
