@@ -19,7 +19,7 @@ from p2pinfer.overlay.directory import Directory
 DEFAULT_WAIT_S: Final = 10.0
 GRACE_S: Final = 0.5  # for others to say what they offer, once there is something to be had
 REST_S: Final = 0.05  # at least, between one attempt and the next: news come in crowds
-LOOK_AGAIN_S: Final = (0.25, 0.5, 1.0, 2.0, 4.0)  # between one look and the next, and then
+LOOK_AGAIN_S: Final = (0.25, 0.5, 1.0, *(2.0,) * 8)  # between one look and the next, and then
 LOOK_LAST_S: Final = 8.0
 REACH_AGAIN_S: Final = 1.0  # until nodes that could not be reached are tried again, unless news come before
 

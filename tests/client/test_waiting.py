@@ -92,8 +92,8 @@ async def test_looks_are_further_and_further_apart(autojump_clock: MockClock) ->
     with pytest.raises(NoRoute, match="nobody serves layers 0:30 of 30"):
         await wait_route(directory, 60)
     assert trio.current_time() == pytest.approx(60, abs=0.1)
-    assert directory.looks[:6] == [0, 0.25, 0.75, 1.75, 3.75, 7.75]
-    assert len(directory.looks) == 12
+    assert directory.looks[:6] == [0, 0.25, 0.75, 1.75, 3.75, 5.75]
+    assert len(directory.looks) == 17
 
 
 async def test_without_patience_the_swarm_is_looked_at_once(autojump_clock: MockClock) -> None:
