@@ -35,9 +35,10 @@ from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.text import TextStream
 from p2pinfer.core.units import PeerKey
+from p2pinfer.disk.address_book import AddressBook
 from p2pinfer.disk.identity import hold_client_key
 from p2pinfer.disk.journal import Journal, open_journal
-from p2pinfer.disk.places import client_journal, default_data, default_store
+from p2pinfer.disk.places import address_book, client_journal, default_data, default_store
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
@@ -46,6 +47,7 @@ from p2pinfer.overlay.libp2p import check_addresses, open_libp2p_network
 from p2pinfer.overlay.links import KEEP_S
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.reach import reach
+from p2pinfer.overlay.seeking import Seeking, open_seeking
 
 KEEP_DELIVERED_S: Final = 1.0  # a client that is killed forgets what came within it
 MAX_IN_FLIGHT: Final = 32  # generations of one client at once; more would wait at the nodes, and be refused there
@@ -101,14 +103,17 @@ async def _open_client(
         failures.note_taken(await journal.read(lambda reader: reader.paid_in_vain(key.public)))
         async with network(key, exchange, Greeting(boot=os.urandom(16))) as peers:
             directory = Directory(peers, exchange, bootstrap)
-            client = Client(key, Store(store), journal, peers, exchange, directory, settling, failures, nursery)
-            try:
-                yield client
-            finally:
-                client.close()
-                with trio.CancelScope(shield=True):
-                    await client.wait_settled()
-                    await client.models.aclose()
+            book = AddressBook(address_book(data))
+            async with open_seeking(peers, directory, exchange, book) as seeking:
+                parts = peers, exchange, directory, seeking, settling, failures, nursery
+                client = Client(key, Store(store), journal, *parts)
+                try:
+                    yield client
+                finally:
+                    client.close()
+                    with trio.CancelScope(shield=True):
+                        await client.wait_settled()
+                        await client.models.aclose()
         nursery.cancel_scope.cancel()
 
 
@@ -132,6 +137,7 @@ class Client:
         network: Network,
         exchange: Exchange,
         directory: Directory,
+        seeking: Seeking,
         settling: Settling,
         failures: Failures,
         nursery: trio.Nursery,
@@ -141,6 +147,7 @@ class Client:
         self._network = network
         self._exchange = exchange
         self._directory = directory
+        self._seeking = seeking
         self.settling = settling
         self._nursery = nursery
         self.models = Models(store, directory, Fetcher(network, exchange))
@@ -256,6 +263,9 @@ class Client:
 
     async def _end_turn(self, running: Running) -> None:
         await running.settled.wait()  # until then its stages keep a window for it
+        if running.generation.ids:
+            for peer in running.generation.route:
+                self._seeking.note_served(peer)
         self._turns.release()
 
     async def _first_answering(self, request: Request) -> tuple[Trying, Running]:

@@ -94,7 +94,7 @@ class Waiting:
 
     async def _keep_looking(self, model: ModelId | None, looked: trio.Event) -> None:
         for pause_s in chain(LOOK_AGAIN_S, repeat(LOOK_LAST_S)):
-            await self._directory.look(model)
+            await self._directory.look(model, widely=looked.is_set())
             looked.set()
             self._directory.news.tell()
             await trio.sleep(pause_s)

@@ -27,10 +27,11 @@ from p2pinfer.core.placement import JOIN_WAIT_S, Served, choose_span, reconsider
 from p2pinfer.core.schedule import GROUPS
 from p2pinfer.core.session_messages import Open
 from p2pinfer.core.units import Roles, Span
+from p2pinfer.disk.address_book import AddressBook
 from p2pinfer.disk.boots import Boots
 from p2pinfer.disk.identity import Identity, hold_folder, load_identity, undone_unless_kept
 from p2pinfer.disk.journal import Journal, open_journal
-from p2pinfer.disk.places import node_boots, node_journal
+from p2pinfer.disk.places import address_book, node_boots, node_journal
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.node.addresses import check_network
 from p2pinfer.node.announcing import Announcing
@@ -52,6 +53,7 @@ from p2pinfer.overlay.greeting import Greeting
 from p2pinfer.overlay.libp2p import open_libp2p_network
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
+from p2pinfer.overlay.seeking import keep_seeking
 
 LEAVE_S: Final = 5.0  # for sessions to end and be paid after we were asked to stop
 
@@ -114,6 +116,7 @@ async def open_node(
             async with open_network(identity.key, exchange, greeting) as peers:
                 directory = Directory(peers, exchange, settings.network.bootstrap)
                 exchange.on_up = partial(_greet, directory, settling)
+                nursery.start_soon(keep_seeking, peers, directory, exchange, AddressBook(address_book(data)))
                 certifying, doubling = Certifying(data, identity, journal), Doubling(boots)
                 directory.on_own = doubling.hear
                 for task in (directory.keep_meeting, certifying.run, doubling.run, partial(_keep_pruning, journal)):

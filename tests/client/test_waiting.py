@@ -34,7 +34,7 @@ class Filling(Known):
         self.found_by_looking: list[KnownOffer] = []
         self._look_s = look_s
 
-    async def look(self, model: bytes | None = None) -> list[KnownOffer]:
+    async def look(self, model: bytes | None = None, widely: bool = False) -> list[KnownOffer]:
         self.looks.append(trio.current_time())
         await trio.sleep(self._look_s)
         self._offers += self.found_by_looking
