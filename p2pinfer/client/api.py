@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Unpack
 
@@ -40,6 +41,7 @@ from p2pinfer.disk.identity import hold_client_key
 from p2pinfer.disk.journal import Journal, open_journal
 from p2pinfer.disk.places import address_book, client_journal, default_data, default_store
 from p2pinfer.disk.store import Store, StoredModel
+from p2pinfer.disk.whereabouts import nodes_here
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.greeting import Greeting
@@ -104,7 +106,8 @@ async def _open_client(
         async with network(key, exchange, Greeting(boot=os.urandom(16))) as peers:
             directory = Directory(peers, exchange, bootstrap)
             book = AddressBook(address_book(data))
-            async with open_seeking(peers, directory, exchange, book) as seeking:
+            here = partial(trio.to_thread.run_sync, nodes_here, (data, default_data()))
+            async with open_seeking(peers, directory, exchange, book, here=here) as seeking:
                 parts = peers, exchange, directory, seeking, settling, failures, nursery
                 client = Client(key, Store(store), journal, *parts)
                 try:

@@ -24,7 +24,7 @@ LOOK_LAST_S: Final = 8.0
 REACH_AGAIN_S: Final = 1.0  # until nodes that could not be reached are tried again, unless news come before
 
 T = TypeVar("T")
-OnWait = Callable[[str], None]  # hears what is waited for, in words
+OnWait = Callable[[str], None]  # hears what is waited for, in words; without one, the log does
 
 logger = logging.getLogger(__name__)
 
@@ -129,6 +129,7 @@ class Waiting:
         if missing == self._said:
             return
         self._said = missing
-        logger.info("waiting for %s", missing)
         if self._on_wait is not None:
             self._on_wait(missing)
+        else:
+            logger.info("waiting for %s", missing)

@@ -37,6 +37,11 @@ def address_book(data: Path) -> Path:
     return data / "peers.json"
 
 
+def node_lock(data: Path) -> Path:
+    """Held by the node that uses the folder."""
+    return data / "node.lock"
+
+
 def node_addresses(data: Path) -> Path:
     """Where the node that runs here is to be met by clients of this machine."""
     return data / "node.addresses"

@@ -47,6 +47,7 @@ from p2pinfer.node.reception import Reception, refuse_leaving
 from p2pinfer.node.settings import Serve, Settings, Trust, span_of
 from p2pinfer.node.settling import Settling
 from p2pinfer.node.shard import Shard, layers_that_fit, open_shard, shard_spec
+from p2pinfer.node.whereabouts import keep_whereabouts
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.greeting import Greeting
@@ -117,6 +118,7 @@ async def open_node(
                 directory = Directory(peers, exchange, settings.network.bootstrap)
                 exchange.on_up = partial(_greet, directory, settling)
                 nursery.start_soon(keep_seeking, peers, directory, exchange, AddressBook(address_book(data)))
+                nursery.start_soon(keep_whereabouts, data, peers, settings.network.listen)
                 certifying, doubling = Certifying(data, identity, journal), Doubling(boots)
                 directory.on_own = doubling.hear
                 for task in (directory.keep_meeting, certifying.run, doubling.run, partial(_keep_pruning, journal)):

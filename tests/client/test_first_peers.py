@@ -8,7 +8,8 @@ import trio
 from p2pinfer.client.api import open_client
 from p2pinfer.core.keys import PrivateKey, peer_name
 from p2pinfer.core.units import PeerKey
-from p2pinfer.disk.places import address_book
+from p2pinfer.disk.places import address_book, node_addresses
+from p2pinfer.disk.whereabouts import nodes_here
 from p2pinfer.node.daemon import open_node
 from p2pinfer.node.settings import Settings, change
 from p2pinfer.overlay.memory import MemoryWorld
@@ -68,6 +69,19 @@ def test_a_node_finds_its_swarm_again_without_its_bootstrap_peer(loop: Loop, tmp
                 await wait_linked(node._network, other.identity.key.public)
             async with plain("node", DEAD) as node:  # type: ignore[attr-defined]
                 await wait_linked(node._network, other.identity.key.public)
+
+    loop.run(test)
+
+
+def test_a_node_on_the_clients_folder_is_found_by_itself(loop: Loop, tmp_path: Path) -> None:
+    async def test() -> None:
+        swarm = alone(loop)
+        async with swarm.node(tmp_path / "both", "0:3", bootstrap=[]) as node:
+            while not (told := nodes_here([tmp_path / "both"])):  # noqa: ASYNC110 - a file tells no event
+                await trio.sleep(0.01)
+            assert tuple(told) == node.addresses
+            assert await ask(swarm, tmp_path / "both") == 3
+        assert not node_addresses(tmp_path / "both").exists()
 
     loop.run(test)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from select import select
 from subprocess import PIPE, CompletedProcess, Popen
+from tempfile import gettempdir
 from threading import Thread
 
 import psutil
@@ -21,7 +22,8 @@ LOOPBACK = "/ip4/127.0.0.1/tcp/0"
 COMMAND = (sys.executable, "-m", "p2pinfer")
 ENGINE = "p2pinfer.engine.worker"
 DHT = "p2pinfer.overlay.libp2p.dht_process"
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+NOWHERE = str(Path(gettempdir()) / "p2pinfer-tests")  # default folders: a node of whoever runs the tests has others
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_DATA_HOME": NOWHERE}
 
 
 @dataclass
