@@ -45,11 +45,11 @@ from p2pinfer.disk.whereabouts import nodes_here
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.greeting import Greeting
-from p2pinfer.overlay.libp2p import check_addresses, open_libp2p_network
+from p2pinfer.overlay.libp2p import check_addresses, open_libp2p_network, open_mdns
 from p2pinfer.overlay.links import KEEP_S
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.reach import reach
-from p2pinfer.overlay.seeking import Seeking, open_seeking
+from p2pinfer.overlay.seeking import OpenNeighbours, Seeking, open_seeking
 
 KEEP_DELIVERED_S: Final = 1.0  # a client that is killed forgets what came within it
 MAX_IN_FLIGHT: Final = 32  # generations of one client at once; more would wait at the nodes, and be refused there
@@ -65,6 +65,7 @@ async def open_client(
     *,
     max_cost: int | None = None,
     payer: PeerKey | None = None,
+    mdns: bool = True,
     network: OpenNetwork | None = None,
 ) -> AsyncIterator["Client"]:
     """A client of the swarm for as long as the block lasts.
@@ -74,6 +75,7 @@ async def open_client(
     bootstrap: multiaddrs of peers to meet first
     max_cost:  nano-credits that one answer may cost, at worst, where its request names no other limit
     payer:     the key of the folder that pays; by default any that nobody uses
+    mdns:      look for peers on the local network where no other is known; a client is never seen there
     network:   opens another network than libp2p's, for tests and simulations
 
     Raises UsageError for what the user must mend; and what the block raises, as it is.
@@ -85,7 +87,8 @@ async def open_client(
     with hold_client_key(data, payer) as key:
         try:
             folders = data, store or default_store()
-            async with _open_client(key, *folders, bootstrap, network or _open_libp2p) as client:
+            neighbours = open_mdns if mdns and network is None else None
+            async with _open_client(key, *folders, bootstrap, network or _open_libp2p, neighbours) as client:
                 client.max_cost = max_cost
                 yield client
         except BaseExceptionGroup as group:
@@ -94,7 +97,12 @@ async def open_client(
 
 @asynccontextmanager
 async def _open_client(
-    key: PrivateKey, data: Path, store: Path, bootstrap: Sequence[str], network: OpenNetwork
+    key: PrivateKey,
+    data: Path,
+    store: Path,
+    bootstrap: Sequence[str],
+    network: OpenNetwork,
+    neighbours: OpenNeighbours | None,
 ) -> AsyncIterator["Client"]:
     async with open_journal(client_journal(data)) as journal, trio.open_nursery() as nursery:
         exchange = Exchange(nursery)
@@ -107,7 +115,7 @@ async def _open_client(
             directory = Directory(peers, exchange, bootstrap)
             book = AddressBook(address_book(data))
             here = partial(trio.to_thread.run_sync, nodes_here, (data, default_data()))
-            async with open_seeking(peers, directory, exchange, book, here=here) as seeking:
+            async with open_seeking(peers, directory, exchange, book, here=here, neighbours=neighbours) as seeking:
                 parts = peers, exchange, directory, seeking, settling, failures, nursery
                 client = Client(key, Store(store), journal, *parts)
                 try:
@@ -211,8 +219,8 @@ class Client:
             stream.cancel()
 
     async def offers(self) -> list[KnownOffer]:
-        """All offers of the swarm, asked for now."""
-        return await self._directory.look()
+        """All offers of the swarm, asked for now; further away where there are none."""
+        return await self._directory.look() or await self._directory.look(widely=True)
 
     @property
     def is_alone(self) -> bool:

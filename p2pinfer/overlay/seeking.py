@@ -32,7 +32,8 @@ NAMED_S: Final = 1.0  # for the peers that a person named, before others are tri
 BATCH: Final = 4  # acquaintances dialled at once
 BATCH_S: Final = 0.5  # before the next ones are dialled, too
 MAX_BATCHES: Final = 4  # of one search
-HEAR_S: Final = 1.0  # for peers on the local network to be heard, after all others were tried
+HEAR_S: Final = 1.5  # for peers on the local network to be heard, after all others were tried
+LISTEN_S: Final = 15.0  # on the local network; who was not heard by then is not there, or did not want to be found
 AGAIN_S: Final = 60.0  # before a peer that was tried is tried again
 SOON_S: Final = 10.0  # after the start: who was met is written down, and from then on
 SAVE_S: Final = 60.0  # every so often, where it is news
@@ -138,6 +139,7 @@ class Seeking:
         self._tried: dict[PeerKey, float] = {}  # when
         self._searching = trio.Lock()
         self._is_loaded = False
+        self._is_listening = False
         self._complaints: set[str] = set()
 
     async def seek(self, named: bool, widely: bool = False) -> None:
@@ -154,9 +156,9 @@ class Seeking:
             for batch in await self._batches():
                 if await self._meet_all(batch) and not widely:
                     return
-                if self._neighbours is not None:
+                if self._neighbours is not None and not self._is_listening:
+                    self._is_listening = True
                     self._nursery.start_soon(self._listen, self._neighbours)
-                    self._neighbours = None
             await self._is_linked(HEAR_S)
 
     async def _is_linked(self, patience_s: float) -> bool:
@@ -215,19 +217,21 @@ class Seeking:
         return await self._network.dial(found.addresses[0])  # a name, which a person dialled from here
 
     async def _listen(self, neighbours: OpenNeighbours) -> None:
-        """Meet whoever is on the local network, as they come, until we end: the first few."""
+        """Meet whoever is on the local network, as they come, for LISTEN_S: MAX_FOUND of them at most."""
         try:
-            async with neighbours() as heard:
-                count = 0
-                while count < MAX_FOUND:
-                    coming = heard.news.coming
-                    found = [one for one in _found(NEAR, heard.addresses()) if self._is_fresh(one)]
-                    for one in found[: MAX_FOUND - count]:
-                        count += 1
-                        self._nursery.start_soon(self._meet, one)
-                    await coming.wait()
+            with trio.move_on_after(LISTEN_S):
+                async with neighbours() as heard:
+                    left = MAX_FOUND
+                    while left:
+                        coming = heard.news.coming
+                        found = [one for one in _found(NEAR, heard.addresses()) if self._is_fresh(one)][:left]
+                        for one in found:
+                            self._nursery.start_soon(self._meet, one)
+                        left -= len(found)
+                        await coming.wait()
         except OSError as error:
             logger.info("nobody is looked for on the local network: %s", error)
+        self._is_listening = False
 
     # The address book
 

@@ -22,6 +22,7 @@ LOOPBACK = "/ip4/127.0.0.1/tcp/0"
 COMMAND = (sys.executable, "-m", "p2pinfer")
 ENGINE = "p2pinfer.engine.worker"
 DHT = "p2pinfer.overlay.libp2p.dht_process"
+QUIETLY = ("--no-mdns",)  # nothing of a test is heard outside this machine
 NOWHERE = str(Path(gettempdir()) / "p2pinfer-tests")  # default folders: a node of whoever runs the tests has others
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_DATA_HOME": NOWHERE}
 
@@ -97,7 +98,7 @@ def _address(process: "Popen[str]") -> str:
 
 def command(*arguments: object, text: str | None = None) -> "CompletedProcess[str]":
     """`p2pinfer ARGUMENTS`, to its end."""
-    words = [*COMMAND, *map(str, arguments)]
+    words = [*COMMAND, *map(str, arguments), *(QUIETLY if arguments[0] in ("ask", "swarm") else ())]
     return subprocess.run(
         words, capture_output=True, text=True, timeout=COMMAND_S, check=False, input=text, env=ENVIRONMENT
     )

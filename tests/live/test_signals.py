@@ -12,7 +12,7 @@ from subprocess import PIPE, Popen
 import psutil
 import pytest
 
-from .processes import COMMAND, COMMAND_S, DHT, ENGINE, ENVIRONMENT, NodeProcess, parts_of, run_node
+from .processes import COMMAND, COMMAND_S, DHT, ENGINE, ENVIRONMENT, QUIETLY, NodeProcess, parts_of, run_node
 
 SERVING = ("--model", "tiny", "--layers", "0:3", "--numerics", "f32-1", "--threads", "1")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -27,7 +27,7 @@ def node(tmp_path: Path, tiny_store: Path) -> Iterator[NodeProcess]:
 @contextmanager
 def asking(node: NodeProcess, root: Path, store: Path) -> Iterator["Popen[str]"]:
     """A client in the middle of a long answer."""
-    words = ("ask", "hello", "--data", root / "client", "--store", store, "--max-tokens", 4000)
+    words = ("ask", "hello", *QUIETLY, "--data", root / "client", "--store", store, "--max-tokens", 4000)
     command = [*COMMAND, *map(str, words), "--bootstrap", node.address]
     with Popen(command, stdout=PIPE, stderr=PIPE, text=True, env=ENVIRONMENT) as client:
         try:
