@@ -50,6 +50,8 @@ async def _look(bootstrap: tuple[str, ...], mdns: bool, data: Path, store: Path)
             raise NoRoute(
                 "none of the peers named can be reached; check that they run, and the addresses given with --bootstrap"
             )
+        if client.misses_named:
+            say("none of the peers named can be reached; this is what others know", err=True)
         names = await client.models.names(offers)
         now = trio.current_time()
         return [_row(known, names.get(known.offer.record.model, ""), now) for known in sorted(offers, key=_order)]

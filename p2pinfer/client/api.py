@@ -30,7 +30,7 @@ from p2pinfer.client.trying import Trying
 from p2pinfer.client.waiting import Waiting
 from p2pinfer.core.codes import Code
 from p2pinfer.core.ending import Ending
-from p2pinfer.core.errors import GenerationFailed, NoRoute, P2pinferError, Refused, TooDear, UsageError, sole
+from p2pinfer.core.errors import GenerationFailed, P2pinferError, Refused, Unreached, UsageError, sole
 from p2pinfer.core.failures import Failures
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.offers import KnownOffer
@@ -227,6 +227,11 @@ class Client:
         """Peers to meet were named, and none could be reached."""
         return self._directory.is_alone
 
+    @property
+    def misses_named(self) -> bool:
+        """Peers to meet were named, and none of those could be reached; others may be."""
+        return self._directory.misses_named
+
     async def meet(self, nodes: Collection[PeerKey]) -> set[PeerKey]:
         """Link to these nodes; return those that are linked. They propose again what we have not signed."""
         offers = {known.node: known for known in await self._directory.look() if known.node in nodes}
@@ -289,8 +294,8 @@ class Client:
             trying = task.trying()
             try:
                 return trying, await trying.first_answering()
-            except NoRoute as failure:
-                if trying.tries or isinstance(failure, TooDear):
+            except Unreached as failure:
+                if trying.tries:
                     raise
                 await waiting.rest(failure)
 

@@ -129,26 +129,33 @@ class Models:
 
     def _nobody(self, name_or_id: str) -> NotYet:
         """The reason for which no model is found, and the names of those that there are."""
-        offers = self._directory.offers()
-        node = f"a node that serves {name_or_id!r}" if name_or_id else "a node that serves a model"
+        offers, missing = self._directory.offers(), self._missing(name_or_id)
         if self._is_imported(name_or_id.lower()):
             ids = ", ".join(id_.hex() for id_ in _most_served(offers)[:MAX_STRANGERS]) or "none"
             error = ModelError(
                 f"nobody serves {name_or_id!r} as it was imported here; another model is meant by its id: --model ID; "
                 f"on offer: {ids}"
             )
-            return NotYet(error, node)
+            return NotYet(error, missing)
         if names := ", ".join(self._known_names(offers)):
             error = ModelError(f"nobody serves a model {name_or_id!r}; on offer: {names}")
-            return NotYet(error, f"{node}; on offer: {names}", inf if _is_id(name_or_id) else TYPO_S)
+            return NotYet(error, f"{missing}; on offer: {names}", inf if _is_id(name_or_id) else TYPO_S)
         if self._directory.is_alone:
             error = ModelError(
                 "no peer serves any model: none of those named can be reached; check that they run, and the "
                 "addresses given with --bootstrap"
             )
-            return NotYet(error, "a peer that answers: none of those named with --bootstrap does")
-        error = ModelError("no peer serves any model; name a peer that does with --bootstrap")
-        return NotYet(error, node if offers or self._directory.has_links else "a peer to ask, of which none is known")
+        else:
+            error = ModelError("no peer serves any model; name a peer that does with --bootstrap")
+        return NotYet(error, missing)
+
+    def _missing(self, name_or_id: str) -> str:
+        """The first thing that is missing, on the way to a model."""
+        if self._directory.is_alone:
+            return "a peer that answers: none of those named with --bootstrap does"
+        if not self._directory.has_links:
+            return "a peer to ask, of which none is known"
+        return f"a node that serves {name_or_id!r}" if name_or_id else "a node that serves a model"
 
     def _known_names(self, offers: Sequence[KnownOffer]) -> list[str]:
         """Names of the models on offer whose manifests are here."""

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 import trio
 
-from p2pinfer.core.errors import NoRoute, P2pinferError
+from p2pinfer.core.errors import P2pinferError, Unreached
 from p2pinfer.core.units import ModelId
 from p2pinfer.overlay.directory import Directory
 
@@ -56,7 +56,7 @@ class Waiting:
         self._on_wait = on_wait
         self._ends = trio.current_time() + wait_s
         self._said = ""
-        self._failure: NoRoute | None = None  # why the last route came to nothing
+        self._failure: Unreached | None = None  # why the last route came to nothing
 
     async def get(self, attempt: Callable[[], Awaitable[T]], model: ModelId | None = None) -> T:
         """What `attempt` returns, as soon as it does not raise NotYet.
@@ -83,7 +83,7 @@ class Waiting:
             raise failure
         return found[0]
 
-    async def rest(self, failure: NoRoute) -> None:
+    async def rest(self, failure: Unreached) -> None:
         """After nodes could not be reached: wait for news, or a moment. Raises the failure where time is over."""
         self._failure = failure
         if trio.current_time() >= self._ends:

@@ -126,6 +126,12 @@ class Directory:
         return bool(self._bootstrap) and not self._network.links()
 
     @property
+    def misses_named(self) -> bool:
+        """True if peers to meet were named, and none of those is linked to us, whoever else is."""
+        named = {leads_to(address) for address in self._bootstrap}
+        return bool(named) and named.isdisjoint(link.peer for link in self._network.links())
+
+    @property
     def has_links(self) -> bool:
         """True if anybody is linked to us."""
         return bool(self._network.links())

@@ -35,6 +35,7 @@ MAX_BATCHES: Final = 4  # of one search
 HEAR_S: Final = 1.5  # for peers on the local network to be heard, after all others were tried
 LISTEN_S: Final = 15.0  # on the local network; who was not heard by then is not there, or did not want to be found
 AGAIN_S: Final = 60.0  # before a peer that was tried is tried again
+HERE_S: Final = 1.0  # and a node of this machine, which may just have started again
 SOON_S: Final = 10.0  # after the start: who was met is written down, and from then on
 SAVE_S: Final = 60.0  # every so often, where it is news
 
@@ -153,13 +154,15 @@ class Seeking:
         async with self._searching:
             if not widely and self._network.links():
                 return
-            for batch in await self._batches():
+            batches = await self._batches()
+            for batch in batches:
                 if await self._meet_all(batch) and not widely:
                     return
                 if self._neighbours is not None and not self._is_listening:
                     self._is_listening = True
                     self._nursery.start_soon(self._listen, self._neighbours)
-            await self._is_linked(HEAR_S)
+            if self._is_listening or batches[-1]:
+                await self._is_linked(HEAR_S)
 
     async def _is_linked(self, patience_s: float) -> bool:
         with trio.move_on_after(patience_s):
@@ -181,7 +184,8 @@ class Seeking:
 
     def _is_fresh(self, found: "_Found") -> bool:
         known = found.peer == self._network.key or any(link.peer == found.peer for link in self._network.links())
-        return not known and self._tried.get(found.peer, -inf) + AGAIN_S < trio.current_time()
+        pause_s = HERE_S if found.how is HERE else AGAIN_S
+        return not known and self._tried.get(found.peer, -inf) + pause_s < trio.current_time()
 
     async def _meet_all(self, batch: Sequence["_Found"]) -> bool:
         """Dial them all; True once one is linked and was asked, False where that takes long or nobody is there."""
@@ -200,7 +204,8 @@ class Seeking:
         return any(met)
 
     async def _meet(self, found: "_Found") -> bool:
-        self._tried[found.peer] = trio.current_time()
+        now = trio.current_time()
+        self._tried = {peer: at for peer, at in self._tried.items() if at + AGAIN_S > now} | {found.peer: now}
         try:
             link = await self._reach(found)
         except (LinkDead, Refused, UsageError) as error:

@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from p2pinfer.client.finding import RouteFinder
 from p2pinfer.client.waiting import DEFAULT_WAIT_S, NotYet, Waiting
-from p2pinfer.core.errors import NoRoute, TooDear, UsageError
+from p2pinfer.core.errors import NoRoute, TooDear, Unreached, UsageError
 from p2pinfer.core.failures import Failures
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.pricing import Prices
@@ -175,7 +175,7 @@ async def test_of_two_classes_the_one_that_lacks_less_is_named(autojump_clock: M
 async def test_nodes_that_could_not_be_reached_are_the_reason_in_the_end(autojump_clock: MockClock) -> None:
     directory, said = Filling(), []
     waiting = Waiting(directory, 10, said.append)  # type: ignore[arg-type]
-    failure = NoRoute("no route could be opened: 12D3 cannot be reached")
+    failure = Unreached("no route could be opened: 12D3 cannot be reached")
     await waiting.rest(failure)
     assert trio.current_time() == 1
 

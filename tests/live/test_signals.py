@@ -178,3 +178,13 @@ def test_nohup_keeps_a_node_alive(tmp_path: Path, tiny_store: Path) -> None:
         time.sleep(0.5)
         assert node.process.poll() is None
         assert node.end() == 0
+
+
+def test_who_waits_is_told_for_what_and_ctrl_c_ends_it(tmp_path: Path) -> None:
+    words = ("ask", "hello", *QUIETLY, "--wait", 600, "--data", tmp_path, "--store", tmp_path / "store")
+    with Popen([*COMMAND, *map(str, words)], stdout=PIPE, stderr=PIPE, text=True, env=ENVIRONMENT) as client:
+        assert client.stderr is not None
+        assert client.stderr.readline() == "waiting for a peer to ask, of which none is known ...\n"
+        client.send_signal(signal.SIGINT)
+        assert client.wait(COMMAND_S) == 130
+        assert client.stderr.read() == ""

@@ -17,7 +17,7 @@ from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.news import News
 from p2pinfer.overlay.pipe import Address
-from p2pinfer.overlay.seeking import BATCH, NAMED_S, SAVE_S, open_seeking
+from p2pinfer.overlay.seeking import BATCH, HERE_S, NAMED_S, SAVE_S, open_seeking
 
 from .conftest import KEYS
 
@@ -232,3 +232,25 @@ async def test_a_book_that_names_another_peers_address_leads_to_nobody(autojump_
     async with open_plain(world := MemoryWorld(), ONE), open_sought(world, US, book) as we:
         await we.directory.look()
         assert we.linked == set()
+
+
+async def test_a_node_of_this_machine_that_starts_again_is_met_soon(autojump_clock: MockClock) -> None:
+    world = MemoryWorld()
+    async with open_sought(world, US, Book(), here=[address_of(ONE)]) as we:
+        await we.directory.look()
+        assert we.linked == set()
+        await trio.sleep(HERE_S)
+        async with open_plain(world, ONE):
+            await we.directory.look()
+            assert we.linked == {ONE.public}
+
+
+async def test_it_is_known_when_only_others_than_those_named_are_there(autojump_clock: MockClock) -> None:
+    world = MemoryWorld()
+    async with open_plain(world, ONE), open_sought(world, US, Book(), address_of(DEAD), here=[address_of(ONE)]) as we:
+        await we.directory.look()
+        assert we.linked == {ONE.public}
+        assert we.directory.misses_named
+        async with open_plain(world, DEAD):
+            await we.directory.look()
+            assert not we.directory.misses_named
