@@ -36,7 +36,7 @@ async def ask_all(
 
 async def run(asked: argparse.Namespace) -> None:
     bars = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    async with p2pinfer.open_client(asked.data, asked.store, [asked.bootstrap]) as client:
+    async with p2pinfer.open_client(asked.data, asked.store, [asked.bootstrap], mdns=asked.mdns) as client:
         began = trio.current_time()
         with bars:
             answers = await ask_all(client, asked.prompts, asked.max_tokens, bars)
@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("bootstrap", help="address of any peer of the swarm")
     parser.add_argument("prompts", nargs="+")
     parser.add_argument("--max-tokens", type=int, default=64)
+    parser.add_argument("--no-mdns", dest="mdns", action="store_false", help="ask nobody on the local network")
     parser.add_argument("--data", type=Path, help="folder of the key that pays")
     parser.add_argument("--store", type=Path, help="folder of models; an empty one fetches the tokenizer from a peer")
     failures: list[BaseException] = []

@@ -10,14 +10,15 @@ import pytest
 from p2pinfer.core.keys import peer_name
 from p2pinfer.disk.store import Store, StoredModel
 from tests.core.paid_route import CLIENT
-from tests.live.processes import ENVIRONMENT, NodeProcess, command, run_node
+from tests.live.processes import ENVIRONMENT, QUIETLY, NodeProcess, command, run_node
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PATIENCE_S = 120.0
 
 
 def run_example(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
+    quietly = QUIETLY if name in ("ask.py", "many_prompts.py") else ()
+    words = [sys.executable, str(EXAMPLES / name), *map(str, arguments), *quietly]
     return subprocess.run(words, capture_output=True, text=True, env=ENVIRONMENT, timeout=PATIENCE_S, check=False)
 
 

@@ -2,22 +2,29 @@
 
 import json
 import sys
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 import trio
 
-from p2pinfer.cli.options import bootstrap_option, data_option, json_option, store_option
+from p2pinfer.cli.options import bootstrap_option, data_option, json_option, mdns_option, store_option
 from p2pinfer.cli.terminal import say
 from p2pinfer.cli.words import amount_words, many
 from p2pinfer.client.answer import Answer
-from p2pinfer.client.asking import CLASSES, CODECS, DEFAULT_CODEC, DEFAULT_MAX_TOKENS, Options
+from p2pinfer.client.asking import CLASSES, CODECS, DEFAULT_CODEC, DEFAULT_MAX_TOKENS, MAX_WAIT_S, Options, Prompt
+from p2pinfer.client.waiting import DEFAULT_WAIT_S
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import P2pinferError, UsageError
 from p2pinfer.core.fields import MAX_INT_BITS
 from p2pinfer.core.keys import peer_name
 from p2pinfer.core.price_limit import CEILING, MULTIPLE
+
+if TYPE_CHECKING:
+    from p2pinfer.client.api import Client
 
 MAX_SEED: Final = (1 << MAX_INT_BITS) - 1
 MAX_AMOUNT: Final = (1 << MAX_INT_BITS) - 1
@@ -70,7 +77,17 @@ MAX_COUNT: Final = (1 << 32) - 1
     f"times the median ask, from {MULTIPLE} to {CEILING} times a node's default prices]",
 )
 @click.option("--numerics", type=click.Choice(list(CLASSES)), help="Numerics class of the stages.  [default: any]")
+@click.option(
+    "--wait",
+    "wait_s",
+    default=DEFAULT_WAIT_S,
+    show_default=True,
+    type=click.FloatRange(0, MAX_WAIT_S),
+    metavar="SECONDS",
+    help="Wait so long for what is missing: a peer to ask, the model, layers of it; 0 looks once.",
+)
 @bootstrap_option
+@mdns_option
 @data_option
 @store_option
 @json_option
@@ -88,7 +105,9 @@ def ask(
     codec: str,
     max_cost: int | None,
     numerics: str | None,
+    wait_s: float,
     bootstrap: tuple[str, ...],
+    mdns: bool,
     data: Path,
     store: Path,
     as_json: bool,
@@ -113,8 +132,12 @@ def ask(
         "numerics": numerics or "",
         "max_cost": max_cost,
         "control_tokens": control_tokens,
+        "wait_s": wait_s,
+        "on_wait": _say_missing,
     }
-    answer = trio.run(_ask, text, chat, options, bootstrap, data, store, as_json)
+    asked = [{"role": "user", "content": text}] if chat else text
+    opened = partial(_open, bootstrap, mdns, data, store)
+    answer = trio.run(_ask, asked, options, opened, as_json)
     if as_json:
         say(json.dumps(summary(answer)))
         return
@@ -123,6 +146,10 @@ def ask(
         f"({many(answer.tokens, 'token')}, {answer.tokens_per_second:.1f} tokens/s, {_cost_words(answer)}{cut})",
         err=True,
     )
+
+
+def _say_missing(what: str) -> None:
+    say(f"waiting for {what} ...", err=True)
 
 
 def _cost_words(answer: Answer) -> str:
@@ -156,15 +183,18 @@ def summary(answer: Answer) -> dict[str, object]:
     }
 
 
-async def _ask(
-    prompt: str, chat: bool, options: Options, bootstrap: tuple[str, ...], data: Path, store: Path, quiet: bool
-) -> Answer:
+def _open(bootstrap: tuple[str, ...], mdns: bool, data: Path, store: Path) -> "AbstractAsyncContextManager[Client]":
     from p2pinfer.client.api import open_client  # libp2p takes half a second to import; `--help` should not
 
-    asked = [{"role": "user", "content": prompt}] if chat else prompt
+    return open_client(data, store, bootstrap, mdns=mdns)
+
+
+async def _ask(
+    prompt: Prompt, options: Options, opened: "Callable[[], AbstractAsyncContextManager[Client]]", quiet: bool
+) -> Answer:
     async with (
-        open_client(data, store, bootstrap) as client,
-        client.open_answer(asked, **options) as stream,
+        opened() as client,
+        client.open_answer(prompt, **options) as stream,
     ):
         begun = False
         try:

@@ -41,6 +41,17 @@ def bootstrap_option(command: F) -> F:
     )(command)
 
 
+def mdns_option(command: F) -> F:
+    return click.option(
+        "--no-mdns",
+        "mdns",
+        is_flag=True,
+        flag_value=False,
+        default=True,
+        help="Do not look for peers on the local network; it is done only where no other peer helps.",
+    )(command)
+
+
 def config_option(command: F) -> F:
     return click.option(
         "--config",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import click
 from rich.table import Table
 
-from p2pinfer.cli.options import bootstrap_option, data_option, json_option, store_option
+from p2pinfer.cli.options import bootstrap_option, data_option, json_option, mdns_option, store_option
 from p2pinfer.cli.terminal import Terminal, say
 from p2pinfer.cli.unsigned import Unsigned, plain, print_unsigned, read_unsigned
 from p2pinfer.cli.words import SHORT_ID, many, time_words, unit_for
@@ -39,6 +39,7 @@ class Folders:
     data: Path
     store: Path
     bootstrap: tuple[str, ...]
+    mdns: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +52,11 @@ class Met:
 
 @click.command(short_help="Sign what a lost link or a killed client left unsigned.")
 @bootstrap_option
+@mdns_option
 @data_option
 @store_option
 @json_option
-def settle(bootstrap: tuple[str, ...], data: Path, store: Path, as_json: bool) -> None:
+def settle(bootstrap: tuple[str, ...], mdns: bool, data: Path, store: Path, as_json: bool) -> None:
     """Meet the nodes that work was left unsigned for, and sign it.
 
     What your own record justifies is signed; a node that asks for more is shown with what it claims, and you are asked.
@@ -65,7 +67,7 @@ def settle(bootstrap: tuple[str, ...], data: Path, store: Path, as_json: bool) -
     """
     import trio
 
-    folders = Folders(data, store, bootstrap)
+    folders = Folders(data, store, bootstrap, mdns)
     before, payers = read_unsigned(data), _payers(data)
     met = {payer: trio.run(_meet, folders, payer, nodes, {}) for payer, nodes in payers.items()}
     after = read_unsigned(data)
@@ -103,7 +105,8 @@ async def _meet(folders: Folders, payer: PeerKey, nodes: Collection[PeerKey], ac
 
     from p2pinfer.client.api import open_client
 
-    async with open_client(folders.data, folders.store, folders.bootstrap, payer=payer) as client:
+    places = folders.data, folders.store, folders.bootstrap
+    async with open_client(*places, payer=payer, mdns=folders.mdns) as client:
         linked = await client.meet(nodes)
         if linked:
             await trio.sleep(ANSWER_S)

@@ -9,7 +9,7 @@ import click
 import trio
 from rich.table import Table
 
-from p2pinfer.cli.options import bootstrap_option, data_option, json_option, store_option
+from p2pinfer.cli.options import bootstrap_option, data_option, json_option, mdns_option, store_option
 from p2pinfer.cli.terminal import Terminal, say
 from p2pinfer.core.errors import NoRoute
 from p2pinfer.core.keys import parse_peer_name, peer_name, short_name
@@ -23,15 +23,16 @@ LONG: Final = 1_000_000  # a number that is shown rounded, where it is not round
 
 @click.command()
 @bootstrap_option
+@mdns_option
 @data_option
 @store_option
 @json_option
-def swarm(bootstrap: tuple[str, ...], data: Path, store: Path, as_json: bool) -> None:
+def swarm(bootstrap: tuple[str, ...], mdns: bool, data: Path, store: Path, as_json: bool) -> None:
     """Show who serves what, until when, at what price.
 
     The ask is in nano-credits per million: layer-tokens of the prompt, of the answer, and ids sampled by the tail.
     """
-    rows = trio.run(_look, bootstrap, data, store)
+    rows = trio.run(_look, bootstrap, mdns, data, store)
     if as_json:
         say(json.dumps(rows))
     elif rows:
@@ -40,15 +41,17 @@ def swarm(bootstrap: tuple[str, ...], data: Path, store: Path, as_json: bool) ->
         say("nobody serves anything, as far as the peers asked know; name others with --bootstrap")
 
 
-async def _look(bootstrap: tuple[str, ...], data: Path, store: Path) -> list[dict[str, object]]:
+async def _look(bootstrap: tuple[str, ...], mdns: bool, data: Path, store: Path) -> list[dict[str, object]]:
     from p2pinfer.client.api import open_client
 
-    async with open_client(data, store, bootstrap) as client:
+    async with open_client(data, store, bootstrap, mdns=mdns) as client:
         offers = await client.offers()
         if client.is_alone:
             raise NoRoute(
                 "none of the peers named can be reached; check that they run, and the addresses given with --bootstrap"
             )
+        if client.misses_named:
+            say("none of the peers named can be reached; this is what others know", err=True)
         names = await client.models.names(offers)
         now = trio.current_time()
         return [_row(known, names.get(known.offer.record.model, ""), now) for known in sorted(offers, key=_order)]

@@ -7,8 +7,10 @@ async with open_client(bootstrap=[...]) as client:
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Unpack
 
@@ -25,25 +27,29 @@ from p2pinfer.client.running import Running
 from p2pinfer.client.scribe import Scribe, Words
 from p2pinfer.client.settling import Settling
 from p2pinfer.client.trying import Trying
+from p2pinfer.client.waiting import Waiting
 from p2pinfer.core.codes import Code
 from p2pinfer.core.ending import Ending
-from p2pinfer.core.errors import GenerationFailed, P2pinferError, Refused, UsageError, sole
+from p2pinfer.core.errors import GenerationFailed, P2pinferError, Refused, Unreached, UsageError, sole
 from p2pinfer.core.failures import Failures
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.text import TextStream
 from p2pinfer.core.units import PeerKey
+from p2pinfer.disk.address_book import AddressBook
 from p2pinfer.disk.identity import hold_client_key
 from p2pinfer.disk.journal import Journal, open_journal
-from p2pinfer.disk.places import client_journal, default_data, default_store
+from p2pinfer.disk.places import address_book, client_journal, default_data, default_store
 from p2pinfer.disk.store import Store, StoredModel
+from p2pinfer.disk.whereabouts import nodes_here
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.greeting import Greeting
-from p2pinfer.overlay.libp2p import check_addresses, open_libp2p_network
+from p2pinfer.overlay.libp2p import check_addresses, open_libp2p_network, open_mdns
 from p2pinfer.overlay.links import KEEP_S
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.reach import reach
+from p2pinfer.overlay.seeking import OpenNeighbours, Seeking, open_seeking
 
 KEEP_DELIVERED_S: Final = 1.0  # a client that is killed forgets what came within it
 MAX_IN_FLIGHT: Final = 32  # generations of one client at once; more would wait at the nodes, and be refused there
@@ -59,6 +65,7 @@ async def open_client(
     *,
     max_cost: int | None = None,
     payer: PeerKey | None = None,
+    mdns: bool = True,
     network: OpenNetwork | None = None,
 ) -> AsyncIterator["Client"]:
     """A client of the swarm for as long as the block lasts.
@@ -68,6 +75,7 @@ async def open_client(
     bootstrap: multiaddrs of peers to meet first
     max_cost:  nano-credits that one answer may cost, at worst, where its request names no other limit
     payer:     the key of the folder that pays; by default any that nobody uses
+    mdns:      look for peers on the local network where no other is known; a client is never seen there
     network:   opens another network than libp2p's, for tests and simulations
 
     Raises UsageError for what the user must mend; and what the block raises, as it is.
@@ -79,7 +87,8 @@ async def open_client(
     with hold_client_key(data, payer) as key:
         try:
             folders = data, store or default_store()
-            async with _open_client(key, *folders, bootstrap, network or _open_libp2p) as client:
+            neighbours = open_mdns if mdns and network is None else None
+            async with _open_client(key, *folders, bootstrap, network or _open_libp2p, neighbours) as client:
                 client.max_cost = max_cost
                 yield client
         except BaseExceptionGroup as group:
@@ -88,7 +97,12 @@ async def open_client(
 
 @asynccontextmanager
 async def _open_client(
-    key: PrivateKey, data: Path, store: Path, bootstrap: Sequence[str], network: OpenNetwork
+    key: PrivateKey,
+    data: Path,
+    store: Path,
+    bootstrap: Sequence[str],
+    network: OpenNetwork,
+    neighbours: OpenNeighbours | None,
 ) -> AsyncIterator["Client"]:
     async with open_journal(client_journal(data)) as journal, trio.open_nursery() as nursery:
         exchange = Exchange(nursery)
@@ -99,14 +113,18 @@ async def _open_client(
         failures.note_taken(await journal.read(lambda reader: reader.paid_in_vain(key.public)))
         async with network(key, exchange, Greeting(boot=os.urandom(16))) as peers:
             directory = Directory(peers, exchange, bootstrap)
-            client = Client(key, Store(store), journal, peers, exchange, directory, settling, failures, nursery)
-            try:
-                yield client
-            finally:
-                client.close()
-                with trio.CancelScope(shield=True):
-                    await client.wait_settled()
-                    await client.models.aclose()
+            book = AddressBook(address_book(data))
+            here = partial(trio.to_thread.run_sync, nodes_here, (data, default_data()))
+            async with open_seeking(peers, directory, exchange, book, here=here, neighbours=neighbours) as seeking:
+                parts = peers, exchange, directory, seeking, settling, failures, nursery
+                client = Client(key, Store(store), journal, *parts)
+                try:
+                    yield client
+                finally:
+                    client.close()
+                    with trio.CancelScope(shield=True):
+                        await client.wait_settled()
+                        await client.models.aclose()
         nursery.cancel_scope.cancel()
 
 
@@ -130,6 +148,7 @@ class Client:
         network: Network,
         exchange: Exchange,
         directory: Directory,
+        seeking: Seeking,
         settling: Settling,
         failures: Failures,
         nursery: trio.Nursery,
@@ -139,6 +158,7 @@ class Client:
         self._network = network
         self._exchange = exchange
         self._directory = directory
+        self._seeking = seeking
         self.settling = settling
         self._nursery = nursery
         self.models = Models(store, directory, Fetcher(network, exchange))
@@ -199,13 +219,18 @@ class Client:
             stream.cancel()
 
     async def offers(self) -> list[KnownOffer]:
-        """All offers of the swarm, asked for now."""
-        return await self._directory.look()
+        """All offers of the swarm, asked for now; further away where there are none."""
+        return await self._directory.look() or await self._directory.look(widely=True)
 
     @property
     def is_alone(self) -> bool:
         """Peers to meet were named, and none could be reached."""
         return self._directory.is_alone
+
+    @property
+    def misses_named(self) -> bool:
+        """Peers to meet were named, and none of those could be reached; others may be."""
+        return self._directory.misses_named
 
     async def meet(self, nodes: Collection[PeerKey]) -> set[PeerKey]:
         """Link to these nodes; return those that are linked. They propose again what we have not signed."""
@@ -245,8 +270,7 @@ class Client:
         """Wait for a turn, then try routes until one has delivered an id. The turn ends when it is paid."""
         await self._turns.acquire()
         try:
-            trying = await self._prepare(request)
-            running = await trying.first_answering()
+            trying, running = await self._first_answering(request)
         except BaseException:  # a cancellation too: nobody else would end the turn
             self._turns.release()
             raise
@@ -255,10 +279,27 @@ class Client:
 
     async def _end_turn(self, running: Running) -> None:
         await running.settled.wait()  # until then its stages keep a window for it
+        if running.generation.ids:
+            for peer in running.generation.route:
+                self._seeking.note_served(peer)
         self._turns.release()
 
-    async def _prepare(self, request: Request) -> Trying:
-        model = await self.models.find(request.model)
+    async def _first_answering(self, request: Request) -> tuple[Trying, Running]:
+        """Waits for what is missing; but once a stage was opened, its failures are the request's."""
+        waiting = Waiting(self._directory, request.wait_s, request.on_wait)
+        model = await self.models.wait(request.model, waiting)
+        task = await self._prepare(request, model)
+        while True:
+            await waiting.get(task.check, model.id)
+            trying = task.trying()
+            try:
+                return trying, await trying.first_answering()
+            except Unreached as failure:
+                if trying.tries:
+                    raise
+                await waiting.rest(failure)
+
+    async def _prepare(self, request: Request, model: StoredModel) -> "_Task":
         scribe = await self.models.scribe(model)
         words, ids = await scribe.words(), await _encode(scribe, request)
         _check_length(model, len(ids), request)
@@ -278,7 +319,11 @@ class Client:
         def start(route: FoundRoute) -> Running:
             return self._run(model, words, ids, request, route, known)
 
-        return Trying(self._finder, self._failures, model.id, sought, start, self._wait_room)
+        async def check() -> None:
+            self._finder.check(model.id, sought, model.name)
+            await trio.lowlevel.checkpoint()
+
+        return _Task(check, lambda: Trying(self._finder, self._failures, model.id, sought, start, self._wait_room))
 
     async def _wait_room(self, patience_s: float) -> bool:
         """Wait so long for a generation of ours to give up its room; False where none had any."""
@@ -339,6 +384,18 @@ class Client:
             if account is not None and count > kept:
                 await self.settling.keep(running.plan.session, account, int(time.time()))
                 kept = count
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A request whose prompt is ids.
+
+    check:  raises NotYet where there is no route, as far as is known now
+    trying: begins to try routes
+    """
+
+    check: Callable[[], Awaitable[None]]
+    trying: Callable[[], Trying]
 
 
 async def _encode(scribe: Scribe, request: Request) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Final, TypedDict
 
+from p2pinfer.client.waiting import DEFAULT_WAIT_S, OnWait
 from p2pinfer.core.chat import ChatMessage
 from p2pinfer.core.draw import MILLIONTHS
 from p2pinfer.core.errors import UsageError
@@ -15,6 +16,7 @@ CODECS: Final = {codec.label: codec for codec in Codec if codec is not Codec.IDS
 CLASSES: Final = {numerics.label: numerics for numerics in Numerics}
 DEFAULT_CODEC: Final = Codec.Q8O4.label
 DEFAULT_MAX_TOKENS: Final = 256
+MAX_WAIT_S: Final = 604_800  # a week; nobody means more
 
 Prompt = str | Sequence[ChatMessage]
 
@@ -33,6 +35,8 @@ class Options(TypedDict, total=False):
     numerics: str
     max_cost: int | None
     control_tokens: bool
+    wait_s: float
+    on_wait: OnWait | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,8 @@ class Request:
     numerics:    class of the stages: i8g32-1, i8g32k8-1, i8h64-1, bf16-1 or f32-1; empty takes whichever is best
     max_cost:    nano-credits that the answer may cost, at worst; None is the client's limit, or the default one
     control_tokens: names of control tokens in chat messages are those tokens; else they are text
+    wait_s:      seconds to wait for what is missing: a peer to ask, the model, layers of it; 0 looks once
+    on_wait:     hears in words what is waited for, whenever that changes; called in the client's thread
     """
 
     prompt: Prompt
@@ -63,6 +69,8 @@ class Request:
     numerics: str = ""
     max_cost: int | None = None
     control_tokens: bool = False
+    wait_s: float = DEFAULT_WAIT_S
+    on_wait: OnWait | None = None
 
     def __post_init__(self) -> None:
         if not self.prompt:
@@ -73,6 +81,8 @@ class Request:
         if self.numerics and self.numerics not in CLASSES:
             raise UsageError(f"unknown numerics class {self.numerics!r}; there are {', '.join(CLASSES)}")
         check_cost(self.max_cost)
+        if not 0 <= self.wait_s <= MAX_WAIT_S:
+            raise UsageError(f"wait_s is {self.wait_s!r:.80}; it is seconds, from 0 to {MAX_WAIT_S}")
         _ = self.sampling
 
     @property

@@ -23,7 +23,12 @@ T = TypeVar("T")
 
 @contextmanager
 def connect(
-    data: Path | None = None, store: Path | None = None, bootstrap: Sequence[str] = (), *, max_cost: int | None = None
+    data: Path | None = None,
+    store: Path | None = None,
+    bootstrap: Sequence[str] = (),
+    *,
+    max_cost: int | None = None,
+    mdns: bool = True,
 ) -> Iterator["Swarm"]:
     """A client of the swarm for as long as the block lasts; arguments as of `open_client`.
 
@@ -33,7 +38,7 @@ def connect(
     started: SimpleQueue[Swarm | BaseException] = SimpleQueue()
 
     async def run() -> None:
-        async with open_client(data, store, bootstrap, max_cost=max_cost) as client:
+        async with open_client(data, store, bootstrap, max_cost=max_cost, mdns=mdns) as client:
             swarm = Swarm(client, trio.lowlevel.current_trio_token())
             started.put(swarm)
             await swarm.wait_closed()

@@ -10,7 +10,8 @@ from typing import Final
 import trio
 
 from p2pinfer.client.contracts import StagePlan
-from p2pinfer.client.routes import Sought, candidate_of, longest_too_short, uncertified, usable
+from p2pinfer.client.routes import Sought, candidate_of, longest_too_short, missing_layers, uncertified, usable
+from p2pinfer.client.waiting import NotYet
 from p2pinfer.core.errors import NoRoute, Refused, TooDear
 from p2pinfer.core.failures import Failures
 from p2pinfer.core.keys import short_names
@@ -70,6 +71,23 @@ class RouteFinder:
             raise
         except NoRoute as error:
             raise NoRoute("; ".join([str(error), *_left_out(found, sought, excluded, now)])) from None
+
+    def check(self, model: ModelId, sought: Sought, name: str) -> None:
+        """Look, among the offers known now, if there is a route through a model that people call `name`.
+
+        Raises NotYet. What is not mended by nodes that serve missing layers is not worth waiting for.
+        """
+        offers, now = self._directory.offers(model), int(time.time())
+        try:
+            self._choose(offers, sought, (), 0, 1, now)
+        except TooDear as error:
+            raise NotYet(error, "a cheaper route", 0) from None
+        except NoRoute as error:
+            whole = NoRoute("; ".join([str(error), *_left_out(offers, sought, (), now)]))
+            if missing := missing_layers(offers, sought):
+                so = f" in class {sought.numerics.label}" if sought.numerics is not None else ""
+                raise NotYet(whole, f"layers {', '.join(map(str, missing))} of {name}{so}") from None
+            raise NotYet(whole, f"other nodes that serve {name}", 0) from None
 
     def has_route(self, model: ModelId, sought: Sought, excluded: Collection[bytes]) -> bool:
         """Say if there is a route without the nodes excluded, as far as is known now."""

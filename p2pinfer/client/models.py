@@ -8,12 +8,14 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from hashlib import sha256
+from math import inf
 from typing import Final
 
 import trio
 
 from p2pinfer.client.fetching import Fetcher
 from p2pinfer.client.scribe import Scribe
+from p2pinfer.client.waiting import NotYet, Waiting
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import ModelError, PeerError, RemoteProtocolError
 from p2pinfer.core.manifest import MAX_MANIFEST, TOKENIZER, File, decode_manifest, model_id
@@ -26,6 +28,7 @@ MAX_CLIENT_FILE: Final = 64 << 20  # bytes; the largest tokenizers have about 35
 MAX_STRANGERS: Final = 16  # models that nobody imported here whose manifests are asked for at once
 MAX_MANIFESTS: Final = 64  # of them that are remembered
 MANIFESTS_S: Final = 5.0  # for all manifests of one question
+TYPO_S: Final = 3.0  # for a name that nobody here knows, while other models are served: it is a slip, more likely
 
 
 class Models:
@@ -41,19 +44,25 @@ class Models:
         self._loading: dict[ModelId, trio.Lock] = {}
 
     async def find(self, name_or_id: str) -> StoredModel:
-        """The model of that name or id that the swarm serves; of an empty name the only one.
+        """The model of that name or id that the swarm serves; of an empty name the only one. Looks once.
 
         Raises ModelError where none is, or several are: the message has the names or ids to choose from.
         """
+        return await self.wait(name_or_id, Waiting(self._directory))
+
+    async def wait(self, name_or_id: str, waiting: Waiting) -> StoredModel:
+        """The same, as soon as somebody serves it."""
+        return await waiting.get(lambda: self._find_now(name_or_id))
+
+    async def _find_now(self, name_or_id: str) -> StoredModel:
+        """Raises NotYet where nobody serves it, as far as is known now."""
         hits = await self._hits(name_or_id, self._directory.offers())
-        if not hits:
-            hits = await self._hits(name_or_id, await self._directory.look())
         if len(hits) == 1:
             return hits[0]
         if hits:
             ids = ", ".join(f"{model.id.hex()} ({model.name})" for model in hits)
             raise ModelError(f"{len(hits)} models are meant by {name_or_id!r}; say which with --model: {ids}")
-        raise await self._nobody(name_or_id)
+        raise self._nobody(name_or_id)
 
     async def names(self, offers: Sequence[KnownOffer]) -> dict[ModelId, str]:
         """Names of models on offer, as far as they are known or told within MANIFESTS_S."""
@@ -118,25 +127,42 @@ class Models:
     def _stranger(self, id_: ModelId) -> StoredModel:
         return StoredModel(id_, decode_manifest(self._manifests[id_]), self._fetched.root)
 
-    async def _nobody(self, name_or_id: str) -> ModelError:
+    def _nobody(self, name_or_id: str) -> NotYet:
         """The reason for which no model is found, and the names of those that there are."""
-        offers = self._directory.offers()
+        offers, missing = self._directory.offers(), self._missing(name_or_id)
         if self._is_imported(name_or_id.lower()):
             ids = ", ".join(id_.hex() for id_ in _most_served(offers)[:MAX_STRANGERS]) or "none"
-            return ModelError(
+            error = ModelError(
                 f"nobody serves {name_or_id!r} as it was imported here; another model is meant by its id: --model ID; "
                 f"on offer: {ids}"
             )
-        served = await self._hits("", offers)
-        if not served and self._directory.is_alone:
-            return ModelError(
+            return NotYet(error, missing)
+        if names := ", ".join(self._known_names(offers)):
+            error = ModelError(f"nobody serves a model {name_or_id!r}; on offer: {names}")
+            return NotYet(error, f"{missing}; on offer: {names}", inf if _is_id(name_or_id) else TYPO_S)
+        if self._directory.is_alone:
+            error = ModelError(
                 "no peer serves any model: none of those named can be reached; check that they run, and the "
                 "addresses given with --bootstrap"
             )
-        if not served:
-            return ModelError("no peer serves any model; name a peer that does with --bootstrap")
-        names = ", ".join(sorted(model.name for model in served))
-        return ModelError(f"nobody serves a model {name_or_id!r}; on offer: {names}")
+        else:
+            error = ModelError("no peer serves any model; name a peer that does with --bootstrap")
+        return NotYet(error, missing)
+
+    def _missing(self, name_or_id: str) -> str:
+        """The first thing that is missing, on the way to a model."""
+        if self._directory.is_alone:
+            return "a peer that answers: none of those named with --bootstrap does"
+        if not self._directory.has_links:
+            return "a peer to ask, of which none is known"
+        return f"a node that serves {name_or_id!r}" if name_or_id else "a node that serves a model"
+
+    def _known_names(self, offers: Sequence[KnownOffer]) -> list[str]:
+        """Names of the models on offer whose manifests are here."""
+        served = _most_served(offers)
+        imported = [model for id_ in served if (model := self._store.get(id_)) is not None]
+        strangers = [self._stranger(id_) for id_ in served if id_ in self._manifests]
+        return sorted({model.name for model in (*imported, *strangers)})
 
     # What a client needs of it
 
@@ -182,6 +208,11 @@ def _check_file(file: File, data: bytes) -> None:
     """Raises RemoteProtocolError for bytes that are not the file."""
     if (len(data), sha256(data).digest()) != (file.size, file.digest):
         raise RemoteProtocolError(f"{file.name}: {len(data)} bytes of {file.size}, or another hash", Code.BAD_RECORD)
+
+
+def _is_id(wanted: str) -> bool:
+    """True for what is an id or the beginning of one, which nobody types from memory."""
+    return len(wanted) >= MIN_ID_DIGITS and not set(wanted.lower()) - set("0123456789abcdef")
 
 
 def _means(wanted: str, name: str, model: ModelId) -> bool:

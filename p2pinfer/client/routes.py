@@ -7,8 +7,9 @@ from typing import Final
 from p2pinfer.client.contracts import roles_of
 from p2pinfer.core.offer import State
 from p2pinfer.core.offers import KnownOffer
+from p2pinfer.core.placement import gaps
 from p2pinfer.core.routing import UNMEASURED_RTT_S, Candidate, Load
-from p2pinfer.core.units import Codec, Numerics, PeerKey, row_bytes
+from p2pinfer.core.units import Codec, Numerics, PeerKey, Span, row_bytes
 from p2pinfer.overlay.link import Link
 
 CERTIFIED_S = 3_600  # of a node's certificate has to be left
@@ -72,6 +73,16 @@ def longest_too_short(offers: Iterable[KnownOffer], sought: Sought, excluded: Co
     """The most positions of those that `usable` leaves out for taking too few; None where it leaves out nobody so."""
     fitting = (known for known in offers if _fits(known, sought, excluded))
     return max((_positions(known) for known in fitting if not _is_long_enough(known, sought)), default=None)
+
+
+def missing_layers(offers: Iterable[KnownOffer], sought: Sought) -> list[Span]:
+    """The layers that nobody serves at all, in the numerics class of which the fewest are missing."""
+    spans: dict[int, list[Span]] = {}
+    for known in offers:
+        if _fits(known, sought, ()):
+            spans.setdefault(known.offer.record.numerics, []).append(known.offer.record.span)
+    found = (gaps(sought.layers, served) for served in spans.values())
+    return min(found, key=lambda missing: sum(map(len, missing)), default=[Span(0, sought.layers)])
 
 
 def _fits(known: KnownOffer, sought: Sought, excluded: Collection[bytes]) -> bool:

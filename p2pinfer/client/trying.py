@@ -15,7 +15,7 @@ from p2pinfer.client.finding import FoundRoute, RouteFinder
 from p2pinfer.client.routes import Sought
 from p2pinfer.client.running import Running
 from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import GenerationFailed, NoRoute, P2pinferError, TooDear
+from p2pinfer.core.errors import GenerationFailed, NoRoute, P2pinferError, TooDear, Unreached
 from p2pinfer.core.failures import Failures
 from p2pinfer.core.keys import short_names
 from p2pinfer.core.units import ModelId
@@ -76,7 +76,7 @@ class Trying:
             route, missing = await self._finder.reach(routes)
             self._leave_out(missing, (stage for found in routes for stage in found.stages))
             if route is None:
-                self._failure = NoRoute(f"no route could be opened: {short_names(missing)} cannot be reached")
+                self._failure = Unreached(f"no route could be opened: {short_names(missing)} cannot be reached")
                 at_once = min(2 * at_once, MAX_AT_ONCE)
             elif (running := await self._try(route)) is not None:
                 return running

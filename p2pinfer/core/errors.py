@@ -11,7 +11,8 @@ P2pinferError
 │   ├── LinkDead            the link closed; `code` says why, where the peer said so
 │   └── Refused             the peer refused an open or a call; `retry_s` says when to try again
 ├── NoRoute                 nobody serves some layers, or no route fits the limits
-│   └── TooDear             every route may cost more than the request's price limit
+│   ├── TooDear             every route may cost more than the request's price limit
+│   └── Unreached           there are routes, and some stage of each cannot be reached
 ├── GenerationFailed        a generation ended for a reason that is not an answer
 ├── KeyInUse                another process uses our key
 ├── EngineError             the engine's process died, or was asked for more than it reserved
@@ -80,6 +81,10 @@ class NoRoute(P2pinferError):
 
 class TooDear(NoRoute):
     """Every route may cost more than the request's price limit."""
+
+
+class Unreached(NoRoute):
+    """There are routes, and some stage of each cannot be reached."""
 
 
 class GenerationFailed(P2pinferError):

@@ -12,6 +12,7 @@ A key file is 64 hex digits of the seed, readable by its user alone. Records are
 
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -29,12 +30,13 @@ from p2pinfer.core.renewal import Standing, standing
 from p2pinfer.core.units import OwnerKey, PeerKey
 from p2pinfer.disk.atomic import create_atomic, new_folder, write_atomic
 from p2pinfer.disk.locks import LockHeld, hold_lock
-from p2pinfer.disk.places import is_there, node_boots, node_journal
+from p2pinfer.disk.places import is_there, node_boots, node_journal, node_lock
 from p2pinfer.disk.plain import read_small
 
 BACKDATE_S: Final = 600  # clients whose clocks are behind date contracts before our first start
 KEY_MODE: Final = 0o600
 FOLDER_MODE: Final = 0o700
+LOOKED_S: Final = 0.05  # after which nobody who only looked at the lock holds it
 MAX_KEY: Final = 4096  # bytes of a key file; one with white space about it is one
 MAX_CERTIFICATE: Final = 2048  # bytes
 
@@ -225,11 +227,23 @@ def hold_folder(folder: Path) -> Iterator[None]:
     _make_folder(folder)
     with ExitStack() as stack:
         try:
-            stack.enter_context(hold_lock(folder / "node.lock"))
+            stack.enter_context(_held_again(node_lock(folder)))
         except LockHeld as holder:
             raise UsageError(
                 f"the data folder {folder} is in use by node {holder}: give each node a folder with --data"
             ) from None
+        yield
+
+
+@contextmanager
+def _held_again(path: Path) -> Iterator[None]:
+    """The lock, asked for twice: a client that looked if a node runs may just have held a share of it."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(hold_lock(path))
+        except LockHeld:
+            time.sleep(LOOKED_S)
+            stack.enter_context(hold_lock(path))
         yield
 
 

@@ -32,6 +32,21 @@ def client_journal(data: Path) -> Path:
     return data / "client.sqlite"
 
 
+def address_book(data: Path) -> Path:
+    """The peers that this machine's nodes and clients met."""
+    return data / "peers.json"
+
+
+def node_lock(data: Path) -> Path:
+    """Held by the node that uses the folder."""
+    return data / "node.lock"
+
+
+def node_addresses(data: Path) -> Path:
+    """Where the node that runs here is to be met by clients of this machine."""
+    return data / "node.addresses"
+
+
 def is_there(path: Path) -> bool:
     """There is a file or folder at the path. Raises UsageError where nobody lets us see."""
     try:

@@ -18,10 +18,11 @@ from p2pinfer.core.errors import JournalError
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.messages import AskFile
 from p2pinfer.core.units import Span
+from p2pinfer.disk.address_book import AddressBook
 from p2pinfer.disk.boots import Boots
 from p2pinfer.disk.identity import Identity, hold_folder, load_identity, undone_unless_kept
 from p2pinfer.disk.journal import Journal, open_journal
-from p2pinfer.disk.places import node_boots, node_journal
+from p2pinfer.disk.places import address_book, node_boots, node_journal
 from p2pinfer.disk.store import Store
 from p2pinfer.node.addresses import check_network
 from p2pinfer.node.certifying import Certifying
@@ -32,12 +33,14 @@ from p2pinfer.node.serving import Serving, risk_of
 from p2pinfer.node.settings import Settings
 from p2pinfer.node.settling import Settling
 from p2pinfer.node.shard import Shard
+from p2pinfer.node.whereabouts import keep_whereabouts
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.greeting import Greeting
 from p2pinfer.overlay.libp2p import open_libp2p_network
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
+from p2pinfer.overlay.seeking import keep_seeking
 
 PRUNE_S: Final = 3_600.0  # between looks for what may be forgotten
 
@@ -102,6 +105,8 @@ async def open_node(
             async with open_network(identity.key, exchange, greeting) as peers:
                 directory = Directory(peers, exchange, settings.network.bootstrap)
                 exchange.on_up = partial(_greet, directory, settling)
+                nursery.start_soon(keep_seeking, peers, directory, exchange, AddressBook(address_book(data)))
+                nursery.start_soon(keep_whereabouts, data, peers, settings.network.listen)
                 certifying, doubling = Certifying(data, identity, journal), Doubling(boots)
                 directory.on_own = doubling.hear
                 for task in (directory.keep_meeting, certifying.run, doubling.run, partial(_keep_pruning, journal)):

@@ -7,7 +7,7 @@ learns what it has heard. Offers are checked here, and their life is kept in `co
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
@@ -35,6 +35,7 @@ from p2pinfer.overlay.exchange import Ask, Exchange
 from p2pinfer.overlay.limits import MAX_ASKED, MAX_FOUND
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
+from p2pinfer.overlay.news import News
 from p2pinfer.overlay.pipe import leads_to
 from p2pinfer.overlay.reach import reach
 
@@ -56,7 +57,12 @@ def model_key(model: ModelId, depth: int = 0) -> bytes:
 
 
 class Directory:
-    """What we know of the swarm. own: the offer that we serve, or None."""
+    """What we know of the swarm.
+
+    own:  the offer that we serve, or None
+    news: tells of offers that are new to us
+    seek: finds first peers where those named are away, or none is (`seeking.py`)
+    """
 
     def __init__(
         self,
@@ -67,6 +73,8 @@ class Directory:
     ) -> None:
         self.table = OfferTable()
         self.own: KnownOffer | None = None
+        self.news = News()
+        self.seek: Callable[[bool, bool], Awaitable[None]] = _seek_nobody
         self._network = network
         self._exchange = exchange
         self._bootstrap = tuple(bootstrap)
@@ -117,8 +125,21 @@ class Directory:
         """True if peers to meet were named, and none is linked to us."""
         return bool(self._bootstrap) and not self._network.links()
 
-    async def look(self, model: ModelId | None = None) -> list[KnownOffer]:
+    @property
+    def misses_named(self) -> bool:
+        """True if peers to meet were named, and none of those is linked to us, whoever else is."""
+        named = {leads_to(address) for address in self._bootstrap}
+        return bool(named) and named.isdisjoint(link.peer for link in self._network.links())
+
+    @property
+    def has_links(self) -> bool:
+        """True if anybody is linked to us."""
+        return bool(self._network.links())
+
+    async def look(self, model: ModelId | None = None, widely: bool = False) -> list[KnownOffer]:
         """Meet the bootstrap peers, ask MAX_ASKED of those we are linked to, and say what is on offer.
+
+        widely: look for others, too, though somebody is linked
 
         Takes at most MEET_S, and waits for nobody who does not answer.
         """
@@ -127,7 +148,8 @@ class Directory:
                 for address in self._bootstrap:
                     nursery.start_soon(self._meet, address, model)
                 for link in self._some(self._network.links()):
-                    nursery.start_soon(self._ask, link, model)
+                    nursery.start_soon(self.ask, link, model)
+                nursery.start_soon(self.seek, bool(self._bootstrap), widely)
         if model is not None and not self.offers(model):
             await self._look_in_dht(model)
         return self.offers(model)
@@ -146,6 +168,7 @@ class Directory:
             async with trio.open_nursery() as nursery:
                 for address in self._bootstrap:
                     nursery.start_soon(self._meet, address, None)
+                nursery.start_soon(self.seek, bool(self._bootstrap), False)
                 for known in self._adjoining():
                     nursery.start_soon(self._meet_node, known)
                 for link in self._some([link for link in self._network.links() if link not in self._met]):
@@ -192,7 +215,7 @@ class Directory:
             logger.info("who serves the model is not there: %s", error)
             return
         if link is not known:
-            await self._ask(link, model)
+            await self.ask(link, model)
 
     async def _meet_in_dht(self, link: Link) -> None:
         """Let our part of the DHT know the peer's, once for each link: a peer that starts anew has a new part."""
@@ -218,9 +241,10 @@ class Directory:
             logger.info("cannot reach %s: %s", address, error)
             return
         if link.peer not in known:
-            await self._ask(link, model)
+            await self.ask(link, model)
 
-    async def _ask(self, link: Link, model: ModelId | None) -> None:
+    async def ask(self, link: Link, model: ModelId | None = None) -> None:
+        """Ask the peer of a link what it knows to be on offer; who does not answer has nothing to say."""
         try:
             answer = await self._exchange.call(link, lambda call: AskOffers(call, model or b"", MAX_OFFERS), Offers)
         except (LinkDead, Refused, RemoteProtocolError) as error:
@@ -242,9 +266,14 @@ class Directory:
                 logger.info("an offer is ignored: %s", error)
                 continue
             if known.node != self._network.key:
-                self.table.add(replace(known, network=link.source.key), now)
+                if self.table.add(replace(known, network=link.source.key), now):
+                    self.news.tell()
             elif self.on_own is not None:
                 self.on_own(known.offer.record)
+
+
+async def _seek_nobody(_named: bool, _widely: bool) -> None:
+    await trio.lowlevel.checkpoint()
 
 
 def _made_by(known: KnownOffer, link: Link) -> bool:

@@ -88,7 +88,7 @@ class FirstMessages:
         backlog: Backlog,
         toll: Toll,
         wall_clock: Callable[[], float],
-        dialled: bool,
+        address: str | None,
     ) -> Link:
         self.taken = True
         return Link(
@@ -102,7 +102,7 @@ class FirstMessages:
             sent=self._sent,
             received=self._received,
             clock_offset_s=hello.clock_ms / 1000 - wall_clock(),
-            dialled=dialled,
+            address=address,
         )
 
 

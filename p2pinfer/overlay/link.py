@@ -75,12 +75,12 @@ class Link:
         sent: int,
         received: int,
         clock_offset_s: float,
-        dialled: bool,
+        address: str | None,
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self.peer: PeerKey = pipe.peer
         self.source: Source = pipe.source
-        self.dialled = dialled  # by us
+        self.address = address  # where we dialled it; None where it dialled us
         self.came_s = clock()
         self.hello = hello  # the peer's
         self.clock_offset_s = clock_offset_s  # the peer's wall clock less ours, within one latency
@@ -115,6 +115,11 @@ class Link:
         self._deaf = False  # after bytes that were no frames
         self._ack_due = False
         self._ack_wanted = trio.Event()
+
+    @property
+    def dialled(self) -> bool:
+        """By us, that is."""
+        return self.address is not None
 
     def __repr__(self) -> str:
         return f"<Link to {self.peer.hex()[:8]}, {self._death[1].label if self._death else 'alive'}>"

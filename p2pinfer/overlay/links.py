@@ -183,7 +183,7 @@ class Links:
 
     async def _dial_once(self, peer: PeerKey, attempt: "_Attempt") -> None:
         """Dial and exchange Hellos; the link is up at the end, ours or the one the peer prefers."""
-        pipe = await dial_first(partial(self._dial, attempt.word), attempt.addresses or ())
+        pipe = await dial_first(partial(self._dial, attempt), attempt.addresses or ())
         greeting = FirstMessages(pipe)
         try:
             if pipe.peer != peer:
@@ -201,15 +201,17 @@ class Links:
             else:
                 hello = checked_hello(answer)
                 self._make_room(NOWHERE)
-                self._start_link(greeting, hello, dialled=True)
+                self._start_link(greeting, hello, attempt.places[pipe])
         finally:
             if not greeting.taken:
                 await abort(pipe)
 
-    async def _dial(self, word: Source | None, address: Address) -> Pipe:
-        if word is not None and not self._dials.take(word, trio.current_time()):
+    async def _dial(self, attempt: "_Attempt", address: Address) -> Pipe:
+        if attempt.word is not None and not self._dials.take(attempt.word, trio.current_time()):
             raise LinkDead("too many dials at once on the word of others", Code.BUSY)
-        return await self._ground.dial(address)
+        pipe = await self._ground.dial(address)
+        attempt.places[pipe] = address
+        return pipe
 
     async def _wait_link(self, peer: PeerKey) -> None:
         """Wait for the link the peer said it has; its Hello may still be under way."""
@@ -289,14 +291,14 @@ class Links:
         self._attempts.setdefault(peer, []).append(attempt)
         try:
             await greeting.say(self._greeting.hello())
-            self._start_link(greeting, hello, dialled=False)
+            self._start_link(greeting, hello, None)
         except LinkDead as error:
             attempt.failure = str(error), error.code
             raise
         finally:
             self._end_attempt(peer, attempt)
 
-    def _start_link(self, greeting: FirstMessages, hello: Hello, *, dialled: bool) -> None:
+    def _start_link(self, greeting: FirstMessages, hello: Hello, at: Address | None) -> None:
         if self._closing:
             raise LinkDead("the network is closing", Code.LEAVING)
         peer = greeting.pipe.peer
@@ -304,7 +306,7 @@ class Links:
             old.close(Code.DUPLICATE)  # the peer answered this stream knowing of the other
         noting = _Noting(self, self._receiver)
         shared = self.turn, self._backlog, self._toll
-        link = greeting.make_link(hello, noting, *shared, self._greeting.clock, dialled)
+        link = greeting.make_link(hello, noting, *shared, self._greeting.clock, at)
         self._links[peer] = link
         self._used[peer] = trio.current_time()
         self._nursery.start_soon(link.run)  # first, for it lets go of the pipe, whatever fails
@@ -349,6 +351,7 @@ class _Attempt:
     addresses: where the peer is dialled; None where it dialled us
     word:      who gave them; None for a person at this machine
     greets:    somebody answered there, and our Hello is on its way
+    places:    where each pipe was dialled
     failure:   why there is none when it is done
     """
 
@@ -356,6 +359,7 @@ class _Attempt:
         self.addresses = addresses
         self.word = word
         self.greets = False
+        self.places: dict[Pipe, Address] = {}
         self.done = trio.Event()
         self.failure = "the link was lost as soon as it was up", Code.LOST
 

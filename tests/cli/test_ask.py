@@ -28,6 +28,7 @@ class Instant:
 
     def __init__(self, answer: Answer) -> None:
         self.options: dict[str, Any] = {}
+        self.missing: list[str] = []
         self._whole = answer
         self.answer = replace(answer, cost=0)
         self.failure: GenerationFailed | None = None
@@ -35,6 +36,8 @@ class Instant:
     @asynccontextmanager
     async def open_answer(self, _prompt: str, **options: Any) -> AsyncIterator["Instant"]:
         self.options = options
+        for missing in self.missing:
+            options["on_wait"](missing)
         if options["max_cost"] == 1:
             raise TooDear("the cheapest route may cost 15 nano-credits, and the limit is 1")
         yield self
@@ -58,7 +61,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Instant:
     client = Instant(ANSWER)
 
     @asynccontextmanager
-    async def open_client(_data: Path, _store: Path, _bootstrap: tuple[str, ...]) -> AsyncIterator[Instant]:
+    async def open_client(_data: Path, _store: Path, _bootstrap: tuple[str, ...], mdns: bool) -> AsyncIterator[Instant]:
         yield client
 
     monkeypatch.setattr(api, "open_client", open_client)
@@ -70,6 +73,15 @@ def test_the_last_line_says_how_long_how_fast_and_how_dear(p2pinfer: Shell, clie
     assert (ran.code, ran.out) == (0, ANSWER.text + "\n")
     assert ran.err == "(3 tokens, 4.0 tokens/s, 15 nano-credits)\n"
     assert client.options["max_cost"] is None
+
+
+def test_what_is_missing_is_said_on_standard_error(p2pinfer: Shell, client: Instant) -> None:
+    client.missing = ["a node that serves a model", "layers 20:30 of sm\x1b[2Jollm2"]
+    ran = p2pinfer("ask", "What is a DHT?", "--wait", "2.5")
+    assert (ran.code, client.options["wait_s"]) == (0, 2.5)
+    assert ran.err.startswith("waiting for a node that serves a model ...\nwaiting for layers 20:30 of sm")
+    assert "\x1b" not in ran.err
+    assert p2pinfer("ask", "What is a DHT?", "--wait", "-1").code == 2
 
 
 def test_what_failed_routes_took_is_named(p2pinfer: Shell, client: Instant) -> None:

@@ -1,5 +1,6 @@
 """Answers of a swarm of three real nodes, with a tiny model on the memory network."""
 
+from collections import defaultdict
 from pathlib import Path
 from shutil import rmtree
 
@@ -311,7 +312,7 @@ def test_without_peers_there_is_no_model(loop: Loop) -> None:
     async def ask() -> None:
         swarm = TinySwarm(MemoryWorld(), loop.swarm.root, loop.swarm.store, loop.swarm.model)
         async with swarm.client() as client:
-            await client.answer("hello", max_tokens=5)
+            await client.answer("hello", max_tokens=5, wait_s=0)
 
     with pytest.raises(ModelError, match="no peer serves any model; name a peer that does with --bootstrap"):
         loop.run(ask)
@@ -353,7 +354,7 @@ def test_an_empty_prompt_is_refused(loop: Loop) -> None:
 
 def test_a_class_that_nobody_serves_has_no_route_and_says_which_layers(loop: Loop) -> None:
     with pytest.raises(NoRoute, match=r"nobody serves layers 0:3"):
-        answer_of(loop, "hello", max_tokens=5, numerics="bf16-1")
+        answer_of(loop, "hello", max_tokens=5, numerics="bf16-1", wait_s=0)
 
 
 def test_layers_that_nobody_serves_are_named(loop: Loop, tmp_path: Path) -> None:
@@ -363,7 +364,32 @@ def test_layers_that_nobody_serves_are_named(loop: Loop, tmp_path: Path) -> None
             alone.bootstrap = node.addresses
             with pytest.raises(NoRoute, match=r"nobody serves layers 0:1, 2:3 of 3"):
                 async with alone.client() as client:
-                    await client.answer("hello", max_tokens=5)
+                    await client.answer("hello", max_tokens=5, wait_s=0)
+
+    loop.run(ask)
+
+
+def test_who_asks_too_early_gets_an_answer_when_all_layers_are_there(loop: Loop, tmp_path: Path) -> None:
+    async def ask() -> None:
+        swarm = loop.swarm
+        alone = TinySwarm(MemoryWorld(), swarm.root, swarm.store, swarm.model)
+        async with alone.node(tmp_path / "a", "0:2") as head:
+            alone.bootstrap = head.addresses
+        missing: defaultdict[str, trio.Event] = defaultdict(trio.Event)
+        answered = trio.Event()
+
+        async def answer(client: Client) -> None:
+            options = {"wait_s": 90, "on_wait": lambda what: missing[what].set()}
+            assert (await client.answer("hello", max_tokens=3, **options)).tokens == 3
+            answered.set()
+
+        async with alone.client() as client, trio.open_nursery() as nursery:
+            nursery.start_soon(answer, client)
+            await missing["a peer that answers: none of those named with --bootstrap does"].wait()
+            async with alone.node(tmp_path / "a", "0:2"):
+                await missing["layers 2:3 of tiny"].wait()
+                async with alone.node(tmp_path / "b", "2:3", head.addresses):
+                    await answered.wait()
 
     loop.run(ask)
 

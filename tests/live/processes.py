@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from select import select
 from subprocess import PIPE, CompletedProcess, Popen
+from tempfile import gettempdir
 from threading import Thread
 
 import psutil
@@ -21,7 +22,9 @@ LOOPBACK = "/ip4/127.0.0.1/tcp/0"
 COMMAND = (sys.executable, "-m", "p2pinfer")
 ENGINE = "p2pinfer.engine.worker"
 DHT = "p2pinfer.overlay.libp2p.dht_process"
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+QUIETLY = ("--no-mdns",)  # nothing of a test is heard outside this machine
+NOWHERE = str(Path(gettempdir()) / "p2pinfer-tests")  # default folders: a node of whoever runs the tests has others
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_DATA_HOME": NOWHERE}
 
 
 @dataclass
@@ -95,7 +98,7 @@ def _address(process: "Popen[str]") -> str:
 
 def command(*arguments: object, text: str | None = None, within: Sequence[str] = ()) -> "CompletedProcess[str]":
     """`p2pinfer ARGUMENTS`, to its end; `within` are words that run it elsewhere."""
-    words = [*within, *COMMAND, *map(str, arguments)]
+    words = [*within, *COMMAND, *map(str, arguments), *(QUIETLY if arguments[0] in ("ask", "swarm") else ())]
     return subprocess.run(
         words, capture_output=True, text=True, timeout=COMMAND_S, check=False, input=text, env=ENVIRONMENT
     )

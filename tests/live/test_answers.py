@@ -109,7 +109,7 @@ def test_the_swarm_is_shown(demo_swarm: LiveSwarm, tmp_path: Path) -> None:
 
 
 def test_without_a_bootstrap_peer_one_is_asked_for(demo_swarm: LiveSwarm, tmp_path: Path) -> None:
-    words = failed(command("ask", "hello", "--data", tmp_path, "--store", demo_swarm.store), 2)
+    words = failed(command("ask", "hello", "--wait", 0, "--data", tmp_path, "--store", demo_swarm.store), 2)
     assert "--bootstrap" in words
 
 
@@ -124,7 +124,9 @@ def test_an_address_where_nobody_is_leads_to_no_model(demo_swarm: LiveSwarm, tmp
         held.bind(("127.0.0.1", 0))
         peer = demo_swarm.bootstrap.address.rpartition("/")[2]
         address = f"/ip4/127.0.0.1/tcp/{held.getsockname()[1]}/p2p/{peer}"
-        result = command("ask", "hello", "--data", tmp_path, "--store", demo_swarm.store, "--bootstrap", address)
+        options = ("--data", tmp_path, "--store", demo_swarm.store, "--bootstrap", address)
+        result = command("ask", "hello", "--wait", 1, *options)
+    assert "waiting for a peer that answers" in result.stderr
     assert "no peer serves any model" in failed(result, 2)
 
 
@@ -143,7 +145,7 @@ def test_a_prompt_longer_than_the_context_is_told_in_numbers(demo_swarm: LiveSwa
 
 def test_a_class_that_nobody_serves_is_told(demo_swarm: LiveSwarm, tmp_path: Path) -> None:
     options = ("--data", tmp_path, "--store", demo_swarm.store, "--bootstrap", demo_swarm.bootstrap.address)
-    words = failed(command("ask", "hello", "--numerics", "bf16-1", *options))
+    words = failed(command("ask", "hello", "--numerics", "bf16-1", "--wait", 0, *options))
     assert "nobody serves layers 0:30" in words
 
 

@@ -28,7 +28,7 @@ def node(tmp_path_factory: pytest.TempPathFactory, tiny_store: Path) -> Iterator
 
 @pytest.fixture
 def swarm(node: NodeProcess, tmp_path: Path) -> Iterator[p2pinfer.Swarm]:
-    with p2pinfer.connect(tmp_path / "data", tmp_path / "store", [node.address]) as swarm:
+    with p2pinfer.connect(tmp_path / "data", tmp_path / "store", [node.address], mdns=False) as swarm:
         yield swarm
 
 
@@ -63,17 +63,20 @@ def test_errors_are_plain_and_the_client_lives_on(swarm: p2pinfer.Swarm) -> None
 
 
 def test_an_address_that_is_none_is_a_usage_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="nonsense"), p2pinfer.connect(tmp_path, tmp_path, ["nonsense"]) as swarm:
+    with (
+        pytest.raises(UsageError, match="nonsense"),
+        p2pinfer.connect(tmp_path, tmp_path, ["nonsense"]) as swarm,
+    ):
         swarm.answer("hello")
 
 
 def test_what_a_script_raises_inside_the_block_comes_out_of_it(node: NodeProcess, tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), p2pinfer.connect(tmp_path, tmp_path, [node.address]):
+    with pytest.raises(ZeroDivisionError), p2pinfer.connect(tmp_path, tmp_path, [node.address], mdns=False):
         _ = 1 // 0
 
 
 def test_after_the_block_nothing_is_asked(node: NodeProcess, tmp_path: Path) -> None:
-    with p2pinfer.connect(tmp_path, tmp_path, [node.address]) as swarm:
+    with p2pinfer.connect(tmp_path, tmp_path, [node.address], mdns=False) as swarm:
         pass
     with pytest.raises(UsageError, match="inside the block"):
         swarm.answer("hello")
@@ -110,7 +113,7 @@ def test_a_thread_whose_swarm_is_closed_hears_it_and_what_it_got_is_paid(node: N
             swarm.answer("hello", max_tokens=LONG)
         failures.put(failure.value)
 
-    with p2pinfer.connect(tmp_path / "data", tmp_path / "store", [node.address]) as swarm:
+    with p2pinfer.connect(tmp_path / "data", tmp_path / "store", [node.address], mdns=False) as swarm:
         swarm.answer("hello", max_tokens=1)
         thread = Thread(target=ask, args=(swarm,))
         thread.start()
@@ -125,7 +128,7 @@ def test_a_peer_that_vanishes_is_a_failed_generation(tmp_path: Path, tiny_store:
     serving = ("--model", "tiny", "--layers", "0:3", "--numerics", "f32-1", "--threads", "1")
     with (
         run_node(tmp_path / "node", tiny_store, *serving) as node,
-        p2pinfer.connect(tmp_path / "data", tmp_path / "store", [node.address]) as swarm,
+        p2pinfer.connect(tmp_path / "data", tmp_path / "store", [node.address], mdns=False) as swarm,
     ):
         swarm.answer("hello", max_tokens=1)
         killer = Thread(target=node.end, args=(signal.SIGKILL,))
@@ -141,7 +144,7 @@ import sys
 from pathlib import Path
 import p2pinfer
 data, address = sys.argv[1:]
-with p2pinfer.connect(Path(data), Path(data), [address]) as swarm:
+with p2pinfer.connect(Path(data), Path(data), [address], mdns=False) as swarm:
     swarm.answer("hello", max_tokens=1)
     try:
         print("asking", flush=True)

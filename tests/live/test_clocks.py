@@ -8,7 +8,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from .processes import COMMAND_S, ENVIRONMENT, NodeProcess, failed, run_node
+from .processes import COMMAND_S, ENVIRONMENT, QUIETLY, NodeProcess, failed, run_node
 
 WRONG = """
 import time
@@ -29,7 +29,8 @@ def node(tmp_path_factory: pytest.TempPathFactory, tiny_store: Path) -> Iterator
 
 def wrongly(off_s: int, node: NodeProcess, data: Path, *words: str) -> "CompletedProcess[str]":
     """A command whose clock is this much ahead."""
-    whole = [sys.executable, "-c", WRONG.format(off_s=off_s), *words, "--data", str(data), "--bootstrap", node.address]
+    options = ("--data", str(data), "--bootstrap", node.address, *QUIETLY)
+    whole = [sys.executable, "-c", WRONG.format(off_s=off_s), *words, *options]
     return subprocess.run(whole, capture_output=True, text=True, timeout=COMMAND_S, check=False, env=ENVIRONMENT)
 
 

@@ -19,6 +19,7 @@ from .processes import (
     COMMAND_S,
     ENGINE,
     ENVIRONMENT,
+    QUIETLY,
     NodeProcess,
     command,
     failed,
@@ -26,6 +27,8 @@ from .processes import (
     run_node,
     run_nodes,
 )
+
+LONG = ("--max-tokens", "4000", *QUIETLY)
 
 
 @pytest.fixture
@@ -57,7 +60,18 @@ def test_a_node_killed_in_the_middle_of_an_answer_is_told_and_the_others_live_on
 ) -> None:
     boot = stack.enter_context(run_node(tmp_path / "boot", tiny_store))
     head, middle, tail = serve(stack, tmp_path, tiny_store, ["0:1", "1:2", "2:3"], boot.address)
-    asking = [*COMMAND, "ask", "hello", "--data", tmp_path / "client", "--store", tiny_store, "--max-tokens", "4000"]
+    asking = [
+        *COMMAND,
+        "ask",
+        "hello",
+        *QUIETLY,
+        "--data",
+        tmp_path / "client",
+        "--store",
+        tiny_store,
+        "--max-tokens",
+        "4000",
+    ]
     with Popen(
         [*map(str, asking), "--bootstrap", boot.address], stdout=PIPE, stderr=PIPE, text=True, env=ENVIRONMENT
     ) as process:
@@ -113,7 +127,18 @@ def test_a_signal_in_the_middle_of_an_answer_ends_the_node_and_the_answer_and_is
 ) -> None:
     boot = stack.enter_context(run_node(tmp_path / "boot", tiny_store))
     [node] = serve(stack, tmp_path, tiny_store, ["0:3"], boot.address)
-    asking = [*COMMAND, "ask", "hello", "--data", tmp_path / "client", "--store", tiny_store, "--max-tokens", "4000"]
+    asking = [
+        *COMMAND,
+        "ask",
+        "hello",
+        *QUIETLY,
+        "--data",
+        tmp_path / "client",
+        "--store",
+        tiny_store,
+        "--max-tokens",
+        "4000",
+    ]
     with Popen(
         [*map(str, asking), "--bootstrap", boot.address], stdout=PIPE, stderr=PIPE, text=True, env=ENVIRONMENT
     ) as process:
@@ -131,7 +156,18 @@ def test_an_answer_interrupted_by_the_person_who_asked_is_settled(
     stack: ExitStack, tmp_path: Path, tiny_store: Path
 ) -> None:
     [node] = serve(stack, tmp_path, tiny_store, ["0:3"], "")
-    asking = [*COMMAND, "ask", "hello", "--data", tmp_path / "client", "--store", tiny_store, "--max-tokens", "4000"]
+    asking = [
+        *COMMAND,
+        "ask",
+        "hello",
+        *QUIETLY,
+        "--data",
+        tmp_path / "client",
+        "--store",
+        tiny_store,
+        "--max-tokens",
+        "4000",
+    ]
     with Popen(
         [*map(str, asking), "--bootstrap", node.address], stdout=PIPE, stderr=PIPE, text=True, env=ENVIRONMENT
     ) as process:

@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from subprocess import PIPE, Popen
 
-from .processes import COMMAND, COMMAND_S, ENVIRONMENT, NodeProcess, command, run_node
+from .processes import COMMAND, COMMAND_S, ENVIRONMENT, QUIETLY, NodeProcess, command, run_node
 from .wires import wire_to
 
 SERVING = ("--model", "tiny", "--layers", "0:3", "--numerics", "f32-1", "--threads", "1")
@@ -36,7 +36,7 @@ class Owed:
         self._data, self._store = root / "client", store
         self.node = stack.enter_context(run_node(root / "node", store, *SERVING))
         wire = stack.enter_context(wire_to(self.node.address))
-        words = [*COMMAND, *self._asking(wire.address, 4000)]
+        words = [*COMMAND, *self._asking(wire.address, 4000), *QUIETLY]
         self.client = stack.enter_context(Popen(words, stdout=PIPE, stderr=PIPE, text=True, env=ENVIRONMENT))
         assert self.client.stdout is not None
         self.client.stdout.read(4)

@@ -12,7 +12,7 @@ from subprocess import PIPE, Popen
 import psutil
 import pytest
 
-from .processes import COMMAND, COMMAND_S, DHT, ENGINE, ENVIRONMENT, NodeProcess, parts_of, run_node
+from .processes import COMMAND, COMMAND_S, DHT, ENGINE, ENVIRONMENT, QUIETLY, NodeProcess, parts_of, run_node
 
 SERVING = ("--model", "tiny", "--layers", "0:3", "--numerics", "f32-1", "--threads", "1")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -27,7 +27,7 @@ def node(tmp_path: Path, tiny_store: Path) -> Iterator[NodeProcess]:
 @contextmanager
 def asking(node: NodeProcess, root: Path, store: Path) -> Iterator["Popen[str]"]:
     """A client in the middle of a long answer."""
-    words = ("ask", "hello", "--data", root / "client", "--store", store, "--max-tokens", 4000)
+    words = ("ask", "hello", *QUIETLY, "--data", root / "client", "--store", store, "--max-tokens", 4000)
     command = [*COMMAND, *map(str, words), "--bootstrap", node.address]
     with Popen(command, stdout=PIPE, stderr=PIPE, text=True, env=ENVIRONMENT) as client:
         try:
@@ -178,3 +178,13 @@ def test_nohup_keeps_a_node_alive(tmp_path: Path, tiny_store: Path) -> None:
         time.sleep(0.5)
         assert node.process.poll() is None
         assert node.end() == 0
+
+
+def test_who_waits_is_told_for_what_and_ctrl_c_ends_it(tmp_path: Path) -> None:
+    words = ("ask", "hello", *QUIETLY, "--wait", 600, "--data", tmp_path, "--store", tmp_path / "store")
+    with Popen([*COMMAND, *map(str, words)], stdout=PIPE, stderr=PIPE, text=True, env=ENVIRONMENT) as client:
+        assert client.stderr is not None
+        assert client.stderr.readline() == "waiting for a peer to ask, of which none is known ...\n"
+        client.send_signal(signal.SIGINT)
+        assert client.wait(COMMAND_S) == 130
+        assert client.stderr.read() == ""

@@ -7,9 +7,20 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from zeroconf import DNSAddress, DNSPointer, DNSText, RecordUpdate, const, current_time_millis
 
 from p2pinfer.core.keys import peer_name
-from p2pinfer.overlay.libp2p.mdns import MAX_NEIGHBOURS, Neighbourhood, decode_text, encode_text
+from p2pinfer.overlay.libp2p.mdns import (
+    MAX_NEIGHBOURS,
+    MAX_TEXT,
+    NEIGHBOUR_RECORDS,
+    SERVICE,
+    Hearing,
+    Neighbourhood,
+    Shelf,
+    decode_text,
+    encode_text,
+)
 from p2pinfer.overlay.pipe import Address
 
 from .conftest import KEYS
@@ -48,12 +59,12 @@ trio.run(main, "PLACE")
 """
 
 
-def run_in_namespace(place: str) -> subprocess.CompletedProcess[str]:
+def run_in_namespace(place: str, program: str = TWO_PEERS) -> subprocess.CompletedProcess[str]:
     if shutil.which("unshare") is None or shutil.which("ip") is None:
         pytest.skip("needs unshare and ip to make a network namespace")
     if subprocess.run(["unshare", "-rn", "sh", "-c", SET_UP], capture_output=True, check=False).returncode:
         pytest.skip("this machine lets no test make a network namespace with multicast")
-    program = TWO_PEERS.replace("PLACE", place)
+    program = program.replace("PLACE", place)
     command = ["unshare", "-rn", "sh", "-c", f'{SET_UP} && exec "$0" -c "$1"', sys.executable, program]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
@@ -95,8 +106,117 @@ def test_a_neighbour_that_leaves_is_forgotten() -> None:
     assert neighbourhood.addresses() == (PLACE,)
 
 
-def test_a_flood_of_neighbours_is_bounded() -> None:
+def test_a_flood_of_neighbours_is_bounded_and_a_newcomer_is_heard_all_the_same() -> None:
     neighbourhood = Neighbourhood()
     for number in range(MAX_NEIGHBOURS + 10):
         neighbourhood.add(str(number), [Address(f"/ip4/192.0.2.7/tcp/{number}/p2p/x")])
     assert len(neighbourhood.addresses()) == MAX_NEIGHBOURS
+    neighbourhood.add("one", [PLACE])
+    assert PLACE in neighbourhood.addresses()
+    assert len(neighbourhood.addresses()) == MAX_NEIGHBOURS
+
+
+# What a neighbour may have us keep
+
+
+def text(name: str, data: bytes = b"", ttl: int = 4_500) -> DNSText:
+    return DNSText(f"{name}.{SERVICE}", const._TYPE_TXT, const._CLASS_IN, ttl, data or encode_text([PLACE]))
+
+
+def pointer(name: str, ttl: int = 4_500) -> DNSPointer:
+    return DNSPointer(SERVICE, const._TYPE_PTR, const._CLASS_IN, ttl, f"{name}.{SERVICE}")
+
+
+def kept(shelf: Shelf) -> int:
+    return sum(map(len, shelf.cache.values()))
+
+
+def test_a_flood_of_records_is_bounded() -> None:
+    forgotten: list[str] = []
+    shelf = Shelf()
+    shelf.own = frozenset({f"us.{SERVICE}", "us.local."})
+    shelf.on_forget = forgotten.append
+    ours = [text("us"), pointer("us"), DNSAddress("us.local.", const._TYPE_A, const._CLASS_IN, 120, bytes(4))]
+    shelf.async_add_records(ours)
+    for start in range(0, 5_000, 50):
+        names = [f"x{number}" for number in range(start, start + 50)]
+        shelf.async_add_records([made(name) for name in names for made in (pointer, text)])
+    assert kept(shelf) == len(ours) + 2 * MAX_NEIGHBOURS
+    assert len(forgotten) == 5_000 - MAX_NEIGHBOURS
+    assert all(shelf.async_get_unique(record) is not None for record in ours)
+
+
+def test_many_records_of_one_name_are_bounded() -> None:
+    shelf = Shelf()
+    for number in range(1_000):
+        shelf.async_add_records([text("x", b"%d" % number)])
+    assert kept(shelf) <= NEIGHBOUR_RECORDS
+
+
+def test_records_of_other_services_hosts_and_giants_are_not_kept() -> None:
+    shelf = Shelf()
+    printer = "x._printer._tcp.local."
+    others = [
+        DNSText(printer, const._TYPE_TXT, const._CLASS_IN, 120, b"x"),
+        DNSPointer("_printer._tcp.local.", const._TYPE_PTR, const._CLASS_IN, 120, printer),
+        DNSPointer(SERVICE, const._TYPE_PTR, const._CLASS_IN, 120, printer),
+        DNSAddress("x.local.", const._TYPE_A, const._CLASS_IN, 120, bytes(4)),
+        text("x", bytes(MAX_TEXT + 1)),
+    ]
+    assert not shelf.async_add_records(others)
+    assert kept(shelf) == 0
+
+
+def test_what_expires_or_is_taken_back_leaves_room() -> None:
+    shelf = Shelf()
+    records = [text(f"x{number}", ttl=1) for number in range(MAX_NEIGHBOURS)]
+    shelf.async_add_records(records)
+    shelf.async_remove_records(records[:2])
+    assert len(shelf.async_expire(current_time_millis() + 2_000)) == MAX_NEIGHBOURS - 2
+    assert (kept(shelf), shelf._names) == (0, {})
+    shelf.on_forget = lambda name: pytest.fail(f"{name} need not give way")
+    shelf.async_add_records([text(f"y{number}") for number in range(MAX_NEIGHBOURS)])
+
+
+def test_neighbours_come_and_go_with_their_records() -> None:
+    neighbourhood, told = Neighbourhood(), []
+    hearing = Hearing(neighbourhood, f"us.{SERVICE}", lambda: told.append(1))
+    now = current_time_millis()
+    came = [text("one"), text("two", encode_text([OTHER])), text("us"), pointer("one"), text("odd", b"\x05hello")]
+    hearing.async_update_records(None, now, [RecordUpdate(record, None) for record in came])
+    assert set(neighbourhood.addresses()) == {PLACE, OTHER}
+    hearing.async_update_records(None, now + 1_000, [RecordUpdate(text("one", ttl=0), came[0])])
+    assert neighbourhood.addresses() == (OTHER,)
+    assert told == [1, 1]
+
+
+CLIENT = """
+import trio
+from p2pinfer.core.keys import PrivateKey
+from p2pinfer.overlay.libp2p import open_libp2p_network, open_mdns
+from p2pinfer.overlay.libp2p.mdns import Neighbourhood
+
+class Deaf:
+    def on_link(self, link): pass
+    def on_message(self, link, message): pass
+    def on_closed(self, link, why): pass
+    def needed(self): return ()
+
+async def main(place):
+    node = open_libp2p_network(PrivateKey(bytes([1]) * 32), Deaf(), listen=[place], dht=False)
+    async with node as node, open_mdns() as first, open_mdns() as second:
+        with trio.fail_after(10):
+            while not first.addresses():
+                await first.news.coming.wait()
+            while not second.addresses():
+                await second.news.coming.wait()
+        assert first.addresses() == second.addresses() == node.addresses(), first.addresses()
+        assert await node.find(bytes(32)) == (), "a client is not seen"
+
+trio.run(main, "PLACE")
+"""
+
+
+def test_a_client_finds_a_node_and_is_not_seen() -> None:
+    done = run_in_namespace("/ip4/192.0.2.7/tcp/0", CLIENT)
+    assert done.returncode == 0, done.stderr

@@ -1,67 +1,218 @@
 """mDNS: peers on the same local network, found without knowing anybody (protocols/wire.md, 6).
 
 https://github.com/libp2p/specs/blob/master/discovery/mdns.md, by python-zeroconf, which libp2p brings along and which
-lives in threads of its own. What is found are addresses; the link's handshake proves who is there.
+lives in threads of its own. What is found are addresses; the link's handshake proves who is there. Nodes announce
+themselves; clients only look. Anybody on the local network may send records, so all that is kept of them is bounded.
 """
 
-import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from itertools import chain, repeat
+from random import SystemRandom
+from threading import Lock
 from typing import Final
 
 import trio
-from zeroconf import ServiceBrowser, ServiceInfo, ServiceStateChange, Zeroconf
+from zeroconf import (
+    DNSCache,
+    DNSOutgoing,
+    DNSPointer,
+    DNSQuestion,
+    DNSRecord,
+    DNSText,
+    RecordUpdate,
+    RecordUpdateListener,
+    ServiceInfo,
+    Zeroconf,
+    const,
+    current_time_millis,
+)
 
 from p2pinfer.core.address import may_dial
 from p2pinfer.core.messages import MAX_ADDRESSES
 from p2pinfer.core.source import Scope, Source
-from p2pinfer.overlay.libp2p.tcp import ip_of
+from p2pinfer.overlay.libp2p.tcp import interface_ips, ip_of
+from p2pinfer.overlay.news import News
 from p2pinfer.overlay.pipe import Address, leads_to
 
 SERVICE: Final = "_p2p._udp.local."
 FIELD: Final = b"dnsaddr="
 LOCAL: Final = Source("the local network", Scope.PRIVATE)
 MAX_NEIGHBOURS: Final = 256
-INFO_MS: Final = 3000  # for a neighbour to say its addresses
+NEIGHBOUR_RECORDS: Final = 4  # of one of them; an honest one has two, and a moment's more when its addresses change
+MAX_TEXT: Final = 2_048  # bytes of a record with addresses; eight of them take a third
+ASK_S: Final = (1.0, 2.0, 4.0)  # between questions at first, for packets get lost; then
+ASK_AGAIN_S: Final = 2_700.0  # what is known lives for 75 minutes, and is not told again in the first half of them
+MAX_SAID: Final = 30  # of those we know, in a question: they need not answer; so many fit into one packet
 CLOSE_S: Final = 2.0  # for zeroconf to say goodbye on the network
-
-logger = logging.getLogger(__name__)
+LOTS: Final = SystemRandom()
 
 
 class Neighbourhood:
-    """Who is on the local network."""
+    """Who is on the local network. Filled in zeroconf's threads, read in ours.
+
+    news: tells of newcomers, in our thread
+    """
 
     def __init__(self) -> None:
+        self.news = News()
+        self._lock = Lock()
         self._addresses: dict[str, tuple[Address, ...]] = {}  # by the name of the announcement
 
     def addresses(self) -> tuple[Address, ...]:
-        return tuple(dict.fromkeys(address for found in self._addresses.values() for address in found))
+        with self._lock:
+            return tuple(dict.fromkeys(address for found in self._addresses.values() for address in found))
 
     def add(self, name: str, addresses: Sequence[Address]) -> None:
-        if addresses and len(self._addresses) < MAX_NEIGHBOURS:
-            self._addresses[name] = tuple(addresses)
+        """Keep an announcement; where there are too many, another one goes, and nobody can tell which."""
+        with self._lock:
+            if addresses and name not in self._addresses and len(self._addresses) >= MAX_NEIGHBOURS:
+                del self._addresses[LOTS.choice(list(self._addresses))]
+            if addresses:
+                self._addresses[name] = tuple(addresses)
 
     def remove(self, name: str) -> None:
-        self._addresses.pop(name, None)
+        with self._lock:
+            self._addresses.pop(name, None)
 
 
 @asynccontextmanager
-async def open_mdns(addresses: Sequence[Address]) -> AsyncIterator[Neighbourhood]:
+async def open_mdns(addresses: Sequence[Address] = ()) -> AsyncIterator[Neighbourhood]:
     """Announce these addresses and hear of others' for as long as the block lasts. They must not be loopback's.
 
-    Raises OSError where there is no network to announce on.
+    Without addresses we look, and are not seen: on all interfaces of this machine.
+
+    Raises OSError where there is no network to announce or to look on.
     """
     neighbourhood = Neighbourhood()
     browsing = _Browsing(neighbourhood, trio.lowlevel.current_trio_token(), addresses)
     zeroconf = await trio.to_thread.run_sync(browsing.start)
     try:
-        yield neighbourhood
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_keep_asking, zeroconf)
+            yield neighbourhood
+            nursery.cancel_scope.cancel()
     finally:
         browsing.ended = True
         with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_S):
             await trio.to_thread.run_sync(zeroconf.close, abandon_on_cancel=True)  # type: ignore[call-arg]  # old stubs
+
+
+async def _keep_asking(zeroconf: Zeroconf) -> None:
+    """Who came before us is asked for; who comes later says so by itself."""
+    for pause_s in chain(ASK_S, repeat(ASK_AGAIN_S)):
+        now = current_time_millis()
+        zeroconf.send(_question(zeroconf.cache.entries_with_name(SERVICE), now))
+        await trio.sleep(pause_s)
+
+
+def _question(known: Iterable[DNSRecord], now: float) -> DNSOutgoing:
+    question = DNSOutgoing(const._FLAGS_QR_QUERY)
+    question.add_question(DNSQuestion(SERVICE, const._TYPE_PTR, const._CLASS_IN))
+    for record in [record for record in known if not record.is_stale(now)][:MAX_SAID]:
+        question.add_answer_at_time(record, now)
+    return question
+
+
+class Shelf(DNSCache):
+    """zeroconf's memory of records, of which it would keep ten thousand, of any size, or of older versions all.
+
+    Kept are our own, and of others what names a peer and its addresses, of a few neighbours. Which one goes where there
+    are too many, nobody can tell.
+
+    own:       names of our own records
+    on_forget: hears of neighbours whose records gave way
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own: frozenset[str] = frozenset()
+        self.on_forget: Callable[[str], None] | None = None
+        self._names: dict[str, list[DNSRecord]] = {}
+
+    def async_add_records(self, entries: Iterable[DNSRecord]) -> bool:
+        added = [super(Shelf, self).async_add_records([record]) for record in entries if self._takes(record)]
+        return any(added)
+
+    def async_remove_records(self, entries: Iterable[DNSRecord]) -> None:
+        removed = list(entries)
+        for record in removed:
+            name = _neighbour(record)
+            if name is not None and record in (records := self._names.get(name, [])):
+                records.remove(record)
+                if not records:
+                    del self._names[name]
+        super().async_remove_records(removed)
+
+    def _takes(self, record: DNSRecord) -> bool:
+        if record.key in self.own or (name := _neighbour(record)) in self.own:
+            return True
+        if name is None:
+            return False
+        records = self._names.get(name, [])
+        if record in records:
+            return True
+        if len(records) >= NEIGHBOUR_RECORDS:
+            self._forget(name)
+        elif not records and len(self._names) >= MAX_NEIGHBOURS:
+            self._forget(LOTS.choice(list(self._names)))
+        self._names.setdefault(name, []).append(record)
+        return True
+
+    def _forget(self, name: str) -> None:
+        self.async_remove_records(list(self._names[name]))
+        if self.on_forget is not None:
+            self.on_forget(name)
+
+
+def _neighbour(record: DNSRecord) -> str | None:
+    """The peer that a record is about, by the name of its announcement; None where it is about something else."""
+    if isinstance(record, DNSPointer) and record.key == SERVICE:
+        return _of_service(record.alias.lower())
+    if isinstance(record, DNSText) and len(record.text) <= MAX_TEXT:
+        return _of_service(record.key)
+    return None
+
+
+def _of_service(name: str) -> str | None:
+    return name if name.endswith(f".{SERVICE}") else None
+
+
+class BoundedZeroconf(Zeroconf):
+    """zeroconf, with a memory that strangers do not fill."""
+
+    @property
+    def cache(self) -> Shelf:
+        return self._shelf
+
+    @cache.setter
+    def cache(self, _usual: DNSCache) -> None:
+        self._shelf = Shelf()
+
+
+class Hearing(RecordUpdateListener):
+    """Takes addresses out of records as they come, and out of the neighbourhood as they expire or are taken back."""
+
+    def __init__(self, neighbourhood: Neighbourhood, own: str, told: Callable[[], None]) -> None:
+        self._neighbourhood = neighbourhood
+        self._own = own
+        self._told = told
+
+    def async_update_records(self, zc: Zeroconf, now: float, records: list[RecordUpdate]) -> None:
+        for update in records:
+            record = update.new
+            if not isinstance(record, DNSText) or (name := _neighbour(record)) is None or name == self._own:
+                continue
+            if record.is_expired(now):
+                self._neighbourhood.remove(name)
+            else:
+                self._neighbourhood.add(name, decode_text(record.text))
+        self._told()
+
+    def async_update_records_complete(self) -> None:
+        """All was said as it came."""
 
 
 class _Browsing:
@@ -77,33 +228,54 @@ class _Browsing:
         self._name = os.urandom(16).hex()  # the spec wants one that tells nothing
 
     def start(self) -> Zeroconf:
-        ips = sorted({str(ip_of(address)) for address in self._addresses})
-        zeroconf = Zeroconf(interfaces=ips)
+        service, server = f"{self._name}.{SERVICE}", f"{self._name}.local."
+        zeroconf = self._open()
+        zeroconf.cache.own = frozenset((service, server))
+        zeroconf.cache.on_forget = self._neighbourhood.remove
         try:
-            zeroconf.register_service(
-                ServiceInfo(
-                    SERVICE,
-                    f"{self._name}.{SERVICE}",
-                    port=4001,  # the spec's field, which nobody reads: the addresses have their own
-                    properties=encode_text(self._addresses),
-                    server=f"{self._name}.local.",
-                    addresses=[socket.inet_pton(socket.AF_INET6 if ":" in ip else socket.AF_INET, ip) for ip in ips],
+            zeroconf.add_listener(Hearing(self._neighbourhood, service, self._tell), None)
+            if self._addresses:
+                zeroconf.register_service(
+                    ServiceInfo(
+                        SERVICE,
+                        service,
+                        port=4001,  # the spec's field, which nobody reads: the addresses have their own
+                        properties=encode_text(self._addresses),
+                        server=server,
+                        addresses=[_packed(ip) for ip in self._ips()],
+                    )
                 )
-            )
-            ServiceBrowser(zeroconf, SERVICE, handlers=[self._hear])
         except BaseException:  # whatever it is: its threads would outlive us
             zeroconf.close()
             raise
         return zeroconf
 
-    def _hear(self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
-        if self.ended or name == f"{self._name}.{SERVICE}":
-            return
-        with suppress(trio.RunFinishedError):  # the process ends
-            if state_change is ServiceStateChange.Removed:
-                self._token.run_sync_soon(self._neighbourhood.remove, name)
-            elif info := zeroconf.get_service_info(service_type, name, INFO_MS):
-                self._token.run_sync_soon(self._neighbourhood.add, name, decode_text(info.text or b""))
+    def _open(self) -> BoundedZeroconf:
+        ips = self._ips()
+        if not ips:
+            raise OSError("this machine has no address but loopback")
+        try:
+            return BoundedZeroconf(interfaces=ips)
+        except OSError:
+            plain = [ip for ip in ips if ":" not in ip]
+            if self._addresses or not plain or plain == ips:
+                raise
+            return BoundedZeroconf(interfaces=plain)  # the machine has IPv6 addresses, and does not speak it
+
+    def _ips(self) -> list[str]:
+        if self._addresses:
+            return sorted({str(ip_of(address)) for address in self._addresses})
+        return [str(ip) for version in (4, 6) for ip in interface_ips(version) if not ip.is_loopback]
+
+    def _tell(self) -> None:
+        """In our own thread, once for all that was heard meanwhile."""
+        if not self.ended:
+            with suppress(trio.RunFinishedError):  # the process ends
+                self._token.run_sync_soon(self._neighbourhood.news.tell, idempotent=True)
+
+
+def _packed(ip: str) -> bytes:
+    return socket.inet_pton(socket.AF_INET6 if ":" in ip else socket.AF_INET, ip)
 
 
 def encode_text(addresses: Sequence[Address]) -> bytes:

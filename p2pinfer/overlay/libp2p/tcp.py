@@ -44,11 +44,12 @@ def addresses_of(listener: trio.SocketListener) -> list[str]:
     """The multiaddrs at which others may reach a listener: for all interfaces, each of them, loopback last."""
     host, port = listener.socket.getsockname()[:2]
     ip = ipaddress.ip_address(host)
-    reachable = _interface_ips(ip.version) if ip.is_unspecified else [ip]
+    reachable = interface_ips(ip.version) if ip.is_unspecified else [ip]
     return [f"/ip{ip.version}/{ip}/tcp/{port}" for ip in reachable]
 
 
-def _interface_ips(version: int) -> list[IP]:
+def interface_ips(version: int) -> list[IP]:
+    """Addresses of this machine, loopback last."""
     texts = (entry.address for entries in psutil.net_if_addrs().values() for entry in entries)
     ips = {ip for text in texts if (ip := _parse_ip(text)) and ip.version == version and not ip.is_link_local}
     return sorted(ips, key=lambda ip: (ip.is_loopback, ip.packed))

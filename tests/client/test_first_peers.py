@@ -1,0 +1,94 @@
+"""Clients and nodes find their swarm again without the peers that were named, by what their folders remember."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import trio
+
+from p2pinfer.client.api import open_client
+from p2pinfer.core.keys import PrivateKey, peer_name
+from p2pinfer.core.units import PeerKey
+from p2pinfer.disk.places import address_book, node_addresses
+from p2pinfer.disk.whereabouts import nodes_here
+from p2pinfer.node.daemon import open_node
+from p2pinfer.node.settings import Settings, change
+from p2pinfer.overlay.memory import MemoryWorld
+from tests.swarms import Loop, TinySwarm
+
+DEAD = f"/memory/p2p/{peer_name(PrivateKey(bytes(32)).public)}"
+
+
+def alone(loop: Loop) -> TinySwarm:
+    swarm = loop.swarm
+    return TinySwarm(MemoryWorld(), swarm.root, swarm.store, swarm.model)
+
+
+async def ask(swarm: TinySwarm, data: Path, *bootstrap: str) -> int:
+    async with open_client(data, swarm.store.root, bootstrap, network=swarm.network) as client:
+        return (await client.answer("hello", max_tokens=3)).tokens
+
+
+def test_a_client_with_only_dead_addresses_on_its_command_line_gets_its_answer(loop: Loop, tmp_path: Path) -> None:
+    async def test() -> None:
+        swarm, client = alone(loop), tmp_path / "client"
+        async with open_node(Settings(), tmp_path / "boot", swarm.store, network=swarm.network) as boot:
+            first = boot.addresses[0]
+            async with swarm.node(tmp_path / "node", "0:3", bootstrap=[first]):
+                assert await ask(swarm, client, first) == 3
+                boots = swarm.world.grounds.pop(boot.identity.key.public)
+                assert await ask(swarm, client, DEAD, first) == 3
+                assert await ask(swarm, client) == 3
+                swarm.world.grounds[boot.identity.key.public] = boots
+        assert address_book(client).stat().st_mode & 0o777 == 0o600
+
+    loop.run(test)
+
+
+def test_a_damaged_address_book_costs_no_answer(loop: Loop, tmp_path: Path) -> None:
+    async def test() -> None:
+        swarm, client = alone(loop), tmp_path / "client"
+        client.mkdir()
+        address_book(client).write_bytes(b"\x00")
+        async with swarm.node(tmp_path / "node", "0:3") as node:
+            assert await ask(swarm, client, DEAD, *node.addresses) == 3
+            assert await ask(swarm, client) == 3
+
+    loop.run(test)
+
+
+def test_a_node_finds_its_swarm_again_without_its_bootstrap_peer(loop: Loop, tmp_path: Path) -> None:
+    async def test() -> None:
+        swarm = alone(loop)
+
+        def plain(name: str, *bootstrap: str) -> object:
+            settings = change(Settings(), "network", bootstrap=bootstrap)
+            return open_node(settings, tmp_path / name, swarm.store, network=swarm.network)
+
+        async with plain("other") as other:  # type: ignore[attr-defined]
+            async with plain("node", *other.addresses) as node:  # type: ignore[attr-defined]
+                await wait_linked(node._network, other.identity.key.public)
+            async with plain("node", DEAD) as node:  # type: ignore[attr-defined]
+                await wait_linked(node._network, other.identity.key.public)
+
+    loop.run(test)
+
+
+def test_a_node_on_the_clients_folder_is_found_by_itself(loop: Loop, tmp_path: Path) -> None:
+    async def test() -> None:
+        swarm = alone(loop)
+        async with swarm.node(tmp_path / "both", "0:3", bootstrap=[]) as node:
+            while not (told := nodes_here([tmp_path / "both"])):  # noqa: ASYNC110 - a file tells no event
+                await trio.sleep(0.01)
+            assert tuple(told) == node.addresses
+            assert await ask(swarm, tmp_path / "both") == 3
+        assert not node_addresses(tmp_path / "both").exists()
+
+    loop.run(test)
+
+
+async def wait_linked(network: object, peer: PeerKey, within: Sequence[float] = (0.02,) * 1_000) -> None:
+    for pause_s in within:
+        if network.link(peer) is not None:  # type: ignore[attr-defined]
+            return
+        await trio.sleep(pause_s)
+    raise AssertionError("no link")

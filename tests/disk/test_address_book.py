@@ -1,0 +1,189 @@
+"""The address book is kept, shared, bounded, and in nobody's way when it is damaged or cannot be written."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import trio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from p2pinfer.core.acquaintances import MAX_PEERS, Acquaintance
+from p2pinfer.core.keys import peer_name
+from p2pinfer.core.units import PeerKey
+from p2pinfer.disk.address_book import MAX_FILE, AddressBook
+from tests.core.paid_route import NODES
+
+ONE, OTHER = (PeerKey(node.public) for node in NODES[:2])
+PLACE = "/ip4/203.0.113.7/tcp/4001/p2p/x"
+NOW = 1_800_000_000
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "peers.json"
+
+
+def load(book: AddressBook, now: int = NOW) -> str:
+    return trio.run(book.load, now)
+
+
+def save(book: AddressBook, now: int = NOW) -> str:
+    return trio.run(book.save, now)
+
+
+def filled(path: Path) -> AddressBook:
+    book = AddressBook(path)
+    book.note_link(ONE, "203.0.113.7", PLACE, NOW)
+    assert save(book) == ""
+    return book
+
+
+def read(path: Path, now: int = NOW) -> list[Acquaintance]:
+    book = AddressBook(path)
+    assert load(book, now) == ""
+    return book.to_dial(now)
+
+
+def test_who_was_met_is_there_after_a_restart(path: Path) -> None:
+    filled(path)
+    [one] = read(path)
+    assert (one.peer, one.places[0].address, one.linked) == (ONE, PLACE, NOW)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_without_a_file_nobody_is_known_and_nothing_is_written_where_nobody_was_met(path: Path) -> None:
+    book = AddressBook(path)
+    assert (read(path), book.to_dial(NOW), save(book), path.exists()) == ([], [], "", False)
+
+
+def test_two_processes_of_one_folder_lose_nothing_of_each_other(path: Path) -> None:
+    first, second = AddressBook(path), AddressBook(path)
+    first.note_link(ONE, "", PLACE, NOW)
+    second.note_link(OTHER, "", PLACE, NOW)
+    assert save(first) == save(second) == ""
+    assert {one.peer for one in read(path)} == {ONE, OTHER}
+
+
+def test_what_is_no_news_is_not_written_again(path: Path) -> None:
+    book = filled(path)
+    path.unlink()
+    book.note_link(ONE, "203.0.113.7", PLACE, NOW + 9)
+    book.note_told(ONE, [], NOW + 9)
+    save(book, NOW + 9)
+    assert not path.exists()
+    book.note_failed(ONE, NOW + 10)
+    save(book, NOW + 10)
+    [one] = read(path, NOW + 10)
+    assert one.is_away
+    book.note_served(ONE, NOW + 11)
+    save(book, NOW + 11)
+    [one] = read(path, NOW + 11)
+    assert one.served == NOW + 11
+
+
+def test_of_strangers_that_were_never_linked_nothing_is_noted(path: Path) -> None:
+    book = AddressBook(path)
+    book.note_told(ONE, [PLACE], NOW)
+    book.note_failed(ONE, NOW)
+    book.note_served(ONE, NOW)
+    assert book.to_dial(NOW) == []
+
+
+def test_a_flood_of_peers_is_bounded_in_memory_and_on_the_disk(path: Path) -> None:
+    book = filled(path)
+    for number in range(5 * MAX_PEERS):
+        book.note_link(PeerKey(number.to_bytes(32)), f"10.0.{number >> 8}.{number & 255}", None, NOW)
+        book.note_told(PeerKey(number.to_bytes(32)), [f"/ip4/203.0.113.9/tcp/{port}/p2p/x" for port in range(9)], NOW)
+        assert len(book.to_dial(NOW)) <= 2 * MAX_PEERS + 1
+    save(book)
+    assert len(json.loads(path.read_bytes())["peers"]) <= MAX_PEERS
+    assert path.stat().st_size < MAX_FILE / 2
+
+
+NAME = peer_name(ONE)
+TIMES = {"met": 1, "linked": 2, "failed": 0, "served": 0}
+GOOD = {"peer": NAME, "network": "", "addresses": {PLACE: 1}, **TIMES}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"\xff\xfe",
+        b"nonsense",
+        b"[" * 100_000,
+        b"1" * 10_000,
+        b"[]",
+        b"{}",
+        *(
+            json.dumps({"peers": [{**GOOD, **wrong}]}).encode()
+            for wrong in (
+                {"peer": "x"},
+                {"peer": 5},
+                {"network": None},
+                {"network": "n" * 100},
+                {"addresses": [PLACE]},
+                {"addresses": {PLACE: -1}},
+                {"addresses": {PLACE: 1.5}},
+                {"addresses": {"x" * 1000: 1}},
+                {"addresses": {str(number): 1 for number in range(9)}},
+                {"linked": "yesterday"},
+                {"met": True},
+            )
+        ),
+        json.dumps({"peers": [[]]}).encode(),
+    ],
+)
+def test_a_damaged_book_is_put_aside_and_a_new_one_begun(path: Path, text: bytes) -> None:
+    path.write_bytes(text)
+    book = AddressBook(path)
+    assert f"{path} is damaged" in (complaint := load(book))
+    assert "put aside as peers.json.damaged" in complaint
+    assert (path.parent / "peers.json.damaged").read_bytes() == text
+    book.note_link(ONE, "", PLACE, NOW)
+    assert save(book) == ""
+    assert [one.peer for one in read(path)] == [ONE]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.binary(max_size=200) | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps))
+def test_no_bytes_stop_anything(path: Path, data: bytes | str) -> None:
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    load(AddressBook(path))
+
+
+def test_a_clock_that_was_ahead_makes_nobody_the_latest_for_ever(path: Path) -> None:
+    filled(path)
+    [one] = read(path, NOW - 1_000)
+    assert one.linked == NOW - 1_000
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "giant"])
+def test_what_is_no_file_of_ours_is_left_alone(path: Path, kind: str) -> None:
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.write_bytes(b" " * (MAX_FILE + 1))
+    before = path.stat()
+    book = AddressBook(path)
+    book.note_link(ONE, "", PLACE, NOW)
+    assert "cannot be read, and is left as it is" in save(book)
+    assert path.stat() == before
+    assert [one.peer for one in book.to_dial(NOW)] == [ONE]
+
+
+def test_a_disk_that_takes_nothing_is_told_and_tried_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_words: object) -> None:
+        raise OSError(28, os.strerror(28))
+
+    book = AddressBook(path)
+    book.note_link(ONE, "", PLACE, NOW)
+    with monkeypatch.context() as broken:
+        broken.setattr("p2pinfer.disk.address_book.write_atomic", full)
+        assert "cannot be written: No space left on device" in save(book)
+    assert save(book) == ""
+    assert [one.peer for one in read(path)] == [ONE]

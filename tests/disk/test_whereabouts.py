@@ -1,0 +1,92 @@
+"""Where a node of this machine is met: told while it runs, and stale files lead nowhere."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from p2pinfer.core.errors import UsageError
+from p2pinfer.core.keys import peer_name
+from p2pinfer.disk.identity import hold_folder
+from p2pinfer.disk.locks import hold_lock, is_held
+from p2pinfer.disk.places import node_addresses, node_lock
+from p2pinfer.disk.whereabouts import MAX_HERE, from_here, nodes_here, tell, untell
+from tests.core.paid_route import NODES
+
+NAME = peer_name(NODES[0].public)
+PLACE = f"/ip4/127.0.0.1/tcp/4001/p2p/{NAME}"
+
+
+def test_a_running_node_is_found_and_one_that_ended_is_not(tmp_path: Path) -> None:
+    with hold_folder(tmp_path):
+        tell(tmp_path, [PLACE])
+        assert nodes_here([tmp_path, tmp_path, tmp_path / "other"]) == [PLACE]
+        assert node_addresses(tmp_path).stat().st_mode & 0o777 == 0o600
+    assert nodes_here([tmp_path]) == []  # as after kill -9
+    with hold_folder(tmp_path):
+        untell(tmp_path)
+        untell(tmp_path)
+        assert nodes_here([tmp_path]) == []
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff", b"x" * 10_000, None], ids=["empty", "no text", "giant", "a folder"])
+def test_a_file_that_says_nothing_names_nobody(tmp_path: Path, data: bytes | None) -> None:
+    with hold_folder(tmp_path):
+        if data is None:
+            node_addresses(tmp_path).mkdir()
+        else:
+            node_addresses(tmp_path).write_bytes(data)
+        assert nodes_here([tmp_path]) == []
+
+
+def test_whoever_looks_at_a_lock_keeps_no_node_from_starting(tmp_path: Path) -> None:
+    node_lock(tmp_path).touch()
+    look = f"from p2pinfer.disk.locks import is_held; from pathlib import Path; path = Path({str(tmp_path)!r})"
+    look += "\nwhile True: is_held(path / 'node.lock')"
+    looking = subprocess.Popen([sys.executable, "-c", look])
+    try:
+        for _ in range(20):
+            with hold_folder(tmp_path):
+                assert is_held(node_lock(tmp_path))
+            time.sleep(0.01)
+    finally:
+        looking.kill()
+        looking.wait()
+
+
+def test_a_lock_that_is_held_for_long_is_still_somebodys(tmp_path: Path) -> None:
+    with hold_lock(node_lock(tmp_path)), pytest.raises(UsageError, match="in use by node"), hold_folder(tmp_path):
+        pass
+    assert not is_held(node_lock(tmp_path))
+    assert not is_held(tmp_path / "nothing")
+    (tmp_path / "link").symlink_to(node_lock(tmp_path))
+    assert not is_held(tmp_path / "link")
+
+
+@pytest.mark.parametrize(
+    ("listened", "told", "found"),
+    [
+        (["/ip4/127.0.0.1/tcp/0"], ["/ip4/127.0.0.1/tcp/5000"], ["/ip4/127.0.0.1/tcp/5000"]),
+        (
+            ["/ip4/0.0.0.0/tcp/4001"],
+            ["/ip4/203.0.113.7/tcp/9001"],
+            ["/ip4/127.0.0.1/tcp/4001", "/ip4/127.0.0.1/tcp/9001", "/ip4/203.0.113.7/tcp/9001"],
+        ),
+        (
+            ["/ip4/192.168.1.20/tcp/4101"],
+            ["/ip4/192.168.1.20/tcp/4101"],
+            ["/ip4/127.0.0.1/tcp/4101", "/ip4/192.168.1.20/tcp/4101"],
+        ),
+        (["/ip6/::/tcp/4001"], ["/ip6/2001:db8::1/tcp/4001"], ["/ip6/::1/tcp/4001", "/ip6/2001:db8::1/tcp/4001"]),
+        ([], ["/memory"], ["/memory"]),
+    ],
+)
+def test_loopback_comes_first_whatever_others_are_told(listened: list[str], told: list[str], found: list[str]) -> None:
+    suffix = f"/p2p/{NAME}"
+    assert from_here(listened, [address + suffix for address in told], NAME) == [one + suffix for one in found]
+
+
+def test_many_interfaces_do_not_make_the_file_long() -> None:
+    assert len(from_here([], [f"/ip4/10.0.0.1/tcp/{port}" for port in range(1, 100)], NAME)) == MAX_HERE

@@ -1,0 +1,256 @@
+"""First peers are found without those that were named, on the memory network with a clock that jumps."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from p2pinfer.core.acquaintances import Acquaintances
+from p2pinfer.core.keys import PrivateKey, peer_name
+from p2pinfer.core.source import Scope, Source
+from p2pinfer.core.units import PeerKey
+from p2pinfer.overlay.directory import MEET_S, Directory
+from p2pinfer.overlay.exchange import Exchange
+from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
+from p2pinfer.overlay.network import Network
+from p2pinfer.overlay.news import News
+from p2pinfer.overlay.pipe import Address
+from p2pinfer.overlay.seeking import BATCH, HERE_S, NAMED_S, SAVE_S, open_seeking
+
+from .conftest import KEYS
+
+
+class Book(Acquaintances):
+    """An address book without a disk: the clock that jumps does not wait for one."""
+
+    async def load(self, _now: int) -> str:
+        await trio.lowlevel.checkpoint()
+        return ""
+
+    async def save(self, _now: int) -> str:
+        await trio.lowlevel.checkpoint()
+        return ""
+
+
+class Sought:
+    """A peer of a test."""
+
+    def __init__(self, network: Network, directory: Directory, read: list[str]) -> None:
+        self.network = network
+        self.directory = directory
+        self.read = read
+
+    @property
+    def linked(self) -> set[PeerKey]:
+        return {link.peer for link in self.network.links()}
+
+
+class Near:
+    """Neighbours that a test makes up."""
+
+    def __init__(self) -> None:
+        self.news = News()
+        self.opened = 0
+        self.heard: list[Address] = []
+
+    def addresses(self) -> Sequence[Address]:
+        return self.heard
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator["Near"]:
+        self.opened += 1
+        await trio.lowlevel.checkpoint()
+        yield self
+
+    def hear(self, address: str) -> None:
+        self.heard.append(Address(address))
+        self.news.tell()
+
+
+@asynccontextmanager
+async def open_sought(
+    world: MemoryWorld,
+    key: PrivateKey,
+    book: Book,
+    *named: str,
+    here: Sequence[str] = (),
+    near: Near | None = None,
+) -> AsyncIterator[Sought]:
+    read: list[str] = []
+
+    async def nodes_here() -> list[str]:
+        await trio.lowlevel.checkpoint()
+        read.extend(here)
+        return list(here)
+
+    async with trio.open_nursery() as nursery:
+        exchange = Exchange(nursery)
+        async with open_memory_network(world, key.public, exchange) as network:
+            directory = Directory(network, exchange, named)
+            neighbours = near.open if near is not None else None
+            options = {"here": nodes_here, "neighbours": neighbours, "clock": trio.current_time}
+            async with open_seeking(network, directory, exchange, book, **options):
+                yield Sought(network, directory, read)
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def open_plain(world: MemoryWorld, key: PrivateKey) -> AsyncIterator[Sought]:
+    async with open_sought(world, key, Book()) as peer:
+        yield peer
+
+
+def address_of(key: PrivateKey) -> str:
+    return f"/memory/p2p/{peer_name(key.public)}"
+
+
+US, ONE, OTHER, DEAD = KEYS[:4]
+
+
+async def test_a_peer_that_was_met_is_found_when_those_named_are_gone(autojump_clock: MockClock) -> None:
+    world = MemoryWorld()
+    async with open_plain(world, ONE):
+        book = Book()
+        async with open_sought(world, US, book, address_of(ONE)) as we:
+            await we.directory.look()
+            assert we.linked == {ONE.public}
+        for named in ((), (address_of(DEAD),)):
+            began = trio.current_time()
+            async with open_sought(world, US, book, *named) as we:
+                await we.directory.look()
+                assert we.linked == {ONE.public}
+            assert trio.current_time() - began == pytest.approx(NAMED_S if named else 0, abs=0.1)
+
+
+async def test_while_somebody_is_linked_nobody_is_sought(autojump_clock: MockClock) -> None:
+    world, near = MemoryWorld(), Near()
+    async with (
+        open_plain(world, ONE),
+        open_plain(world, OTHER),
+        open_sought(world, US, Book(), address_of(ONE), here=[address_of(OTHER)], near=near) as we,
+    ):
+        await we.directory.look()
+        assert (we.linked, we.read, near.opened) == ({ONE.public}, [], 0)
+        await we.directory.look(widely=True)
+        assert (we.linked, we.read, near.opened) == ({ONE.public, OTHER.public}, [address_of(OTHER)], 1)
+
+
+async def test_a_node_of_this_machine_is_found_by_itself(autojump_clock: MockClock) -> None:
+    world = MemoryWorld()
+    here = [address_of(DEAD), address_of(ONE), "nonsense", address_of(US)]
+    async with open_plain(world, ONE), open_sought(world, US, Book(), here=here) as we:
+        await we.directory.look()
+        assert we.linked == {ONE.public}
+        assert trio.current_time() < 0.1
+
+
+async def test_neighbours_are_listened_for_once_and_met_as_they_are_heard(autojump_clock: MockClock) -> None:
+    world, near = MemoryWorld(), Near()
+    async with (
+        open_plain(world, ONE),
+        open_sought(world, US, Book(), near=near) as we,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(we.directory.look)
+        await trio.sleep(0.7)
+        assert near.opened == 1
+        near.hear(address_of(DEAD))
+        near.hear(address_of(ONE))
+        await trio.sleep(0.1)
+        assert we.linked == {ONE.public}
+    assert near.opened == 1
+
+
+async def test_a_local_network_that_is_none_ends_nothing(autojump_clock: MockClock) -> None:
+    class NoNetwork(Near):
+        @asynccontextmanager
+        async def open(self) -> AsyncIterator[Near]:
+            await trio.lowlevel.checkpoint()
+            raise OSError("no such device")
+            yield self
+
+    async with open_sought(MemoryWorld(), US, Book(), near=NoNetwork()) as we:
+        assert await we.directory.look() == []
+        assert trio.current_time() <= MEET_S
+
+
+async def test_acquaintances_that_are_gone_hold_up_the_others_for_a_moment_only(autojump_clock: MockClock) -> None:
+    world = MemoryWorld()
+    book = Book()
+    keys = [PrivateKey(bytes([seed]) * 32) for seed in range(100, 100 + 2 * BATCH)]
+    async with open_plain(world, ONE):
+        book.note_link(ONE.public, "", address_of(ONE), 1)
+        await trio.sleep(10)
+        for key in keys:  # met later than the one that is there
+            book.note_link(key.public, "", address_of(key), 5)
+        world.latency_s = 0.2
+        async with open_sought(world, US, book) as we:
+            began = trio.current_time()
+            while not we.linked:
+                await we.directory.look()
+            assert trio.current_time() - began < MEET_S + 1
+    dead = [one for one in book.to_dial(100) if one.is_away]
+    assert len(dead) == 2 * BATCH
+
+
+async def test_who_was_tried_in_vain_is_left_alone_for_a_while(autojump_clock: MockClock) -> None:
+    book, dials = Book(), []
+    book.note_link(DEAD.public, "", address_of(DEAD), 1)
+    async with open_sought(MemoryWorld(), US, book) as we:
+        reach = we.network.reach
+
+        async def counted(peer: PeerKey, addresses: Sequence[str], word: Source) -> object:
+            dials.append(peer)
+            return await reach(peer, addresses, word)
+
+        we.network.reach = counted  # type: ignore[method-assign, assignment]
+        for _ in range(5):
+            await we.directory.look()
+        assert len(dials) == 1
+        await trio.sleep(60)
+        await we.directory.look()
+        assert len(dials) == 2
+
+
+async def test_what_a_link_was_dialled_at_is_kept_and_where_it_came_from(autojump_clock: MockClock) -> None:
+    world = MemoryWorld()
+    world.sources = {ONE.public: Source("203.0.113.7", Scope.PUBLIC), US.public: Source("203.0.113.8", Scope.PUBLIC)}
+    ours, theirs = Book(), Book()
+    async with open_sought(world, ONE, theirs), open_sought(world, US, ours) as we:
+        await we.network.dial(address_of(ONE))
+        await trio.sleep(SAVE_S + 1)
+    [known] = ours.to_dial(100)
+    assert (known.network, known.places[0].address) == ("203.0.113.7", address_of(ONE))
+    assert theirs.to_dial(100) == []  # we tell no address, so there is nothing to dial
+
+
+async def test_a_book_that_names_another_peers_address_leads_to_nobody(autojump_clock: MockClock) -> None:
+    book = Book()
+    book.note_link(DEAD.public, "", address_of(ONE), 1)
+    async with open_plain(world := MemoryWorld(), ONE), open_sought(world, US, book) as we:
+        await we.directory.look()
+        assert we.linked == set()
+
+
+async def test_a_node_of_this_machine_that_starts_again_is_met_soon(autojump_clock: MockClock) -> None:
+    world = MemoryWorld()
+    async with open_sought(world, US, Book(), here=[address_of(ONE)]) as we:
+        await we.directory.look()
+        assert we.linked == set()
+        await trio.sleep(HERE_S)
+        async with open_plain(world, ONE):
+            await we.directory.look()
+            assert we.linked == {ONE.public}
+
+
+async def test_it_is_known_when_only_others_than_those_named_are_there(autojump_clock: MockClock) -> None:
+    world = MemoryWorld()
+    async with open_plain(world, ONE), open_sought(world, US, Book(), address_of(DEAD), here=[address_of(ONE)]) as we:
+        await we.directory.look()
+        assert we.linked == {ONE.public}
+        assert we.directory.misses_named
+        async with open_plain(world, DEAD):
+            await we.directory.look()
+            assert not we.directory.misses_named
