@@ -1,8 +1,8 @@
 """Which layers this node holds, and when it takes others (protocols/offer.md, 4.1).
 
 Decides by the pure `placement.py` and `moving.py`, with what the directory knows; `serving.py` loads and serves. Before
-it moves a node says that it joins elsewhere, links to nodes that hold its layers, so that they hear of it, and decides
-once more: of two that could both leave a layer one stays. Who does not answer holds nothing.
+it moves a node links to nodes that hold its layers, and says that it joins elsewhere, so that they hear of it; then it
+decides once more: of two that could both leave a layer one stays. Who does not answer holds nothing.
 """
 
 import logging
@@ -35,7 +35,7 @@ LOOK_S: Final = (5.0, 15.0)  # between looks at what is known, which cost nobody
 ASK_S: Final = 30.0  # between questions who holds what seems to be missing
 EVEN_OUT_S: Final = 60.0  # between looks for weaker layers, where nothing is missing
 MOVE_WAIT_S: Final = (1.0, 2.0)  # from saying that it moves to the second decision: more than a link's round trip
-REST_S: Final = 120.0  # from one move to the next
+REST_S: Final = 120.0  # from one move, or try, to the next
 HOLE_REST_S: Final = 30.0  # while something is missing; twice as long after each move that did not make the model whole
 MAX_DOUBLINGS: Final = 6
 MEET_S: Final = 3.0  # to link to holders of our layers
@@ -100,9 +100,11 @@ class Placing:
         await trio.sleep(LOTS.uniform(*FIRST_LOOK_S))
         while True:
             new = await self._find(mine)
-            if new is not None and await self._can_load(new, look) and await self._agree(mine, new, saying):
+            if new is not None and await self._can_load(new, look):
+                agreed = await self._agree(mine, new, saying)
                 self._rest()
-                return new
+                if agreed:
+                    return new
             await trio.sleep(LOTS.uniform(*LOOK_S))
 
     def _rest(self) -> None:
@@ -117,7 +119,8 @@ class Placing:
         even_out = now >= self._evens_out_s
         if even_out:
             self._evens_out_s = now + EVEN_OUT_S
-        may_move = self._fixed is None and now >= self._rests_until_s
+        reason = bool(self._told) or even_out
+        may_move = reason and self._fixed is None and now >= self._rests_until_s
         if not may_move or LOTS.random() >= odds(swarm, mine):
             return None
         draw = LOTS.random()
@@ -137,15 +140,21 @@ class Placing:
 
     async def _agree(self, mine: Span, new: Span, saying: Saying) -> bool:
         """Say that we move, and find out if it is still right once others have heard it."""
+        met = await self._meet_holders(mine)
+        if not self._is_right(mine, new, met):
+            logger.info("layers %s are needed, but who says to hold %s is not there", new, mine)
+            return False
         logger.info("layers %s are needed more than %s", new, mine)
         await saying.join(new)
-        met = await self._meet_holders(mine)
         await trio.sleep(LOTS.uniform(*MOVE_WAIT_S))
-        if is_right(self._swarm(self._directory.offers(self._model.id), mine, met), mine, new):
+        if self._is_right(mine, new, met):
             return True
-        logger.info("it stays with layers %s: others went to %s, or do not hold what it would leave", mine, new)
+        logger.info("it stays with layers %s: others went to %s, or left what it would leave", mine, new)
         await saying.stay()
         return False
+
+    def _is_right(self, mine: Span, new: Span, met: Collection[PeerKey]) -> bool:
+        return is_right(self._swarm(self._directory.offers(self._model.id), mine, met), mine, new)
 
     async def _can_load(self, new: Span, look: Callable[[Span], Awaitable[object]]) -> bool:
         try:

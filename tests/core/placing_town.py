@@ -158,15 +158,19 @@ class Town:
         if not is_right(swarm_of(self.layers, citizen.served), mine, citizen.span):
             citizen.span = mine
             self._say(citizen)
+            self._rest(citizen)
             self._at(self.now + self._draw.uniform(0.5, 1.5) * LOOK_S, self._look, citizen)
             return
         before, citizen.held = self.holes, None
         kept = gaps(self.layers, [*self._held(), citizen.span])
         self.lost += [(self.now, hole) for hole in kept if not any(old.covers(hole) for old in before)]
         citizen.moves += 1
+        self._rest(citizen)
+        self._at(self.now + self._draw.random() * LOAD_S, self._serve, citizen)
+
+    def _rest(self, citizen: Citizen) -> None:
         citizen.rests_until = self.now + REST_S * 2**citizen.fruitless
         citizen.fruitless = min(citizen.fruitless + 1, 5)
-        self._at(self.now + self._draw.random() * LOAD_S, self._serve, citizen)
 
     def _held(self) -> list[Span]:
         return [citizen.held for citizen in self.citizens if citizen.held is not None]

@@ -145,7 +145,7 @@ def starts(draw: st.DrawFn) -> tuple[int, list[int], list[float]]:
     return layers, list(lengths), [apart_s * at + draw(st.floats(0, 1)) for at in range(len(lengths))]
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(starts(), st.integers(0, 1 << 30), st.sampled_from([0.05, 0.25, 0.9]), st.sampled_from([0.0, 0.3]))
 def test_whatever_order_they_start_in_all_layers_are_served(
     town: tuple[int, list[int], list[float]], seed: int, delay_s: float, deaf: float
@@ -170,7 +170,7 @@ def standing(draw: st.DrawFn) -> tuple[int, list[Span]]:
     return layers, [Span(first, first + length) for first, length in zip(firsts, lengths, strict=True)]
 
 
-@settings(max_examples=25)
+@settings(max_examples=20)
 @given(standing(), st.integers(0, 1 << 30))
 def test_from_wherever_they_stand_they_close_all_holes(town: tuple[int, list[Span]], seed: int) -> None:
     layers, spans = town
