@@ -159,9 +159,9 @@ def test_a_wrong_question(p2pinfer: Shell, words: list[str], sentence: str) -> N
     check(p2pinfer, words, sentence)
 
 
-@pytest.mark.parametrize(("words", "code"), [(["ask", "hello"], 2), (["swarm"], 1)], ids=str)
+@pytest.mark.parametrize(("words", "code"), [(["ask", "hello", "--wait", "0"], 2), (["swarm"], 1)], ids=str)
 def test_a_peer_that_is_not_there_is_told(p2pinfer: Shell, words: list[str], code: int) -> None:
-    ran = p2pinfer(*words, "--bootstrap", PEER)
+    ran = p2pinfer(*words, "--bootstrap", PEER, "--no-mdns")
     assert (ran.code, ran.out, ran.err.count("\n")) == (code, "", 1)
     assert "can be reached; check that they run, and the addresses given with --bootstrap" in ran.err
 

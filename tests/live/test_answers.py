@@ -125,7 +125,7 @@ def test_an_address_where_nobody_is_leads_to_no_model(demo_swarm: LiveSwarm, tmp
         peer = demo_swarm.bootstrap.address.rpartition("/")[2]
         address = f"/ip4/127.0.0.1/tcp/{held.getsockname()[1]}/p2p/{peer}"
         options = ("--data", tmp_path, "--store", demo_swarm.store, "--bootstrap", address)
-        result = command("ask", "hello", "--wait", 1, *options)
+        result = command("ask", "hello", "--wait", 5, *options)
     assert "waiting for a peer that answers" in result.stderr
     assert "no peer serves any model" in failed(result, 2)
 
