@@ -15,8 +15,10 @@ from .lab import Host, Lab, Line, open_lab
 
 HOME = Line(up_mbit=10, down_mbit=40, delay_ms=12.5)  # two homes are 25 ms apart, one way
 LISTEN = "/ip4/0.0.0.0/tcp/4001"
+LISTEN_IPV6 = "/ip6/::/tcp/4001"
+LISTENING = f"00000000:{4001:04X} 00000000:0000 0A"  # as /proc/net/tcp has it
 TINY = ("--model", "tiny", "--numerics", "f32-1", "--threads", "1")
-PATIENCE_S = 60.0  # for what may take a few tries; how long it does take is no test's business
+PATIENCE_S = 90.0  # for what may take a few tries; how long it does take is no test's business
 
 
 class Homes:
@@ -28,17 +30,17 @@ class Homes:
         self._store = store
         self._stack = stack
 
-    def start(self, host: str, *options: str) -> NodeProcess:
+    def start(self, host: str, *options: str, listen: str = LISTEN) -> NodeProcess:
         """A node on this host, once it is ready."""
-        node = run_node(self._root / host, self._store, *options, listen=LISTEN, within=self.lab.enter(host))
+        node = run_node(self._root / host, self._store, *options, listen=listen, within=self.lab.enter(host))
         return self._stack.enter_context(node)
 
-    def serve(self, spans: Mapping[str, str], *options: str) -> list[NodeProcess]:
+    def serve(self, spans: Mapping[str, str], *options: str, listen: str = LISTEN) -> list[NodeProcess]:
         """A node of the tiny model on each host, with the layers beside its name; they start at once."""
         nodes: dict[str, NodeProcess] = {}
 
         def start(host: str, span: str) -> None:
-            nodes[host] = self.start(host, "--layers", span, *TINY, *options)
+            nodes[host] = self.start(host, "--layers", span, *TINY, *options, listen=listen)
 
         threads = [Thread(target=start, args=item) for item in spans.items()]
         for thread in threads:
@@ -46,6 +48,13 @@ class Homes:
         for thread in threads:
             thread.join()
         return [nodes[host] for host in spans]
+
+    def wait_listening(self, host: str) -> None:
+        """Wait until the node on a host listens, or could have for long."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline and LISTENING not in self.lab.run(host, ["cat", "/proc/net/tcp"]).stdout:
+            time.sleep(0.2)
+        time.sleep(1.0)  # what it then looks at, it has seen
 
     def client(self, host: str) -> list[object]:
         """Options of a client with folders of its own and no model."""

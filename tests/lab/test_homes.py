@@ -4,11 +4,11 @@ A tiny model, real processes, real libp2p; a host of the lab each.
 """
 
 from pathlib import Path
-from threading import Timer
+from threading import Thread, Timer
 
 import pytest
 
-from .homes import HOME, bootstrap, open_homes
+from .homes import HOME, LISTEN_IPV6, bootstrap, open_homes
 from .lab import Host, Line
 
 OTHER_ADDRESS = "11.88.0.2/24"
@@ -17,7 +17,6 @@ HALVES = {"head": "0:2", "tail": "2:3"}
 SILENT = "/ip4/11.200.0.1/tcp/4001"  # nobody has this address: what is sent there is lost
 OUTAGE_S = 2.0
 TOKENS = 100  # at least 50 ms each
-LATE_S = 5.0
 
 
 def hosts(line: Line, *names: str) -> list[Host]:
@@ -80,9 +79,12 @@ def test_a_node_started_before_its_network_is_found_once_it_has_one(
     with open_homes(switch, tmp_path, tiny_store, hosts(HOME, "boot", "car", "client")) as homes:
         known = bootstrap(homes.start("boot"))
         homes.lab.take_addresses("car")
-        Timer(LATE_S, homes.lab.give_address, ["car", OTHER_ADDRESS]).start()
-        homes.serve({"car": "0:3"}, *known)
-        assert OTHER_ADDRESS.partition("/")[0] in str(homes.answer_soon("client", *known))
+        starting = Thread(target=homes.serve, args=({"car": "0:3"}, *known))
+        starting.start()
+        homes.wait_listening("car")
+        homes.lab.give_address("car", OTHER_ADDRESS)
+        starting.join()
+        homes.answer_soon("client", *known)
 
 
 def test_neighbours_find_each_other_without_being_told(switch: Path, tmp_path: Path, tiny_store: Path) -> None:
@@ -103,3 +105,15 @@ def test_a_node_with_a_silent_address_is_found_at_its_other(
         settings.write_text(f"[network]\nannounce = {places if silent_is_first else places[::-1]}\n")
         homes.serve({"car": "0:3"}, "--config", str(settings), *known)
         homes.answer_soon("client", *known)
+
+
+@pytest.mark.slow
+def test_homes_that_have_ipv6_alone_answer(switch: Path, tmp_path: Path, tiny_store: Path) -> None:
+    with open_homes(switch, tmp_path, tiny_store, hosts(HOME, *NAMES)) as homes:
+        for number, name in enumerate(NAMES, 1):
+            homes.lab.take_addresses(name)
+            homes.lab.give_address(name, f"2a00:77:{number}::1/64")
+        known = bootstrap(homes.start("boot", listen=LISTEN_IPV6))
+        homes.serve(HALVES, *known, listen=LISTEN_IPV6)
+        answer = homes.answer_soon("client", *known)
+        assert len(answer["stages"]) == len(HALVES)  # type: ignore[arg-type]
