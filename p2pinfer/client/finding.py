@@ -172,7 +172,7 @@ def _cheapest(classes: Classes, sought: Sought, excluded: Collection[bytes], mos
     for candidates in classes.values():
         left = [candidate for candidate in candidates if candidate.key not in excluded]
         try:
-            routes.append(choose_route(left, sought.load, random.random(), most, spent))
+            routes.append(choose_route(left, sought.load, random.random, most, spent))
         except NoRoute as error:
             failure = failure if isinstance(failure, TooDear) else error
     if not routes:

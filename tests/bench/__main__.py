@@ -18,7 +18,7 @@ from tests.bench.machine import conditions, load_average
 
 WIDTH: Final = 180  # of the table in a file
 BENCHES: Final = (
-    *("one_stream", "many_streams", "bytes_per_token", "start", "idle", "receipts", "hop"),
+    *("one_stream", "many_streams", "bytes_per_token", "start", "idle", "receipts", "hop", "routing"),
     *("engine", "engine_quality", "engine_layer", "engine_memory"),
 )
 ASKED_FOR: Final = ("attack", "overhead")  # they take long, or need something to be named
