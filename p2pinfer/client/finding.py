@@ -10,10 +10,12 @@ from typing import Final
 import trio
 
 from p2pinfer.client.contracts import StagePlan
-from p2pinfer.client.routes import Sought, candidate_of, longest_too_short, uncertified, usable
+from p2pinfer.client.promised import Promised, Times
+from p2pinfer.client.routes import Sought, candidate_of, longest_too_short, round_trip_s, uncertified, usable
 from p2pinfer.core.errors import NoRoute, Refused, TooDear
 from p2pinfer.core.failures import Failures
 from p2pinfer.core.keys import short_names
+from p2pinfer.core.measures import Measures, Who
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.price_limit import default_limit
 from p2pinfer.core.routing import Candidate, Route, choose_route, cost, lent_to, predicted_s, price_of
@@ -30,12 +32,14 @@ class FoundRoute:
     """A route that may be opened.
 
     most:       nano-credits that its contracts may come to
-    first_id_s: seconds to the first id, as the stages' own words predict
+    first_id_s: seconds to the first id, by the stages' own words and what was measured of them
+    promised:   the stages as they were chosen, for the request
     """
 
     stages: tuple[StagePlan, ...]
     most: int
     first_id_s: float
+    promised: Promised | None = None
 
     @property
     def nodes(self) -> frozenset[bytes]:
@@ -45,10 +49,11 @@ class FoundRoute:
 class RouteFinder:
     """Finds routes for one client."""
 
-    def __init__(self, directory: Directory, network: Network, failures: Failures) -> None:
+    def __init__(self, directory: Directory, network: Network, failures: Failures, measures: Measures) -> None:
         self._directory = directory
         self._network = network
         self._failures = failures
+        self._measures = measures
 
     async def find(
         self, model: ModelId, sought: Sought, excluded: Collection[bytes], spent: int = 0, count: int = 1
@@ -87,8 +92,11 @@ class RouteFinder:
         now: int,
     ) -> list[FoundRoute]:
         """Raises NoRoute where there is not even one."""
+        clock, link = trio.current_time(), self._network.link
         classes = {
-            numerics: [self._candidate(one, sought) for one in known]
+            numerics: [
+                candidate_of(one, sought, link(one.node), self._failures, self._measures, clock) for one in known
+            ]
             for numerics, known in usable(offers, sought, (), now).items()
         }
         limit = sought.max_cost
@@ -107,9 +115,16 @@ class RouteFinder:
         by_key = {known.node: known for known in offers}
         return [_found(route, by_key, sought, limit - spent) for route in chosen]
 
-    def _candidate(self, known: KnownOffer, sought: Sought) -> Candidate:
-        risk = self._failures.risk(known.node, known.offer.record.owner, trio.current_time())
-        return candidate_of(known, sought, self._network.link(known.node), risk)
+    def note_answer(self, route: FoundRoute, times: Times) -> None:
+        """Remember how far the route's stages kept what they had promised. times: of the answer."""
+        links = {stage.key: self._network.link(stage.key) for stage in route.stages}
+        for node, link in links.items():
+            if link is not None and link.usual_rtt_s is not None:
+                self._measures.note_round_trip(node, link.usual_rtt_s)
+        if route.promised is not None:
+            trips_s = {node: round_trip_s(node, link, self._measures) for node, link in links.items()}
+            stages = [Who(stage.key, stage.offer.record.owner) for stage in route.stages]
+            self._measures.note_answer(stages, route.promised.lag(times, trips_s), trio.current_time())
 
     async def reach(self, routes: Sequence[FoundRoute]) -> tuple[FoundRoute | None, set[bytes]]:
         """Link to all stages of all routes at once; return the first route that is linked, and who cannot be reached.
@@ -183,7 +198,8 @@ def _cheapest(classes: Classes, sought: Sought, excluded: Collection[bytes], mos
 def _found(route: Route, by_key: dict[PeerKey, KnownOffer], sought: Sought, most: int) -> FoundRoute:
     stages = tuple(_plan(by_key[stage.candidate.key], stage.span) for stage in route)
     first = replace(sought.load, tokens=1)
-    return FoundRoute(stages, most, sum(predicted_s(stage, first) for stage in route))
+    first_id_s = sum(predicted_s(stage, first) for stage in route)
+    return FoundRoute(stages, most, first_id_s, Promised(route, sought.load))
 
 
 def _plan(known: KnownOffer, span: Span) -> StagePlan:

@@ -27,7 +27,6 @@ RAISED: Final = 1.05  # of a cost, at most, by chance; what is left of NEAR_BEST
 LIVE_DRAWS: Final = 4  # a node that we know to live is drawn so many times as often as one that others speak of
 WORTHS: Final = (1.0, 0.25, 0.06)  # of time, where the best routes ask for too much
 MAX_ONCE: Final = 3  # peers of which a route is sought that uses them once, since the best uses them twice
-UNMEASURED_RTT_S: Final = 0.060  # a home link's
 LENT_WORTH: Final = 10  # what may be lost weighs so many times: else it would not be seen among routes near the best
 LEAST_RATE: Final = 1e-3  # positions/s assumed of a node that claims none
 
