@@ -61,8 +61,7 @@ def usable(
     """
     found: dict[int, list[KnownOffer]] = {}
     for known in offers:
-        fits = _fits(known, sought, excluded) and _is_long_enough(known, sought)
-        if fits and _is_certified(known, now):
+        if _is_long_enough(known, sought) and _fits(known, sought, excluded) and _is_certified(known, now):
             found.setdefault(known.offer.record.numerics, []).append(known)
     return found
 
@@ -81,9 +80,15 @@ def longest_too_short(offers: Iterable[KnownOffer], sought: Sought, excluded: Co
 def _fits(known: KnownOffer, sought: Sought, excluded: Collection[bytes]) -> bool:
     """Sign whatever they like, strangers do; what contradicts the model's manifest is not looked at."""
     offer = known.offer.record
-    served = offer.state == State.SERVING and bool(offer.codecs & sought.codec.bit) and offer.numerics in CLASSES
-    of_model = offer.span.last <= sought.layers and offer.roles == roles_of(offer.span, sought.layers)
-    return served and of_model and sought.numerics in (None, offer.numerics) and known.node not in excluded
+    return (
+        offer.state == State.SERVING
+        and offer.span.last <= sought.layers
+        and bool(offer.codecs & sought.codec.bit)
+        and offer.numerics in CLASSES
+        and sought.numerics in (None, offer.numerics)
+        and offer.roles == roles_of(offer.span, sought.layers)
+        and offer.node not in excluded
+    )
 
 
 def _is_long_enough(known: KnownOffer, sought: Sought) -> bool:
@@ -134,5 +139,5 @@ def round_trip_s(node: PeerKey, link: Link | None, measures: Measures) -> float:
 
 def _uplink(offer: Offer, measures: Measures) -> float:
     """Bytes/s: what the node claims, or less where less came from it; 0 where neither is known."""
-    rates = [rate for rate in (offer.speed.uplink * KBIT_BYTES, measures.rate(offer.node)) if rate]
-    return min(rates, default=0.0)
+    claimed, measured = offer.speed.uplink * KBIT_BYTES, measures.rate(offer.node)
+    return min(claimed or measured, measured) if measured else claimed

@@ -38,6 +38,9 @@ class Lag:
     slow_s: float = 0.0
 
 
+NO_LAG: Final = Lag()
+
+
 @dataclass(frozen=True, slots=True)
 class _Fact:
     late_s: float
@@ -99,12 +102,14 @@ class Measures:
 
     def of(self, who: Who, now: float) -> Lag:
         """What the node was measured at; one that never was at what its owner's others were."""
+        if not self._facts:
+            return NO_LAG
         fact = self._facts.get(b"node" + who.node) or self._facts.get(b"owner" + who.owner)
-        return fact.lag(now) if fact is not None else Lag()
+        return fact.lag(now) if fact is not None else NO_LAG
 
     def _own(self, who: Who, now: float) -> Lag:
         fact = self._facts.get(b"node" + who.node)
-        return fact.lag(now) if fact is not None else Lag()
+        return fact.lag(now) if fact is not None else NO_LAG
 
 
 def _blamed(known: float, seen: float, stages: int) -> float:
