@@ -142,9 +142,10 @@ class Client:
         self._directory = directory
         self.settling = settling
         self._nursery = nursery
-        self.models = Models(store, directory, Fetcher(network, exchange))
+        measures = Measures()
+        self.models = Models(store, directory, Fetcher(network, exchange, measures))
         self._failures = failures
-        self._finder = RouteFinder(directory, network, failures, Measures())
+        self._finder = RouteFinder(directory, network, failures, measures)
         self._turns = trio.Semaphore(MAX_IN_FLIGHT)
         self._running: set[Running] = set()
         self._settled = trio.Event()  # renewed whenever a generation is over and paid

@@ -9,7 +9,8 @@ from p2pinfer.core.routing import Load, Route, predicted_s
 from p2pinfer.core.units import PeerKey
 
 PATIENT: Final = 1.5  # times what was promised nobody is late yet: other work comes between
-OPEN_TRIPS: Final = 6  # round trips that opening takes at most, with new links between the stages
+OPEN_TRIPS: Final = 1  # round trips that opening a stage takes
+RING_TRIPS: Final = 6  # that it takes where stages have to link to each other before
 OPEN_S: Final = 0.25  # besides: signatures and their storing, on machines that have other work
 STEP_S: Final = 0.002  # of an id: its own way through two processes
 MIN_IDS: Final = 8  # fewer say nothing of the time of one
@@ -35,7 +36,8 @@ class Promised:
         """How much later and slower the answer came than was promised. trips_s: to each stage and back, as measured."""
         first_s = self._claimed_s(1, trips_s)
         step_s = self._claimed_s(2, trips_s) - first_s
-        opening_s = OPEN_S + OPEN_TRIPS * max(trips_s.values())
+        trips = RING_TRIPS if len(self.route) > 1 else OPEN_TRIPS
+        opening_s = OPEN_S + trips * max(trips_s.values())
         late_s = times.first_s - PATIENT * first_s - opening_s
         slow_s = times.others_s / (times.ids - 1) - PATIENT * step_s - STEP_S if times.ids >= MIN_IDS else 0.0
         return Lag(max(0.0, late_s), max(0.0, slow_s))
