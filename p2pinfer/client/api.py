@@ -33,6 +33,7 @@ from p2pinfer.core.ending import Ending
 from p2pinfer.core.errors import GenerationFailed, P2pinferError, Refused, Unreached, UsageError, sole
 from p2pinfer.core.failures import Failures
 from p2pinfer.core.keys import PrivateKey
+from p2pinfer.core.measures import Measures
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.text import TextStream
 from p2pinfer.core.units import PeerKey
@@ -161,9 +162,10 @@ class Client:
         self._seeking = seeking
         self.settling = settling
         self._nursery = nursery
-        self.models = Models(store, directory, Fetcher(network, exchange))
+        measures = Measures()
+        self.models = Models(store, directory, Fetcher(network, exchange, measures))
         self._failures = failures
-        self._finder = RouteFinder(directory, network, failures)
+        self._finder = RouteFinder(directory, network, failures, measures)
         self._turns = trio.Semaphore(MAX_IN_FLIGHT)
         self._running: set[Running] = set()
         self._settled = trio.Event()  # renewed whenever a generation is over and paid
@@ -350,10 +352,10 @@ class Client:
         ending = Ending(model.manifest.ends, request.max_tokens, reader)
         running = Running(plan, ids, model.manifest.vocabulary, self._key, ending, self._journal, self._network.link)
         self._running.add(running)
-        self._nursery.start_soon(self._see_through, running)
+        self._nursery.start_soon(self._see_through, running, route)
         return running
 
-    async def _see_through(self, running: Running) -> None:
+    async def _see_through(self, running: Running, route: FoundRoute) -> None:
         generation = running.generation
         try:
             with self._exchange.open_session(
@@ -364,6 +366,8 @@ class Client:
                     await running.run(incoming)
                     nursery.cancel_scope.cancel()
         finally:
+            if (times := running.times) is not None:
+                self._finder.note_answer(route, times)
             if (account := running.unpaid) is not None:
                 with trio.CancelScope(shield=True):  # commits are ours, and end by themselves
                     await self.settling.remember(generation.session, account, int(time.time()))

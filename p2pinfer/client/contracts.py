@@ -19,6 +19,12 @@ from p2pinfer.core.terms import CADENCE_PART, Limits
 from p2pinfer.core.units import Codec, PeerKey, RecordId, Roles, SessionId, Span
 
 POSITION_S: Final = 2  # at most, on any route that somebody would wait for
+ROLES: Final = {  # by what a stage has: the first layer, the last one
+    (False, False): Roles.MIDDLE,
+    (True, False): Roles.HEAD,
+    (False, True): Roles.TAIL,
+    (True, True): Roles.HEAD | Roles.TAIL,
+}
 MAX_RESERVE: Final = (1 << 53) - 1
 
 
@@ -159,8 +165,7 @@ class _Draft:
 
 def roles_of(span: Span, layers: int) -> Roles:
     """The roles that a stage of this span has, in a model of so many layers."""
-    head = Roles.HEAD if span.first == 0 else Roles.MIDDLE
-    return head | Roles.TAIL if span.last == layers else head
+    return ROLES[span.first == 0, span.last == layers]
 
 
 def _common_limits(stages: Sequence[StagePlan], positions: int) -> list[Limits]:

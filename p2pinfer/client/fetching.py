@@ -13,6 +13,7 @@ import trio
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import PeerError, Refused, RemoteProtocolError
+from p2pinfer.core.measures import Measures
 from p2pinfer.core.messages import AskFile, FilePart
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import ModelId
@@ -26,6 +27,7 @@ AHEAD: Final = 8  # parts asked for at once
 BUSY_S: Final = 1.0  # at most, before a busy peer is asked again
 NEXT_S: Final = 1.0  # before the next peer is asked too
 MAX_PEERS: Final = 16  # asked for one file
+SHORTEST_S: Final = 0.001  # that a transfer is taken to last
 FILE_S: Final = 10.0  # for a file in all, and a second more
 FILE_BYTES: Final = 50_000  # for so many of its bytes
 
@@ -33,9 +35,10 @@ FILE_BYTES: Final = 50_000  # for so many of its bytes
 class Fetcher:
     """Asks peers for files."""
 
-    def __init__(self, network: Network, exchange: Exchange) -> None:
+    def __init__(self, network: Network, exchange: Exchange, measures: Measures) -> None:
         self._network = network
         self._exchange = exchange
+        self._measures = measures
 
     async def fetch(
         self, peers: Sequence[KnownOffer], model: ModelId, name: str, limit: int, check: Callable[[bytes], None]
@@ -95,11 +98,14 @@ class Fetcher:
                 failures.append(error)
                 nursery.cancel_scope.cancel()
 
+        began = trio.current_time()
         async with trio.open_nursery() as nursery:
             for _ in range(AHEAD):
                 nursery.start_soon(fetch_parts)
         if failures:
             raise failures[0]
+        if (size := first.size - len(first.data)) >= AHEAD * PART:
+            self._measures.note_rate(known.node, size / max(trio.current_time() - began, SHORTEST_S))
         return b"".join(parts[offset] for offset in sorted(parts))
 
     async def _part(self, link: Link, model: ModelId, name: str, offset: int) -> FilePart:

@@ -10,20 +10,36 @@ from typing import Final
 import trio
 
 from p2pinfer.client.contracts import StagePlan
-from p2pinfer.client.routes import Sought, candidate_of, longest_too_short, missing_layers, uncertified, usable
+from p2pinfer.client.promised import Promised, Times
+from p2pinfer.client.routes import (
+    Sought,
+    candidate_of,
+    longest_too_short,
+    missing_layers,
+    round_trip_s,
+    uncertified,
+    usable,
+)
 from p2pinfer.client.waiting import NotYet
+from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import NoRoute, Refused, TooDear
 from p2pinfer.core.failures import Failures
 from p2pinfer.core.keys import short_names
+from p2pinfer.core.measures import Lag, Measures, Who
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.price_limit import default_limit
 from p2pinfer.core.routing import Candidate, Route, choose_route, cost, lent_to, predicted_s, price_of
 from p2pinfer.core.units import ModelId, PeerKey, Span
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.network import Network
-from p2pinfer.overlay.reach import reach
+from p2pinfer.overlay.reach import REACH_S, reach
 
-LATER_S: Final = 1.0  # for a better route to be reached, once another one is
+LATER_S: Final = 0.3  # for a better route to be reached, once another one is
+HASTY_S: Final = 0.5  # at least, for a route to be reached where there is another
+HASTY_TRIPS: Final = 8  # round trips to the usual node: more than a dial takes
+PATIENT_S: Final = 2 * REACH_S  # where there is none: as long as a dial takes, after others
+LATE_S: Final = 5.0  # that whoever did not answer soon is taken to need; it may be more
+BUSY_S: Final = 1.0  # at most, until we may dial again
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +47,14 @@ class FoundRoute:
     """A route that may be opened.
 
     most:       nano-credits that its contracts may come to
-    first_id_s: seconds to the first id, as the stages' own words predict
+    first_id_s: seconds to the first id, by the stages' own words and what was measured of them
+    promised:   the stages as they were chosen, for the request
     """
 
     stages: tuple[StagePlan, ...]
     most: int
     first_id_s: float
+    promised: Promised | None = None
 
     @property
     def nodes(self) -> frozenset[bytes]:
@@ -46,15 +64,18 @@ class FoundRoute:
 class RouteFinder:
     """Finds routes for one client."""
 
-    def __init__(self, directory: Directory, network: Network, failures: Failures) -> None:
+    def __init__(self, directory: Directory, network: Network, failures: Failures, measures: Measures) -> None:
         self._directory = directory
         self._network = network
         self._failures = failures
+        self._measures = measures
 
     async def find(
         self, model: ModelId, sought: Sought, excluded: Collection[bytes], spent: int = 0, count: int = 1
     ) -> list[FoundRoute]:
         """At least one route and at most `count`, the cheapest first, that share no node; without those excluded.
+
+        Of several the first is one over nodes that are linked, if there is any: it costs no dial.
 
         spent: nano-credits of the price limit that earlier tries have cost
 
@@ -105,34 +126,55 @@ class RouteFinder:
         now: int,
     ) -> list[FoundRoute]:
         """Raises NoRoute where there is not even one."""
+        clock, link = trio.current_time(), self._network.link
         classes = {
-            numerics: [self._candidate(one, sought) for one in known]
+            numerics: [
+                candidate_of(one, sought, link(one.node), self._failures, self._measures, clock) for one in known
+            ]
             for numerics, known in usable(offers, sought, (), now).items()
         }
         limit = sought.max_cost
         if limit is None:
             limit = default_limit([one for candidates in classes.values() for one in candidates], sought.load)
+        afar = (
+            {one.key for candidates in classes.values() for one in candidates if not one.live} if count > 1 else set()
+        )
         chosen: list[Route] = []
         taken = set(excluded)
+        if afar:
+            with suppress(NoRoute):
+                chosen.append(_without_ruin(classes, sought, taken | afar, limit - spent, spent))
         while len(chosen) < count:
+            taken.update(stage.candidate.key for route in chosen for stage in route)
             try:
                 chosen.append(_without_ruin(classes, sought, taken, limit - spent, spent))
             except NoRoute:
                 if not chosen:
                     raise
                 break
-            taken |= {stage.candidate.key for stage in chosen[-1]}
         by_key = {known.node: known for known in offers}
         return [_found(route, by_key, sought, limit - spent) for route in chosen]
 
-    def _candidate(self, known: KnownOffer, sought: Sought) -> Candidate:
-        risk = self._failures.risk(known.node, known.offer.record.owner, trio.current_time())
-        return candidate_of(known, sought, self._network.link(known.node), risk)
+    def note_answer(self, route: FoundRoute, times: Times) -> None:
+        """Remember how far the route's stages kept what they had promised. times: of the answer."""
+        links = {stage.key: self._network.link(stage.key) for stage in route.stages}
+        for node, link in links.items():
+            if link is not None and link.usual_rtt_s is not None:
+                self._measures.note_round_trip(node, link.usual_rtt_s)
+        if route.promised is not None:
+            trips_s = {node: round_trip_s(node, link, self._measures) for node, link in links.items()}
+            stages = [Who(stage.key, stage.offer.record.owner) for stage in route.stages]
+            self._measures.note_answer(stages, route.promised.lag(times, trips_s), trio.current_time())
 
-    async def reach(self, routes: Sequence[FoundRoute]) -> tuple[FoundRoute | None, set[bytes]]:
-        """Link to all stages of all routes at once; return the first route that is linked, and who cannot be reached.
+    async def reach(
+        self, routes: Sequence[FoundRoute], hasty: bool
+    ) -> tuple[FoundRoute | None, set[bytes], set[bytes]]:
+        """Link to all stages of all routes at once; return the first route that is linked.
 
-        Routes are in order of preference; a better one is waited for only as long as it may still come soon.
+        Routes are in order of preference; a better one is waited for only as long as it may still come soon. Also
+        returned are nodes that cannot be reached, and nodes that were not reached when the waiting was over.
+
+        hasty: wait for no route longer than the usual node takes
         """
         missing: set[bytes] = set()
         linked: set[int] = set()
@@ -151,16 +193,39 @@ class RouteFinder:
 
         async def link(stage: StagePlan) -> None:
             try:
-                await reach(self._network, stage.key, stage.addresses)
+                await self._link(stage)
             except Refused:
                 missing.add(stage.key)
                 self._directory.table.forget(stage.key)
 
-        with trio.CancelScope() as waiting:
+        soon_s = max(HASTY_S, HASTY_TRIPS * self._measures.usual_round_trip_s)
+        with trio.move_on_after(soon_s if hasty else PATIENT_S) as waiting:
             async with trio.open_nursery() as nursery:
                 for number, route in enumerate(routes):
                     nursery.start_soon(link_all, number, route)
-        return (routes[min(linked)] if linked else None), missing
+        nodes: set[bytes] = {stage.key for route in routes for stage in route.stages}
+        late = {node for node in nodes - missing if self._network.link(PeerKey(node)) is None}
+        for stage in (stage for route in routes for stage in route.stages if stage.key in late):
+            self.note_late([stage])
+        return (routes[min(linked)] if linked else None), missing, late
+
+    async def _link(self, stage: StagePlan) -> None:
+        """Link to a node; wait where too many dials are under way already. Raises Refused."""
+        while True:
+            try:
+                await reach(self._network, stage.key, stage.addresses)
+            except Refused as refusal:
+                if refusal.code is not Code.BUSY:
+                    raise
+                await trio.sleep(random.uniform(0, refusal.retry_s or BUSY_S))
+            else:
+                return
+
+    def note_late(self, stages: Sequence[StagePlan]) -> None:
+        """These, or one of them, did not answer soon: for a while others come first, or until they do."""
+        if stages:
+            who = [Who(stage.key, stage.offer.record.owner) for stage in stages]
+            self._measures.note_answer(who, Lag(LATE_S), trio.current_time())
 
 
 Classes = Mapping[int, Sequence[Candidate]]  # by numerics class
@@ -190,7 +255,7 @@ def _cheapest(classes: Classes, sought: Sought, excluded: Collection[bytes], mos
     for candidates in classes.values():
         left = [candidate for candidate in candidates if candidate.key not in excluded]
         try:
-            routes.append(choose_route(left, sought.load, random.random(), most, spent))
+            routes.append(choose_route(left, sought.load, random.random, most, spent))
         except NoRoute as error:
             failure = failure if isinstance(failure, TooDear) else error
     if not routes:
@@ -201,7 +266,8 @@ def _cheapest(classes: Classes, sought: Sought, excluded: Collection[bytes], mos
 def _found(route: Route, by_key: dict[PeerKey, KnownOffer], sought: Sought, most: int) -> FoundRoute:
     stages = tuple(_plan(by_key[stage.candidate.key], stage.span) for stage in route)
     first = replace(sought.load, tokens=1)
-    return FoundRoute(stages, most, sum(predicted_s(stage, first) for stage in route))
+    first_id_s = sum(predicted_s(stage, first) for stage in route)
+    return FoundRoute(stages, most, first_id_s, Promised(route, sought.load))
 
 
 def _plan(known: KnownOffer, span: Span) -> StagePlan:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from hashlib import sha256
 from math import inf
-from typing import Final
+from typing import Final, TypeVar
 
 import trio
 
@@ -24,10 +24,14 @@ from p2pinfer.core.units import ModelId
 from p2pinfer.disk.store import MIN_ID_DIGITS, Store, StoredModel
 from p2pinfer.overlay.directory import Directory
 
+T = TypeVar("T")
+
 MAX_CLIENT_FILE: Final = 64 << 20  # bytes; the largest tokenizers have about 35 MB
 MAX_STRANGERS: Final = 16  # models that nobody imported here whose manifests are asked for at once
 MAX_MANIFESTS: Final = 64  # of them that are remembered
 MANIFESTS_S: Final = 5.0  # for all manifests of one question
+NAMESAKES_S: Final = 1.0  # of it, for other models of the name that was asked for, once there is one
+MISSED_S: Final = 60.0  # a manifest that did not come is not waited for so long
 TYPO_S: Final = 3.0  # for a name that nobody here knows, while other models are served: it is a slip, more likely
 
 
@@ -40,6 +44,7 @@ class Models:
         self._directory = directory
         self._fetcher = fetcher
         self._manifests: dict[ModelId, bytes] = {}  # of strangers' models; who was asked for first, first
+        self._missed: dict[ModelId, float] = {}  # whose manifest did not come, and when it was asked for
         self._scribes: dict[ModelId, Scribe] = {}
         self._loading: dict[ModelId, trio.Lock] = {}
 
@@ -52,11 +57,16 @@ class Models:
 
     async def wait(self, name_or_id: str, waiting: Waiting) -> StoredModel:
         """The same, as soon as somebody serves it."""
-        return await waiting.get(lambda: self._find_now(name_or_id))
+        in_all = trio.current_time() + MANIFESTS_S  # however many look-ups there are, but for a moment each
 
-    async def _find_now(self, name_or_id: str) -> StoredModel:
+        async def attempt() -> StoredModel:
+            return await self._find_now(name_or_id, max(in_all, trio.current_time() + NAMESAKES_S))
+
+        return await waiting.get(attempt)
+
+    async def _find_now(self, name_or_id: str, until: float) -> StoredModel:
         """Raises NotYet where nobody serves it, as far as is known now."""
-        hits = await self._hits(name_or_id, self._directory.offers())
+        hits = await self._hits(name_or_id, self._directory.offers(), until)
         if len(hits) == 1:
             return hits[0]
         if hits:
@@ -68,7 +78,8 @@ class Models:
         """Names of models on offer, as far as they are known or told within MANIFESTS_S."""
         served = _most_served(offers)
         imported = [model for id_ in served if (model := self._store.get(id_)) is not None]
-        strangers = await self._strangers([id_ for id_ in served if self._store.get(id_) is None])
+        until = trio.current_time() + MANIFESTS_S
+        strangers = await self._strangers([id_ for id_ in served if self._store.get(id_) is None], until)
         return {model.id: model.name for model in (*imported, *strangers)}
 
     async def scribe(self, model: StoredModel) -> Scribe:
@@ -85,7 +96,7 @@ class Models:
 
     # Which model is meant
 
-    async def _hits(self, name_or_id: str, offers: Sequence[KnownOffer]) -> list[StoredModel]:
+    async def _hits(self, name_or_id: str, offers: Sequence[KnownOffer], until: float) -> list[StoredModel]:
         """Served models whose name or id is meant: imported ones, or else strangers'; in order of name and id."""
         wanted = name_or_id.lower()
         served = _most_served(offers)
@@ -93,7 +104,8 @@ class Models:
         hits = [model for model in imported if _means(wanted, model.name, model.id)]
         if not hits and not self._is_imported(wanted):
             named = [id_ for id_ in served if wanted and _means(wanted, "", id_)]
-            strangers = await self._strangers(named or [id_ for id_ in served if self._store.get(id_) is None])
+            unknown = [id_ for id_ in served if self._store.get(id_) is None]
+            strangers = await self._strangers(named or unknown, until, wanted)
             hits = [model for model in strangers if _means(wanted, model.name, model.id)]
         return sorted(hits, key=lambda model: (model.name, model.id))
 
@@ -101,14 +113,29 @@ class Models:
         """The name is one that the owner gave, whatever strangers call so."""
         return any(wanted == model.name.lower() for model in self._store.models())
 
-    async def _strangers(self, ids: Sequence[ModelId]) -> list[StoredModel]:
-        """Those of the models whose manifests are here, or come in time; the others nobody can use."""
-        with trio.move_on_after(MANIFESTS_S):
+    async def _strangers(self, ids: Sequence[ModelId], until: float, wanted: str = "") -> list[StoredModel]:
+        """Those of the models whose manifests are here, or come in time; the others nobody can use.
+
+        Once there is one that is wanted by name the others are not waited for long. Whoever did not come in time is
+        not asked for again for a while, unless it is all that is sought.
+        """
+        now = trio.current_time()
+        absent = [id_ for id_ in ids if id_ not in self._manifests]
+        fresh = [id_ for id_ in absent if self._missed.get(id_, -inf) + MISSED_S < now]
+        sought = (fresh or (absent if len(absent) == len(ids) else []))[:MAX_STRANGERS]
+        with trio.move_on_at(until) as waiting:
             async with trio.open_nursery() as nursery:
-                for id_ in ids[:MAX_STRANGERS]:
-                    if id_ not in self._manifests:
-                        nursery.start_soon(self._fetch_manifest, id_)
+                for id_ in sought:
+                    nursery.start_soon(self._fetch_wanted, id_, wanted, waiting)
+        for id_ in sought:
+            if id_ not in self._manifests:
+                _keep(self._missed, id_, now)
         return [self._stranger(id_) for id_ in ids if id_ in self._manifests]
+
+    async def _fetch_wanted(self, id_: ModelId, wanted: str, waiting: trio.CancelScope) -> None:
+        await self._fetch_manifest(id_)
+        if wanted and id_ in self._manifests and _means(wanted, self._stranger(id_).name, id_):
+            waiting.deadline = min(waiting.deadline, trio.current_time() + NAMESAKES_S)
 
     async def _fetch_manifest(self, id_: ModelId) -> None:
         if self._fetched.get(id_) is not None:
@@ -120,9 +147,7 @@ class Models:
                 )
             except PeerError:
                 return
-        self._manifests[id_] = data
-        while len(self._manifests) > MAX_MANIFESTS:
-            del self._manifests[next(iter(self._manifests))]
+        _keep(self._manifests, id_, data)
 
     def _stranger(self, id_: ModelId) -> StoredModel:
         return StoredModel(id_, decode_manifest(self._manifests[id_]), self._fetched.root)
@@ -195,6 +220,14 @@ def _most_served(offers: Sequence[KnownOffer]) -> list[ModelId]:
     """Models on offer, by how many owners offer them: whoever makes models up has few owners, or few for each."""
     pairs = {(known.offer.record.model, known.offer.record.owner) for known in offers}
     return [model for model, _ in Counter(model for model, _ in sorted(pairs)).most_common()]
+
+
+def _keep(kept: dict[ModelId, T], id_: ModelId, value: T) -> None:
+    """The latest, as many as are remembered."""
+    kept.pop(id_, None)
+    kept[id_] = value
+    while len(kept) > MAX_MANIFESTS:
+        del kept[next(iter(kept))]
 
 
 def _check_manifest(id_: ModelId, data: bytes) -> None:

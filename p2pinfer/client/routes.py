@@ -5,15 +5,19 @@ from dataclasses import dataclass
 from typing import Final
 
 from p2pinfer.client.contracts import roles_of
-from p2pinfer.core.offer import State
+from p2pinfer.core.failures import Failures
+from p2pinfer.core.measures import Measures, Who
+from p2pinfer.core.offer import Offer, State
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.placement import gaps
-from p2pinfer.core.routing import UNMEASURED_RTT_S, Candidate, Load
+from p2pinfer.core.routing import Candidate, Load
 from p2pinfer.core.units import Codec, Numerics, PeerKey, Span, row_bytes
 from p2pinfer.overlay.link import Link
 
+CLASSES: Final = frozenset(map(int, Numerics))
 CERTIFIED_S = 3_600  # of a node's certificate has to be left
 KBIT_BYTES: Final = 125  # bytes/s of 1 kbit/s
+FULL_S: Final = 1.0  # what asking a node that has no room costs: it had none when it signed its offer, and may have now
 SECOND_WORTH: Final = 1_000.0  # nano-credits that a second of waiting costs: what 30 tokens of a small model cost
 
 
@@ -58,8 +62,7 @@ def usable(
     """
     found: dict[int, list[KnownOffer]] = {}
     for known in offers:
-        fits = _fits(known, sought, excluded) and _is_long_enough(known, sought)
-        if fits and _is_certified(known, now):
+        if _is_long_enough(known, sought) and _fits(known, sought, excluded) and _is_certified(known, now):
             found.setdefault(known.offer.record.numerics, []).append(known)
     return found
 
@@ -88,9 +91,15 @@ def missing_layers(offers: Iterable[KnownOffer], sought: Sought) -> list[Span]:
 def _fits(known: KnownOffer, sought: Sought, excluded: Collection[bytes]) -> bool:
     """Sign whatever they like, strangers do; what contradicts the model's manifest is not looked at."""
     offer = known.offer.record
-    served = offer.state == State.SERVING and bool(offer.codecs & sought.codec.bit) and offer.numerics in {*Numerics}
-    of_model = offer.span.last <= sought.layers and offer.roles == roles_of(offer.span, sought.layers)
-    return served and of_model and sought.numerics in (None, offer.numerics) and known.node not in excluded
+    return (
+        offer.state == State.SERVING
+        and offer.span.last <= sought.layers
+        and bool(offer.codecs & sought.codec.bit)
+        and offer.numerics in CLASSES
+        and sought.numerics in (None, offer.numerics)
+        and offer.roles == roles_of(offer.span, sought.layers)
+        and offer.node not in excluded
+    )
 
 
 def _is_long_enough(known: KnownOffer, sought: Sought) -> bool:
@@ -106,10 +115,13 @@ def _is_certified(known: KnownOffer, now: int) -> bool:
     return known.certificate.record.not_after >= now + CERTIFIED_S
 
 
-def candidate_of(known: KnownOffer, sought: Sought, link: Link | None, risk: float = 0.0) -> Candidate:
-    """A node as routing sees it; `link` to it, if there is one, knows the round trip."""
+def candidate_of(
+    known: KnownOffer, sought: Sought, link: Link | None, failures: Failures, measures: Measures, now: float
+) -> Candidate:
+    """A node as routing sees it: by its own word, and by what this client knows of it. now: monotonic, seconds."""
     offer = known.offer.record
-    rtt_s = link.rtt_s if link is not None else None
+    lag = measures.of(Who(offer.node, offer.owner), now)
+    full_s = 0.0 if offer.load.free_positions >= sought.positions else FULL_S
     return Candidate(
         key=offer.node,
         span=offer.span,
@@ -117,9 +129,26 @@ def candidate_of(known: KnownOffer, sought: Sought, link: Link | None, risk: flo
         flat=offer.flat,
         prefill_rate=offer.speed.prefill,
         decode_rate=offer.speed.decode,
-        uplink=offer.speed.uplink * KBIT_BYTES,
-        rtt_s=UNMEASURED_RTT_S if rtt_s is None else rtt_s,
-        queue_s=offer.load.queue_ms / 1000,
-        risk=risk,
+        uplink=_uplink(offer, measures),
+        rtt_s=round_trip_s(offer.node, link, measures),
+        queue_s=offer.load.queue_ms / 1000 + full_s,
+        risk=failures.risk(offer.node, offer.owner, now),
         ahead=0 if known.node in sought.proven else offer.limits.signed_ahead(sought.prompt),
+        late_s=lag.late_s,
+        slow_s=lag.slow_s,
+        live=link is not None,
     )
+
+
+def round_trip_s(node: PeerKey, link: Link | None, measures: Measures) -> float:
+    """Seconds to a node and back: of its link now, or of an earlier one, or else as to the nodes that were met."""
+    found = link.usual_rtt_s if link is not None else None
+    if found is None:
+        found = measures.round_trip_s(node)
+    return measures.usual_round_trip_s if found is None else found
+
+
+def _uplink(offer: Offer, measures: Measures) -> float:
+    """Bytes/s: what the node claims, or less where less came from it; 0 where neither is known."""
+    claimed, measured = offer.speed.uplink * KBIT_BYTES, measures.rate(offer.node)
+    return min(claimed or measured, measured) if measured else claimed

@@ -10,6 +10,7 @@ from typing import Final
 import trio
 
 from p2pinfer.client.contracts import Plan
+from p2pinfer.client.promised import Times
 from p2pinfer.core.client_account import ClientAccount, Decision, Refuse, Sign
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract, verify_contract
@@ -104,6 +105,14 @@ class Running:
     def begun(self) -> bool:
         """An id has come, or none will."""
         return bool(self.generation.ids) or self.generation.over
+
+    @property
+    def times(self) -> Times | None:
+        """When its ids came; None where none did."""
+        if self.first_id_s is None or self.last_id_s is None:
+            return None
+        others_s = self.last_id_s - self.first_id_s
+        return Times(self.first_id_s - self.started_s, others_s, len(self.generation.ids))
 
     @property
     def holds_room(self) -> bool:

@@ -1,11 +1,14 @@
 """Trying routes until one answers: a stage that refuses, vanishes, lies or keeps silent costs a try, not the answer.
 
 Only until the first id comes: what was delivered is not asked for again. Whoever failed is left out for the rest of the
-request, and remembered for a while, with its owner (`core/failures.py`).
+request, and remembered for a while, with its owner (`core/failures.py`). A route over nodes that never answered us is
+not waited for alone: soon the next one is tried beside it, the first id counts, and the others are cancelled, which
+costs no pay, since nothing is owed before an id came.
 """
 
 import random
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from math import inf
 from typing import Final
 
 import trio
@@ -21,9 +24,14 @@ from p2pinfer.core.keys import short_names
 from p2pinfer.core.units import ModelId
 
 TRY_S: Final = 90.0  # after so long no further route is tried: one may take STALL_S, and is not the last
+MAX_UNDER_WAY: Final = 10  # routes opened at the same time
 MAX_AT_ONCE: Final = 8  # routes dialled at the same time, after others could not be reached
 FIRST_ID_S: Final = 5.0  # a route is given this, and
 FIRST_ID_FACTOR: Final = 4  # so many times the predicted time, to deliver its first id, where there is another route
+SOON_S: Final = 0.75  # a route over nodes that never answered us is given this, and
+SOON_FACTOR: Final = (
+    2  # so many times the predicted time, before another is tried beside it; the more there are, the less
+)
 ROOM_S: Final = 60.0  # a client none of whose generations has room waits so long for others to leave
 
 Start = Callable[[FoundRoute], Running]
@@ -48,6 +56,10 @@ class Trying:
         self._wait_room = wait_room
         self._excluded: set[bytes] = set()
         self._full: dict[bytes, float] = {}  # who had no room, and seconds until it may have some
+        self._late: set[bytes] = set()  # who was not linked soon
+        self._hasty = True  # whoever is late comes after others
+        self._under_way: dict[Running, FoundRoute] = {}  # opened, and no id yet; the first of them first
+        self._give_up_at: dict[Running, float] = {}
         self._failure: P2pinferError | None = None
         self._over_at = trio.current_time() + TRY_S
         self._waited_s = 0.0  # for others to leave
@@ -69,30 +81,63 @@ class Trying:
             raise self._with_losses(error) from None
 
     async def _first_answering(self) -> Running:
-        at_once = 1
-        while self._failure is None or trio.current_time() < self._over_at:
-            if not (routes := await self._find(at_once)):
-                continue  # none had room, and some may have it by now
-            route, missing = await self._finder.reach(routes)
-            self._leave_out(missing, (stage for found in routes for stage in found.stages))
-            if route is None:
-                self._failure = Unreached(f"no route could be opened: {short_names(missing)} cannot be reached")
+        at_once, running = 1, None
+        try:
+            while self._failure is None or trio.current_time() < self._over_at:
+                if (running := await self._next(at_once)) is not None:
+                    return running
                 at_once = min(2 * at_once, MAX_AT_ONCE)
-            elif (running := await self._try(route)) is not None:
-                return running
-        raise self._failure
+            raise self._failure
+        finally:
+            self._cancel_others(running)
+
+    def _cancel_others(self, winner: Running | None) -> None:
+        """End what is under way; whoever was tried before the one that answered was late."""
+        for running, route in self._under_way.items():
+            if winner is not None and running.started_s < winner.started_s:
+                self._finder.note_late(route.stages)
+            running.fail("another route answered, or the client cancelled", Code.CANCELLED)
+
+    async def _next(self, at_once: int) -> Running | None:
+        """Find a route, reach it, try it; None where that came to nothing yet. Raises where nothing is left to try."""
+        if routes := await self._find(at_once):
+            route = await self._reach(routes)
+            return await self._try(route) if route is not None else None
+        return await self._wait_first(inf) if self._under_way else None
 
     async def _find(self, count: int) -> list[FoundRoute]:
-        """Routes to try; none where all that is left had no room, and some time has passed. Raises NoRoute."""
-        without = self._excluded | self._full.keys()
+        """Routes to try; none where others are under way, or some may have room by now. Raises NoRoute."""
         try:
-            return await self._finder.find(self._model, self._sought, without, self.spent, count)
+            return await self._finder.find(self._model, self._sought, self._left_out(), self.spent, count)
         except NoRoute as error:
-            if not self._full:
+            if self._late:
+                self._late.clear()
+                self._hasty = False  # then they are waited for
+            elif not self._under_way and not self._full:
                 used_up = isinstance(error, TooDear) and self.spent > 0
                 raise (error if used_up or self._failure is None else self._failure) from None
-        await self._wait_for_room()
-        return []
+            elif not self._under_way:
+                await self._wait_for_room()
+            return []
+
+    def _left_out(self) -> frozenset[bytes]:
+        """Who is not to be asked now."""
+        under_way = (route.nodes for route in self._under_way.values())
+        return frozenset(self._excluded | self._full.keys() | self._late).union(*under_way)
+
+    async def _reach(self, routes: Sequence[FoundRoute]) -> FoundRoute | None:
+        """The first route that is linked; those that are not linked soon come later, if there are others."""
+        nodes = self._left_out().union(*(route.nodes for route in routes))
+        hasty = self._hasty and (bool(self._under_way) or self._finder.has_route(self._model, self._sought, nodes))
+        route, missing, late = await self._finder.reach(routes, hasty)
+        if route is None and missing | late:
+            self._failure = Unreached(f"no route could be opened: {short_names(missing | late)} cannot be reached")
+        self._leave_out(missing, (stage for found in routes for stage in found.stages))
+        if hasty or route is not None:
+            self._late |= late
+        else:
+            self._excluded |= late  # they had all the time that a dial takes
+        return route
 
     def _with_losses(self, error: NoRoute | GenerationFailed) -> NoRoute | GenerationFailed:
         """The error, and what was signed for routes that failed."""
@@ -119,7 +164,7 @@ class Trying:
         self._over_at += trio.current_time() - began
 
     async def _try(self, route: FoundRoute) -> Running | None:
-        """Open a route and wait for its first id; None where another one is to be tried."""
+        """Open a route, and wait for an id of it or of those under way; None where another is to be tried."""
         try:
             running = self._start(route)
         except NoRoute as error:
@@ -127,11 +172,37 @@ class Trying:
             self._replace(route, error)
             return None
         self.tries.append(running)
-        try:
-            await self._wait_begun(route, running)
-        finally:
-            if not running.begun:
-                running.fail("the client cancelled", Code.CANCELLED)  # unless it failed for another reason
+        self._under_way[running] = route
+        now = trio.current_time()
+        self._give_up_at[running] = now + FIRST_ID_S + FIRST_ID_FACTOR * route.first_id_s
+        alone = route.nodes <= set(self._sought.proven) or len(self._under_way) >= MAX_UNDER_WAY
+        soon_s = SOON_S / len(self._under_way) + SOON_FACTOR * route.first_id_s
+        return await self._wait_first(inf if alone else now + soon_s)
+
+    async def _wait_first(self, until: float) -> Running | None:
+        """The first of those under way to deliver an id; None as soon as one failed, or at that time."""
+        while True:
+            for running, route in [*self._under_way.items()]:
+                if running.begun:
+                    return self._take(route, running)
+            now = trio.current_time()
+            if now >= until:
+                return None
+            for running in [one for one in self._under_way if self._give_up_at[one] <= now]:
+                self._give_up(running)
+            with trio.move_on_at(min(until, *(self._give_up_at[one] for one in self._under_way))):
+                await _wait_any([running.wait_begun for running in self._under_way])
+
+    def _give_up(self, running: Running) -> None:
+        """End a route that has kept silent for long; where nobody else serves it may take all its time."""
+        route = self._under_way[running]
+        if trio.current_time() < self._over_at and self._spare(route):
+            running.give_up(trio.current_time() - running.started_s)
+        self._give_up_at[running] = inf
+
+    def _take(self, route: FoundRoute, running: Running) -> Running | None:
+        """One has begun: it is the one, or has failed. Raises the failure where nobody can be done without."""
+        del self._under_way[running]
         if running.generation.ids:
             for stage in route.stages:
                 self._failures.forgive(stage.key, stage.offer.record.owner)
@@ -147,15 +218,6 @@ class Trying:
         else:
             self._replace(route, self._failure)
         return None
-
-    async def _wait_begun(self, route: FoundRoute, running: Running) -> None:
-        """Wait for the first id: with patience where nobody else serves, and not for long where somebody does."""
-        patience_s = FIRST_ID_S + FIRST_ID_FACTOR * route.first_id_s
-        with trio.move_on_after(patience_s):
-            await running.wait_begun()
-        if not running.begun and trio.current_time() < self._over_at and self._spare(route):
-            running.give_up(patience_s)
-        await running.wait_begun()
 
     def _replace(self, route: FoundRoute, failure: P2pinferError) -> None:
         """Leave out what can be done without, of a route in which nobody knows who failed. Raises `failure`."""
@@ -176,3 +238,15 @@ class Trying:
         for stage in stages:
             if stage.key in nodes:
                 self._failures.note(stage.key, stage.offer.record.owner, trio.current_time())
+
+
+async def _wait_any(waits: Sequence[Callable[[], Awaitable[None]]]) -> None:
+    """Wait until one of them is over."""
+
+    async def one(wait: Callable[[], Awaitable[None]]) -> None:
+        await wait()
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for wait in waits:
+            nursery.start_soon(one, wait)

@@ -48,6 +48,8 @@ class Failures:
 
     def risk(self, node: PeerKey, owner: OwnerKey, now: float) -> float:
         """Nano-credits that the node's unreliability is counted as."""
+        if not self._times and not self._taken:
+            return 0.0
         recent = sum(time > now - FORGET_S for key in _keys(node, owner) for time in self._times.get(key, ()))
         return FAILURE_WORTH * recent + (TAKEN_WORTH if node in self._taken else 0.0)
 

@@ -6,6 +6,7 @@ what is sent, and when, is for `link.py`.
 """
 
 from collections import deque
+from statistics import median
 from typing import Final
 
 from p2pinfer.core.codes import Code
@@ -33,6 +34,11 @@ class Pace:
         self._rates: deque[float] = deque(maxlen=RATES_KEPT)
         self._round_trips_s: deque[float] = deque(maxlen=ROUND_TRIPS_KEPT)
         self._mark: tuple[int, int] | None = None  # bytes and receiver's clock (us) where the sample began
+
+    @property
+    def usual_rtt_s(self) -> float | None:
+        """The median round trip seen lately, queues included; None before the first."""
+        return median(self._round_trips_s) if self._round_trips_s else None
 
     @property
     def unacknowledged(self) -> int:

@@ -2,27 +2,35 @@
 
 A route minimises price + value of time x predicted time + risk. The times follow network-model's formulas for one
 stream: S·c + S·L + bytes over uplinks. Every stage adds its own share, so the best route is a shortest path from layer
-0 to the last; among routes within 10 % of it one is drawn, so that load spreads. None asks for more than the request's
-price limit (`price_limit.py`). Pure: offers are collected, and the
-random number drawn, by the client.
+0 to the last (`paths.py`). That load spreads, one of the routes within 10 % of it is drawn, by chance: all costs are
+raised a little, each by its own chance, before the path is sought; then every stage is drawn anew among all that serve
+its layers as well. None asks for more than the request's price limit (`price_limit.py`). Pure: offers are collected by
+the client, and chance is an argument.
 """
 
+from bisect import bisect
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import accumulate
 from math import inf
 from typing import Final
 
 from p2pinfer.core.errors import NoRoute, TooDear
+from p2pinfer.core.paths import Line, Step, shortest_path, value_at
 from p2pinfer.core.placement import gaps
 from p2pinfer.core.pricing import Prices, Usage, amount_of
-from p2pinfer.core.units import PeerKey, Span
+from p2pinfer.core.units import PRICE_UNIT, PeerKey, Span
 
 NEAR_BEST: Final = 1.10
-MAX_DRAWN: Final = 64  # routes to draw from; enumerating more would not spread load better
-UNMEASURED_RTT_S: Final = 0.060  # a home link's
+RAISED: Final = 1.05  # of a cost, at most, by chance; what is left of NEAR_BEST is for drawing the stages anew
+LIVE_DRAWS: Final = 4  # a node that we know to live is drawn so many times as often as one that others speak of
+WORTHS: Final = (1.0, 0.25, 0.06)  # of time, where the best routes ask for too much
+MAX_ONCE: Final = 3  # peers of which a route is sought that uses them once, since the best uses them twice
 LENT_WORTH: Final = 10  # what may be lost weighs so many times: else it would not be seen among routes near the best
 LEAST_RATE: Final = 1e-3  # positions/s assumed of a node that claims none
+
+Chance = Callable[[], float]  # numbers in [0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +48,9 @@ class Candidate:
     queue_s: float
     risk: float = 0.0  # nano-credits this node's unreliability costs
     ahead: int = 0  # positions of the prompt that are signed on its word alone, before the first id
+    late_s: float = 0.0  # measured, beyond what is predicted else: until the first id
+    slow_s: float = 0.0  # the same, for each id
+    live: bool = False  # we know that it is there
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +75,52 @@ class Stage:
 Route = tuple[Stage, ...]
 
 
+def choose_route(
+    candidates: Sequence[Candidate], load: Load, chance: Chance, most: float = inf, spent: int = 0
+) -> Route:
+    """One of the routes within 10 % of the cheapest, drawn by chance.
+
+    most:  nano-credits that all stages may ask together
+    spent: nano-credits that were taken off the limit before, by routes that failed
+
+    Raises NoRoute naming the layers that nobody serves, TooDear naming `most` and what the cheapest route asks.
+    """
+    for route in _routes(candidates, load, chance, most):
+        if not route:
+            missing = gaps(load.layers, (candidate.span for candidate in candidates))
+            which = f"layers {', '.join(map(str, missing))}" if missing else "all layers in parts that fit each other"
+            raise NoRoute(f"nobody serves {which} of {load.layers}")
+        if (asked := sum(price_of(stage, load) for stage in route)) <= most:
+            return route
+    used = f", of which routes that failed took {spent:,} and brought nothing" if spent else ""
+    raise TooDear(
+        f"the cheapest route may cost {asked:,.0f} nano-credits, and the limit is {most + spent:,.0f}{used}: "
+        "ask for fewer tokens, or set another limit with --max-cost, max_cost= in the library"
+    )
+
+
+def _routes(candidates: Sequence[Candidate], load: Load, chance: Chance, most: float) -> Iterator[Route]:
+    """What is best, and then what asks for less and less: a fast route may be too dear where a slow one is not."""
+    for worth in WORTHS:
+        weighed = replace(load, second_worth=worth * load.second_worth)
+        lines = [_line(candidate, weighed, weighed.second_worth) for candidate in candidates]
+        near = _best(candidates, _raised(lines, chance), load.layers)
+        yield _drawn_anew(near, candidates, lines, weighed, chance, most)
+        yield _best(candidates, lines, load.layers)
+    yield _best(candidates, [_line(candidate, load, 0.0, risk=0.0) for candidate in candidates], load.layers)
+
+
+# What a stage adds to a route
+
+
 def predicted_s(stage: Stage, load: Load) -> float:
     """Seconds this stage adds to a generation: queue, computing, sending, and its share of the way round."""
-    candidate, alone = stage.candidate, len(stage.span) == load.layers
-    share = len(stage.span) / len(candidate.span)
-    computing = share * (
-        load.prompt / max(candidate.prefill_rate, LEAST_RATE) + load.tokens / max(candidate.decode_rate, LEAST_RATE)
-    )
-    last = stage.span.last == load.layers
-    positions = load.prompt + load.tokens
-    sending = 0.0 if last or not candidate.uplink else positions * load.row_bytes / candidate.uplink
-    # A round passes S hops; each stage has half a round trip on either side of it. A solo stage has no ring.
-    around = candidate.rtt_s / 2 * (1 if alone else load.tokens)
-    return candidate.queue_s + computing + sending + around
+    return value_at(_line(stage.candidate, load, 1.0, money=0.0, risk=0.0), stage.span, load.layers)
+
+
+def cost(stage: Stage, load: Load) -> float:
+    """Nano-credits that `stage` adds to a route's cost, but for rounding."""
+    return value_at(_line(stage.candidate, load, load.second_worth), stage.span, load.layers)
 
 
 def price_of(stage: Stage, load: Load) -> int:
@@ -85,10 +129,11 @@ def price_of(stage: Stage, load: Load) -> int:
 
 
 def ask_of(prices: Prices, flat: int, span: Span, load: Load) -> int:
-    """Nano-credits that these layers cost at these prices, if all tokens are used."""
-    tail = span.last == load.layers
-    usage = Usage(len(span) * load.prompt, len(span) * max(0, load.tokens - 1), 0, load.tokens if tail else 0)
-    return amount_of(prices, flat, usage)
+    """Nano-credits that these layers cost at these prices, if all tokens are used: as `amount_of` their usage."""
+    total = len(span) * (prices.prefill * load.prompt + prices.decode * max(0, load.tokens - 1))
+    if span.last == load.layers:
+        total += prices.sampled * load.tokens
+    return flat - (-total // PRICE_UNIT)
 
 
 def lent_to(stage: Stage) -> int:
@@ -98,92 +143,91 @@ def lent_to(stage: Stage) -> int:
     return amount_of(candidate.prices, candidate.flat, usage) if candidate.ahead else 0
 
 
-def cost(stage: Stage, load: Load) -> float:
-    """Nano-credits that `stage` adds to a route's cost."""
-    risk = stage.candidate.risk + LENT_WORTH * lent_to(stage)
-    return price_of(stage, load) + load.second_worth * predicted_s(stage, load) + risk
+def _line(candidate: Candidate, load: Load, time: float, money: float = 1.0, risk: float = 1.0) -> Line:
+    """What a stage adds. time: worth of a second; money: of a nano-credit asked; risk: of one that may be lost."""
+    prompt, tokens, prices = load.prompt, load.tokens, candidate.prices
+    # A round passes S hops; each stage has half a round trip on either side of it. A solo stage has no ring.
+    hop_s = candidate.rtt_s / 2
+    waiting_s = candidate.queue_s + candidate.late_s + candidate.slow_s * tokens + hop_s
+    computing_s = prompt / max(candidate.prefill_rate, LEAST_RATE) + tokens / max(candidate.decode_rate, LEAST_RATE)
+    sending_s = (prompt + tokens) * load.row_bytes / candidate.uplink if candidate.uplink else 0.0
+    fixed = time * waiting_s + money * candidate.flat + risk * candidate.risk
+    asked = prices.prefill * prompt + prices.decode * (tokens - 1)
+    layer = time * computing_s / len(candidate.span) + money * asked / PRICE_UNIT
+    if candidate.ahead:
+        lent = risk * LENT_WORTH
+        fixed, layer = fixed + lent * candidate.flat, layer + lent * candidate.ahead * prices.prefill / PRICE_UNIT
+    return fixed, layer, money * prices.sampled * tokens / PRICE_UNIT, time * sending_s, time * hop_s * (tokens - 1)
 
 
-def choose_route(
-    candidates: Sequence[Candidate], load: Load, random: float, most: float = inf, spent: int = 0
-) -> Route:
-    """One of the routes within 10 % of the cheapest, drawn with `random` in [0, 1).
+# The draw
 
-    most:  nano-credits that all stages may ask together
-    spent: nano-credits that were taken off the limit before, by routes that failed
 
-    Raises NoRoute naming the layers that nobody serves, TooDear naming `most` and what the cheapest route asks.
+def _raised(lines: Sequence[Line], chance: Chance) -> list[Line]:
+    """Every line as much higher as its own chance will have it, so that those near each other change places."""
+    raised: list[Line] = []
+    for fixed, layer, end, inner, ring in lines:
+        factor = 1 + (RAISED - 1) * chance()
+        raised.append((fixed * factor, layer * factor, end * factor, inner * factor, ring * factor))
+    return raised
+
+
+def _best(candidates: Sequence[Candidate], lines: Sequence[Line], layers: int) -> Route:
+    """The cheapest route; empty where none covers all layers.
+
+    A shortest path may use a peer twice, which no route does; then another is sought, and by that many peers at most.
     """
-    if missing := gaps(load.layers, [candidate.span for candidate in candidates]):
-        raise NoRoute(f"nobody serves layers {', '.join(map(str, missing))} of {load.layers}")
-    prices = _to_end(_stages(candidates, load, price_of), load.layers)
-    if prices[0] > most:
-        used = f", of which routes that failed took {spent:,} and brought nothing" if spent else ""
-        raise TooDear(
-            f"the cheapest route may cost {prices[0]:,.0f} nano-credits, and the limit is {most + spent:,.0f}{used}: "
-            "ask for fewer tokens, or set another limit with --max-cost, max_cost= in the library"
-        )
-    # A fast route may be too dear where a slow one is not: then time counts for nothing
-    for weighed in (load, replace(load, second_worth=0.0)):
-        stages = _stages(candidates, weighed, cost)
-        costs = _to_end(stages, load.layers)
-        # The least cost may use one peer twice, which no route does: then look further
-        for limit in (NEAR_BEST * costs[0], inf):
-            search = _Search(load, stages, costs, prices)
-            if routes := list(islice(search.routes(limit, most), MAX_DRAWN)):
-                return routes[int(random * len(routes))]
-    raise NoRoute(f"no route of different peers covers {load.layers} layers")
+    spans = [candidate.span for candidate in candidates]
+    once: frozenset[int] = frozenset()
+    path = shortest_path(layers, spans, lines)
+    while (twice := _twice(path)) and len(once | twice) <= MAX_ONCE:
+        once |= twice
+        path = shortest_path(layers, spans, lines, once)
+    return tuple(Stage(candidates[step.peer], step.span) for step in _without_return(path))
 
 
-Priced = dict[int, list[tuple[float, Stage]]]  # by first layer, cheapest first
+def _twice(path: Sequence[Step]) -> set[int]:
+    counts = Counter(step.peer for step in path)
+    return {peer for peer, count in counts.items() if count > 1}
 
 
-def _stages(candidates: Sequence[Candidate], load: Load, weigh: Callable[[Stage, Load], float]) -> Priced:
-    """Every way to use a candidate between two layers where some span begins or ends."""
-    cuts = {0, load.layers}
-    for candidate in candidates:
-        cuts |= {candidate.span.first, candidate.span.last}
-    found: Priced = {cut: [] for cut in cuts}
-    for candidate in candidates:
-        inside = sorted(cut for cut in cuts if candidate.span.first <= cut <= candidate.span.last)
-        for at, first in enumerate(inside):
-            for last in inside[at + 1 :]:
-                stage = Stage(candidate, Span(first, last))
-                found[first].append((weigh(stage, load), stage))
-    for stages in found.values():
-        stages.sort(key=lambda priced: priced[0])
-    return found
+def _without_return(path: Sequence[Step]) -> list[Step]:
+    """The path; where it comes back to a peer it stays there instead."""
+    steps: list[Step] = []
+    for step in path:
+        stay = next((at for at, before in enumerate(steps) if before.peer == step.peer), len(steps))
+        first = steps[stay].span.first if stay < len(steps) else step.span.first
+        steps[stay:] = [Step(step.peer, Span(first, step.span.last))]
+    return steps
 
 
-def _to_end(stages: Priced, layers: int) -> dict[int, float]:
-    """The least cost from each cut to the end; stages lead to greater cuts only, so one pass backwards does."""
-    to_end = {layers: 0.0}
-    for cut in sorted(stages, reverse=True):
-        if cut != layers:
-            to_end[cut] = min((price + to_end[stage.span.last] for price, stage in stages[cut]), default=inf)
-    return to_end
+def _drawn_anew(
+    route: Route, candidates: Sequence[Candidate], lines: Sequence[Line], load: Load, chance: Chance, most: float
+) -> Route:
+    """The route, with any of those in place of each of its peers that serve the same layers at nearly the same cost."""
+    drawn = list(route)
+    for at, stage in enumerate(route):
+        others = drawn[:at] + drawn[at + 1 :]
+        taken = {other.candidate.key for other in others}
+        near = [one for one in _as_good(stage, candidates, lines, load) if one.key not in taken]
+        if near:
+            drawn[at] = Stage(_one_of(near, chance), stage.span)
+            if sum(price_of(one, load) for one in drawn) > most:
+                drawn[at] = stage
+    return tuple(drawn)
 
 
-@dataclass(frozen=True, slots=True)
-class _Search:
-    """costs, prices: the least of each from a cut to the end."""
+def _as_good(stage: Stage, candidates: Sequence[Candidate], lines: Sequence[Line], load: Load) -> Iterator[Candidate]:
+    """Who serves the layers of a stage for little more than it."""
+    limit = cost(stage, load) * NEAR_BEST / RAISED
+    span, first, last = stage.span, stage.span.first, stage.span.last
+    for candidate, line in zip(candidates, lines, strict=True):
+        theirs = candidate.span
+        serves = theirs.first <= first and last <= theirs.last
+        if serves and value_at(line, span, load.layers) <= limit:
+            yield candidate
 
-    load: Load
-    stages: Priced
-    costs: dict[int, float]
-    prices: dict[int, float]
 
-    def routes(self, limit: float, most: float, first: int = 0, route: Route = ()) -> Iterator[Route]:
-        """Routes from layer `first` on that cost at most `limit` and ask for at most `most`.
-
-        No peer serves twice in one.
-        """
-        if first == self.load.layers:
-            yield route
-            return
-        used = {stage.candidate.key for stage in route}
-        for weight, stage in self.stages[first]:
-            last, price = stage.span.last, price_of(stage, self.load)
-            dear = weight + self.costs[last] > limit * (1 + 1e-9) or price + self.prices[last] > most
-            if not dear and stage.candidate.key not in used:
-                yield from self.routes(limit - weight, most - price, last, (*route, stage))
+def _one_of(candidates: Sequence[Candidate], chance: Chance) -> Candidate:
+    draws = [*accumulate(LIVE_DRAWS if candidate.live else 1 for candidate in candidates)]
+    return candidates[bisect(draws, chance() * draws[-1])]

@@ -135,6 +135,11 @@ class Link:
         return self._pace.rtt_s
 
     @property
+    def usual_rtt_s(self) -> float | None:
+        """The median round trip seen lately, its waiting in queues included; None before the first pong."""
+        return self._pace.usual_rtt_s
+
+    @property
     def rate(self) -> float:
         """Bytes a second that reached the peer, as measured there; 0 while unknown."""
         return self._pace.rate

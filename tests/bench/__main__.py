@@ -18,10 +18,10 @@ from tests.bench.machine import conditions, load_average
 
 WIDTH: Final = 180  # of the table in a file
 BENCHES: Final = (
-    *("one_stream", "many_streams", "bytes_per_token", "start", "idle", "receipts", "hop"),
+    *("one_stream", "many_streams", "bytes_per_token", "start", "idle", "receipts", "hop", "routing"),
     *("engine", "engine_quality", "engine_layer", "engine_memory"),
 )
-ASKED_FOR: Final = ("attack", "overhead", "found", "wan")  # they take long, or need root or something to be named
+ASKED_FOR: Final = ("attack", "overhead", "found", "wan", "liars", "crawling")  # long, or need root, or a name
 
 
 def main() -> int:

@@ -6,12 +6,14 @@ from dataclasses import replace
 import pytest
 import trio
 
-from p2pinfer.client.finding import RouteFinder
+from p2pinfer.client.finding import FoundRoute, RouteFinder
+from p2pinfer.client.promised import Times
 from p2pinfer.client.routes import Sought
 from p2pinfer.core.errors import NoRoute, TooDear
 from p2pinfer.core.failures import Failures
 from p2pinfer.core.keys import short_name
-from p2pinfer.core.offer import Speed
+from p2pinfer.core.measures import Measures
+from p2pinfer.core.offer import Load, Speed
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.pricing import Prices
 from p2pinfer.core.units import Codec, OwnerKey, Roles, Span
@@ -43,7 +45,7 @@ class Alone:
 
 
 def finder_over(*offers: KnownOffer) -> RouteFinder:
-    return RouteFinder(Known(*offers), Alone(), Failures())  # type: ignore[arg-type]
+    return RouteFinder(Known(*offers), Alone(), Failures(), Measures())  # type: ignore[arg-type]
 
 
 def whole(node: int, **changes: object) -> KnownOffer:
@@ -163,9 +165,40 @@ async def test_a_node_that_failed_lately_is_asked_after_the_others_and_its_owner
     failures = Failures()
     cheap = [whole(node, prices=Prices(0, 0, 0, 0)) for node in (0, 1)]
     dear = whole(2, owner=STRANGER.public)
-    finder = RouteFinder(Known(*cheap, dear), Alone(), failures)  # type: ignore[arg-type]
+    finder = RouteFinder(Known(*cheap, dear), Alone(), failures, Measures())  # type: ignore[arg-type]
     [route] = await finder.find(MODEL, SOUGHT, ())
     assert route.nodes != {NODES[2].public}
     failures.note(NODES[0].public, OwnerKey(OWNER.public), trio.current_time())
     [route] = await finder.find(MODEL, SOUGHT, ())
     assert route.nodes == {NODES[2].public}
+
+
+# What was measured
+
+
+async def test_a_node_that_crawls_is_left_for_its_idle_twin_after_one_answer() -> None:
+    measures = Measures()
+    finder = RouteFinder(Known(whole(0), whole(1, owner=STRANGER.public)), Alone(), Failures(), measures)  # type: ignore[arg-type]
+    first = await one_of_both(finder)
+    finder.note_answer(first, Times(first_s=3.0, others_s=20.0, ids=100))
+    assert all(route.nodes != first.nodes for route in [await one_of_both(finder) for _ in range(20)])
+
+
+async def one_of_both(finder: RouteFinder) -> FoundRoute:
+    [route] = await finder.find(MODEL, SOUGHT, ())
+    return route
+
+
+async def test_equal_nodes_take_turns_and_an_answer_as_promised_changes_nothing() -> None:
+    finder = RouteFinder(Known(whole(0), whole(1)), Alone(), Failures(), Measures())  # type: ignore[arg-type]
+    seen = []
+    for _ in range(40):
+        seen.append(route := await one_of_both(finder))
+        finder.note_answer(route, Times(first_s=0.3, others_s=99 / 40, ids=100))
+    assert len({route.nodes for route in seen}) == 2
+
+
+async def test_a_node_without_room_is_asked_after_one_that_has_it() -> None:
+    full = whole(0, load=Load(SOUGHT.positions - 1, 0, 1_000), prices=CHEAP)
+    assert {(await one_of_both(finder_over(full, whole(1)))).nodes for _ in range(20)} == {frozenset({NODES[1].public})}
+    assert (await one_of_both(finder_over(full))).nodes == {NODES[0].public}

@@ -150,6 +150,29 @@ def test_models_that_nobody_hands_out_hold_nobody_up(tmp_path: Path, imports: li
     run(test, tmp_path, Store(tmp_path / "store"), *strangers, honest)
 
 
+def test_a_manifest_that_does_not_come_is_not_waited_for_with_every_question(
+    tmp_path: Path, imports: list[Imported]
+) -> None:
+    asked: list[ModelId] = []
+
+    async def count(peer: PeerKey, ask: Ask) -> FilePart:
+        assert isinstance(ask, AskFile)
+        asked.append(ask.model)
+        return await silent(peer, ask)
+
+    strangers = [imports[0].offered(unknown(number), count) for number in range(3)]
+
+    async def test(client: Client) -> None:
+        for _ in range(3):
+            assert (await client.model("tiny")).id == imports[0].model.id
+        assert sorted(asked) == sorted(map(unknown, range(3)))
+        with pytest.raises(ModelError, match="nobody serves"):
+            await client.model(unknown(0).hex())  # it is sought all the same
+        assert asked.count(unknown(0)) > 1
+
+    run(test, tmp_path, Store(tmp_path / "store"), *strangers, imports[0])
+
+
 def test_files_that_drip_are_had_from_somebody_else(tmp_path: Path, imports: list[Imported]) -> None:
     honest, other = imports
     drip = dripping(other.store)

@@ -8,10 +8,18 @@ import trio
 from trio.testing import MockClock
 
 from p2pinfer.client.contracts import StagePlan
-from p2pinfer.client.finding import FoundRoute
+from p2pinfer.client.finding import HASTY_S, FoundRoute
 from p2pinfer.client.routes import Sought
 from p2pinfer.client.running import STALL_S, Running
-from p2pinfer.client.trying import FIRST_ID_FACTOR, FIRST_ID_S, MAX_AT_ONCE, ROOM_S, TRY_S, Trying
+from p2pinfer.client.trying import (
+    FIRST_ID_FACTOR,
+    FIRST_ID_S,
+    MAX_AT_ONCE,
+    MAX_UNDER_WAY,
+    ROOM_S,
+    TRY_S,
+    Trying,
+)
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import GenerationFailed, NoRoute
 from p2pinfer.core.failures import Failures
@@ -50,7 +58,8 @@ class FakeRunning:
         self.refused_by: frozenset[PeerKey] = frozenset()
         self.retry_s = retry_s
         self.costs = tuple(0 for _ in route.stages)
-        self._at = trio.current_time() + after_s
+        self.started_s = trio.current_time()
+        self._at = self.started_s + after_s
         self._fault = fault
         self._over = trio.Event()
 
@@ -91,6 +100,9 @@ class Swarm:
         self.routes = list(routes)
         self.silent: set[PeerKey] = set()  # they never deliver an id
         self.dead: set[PeerKey] = set()  # their addresses do not answer
+        self.far: set[PeerKey] = set()  # they are linked, but not soon
+        self.late: list[StagePlan] = []
+        self.after_s: dict[frozenset[bytes], float] = {}  # to the first id
         self.full_until: dict[PeerKey, float] = {}
         self.tried: list[FoundRoute] = []
         self.dialled: list[int] = []
@@ -106,11 +118,16 @@ class Swarm:
     def has_route(self, _model: ModelId, _sought: Sought, excluded: Collection[bytes]) -> bool:
         return any(not route.nodes & set(excluded) for route in self.routes)
 
-    async def reach(self, routes: Sequence[FoundRoute]) -> tuple[FoundRoute | None, set[bytes]]:
-        await trio.sleep(5 if any(route.nodes & self.dead for route in routes) else 0)
+    async def reach(
+        self, routes: Sequence[FoundRoute], hasty: bool
+    ) -> tuple[FoundRoute | None, set[PeerKey], set[PeerKey]]:
+        away: set[PeerKey] = {PeerKey(node) for route in routes for node in route.nodes & (self.dead | self.far)}
+        linked = next((route for route in routes if not route.nodes & away), None)
+        await trio.sleep(0 if linked is not None else HASTY_S if hasty else 5)
         self.dialled.append(len(routes))
-        missing = {node for route in routes for node in route.nodes & self.dead}
-        return next((route for route in routes if not route.nodes & missing), None), missing
+        if hasty:
+            return linked, set(), away
+        return next((route for route in routes if not route.nodes & self.dead), None), away & self.dead, set()
 
     def start(self, route: FoundRoute) -> Running:
         self.tried.append(route)
@@ -121,15 +138,19 @@ class Swarm:
         elif route.nodes & self.silent:
             running = FakeRunning(route, STALL_S, GenerationFailed("no id came within 60 s", Code.SILENT))
         else:
-            running = FakeRunning(route, PREDICTED_S)
+            running = FakeRunning(route, self.after_s.get(route.nodes, PREDICTED_S))
         return running  # type: ignore[return-value]
 
     async def wait_room(self, patience_s: float) -> bool:
         await trio.sleep(patience_s)
         return False
 
-    def trying(self, failures: Failures | None = None) -> Trying:
-        return Trying(self, failures or Failures(), ModelId(bytes(32)), SOUGHT, self.start, self.wait_room)  # type: ignore[arg-type]
+    def note_late(self, stages: Sequence[StagePlan]) -> None:
+        self.late += stages
+
+    def trying(self, failures: Failures | None = None, proven: Collection[PeerKey] = ()) -> Trying:
+        sought = replace(SOUGHT, proven=proven)
+        return Trying(self, failures or Failures(), ModelId(bytes(32)), sought, self.start, self.wait_room)  # type: ignore[arg-type]
 
 
 LIARS = [route_of(f"liar {number}") for number in range(8)]
@@ -150,14 +171,42 @@ async def test_the_first_route_that_delivers_is_taken(autojump_clock: MockClock)
 async def test_eight_silent_liars_do_not_outlast_one_ask(autojump_clock: MockClock) -> None:
     swarm, failures = Swarm(*LIARS, HONEST), Failures()
     swarm.silent = nodes_of(LIARS)
-    await swarm.trying(failures).first_answering()
+    trying = swarm.trying(failures)
+    await trying.first_answering()
     assert swarm.tried == [*LIARS, HONEST]
-    assert trio.current_time() == pytest.approx(8 * PATIENCE_S + PREDICTED_S)
-    for route in LIARS:
-        [stage] = route.stages
-        assert failures.risk(stage.key, stage.offer.record.owner, trio.current_time()) > 0
-    [stage] = HONEST.stages
-    assert failures.risk(stage.key, stage.offer.record.owner, trio.current_time()) == 0
+    assert trio.current_time() < PATIENCE_S + 3
+    late = {stage.key for stage in swarm.late}
+    assert all(route.nodes <= late or failures.risk(*who(route), trio.current_time()) > 0 for route in LIARS)
+    assert not HONEST.nodes & late
+    assert failures.risk(*who(HONEST), trio.current_time()) == 0
+    assert all(running.begun for running in trying.tries)
+
+
+def who(route: FoundRoute) -> tuple[PeerKey, OwnerKey]:
+    [stage] = route.stages
+    return stage.key, stage.offer.record.owner
+
+
+async def test_a_node_that_has_answered_before_is_waited_for_alone(autojump_clock: MockClock) -> None:
+    swarm = Swarm(LIARS[0], HONEST)
+    swarm.silent = nodes_of(LIARS)
+    trying = swarm.trying(proven=nodes_of(LIARS))
+    await trying.first_answering()
+    assert trio.current_time() == pytest.approx(PATIENCE_S + PREDICTED_S)
+
+
+async def test_the_first_of_two_that_are_under_way_counts_whichever_was_opened_first(
+    autojump_clock: MockClock,
+) -> None:
+    slow, slower = LIARS[:2]
+    swarm = Swarm(slow, slower)
+    swarm.after_s = {slow.nodes: 3.0, slower.nodes: 9.0}
+    trying = swarm.trying()
+    running = await trying.first_answering()
+    assert trying.tries[0] is running
+    assert (trio.current_time(), len(swarm.tried)) == (3.0, 2)
+    other = trying.tries[1].generation.failure
+    assert other is not None and other.code is Code.CANCELLED
 
 
 async def test_where_nobody_else_serves_silence_is_borne_for_a_minute(
@@ -171,13 +220,13 @@ async def test_where_nobody_else_serves_silence_is_borne_for_a_minute(
 
 
 async def test_routes_are_not_tried_for_ever(autojump_clock: MockClock) -> None:
-    many = [route_of(f"liar {number}") for number in range(100)]
+    many = [route_of(f"liar {number}") for number in range(200)]
     swarm = Swarm(*many)
     swarm.silent = nodes_of(many)
     with pytest.raises(GenerationFailed):
         await swarm.trying().first_answering()
     assert trio.current_time() <= TRY_S + STALL_S
-    assert len(swarm.tried) < 20
+    assert len(swarm.tried) < MAX_UNDER_WAY * (TRY_S / PATIENCE_S + 1)
 
 
 async def test_nodes_that_cannot_be_reached_are_dialled_together(autojump_clock: MockClock) -> None:
@@ -187,6 +236,21 @@ async def test_nodes_that_cannot_be_reached_are_dialled_together(autojump_clock:
     assert swarm.tried == [HONEST]
     assert swarm.dialled == [1, 2, 4, 2]
     assert max(swarm.dialled) <= MAX_AT_ONCE
+    assert trio.current_time() == 3 * HASTY_S + PREDICTED_S
+
+
+async def test_a_node_that_is_far_is_waited_for_where_there_is_no_other(autojump_clock: MockClock) -> None:
+    swarm = Swarm(HONEST, LIARS[0])
+    swarm.dead, swarm.far = nodes_of(LIARS), nodes_of([HONEST])
+    await swarm.trying().first_answering()
+    assert swarm.tried == [HONEST]
+
+
+async def test_a_node_that_was_not_linked_before_a_liar_was_is_tried_after_it(autojump_clock: MockClock) -> None:
+    swarm = Swarm(*LIARS[:2], HONEST)
+    swarm.silent, swarm.far = nodes_of(LIARS), nodes_of([HONEST])
+    await swarm.trying().first_answering()
+    assert swarm.tried[-1] == HONEST
 
 
 async def test_if_none_can_be_reached_they_are_named(autojump_clock: MockClock) -> None:

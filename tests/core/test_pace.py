@@ -37,6 +37,14 @@ def test_the_window_never_falls_below_the_least() -> None:
     assert paced(10_000, 0.05).window == MIN_WINDOW
 
 
+def test_the_usual_round_trip_is_the_median_of_the_latest() -> None:
+    pace = Pace()
+    assert pace.usual_rtt_s is None
+    for rtt_s in (0.05, 0.4, 0.06):
+        pace.add_round_trip(rtt_s)
+    assert (pace.rtt_s, pace.usual_rtt_s) == (0.05, 0.06)
+
+
 def test_the_least_round_trip_counts_because_the_others_waited_in_queues() -> None:
     pace = paced(HOME_UPLINK, 0.05)
     pace.add_round_trip(0.4)

@@ -89,6 +89,14 @@ class Asking:
 @contextmanager
 def open_good_client(root: Path, store: Path, bootstrap: str) -> Iterator[GoodClient]:
     """It has been answered once when the block begins: models are found, links are up."""
+    with open_asker(root, store, bootstrap) as client:
+        client.check()
+        yield client
+
+
+@contextmanager
+def open_asker(root: Path, store: Path, bootstrap: str) -> Iterator[GoodClient]:
+    """It has met nobody yet."""
     command = [sys.executable, "-m", "tests.hostile.good", str(root / "good"), str(store), bootstrap]
     root.mkdir(parents=True, exist_ok=True)
     with (
@@ -96,9 +104,7 @@ def open_good_client(root: Path, store: Path, bootstrap: str) -> Iterator[GoodCl
         Popen(command, stdin=PIPE, stdout=PIPE, stderr=stderr, text=True, env=ENVIRONMENT) as process,
     ):
         try:
-            client = GoodClient(process)
-            client.check()
-            yield client
+            yield GoodClient(process)
         finally:
             assert process.stdin is not None
             process.stdin.close()

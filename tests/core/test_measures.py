@@ -1,0 +1,97 @@
+"""What was measured of nodes: bad news count at once, fade, and stick to whoever they are about."""
+
+from p2pinfer.core.measures import HALF_S, MAX_MEASURED, UNMEASURED_RTT_S, Lag, Measures, Who
+from p2pinfer.core.units import OwnerKey, PeerKey
+
+CRAWLING = Lag(4.0, 0.5)
+
+
+def who(number: int, owner: int | None = None) -> Who:
+    key = (number if owner is None else owner).to_bytes(32, "big")
+    return Who(PeerKey(number.to_bytes(32, "big")), OwnerKey(key))
+
+
+LIAR, GOOD, OTHER = who(1), who(2), who(3)
+
+
+def test_a_node_that_crawled_is_known_for_it_after_one_answer() -> None:
+    measures = Measures()
+    measures.note_answer([LIAR], CRAWLING, 0.0)
+    assert measures.of(LIAR, 0.0) == CRAWLING
+    assert measures.of(GOOD, 0.0) == Lag()
+
+
+def test_it_fades() -> None:
+    measures = Measures()
+    measures.note_answer([LIAR], CRAWLING, 0.0)
+    assert measures.of(LIAR, HALF_S) == Lag(2.0, 0.25)
+    assert measures.of(LIAR, 20 * HALF_S).late_s < 1e-4
+
+
+def test_good_turns_pay_for_half_of_the_bad_ones() -> None:
+    measures = Measures()
+    for turn in range(20):
+        measures.note_answer([LIAR], CRAWLING if turn % 2 == 0 else Lag(), 0.0)
+    assert measures.of(LIAR, 0.0) == Lag(2.0, 0.25)
+
+
+def test_an_owners_other_nodes_are_taken_to_be_the_same_until_they_are_measured() -> None:
+    measures = Measures()
+    twin = who(4, owner=1)
+    measures.note_answer([LIAR], CRAWLING, 0.0)
+    assert measures.of(twin, 0.0) == CRAWLING
+    measures.note_answer([twin], Lag(), 0.0)
+    assert measures.of(twin, 0.0) == Lag()
+    assert measures.of(LIAR, 0.0) == CRAWLING
+
+
+def test_of_a_slow_route_each_stage_is_blamed_for_its_part() -> None:
+    measures = Measures()
+    measures.note_answer([LIAR, GOOD], CRAWLING, 0.0)
+    assert measures.of(LIAR, 0.0) == measures.of(GOOD, 0.0) == Lag(2.0, 0.25)
+
+
+def test_one_that_was_slow_elsewhere_is_blamed_and_its_fellows_are_not() -> None:
+    measures = Measures()
+    measures.note_answer([LIAR], CRAWLING, 0.0)
+    measures.note_answer([LIAR, GOOD], CRAWLING, 0.0)
+    assert measures.of(GOOD, 0.0) == Lag()
+    assert measures.of(LIAR, 0.0) == CRAWLING
+
+
+def test_a_liar_who_sits_in_many_routes_is_found_and_does_not_drag_the_others_down() -> None:
+    measures = Measures()
+    for _ in range(10):
+        measures.note_answer([LIAR, GOOD], CRAWLING, 0.0)
+        measures.note_answer([OTHER, GOOD], Lag(), 0.0)
+    assert measures.of(GOOD, 0.0).late_s < 0.1 * CRAWLING.late_s
+    assert measures.of(LIAR, 0.0).late_s > 0.9 * CRAWLING.late_s
+    assert measures.of(OTHER, 0.0).late_s == 0
+
+
+def test_a_node_that_was_never_met_is_taken_to_be_as_far_as_most() -> None:
+    measures = Measures()
+    assert (measures.usual_round_trip_s, measures.round_trip_s(LIAR.node)) == (UNMEASURED_RTT_S, None)
+    for number, rtt_s in enumerate([0.010, 0.020, 0.400]):
+        measures.note_round_trip(who(number).node, rtt_s)
+    assert measures.usual_round_trip_s == 0.020
+    assert measures.round_trip_s(who(2).node) == 0.400
+
+
+def test_the_bytes_that_came_are_remembered() -> None:
+    measures = Measures()
+    measures.note_rate(LIAR.node, 6_250.0)
+    assert (measures.rate(LIAR.node), measures.rate(GOOD.node)) == (6_250.0, None)
+
+
+def test_memory_is_bounded() -> None:
+    measures, one = Measures(), who(0)
+    measures.note_answer([one], CRAWLING, 0.0)
+    measures.note_round_trip(one.node, 1.0)
+    measures.note_rate(one.node, 1.0)
+    for other in range(10, 10 + MAX_MEASURED):
+        measures.note_answer([who(other)], Lag(), 0.0)
+        measures.note_round_trip(who(other).node, 0.02)
+        measures.note_rate(who(other).node, 1e6)
+    assert measures.of(one, 0.0) == Lag()
+    assert measures.round_trip_s(one.node) is measures.rate(one.node) is None
