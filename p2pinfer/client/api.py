@@ -45,12 +45,12 @@ from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.disk.whereabouts import nodes_here
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
+from p2pinfer.overlay.first_peers import FirstPeers, OpenNeighbours, open_first_peers
 from p2pinfer.overlay.greeting import Greeting
 from p2pinfer.overlay.libp2p import check_addresses, open_libp2p_network, open_mdns
 from p2pinfer.overlay.links import KEEP_S
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.reach import reach
-from p2pinfer.overlay.seeking import OpenNeighbours, Seeking, open_seeking
 
 KEEP_DELIVERED_S: Final = 1.0  # a client that is killed forgets what came within it
 MAX_IN_FLIGHT: Final = 32  # generations of one client at once; more would wait at the nodes, and be refused there
@@ -116,8 +116,10 @@ async def _open_client(
             directory = Directory(peers, exchange, bootstrap)
             book = AddressBook(address_book(data))
             here = partial(trio.to_thread.run_sync, nodes_here, (data, default_data()))
-            async with open_seeking(peers, directory, exchange, book, here=here, neighbours=neighbours) as seeking:
-                parts = peers, exchange, directory, seeking, settling, failures, nursery
+            async with open_first_peers(
+                peers, directory, exchange, book, here=here, neighbours=neighbours
+            ) as first_peers:
+                parts = peers, exchange, directory, first_peers, settling, failures, nursery
                 client = Client(key, Store(store), journal, *parts)
                 try:
                     yield client
@@ -149,7 +151,7 @@ class Client:
         network: Network,
         exchange: Exchange,
         directory: Directory,
-        seeking: Seeking,
+        first_peers: FirstPeers,
         settling: Settling,
         failures: Failures,
         nursery: trio.Nursery,
@@ -159,7 +161,7 @@ class Client:
         self._network = network
         self._exchange = exchange
         self._directory = directory
-        self._seeking = seeking
+        self._first_peers = first_peers
         self.settling = settling
         self._nursery = nursery
         measures = Measures()
@@ -283,7 +285,7 @@ class Client:
         await running.settled.wait()  # until then its stages keep a window for it
         if running.generation.ids:
             for peer in running.generation.route:
-                self._seeking.note_served(peer)
+                self._first_peers.note_served(peer)
         self._turns.release()
 
     async def _first_answering(self, request: Request) -> tuple[Trying, Running]:

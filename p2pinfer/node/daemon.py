@@ -36,11 +36,11 @@ from p2pinfer.node.shard import Shard
 from p2pinfer.node.whereabouts import keep_whereabouts
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
+from p2pinfer.overlay.first_peers import keep_first_peers
 from p2pinfer.overlay.greeting import Greeting
 from p2pinfer.overlay.libp2p import open_libp2p_network
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
-from p2pinfer.overlay.seeking import keep_seeking
 
 PRUNE_S: Final = 3_600.0  # between looks for what may be forgotten
 
@@ -105,7 +105,7 @@ async def open_node(
             async with open_network(identity.key, exchange, greeting) as peers:
                 directory = Directory(peers, exchange, settings.network.bootstrap)
                 exchange.on_up = partial(_greet, directory, settling)
-                nursery.start_soon(keep_seeking, peers, directory, exchange, AddressBook(address_book(data)))
+                nursery.start_soon(keep_first_peers, peers, directory, exchange, AddressBook(address_book(data)))
                 nursery.start_soon(keep_whereabouts, data, peers, settings.network.listen)
                 certifying, doubling = Certifying(data, identity, journal), Doubling(boots)
                 directory.on_own = doubling.hear

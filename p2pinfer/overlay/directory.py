@@ -61,7 +61,7 @@ class Directory:
 
     own:  the offer that we serve, or None
     news: tells of offers that are new to us
-    seek: finds first peers where those named are away, or none is (`seeking.py`)
+    seek: finds first peers where those named are away, or none is (`first_peers.py`)
     """
 
     def __init__(

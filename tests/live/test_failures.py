@@ -60,18 +60,7 @@ def test_a_node_killed_in_the_middle_of_an_answer_is_told_and_the_others_live_on
 ) -> None:
     boot = stack.enter_context(run_node(tmp_path / "boot", tiny_store))
     head, middle, tail = serve(stack, tmp_path, tiny_store, ["0:1", "1:2", "2:3"], boot.address)
-    asking = [
-        *COMMAND,
-        "ask",
-        "hello",
-        *QUIETLY,
-        "--data",
-        tmp_path / "client",
-        "--store",
-        tiny_store,
-        "--max-tokens",
-        "4000",
-    ]
+    asking = [*COMMAND, "ask", "hello", "--data", tmp_path / "client", "--store", tiny_store, *LONG]
     with Popen(
         [*map(str, asking), "--bootstrap", boot.address], stdout=PIPE, stderr=PIPE, text=True, env=ENVIRONMENT
     ) as process:
@@ -127,18 +116,7 @@ def test_a_signal_in_the_middle_of_an_answer_ends_the_node_and_the_answer_and_is
 ) -> None:
     boot = stack.enter_context(run_node(tmp_path / "boot", tiny_store))
     [node] = serve(stack, tmp_path, tiny_store, ["0:3"], boot.address)
-    asking = [
-        *COMMAND,
-        "ask",
-        "hello",
-        *QUIETLY,
-        "--data",
-        tmp_path / "client",
-        "--store",
-        tiny_store,
-        "--max-tokens",
-        "4000",
-    ]
+    asking = [*COMMAND, "ask", "hello", "--data", tmp_path / "client", "--store", tiny_store, *LONG]
     with Popen(
         [*map(str, asking), "--bootstrap", boot.address], stdout=PIPE, stderr=PIPE, text=True, env=ENVIRONMENT
     ) as process:
@@ -156,18 +134,7 @@ def test_an_answer_interrupted_by_the_person_who_asked_is_settled(
     stack: ExitStack, tmp_path: Path, tiny_store: Path
 ) -> None:
     [node] = serve(stack, tmp_path, tiny_store, ["0:3"], "")
-    asking = [
-        *COMMAND,
-        "ask",
-        "hello",
-        *QUIETLY,
-        "--data",
-        tmp_path / "client",
-        "--store",
-        tiny_store,
-        "--max-tokens",
-        "4000",
-    ]
+    asking = [*COMMAND, "ask", "hello", "--data", tmp_path / "client", "--store", tiny_store, *LONG]
     with Popen(
         [*map(str, asking), "--bootstrap", node.address], stdout=PIPE, stderr=PIPE, text=True, env=ENVIRONMENT
     ) as process:

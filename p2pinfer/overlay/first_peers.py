@@ -75,7 +75,7 @@ async def _nobody() -> list[str]:
 
 
 @asynccontextmanager
-async def open_seeking(
+async def open_first_peers(
     network: Network,
     directory: Directory,
     exchange: Exchange,
@@ -84,7 +84,7 @@ async def open_seeking(
     here: Callable[[], Awaitable[list[str]]] = _nobody,
     neighbours: OpenNeighbours | None = None,
     clock: Callable[[], float] = time.time,
-) -> AsyncIterator["Seeking"]:
+) -> AsyncIterator["FirstPeers"]:
     """Let the directory find first peers, and note who was met, for as long as the block lasts.
 
     here:       reads addresses of nodes of this machine
@@ -92,31 +92,31 @@ async def open_seeking(
     clock:      the wall clock, Unix seconds
     """
     async with trio.open_nursery() as nursery:
-        seeking = Seeking(network, directory, nursery, book, here, neighbours, clock)
+        first_peers = FirstPeers(network, directory, nursery, book, here, neighbours, clock)
         first = exchange.on_up
 
         def note(link: Link) -> None:
             if first is not None:
                 first(link)
-            seeking.note_link(link)
+            first_peers.note_link(link)
 
-        exchange.on_up, directory.seek = note, seeking.seek
-        nursery.start_soon(seeking.keep_book)
+        exchange.on_up, directory.seek = note, first_peers.seek
+        nursery.start_soon(first_peers.keep_book)
         try:
-            yield seeking
+            yield first_peers
         finally:
             nursery.cancel_scope.cancel()
             with trio.CancelScope(shield=True):  # a disk, and no peer
-                await seeking.save()
+                await first_peers.save()
 
 
-async def keep_seeking(network: Network, directory: Directory, exchange: Exchange, book: Book) -> None:
+async def keep_first_peers(network: Network, directory: Directory, exchange: Exchange, book: Book) -> None:
     """The same, until cancelled."""
-    async with open_seeking(network, directory, exchange, book):
+    async with open_first_peers(network, directory, exchange, book):
         await trio.sleep_forever()
 
 
-class Seeking:
+class FirstPeers:
     """Finds first peers. Dials run in `nursery`: whoever looks may stop waiting for them."""
 
     def __init__(

@@ -13,11 +13,11 @@ from p2pinfer.core.source import Scope, Source
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.directory import MEET_S, Directory
 from p2pinfer.overlay.exchange import Exchange
+from p2pinfer.overlay.first_peers import BATCH, HERE_S, NAMED_S, SAVE_S, open_first_peers
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.news import News
 from p2pinfer.overlay.pipe import Address
-from p2pinfer.overlay.seeking import BATCH, HERE_S, NAMED_S, SAVE_S, open_seeking
 
 from .conftest import KEYS
 
@@ -91,7 +91,7 @@ async def open_sought(
             directory = Directory(network, exchange, named)
             neighbours = near.open if near is not None else None
             options = {"here": nodes_here, "neighbours": neighbours, "clock": trio.current_time}
-            async with open_seeking(network, directory, exchange, book, **options):
+            async with open_first_peers(network, directory, exchange, book, **options):
                 yield Sought(network, directory, read)
         nursery.cancel_scope.cancel()
 
