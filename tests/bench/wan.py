@@ -1,7 +1,8 @@
 """Streams between homes: 25 ms one way and 10 Mbit/s up, without faults and with loss and jitter (issue 10).
 
 The floor of a stream is T = S x delay + compute a token: S hops close the ring, and the client is in none of them.
-Compute is measured by the engine alone, with the layers of all stages and the streams of the run in one batch.
+Compute is measured by the engine alone, with the layers of all stages and the streams of the run in one batch, on one
+thread; with many streams the stages work at the same time, and may beat it.
 Called with a folder, counts and addresses (`python -m tests.bench.wan`), it is the client, on a host of the lab.
 """
 
