@@ -49,12 +49,14 @@ class FoundRoute:
     most:       nano-credits that its contracts may come to
     first_id_s: seconds to the first id, by the stages' own words and what was measured of them
     promised:   the stages as they were chosen, for the request
+    lent:       nano-credits that its stages may take and bring nothing
     """
 
     stages: tuple[StagePlan, ...]
     most: int
     first_id_s: float
     promised: Promised | None = None
+    lent: int = 0
 
     @property
     def nodes(self) -> frozenset[bytes]:
@@ -267,7 +269,7 @@ def _found(route: Route, by_key: dict[PeerKey, KnownOffer], sought: Sought, most
     stages = tuple(_plan(by_key[stage.candidate.key], stage.span) for stage in route)
     first = replace(sought.load, tokens=1)
     first_id_s = sum(predicted_s(stage, first) for stage in route)
-    return FoundRoute(stages, most, first_id_s, Promised(route, sought.load))
+    return FoundRoute(stages, most, first_id_s, Promised(route, sought.load), sum(map(lent_to, route)))
 
 
 def _plan(known: KnownOffer, span: Span) -> StagePlan:

@@ -29,7 +29,7 @@ T = TypeVar("T")
 MAX_CLIENT_FILE: Final = 64 << 20  # bytes; the largest tokenizers have about 35 MB
 MAX_STRANGERS: Final = 16  # models that nobody imported here whose manifests are asked for at once
 MAX_MANIFESTS: Final = 64  # of them that are remembered
-MANIFESTS_S: Final = 5.0  # for all manifests of one question
+MANIFESTS_S: Final = 8.0  # for all manifests of one question, looking for offers included; far peers need five
 NAMESAKES_S: Final = 1.0  # of it, for other models of the name that was asked for, once there is one
 MISSED_S: Final = 60.0  # a manifest that did not come is not waited for so long
 TYPO_S: Final = 3.0  # for a name that nobody here knows, while other models are served: it is a slip, more likely
@@ -116,13 +116,15 @@ class Models:
     async def _strangers(self, ids: Sequence[ModelId], until: float, wanted: str = "") -> list[StoredModel]:
         """Those of the models whose manifests are here, or come in time; the others nobody can use.
 
-        Once there is one that is wanted by name the others are not waited for long. Whoever did not come in time is
-        not asked for again for a while, unless it is all that is sought.
+        Once there is one that is wanted by name the others are not waited for long. One that did not come in time is
+        not asked for again for a while, unless none that is wanted is here.
         """
         now = trio.current_time()
         absent = [id_ for id_ in ids if id_ not in self._manifests]
-        fresh = [id_ for id_ in absent if self._missed.get(id_, -inf) + MISSED_S < now]
-        sought = (fresh or (absent if len(absent) == len(ids) else []))[:MAX_STRANGERS]
+        missed = [id_ for id_ in absent if self._missed.get(id_, -inf) + MISSED_S >= now]
+        found = any(_means(wanted, self._stranger(id_).name, id_) for id_ in ids if id_ in self._manifests)
+        fresh = [id_ for id_ in absent if id_ not in missed]
+        sought = (fresh if found else [*fresh, *missed])[:MAX_STRANGERS]
         with trio.move_on_at(until) as waiting:
             async with trio.open_nursery() as nursery:
                 for id_ in sought:

@@ -102,7 +102,10 @@ class Trying:
         """Find a route, reach it, try it; None where that came to nothing yet. Raises where nothing is left to try."""
         if routes := await self._find(at_once):
             route = await self._reach(routes)
-            return await self._try(route) if route is not None else None
+            if route is None:
+                return None
+            if not (route.lent and self._under_way):
+                return await self._try(route)
         return await self._wait_first(inf) if self._under_way else None
 
     async def _find(self, count: int) -> list[FoundRoute]:
@@ -175,7 +178,8 @@ class Trying:
         self._under_way[running] = route
         now = trio.current_time()
         self._give_up_at[running] = now + FIRST_ID_S + FIRST_ID_FACTOR * route.first_id_s
-        alone = route.nodes <= set(self._sought.proven) or len(self._under_way) >= MAX_UNDER_WAY
+        # Beside a route that may take something and bring nothing, another might pass the limit on the cost
+        alone = route.lent or route.nodes <= set(self._sought.proven) or len(self._under_way) >= MAX_UNDER_WAY
         soon_s = SOON_S / len(self._under_way) + SOON_FACTOR * route.first_id_s
         return await self._wait_first(inf if alone else now + soon_s)
 

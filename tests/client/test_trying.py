@@ -195,6 +195,18 @@ async def test_a_node_that_has_answered_before_is_waited_for_alone(autojump_cloc
     assert trio.current_time() == pytest.approx(PATIENCE_S + PREDICTED_S)
 
 
+async def test_a_route_that_may_take_something_for_nothing_is_tried_alone(autojump_clock: MockClock) -> None:
+    lent = replace(LIARS[0], lent=100)
+    swarm = Swarm(lent, HONEST)
+    swarm.silent = nodes_of([lent])
+    await swarm.trying().first_answering()
+    assert trio.current_time() == pytest.approx(PATIENCE_S + PREDICTED_S)
+    swarm = Swarm(LIARS[1], lent)
+    swarm.after_s = {LIARS[1].nodes: 3.0}
+    await swarm.trying().first_answering()
+    assert swarm.tried == [LIARS[1]]
+
+
 async def test_the_first_of_two_that_are_under_way_counts_whichever_was_opened_first(
     autojump_clock: MockClock,
 ) -> None:

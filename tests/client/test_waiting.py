@@ -12,6 +12,7 @@ from p2pinfer.client.finding import RouteFinder
 from p2pinfer.client.waiting import DEFAULT_WAIT_S, NotYet, Waiting
 from p2pinfer.core.errors import NoRoute, TooDear, Unreached, UsageError
 from p2pinfer.core.failures import Failures
+from p2pinfer.core.measures import Measures
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.pricing import Prices
 from p2pinfer.core.units import Codec, Numerics, Roles, Span
@@ -55,7 +56,7 @@ async def wait_route(
     directory: Filling, wait_s: float = DEFAULT_WAIT_S, said: list[str] | None = None, sought: object = SOUGHT
 ) -> float:
     """The time at which there is a route."""
-    finder = RouteFinder(directory, Alone(), Failures())  # type: ignore[arg-type]
+    finder = RouteFinder(directory, Alone(), Failures(), Measures())  # type: ignore[arg-type]
 
     async def check() -> None:
         finder.check(MODEL, sought, "tiny")  # type: ignore[arg-type]

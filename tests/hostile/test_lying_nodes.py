@@ -138,12 +138,13 @@ async def test_liars_who_accept_and_stay_silent_cost_a_try_each(victim: Victim, 
         quietly(link, least(Accept, session=message.session, signature=contract.signatures[1]))
 
     async with AsyncExitStack() as stack:
-        liars = [await stack.enter_async_context(open_liar(victim.arena)) for _ in range(2)]
+        liars = [await stack.enter_async_context(open_liar(victim.arena)) for _ in range(8)]
         known = await honest(liars[0])
         for liar in liars:
             liar.mouth.says[Open] = partial(accept, liar)
             fake = liar.offers(known, prices=NOTHING)
-        liars[0].passes_on(fake)
+            if liar is not liars[0]:
+                liars[0].passes_on(fake)
         answered(await ask(tmp_path, scene.store, [liars[0].own_address], "--json"))
 
 
