@@ -99,6 +99,7 @@ async def _open_client(
         failures.note_taken(await journal.read(lambda reader: reader.paid_in_vain(key.public)))
         async with network(key, exchange, Greeting(boot=os.urandom(16))) as peers:
             directory = Directory(peers, exchange, bootstrap)
+            nursery.start_soon(directory.keep_pulling)
             client = Client(key, Store(store), journal, peers, exchange, directory, settling, failures, nursery)
             try:
                 yield client

@@ -116,8 +116,10 @@ async def open_node(
                 exchange.on_up = partial(_greet, directory, settling)
                 certifying, doubling = Certifying(data, identity, journal), Doubling(boots)
                 directory.on_own = doubling.hear
-                for task in (directory.keep_meeting, certifying.run, doubling.run, partial(_keep_pruning, journal)):
+                directory.settles = settling.exposure.debtors
+                for task in (directory.keep_meeting, directory.keep_pulling, certifying.run, doubling.run):
                     nursery.start_soon(task)
+                nursery.start_soon(_keep_pruning, journal)
                 node = Node(identity, peers, journal)
                 if settings.serve.model:
                     assembly = _Assembly(
