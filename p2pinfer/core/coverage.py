@@ -3,6 +3,7 @@
 How many layers a model has is told by its tails: nobody else knows without the manifest.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
@@ -19,7 +20,7 @@ def thinnest(offers: Iterable[Offer]) -> int:
     """The number of nodes that serve the layer that fewest serve; 0 where one is missing, head or tail among them."""
     changes: dict[int, int] = {}
     heads = 0
-    tails: dict[int, int] = {}  # by where they end
+    tails = Counter[int]()  # by where they end
     for offer in offers:
         if offer.state != State.SERVING:
             continue
@@ -27,10 +28,10 @@ def thinnest(offers: Iterable[Offer]) -> int:
         changes[offer.span.last] = changes.get(offer.span.last, 0) - 1
         heads += offer.span.first == 0 and Roles.HEAD in offer.roles
         if Roles.TAIL in offer.roles:
-            tails[offer.span.last] = tails.get(offer.span.last, 0) + 1
+            tails[offer.span.last] += 1
     if not heads or not tails:
         return 0
-    end = max(tails, key=lambda last: (tails[last], last))  # the word of most: one liar makes no model longer
+    end = _end(tails)
     least, held = min(heads, tails[end]), 0
     for layer in sorted(changes):
         if layer >= end:
@@ -40,17 +41,27 @@ def thinnest(offers: Iterable[Offer]) -> int:
     return max(0, least)
 
 
+def _end(tails: Counter[int]) -> int:
+    """Where a model ends, by the word of most tails: one liar makes it no longer."""
+    return max(tails, key=lambda last: (tails[last], last))
+
+
 def covers(offers: Sequence[KnownOffer], now: float) -> list[KnownOffer]:
     """Of offers of one model, freshest first: those of a few routes through all layers, each of other nodes.
 
     Each route keeps to networks that those before it did not use, as long as there are any: a liar has one network.
     """
     serving = [known for known in offers if known.offer.record.state == State.SERVING]
+    tails = Counter(one.offer.record.span.last for one in serving if Roles.TAIL in one.offer.record.roles)
+    if not tails:
+        return []
+    end = _end(tails)
+    serving = [known for known in serving if known.offer.record.span.last <= end]
     chosen: list[KnownOffer] = []
     for _ in range(COVERS):
         taken = {known.node for known in chosen}
         networks = {known.network for known in chosen}
-        route = _cover(serving, taken, networks, now) or _cover(serving, taken, (), now)
+        route = _cover(serving, taken, networks, end, now) or _cover(serving, taken, (), end, now)
         if not route:
             break
         chosen += route
@@ -58,23 +69,20 @@ def covers(offers: Sequence[KnownOffer], now: float) -> list[KnownOffer]:
 
 
 def _cover(
-    offers: Iterable[KnownOffer], taken: Collection[PeerKey], networks: Collection[str], now: float
+    offers: Iterable[KnownOffer], taken: Collection[PeerKey], networks: Collection[str], end: int, now: float
 ) -> list[KnownOffer]:
     left = [known for known in offers if known.node not in taken and known.network not in networks]
     young = [known for known in left if now - known.born_s <= YOUNG_S]
-    return _route(young) or _route(left)
+    return _route(young, end) or _route(left, end)
 
 
-def _route(offers: Iterable[KnownOffer]) -> list[KnownOffer]:
+def _route(offers: Iterable[KnownOffer], end: int) -> list[KnownOffer]:
     """One route through all layers, of few nodes; empty where there is none."""
     freshest: dict[tuple[Span, Roles], KnownOffer] = {}
     for known in offers:
         record = known.offer.record
         freshest.setdefault((record.span, record.roles), known)
-    ends = [span.last for span, roles in freshest if Roles.TAIL in roles]
-    if not ends:
-        return []
-    end, at = max(ends), 0
+    at = 0
     route: list[KnownOffer] = []
     while at < end:
         fit = [

@@ -9,30 +9,34 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Final
 
+from p2pinfer.core.canonical import pack_array, unpack_array
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import RemoteProtocolError
+from p2pinfer.core.fields import kinds_of
 from p2pinfer.core.messages import LAST_SLICE, MAX_NAMED, NAMED_BYTES, AskOffers, RelayedOffer, Renewal
-from p2pinfer.core.offer import Load, Offer, Speed
+from p2pinfer.core.offer import Offer
 from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.records import encode
+from p2pinfer.core.records import SignedRecord, encode
 
 SLICE: Final = 4  # bytes of a key
 MAX_AGE_S: Final = 63  # that six bits say; more than any offer's life
 TERMS_DOMAIN: Final = b"p2pinfer/1/terms\0"
-NONE_LOAD: Final = Load(0, 0, 0)
-NONE_SPEED: Final = Speed(0, 0, 0)
+CHANGING: Final = {"seq": 0, "issued": 0, "until": 0, "state": 0, "load": [0, 0, 0], "speed": [0, 0, 0]}
+# Where these stand in an offer's body, after its version
+PLACES: Final = {at: CHANGING[name] for at, (name, _) in enumerate(kinds_of(Offer), 1) if name in CHANGING}
 
 
-def terms_of(offer: Offer) -> bytes:
+def terms_of(offer: SignedRecord[Offer]) -> bytes:
     """Three bytes that stand for all of an offer that its renewals leave as it is."""
-    constant = replace(offer, seq=0, issued=0, until=0, state=0, load=NONE_LOAD, speed=NONE_SPEED)
-    return sha256(TERMS_DOMAIN + encode(constant)).digest()[: NAMED_BYTES - SLICE - 1]
+    plain = unpack_array(offer.body)
+    constant = [PLACES.get(at, item) for at, item in enumerate(plain)]
+    return sha256(TERMS_DOMAIN + pack_array(constant)).digest()[: NAMED_BYTES - SLICE - 1]
 
 
 def name(known: KnownOffer, at: int, now: float) -> bytes:
     """How a question names an offer."""
     offer = known.offer.record
-    return known.node[at : at + SLICE] + bytes([offer.state << 6 | _age_s(known, now)]) + terms_of(offer)
+    return known.node[at : at + SLICE] + bytes([offer.state << 6 | _age_s(known, now)]) + terms_of(known.offer)
 
 
 def name_all(offers: Sequence[KnownOffer], at: int, now: float) -> bytes:
@@ -60,9 +64,6 @@ class Digest:
             entry = ask.known[place * NAMED_BYTES : (place + 1) * NAMED_BYTES]
             self._named[entry[:SLICE]] = _Named(place, entry[SLICE] >> 6, entry[SLICE] & MAX_AGE_S, entry[SLICE + 1 :])
 
-    def __bool__(self) -> bool:
-        return bool(self._named)
-
     def names(self, known: KnownOffer) -> bool:
         return self._key(known) in self._named
 
@@ -78,7 +79,7 @@ class Digest:
     def renewal(self, known: KnownOffer, now: float) -> Renewal | None:
         """The offer as a change of the one that the asker names; None where it has to be told whole."""
         named = self._named.get(self._key(known))
-        if named is None or terms_of(known.offer.record) != named.terms:
+        if named is None or terms_of(known.offer) != named.terms:
             return None
         return renewal_of(known, named.place, now)
 

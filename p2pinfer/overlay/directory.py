@@ -32,9 +32,8 @@ HASTE_S: Final = 0.5  # before the DHT is asked, too, while layers are missing
 FURTHER: Final = 4  # peers that we have just heard of and ask, too, while layers are missing
 PULL_S: Final = 10.0, 20.0  # between questions that nobody waits for
 PULL_GAIN_S: Final = 20  # that an offer must be younger than ours: nodes renew theirs as often
-PULL_NEW: Final = 8  # offers of nodes that we do not know, in an answer
-PULL_FEW: Final = 2  # and where we know KNOWN_ENOUGH
-KNOWN_ENOUGH: Final = 64  # offers that we keep fresh by asking
+PULL_NEW: Final = 8  # offers of nodes that we do not know, in an answer; one where we know KNOWN_ENOUGH
+KNOWN_ENOUGH: Final = 48  # offers: a question names them all, so that what is asked does not grow with the swarm
 INTEREST_S: Final = 60.0  # a client asks on for so long after it wanted a model
 THIN_S: Final = 30.0, 600.0  # between look-ups in the DHT while a model is thinly held: the first wait, and the longest
 
@@ -211,8 +210,8 @@ class Directory:
         return chosen + LOTS.sample(others, min(1, len(others)))
 
     async def _pull(self, link: Link, model: ModelId | None) -> None:
-        enough = len(self._tidings.fresh(model)) >= KNOWN_ENOUGH
-        await self._tidings.ask(link, model, gain_s=PULL_GAIN_S, limit=PULL_FEW if enough else PULL_NEW)
+        room = KNOWN_ENOUGH - len(self._tidings.fresh(model))
+        await self._tidings.ask(link, model, gain_s=PULL_GAIN_S, limit=min(PULL_NEW, max(1, room)))
 
     def _is_time_for_dht(self, model: ModelId) -> bool:
         """True while the model is thinly held, ever more rarely: who is the only one for a year asks no more."""

@@ -32,7 +32,7 @@ REVISIT_S: Final = (
 STRANGE_S: Final = 60.0, 120.0  # between dials of a peer that we know of and have no link to, whatever links there are
 AWAY_S: Final = 300.0  # before a peer that did not answer, or turned us away, is dialled again for its own sake
 MAX_AWAY: Final = 1_024
-TOLD_OF: Final = 16  # offers that a peer is told as it is turned away
+TOLD_OF: Final = 4  # offers that a peer is told as it is turned away: it asks those for more
 MAX_SUSPECTS: Final = 64  # dialled at once to see if they live
 
 logger = logging.getLogger(__name__)

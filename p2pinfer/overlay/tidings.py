@@ -49,7 +49,8 @@ from p2pinfer.overlay.network import Network
 LOTS: Final = SystemRandom()  # nobody foretells who is asked
 LOOK_GAIN_S: Final = 2  # that an offer must be younger than one we know to be news to a person who waits
 RUMOUR_S: Final = 5.0  # age at which an offer is passed on unasked, at most: what is older was heard elsewhere
-UNNAMED_PART: Final = 16  # of the offers that we know one in so many is asked for whole, for its addresses
+FIRST_SEQ: Final = 4  # of a node's offers are of its first half minute: it joins, perhaps elsewhere, and serves
+UNNAMED: Final = 0.25  # part of questions that leave one offer unnamed: it is told whole, with new addresses
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ class Tidings:
         self.table.heard(link.peer)
         now = trio.current_time()
         for own in self._own_fresh(now):
-            terms = terms_of(own.offer.record), own.addresses
+            terms = terms_of(own.offer), own.addresses
             with suppress(LinkDead):  # then it needs no offers
                 if self._told.get(link) == terms:
                     link.send_nowait(Offers(0, (), (renewal_of(own, 0, now),)))
@@ -136,7 +137,7 @@ class Tidings:
         now, digest, model = trio.current_time(), Digest(ask), model_or_none(ask.model)
         whole = [own for own in self._own_fresh(now) if not digest.names(own)]
         renewals: list[Renewal] = []
-        for known in (*self._own_fresh(now), *self.table.fresh(now, model)) if digest else ():
+        for known in (*self._own_fresh(now), *self.table.fresh(now, model)):
             if digest.names(known) and digest.is_news(known, now):
                 if (renewal := digest.renewal(known, now)) is not None:
                     renewals.append(renewal)
@@ -162,8 +163,8 @@ class Tidings:
         gain_s: seconds that an offer must be younger than ours to be told again
         limit:  offers that it may tell whole
         """
-        known = [one for one in self.fresh(model) if one.node != link.peer]
-        named = LOTS.sample(known, min(MAX_NAMED, len(known) - len(known) // UNNAMED_PART))
+        known = self.fresh(model)
+        named = LOTS.sample(known, min(MAX_NAMED, max(0, len(known) - (LOTS.random() < UNNAMED))))
         at, now = LOTS.randrange(LAST_SLICE + 1), trio.current_time()
         names = name_all(named, at, now)
 
@@ -218,10 +219,12 @@ class Tidings:
             return
         known = replace(known, network=link.source.key)
         held = self.table.get(known.node)
-        if self.table.add(known, now) and _differs(known, held):
+        if not self.table.add(known, now):
+            return
+        if _differs(known, held):
             self._pass_on(known, link.peer, now)
-            if self.on_news is not None:
-                self.on_news(known)
+        if self.on_news is not None and (held is None or held.offer.record.state != known.offer.record.state):
+            self.on_news(known)
 
     def _pass_on(self, known: KnownOffer, heard_from: PeerKey, now: float) -> None:
         """Tell a few others at once what is quite new, so that all of a small swarm know it within a second."""
@@ -235,9 +238,12 @@ class Tidings:
 
 
 def _differs(known: KnownOffer, held: KnownOffer | None) -> bool:
-    """True if a node was unknown, or started anew, or does something else than before."""
+    """True if a node has just started, or does something else than before.
+
+    One of which we have not heard is no news by that: of a large swarm everybody knows a part.
+    """
     if held is None:
-        return True
+        return known.offer.record.seq <= FIRST_SEQ
     one, other = known.offer.record, held.offer.record
     return (one.boot, one.state, one.model, one.span) != (other.boot, other.state, other.model, other.span)
 
