@@ -181,11 +181,11 @@ class Crowd:
         self._count += 1
         signer = key(f"crowd {self._count}")
         met = self._lots.choice(list(self.members.values())).network.addresses()[:1] if self.members else ()
-        await self._nursery.start(self._live, signer, SPANS[self._count % len(SPANS)], met)
+        here = trio.Event()
+        self._nursery.start_soon(self._live, signer, SPANS[self._count % len(SPANS)], met, here)
+        await here.wait()
 
-    async def _live(
-        self, signer: PrivateKey, span: Span, met: Sequence[str], *, task_status: trio.TaskStatus[None]
-    ) -> None:
+    async def _live(self, signer: PrivateKey, span: Span, met: Sequence[str], here: trio.Event) -> None:
         async with trio.open_nursery() as inner:
             network = ThinNetwork(self.world, signer.public, inner)
             directory = Directory(network, network, met, clock=lambda: NOW)  # type: ignore[arg-type]
@@ -195,7 +195,7 @@ class Crowd:
             inner.start_soon(directory.keep_meeting)
             inner.start_soon(directory.keep_pulling)
             inner.start_soon(self._renew, signer, span, directory)
-            task_status.started()
+            here.set()
         del self.members[signer.public]
 
     async def _renew(self, signer: PrivateKey, span: Span, directory: Directory) -> None:
