@@ -5,8 +5,9 @@ the DHT in `seeking.py`; the life of offers is kept in `core/offer_table.py`.
 """
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import trio
@@ -27,7 +28,7 @@ from p2pinfer.overlay.tidings import LOTS, Tidings
 
 __all__ = ["MEET_S", "RETRY_S", "Directory", "model_key"]
 
-LOOK_S: Final = 4.0  # for one look-up in all, where layers are missing; else MEET_S bounds it
+LOOK_S: Final = 10.0  # for one look-up in all; MEET_S bounds it where anybody answered and no layer is missing
 HASTE_S: Final = 0.5  # before the DHT is asked, too, while layers are missing
 FURTHER: Final = 4  # peers that we have just heard of and ask, too, while layers are missing
 PULL_S: Final = 10.0, 20.0  # between questions that nobody waits for
@@ -105,7 +106,7 @@ class Directory:
         """Meet the bootstrap peers, ask MAX_ASKED of those we are linked to, and say what is on offer.
 
         While layers of the model are missing, peers that we heard of are asked, and the DHT. Takes at most LOOK_S, and
-        MEET_S where nothing is missing; waits for nobody who does not answer.
+        MEET_S where anybody answers and nothing is missing.
         """
         self._note_interest(model)
         asked = trio.Event()
@@ -124,25 +125,27 @@ class Directory:
         return self.offers(model)
 
     async def _ask_around(self, model: ModelId | None, asked: trio.Event) -> None:
+        """Wait MEET_S for answers, and longer while there is none: a dial over a slow path takes six round trips."""
         seek = model is not None and self._tidings.is_thin(model)
-        with trio.move_on_after(MEET_S):
+
+        async def one(ask: Callable[[], Awaitable[bool]]) -> None:
+            if await ask():
+                scope.deadline = min(scope.deadline, max(trio.current_time(), soon))
+
+        soon = trio.current_time() + MEET_S
+        with trio.move_on_after(LOOK_S) as scope:
             async with trio.open_nursery() as nursery:
                 for link in self._some(self._network.links()):
-                    nursery.start_soon(self._ask, link, model, seek)
+                    nursery.start_soon(one, partial(self._tidings.ask, link, model, seek=seek))
                 for address in self._meeting.bootstrap:
-                    nursery.start_soon(self._visit, address, model, seek)
+                    nursery.start_soon(one, partial(self._meeting.visit, address, model, seek=seek))
         asked.set()
-
-    async def _ask(self, link: Link, model: ModelId | None, seek: bool) -> None:
-        await self._tidings.ask(link, model, seek=seek)
-
-    async def _visit(self, address: str, model: ModelId | None, seek: bool) -> None:
-        await self._meeting.visit(address, model, seek=seek)
 
     async def _ask_further(self, model: ModelId) -> None:
         """Ask some of those that we have just heard of: they know their neighbours."""
         strangers = [known for known in self._tidings.fresh(model) if self._network.link(known.node) is None]
         async with trio.open_nursery() as nursery:
+            nursery.cancel_scope.deadline = trio.current_time() + MEET_S
             for known in LOTS.sample(strangers, min(FURTHER, len(strangers))):
                 nursery.start_soon(self._ask_stranger, known, model)
 

@@ -61,17 +61,21 @@ class Meeting:
 
     # Bootstrap peers
 
-    async def visit(self, address: str, model: ModelId | None, *, seek: bool = False) -> None:
-        """Meet a bootstrap peer, and ask it for offers where the link is new."""
+    async def visit(self, address: str, model: ModelId | None, *, seek: bool = False) -> bool:
+        """Meet a bootstrap peer, and ask it for offers where the link is new; False if it does not answer."""
         known = {link.peer for link in self._network.links()}
         try:
             link = await self._network.dial(address)
         except LinkDead as error:
             logger.info("cannot reach %s: %s", address, error)
-            return
+            return False
         self._visited_s[address] = trio.current_time()
-        if link.peer not in known:
-            await self._tidings.ask(link, model, seek=seek)
+        return link.peer in known or await self._tidings.ask(link, model, seek=seek)
+
+    async def _visit_in_time(self, address: str) -> None:
+        """Wait for one that is silent no longer than until it is tried again; its dial goes on."""
+        with trio.move_on_after(RETRY_S):
+            await self.visit(address, None)
 
     def _to_visit(self) -> list[str]:
         """Bootstrap peers, while we have few links or were not there for long."""
@@ -86,7 +90,7 @@ class Meeting:
         """Dial whom we should be linked to, and let go of whom we need not. Takes as long as a dial that fails."""
         async with trio.open_nursery() as nursery:
             for address in self._to_visit():
-                nursery.start_soon(self.visit, address, None)
+                nursery.start_soon(self._visit_in_time, address)
             for known in self._to_meet():
                 nursery.start_soon(self._meet, known)
             links = [link for link in self._network.links() if link not in self._met]

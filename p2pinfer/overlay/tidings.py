@@ -156,8 +156,8 @@ class Tidings:
         seek: bool = False,
         gain_s: int = LOOK_GAIN_S,
         limit: int = MAX_OFFERS,
-    ) -> None:
-        """Ask a peer for offers of one model, or of all, and take its answer, if it gives one.
+    ) -> bool:
+        """Ask a peer for offers of one model, or of all, and take its answer; False if it gives none.
 
         seek:   have it look elsewhere, too, and tell us later
         gain_s: seconds that an offer must be younger than ours to be told again
@@ -175,10 +175,11 @@ class Tidings:
             answer = await self._exchange.call(link, question, Offers)
         except (LinkDead, Refused, RemoteProtocolError) as error:
             logger.info("no offers from a peer: %s", error)
-            return
+            return False
         self.owed.discard(link)
         with link.charged():
             self._take(link, answer.offers[:limit], answer.renewals, named)
+        return True
 
     def _hear(self, link: Link, message: Offers) -> None:
         """Take what nobody asked for."""

@@ -209,6 +209,17 @@ async def test_a_stranger_has_us_pass_on_no_more_than_its_share(
     assert 0 < len(other.nodes()) <= 5 + 1
 
 
+async def test_a_look_over_a_slow_path_waits_for_the_first_answer(
+    autojump_clock: MockClock, open_side: OpenSide, world: MemoryWorld
+) -> None:
+    world.latency_s = 0.6
+    node = await open_side("node")
+    node.serve()
+    client = await open_side("client", node.address)
+    assert [known.node for known in await client.directory.look(MODEL)] == [node.key.public]
+    assert trio.current_time() < 5
+
+
 # The DHT
 
 
