@@ -114,6 +114,7 @@ async def _open_client(
         failures.note_taken(await journal.read(lambda reader: reader.paid_in_vain(key.public)))
         async with network(key, exchange, Greeting(boot=os.urandom(16))) as peers:
             directory = Directory(peers, exchange, bootstrap)
+            nursery.start_soon(directory.keep_pulling)
             book = AddressBook(address_book(data))
             here = partial(trio.to_thread.run_sync, nodes_here, (data, default_data()))
             async with open_first_peers(

@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Final
 from p2pinfer.core import fields
 from p2pinfer.core.codes import Code
 from p2pinfer.core.fields import Bin, Blob, Many, Struct, Text, UInt
+from p2pinfer.core.offer import Load, Speed
 from p2pinfer.core.units import ModelId
 
 VERSION: Final = 1
@@ -18,6 +19,9 @@ MAX_BODY: Final = 4 << 20  # bytes of one message; rows are cut into frames far 
 MIN_BODY: Final = 4 << 20  # bytes that every peer takes: the longest message of this version fits
 MAX_RECORD: Final = 1024
 MAX_OFFERS: Final = 64
+MAX_NAMED: Final = 64  # offers that a question names as known, and that an answer renews
+NAMED_BYTES: Final = 8  # that name one of them
+LAST_SLICE: Final = 28  # where the last four bytes of a key begin
 MAX_PART: Final = 1 << 20
 MAX_TEXT: Final = 256  # bytes
 MAX_ADDRESSES: Final = 8
@@ -112,15 +116,41 @@ class RelayedOffer:
 
 
 @dataclass(frozen=True, slots=True)
+class Renewal:
+    """A newer offer of a node whose terms the receiver knows: what changed, and the signature over the whole."""
+
+    place: Annotated[int, UInt(8)]  # among those that the question named; 0 where nobody asked: the sender's own
+    age_ms: Annotated[int, UInt(32)]  # as of a RelayedOffer
+    seq: Annotated[int, UInt(32)]
+    issued: Annotated[int, UInt()]
+    until: Annotated[int, UInt()]
+    state: Annotated[int, UInt(2)]
+    load: Annotated[Load, Struct(Load)]
+    speed: Annotated[Speed, Struct(Speed)]
+    signature: Annotated[bytes, Bin(64)]  # by the node
+
+    def __post_init__(self) -> None:
+        fields.check(self)
+
+
+@dataclass(frozen=True, slots=True)
 class AskOffers(Question):
+    """What is on offer, beyond what the asker knows and names (offer.md, 3.7)."""
+
     NUMBER: ClassVar = 16
     model: Annotated[bytes, Blob(32)]  # 32 bytes, or empty for any model
-    limit: Annotated[int, UInt(8)]  # offers wanted, 1 to 64
+    limit: Annotated[int, UInt(8)]  # offers wanted in full, 1 to 64
+    seek: Annotated[int, UInt(1)] = 0  # 1: look for the model elsewhere, and say later what was found
+    gain: Annotated[int, UInt(6)] = 0  # seconds that an offer must be younger than the one named
+    at: Annotated[int, UInt(5)] = 0  # where the four bytes of a key begin that name a node
+    known: Annotated[bytes, Blob(MAX_NAMED * NAMED_BYTES)] = b""
 
     def __post_init__(self) -> None:
         Question.__post_init__(self)
         if len(self.model) not in (0, 32) or not 1 <= self.limit <= MAX_OFFERS:
             raise ValueError(f"AskOffers: {self.limit} offers of a model of {len(self.model)} bytes")
+        if len(self.known) % NAMED_BYTES or self.at > LAST_SLICE:
+            raise ValueError(f"AskOffers: {len(self.known)} bytes name offers by keys from byte {self.at} on")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +158,7 @@ class Offers(Message):
     NUMBER: ClassVar = 17
     call: Annotated[int, UInt(32)]
     offers: Annotated[tuple[RelayedOffer, ...], Many(Struct(RelayedOffer), MAX_OFFERS)]
+    renewals: Annotated[tuple[Renewal, ...], Many(Struct(Renewal), MAX_NAMED)] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,8 +109,10 @@ async def open_node(
                 nursery.start_soon(keep_whereabouts, data, peers, settings.network.listen)
                 certifying, doubling = Certifying(data, identity, journal), Doubling(boots)
                 directory.on_own = doubling.hear
-                for task in (directory.keep_meeting, certifying.run, doubling.run, partial(_keep_pruning, journal)):
+                directory.settles = settling.exposure.debtors
+                for task in (directory.keep_meeting, directory.keep_pulling, certifying.run, doubling.run):
                     nursery.start_soon(task)
+                nursery.start_soon(_keep_pruning, journal)
                 node = Node(identity, peers, journal)
                 if settings.serve.model:
                     serving = Serving(

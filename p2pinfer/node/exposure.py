@@ -109,6 +109,10 @@ class Exposure:
         """True if a session of ours still takes care of this contract."""
         return contract in self._open
 
+    def debtors(self) -> set[PeerKey]:
+        """Clients of contracts that are over and of which work is not signed for."""
+        return {PeerKey(left.contract.client) for left in self._left.values()}
+
     def is_newcomer(self, contract: RecordId) -> bool:
         """True if an open contract takes from what newcomers share."""
         return self.budget.is_newcomer(contract)

@@ -1,66 +1,51 @@
-"""Who serves what: signed offers asked of peers and passed on by peers; the DHT finds the first ones (DESIGN 5).
+"""Who serves what: signed offers, told and pulled among peers; the DHT finds the first ones (DESIGN 5).
 
-A node tells its offer to every peer it is linked to, when it changes and at least every 20 s; whoever asks one peer
-learns what it has heard. Offers are checked here, and their life is kept in `core/offers.py`.
+This is what node and client see of it. How offers travel is in `tidings.py`, whom a node is linked to in `meeting.py`,
+the DHT in `seeking.py`; the life of offers is kept in `core/offer_table.py`.
 """
 
-import logging
 import time
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from hashlib import sha256
-from itertools import chain, repeat
-from random import SystemRandom
+from functools import partial
 from typing import Final
-from weakref import WeakSet
 
 import trio
 
-from p2pinfer.core.errors import LinkDead, Refused, RemoteProtocolError
-from p2pinfer.core.messages import (
-    MAX_ADDRESSES,
-    MAX_OFFERS,
-    AskContacts,
-    AskOffers,
-    Contacts,
-    Offers,
-    model_or_none,
-)
+from p2pinfer.core.errors import Refused
 from p2pinfer.core.offer import Offer
-from p2pinfer.core.offers import KnownOffer, OfferTable, adjoining, verify_relayed
+from p2pinfer.core.offer_table import OfferTable
+from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import ModelId, PeerKey
-from p2pinfer.overlay.exchange import Ask, Exchange
-from p2pinfer.overlay.limits import MAX_ASKED, MAX_FOUND
+from p2pinfer.overlay.exchange import Exchange
+from p2pinfer.overlay.limits import MAX_ASKED
 from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.meeting import RETRY_S, SOON_S, Meeting
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.news import News
 from p2pinfer.overlay.pipe import leads_to
 from p2pinfer.overlay.reach import reach
+from p2pinfer.overlay.seeking import MEET_S, Seeking, model_key
+from p2pinfer.overlay.tidings import LOTS, Tidings
 
-LOTS: Final = SystemRandom()  # nobody foretells who is asked
-MODEL_DOMAIN: Final = b"p2pinfer/1/model\0"
-MEET_S: Final = 2.0  # for one look-up: dials, answers and DHT together
-RETRY_S: Final = 5.0  # between attempts to meet a bootstrap peer that is away
-PROVIDE_FIRST_S: Final = (1.0, 10.0, 60.0)  # sooner while others are met: what is told to nobody is lost
-WARM_PEERS: Final = 4  # on each side of our span
-PROVIDE_S: Final = 3_600.0  # DHT records live a day; renewing them hourly survives restarts of those who hold them
+__all__ = ["MEET_S", "RETRY_S", "Directory", "model_key"]
 
-logger = logging.getLogger(__name__)
-
-
-def model_key(model: ModelId, depth: int = 0) -> bytes:
-    """Where in the DHT nodes say that they serve a model; depths over 0 are for swarms too large for one key."""
-    assert depth == 0
-    return sha256(MODEL_DOMAIN + model + bytes([depth])).digest()
+LOOK_S: Final = 10.0  # for one look-up in all; MEET_S bounds it where anybody answered and no layer is missing
+HASTE_S: Final = 0.5  # before the DHT is asked, too, while layers are missing
+FURTHER: Final = 4  # peers that we have just heard of and ask, too, while layers are missing
+PULL_S: Final = 10.0, 20.0  # between questions that nobody waits for
+PULL_GAIN_S: Final = 20  # that an offer must be younger than ours: nodes renew theirs as often
+PULL_NEW: Final = 8  # offers of nodes that we do not know, in an answer; one where we know KNOWN_ENOUGH
+KNOWN_ENOUGH: Final = 48  # offers: a question names them all, so that what is asked does not grow with the swarm
+INTEREST_S: Final = 60.0  # a client asks on for so long after it wanted a model
+THIN_S: Final = 30.0, 600.0  # between look-ups in the DHT while a model is thinly held: the first wait, and the longest
 
 
 class Directory:
     """What we know of the swarm.
 
     own:  the offer that we serve, or None
-    news: tells of offers that are new to us
+    news: tells of offers whose node was unknown, or does something else now
     seek: finds first peers where those named are away, or none is (`first_peers.py`)
     """
 
@@ -71,64 +56,69 @@ class Directory:
         bootstrap: Sequence[str] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.table = OfferTable()
-        self.own: KnownOffer | None = None
+        self._network = network
+        self._tidings = Tidings(network, exchange, clock)
+        self._meeting = Meeting(network, exchange, self._tidings, bootstrap)
+        self._seeking = Seeking(network, self._tidings)
+        self._tidings.on_news = self._hear
         self.news = News()
         self.seek: Callable[[bool, bool], Awaitable[None]] = _seek_nobody
-        self._network = network
-        self._exchange = exchange
-        self._bootstrap = tuple(bootstrap)
-        self._clock = clock
-        self._met: WeakSet[Link] = WeakSet()  # links whose peers' part of the DHT we have asked for
-        exchange.answer(AskOffers, self._answer)
-        exchange.answer(AskContacts, self._say_contacts)
-        exchange.on_offers = self._take
-        self.on_own: Callable[[Offer], None] | None = None  # hears of offers that our key signed
+        self._interest: ModelId | None = None
+        self._interest_s = 0.0  # when somebody asked for it last
+        self._thin_s, self._thin_wait_s = 0.0, THIN_S[0]
 
-    # Telling
+    @property
+    def table(self) -> OfferTable:
+        return self._tidings.table
+
+    @property
+    def own(self) -> KnownOffer | None:
+        return self._tidings.own
+
+    @property
+    def on_own(self) -> Callable[[Offer], None] | None:
+        """Hears of offers that our key signed."""
+        return self._tidings.on_own
+
+    @on_own.setter
+    def on_own(self, hear: Callable[[Offer], None]) -> None:
+        self._tidings.on_own = hear
+
+    def _hear(self, known: KnownOffer) -> None:
+        self._seeking.hear(known)
+        self.news.tell()
+
+    @property
+    def settles(self) -> Callable[[], Collection[PeerKey]]:
+        """The peers with whom something is to be settled: links to them stay."""
+        return self._meeting.settles
+
+    @settles.setter
+    def settles(self, settles: Callable[[], Collection[PeerKey]]) -> None:
+        self._meeting.settles = settles
 
     def announce(self, offer: KnownOffer) -> None:
         """Make `offer` ours, and tell everybody we are linked to."""
-        self.own = offer
-        for link in self._network.links():
-            self.greet(link)
+        self._tidings.announce(offer)
 
     def greet(self, link: Link) -> None:
         """Tell the peer of a link what we serve."""
-        now = trio.current_time()
-        for own in self._own_fresh(now):
-            with suppress(LinkDead):  # then it needs no offers
-                link.send_nowait(Offers(0, (own.relay(now),)))
-
-    def _own_fresh(self, now: float) -> list[KnownOffer]:
-        """Our offer while it is one: who slept wakes with one past its time, and signs the next in a moment."""
-        return [self.own] if self.own is not None and self.own.left_s(now) > 0 else []
-
-    async def _answer(self, link: Link, ask: Ask) -> Offers:
-        assert isinstance(ask, AskOffers)
-        now = trio.current_time()
-        limit = min(ask.limit, MAX_OFFERS)
-        own = self._own_fresh(now)
-        with link.charged():
-            spread = self.table.spread(now, model_or_none(ask.model), limit)
-            others = [known for known in spread if not _made_by(known, link)]
-            return Offers(ask.call, tuple(known.relay(now) for known in [*own, *others][:limit]))
-
-    # Asking
+        self._tidings.greet(link)
 
     def offers(self, model: ModelId | None = None) -> list[KnownOffer]:
         """What is on offer as far as we know now."""
-        return self.table.fresh(trio.current_time(), model)
+        self._note_interest(model)
+        return self._tidings.fresh(model)
 
     @property
     def is_alone(self) -> bool:
         """True if peers to meet were named, and none is linked to us."""
-        return bool(self._bootstrap) and not self._network.links()
+        return bool(self._meeting.bootstrap) and not self._network.links()
 
     @property
     def misses_named(self) -> bool:
         """True if peers to meet were named, and none of those is linked to us, whoever else is."""
-        named = {leads_to(address) for address in self._bootstrap}
+        named = {leads_to(address) for address in self._meeting.bootstrap}
         return bool(named) and named.isdisjoint(link.peer for link in self._network.links())
 
     @property
@@ -136,146 +126,143 @@ class Directory:
         """True if anybody is linked to us."""
         return bool(self._network.links())
 
+    async def ask(self, link: Link, model: ModelId | None = None) -> None:
+        """Ask the peer of a link what it knows to be on offer; who does not answer has nothing to say."""
+        await self._tidings.ask(link, model)
+
     async def look(self, model: ModelId | None = None, widely: bool = False) -> list[KnownOffer]:
         """Meet the bootstrap peers, ask MAX_ASKED of those we are linked to, and say what is on offer.
 
         widely: look for others, too, though somebody is linked
 
-        Takes at most MEET_S, and waits for nobody who does not answer.
+        While layers of the model are missing, peers that we heard of are asked, and the DHT. Takes at most LOOK_S, and
+        MEET_S where anybody answers and nothing is missing.
         """
-        with trio.move_on_after(MEET_S):
+        self._note_interest(model)
+        asked = trio.Event()
+        with trio.move_on_after(LOOK_S) as scope:
             async with trio.open_nursery() as nursery:
-                for address in self._bootstrap:
-                    nursery.start_soon(self._meet, address, model)
-                for link in self._some(self._network.links()):
-                    nursery.start_soon(self.ask, link, model)
-                nursery.start_soon(self.seek, bool(self._bootstrap), widely)
-        if model is not None and not self.offers(model):
-            await self._look_in_dht(model)
+                nursery.start_soon(self._ask_around, model, asked, widely)
+                if model is not None:
+                    with trio.move_on_after(HASTE_S):
+                        await asked.wait()
+                    if not self._tidings.held(model):
+                        nursery.start_soon(self._ask_further, model)
+                        await self._seeking.seek(model)
+                await asked.wait()
+                if model is None or self._tidings.held(model):
+                    scope.cancel()  # who is still away is waited for no longer
         return self.offers(model)
+
+    async def _ask_around(self, model: ModelId | None, asked: trio.Event, widely: bool) -> None:
+        """Wait MEET_S for answers, and longer while there is none: a dial over a slow path takes six round trips."""
+        seek = model is not None and self._tidings.is_thin(model)
+
+        async def one(ask: Callable[[], Awaitable[bool]]) -> None:
+            if await ask():
+                scope.deadline = min(scope.deadline, max(trio.current_time(), soon))
+
+        soon = trio.current_time() + MEET_S
+        with trio.move_on_after(LOOK_S) as scope:
+            async with trio.open_nursery() as nursery:
+                for link in self._some(self._network.links()):
+                    nursery.start_soon(one, partial(self._tidings.ask, link, model, seek=seek))
+                for address in self._meeting.bootstrap:
+                    nursery.start_soon(one, partial(self._meeting.visit, address, model, seek=seek))
+                nursery.start_soon(self._seek_peers, widely)
+        asked.set()
+
+    async def _seek_peers(self, widely: bool = False) -> None:
+        await self.seek(bool(self._meeting.bootstrap), widely)
+
+    async def _ask_further(self, model: ModelId) -> None:
+        """Ask some of those that we have just heard of: they know their neighbours."""
+        strangers = [known for known in self._tidings.fresh(model) if self._network.link(known.node) is None]
+        async with trio.open_nursery() as nursery:
+            nursery.cancel_scope.deadline = trio.current_time() + MEET_S
+            for known in LOTS.sample(strangers, min(FURTHER, len(strangers))):
+                nursery.start_soon(self._ask_stranger, known, model)
+
+    async def _ask_stranger(self, known: KnownOffer, model: ModelId) -> None:
+        with suppress(Refused):
+            await self._tidings.ask(await reach(self._network, known.node, known.addresses), model, seek=True)
 
     @staticmethod
     def _some(links: Sequence[Link]) -> list[Link]:
         """Those to ask something now: first those that we dialled, then whoever chance will have."""
         return sorted(links, key=lambda link: (not link.dialled, LOTS.random()))[:MAX_ASKED]
 
+    # For as long as we run
+
     async def keep_meeting(self) -> None:
-        """Stay linked to the bootstrap peers and to peers whose layers adjoin ours, until cancelled.
-
-        The latter make a session's first hop fast, and keep the swarm together when the bootstrap peers are gone.
-        """
-        while True:
-            async with trio.open_nursery() as nursery:
-                for address in self._bootstrap:
-                    nursery.start_soon(self._meet, address, None)
-                nursery.start_soon(self.seek, bool(self._bootstrap), False)
-                for known in self._adjoining():
-                    nursery.start_soon(self._meet_node, known)
-                for link in self._some([link for link in self._network.links() if link not in self._met]):
-                    nursery.start_soon(self._meet_in_dht, link)
-            if self.own is not None and not self._network.links():
-                await self._look_in_dht(self.own.offer.record.model)  # alone: the DHT or the local network may help
-            await trio.sleep(RETRY_S)
-
-    def _adjoining(self) -> list[KnownOffer]:
-        """The peers to stay linked to; the same ones every time, as long as they are there."""
-        if self.own is None:
-            return []
-        offer = self.own.offer.record
-        return adjoining(offer.span, self.offers(offer.model), WARM_PEERS)
-
-    async def _meet_node(self, known: KnownOffer) -> None:
-        try:
-            await reach(self._network, known.node, known.addresses)
-        except Refused:
-            self.table.forget(known.node)  # until somebody hears of it again
+        """A node's part in the swarm, until cancelled: its links, and what others want looked for."""
+        self._tidings.on_seek, self._tidings.relays = self._seeking.wish, True
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._meeting.keep_looking_after)
+            nursery.start_soon(self._seeking.run)
+            while True:
+                async with trio.open_nursery() as peers:
+                    peers.start_soon(self._seek_peers)
+                    await self._meeting.look_around()
+                own = self._tidings.own
+                if own is not None and not self._network.links():
+                    await self._seeking.seek(own.offer.record.model)  # alone: the DHT or the local network may help
+                await trio.sleep(SOON_S if self._meeting.is_hasty else RETRY_S)
 
     async def keep_providing(self, model: ModelId) -> None:
         """Say in the DHT that we serve a model, until cancelled."""
-        for wait_s in chain(PROVIDE_FIRST_S, repeat(PROVIDE_S)):
-            await trio.sleep(wait_s)
-            await self._network.provide(model_key(model))
+        await self._seeking.keep_providing(model)
 
-    async def _look_in_dht(self, model: ModelId) -> None:
-        found: dict[PeerKey, list[str]] = defaultdict(list)
-        for address in await self._network.find(model_key(model)):
-            if (peer := leads_to(address)) is not None and (peer in found or len(found) < MAX_FOUND):
-                found[peer].append(address)
-        with trio.move_on_after(MEET_S):
+    async def keep_pulling(self) -> None:
+        """Ask a peer of our model and another one for news, every PULL_S, until cancelled.
+
+        A client does so while it works: for INTEREST_S after it asked for a model.
+        """
+        while True:
+            await trio.sleep(LOTS.uniform(*PULL_S))
+            model = self._model()
+            if model is None and not self._tidings.relays:
+                continue
             async with trio.open_nursery() as nursery:
-                for peer, addresses in found.items():
-                    nursery.start_soon(self._meet_stranger, peer, addresses[:MAX_ADDRESSES], model)
+                for link in self._to_pull(model):
+                    nursery.start_soon(self._pull, link, model)
+                if model is not None and self._is_time_for_dht(model):
+                    nursery.start_soon(self._seeking.seek, model)
 
-    async def _meet_stranger(self, peer: PeerKey, addresses: Sequence[str], model: ModelId) -> None:
-        """Meet a peer at addresses that somebody else gave us."""
-        known = self._network.link(peer)
-        try:
-            link = await reach(self._network, peer, addresses)
-        except Refused as error:
-            logger.info("who serves the model is not there: %s", error)
-            return
-        if link is not known:
-            await self.ask(link, model)
+    def _model(self) -> ModelId | None:
+        """The model that matters to us: the one that we serve, or that somebody here asked for lately."""
+        if (own := self._tidings.own) is not None:
+            return own.offer.record.model
+        return self._interest if trio.current_time() < self._interest_s + INTEREST_S else None
 
-    async def _meet_in_dht(self, link: Link) -> None:
-        """Let our part of the DHT know the peer's, once for each link: a peer that starts anew has a new part."""
-        if not self._network.directory_addresses():
-            return
-        self._met.add(link)
-        try:
-            contacts = await self._exchange.call(link, AskContacts, Contacts)
-        except (LinkDead, Refused, RemoteProtocolError) as error:
-            logger.info("a peer has no part in the DHT: %s", error)
-            return
-        await self._network.meet(contacts.directory, link.source)
+    def _note_interest(self, model: ModelId | None) -> None:
+        if model is not None:
+            self._interest, self._interest_s = model, trio.current_time()
 
-    async def _say_contacts(self, _link: Link, ask: Ask) -> Contacts:
-        network = self._network
-        return Contacts(ask.call, network.addresses()[:MAX_ADDRESSES], network.directory_addresses()[:MAX_ADDRESSES])
+    def _to_pull(self, model: ModelId | None) -> list[Link]:
+        """One peer of the model, or one whose offer we missed; and one of all others."""
+        serving = {known.node for known in self._tidings.fresh(model)}
+        links = self._network.links()
+        first = [link for link in links if link in self._tidings.owed] or [one for one in links if one.peer in serving]
+        chosen = LOTS.sample(first, min(1, len(first)))
+        others = [link for link in links if link not in chosen]
+        return chosen + LOTS.sample(others, min(1, len(others)))
 
-    async def _meet(self, address: str, model: ModelId | None) -> None:
-        known = {link.peer for link in self._network.links()}
-        try:
-            link = await self._network.dial(address)
-        except LinkDead as error:
-            logger.info("cannot reach %s: %s", address, error)
-            return
-        if link.peer not in known:
-            await self.ask(link, model)
+    async def _pull(self, link: Link, model: ModelId | None) -> None:
+        room = KNOWN_ENOUGH - len(self._tidings.fresh(model))
+        await self._tidings.ask(link, model, gain_s=PULL_GAIN_S, limit=min(PULL_NEW, max(1, room)))
 
-    async def ask(self, link: Link, model: ModelId | None = None) -> None:
-        """Ask the peer of a link what it knows to be on offer; who does not answer has nothing to say."""
-        try:
-            answer = await self._exchange.call(link, lambda call: AskOffers(call, model or b"", MAX_OFFERS), Offers)
-        except (LinkDead, Refused, RemoteProtocolError) as error:
-            logger.info("no offers from a peer: %s", error)
-            return
-        self._take(link, answer)
-
-    def _take(self, link: Link, message: Offers) -> None:
-        """Keep what is sound; one bad offer says nothing of the others, nor of who passed it on."""
+    def _is_time_for_dht(self, model: ModelId) -> bool:
+        """True while the model is thinly held, ever more rarely: who is the only one for a year asks no more."""
         now = trio.current_time()
-        for told in message.offers:
-            addresses = tuple(address for address in told.addresses if self._network.may_dial(address, link.source))
-            relayed = replace(told, addresses=addresses)
-            if self.table.recognise(relayed, link.peer, link.source.key):
-                continue
-            try:
-                known = verify_relayed(relayed, now, self._clock())
-            except RemoteProtocolError as error:
-                logger.info("an offer is ignored: %s", error)
-                continue
-            if known.node != self._network.key:
-                if self.table.add(replace(known, network=link.source.key), now):
-                    self.news.tell()
-            elif self.on_own is not None:
-                self.on_own(known.offer.record)
+        if not self._tidings.is_thin(model):
+            self._thin_wait_s = THIN_S[0]
+            return False
+        if now < self._thin_s + self._thin_wait_s:
+            return False
+        self._thin_s, self._thin_wait_s = now, min(2 * self._thin_wait_s, THIN_S[1])
+        return True
 
 
 async def _seek_nobody(_named: bool, _widely: bool) -> None:
     await trio.lowlevel.checkpoint()
-
-
-def _made_by(known: KnownOffer, link: Link) -> bool:
-    """True if the very process at a link's other end made an offer; another one with its key is news to it."""
-    return known.node == link.peer and known.offer.record.boot == link.hello.boot

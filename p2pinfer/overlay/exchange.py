@@ -103,6 +103,7 @@ class Exchange:
     on_open:   takes an Open
     on_stray:  takes a session's message when the session is not open here, but for rows; receipts are settled so
     on_up:     hears of every link
+    on_down:   hears of every link that is dead, and why
     on_offers: takes offers that nobody asked for: their node announces them
     """
 
@@ -110,6 +111,7 @@ class Exchange:
         self.on_open: Callable[[Link, Open], None] | None = None
         self.on_stray: Callable[[Link, SessionMessage], None] | None = None
         self.on_up: Callable[[Link], None] | None = None
+        self.on_down: Callable[[Link, LinkDead], None] | None = None
         self.on_offers: Callable[[Link, Offers], None] | None = None
         self._nursery = nursery
         self._answering: dict[type[Message], Answering] = {}
@@ -236,6 +238,12 @@ class Exchange:
         for session in self._sessions.values():
             if link.peer in session.peers:
                 self._put(session, link.peer, why)
+        if self.on_down is not None:
+            self.on_down(link, why)
+
+    def engaged(self) -> Collection[PeerKey]:
+        """Peers with whom anything is open, a session at rest among it: we end no link to them."""
+        return {call.link.peer for call in self._calls.values()}.union(*(one.peers for one in self._sessions.values()))
 
     def needed(self) -> Collection[PeerKey]:
         running = (session for session in self._sessions.values() if not session.is_over() and not session.rests())

@@ -21,7 +21,8 @@ BENCHES: Final = (
     *("one_stream", "many_streams", "bytes_per_token", "start", "idle", "receipts", "hop", "routing"),
     *("engine", "engine_quality", "engine_layer", "engine_memory"),
 )
-ASKED_FOR: Final = ("attack", "overhead", "found", "wan", "liars", "crawling")  # long, or need root, or a name
+# These take long, need root, or need something to be named
+ASKED_FOR: Final = ("attack", "overhead", "found", "wan", "liars", "crawling", "crowd")
 
 
 def main() -> int:

@@ -34,7 +34,7 @@ def test_a_node_that_overlaps_others_slides_over_the_hole_beside_it() -> None:
 
 
 def test_a_node_that_holds_all_its_layers_alone_stays() -> None:
-    """OFF-11"""
+    """OFF-13"""
     assert moves(swarm((0, 10)), Span(11, 21)) == {None}
 
 

@@ -10,7 +10,8 @@ from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import RemoteProtocolError
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.messages import RelayedOffer
-from p2pinfer.core.offers import HOP_MS, MAX_KNOWN, KnownOffer, OfferTable, adjoining, verify_relayed
+from p2pinfer.core.offer_table import MAX_KNOWN, OfferTable
+from p2pinfer.core.offers import HOP_MS, KnownOffer, verify_relayed
 from p2pinfer.core.units import ModelId, PeerKey, Roles, Span
 from tests.core.paid_route import MODEL, NODES, NOW, STRANGER, certificate_for, key, offer_of
 
@@ -132,7 +133,7 @@ def test_two_offers_of_one_number_count_for_nothing_until_both_are_over() -> Non
 
 
 def test_nodes_that_sign_two_offers_of_one_number_take_no_memory_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2pinfer.core.offers.MAX_KNOWN", 1)
+    monkeypatch.setattr("p2pinfer.core.offer_table.MAX_KNOWN", 1)
     table = OfferTable()
     for node in NODES[:2]:
         table.add(known(node, Span(0, 30), 0.0, seq=4))
@@ -226,26 +227,12 @@ def test_an_answer_spreads_over_models() -> None:
 
 def test_a_full_table_forgets_what_was_heard_first(monkeypatch: pytest.MonkeyPatch) -> None:
     assert MAX_KNOWN == 10_000
-    monkeypatch.setattr("p2pinfer.core.offers.MAX_KNOWN", 2)
+    monkeypatch.setattr("p2pinfer.core.offer_table.MAX_KNOWN", 2)
     table = OfferTable()
     for node in NODES:
         table.add(known(node))
     assert [held.node for held in table.fresh(0.0)] == [NODES[1].public, NODES[2].public]
     assert not table.recognise(relayed(known()), RELAY)
-
-
-def test_neighbours_are_those_whose_layers_join_ours() -> None:
-    spans = {"far before": Span(0, 5), "before": Span(0, 10), "overlapping": Span(5, 15), "after": Span(20, 30)}
-    offers = {name: known(key(name), span, 0.0) for name, span in spans.items()}
-    found = adjoining(Span(10, 20), offers.values(), 4)
-    assert {held.node for held in found} == {offers[name].node for name in ("before", "overlapping", "after")}
-
-
-def test_no_more_neighbours_than_asked_for_on_each_side() -> None:
-    before = [known(key(f"before {number}"), Span(0, 10), 0.0) for number in range(5)]
-    after = [known(key(f"after {number}"), Span(20, 30), 0.0) for number in range(5)]
-    found = adjoining(Span(10, 20), [*before, *after], 2)
-    assert sorted(held.offer.record.span for held in found) == [Span(0, 10)] * 2 + [Span(20, 30)] * 2
 
 
 def heard(number: int, network: str, *, span: Span = Span(0, 30), born_s: float = 0.0) -> KnownOffer:  # noqa: B008
@@ -258,7 +245,7 @@ def networks(table: OfferTable) -> Counter[str]:
 
 
 def test_one_network_fills_no_more_than_its_share_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2pinfer.core.offers.MAX_FROM", 3)
+    monkeypatch.setattr("p2pinfer.core.offer_table.MAX_FROM", 3)
     table = OfferTable()
     table.add(heard(0, "honest"))
     for number in range(10):
@@ -267,7 +254,7 @@ def test_one_network_fills_no_more_than_its_share_of_the_table(monkeypatch: pyte
 
 
 def test_a_full_table_forgets_what_it_has_from_the_network_that_told_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2pinfer.core.offers.MAX_KNOWN", 5)
+    monkeypatch.setattr("p2pinfer.core.offer_table.MAX_KNOWN", 5)
     table = OfferTable()
     table.add(heard(0, "honest"))
     for number in range(6):

@@ -119,7 +119,7 @@ async def _lie(street: Street, liar: Lodger, spans: list[Span]) -> None:
 
 
 async def test_nobody_leaves_what_only_liars_claim(model: StoredModel, autojump_clock: MockClock) -> None:
-    """OFF-11"""
+    """OFF-13"""
     async with open_street(model) as street, trio.open_nursery() as nursery:
         street.world.sources[key("liar").public] = Source("192.0.2.1", Scope.PUBLIC)
         for number, first in enumerate([0, 10, 15]):

@@ -1,7 +1,7 @@
 """Both networks behind one fixture: `peers` opens peers of one network, in memory or over libp2p."""
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 
@@ -20,6 +20,7 @@ from p2pinfer.overlay.libp2p.ground import Libp2pGround
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Link, Network
 from p2pinfer.overlay.pipe import Address, Ground, Pipe
+from tests.overlay.sides import OpenSide, Side, open_one_side
 
 # By their order as bytes, so that a test may say who has the smaller key
 KEYS = tuple(sorted((PrivateKey(bytes([seed]) * 32) for seed in range(1, 9)), key=lambda key: key.public))
@@ -132,6 +133,22 @@ async def open_peer(ground_name: str, clock: MockClock | None, world: MemoryWorl
         keep = partial(keep_open, open_network(number, collector))
         network, scope = await nursery.start(keep)
         return Peer(network, collector, scope)
+
+    return open_one
+
+
+@pytest.fixture
+async def open_side(world: MemoryWorld, nursery: trio.Nursery) -> OpenSide:
+    """Opens a peer with a directory in memory, by a name; then bootstrap addresses."""
+
+    async def keep(name: str, bootstrap: Sequence[str], *, task_status: trio.TaskStatus[Side]) -> None:
+        async with open_one_side(world, name, bootstrap) as side:
+            task_status.started(side)
+            await trio.sleep_forever()
+
+    async def open_one(name: str, *bootstrap: str) -> Side:
+        side: Side = await nursery.start(partial(keep, name, bootstrap))
+        return side
 
     return open_one
 

@@ -1,8 +1,6 @@
 """Who serves what, among peers of the memory network: asked, announced, passed on, and past their time."""
 
-from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import trio
@@ -13,67 +11,14 @@ from p2pinfer.core.errors import LinkDead, UsageError
 from p2pinfer.core.keys import PrivateKey, peer_name
 from p2pinfer.core.messages import MAX_OFFERS, AskOffers, Offers
 from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.units import PeerKey, Roles, Span
-from p2pinfer.overlay.directory import MEET_S, RETRY_S, Directory, model_key
-from p2pinfer.overlay.exchange import Exchange
+from p2pinfer.core.units import Roles, Span
+from p2pinfer.overlay.directory import MEET_S, RETRY_S, model_key
 from p2pinfer.overlay.limits import MAX_ASKED, MAX_FOUND
 from p2pinfer.overlay.link import Link
-from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network
-from p2pinfer.overlay.network import Network
+from p2pinfer.overlay.memory import MemoryGround, MemoryWorld
 from p2pinfer.overlay.pipe import Address, Pipe
-from tests.core.paid_route import MODEL, NOW, certificate_for, key, offer_of
-
-LIFE_S = 60.0
-
-
-class Side:
-    """A peer with a directory."""
-
-    def __init__(self, key_: PrivateKey, exchange: Exchange, network: Network, directory: Directory) -> None:
-        self.key = key_
-        self.exchange = exchange
-        self.network = network
-        self.directory = directory
-
-    @property
-    def address(self) -> str:
-        return self.network.addresses()[0]
-
-    def serve(self, span: Span = Span(0, 30), seq: int = 1) -> KnownOffer:  # noqa: B008
-        """Announce an offer."""
-        offer = offer_of(self.key, span, Roles.HEAD | Roles.TAIL, seq=seq)
-        known = KnownOffer(offer, certificate_for(self.key), (self.address,), trio.current_time())
-        self.directory.announce(known)
-        return known
-
-    def nodes(self) -> set[PeerKey]:
-        """Whose offers are known."""
-        return {known.node for known in self.directory.offers()}
-
-
-OpenSide = Callable[..., Awaitable[Side]]
-
-
-@pytest.fixture
-def world() -> MemoryWorld:
-    return MemoryWorld()
-
-
-@pytest.fixture
-async def open_side(world: MemoryWorld, nursery: trio.Nursery) -> OpenSide:
-    async def keep(name: str, bootstrap: Sequence[str], *, task_status: trio.TaskStatus[Side]) -> None:
-        async with trio.open_nursery() as inner:
-            exchange = Exchange(inner)
-            async with open_memory_network(world, key(name).public, exchange) as network:
-                directory = Directory(network, exchange, bootstrap, clock=lambda: NOW)
-                exchange.on_up = directory.greet
-                task_status.started(Side(key(name), exchange, network, directory))
-                await trio.sleep_forever()
-
-    async def open_one(name: str, *bootstrap: str) -> Side:
-        return await nursery.start(partial(keep, name, bootstrap))
-
-    return open_one
+from tests.core.paid_route import MODEL, certificate_for, key, offer_of
+from tests.overlay.sides import LIFE_S, OpenSide
 
 
 async def test_one_live_peer_tells_of_the_rest(autojump_clock: MockClock, open_side: OpenSide) -> None:

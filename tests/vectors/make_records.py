@@ -44,6 +44,7 @@ from tests.core.paid_route import (
     offer_of,
 )
 from tests.vectors.account_cases import proposing_cases, signing_cases
+from tests.vectors.news_cases import news, renewals
 
 SEED: Final = 0  # nothing is drawn
 FOLDER: Final = Path(__file__).parents[2] / "protocols" / "vectors"
@@ -337,7 +338,13 @@ def _one(name: str, signed: SignedRecord[Record], **values: object) -> Vector:  
 
 
 def offer() -> dict[str, list[Vector]]:
-    return {"offers": list(_offers()), "relayed": list(_relayed()), "order": list(_order())}
+    return {
+        "offers": list(_offers()),
+        "relayed": list(_relayed()),
+        "order": list(_order()),
+        "news": list(news()),
+        "renewals": list(renewals()),
+    }
 
 
 def _offers() -> Iterable[Vector]:

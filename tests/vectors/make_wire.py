@@ -37,8 +37,11 @@ from p2pinfer.core.messages import (
     Ping,
     Pong,
     RelayedOffer,
+    Renewal,
 )
+from p2pinfer.core.offer import Load, Speed
 from p2pinfer.core.pace import MIN_FRAME, Pace
+from tests.core.paid_route import NOW
 from tests.vectors.link_scripts import scripts
 from tests.vectors.stranger_cases import allowances, backlogs, crowds, dials, rooms, told
 
@@ -85,7 +88,7 @@ def plain(value: object) -> object:
     match value:
         case bytes():
             return value.hex()
-        case RelayedOffer():
+        case RelayedOffer() | Renewal() | Load() | Speed():
             return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
         case tuple():
             return [plain(item) for item in value]
@@ -104,6 +107,7 @@ def some_messages(rng: random.Random) -> list[tuple[str, Message]]:
         rng.randbytes(64),
         ("/ip4/192.0.2.7/tcp/4001", "/dns4/car.example/tcp/4001"),
     )
+    renewal = Renewal(3, 20_050, 7, NOW, 0, 1, Load(10_000, 5, 100), Speed(2_000, 40, 0), rng.randbytes(64))
     return [
         ("a hello", hello()),
         ("a hello with features of a later release", hello(features=(1 << 53) - 1, agent="other/2")),
@@ -114,9 +118,16 @@ def some_messages(rng: random.Random) -> list[tuple[str, Message]]:
         ("a goodbye with a code of a later version", Goodbye(200, "Feierabend – bis morgen")),
         ("offers of any model wanted", AskOffers(1, b"", 64)),
         ("offers of one model wanted", AskOffers((1 << 32) - 1, rng.randbytes(32), 1)),
+        (
+            "offers wanted that are newer than one that is known",
+            AskOffers(3, rng.randbytes(32), 8, 1, 20, 28, bytes(8)),
+        ),
+        ("offers wanted by an asker that knows many", AskOffers(4, b"", 1, 0, 63, 0, rng.randbytes(512))),
         ("no offers", Offers(1, ())),
+        ("an offer renewed", Offers(0, (), (renewal,))),
         ("an offer announced", Offers(0, (relayed,))),
         ("two offers", Offers(7, (relayed, relayed))),
+        ("an offer and two renewals", Offers(5, (relayed,), (renewal, renewal))),
         ("a manifest wanted", AskFile(2, rng.randbytes(32), "", 0, 65_536)),
         ("part of a file wanted", AskFile(3, rng.randbytes(32), "layer-000.safetensors", 1 << 40, 1)),
         ("part of a file", FilePart(3, 1 << 33, rng.randbytes(20))),
@@ -151,7 +162,7 @@ def bad_messages(rng: random.Random) -> Iterator[Case]:
 def wrong_fields(rng: random.Random) -> Iterator[tuple[str, bytes]]:
     """One field of a good message replaced."""
     good = {type(message).__name__: message for _, message in some_messages(rng)}
-    offer = good_array(good["Offers"])[2][0]
+    offer, renewal = good_array(good["Offers"])[2][0], good_array(good["Offers"])[3][0]
     for name, field, value, why in (
         ("Hello", "version", 65_536, "a version of 17 bits"),
         ("Hello", "version", True, "true for version 1"),
@@ -181,6 +192,16 @@ def wrong_fields(rng: random.Random) -> Iterator[tuple[str, bytes]]:
         ("AskOffers", "limit", 65, "65 offers wanted"),
         ("AskOffers", "limit", 0, "no offers wanted"),
         ("AskOffers", "limit", 256, "a limit of nine bits"),
+        ("AskOffers", "seek", 2, "a seek that is neither yes nor no"),
+        ("AskOffers", "gain", 64, "a gain beyond every life"),
+        ("AskOffers", "at", 29, "four bytes from the 30th on"),
+        ("AskOffers", "known", bytes(520), "65 offers that are known"),
+        ("AskOffers", "known", bytes(9), "an offer named in nine bytes"),
+        ("Offers", "renewals", [renewal] * 65, "65 renewals"),
+        ("Offers", "renewals", [renewal[:-1]], "a renewal without a signature"),
+        ("Offers", "renewals", [[256, *renewal[1:]]], "a place of nine bits"),
+        ("Offers", "renewals", [[*renewal[:5], 4, *renewal[6:]]], "a state of three bits"),
+        ("Offers", "renewals", [[*renewal[:6], [0, 0], *renewal[7:]]], "a load of two numbers"),
         ("Offers", "offers", [offer] * 65, "65 offers"),
         ("Offers", "offers", offer, "an offer that is in no array"),
         ("Offers", "offers", [offer[:-1]], "an offer without addresses"),

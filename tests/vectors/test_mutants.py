@@ -22,6 +22,8 @@ MODULES: Final = (
         "certificate",
         "offer",
         "offers",
+        "offer_table",
+        "digest",
         "contract",
         "receipt",
         "statement",
@@ -42,6 +44,8 @@ HELD: Final = (
     (test_records.test_offers, "offer.json", "offers"),
     (test_records.test_relayed_offers, "offer.json", "relayed"),
     (test_records.test_the_order_of_offers, "offer.json", "order"),
+    (test_records.test_news, "offer.json", "news"),
+    (test_records.test_renewals, "offer.json", "renewals"),
     (test_records.test_usage, "receipts.json", "usage"),
     (test_records.test_leaves, "receipts.json", "leaves"),
     (test_records.test_roots, "receipts.json", "roots"),
@@ -64,6 +68,7 @@ OURS: Final = (
     *("StageAccount.__init__", "StageAccount.add_inputs", "StageAccount.add_outputs", "StageAccount._cut"),
     *("StageAccount.commit", "StageAccount.close", "StageAccount.closed", "StageAccount.may_compute"),
     *("StageSession.take", "Generation.opening"),
+    *("Digest.names", "OfferTable.silence", "OfferTable.heard"),
 )
 # Checks whose absence no vector can show, each with the reason
 WE_WRITE: Final = "holds what we write; what was read keeps it by the way it is read"
@@ -94,6 +99,10 @@ EQUIVALENT: Final = {
     "statement_check": {
         "_end: if size > MAX_STATEMENT_FRAME": MEMORY,
         "_end: if size > left": "a frame that was cut is not canonical, and none at all is no array",
+    },
+    "offer_table": {
+        "OfferTable.add: self.heard(known.node)": "whom we found dead is our own word (tests/core/test_offers.py)",
+        "OfferTable.fresh: self.heard(node)": MEMORY,
     },
     "stage_account": {"StageAccount.sign: check_receipt(complete.record, self.contract)": "what we proposed fits"},
     "message_codec": {

@@ -11,17 +11,20 @@ from p2pinfer.core import fields
 from p2pinfer.core.certificate import NodeCert, is_void, verify_certificate, verify_revocation
 from p2pinfer.core.contract import Contract, check_request, generation_of, verify_contract, verify_request
 from p2pinfer.core.counting import Work
+from p2pinfer.core.digest import Digest, renewed
 from p2pinfer.core.errors import Refused, RemoteProtocolError, UsageError
 from p2pinfer.core.keys import PrivateKey, check_key, domain, parse_peer_name, verify
-from p2pinfer.core.messages import RelayedOffer
-from p2pinfer.core.offer import Offer, verify_offer
-from p2pinfer.core.offers import KnownOffer, OfferTable, verify_relayed
+from p2pinfer.core.messages import AskOffers, RelayedOffer, Renewal
+from p2pinfer.core.offer import Load, Offer, Speed, verify_offer
+from p2pinfer.core.offer_table import OfferTable
+from p2pinfer.core.offers import KnownOffer, verify_relayed
 from p2pinfer.core.pricing import Prices, Usage, amount_of
 from p2pinfer.core.receipt import Receipt, verify_proposal, verify_receipt
 from p2pinfer.core.records import SignedRecord, decode, record_id
 from p2pinfer.core.statement import Paid
 from p2pinfer.core.statement_check import Verdict, compare_statements, verify_statement
 from p2pinfer.core.tree import Salt, Tree
+from tests.core.paid_route import NOW
 from tests.vectors import second_reader
 from tests.vectors.make_records import CERTIFICATE, FILES, FOLDER, text_of
 
@@ -155,6 +158,37 @@ def counting(heard: list[Vector], *, asked: bool) -> list[str]:
             table.fresh(now)
         table.add(KnownOffer(signed, CERTIFICATE, (), now - one["age_s"]), now)
     return [known.offer.body.hex() for known in table.fresh(now)]
+
+
+@vectors("offer.json", "news")
+def test_news(vector: Vector) -> None:
+    body, signature, known = hexed(vector, "body", "signature", "known")
+    held = KnownOffer(verify_offer(body, signature), CERTIFICATE, (), -vector["age_s"])
+    digest = Digest(AskOffers(1, b"", 64, 0, vector["gain"], vector["at"], known))
+    renewal = digest.renewal(held, 0.0)
+    told = "renewal" if renewal is not None else "whole"
+    assert (told if digest.is_news(held, 0.0) else "nothing") == vector["expect"]
+    if vector["expect"] == "renewal":
+        assert renewal == renewal_in(vector)
+
+
+@vectors("offer.json", "renewals")
+def test_renewals(vector: Vector) -> None:
+    (body,) = hexed(vector, "base")
+    signed = SignedRecord(decode(Offer, body), record_id(Offer, body), body, ())
+    base = KnownOffer(signed, CERTIFICATE, ("/memory/a",), 0.0)
+
+    def read() -> KnownOffer:
+        return verify_relayed(renewed(base, renewal_in(vector)), 0.0, NOW, CERTIFICATE)
+
+    assert found(read) == vector["expect"]
+    if vector["expect"] == "ok":
+        assert (read().offer.body.hex(), read().addresses) == (vector["body"], ("/memory/a",))
+
+
+def renewal_in(vector: Vector) -> Renewal:
+    told = {**vector["renewal"], "signature": bytes.fromhex(vector["renewal"]["signature"])}
+    return Renewal(**{**told, "load": Load(*told["load"]), "speed": Speed(*told["speed"])})
 
 
 @vectors("receipts.json", "usage")

@@ -1,0 +1,167 @@
+"""The offers a peer knows: the newest of every node, and those that an answer holds (protocols/offer.md, "States").
+
+One offer a node: of one boot the one of the highest number, of two boots the one issued later. Pure: `now` is the
+caller's monotonic clock in seconds.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from itertools import chain, zip_longest
+from math import inf
+from typing import Final
+
+from p2pinfer.core.coverage import covers
+from p2pinfer.core.messages import MAX_ADDRESSES, RelayedOffer
+from p2pinfer.core.offer import MAX_OFFER_S, contradict
+from p2pinfer.core.offers import KnownOffer
+from p2pinfer.core.units import ModelId, PeerKey, Span
+
+MAX_KNOWN: Final = 10_000  # nodes; beyond it the oldest are forgotten
+MAX_FROM: Final = 1_024  # of them that peers of one network told us
+ANSWER_PART: Final = 4  # one network has one part in so many of an answer, while others have something to say
+
+
+class OfferTable:
+    """The newest offer of every node we heard of."""
+
+    def __init__(self) -> None:
+        self._known: dict[PeerKey, KnownOffer] = {}
+        self._bodies: dict[bytes, PeerKey] = {}
+        self._counts: Counter[str] = Counter()  # of offers, by the network they were heard from
+        self._two_faced: dict[PeerKey, float] = {}  # nodes whose offers contradict each other, and until when
+        self._silent: dict[PeerKey, KnownOffer] = {}  # the last offers of nodes that were found dead
+        self._silent_bodies: dict[bytes, PeerKey] = {}
+
+    def add(self, known: KnownOffer, now: float | None = None) -> bool:
+        """Keep an offer; False if what we have is as new, or the node signed two that contradict each other.
+
+        now: when it came; left out, it came as soon as it was signed
+        """
+        if known.born_s < self._two_faced.get(known.node, -inf):
+            return False
+        if (last := self._silent.get(known.node)) is not None and not _newer(known, last):
+            return False
+        held = self._known.get(known.node)
+        if held is not None and held.left_s(known.born_s if now is None else now) <= 0:
+            held = None  # past its time: as good as forgotten, which it is when somebody asks what is fresh
+        if held is not None and contradict(known.offer.record, held.offer.record):
+            self.forget(known.node)
+            self._two_faced[known.node] = max(known.until_s, held.until_s)
+            if len(self._two_faced) > MAX_KNOWN:
+                del self._two_faced[next(iter(self._two_faced))]
+            return False
+        if held is not None and not _newer(known, held):
+            return False
+        self.forget(known.node)  # so that the dictionary is in order of hearing
+        self.heard(known.node)
+        self._known[known.node] = known
+        self._bodies[known.offer.body] = known.node
+        self._count(known.network, 1)
+        if self._counts[known.network] > MAX_FROM:
+            self._forget_first_of(known.network)
+        elif len(self._known) > MAX_KNOWN:
+            self._forget_first_of(self._counts.most_common(1)[0][0])
+        return True
+
+    def _forget_first_of(self, network: str) -> None:
+        self.forget(next(node for node, known in self._known.items() if known.network == network))
+
+    def recognise(self, relayed: RelayedOffer, relay: PeerKey, network: str = "") -> bool:
+        """True if these very bytes are known: then there is no need to check their signatures again.
+
+        Addresses are nobody's word, and whoever passed the offer on first may have lied: all that were named are kept,
+        as far as there is room, and where the node itself is the relay its own come first, and the offer counts for
+        its own network.
+        """
+        if relayed.offer in self._silent_bodies:
+            return True
+        if (node := self._bodies.get(relayed.offer)) is None:
+            return False
+        known = self._known[node]
+        first, then = known.addresses, relayed.addresses
+        addresses = dict.fromkeys((*then, *first) if relay == node else (*first, *then))
+        heard_from = network if relay == node else known.network
+        self._count(known.network, -1)
+        self._count(heard_from, 1)
+        self._known[node] = replace(known, addresses=tuple(addresses)[:MAX_ADDRESSES], network=heard_from)
+        return True
+
+    def get(self, node: PeerKey) -> KnownOffer | None:
+        """The offer of a node as far as it is known, fresh or not."""
+        return self._known.get(node)
+
+    def silence(self, node: PeerKey) -> None:
+        """The node was found dead, by us: what it offered is no offer until a newer one comes, whoever passes it on."""
+        if (known := self._known.get(node)) is None:
+            return
+        self.forget(node)
+        self.heard(node)
+        self._silent[node] = known
+        self._silent_bodies[known.offer.body] = node
+        if len(self._silent) > MAX_KNOWN:
+            self.heard(next(iter(self._silent)))
+
+    def heard(self, node: PeerKey) -> None:
+        """The node itself spoke: what it offers counts again."""
+        if (last := self._silent.pop(node, None)) is not None:
+            del self._silent_bodies[last.offer.body]
+
+    def forget(self, node: PeerKey) -> None:
+        if (known := self._known.pop(node, None)) is not None:
+            del self._bodies[known.offer.body]
+            self._count(known.network, -1)
+
+    def _count(self, network: str, change: int) -> None:
+        self._counts[network] += change
+        if not self._counts[network]:
+            del self._counts[network]
+
+    def fresh(self, now: float, model: ModelId | None = None) -> list[KnownOffer]:
+        """Offers within their life, of one model or of all; the others are forgotten."""
+        for node in [node for node, known in self._known.items() if known.until_s <= now]:
+            self.forget(node)
+        for node in [node for node, last in self._silent.items() if last.until_s <= now]:
+            self.heard(node)
+        # Kept until all that was made before is past its time, whatever its age when it comes
+        self._two_faced = {node: end_s for node, end_s in self._two_faced.items() if end_s + MAX_OFFER_S > now}
+        if model is None:
+            return list(self._known.values())
+        return [known for known in self._known.values() if known.offer.record.model == model]
+
+    def spread(
+        self, now: float, model: ModelId | None, limit: int, known: Callable[[KnownOffer], bool] = lambda _: False
+    ) -> list[KnownOffer]:
+        """At most `limit` fresh offers: whole routes through the model first, then in turn from every span.
+
+        Everywhere the freshest come first. Of one network come no more than a part, before those of all others have.
+
+        known: says of an offer that it is not wanted; routes are made as if it was told
+        """
+        fresh = sorted(self.fresh(now, model), key=lambda known: -known.born_s)
+        by_span: dict[tuple[ModelId, Span], list[KnownOffer]] = defaultdict(list)
+        for one in fresh:
+            by_span[one.offer.record.model, one.offer.record.span].append(one)
+        routes = covers(fresh, now) if model is not None else []
+        within: dict[PeerKey, KnownOffer] = {}
+        beyond: dict[PeerKey, KnownOffer] = {}
+        counts = Counter[str]()
+        for one in chain(routes, _in_turn(by_span.values())):
+            if one.node in within or one.node in beyond or known(one):
+                continue
+            counts[one.network] += 1
+            (within if counts[one.network] * ANSWER_PART <= limit else beyond)[one.node] = one
+            if len(within) == limit:
+                break  # anybody may ask, of a full table
+        return [*within.values(), *beyond.values()][:limit]
+
+
+def _newer(known: KnownOffer, held: KnownOffer) -> bool:
+    one, other = known.offer.record, held.offer.record
+    if one.boot == other.boot:
+        return one.seq > other.seq
+    return one.issued > other.issued
+
+
+def _in_turn(groups: Iterable[list[KnownOffer]]) -> Iterator[KnownOffer]:
+    return (known for known in chain.from_iterable(zip_longest(*groups)) if known is not None)

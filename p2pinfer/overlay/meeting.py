@@ -1,0 +1,182 @@
+"""The peers a node meets and stays linked to: bootstrap peers at first, then whom they tell of (wire.md, 6).
+
+Nobody keeps a link to everybody. Whoever is turned away was told of others before. A node that was linked to us and
+is gone is dialled once: only its own silence makes us stop passing its offer on.
+"""
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+from typing import Final
+from weakref import WeakSet
+
+import trio
+
+from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import LinkDead, Refused, RemoteProtocolError
+from p2pinfer.core.messages import MAX_ADDRESSES, AskContacts, Contacts
+from p2pinfer.core.offers import KnownOffer
+from p2pinfer.core.units import ModelId, PeerKey
+from p2pinfer.overlay.degree import LEAST_DEGREE, Kept, missing, unneeded
+from p2pinfer.overlay.exchange import Ask, Exchange
+from p2pinfer.overlay.limits import MAX_ASKED
+from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.network import Network
+from p2pinfer.overlay.reach import reach
+from p2pinfer.overlay.tidings import LOTS, Tidings
+
+RETRY_S: Final = 5.0  # between attempts to meet a bootstrap peer that is away
+SOON_S: Final = 0.25  # before those are dialled of whom we have just heard
+REVISIT_S: Final = (
+    600.0  # between visits to bootstrap peers by who has links enough: two halves of a swarm find together
+)
+STRANGE_S: Final = 60.0, 120.0  # between dials of a peer that we know of and have no link to, whatever links there are
+AWAY_S: Final = 300.0  # before a peer that did not answer, or turned us away, is dialled again for its own sake
+MAX_AWAY: Final = 1_024
+TOLD_OF: Final = 4  # offers that a peer is told as it is turned away: it asks those for more
+MAX_SUSPECTS: Final = 64  # dialled at once to see if they live
+
+logger = logging.getLogger(__name__)
+
+
+class Meeting:
+    """A node's links for its own sake; a client has its bootstrap peers alone.
+
+    settles: the peers with whom something is still to be settled
+    """
+
+    def __init__(self, network: Network, exchange: Exchange, tidings: Tidings, bootstrap: Sequence[str]) -> None:
+        self.bootstrap = tuple(bootstrap)
+        self.settles: Callable[[], Collection[PeerKey]] = frozenset
+        self._network = network
+        self._exchange = exchange
+        self._tidings = tidings
+        self._met: WeakSet[Link] = WeakSet()  # links whose peers' part of the DHT we have asked for
+        self._away: dict[PeerKey, float] = {}  # until when a peer is left alone
+        self._suspects: dict[PeerKey, KnownOffer] = {}
+        self._suspected = trio.Event()
+        self._visited_s: dict[str, float] = {}
+        self._strange_s = 0.0
+        exchange.answer(AskContacts, self._say_contacts)
+        exchange.on_down = self._note_death
+
+    # Bootstrap peers
+
+    async def visit(self, address: str, model: ModelId | None, *, seek: bool = False) -> bool:
+        """Meet a bootstrap peer, and ask it for offers where the link is new; False if it does not answer."""
+        known = {link.peer for link in self._network.links()}
+        try:
+            link = await self._network.dial(address)
+        except LinkDead as error:
+            logger.info("cannot reach %s: %s", address, error)
+            return False
+        self._visited_s[address] = trio.current_time()
+        return link.peer in known or await self._tidings.ask(link, model, seek=seek)
+
+    async def _visit_in_time(self, address: str) -> None:
+        """Wait for one that is silent no longer than until it is tried again; its dial goes on."""
+        with trio.move_on_after(RETRY_S):
+            await self.visit(address, None)
+
+    def _to_visit(self) -> list[str]:
+        """Bootstrap peers, while we have few links or were not there for long."""
+        if len(self._network.links()) < LEAST_DEGREE:
+            return list(self.bootstrap)
+        before = trio.current_time() - REVISIT_S
+        return [address for address in self.bootstrap if self._visited_s.get(address, before) <= before]
+
+    # Everybody else
+
+    async def look_around(self) -> None:
+        """Dial whom we should be linked to, and let go of whom we need not. Takes as long as a dial that fails."""
+        async with trio.open_nursery() as nursery:
+            for address in self._to_visit():
+                nursery.start_soon(self._visit_in_time, address)
+            for known in self._to_meet():
+                nursery.start_soon(self._meet, known)
+            links = [link for link in self._network.links() if link not in self._met]
+            for link in sorted(links, key=lambda _: LOTS.random())[:MAX_ASKED]:
+                nursery.start_soon(self._meet_in_dht, link)
+        self._let_go()
+
+    def _to_meet(self) -> list[KnownOffer]:
+        now, known = trio.current_time(), self._tidings.fresh()
+        self._away = {peer: until_s for peer, until_s in self._away.items() if until_s > now}
+        linked = {link.peer for link in self._network.links()}
+        chosen = missing(self._tidings.own, known, linked, self._away, LOTS)
+        if now >= self._strange_s:
+            self._strange_s = now + LOTS.uniform(*STRANGE_S)
+            taken = linked.union(self._away, (one.node for one in chosen))
+            strangers = [one for one in known if one.node not in taken]
+            chosen += LOTS.sample(strangers, min(1, len(strangers)))
+        return chosen
+
+    @property
+    def is_hasty(self) -> bool:
+        """True if we have just heard of peers that we should be linked to."""
+        linked = {link.peer for link in self._network.links()}
+        return bool(missing(self._tidings.own, self._tidings.fresh(), linked, self._away, LOTS))
+
+    async def _meet(self, known: KnownOffer) -> None:
+        try:
+            await reach(self._network, known.node, known.addresses)
+        except Refused:
+            self._leave_alone(known.node)
+            self._tidings.table.silence(known.node)
+
+    def _leave_alone(self, peer: PeerKey) -> None:
+        self._away[peer] = trio.current_time() + AWAY_S
+        if len(self._away) > MAX_AWAY:
+            del self._away[next(iter(self._away))]
+
+    def _let_go(self) -> None:
+        """End links that nobody needs, beyond those that we keep; their peers hear of others first."""
+        now, table, own = trio.current_time(), self._tidings.table, self._tidings.own
+        needed = {*self._exchange.engaged(), *self.settles()}
+        links = {link.peer: link for link in self._network.links()}
+        kept = [Kept(link.peer, link.came_s, link.peer in needed) for link in links.values()]
+        for peer in unneeded(own, self._tidings.fresh(), kept, now, LOTS):
+            theirs = table.get(peer)
+            model = None if theirs is None else theirs.offer.record.model
+            self._tidings.tell(links[peer], table.spread(now, model, TOLD_OF))
+            links[peer].close(Code.IDLE, "it has links enough; it told of others")
+            self._leave_alone(peer)
+
+    # The dead
+
+    def _note_death(self, link: Link, why: LinkDead) -> None:
+        if why.code is Code.IDLE:
+            self._leave_alone(link.peer)
+        if why.code is Code.LEAVING:  # its own word
+            self._tidings.table.silence(link.peer)
+        known = self._tidings.table.get(link.peer)
+        if why.code in (Code.LOST, Code.SILENT) and known is not None and len(self._suspects) < MAX_SUSPECTS:
+            self._suspects[link.peer] = known
+            self._suspected.set()
+
+    async def keep_looking_after(self) -> None:
+        """Dial those whose links broke, until cancelled; the offer of one that does not answer is no offer any more."""
+        while True:
+            await self._suspected.wait()
+            self._suspected = trio.Event()
+            suspects, self._suspects = self._suspects, {}
+            async with trio.open_nursery() as nursery:
+                for known in suspects.values():
+                    nursery.start_soon(self._meet, known)
+
+    # The DHT's hosts
+
+    async def _meet_in_dht(self, link: Link) -> None:
+        """Let our part of the DHT know the peer's, once for each link: a peer that starts anew has a new part."""
+        if not self._network.directory_addresses():
+            return
+        self._met.add(link)
+        try:
+            contacts = await self._exchange.call(link, AskContacts, Contacts)
+        except (LinkDead, Refused, RemoteProtocolError) as error:
+            logger.info("a peer has no part in the DHT: %s", error)
+            return
+        await self._network.meet(contacts.directory, link.source)
+
+    async def _say_contacts(self, _link: Link, ask: Ask) -> Contacts:
+        network = self._network
+        return Contacts(ask.call, network.addresses()[:MAX_ADDRESSES], network.directory_addresses()[:MAX_ADDRESSES])

@@ -1,0 +1,149 @@
+"""The DHT asked for nodes of a model: for ourselves, and for peers that have no part in it (protocols/wire.md, 6).
+
+Nobody waits long for it: what comes late is told to those who asked, as news.
+"""
+
+import logging
+from collections import OrderedDict, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from itertools import chain, repeat
+from typing import Final
+
+import trio
+
+from p2pinfer.core.allowance import Allowance, Rate
+from p2pinfer.core.errors import Refused
+from p2pinfer.core.messages import MAX_ADDRESSES
+from p2pinfer.core.offers import KnownOffer
+from p2pinfer.core.units import ModelId, PeerKey
+from p2pinfer.overlay.limits import (
+    ALL_SEEKS_BURST,
+    ALL_SEEKS_RATE,
+    MAX_FOUND,
+    MAX_SEEKERS,
+    SEEK_S,
+    SEEKS_BURST,
+    SEEKS_RATE,
+    SOUGHT_AGAIN_S,
+)
+from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.network import Network
+from p2pinfer.overlay.pipe import leads_to
+from p2pinfer.overlay.reach import reach
+from p2pinfer.overlay.tidings import Tidings
+
+MODEL_DOMAIN: Final = b"p2pinfer/1/model\0"
+MEET_S: Final = 2.0  # for dials and answers of those whom one look-up found
+AGAIN_S: Final = 5.0  # before we ask for the same model again on our own account
+MAX_SOUGHT: Final = 64  # models of which we remember when they were sought
+PROVIDE_FIRST_S: Final = (1.0, 10.0, 60.0)  # sooner while others are met: what is told to nobody is lost
+PROVIDE_S: Final = 3_600.0  # DHT records live a day; renewing them hourly survives restarts of those who hold them
+
+logger = logging.getLogger(__name__)
+
+
+def model_key(model: ModelId, depth: int = 0) -> bytes:
+    """Where in the DHT nodes say that they serve a model; depths over 0 are for swarms too large for one key."""
+    assert depth == 0
+    return sha256(MODEL_DOMAIN + model + bytes([depth])).digest()
+
+
+@dataclass(slots=True, eq=False)
+class _Seeker:
+    """A peer that is told what is found of a model, for a while."""
+
+    link: Link
+    model: ModelId
+    until_s: float
+    told: set[PeerKey] = field(default_factory=set)
+
+
+class Seeking:
+    """Look-ups in the DHT. Those for others run in `run`."""
+
+    def __init__(self, network: Network, tidings: Tidings) -> None:
+        self._network = network
+        self._tidings = tidings
+        self._sought: OrderedDict[ModelId, float] = OrderedDict()  # when each model was sought last
+        self._under_way: dict[ModelId, trio.Event] = {}
+        self._seekers: list[_Seeker] = []
+        self._seeks = Allowance(Rate(SEEKS_BURST, SEEKS_RATE), Rate(ALL_SEEKS_BURST, ALL_SEEKS_RATE))
+        self._wish, self._wishes = trio.open_memory_channel[ModelId](MAX_SEEKERS)  # what is beyond it is not sought
+
+    async def seek(self, model: ModelId, again_s: float = AGAIN_S) -> None:
+        """Ask the DHT who serves a model, and them for offers; once in `again_s`, and together with who asks now."""
+        if (done := self._under_way.get(model)) is not None:
+            await done.wait()
+            return
+        now = trio.current_time()
+        if now - self._sought.get(model, -again_s) < again_s:
+            return
+        self._sought[model] = now
+        self._sought.move_to_end(model)
+        if len(self._sought) > MAX_SOUGHT:
+            self._sought.popitem(last=False)
+        self._under_way[model] = done = trio.Event()
+        try:
+            await self._seek(model)
+        finally:
+            del self._under_way[model]
+            done.set()
+
+    async def _seek(self, model: ModelId) -> None:
+        found: dict[PeerKey, list[str]] = defaultdict(list)
+        for address in await self._network.find(model_key(model)):
+            if (peer := leads_to(address)) is not None and (peer in found or len(found) < MAX_FOUND):
+                found[peer].append(address)
+        with trio.move_on_after(MEET_S):
+            async with trio.open_nursery() as nursery:
+                for peer, addresses in found.items():
+                    nursery.start_soon(self._meet, peer, addresses[:MAX_ADDRESSES], model)
+
+    async def _meet(self, peer: PeerKey, addresses: Sequence[str], model: ModelId) -> None:
+        """Meet a peer at addresses that somebody else gave us."""
+        known = self._network.link(peer)
+        try:
+            link = await reach(self._network, peer, addresses)
+        except Refused as error:
+            logger.info("who serves the model is not there: %s", error)
+            return
+        if link is not known:
+            await self._tidings.ask(link, model)
+
+    # For others
+
+    def wish(self, link: Link, model: ModelId) -> None:
+        """A peer wants more of a model than we know: it is told what we hear of it soon, and the DHT is asked."""
+        now = trio.current_time()
+        self._seekers = [one for one in self._seekers if one.until_s > now and one.link.dead is None]
+        others = [one for one in self._seekers if (one.link, one.model) != (link, model)]
+        if len(others) >= MAX_SEEKERS or not self._seeks.take(link.source, now):
+            return
+        told = {known.node for known in self._tidings.fresh(model)}
+        self._seekers = [*others, _Seeker(link, model, now + SEEK_S, told)]
+        try:
+            self._wish.send_nowait(model)
+        except trio.WouldBlock:
+            return
+
+    def hear(self, known: KnownOffer) -> None:
+        """Pass news on to those who seek them."""
+        now = trio.current_time()
+        for one in self._seekers:
+            if one.model == known.offer.record.model and one.until_s > now and known.node not in one.told:
+                one.told.add(known.node)
+                self._tidings.tell(one.link, [known])
+
+    async def run(self) -> None:
+        """Seek what others wish for, one model after another, until cancelled."""
+        async for model in self._wishes:
+            if self._tidings.is_thin(model):
+                await self.seek(model, SOUGHT_AGAIN_S)
+
+    async def keep_providing(self, model: ModelId) -> None:
+        """Say in the DHT that we serve a model, until cancelled."""
+        for wait_s in chain(PROVIDE_FIRST_S, repeat(PROVIDE_S)):
+            await trio.sleep(wait_s)
+            await self._network.provide(model_key(model))

@@ -1,0 +1,254 @@
+"""Offers told, asked for, answered and taken: who serves what, as peers tell each other (protocols/offer.md, 3.7).
+
+A peer tells its own offer over each of its links; others' it tells when it is asked, and passes on at once what is
+quite new. Answers hold news alone: a question names what its asker knows. Whom to ask, and when, is for others.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from random import SystemRandom
+from typing import Final
+from weakref import WeakKeyDictionary, WeakSet
+
+import trio
+
+from p2pinfer.core.allowance import Allowance, Rate
+from p2pinfer.core.certificate import NodeCert
+from p2pinfer.core.coverage import WELL_HELD, thinnest
+from p2pinfer.core.digest import Digest, name_all, renewal_of, renewed, terms_of
+from p2pinfer.core.errors import LinkDead, Refused, RemoteProtocolError
+from p2pinfer.core.messages import (
+    LAST_SLICE,
+    MAX_NAMED,
+    MAX_OFFERS,
+    AskOffers,
+    Offers,
+    RelayedOffer,
+    Renewal,
+    model_or_none,
+)
+from p2pinfer.core.offer import Offer
+from p2pinfer.core.offer_table import OfferTable
+from p2pinfer.core.offers import KnownOffer, verify_relayed
+from p2pinfer.core.records import SignedRecord
+from p2pinfer.core.units import ModelId, PeerKey
+from p2pinfer.overlay.exchange import Ask, Exchange
+from p2pinfer.overlay.limits import (
+    ALL_RUMOURS_BURST,
+    ALL_RUMOURS_RATE,
+    RUMOUR_LINKS,
+    RUMOURS_BURST,
+    RUMOURS_RATE,
+)
+from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.network import Network
+
+LOTS: Final = SystemRandom()  # nobody foretells who is asked
+LOOK_GAIN_S: Final = 2  # that an offer must be younger than one we know to be news to a person who waits
+RUMOUR_S: Final = 5.0  # age at which an offer is passed on unasked, at most: what is older was heard elsewhere
+FIRST_SEQ: Final = 4  # of a node's offers are of its first half minute: it joins, perhaps elsewhere, and serves
+UNNAMED: Final = 0.25  # part of questions that leave one offer unnamed: it is told whole, with new addresses
+
+logger = logging.getLogger(__name__)
+
+
+class Tidings:
+    """What we know of offers, and our talk of them.
+
+    own:     the offer that we serve, or None
+    on_own:  hears of offers that our key signed
+    on_news: hears of offers whose node was unknown, or does something else now
+    on_seek: hears who wants more of a model than we know
+    relays:  we pass on what is quite new, as nodes do; clients leave that to them
+    """
+
+    def __init__(self, network: Network, exchange: Exchange, clock: Callable[[], float] = time.time) -> None:
+        self.table = OfferTable()
+        self.own: KnownOffer | None = None
+        self.on_own: Callable[[Offer], None] | None = None
+        self.on_news: Callable[[KnownOffer], None] | None = None
+        self.on_seek: Callable[[Link, ModelId], None] | None = None
+        self.relays = False
+        self.owed: WeakSet[Link] = WeakSet()  # links whose peers renewed an offer that we did not know
+        self._network = network
+        self._exchange = exchange
+        self._clock = clock
+        self._told: WeakKeyDictionary[Link, object] = WeakKeyDictionary()  # the terms of ours that a peer was told
+        self._rumours = Allowance(Rate(RUMOURS_BURST, RUMOURS_RATE), Rate(ALL_RUMOURS_BURST, ALL_RUMOURS_RATE))
+        exchange.answer(AskOffers, self._answer)
+        exchange.on_offers = self._hear
+
+    def fresh(self, model: ModelId | None = None) -> list[KnownOffer]:
+        return self.table.fresh(trio.current_time(), model)
+
+    def is_thin(self, model: ModelId) -> bool:
+        """True if layers of a model are missing, or would be if one node left."""
+        return self.held(model) < WELL_HELD
+
+    def held(self, model: ModelId) -> int:
+        """The number of nodes that serve the layer that fewest serve, our own among them."""
+        own = self._own_fresh(trio.current_time())
+        return thinnest(known.offer.record for known in (*self.fresh(model), *own) if known.offer.record.model == model)
+
+    # Telling
+
+    def announce(self, offer: KnownOffer) -> None:
+        """Make `offer` ours, and tell everybody we are linked to: what changed, where they know the rest."""
+        self.own = offer
+        for link in self._network.links():
+            self.greet(link)
+
+    def greet(self, link: Link) -> None:
+        """Tell the peer of a link what we serve. It lives, whatever we thought."""
+        self.table.heard(link.peer)
+        now = trio.current_time()
+        for own in self._own_fresh(now):
+            terms = terms_of(own.offer), own.addresses
+            with suppress(LinkDead):  # then it needs no offers
+                if self._told.get(link) == terms:
+                    link.send_nowait(Offers(0, (), (renewal_of(own, 0, now),)))
+                else:
+                    link.send_nowait(Offers(0, (own.relay(now),)))
+                    self._told[link] = terms
+
+    def tell(self, link: Link, offers: Sequence[KnownOffer]) -> None:
+        """Tell a peer of others, unasked."""
+        now = trio.current_time()
+        if told := tuple(known.relay(now) for known in offers if known.left_s(now) > 0 and not _made_by(known, link)):
+            with suppress(LinkDead):
+                link.send_nowait(Offers(0, told[:MAX_OFFERS]))
+
+    def _own_fresh(self, now: float) -> list[KnownOffer]:
+        """Our offer while it is one: who slept wakes with one past its time, and signs the next in a moment."""
+        return [self.own] if self.own is not None and self.own.left_s(now) > 0 else []
+
+    async def _answer(self, link: Link, ask: Ask) -> Offers:
+        assert isinstance(ask, AskOffers)
+        with link.charged():
+            answer = self._answer_of(link, ask)
+            if ask.seek and ask.model and self.on_seek is not None and self.is_thin(ModelId(ask.model)):
+                self.on_seek(link, ModelId(ask.model))
+        return answer
+
+    def _answer_of(self, link: Link, ask: AskOffers) -> Offers:
+        now, digest, model = trio.current_time(), Digest(ask), model_or_none(ask.model)
+        whole = [own for own in self._own_fresh(now) if not digest.names(own)]
+        renewals: list[Renewal] = []
+        for known in (*self._own_fresh(now), *self.table.fresh(now, model)):
+            if digest.names(known) and digest.is_news(known, now):
+                if (renewal := digest.renewal(known, now)) is not None:
+                    renewals.append(renewal)
+                else:
+                    whole.append(known)
+        whole += self.table.spread(now, model, ask.limit, lambda one: _made_by(one, link) or digest.names(one))
+        return Offers(ask.call, tuple(known.relay(now) for known in whole[: ask.limit]), tuple(renewals[:MAX_NAMED]))
+
+    # Asking
+
+    async def ask(
+        self,
+        link: Link,
+        model: ModelId | None,
+        *,
+        seek: bool = False,
+        gain_s: int = LOOK_GAIN_S,
+        limit: int = MAX_OFFERS,
+    ) -> bool:
+        """Ask a peer for offers of one model, or of all, and take its answer; False if it gives none.
+
+        seek:   have it look elsewhere, too, and tell us later
+        gain_s: seconds that an offer must be younger than ours to be told again
+        limit:  offers that it may tell whole
+        """
+        known = self.fresh(model)
+        named = LOTS.sample(known, min(MAX_NAMED, max(0, len(known) - (LOTS.random() < UNNAMED))))
+        at, now = LOTS.randrange(LAST_SLICE + 1), trio.current_time()
+        names = name_all(named, at, now)
+
+        def question(call: int) -> AskOffers:
+            return AskOffers(call, model or b"", limit, int(seek), gain_s, at, names)
+
+        try:
+            answer = await self._exchange.call(link, question, Offers)
+        except (LinkDead, Refused, RemoteProtocolError) as error:
+            logger.info("no offers from a peer: %s", error)
+            return False
+        self.owed.discard(link)
+        with link.charged():
+            self._take(link, answer.offers[:limit], answer.renewals, named)
+        return True
+
+    def _hear(self, link: Link, message: Offers) -> None:
+        """Take what nobody asked for."""
+        own = self.table.get(link.peer)
+        self._take(link, message.offers, message.renewals[:1], [] if own is None else [own])
+        if message.renewals and self.table.get(link.peer) is own:
+            self.owed.add(link)
+
+    def _take(
+        self, link: Link, offers: Sequence[RelayedOffer], renewals: Sequence[Renewal], named: Sequence[KnownOffer]
+    ) -> None:
+        """Keep what is sound; one bad offer says nothing of the others, nor of who passed it on."""
+        for told in offers:
+            addresses = tuple(address for address in told.addresses if self._network.may_dial(address, link.source))
+            self._take_one(link, replace(told, addresses=addresses))
+        left = dict(enumerate(named))
+        for renewal in renewals:
+            if (base := left.pop(renewal.place, None)) is None:
+                continue
+            base = self.table.get(base.node) or base  # with all addresses that were told meanwhile
+            try:
+                self._take_one(link, renewed(base, renewal), base.certificate)
+            except RemoteProtocolError as error:
+                logger.info("a renewal is ignored: %s", error)
+
+    def _take_one(self, link: Link, told: RelayedOffer, certificate: SignedRecord[NodeCert] | None = None) -> None:
+        now = trio.current_time()
+        if self.table.recognise(told, link.peer, link.source.key):
+            return
+        try:
+            known = verify_relayed(told, now, self._clock(), certificate)
+        except RemoteProtocolError as error:
+            logger.info("an offer is ignored: %s", error)
+            return
+        if known.node == self._network.key:
+            if self.on_own is not None:
+                self.on_own(known.offer.record)
+            return
+        known = replace(known, network=link.source.key)
+        held = self.table.get(known.node)
+        if not self.table.add(known, now):
+            return
+        if _differs(known, held):
+            self._pass_on(known, link.peer, now)
+        if self.on_news is not None and (held is None or held.offer.record.state != known.offer.record.state):
+            self.on_news(known)
+
+    def _pass_on(self, known: KnownOffer, heard_from: PeerKey, now: float) -> None:
+        """Tell a few others at once what is quite new, so that all of a small swarm know it within a second."""
+        if now - known.born_s > RUMOUR_S or not self.relays:
+            return
+        links = [link for link in self._network.links() if link.peer not in (heard_from, known.node)]
+        source = next((link.source for link in self._network.links() if link.peer == heard_from), None)
+        if links and source is not None and self._rumours.take(source, now):
+            for link in LOTS.sample(links, min(RUMOUR_LINKS, len(links))):
+                self.tell(link, [known])
+
+
+def _differs(known: KnownOffer, held: KnownOffer | None) -> bool:
+    """True if a node has just started, or does something else than before.
+
+    One of which we have not heard is no news by that: of a large swarm everybody knows a part.
+    """
+    if held is None:
+        return known.offer.record.seq <= FIRST_SEQ
+    one, other = known.offer.record, held.offer.record
+    return (one.boot, one.state, one.model, one.span) != (other.boot, other.state, other.model, other.span)
+
+
+def _made_by(known: KnownOffer, link: Link) -> bool:
+    """True if the very process at a link's other end made an offer; another one with its key is news to it."""
+    return known.node == link.peer and known.offer.record.boot == link.hello.boot

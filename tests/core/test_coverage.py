@@ -1,0 +1,148 @@
+"""How thinly a model is held, and the few offers that make whole routes through it."""
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from p2pinfer.core.coverage import COVERS, YOUNG_S, covers, thinnest
+from p2pinfer.core.offer import State
+from p2pinfer.core.offer_table import ANSWER_PART, OfferTable
+from p2pinfer.core.offers import KnownOffer
+from p2pinfer.core.units import Roles, Span
+from tests.core.paid_route import MODEL, certificate_for, key, offer_of
+
+LAYERS = 30
+
+
+def held(name: str, first: int, last: int, born_s: float = 0.0, *, network: str = "", **changes: object) -> KnownOffer:
+    roles = (Roles.HEAD if first == 0 else Roles.MIDDLE) | (Roles.TAIL if last == LAYERS else Roles.MIDDLE)
+    signer = key(name)
+    offer = offer_of(signer, Span(first, last), roles, **changes)
+    return KnownOffer(offer, certificate_for(signer), (), born_s, network)
+
+
+@pytest.mark.parametrize(
+    ("spans", "least"),
+    [
+        ([], 0),
+        ([(0, 30)], 1),
+        ([(0, 10), (20, 30)], 0),
+        ([(0, 10), (10, 20), (20, 30)], 1),
+        ([(0, 10), (10, 20)], 0),
+        ([(10, 30), (20, 30)], 0),
+        ([(0, 30), (0, 10), (10, 20), (20, 30)], 2),
+        ([(0, 15), (10, 30)], 1),
+        ([(0, 30), (0, 30), (0, 30)], 3),
+    ],
+)
+def test_the_layer_that_fewest_serve_counts(spans: list[tuple[int, int]], least: int) -> None:
+    offers = [held(f"node {number}", *span).offer.record for number, span in enumerate(spans)]
+    assert thinnest(offers) == least
+
+
+def test_who_joins_or_leaves_serves_nothing() -> None:
+    assert thinnest([held("a", 0, 30, state=State.JOINING).offer.record]) == 0
+    assert thinnest([held("a", 0, 30, state=State.LEAVING).offer.record]) == 0
+
+
+def test_one_liar_makes_no_model_longer() -> None:
+    honest = [held(f"node {number}", 0, 30) for number in range(2)]
+    liar = held("liar", 0, 2**31)
+    offer = offer_of(key("liar"), Span(0, 2**31), Roles.HEAD | Roles.TAIL)
+    liar = replace(liar, offer=offer)
+    assert thinnest(one.offer.record for one in [*honest, liar]) == 2
+    assert covers([liar, *honest], 0.0) == honest
+
+
+def test_routes_are_of_different_nodes_and_of_few() -> None:
+    offers = [held(f"{first} {number}", first, first + 10) for first in (0, 10, 20) for number in range(5)]
+    chosen = covers(offers, 0.0)
+    assert len(chosen) == len({one.node for one in chosen}) == 3 * COVERS
+    for at in range(0, len(chosen), 3):
+        assert [one.offer.record.span for one in chosen[at : at + 3]] == [Span(0, 10), Span(10, 20), Span(20, 30)]
+
+
+def test_a_route_is_of_nodes_that_spoke_lately_where_there_are_any() -> None:
+    old, young = held("old", 0, 30, -YOUNG_S - 1), [held("a", 0, 15), held("b", 15, 30)]
+    assert covers([*young, old], 0.0)[:2] == young
+
+
+def test_where_layers_are_missing_there_is_no_route() -> None:
+    assert covers([held("a", 0, 10), held("b", 11, 30)], 0.0) == []
+
+
+def test_a_liars_network_is_in_one_of_the_routes() -> None:
+    liars = [held(f"liar {number}", 0, 30, 1.0, network="liars") for number in range(10)]
+    honest = [held(f"{first}", first, first + 10, network="honest") for first in (0, 10, 20)]
+    chosen = covers([*liars, *honest], 0.0)
+    assert {one.network for one in chosen[:1]} == {"liars"}
+    assert chosen[1:4] == honest
+
+
+def test_every_answer_covers_the_model_however_many_spans_there_are() -> None:
+    """Of spans of all kinds, of which most are of one network's liars, and old."""
+    lots = random.Random(3)
+    for _ in range(5):
+        table = OfferTable()
+        for number in range(300):
+            first = lots.randrange(LAYERS - 1)
+            last = lots.randrange(first + 1, LAYERS)
+            table.add(held(f"any {number}", first, last, -lots.random() * 50, network=f"{number % 3}"), 0.0)
+        honest = [held(f"honest {first}", first, first + 3, -5.0, network="home") for first in range(0, LAYERS, 3)]
+        for one in honest:
+            table.add(one, 0.0)
+        answer = table.spread(0.0, MODEL, 64)
+        assert thinnest(one.offer.record for one in answer) >= 1
+        assert sum(one.network == "0" for one in answer[:16]) <= 64 // ANSWER_PART
+
+
+def test_the_freshest_of_a_span_come_first() -> None:
+    table = OfferTable()
+    for number in range(100):
+        table.add(held(f"node {number}", 0, 30, -float(number % 50)), 0.0)
+    ages = [-one.born_s for one in table.spread(0.0, MODEL, 10)]
+    assert ages == sorted(ages)
+    assert ages[-1] <= 5
+
+
+# The dead
+
+
+def test_the_offer_of_a_node_found_dead_is_none_until_there_is_a_newer_one() -> None:
+    table, old = OfferTable(), held("node", 0, 30, seq=2)
+    table.add(old, 0.0)
+    table.silence(old.node)
+    assert table.fresh(1.0) == []
+    assert not table.add(replace(old, born_s=1.0), 1.0)
+    assert not table.add(held("node", 0, 30, 1.0, seq=1), 1.0)
+    assert table.recognise(old.relay(1.0), old.node)  # what is known need not be checked again
+    assert table.fresh(1.0) == []
+    assert table.add(held("node", 0, 30, 1.0, seq=3), 1.0)
+
+
+def test_a_node_that_speaks_again_is_believed() -> None:
+    table, old = OfferTable(), held("node", 0, 30)
+    table.add(old, 0.0)
+    table.silence(old.node)
+    table.heard(old.node)
+    assert table.add(old, 1.0)
+
+
+def test_what_was_said_by_the_dead_is_forgotten_with_its_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2pinfer.core.offer_table.MAX_KNOWN", 2)
+    table = OfferTable()
+    for number in range(5):
+        one = held(f"node {number}", 0, 30)
+        table.add(one, 0.0)
+        table.silence(one.node)
+    assert len(table._silent) == len(table._silent_bodies) == 2
+    table.fresh(60.0)
+    assert not table._silent
+    assert not table._silent_bodies
+
+
+def test_nobody_unknown_is_found_dead() -> None:
+    table = OfferTable()
+    table.silence(key("nobody").public)
+    assert table.add(held("nobody", 0, 30), 0.0)

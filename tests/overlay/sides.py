@@ -1,0 +1,100 @@
+"""Peers of the memory network with a directory each, as nodes and clients have one."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import trio
+
+from p2pinfer.core.keys import PrivateKey
+from p2pinfer.core.offer import State
+from p2pinfer.core.offers import KnownOffer
+from p2pinfer.core.units import ModelId, PeerKey, Roles, Span
+from p2pinfer.overlay.directory import Directory
+from p2pinfer.overlay.exchange import Exchange
+from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
+from p2pinfer.overlay.network import Network
+from tests.core.paid_route import MODEL, NOW, certificate_for, key, offer_of
+
+LIFE_S = 60.0
+RENEW_S = 20.0
+WHOLE = Span(0, 30)
+
+
+class Side:
+    """A peer with a directory."""
+
+    def __init__(
+        self,
+        key_: PrivateKey,
+        exchange: Exchange,
+        network: Network,
+        directory: Directory,
+        world: MemoryWorld,
+        scope: trio.CancelScope,
+    ) -> None:
+        self.key = key_
+        self.exchange = exchange
+        self.network = network
+        self.directory = directory
+        self._world = world
+        self._scope = scope
+
+    @property
+    def address(self) -> str:
+        return self.network.addresses()[0]
+
+    def offer(self, span: Span = WHOLE, seq: int = 1, **changes: object) -> KnownOffer:
+        roles = (Roles.HEAD if span.first == 0 else Roles.MIDDLE) | (Roles.TAIL if span.last == 30 else Roles.MIDDLE)
+        offer = offer_of(self.key, span, roles, seq=seq, **changes)
+        return KnownOffer(offer, certificate_for(self.key), (self.address,), trio.current_time())
+
+    def serve(self, span: Span = WHOLE, seq: int = 1, **changes: object) -> KnownOffer:
+        """Announce an offer."""
+        known = self.offer(span, seq, **changes)
+        self.directory.announce(known)
+        return known
+
+    async def keep_serving(self, span: Span = WHOLE, **changes: object) -> None:
+        """A node's life: joins, serves, renews its offer, meets others and asks them for news; until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self.serve(span, 1, state=State.JOINING, **changes)
+            nursery.start_soon(self.directory.keep_meeting)
+            nursery.start_soon(self.directory.keep_pulling)
+            seq = 1
+            while True:
+                await trio.sleep(RENEW_S if seq > 1 else 1.0)
+                seq += 1
+                self.serve(span, seq, **changes)
+
+    def nodes(self, model: ModelId | None = None) -> set[PeerKey]:
+        """Whose offers are known."""
+        return {known.node for known in self.directory.offers(model)}
+
+    def linked(self) -> set[PeerKey]:
+        return {link.peer for link in self.network.links()}
+
+    async def kill(self) -> None:
+        """End it without a word, as a killed process ends: its links break, and nobody answers where it was."""
+        self._world.unreachable.add(self.key.public)
+        for link in self.network.links():
+            await link._pipe.abort()
+        self._scope.cancel()
+
+
+OpenSide = Callable[..., Awaitable[Side]]
+
+
+@asynccontextmanager
+async def open_one_side(world: MemoryWorld, name: str, bootstrap: Sequence[str] = ()) -> AsyncIterator[Side]:
+    """One peer for as long as the block lasts."""
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as inner:
+            exchange = Exchange(inner)
+            async with open_memory_network(world, key(name).public, exchange) as network:
+                directory = Directory(network, exchange, bootstrap, clock=lambda: NOW)
+                exchange.on_up = directory.greet
+                yield Side(key(name), exchange, network, directory, world, scope)
+                inner.cancel_scope.cancel()
+
+
+__all__ = ["LIFE_S", "MODEL", "NOW", "RENEW_S", "WHOLE", "OpenSide", "Side", "open_one_side"]

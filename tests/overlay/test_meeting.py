@@ -1,0 +1,292 @@
+"""Links for a node's own sake: found through anybody, few, drawn, and let go with a word about others."""
+
+import random
+from collections import Counter
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from p2pinfer.core.codes import Code
+from p2pinfer.core.coverage import thinnest
+from p2pinfer.core.errors import LinkDead
+from p2pinfer.core.messages import Offers
+from p2pinfer.core.offers import KnownOffer
+from p2pinfer.core.units import PeerKey, Roles, Span
+from p2pinfer.overlay.degree import BESIDE, LEAST_DEGREE, Kept, missing, sides, unneeded
+from p2pinfer.overlay.limits import DEGREE_S, MAX_DEGREE
+from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.meeting import TOLD_OF
+from p2pinfer.overlay.memory import MemoryWorld
+from tests.core.paid_route import MODEL, certificate_for, key, offer_of
+from tests.overlay.sides import LIFE_S, OpenSide, Side
+
+LOTS = random.Random(7)
+THIRDS = (Span(0, 10), Span(10, 20), Span(20, 30))
+
+
+def known(name: str, span: Span, **changes: object) -> KnownOffer:
+    signer = key(name)
+    return KnownOffer(offer_of(signer, span, Roles.MIDDLE, **changes), certificate_for(signer), (), 0.0)
+
+
+def crowd(count: int, span: Span, **changes: object) -> list[KnownOffer]:
+    return [known(f"{span} {number}", span, **changes) for number in range(count)]
+
+
+def test_neighbours_are_those_whose_layers_join_ours() -> None:
+    spans = {"far before": Span(0, 5), "before": Span(0, 10), "overlapping": Span(5, 15), "after": Span(20, 30)}
+    before, after = sides(Span(10, 20), [known(name, span) for name, span in spans.items()])
+    assert {one.node for one in before} == {key(name).public for name in ("before", "overlapping")}
+    assert {one.node for one in after} == {key("after").public}
+
+
+def test_a_node_wants_neighbours_some_of_its_model_and_some_others() -> None:
+    own = known("own", Span(10, 20))
+    others = [*crowd(30, Span(0, 10)), *crowd(30, Span(20, 30)), *crowd(300, Span(0, 5), model=MODEL[::-1])]
+    chosen = missing(own, others, (), (), LOTS)
+    before, after = sides(own.offer.record.span, chosen)
+    assert (len(before), len(after)) >= (BESIDE, BESIDE)
+    assert len({one.node for one in chosen}) == len(chosen) == LEAST_DEGREE
+
+
+def test_links_that_others_opened_serve_as_well() -> None:
+    own, others = known("own", Span(10, 20)), [*crowd(30, Span(0, 10)), *crowd(30, Span(20, 30))]
+    linked = {one.node for one in [*others[:3], *others[-3:]]}
+    assert missing(own, others, linked, (), LOTS) == []
+
+
+def test_who_turned_us_away_is_not_dialled_while_there_are_others() -> None:
+    own, others = known("own", Span(0, 30)), crowd(20, Span(0, 30))
+    away = {one.node for one in others[:10]}
+    for _ in range(20):
+        assert not away & {one.node for one in missing(own, others, (), away, LOTS)}
+
+
+def test_peers_are_drawn_so_that_nobody_is_left_out() -> None:
+    """Of a thousand, each is chosen by somebody; by order of keys 604 were not."""
+    others = crowd(1000, Span(0, 30))
+    chosen = Counter(one.node for own in others for one in missing(own, LOTS.sample(others, 64), (), (), LOTS))
+    assert sum(one.node not in chosen for one in others) < 10  # the rest is for the dials of every minute or two
+    assert max(chosen.values()) < 30
+
+
+def links(count: int, came_s: float = 0.0, *, needed: bool = False) -> list[Kept]:
+    return [Kept(PeerKey(number.to_bytes(32, "big")), came_s, needed) for number in range(count)]
+
+
+def test_no_more_links_end_than_are_too_many() -> None:
+    assert unneeded(None, [], links(MAX_DEGREE), DEGREE_S, LOTS) == []
+    assert len(unneeded(None, [], links(MAX_DEGREE + 5), DEGREE_S, LOTS)) == 5
+
+
+def test_links_that_something_needs_and_new_ones_stay() -> None:
+    assert unneeded(None, [], links(40, needed=True), DEGREE_S, LOTS) == []
+    assert unneeded(None, [], links(40, 1.0), DEGREE_S, LOTS) == []
+
+
+def test_the_only_neighbours_stay() -> None:
+    own, near = known("own", Span(10, 20)), [known("before", Span(0, 10)), known("after", Span(20, 30))]
+    held = [*links(40), *(Kept(one.node, 0.0, False) for one in near)]
+    for _ in range(20):
+        assert not {one.node for one in near} & set(unneeded(own, near, held, DEGREE_S, LOTS))
+
+
+# A swarm
+
+
+async def chain(open_side: OpenSide, nursery: trio.Nursery, length: int, wait_s: float = 1.5) -> list[Side]:
+    """Nodes of which each knows only the one before; they start in turn."""
+    nodes: list[Side] = []
+    for number in range(length):
+        nodes.append(await open_side(f"node {number}", *(node.address for node in nodes[-1:])))
+        nursery.start_soon(nodes[-1].keep_serving, THIRDS[number % 3])
+        await trio.sleep(wait_s)
+    return nodes
+
+
+@pytest.mark.parametrize("through", [-1, 0, 6])
+async def test_a_chain_of_bootstraps_is_found_through_any_of_it(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery, through: int
+) -> None:
+    nodes = await chain(open_side, nursery, 12)
+    client = await open_side("client", nodes[through].address)
+    began = trio.current_time()
+    found = {one.node for one in await client.directory.look(MODEL)}
+    assert found == {node.key.public for node in nodes}
+    assert trio.current_time() - began < 1
+
+
+async def test_a_chain_whose_nodes_start_at_once_is_whole_within_a_minute(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
+) -> None:
+    nodes = await chain(open_side, nursery, 12, 0)
+    await trio.sleep(60)
+    for node in nodes:
+        assert node.nodes() == {other.key.public for other in nodes if other is not node}
+
+
+async def test_newcomers_join_through_anyone_once_the_bootstrap_nodes_are_dead(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
+) -> None:
+    boots = [await open_side(f"boot {number}") for number in range(2)]
+    for boot in boots:
+        nursery.start_soon(boot.directory.keep_meeting)
+    addresses = [boot.address for boot in boots]
+    nodes = [await open_side(f"node {number}", *addresses) for number in range(12)]
+    for number, node in enumerate(nodes):
+        nursery.start_soon(node.keep_serving, THIRDS[number % 3])
+    await trio.sleep(30)
+    for boot in boots:
+        await boot.kill()
+    await trio.sleep(LIFE_S)
+    newcomer = await open_side("newcomer", addresses[0], nodes[5].address)
+    nursery.start_soon(newcomer.keep_serving, THIRDS[0])
+    await trio.sleep(20)
+    assert newcomer.nodes() == {node.key.public for node in nodes}
+    assert all(newcomer.key.public in node.nodes() for node in nodes)
+
+
+async def test_nobody_keeps_a_link_to_everybody(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
+) -> None:
+    boot = await open_side("boot")
+    nursery.start_soon(boot.directory.keep_meeting)
+    nodes = [await open_side(f"node {number}", boot.address) for number in range(18)]
+    for number, node in enumerate(nodes):
+        nursery.start_soon(node.keep_serving, THIRDS[number % 3])
+    await trio.sleep(LIFE_S)
+    degrees = [len(side.network.links()) for side in [boot, *nodes]]
+    assert max(degrees) <= MAX_DEGREE + 4  # of the last half minute
+    assert sum(degrees) / len(degrees) <= MAX_DEGREE
+    assert min(degrees) >= LEAST_DEGREE - 1
+    for node in nodes:
+        assert thinnest(one.offer.record for one in node.directory.offers(MODEL)) >= 2
+
+
+async def test_who_is_turned_away_is_told_of_others_and_stays_away(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
+) -> None:
+    boot = await open_side("boot")
+    nursery.start_soon(boot.directory.keep_meeting)
+    nodes = [await open_side(f"node {number}") for number in range(MAX_DEGREE + 3)]
+    for node in nodes:
+        await node.network.dial(boot.address)
+        node.serve()
+    heard: dict[PeerKey, int] = {}
+    ends: list[Code] = []
+    for node in nodes:
+        node.exchange.on_down = lambda link, why: ends.append(why.code)
+        node.exchange.on_offers = noting(node, heard)
+    await trio.sleep(DEGREE_S + 10)
+    assert ends == [Code.IDLE] * 3
+    assert len(boot.network.links()) == MAX_DEGREE
+    assert sorted(heard.values()) == [TOLD_OF] * 3
+
+
+def noting(node: Side, heard: dict[PeerKey, int]):  # type: ignore[no-untyped-def]
+    def hear(link: Link, message: Offers) -> None:
+        if len(message.offers) > 1:
+            heard[node.key.public] = len(message.offers)
+
+    return hear
+
+
+async def test_links_of_sessions_and_of_debtors_stay(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
+) -> None:
+    boot = await open_side("boot")
+    nursery.start_soon(boot.directory.keep_meeting)
+    clients = [await open_side(f"client {number}") for number in range(MAX_DEGREE + 8)]
+    for client in clients:
+        await client.network.dial(boot.address)
+    debtors = {client.key.public for client in clients[:4]}
+    boot.directory.settles = lambda: debtors
+    with boot.exchange.open_session(bytes(16), [clients[4].key.public], rests=lambda: True):  # type: ignore[arg-type]
+        await trio.sleep(DEGREE_S + 10)
+        assert len(boot.linked()) == MAX_DEGREE
+        assert debtors | {clients[4].key.public} <= boot.linked()
+
+
+# The dead
+
+
+async def test_the_offer_of_a_node_whose_link_broke_and_that_does_not_answer_is_not_passed_on(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
+) -> None:
+    boot = await open_side("boot")
+    nursery.start_soon(boot.directory.keep_meeting)
+    nodes = [await open_side(f"node {number}", boot.address) for number in range(6)]
+    for node in nodes:
+        nursery.start_soon(node.keep_serving)
+    await trio.sleep(3)
+    for node in nodes[1:]:
+        await node.kill()
+    await trio.sleep(0.5)
+    client = await open_side("client", boot.address)
+    assert [one.node for one in await client.directory.look(MODEL)] == [nodes[0].key.public]
+    await trio.sleep(10)  # nor from others, who tell it again
+    assert boot.nodes() == {nodes[0].key.public}
+
+
+async def test_a_node_that_says_that_it_leaves_is_left_out_at_once(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
+) -> None:
+    boot, node, other = [await open_side(name) for name in ("boot", "node", "other")]
+    for one in (boot, other):
+        nursery.start_soon(one.directory.keep_meeting)
+        await node.network.dial(one.address)
+    node.serve()
+    await trio.sleep(1)
+    for link in node.network.links():
+        link.close(Code.LEAVING)
+    await trio.sleep(1)
+    assert boot.nodes() == other.nodes() == set()
+
+
+async def test_a_link_that_broke_is_no_death_where_the_node_answers(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
+) -> None:
+    boot, node = await open_side("boot"), await open_side("node")
+    nursery.start_soon(boot.directory.keep_meeting)
+    await node.network.dial(boot.address)
+    node.serve()
+    await trio.sleep(1)
+    [link] = boot.network.links()
+    await link._pipe.abort()
+    await trio.sleep(1)
+    assert boot.nodes() == {node.key.public}
+    assert boot.linked() == {node.key.public}
+
+
+async def test_a_node_that_was_silent_counts_again_as_soon_as_it_speaks(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery, world: MemoryWorld
+) -> None:
+    boot, node = await open_side("boot"), await open_side("node")
+    nursery.start_soon(boot.directory.keep_meeting)
+    await node.network.dial(boot.address)
+    node.serve()
+    await trio.sleep(1)
+    world.unreachable.add(node.key.public)
+    await node.network.links()[0]._pipe.abort()
+    await trio.sleep(2)
+    assert boot.nodes() == set()
+    await node.network.dial(boot.address)
+    await trio.sleep(1)
+    assert boot.nodes() == {node.key.public}
+
+
+async def test_what_a_third_peer_says_of_a_death_counts_for_nothing(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
+) -> None:
+    boot, node, liar = [await open_side(name) for name in ("boot", "node", "liar")]
+    nursery.start_soon(boot.directory.keep_meeting)
+    told = node.serve()
+    link = await liar.network.dial(boot.address)
+    link.send_nowait(Offers(0, (told.relay(trio.current_time()),)))
+    await trio.sleep(1)
+    await liar.kill()
+    await trio.sleep(1)
+    assert node.key.public in boot.nodes()
+    with pytest.raises(LinkDead):
+        link.send_nowait(Offers(0, ()))

@@ -1,0 +1,317 @@
+"""Offers beyond one hop: asked for again and again, told as news, and passed on when they are quite new."""
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from p2pinfer.core.coverage import thinnest
+from p2pinfer.core.digest import renewal_of
+from p2pinfer.core.messages import AskOffers, Offers
+from p2pinfer.core.offer import State
+from p2pinfer.core.offers import KnownOffer
+from p2pinfer.core.units import Roles, Span
+from p2pinfer.overlay.directory import INTEREST_S, PULL_S
+from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.memory import MemoryGround, MemoryWorld
+from p2pinfer.overlay.seeking import model_key
+from tests.core.paid_route import MODEL, certificate_for, key, offer_of
+from tests.overlay.sides import LIFE_S, RENEW_S, OpenSide, Side
+
+LATE_S = 30.0  # after which news that comes is pulled, and not passed on
+
+
+def noted(side: Side, answers: list[Offers]) -> None:
+    """Note every answer of a peer to questions for offers."""
+    answer = side.directory._tidings._answer
+
+    async def noting(link: Link, ask: AskOffers) -> Offers:
+        answers.append(await answer(link, ask))
+        return answers[-1]
+
+    side.exchange.answer(AskOffers, noting)  # type: ignore[arg-type]
+
+
+async def test_offers_are_pulled_through_a_peer_in_between(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
+) -> None:
+    near, middle, far = [await open_side(name) for name in ("near", "middle", "far")]
+    await near.network.dial(middle.address)
+    near.serve()
+    nursery.start_soon(near.directory.keep_pulling)
+    far.serve()
+    await trio.sleep(LATE_S)
+    await middle.network.dial(far.address)
+    await trio.sleep(PULL_S[1])
+    assert far.key.public in near.nodes()
+
+
+async def test_a_client_that_works_keeps_and_finds_offers_of_peers_it_is_not_linked_to(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
+) -> None:
+    boot = await open_side("boot")
+    nodes = [await open_side(f"node {number}", boot.address) for number in range(3)]
+    for node in nodes[:2]:
+        nursery.start_soon(node.keep_serving)
+    await trio.sleep(2)
+    client = await open_side("client", boot.address)
+    nursery.start_soon(client.directory.keep_pulling)
+    assert len(await client.directory.look(MODEL)) == 2
+    for minute in range(5):
+        await trio.sleep(LIFE_S - 10)
+        assert client.nodes(MODEL) == {node.key.public for node in nodes[: 2 + (minute > 2)]}
+        if minute == 2:
+            nursery.start_soon(nodes[2].keep_serving)
+
+
+async def test_a_client_that_rests_asks_nobody(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
+) -> None:
+    boot, answers = await open_side("boot"), []
+    noted(boot, answers)
+    client = await open_side("client", boot.address)
+    nursery.start_soon(client.directory.keep_pulling)
+    await client.directory.look(MODEL)
+    await trio.sleep(INTEREST_S + PULL_S[1])
+    asked = len(answers)
+    await trio.sleep(10 * PULL_S[1])
+    assert len(answers) == asked > 1
+
+
+async def test_what_is_known_is_told_in_short_and_only_when_it_is_news(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
+) -> None:
+    boot, answers = await open_side("boot"), []
+    noted(boot, answers)
+    for number in range(20):
+        node = await open_side(f"node {number}")
+        await node.network.dial(boot.address)
+        nursery.start_soon(keep_renewing, node)
+    await trio.sleep(1)
+    client = await open_side("client", boot.address)
+    nursery.start_soon(client.directory.keep_pulling)
+    await client.directory.look(MODEL)
+    answers.clear()
+    for _ in range(20):
+        await trio.sleep(RENEW_S)
+        assert len(client.nodes(MODEL)) == 20
+    whole = sum(len(answer.offers) for answer in answers)
+    short = sum(len(answer.renewals) for answer in answers)
+    assert whole <= len(answers) / 2  # now and then one is not named
+    assert short + whole <= 20 * 20 * 1.1  # no offer of a node is told twice
+
+
+async def keep_renewing(side: Side) -> None:
+    seq = 0
+    while True:
+        seq += 1
+        side.serve(seq=seq)
+        await trio.sleep(RENEW_S)
+
+
+async def test_a_peer_announces_in_short_what_it_has_announced(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    node, other, heard = await open_side("node"), await open_side("other"), []
+    node.serve()
+    hear = other.exchange.on_offers
+    assert hear is not None
+    other.exchange.on_offers = lambda link, offers: (heard.append(offers), hear(link, offers))
+    await other.network.dial(node.address)
+    await trio.sleep(RENEW_S)
+    node.serve(seq=2)
+    await trio.sleep(RENEW_S)
+    node.serve(seq=3, flat=7)  # other terms
+    await trio.sleep(0.1)
+    assert [(len(one.offers), len(one.renewals)) for one in heard] == [(1, 0), (0, 1), (1, 0)]
+    assert [known.offer.record.seq for known in other.directory.offers()] == [3]
+
+
+async def test_who_does_not_know_what_is_renewed_asks_for_it(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
+) -> None:
+    node, other = await open_side("node"), await open_side("other")
+    nursery.start_soon(other.directory.keep_pulling)
+    node.serve()
+    await other.network.dial(node.address)
+    await trio.sleep(1)
+    other.directory.table.forget(node.key.public)
+    node.serve(seq=2)
+    await trio.sleep(0.1)
+    assert other.nodes(MODEL) == set()
+    await trio.sleep(PULL_S[1])
+    assert other.nodes() == {node.key.public}
+
+
+@pytest.mark.parametrize("lie", ["more than asked for", "places that nobody named"])
+async def test_an_answer_that_holds_more_than_it_may_is_cut(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery, lie: str
+) -> None:
+    liar, client = await open_side("liar"), await open_side("client")
+
+    async def answer(link: Link, ask: AskOffers) -> Offers:
+        now = trio.current_time()
+        fakes = [replace(liar.offer(), offer=invented(number)) for number in range(64)]
+        if lie == "more than asked for":
+            certificates = [certificate_for(key(f"fake {number}")) for number in range(64)]
+            whole = [replace(fake, certificate=one) for fake, one in zip(fakes, certificates, strict=True)]
+            return Offers(ask.call, tuple(fake.relay(now) for fake in whole))
+        return Offers(ask.call, (), tuple(renewal_of(fake, place, now) for place, fake in enumerate(fakes)))
+
+    liar.exchange.answer(AskOffers, answer)  # type: ignore[arg-type]
+    link = await client.network.dial(liar.address)
+    await client.directory._tidings.ask(link, MODEL, limit=8)
+    assert len(client.nodes()) == (8 if lie == "more than asked for" else 0)
+    assert link.dead is None
+
+
+def invented(number: int) -> object:
+
+    return offer_of(key(f"fake {number}"), Span(0, 30), Roles.HEAD | Roles.TAIL)
+
+
+# Passed on
+
+
+async def test_what_is_quite_new_is_known_to_all_of_a_small_swarm_at_once(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
+) -> None:
+    boot = await open_side("boot")
+    nursery.start_soon(boot.directory.keep_meeting)
+    nodes = [await open_side(f"node {number}", boot.address) for number in range(10)]
+    for node in nodes[:9]:
+        nursery.start_soon(node.keep_serving)
+    await trio.sleep(60)
+    nursery.start_soon(nodes[9].keep_serving)
+    await trio.sleep(1.5)
+    serving = [
+        any(known.node == nodes[9].key.public and known.offer.record.state == State.SERVING for known in one)
+        for one in (node.directory.offers() for node in nodes[:9])
+    ]
+    assert sum(serving) >= 8
+
+
+async def test_a_stranger_has_us_pass_on_no_more_than_its_share(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("p2pinfer.overlay.tidings.ALL_RUMOURS_BURST", 4)
+    liar, node, other = [await open_side(name) for name in ("liar", "node", "other")]
+    nursery.start_soon(node.directory.keep_meeting)
+    await other.network.dial(node.address)
+    link = await liar.network.dial(node.address)
+    for number in range(64):
+        signer = key(f"fake {number}")
+        fake = KnownOffer(invented(number), certificate_for(signer), (), trio.current_time())  # type: ignore[arg-type]
+        link.send_nowait(Offers(0, (fake.relay(trio.current_time()),)))
+    await trio.sleep(1)
+    assert len(node.nodes()) == 64
+    assert 0 < len(other.nodes()) <= 5 + 1
+
+
+async def test_a_look_over_a_slow_path_waits_for_the_first_answer(
+    autojump_clock: MockClock, open_side: OpenSide, world: MemoryWorld
+) -> None:
+    world.latency_s = 0.6
+    node = await open_side("node")
+    node.serve()
+    client = await open_side("client", node.address)
+    assert [known.node for known in await client.directory.look(MODEL)] == [node.key.public]
+    assert trio.current_time() < 5
+
+
+# The DHT
+
+
+async def test_the_dht_is_asked_while_layers_are_missing(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    first, second, client = [await open_side(name) for name in ("first", "second", "client")]
+    first.serve(Span(0, 20))
+    second.serve(Span(20, 30))
+    await client.network.dial(first.address)
+    await second.network.provide(model_key(MODEL))
+    found = await client.directory.look(MODEL)
+    assert {known.node for known in found} == {first.key.public, second.key.public}
+
+
+async def test_the_dht_is_not_asked_by_who_waits_where_nothing_is_missing(
+    autojump_clock: MockClock, open_side: OpenSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, client, asked = await open_side("node"), await open_side("client"), []
+    node.serve()
+    await client.network.dial(node.address)
+    monkeypatch.setattr("p2pinfer.overlay.memory.MemoryGround.find", lambda ground, key: asked.append(key))
+    await client.directory.look(MODEL)
+    assert asked == []
+
+
+async def test_the_dht_is_asked_now_and_then_while_one_node_alone_holds_layers(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
+) -> None:
+    node, other = await open_side("node"), await open_side("other")
+    other.serve()
+    await other.network.provide(model_key(MODEL))
+    friend = await open_side("friend", node.address)
+    nursery.start_soon(friend.directory.keep_meeting)
+    nursery.start_soon(node.keep_serving)
+    nursery.start_soon(keep_renewing, other)
+    await trio.sleep(2 * LATE_S)
+    assert other.key.public in node.nodes()
+
+
+@pytest.mark.parametrize("elsewhere", ["known to the DHT", "heard of later"])
+async def test_a_node_looks_further_for_a_client_and_tells_it_what_it_finds(
+    autojump_clock: MockClock,
+    open_side: OpenSide,
+    nursery: trio.Nursery,
+    world: MemoryWorld,
+    monkeypatch: pytest.MonkeyPatch,
+    elsewhere: str,
+) -> None:
+    node, other = await open_side("node"), await open_side("other")
+    client = await open_side("client", node.address)
+    nursery.start_soon(node.directory.keep_meeting)
+    node.serve(Span(0, 20))
+    hides_dht_from(client, monkeypatch)
+    if elsewhere == "known to the DHT":
+        other.serve(Span(20, 30))
+        await other.network.provide(model_key(MODEL))
+    assert len(await client.directory.look(MODEL)) == (2 if elsewhere == "known to the DHT" else 1)
+    if elsewhere == "heard of later":
+        await other.network.dial(node.address)
+        other.serve(Span(20, 30))
+        await trio.sleep(0.5)
+    assert thinnest(known.offer.record for known in client.directory.offers(MODEL)) == 1
+
+
+def hides_dht_from(client: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+
+    find = MemoryGround.find
+
+    async def hidden(ground: MemoryGround, key: bytes) -> tuple[object, ...]:
+        return () if ground.key == client.key.public else await find(ground, key)
+
+    monkeypatch.setattr(MemoryGround, "find", hidden)
+
+
+async def test_nobody_has_the_dht_asked_without_end(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, stranger, asked = await open_side("node"), await open_side("stranger"), []
+
+    async def find(ground: object, key: bytes) -> tuple[str, ...]:
+        asked.append(trio.current_time())
+        return ()
+
+    monkeypatch.setattr("p2pinfer.overlay.memory.MemoryGround.find", find)
+    nursery.start_soon(node.directory.keep_meeting)
+    link = await stranger.network.dial(node.address)
+    for _ in range(200):
+        model = random.randbytes(32)
+        await stranger.exchange.call(link, asking(model), Offers)
+        await stranger.exchange.call(link, asking(MODEL), Offers)
+        await trio.sleep(0.5)
+    assert len(asked) <= 16 + 0.2 * 100 + 1
+
+
+def asking(model: bytes) -> Callable[[int], AskOffers]:
+    return lambda call: AskOffers(call, model, 1, seek=1)
