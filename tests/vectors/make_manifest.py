@@ -209,6 +209,9 @@ def _configs() -> dict[str, str]:
     def with_(**changes: object) -> str:
         return json.dumps(plain | changes, sort_keys=True, separators=(",", ":"))
 
+    def without(name: str) -> str:
+        return json.dumps({key: value for key, value in plain.items() if key != name})
+
     def stretched(**changes: object) -> str:
         return with_(rope_scaling=llama3 | changes)
 
@@ -253,6 +256,13 @@ def _configs() -> dict[str, str]:
         "a window of 33 bits": with_(sliding_window=1 << 32),
         "a scaling that is a list": with_(rope_scaling=[1]),
         "no architecture": with_(architectures=[]),
+        "another architecture": with_(architectures=["GPT2LMHeadModel"]),
+        "another activation": with_(hidden_act="gelu"),
+        "weights of another type": with_(torch_dtype="float16"),
+        "positions stretched in another way": stretched(rope_type="yarn"),
+        "positions stretched in no way that is named": with_(rope_scaling={"factor": 8.0}),
+        "a factor that is missing": with_(rope_scaling={"rope_type": "linear"}),
+        **{f"no {name}": without(name) for name in sorted(plain)},
     }
 
 
@@ -439,12 +449,39 @@ def _chats() -> list[tuple[str, str, str, str, list[Message]]]:
             "2026-11-27",
             [{"role": "user", "content": "x", "name": "the<|end|>"}],
         ),
+        *((BYTES, name, template, "2026-11-27", messages) for name, template, messages in _joined()),
         (SPACES, "an ordinary chat of sentencepiece", pieces, "2026-11-27", user("hi hi", "h\u00e9")),
         (SPACES, "a name in a message of sentencepiece", pieces, "2026-11-27", user("hi</s>hi", "hi")),
         (SPACES, "a name in the second message of sentencepiece", pieces, "2026-11-27", user("hi", "h</s>hi")),
         (SPACES, "the unknown name in a message", pieces, "2026-11-27", user("hi<unk>hi")),
         (NEVER, "a name that is not at the beginning", "</s>" + pieces, "2026-11-27", user("h</s>")),
     ]
+
+
+def _joined() -> list[tuple[str, str, list[Message]]]:
+    """Chats in which a control token's name comes of pieces, of messages or of one and the template."""
+
+    def user(*contents: str, **more: object) -> list[Message]:
+        return [{"role": "user", "content": content, **more} for content in contents]
+
+    follow = "{% for m in messages %}{{ m.content | trim }}{% endfor %}<|end|>"
+    return [
+        ("a name that is joined of two messages", follow, user("a<|en ", "d|>b")),
+        ("a name that is left when a word of the template's is taken out", "{{ messages[0].content | replace('-', '') }}",
+         user("a<|e-n-d|>b")),
+        ("a name that template and message make together", "<|{{ messages[0].content }}|><|end|>", user("end")),
+        ("a name that is folded into one", "{{ messages[0].content | lower }}<|end|>", user("a<|END|>b")),
+        ("a name in a key", "{{ messages | tojson }}<|end|>", user("x", more={"<|end|>": 1})),
+        ("a name that a key completes", "{% for key in messages[0].more %}<|{{ key }}{% endfor %}<|end|>",
+         user("x", more={"end|>": 1})),
+        ("a name that is made of a text, nobody can tell how", "{{ messages[0].content | replace('n', 'nd') }}<|end|>",
+         user("a<|en|>b")),
+        ("a text that nobody can tell from the template's, and no name more", 
+         "{{ messages[0].content | replace('n', 'nd') }}<|end|>", user("an")),
+        ("a word of a message that the template looks for",
+         "{% for c in messages[0].calls %}{% if c.type == 'function' %}x<|end|>{% endif %}{% endfor %}",
+         user("x", calls=[{"type": "function"}])),
+    ]  # fmt: skip
 
 
 def _chat(tokenizer: str, name: str, template: str, date: str, messages: list[Message]) -> Vector:
