@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from p2pinfer.core.errors import UsageError
-from p2pinfer.core.origin import Marked, altered, free_characters, mark
+from p2pinfer.core.origin import altered, free_characters, mark
 from p2pinfer.core.tokenizer import Tokenizer
 
 Render = Callable[[Sequence[Mapping[str, Any]]], str]  # messages to a chat, by the model's template

@@ -114,7 +114,7 @@ def test_a_name_that_a_template_joins_of_pieces_is_text(template: str, messages:
 
 
 @pytest.mark.parametrize(
-    "key", ["a<|end|>b", "a<|e\"nd|>b"], ids=["a name", "a name, but for what JSON writes otherwise"]
+    "key", ["a<|end|>b", 'a<|e"nd|>b'], ids=["a name", "a name, but for what JSON writes otherwise"]
 )
 def test_a_name_in_a_key_is_text(key: str) -> None:
     ids = chat_ids("{{ messages | tojson }}<|end|>", user("x", more={key: 1}))
