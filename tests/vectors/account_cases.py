@@ -437,7 +437,7 @@ def _good_proposing() -> Iterator[Proposing]:
     cap = Proposing("the client closes below what was proposed", "RCT-24").computes(11)
     cap.is_due((1, 4, RUNNING), (2, 8, RUNNING)).step(close="cancelled", upto=5)
     yield cap.is_due((3, 8, Code.CANCELLED)).left(11, 3)
-    back = Proposing("a clock that is set back", "4.2").computes(4).is_due((1, 4, RUNNING))
+    back = Proposing("a clock that is set back", "RCT-28").computes(4).is_due((1, 4, RUNNING))
     yield back.computes(8).is_due((2, 8, RUNNING), now=NOW - 100, time=NOW)
     window = Proposing("the window begins at the highest complete receipt", "RCT-21").step(limit=16)
     window.computes(8).is_due((1, 4, RUNNING), (2, 8, RUNNING)).step(limit=16)

@@ -145,9 +145,7 @@ def logits(weights: dict[str, Tensor], row: Values) -> Values:
     return exact.product(exact.weights(weights["head"].rows), exact.normed(row, weights["norm"].values, EPS))
 
 
-def results(
-    weights: dict[str, Tensor], rows: list[Values], keep: Keep, window: int | None = None
-) -> dict[str, Any]:
+def results(weights: dict[str, Tensor], rows: list[Values], keep: Keep, window: int | None = None) -> dict[str, Any]:
     after = layer(weights, rows, keep, window)
     return {"after": [floats(row) for row in after], "logits": floats(logits(weights, after[-1]))}
 
