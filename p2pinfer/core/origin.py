@@ -67,10 +67,16 @@ class Marked:
         return not self.marks.isdisjoint(rendered)
 
 
+def _overlap(word: str, name: str) -> bool:
+    """Some text could hold both with a character in common."""
+    ends = any(word.endswith(name[:size]) or name.endswith(word[:size]) for size in range(1, min(len(word), len(name))))
+    return ends or word in name or name in word
+
+
 def mark(messages: Sequence[Mapping[str, Any]], words: Iterable[str], names: Iterable[str]) -> Marked:
     """The messages, marked but for what has to stay as it is.
 
-    words: that the template looks for; kept as keys, and inside of texts where no name holds them
+    words: that the template looks for; kept as keys, and inside of texts where they could be no part of a name
     names: of control tokens
 
     Raises UsageError for messages with more different characters than there are marks.
@@ -78,7 +84,8 @@ def mark(messages: Sequence[Mapping[str, Any]], words: Iterable[str], names: Ite
     free = free_characters(messages)
     marks: dict[int, str] = {}
     words = {"role", "content", *words}
-    inside = [word for word in words if word and not any(word in name for name in names)]
+    names = tuple(names)
+    inside = [word for word in words if word and not any(_overlap(word, name) for name in names)]
     kept = re.compile("|".join([*map(re.escape, sorted(inside, key=len, reverse=True)), _KEPT.pattern]))
 
     def marked(text: str) -> str:

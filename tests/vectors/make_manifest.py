@@ -506,6 +506,7 @@ def _joined() -> list[tuple[str, str, list[Message]]]:
     doubled = "{{ messages[0].content | replace('n', 'nd') }}<|end|>"
     keys = "{% for key in messages[0].more %}<|{{ key }}{% endfor %}<|end|>"
     calls = "{% for c in messages[0].calls %}{% if c.type == 'function' %}x<|end|>{% endif %}{% endfor %}"
+    half = "{% if messages[0].content == 'nd|>b' %}<|e{{ messages[0].content }}{% endif %}<|end|>"
     without = "{{ messages[0].content | replace('-', '') }}"
     folded = "{{ messages[0].content | lower }}<|end|>"
     return [
@@ -517,6 +518,7 @@ def _joined() -> list[tuple[str, str, list[Message]]]:
         ("a name that a key completes", keys, user("x", more={"end|>": 1})),
         ("a name that is made of a text, nobody can tell how", doubled, user("a<|en|>b")),
         ("a text that nobody can tell from the template's, and no name more", doubled, user("an")),
+        ("a word that the template looks for, and half a name", half, user("nd|>b")),
         ("a word of a message that the template looks for", calls, user("x", calls=[{"type": "function"}])),
     ]
 
