@@ -207,7 +207,7 @@ class Tidings:
 
     def _take_one(self, link: Link, told: RelayedOffer, certificate: SignedRecord[NodeCert] | None = None) -> None:
         now = trio.current_time()
-        if self.table.recognise(told, link.peer, link.source.key):
+        if self.table.recognise(told, link.peer, link.source.key, now=now):
             return
         try:
             known = verify_relayed(told, now, self._clock(), certificate)
