@@ -142,7 +142,13 @@ class RouteFinder:
             async with trio.open_nursery() as nursery:
                 for number, route in enumerate(routes):
                     nursery.start_soon(link_all, number, route)
-        return (routes[min(linked)] if linked else None), missing
+        return (self._measured(routes[min(linked)]) if linked else None), missing
+
+    def _measured(self, route: FoundRoute) -> FoundRoute:
+        """The route, its first id no sooner than its links allow: they are opened, and then the id comes."""
+        links = [self._network.link(stage.key) for stage in route.stages]
+        far_s = max((link.rtt_s or 0.0 for link in links if link is not None), default=0.0)
+        return replace(route, first_id_s=route.first_id_s + 2 * far_s)
 
 
 Classes = Mapping[int, Sequence[Candidate]]  # by numerics class

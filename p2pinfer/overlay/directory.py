@@ -8,7 +8,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from hashlib import sha256
 from itertools import chain, repeat
@@ -32,6 +32,7 @@ from p2pinfer.core.offer import Offer
 from p2pinfer.core.offers import KnownOffer, OfferTable, adjoining, verify_relayed
 from p2pinfer.core.units import ModelId, PeerKey
 from p2pinfer.overlay.exchange import Ask, Exchange
+from p2pinfer.overlay.gathering import Gathering, open_gathering
 from p2pinfer.overlay.limits import MAX_ASKED, MAX_FOUND
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
@@ -40,7 +41,8 @@ from p2pinfer.overlay.reach import reach
 
 LOTS: Final = SystemRandom()  # nobody foretells who is asked
 MODEL_DOMAIN: Final = b"p2pinfer/1/model\0"
-MEET_S: Final = 2.0  # for one look-up: dials, answers and DHT together
+MEET_S: Final = 2.0  # for peers that one look-up meets and asks to answer
+LOOK_S: Final = 20.0  # for those of them that answer and are slow: 4 round trips of 2 s, and lost packets
 RETRY_S: Final = 5.0  # between attempts to meet a bootstrap peer that is away
 PROVIDE_FIRST_S: Final = (1.0, 10.0, 60.0)  # sooner while others are met: what is told to nobody is lost
 WARM_PEERS: Final = 4  # on each side of our span
@@ -120,17 +122,19 @@ class Directory:
     async def look(self, model: ModelId | None = None) -> list[KnownOffer]:
         """Meet the bootstrap peers, ask MAX_ASKED of those we are linked to, and say what is on offer.
 
-        Takes at most MEET_S, and waits for nobody who does not answer.
+        Takes MEET_S, and longer where somebody answers who is far away; waits for nobody who does not answer.
         """
-        with trio.move_on_after(MEET_S):
-            async with trio.open_nursery() as nursery:
-                for address in self._bootstrap:
-                    nursery.start_soon(self._meet, address, model)
-                for link in self._some(self._network.links()):
-                    nursery.start_soon(self._ask, link, model)
+        async with self._open_gathering() as gathering:
+            for address in self._bootstrap:
+                gathering.start(leads_to(address), self._meet, address, model)
+            for link in self._some(self._network.links()):
+                gathering.start(link.peer, self._ask, link, model)
         if model is not None and not self.offers(model):
             await self._look_in_dht(model)
         return self.offers(model)
+
+    def _open_gathering(self) -> AbstractAsyncContextManager[Gathering]:
+        return open_gathering(self._network, MEET_S, LOOK_S, lambda: bool(self.offers()))
 
     @staticmethod
     def _some(links: Sequence[Link]) -> list[Link]:
@@ -178,10 +182,9 @@ class Directory:
         for address in await self._network.find(model_key(model)):
             if (peer := leads_to(address)) is not None and (peer in found or len(found) < MAX_FOUND):
                 found[peer].append(address)
-        with trio.move_on_after(MEET_S):
-            async with trio.open_nursery() as nursery:
-                for peer, addresses in found.items():
-                    nursery.start_soon(self._meet_stranger, peer, addresses[:MAX_ADDRESSES], model)
+        async with self._open_gathering() as gathering:
+            for peer, addresses in found.items():
+                gathering.start(peer, self._meet_stranger, peer, addresses[:MAX_ADDRESSES], model)
 
     async def _meet_stranger(self, peer: PeerKey, addresses: Sequence[str], model: ModelId) -> None:
         """Meet a peer at addresses that somebody else gave us."""

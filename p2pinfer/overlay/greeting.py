@@ -89,6 +89,7 @@ class FirstMessages:
         toll: Toll,
         wall_clock: Callable[[], float],
         dialled: bool,
+        rtt_s: float | None,
     ) -> Link:
         self.taken = True
         return Link(
@@ -103,6 +104,7 @@ class FirstMessages:
             received=self._received,
             clock_offset_s=hello.clock_ms / 1000 - wall_clock(),
             dialled=dialled,
+            rtt_s=rtt_s,
         )
 
 

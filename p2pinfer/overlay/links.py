@@ -5,7 +5,7 @@ is certain that it stays: of two streams dialled at once the one dialled by the 
 nobody above notices the other. A client lets go of links it does not use.
 """
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from math import inf
@@ -25,6 +25,7 @@ from p2pinfer.overlay.backlog import Backlog
 from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.crowd import Crowd
 from p2pinfer.overlay.dialling import dial_first
+from p2pinfer.overlay.expecting import Expecting
 from p2pinfer.overlay.greeting import FirstMessages, Greeting, checked_hello
 from p2pinfer.overlay.limits import (
     ALL_BACKLOG_BYTES,
@@ -44,7 +45,7 @@ from p2pinfer.overlay.room import HeldLink, room_for
 from p2pinfer.overlay.toll import Toll
 from p2pinfer.overlay.turn import Turn
 
-DIAL_S: Final = 10.0  # from dialling to the peer's Hello
+DIAL_S: Final = 15.0  # from dialling to the peer's Hello, for who gets on; what is silent is given up before
 GREET_S: Final = 10.0  # for a peer that opened a pipe to say Hello
 KEEP_S: Final = 300.0  # a client's link that is not used: opening it again costs a second, keeping it costs both sides
 YIELD_S: Final = 2.0  # for the other stream to become the link, after ours was turned away as the second
@@ -127,6 +128,9 @@ class Links:
         self._ground.check(address)
         return await self._reach(peer, _Attempt((Address(address),)))
 
+    def due_s(self, peer: PeerKey) -> float:
+        return max((attempt.expecting.due_s for attempt in self._attempts.get(peer, ())), default=-inf)
+
     def may_dial(self, address: str, word: Source) -> bool:
         return self._ground.may_dial(address, word)
 
@@ -175,7 +179,7 @@ class Links:
                 await self._dial_once(peer, attempt)
             if deadline.cancelled_caught:
                 where = " or ".join(attempt.addresses or ())
-                attempt.failure = f"no answer from {where} within {DIAL_S:.0f} s", Code.UNREACHABLE
+                attempt.failure = f"no link to {where} came up within {DIAL_S:.0f} s", Code.UNREACHABLE
         except LinkDead as error:
             attempt.failure = str(error), error.code
         except RemoteProtocolError as error:
@@ -183,7 +187,8 @@ class Links:
 
     async def _dial_once(self, peer: PeerKey, attempt: "_Attempt") -> None:
         """Dial and exchange Hellos; the link is up at the end, ours or the one the peer prefers."""
-        pipe = await dial_first(partial(self._dial, attempt.word), attempt.addresses or ())
+        dial = partial(self._dial, attempt.word)
+        pipe = await dial_first(dial, attempt.addresses or (), attempt.expecting.hear)
         greeting = FirstMessages(pipe)
         try:
             if pipe.peer != peer:
@@ -192,6 +197,7 @@ class Links:
                 await self._wait_link(peer)  # it came to us meanwhile
                 return
             attempt.greets = True
+            began = trio.current_time()
             await greeting.say(self._greeting.hello())
             answer = await greeting.first_message()
             if isinstance(answer, Goodbye) and answer.code == Code.DUPLICATE:
@@ -201,15 +207,15 @@ class Links:
             else:
                 hello = checked_hello(answer)
                 self._make_room(NOWHERE)
-                self._start_link(greeting, hello, dialled=True)
+                self._start_link(greeting, hello, dialled=True, rtt_s=trio.current_time() - began)
         finally:
             if not greeting.taken:
                 await abort(pipe)
 
-    async def _dial(self, word: Source | None, address: Address) -> Pipe:
+    async def _dial(self, word: Source | None, address: Address, heard: Callable[[], None]) -> Pipe:
         if word is not None and not self._dials.take(word, trio.current_time()):
             raise LinkDead("too many dials at once on the word of others", Code.BUSY)
-        return await self._ground.dial(address)
+        return await self._ground.dial(address, heard)
 
     async def _wait_link(self, peer: PeerKey) -> None:
         """Wait for the link the peer said it has; its Hello may still be under way."""
@@ -293,7 +299,9 @@ class Links:
         finally:
             self._end_attempt(peer, attempt)
 
-    def _start_link(self, greeting: FirstMessages, hello: Hello, *, dialled: bool) -> None:
+    def _start_link(
+        self, greeting: FirstMessages, hello: Hello, *, dialled: bool, rtt_s: float | None = None
+    ) -> None:
         if self._closing:
             raise LinkDead("the network is closing", Code.LEAVING)
         peer = greeting.pipe.peer
@@ -301,7 +309,7 @@ class Links:
             old.close(Code.DUPLICATE)  # the peer answered this stream knowing of the other
         noting = _Noting(self, self._receiver)
         shared = self.turn, self._backlog, self._toll
-        link = greeting.make_link(hello, noting, *shared, self._greeting.clock, dialled)
+        link = greeting.make_link(hello, noting, *shared, self._greeting.clock, dialled, rtt_s)
         self._links[peer] = link
         self._used[peer] = trio.current_time()
         self._nursery.start_soon(link.run)  # first, for it lets go of the pipe, whatever fails
@@ -346,6 +354,7 @@ class _Attempt:
     addresses: where the peer is dialled; None where it dialled us
     word:      who gave them; None for a person at this machine
     greets:    somebody answered there, and our Hello is on its way
+    expecting: how long who answered may take for the next step
     failure:   why there is none when it is done
     """
 
@@ -353,6 +362,7 @@ class _Attempt:
         self.addresses = addresses
         self.word = word
         self.greets = False
+        self.expecting = Expecting()
         self.done = trio.Event()
         self.failure = "the link was lost as soon as it was up", Code.LOST
 

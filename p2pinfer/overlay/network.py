@@ -47,6 +47,9 @@ class Network(Protocol):
             UsageError: the address names no peer, or nothing that can be dialled.
         """
 
+    def due_s(self, peer: PeerKey) -> float:
+        """When the next step of a dial to `peer` should have come, in trio's time; long past if nobody answered."""
+
     def may_dial(self, address: str, word: Source) -> bool:
         """True if an address may be dialled on the word of somebody from `word`."""
 

@@ -3,7 +3,7 @@
 `memory.py` and `libp2p/` each provide both; `link.py` and `links.py` are written once, over these.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NewType, Protocol
 
 import trio
@@ -37,6 +37,10 @@ def leads_to(address: str) -> PeerKey | None:
         return peer_of(address)
     except UsageError:
         return None
+
+
+def hear_nothing() -> None:
+    """For who does not want to know how a dial gets on."""
 
 
 class Pipe(Protocol):
@@ -105,8 +109,10 @@ class Ground(Protocol):
     def may_dial(self, address: str, word: Source) -> bool:
         """True if an address may be dialled on the word of somebody from `word`."""
 
-    async def dial(self, address: Address) -> Pipe:
+    async def dial(self, address: Address, heard: Callable[[], None] = hear_nothing) -> Pipe:
         """A new pipe to the peer at an address that passed `check` or `may_dial`.
+
+        heard: is called whenever somebody there gets a step further
 
         Raises LinkDead (UNREACHABLE) where there is none to be had.
         """

@@ -2,7 +2,7 @@
 
 import logging
 import resource
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from math import inf
@@ -35,7 +35,7 @@ from p2pinfer.overlay.limits import (
 from p2pinfer.overlay.link import Receiver
 from p2pinfer.overlay.links import open_links
 from p2pinfer.overlay.network import Network
-from p2pinfer.overlay.pipe import Address, Pipe, peer_of
+from p2pinfer.overlay.pipe import Address, Pipe, hear_nothing, peer_of
 
 HANDSHAKE_S: Final = 10.0  # for a peer that connected to prove its key and open its stream
 
@@ -171,9 +171,10 @@ class Libp2pGround:
     def may_dial(self, address: str, word: Source) -> bool:
         return may_dial(address, word) and endpoint_of(address) not in self._own
 
-    async def dial(self, address: Address) -> Pipe:
+    async def dial(self, address: Address, heard: Callable[[], None] = hear_nothing) -> Pipe:
         peer = peer_of(address)
         stream = await dial_tcp(address)
+        heard()
         pipe = await self._handshaker.dial(stream, peer)
         self._nursery.start_soon(self._run, pipe)
         return pipe
