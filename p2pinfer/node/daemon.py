@@ -30,7 +30,7 @@ from p2pinfer.core.units import Roles, Span
 from p2pinfer.disk.boots import Boots
 from p2pinfer.disk.identity import Identity, hold_folder, load_identity, undone_unless_kept
 from p2pinfer.disk.journal import Journal, open_journal
-from p2pinfer.disk.places import node_boots, node_journal
+from p2pinfer.disk.places import node_boots, node_journal, node_network, node_ports
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.node.addresses import check_network
 from p2pinfer.node.announcing import Announcing
@@ -42,6 +42,8 @@ from p2pinfer.node.exposure import Exposure
 from p2pinfer.node.files import Files
 from p2pinfer.node.measuring import Measured, measure
 from p2pinfer.node.offering import Offering, offering_of
+from p2pinfer.node.outlook import Outlook
+from p2pinfer.node.ports import Ports
 from p2pinfer.node.reception import Reception, refuse_leaving
 from p2pinfer.node.settings import Serve, Settings, Trust, span_of
 from p2pinfer.node.settling import Settling
@@ -76,6 +78,10 @@ class Node:
         """Where others can meet it."""
         return self._network.addresses()
 
+    async def wait_moved(self) -> None:
+        """Wait until its addresses change."""
+        await self._network.wait_moved()
+
     @property
     def span(self) -> Span | None:
         return self.shard.span if self.shard else None
@@ -108,15 +114,17 @@ async def open_node(
             await journal.certify(identity.certificate)
             exchange = Exchange(nursery)
             exchange.answer(AskFile, Files(store, lambda: exchange.has_sessions).answer)
-            open_network = network or partial(_open_libp2p, settings)
+            open_network = network or partial(_open_libp2p, settings, data)
             settling = await _settling(settings, data, journal, nursery)
             exchange.on_up, exchange.on_stray = settling.greet, settling.take
             async with open_network(identity.key, exchange, greeting) as peers:
                 directory = Directory(peers, exchange, settings.network.bootstrap)
-                exchange.on_up = partial(_greet, directory, settling)
                 certifying, doubling = Certifying(data, identity, journal), Doubling(boots)
                 directory.on_own = doubling.hear
-                for task in (directory.keep_meeting, certifying.run, doubling.run, partial(_keep_pruning, journal)):
+                outlook = Outlook(peers, settings.network, node_network(data))
+                exchange.on_up = partial(_greet, directory, settling, outlook)
+                tasks = (directory.keep_meeting, certifying.run, doubling.run, outlook.run)
+                for task in (*tasks, partial(_keep_pruning, journal)):
                     nursery.start_soon(task)
                 node = Node(identity, peers, journal)
                 if settings.serve.model:
@@ -157,17 +165,24 @@ def _risk(trust: Trust, layers: int) -> Risk:
     return Risk(*(layers * number for number in positions))
 
 
-def _greet(directory: Directory, settling: Settling, link: Link) -> None:
+def _greet(directory: Directory, settling: Settling, outlook: Outlook, link: Link) -> None:
+    outlook.note(link)
     directory.greet(link)
     settling.greet(link)
 
 
 def _open_libp2p(
-    settings: Settings, key: PrivateKey, exchange: Exchange, greeting: Greeting
+    settings: Settings, data: Path, key: PrivateKey, exchange: Exchange, greeting: Greeting
 ) -> AbstractAsyncContextManager[Network]:
     network = settings.network
     return open_libp2p_network(
-        key, exchange, listen=network.listen, announce=network.announce, greeting=greeting, mdns=network.mdns
+        key,
+        exchange,
+        listen=network.listen,
+        announce=network.announce,
+        greeting=greeting,
+        mdns=network.mdns,
+        ports=Ports(node_ports(data)),
     )
 
 

@@ -26,6 +26,7 @@ from p2pinfer.core.messages import (
     AskOffers,
     Contacts,
     Offers,
+    RelayedOffer,
     model_or_none,
 )
 from p2pinfer.core.offer import Offer
@@ -92,7 +93,14 @@ class Directory:
         now = trio.current_time()
         for own in self._own_fresh(now):
             with suppress(LinkDead):  # then it needs no offers
-                link.send_nowait(Offers(0, (own.relay(now),)))
+                link.send_nowait(Offers(0, (self._relay(own, link, now),)))
+
+    def _relay(self, known: KnownOffer, link: Link, now: float) -> RelayedOffer:
+        """An offer with those addresses of its node that are of use where the link leads."""
+        addresses: tuple[str, ...] = self._network.told(link.source)
+        if known is not self.own:
+            addresses = tuple(one for one in known.addresses if self._network.may_tell(one, link.source))
+        return replace(known.relay(now), addresses=addresses)
 
     def _own_fresh(self, now: float) -> list[KnownOffer]:
         """Our offer while it is one: who slept wakes with one past its time, and signs the next in a moment."""
@@ -106,7 +114,7 @@ class Directory:
         with link.charged():
             spread = self.table.spread(now, model_or_none(ask.model), limit)
             others = [known for known in spread if not _made_by(known, link)]
-            return Offers(ask.call, tuple(known.relay(now) for known in [*own, *others][:limit]))
+            return Offers(ask.call, tuple(self._relay(known, link, now) for known in [*own, *others][:limit]))
 
     # Asking
 
@@ -209,9 +217,10 @@ class Directory:
             return
         await self._network.meet(contacts.directory, link.source)
 
-    async def _say_contacts(self, _link: Link, ask: Ask) -> Contacts:
+    async def _say_contacts(self, link: Link, ask: Ask) -> Contacts:
         network = self._network
-        return Contacts(ask.call, network.addresses()[:MAX_ADDRESSES], network.directory_addresses()[:MAX_ADDRESSES])
+        directory = [one for one in network.directory_addresses() if network.may_tell(one, link.source)]
+        return Contacts(ask.call, network.told(link.source), tuple(directory[:MAX_ADDRESSES]))
 
     async def _meet(self, address: str, model: ModelId | None) -> None:
         known = {link.peer for link in self._network.links()}

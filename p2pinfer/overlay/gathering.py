@@ -1,4 +1,4 @@
-"""Several peers are met and asked at once, and all who answer are waited for, however slow, but nobody who is silent."""
+"""Several peers are met and asked at once: all who answer are waited for, however slow, and nobody who is silent."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager

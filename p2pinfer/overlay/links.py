@@ -18,7 +18,7 @@ from p2pinfer.core.allowance import Allowance, Rate
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, RemoteProtocolError
 from p2pinfer.core.keys import short_name
-from p2pinfer.core.messages import Goodbye, Hello, Message, Offers
+from p2pinfer.core.messages import MAX_ADDRESSES, Goodbye, Hello, Message, Offers
 from p2pinfer.core.source import NOWHERE, Source
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.backlog import Backlog
@@ -102,6 +102,15 @@ class Links:
 
     def addresses(self) -> tuple[Address, ...]:
         return self._ground.addresses()
+
+    def told(self, to: Source) -> tuple[Address, ...]:
+        return self._ground.told(to)[:MAX_ADDRESSES]
+
+    def may_tell(self, address: str, to: Source) -> bool:
+        return self._ground.may_tell(address, to)
+
+    async def wait_moved(self) -> None:
+        await self._ground.wait_moved()
 
     def link(self, peer: PeerKey) -> Link | None:
         if (link := self._links.get(peer)) is not None:
@@ -299,9 +308,7 @@ class Links:
         finally:
             self._end_attempt(peer, attempt)
 
-    def _start_link(
-        self, greeting: FirstMessages, hello: Hello, *, dialled: bool, rtt_s: float | None = None
-    ) -> None:
+    def _start_link(self, greeting: FirstMessages, hello: Hello, *, dialled: bool, rtt_s: float | None = None) -> None:
         if self._closing:
             raise LinkDead("the network is closing", Code.LEAVING)
         peer = greeting.pipe.peer

@@ -80,6 +80,15 @@ class MemoryGround:
     def addresses(self) -> tuple[Address, ...]:
         return (Address(f"/memory/p2p/{peer_name(self._key)}"),)
 
+    def told(self, to: Source) -> tuple[Address, ...]:
+        return self.addresses()
+
+    def may_tell(self, address: str, to: Source) -> bool:
+        return True
+
+    async def wait_moved(self) -> None:
+        await trio.sleep_forever()
+
     def check(self, address: str) -> None:
         peer_of(address)
 

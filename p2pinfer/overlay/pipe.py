@@ -101,7 +101,16 @@ class Ground(Protocol):
         """Who we are."""
 
     def addresses(self) -> tuple[Address, ...]:
-        """Where we can be dialled; none for a peer that only dials."""
+        """Where we can be dialled now, the most useful address first; none for a peer that only dials."""
+
+    def told(self, to: Source) -> tuple[Address, ...]:
+        """Those of our addresses that are of use to somebody at `to`."""
+
+    def may_tell(self, address: str, to: Source) -> bool:
+        """True if an address of anybody's is of use to somebody at `to`, and its business."""
+
+    async def wait_moved(self) -> None:
+        """Wait until our addresses change."""
 
     def check(self, address: str) -> None:
         """Raises UsageError where an address that a person gave is none that could be dialled."""

@@ -24,7 +24,7 @@ from p2pinfer.core.keys import peer_name
 from p2pinfer.core.messages import AskContacts, Hello, Message
 from p2pinfer.core.source import Scope, Source
 from p2pinfer.overlay.libp2p import open_libp2p_network
-from p2pinfer.overlay.libp2p.tcp import addresses_of, listen_tcp
+from p2pinfer.overlay.libp2p.tcp import listen_tcp
 from p2pinfer.overlay.limits import MAX_HANDSHAKES
 from p2pinfer.overlay.network import Network
 
@@ -63,9 +63,8 @@ async def test_what_is_no_address_is_the_users_to_mend(address: str) -> None:
 
 
 async def test_listening_everywhere_gives_addresses_that_can_be_dialled() -> None:
-    (listener,) = await listen_tcp("/ip4/0.0.0.0/tcp/0")
-    async with listener:
-        addresses = addresses_of(listener)
+    async with open_libp2p_network(KEYS[0], Collector(), listen=["/ip4/0.0.0.0/tcp/0"], dht=False, mdns=False) as one:
+        addresses = one.addresses()
     assert addresses[-1].startswith("/ip4/127.0.0.1/tcp/")
     assert not any("0.0.0.0" in address for address in addresses)
 
