@@ -99,7 +99,8 @@ def about_network(network: Network, local: Sequence[str], sight: Sight | None, n
         advice = "network.bootstrap names a peer to meet first, as its line `ready MULTIADDR` says"
         return Finding("network", Verdict.ADVICE, f"{text}; it knows nobody, and waits to be met", advice)
     if sight is not None and not sight.met:
-        advice = "check network.bootstrap, and that a firewall lets the port in; a router has to forward it"
+        known = "check the addresses in network.bootstrap" if network.bootstrap else "network.bootstrap names a peer"
+        advice = f"{known}; to be met, a firewall has to let the port in, and a router to forward it"
         return Finding("network", Verdict.ADVICE, text, advice)
     met = f"{len(network.bootstrap)} to meet first" if network.bootstrap else "peers of the local network find it"
     return Finding("network", Verdict.GOOD, f"{text}; {met}")

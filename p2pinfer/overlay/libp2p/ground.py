@@ -68,6 +68,7 @@ async def open_libp2p_network(
     Raises UsageError if an address is no address, or in use.
     """
     logging.getLogger("libp2p").setLevel(logging.CRITICAL)  # it logs peers' faults, of which we report our own way
+    logging.getLogger("zeroconf").setLevel(logging.CRITICAL)  # a traceback for each address that goes, as in a car
     check_announced(announce)
     async with AsyncExitStack() as stack:
         listeners = await _listen(listen, ports, stack)
