@@ -10,6 +10,7 @@ from typing import Final
 from p2pinfer.core.address import endpoint_of
 from p2pinfer.core.keys import peer_name
 from p2pinfer.core.renewal import Standing, standing
+from p2pinfer.core.shown import shown_line
 from p2pinfer.core.units import Numerics
 from p2pinfer.disk.identity import Seen
 from p2pinfer.node.outlook import ANYWHERE, Sight
@@ -102,6 +103,9 @@ def about_network(network: Network, local: Sequence[str], sight: Sight | None, n
         known = "check the addresses in network.bootstrap" if network.bootstrap else "network.bootstrap names a peer"
         advice = f"{known}; to be met, a firewall has to let the port in, and a router to forward it"
         return Finding("network", Verdict.ADVICE, text, advice)
+    if sight is not None and sight.is_behind_router and not sight.came:
+        advice = "a router stands before it: forward a port to it there, and name that in network.announce, to be met"
+        return Finding("network", Verdict.ADVICE, text, advice)
     met = f"{len(network.bootstrap)} to meet first" if network.bootstrap else "peers of the local network find it"
     return Finding("network", Verdict.GOOD, f"{text}; {met}")
 
@@ -124,7 +128,8 @@ def _seen(sight: Sight | None, now: int) -> str:
     age_h = max(0, now - sight.at) // 3_600
     when = f"{age_h} hours ago" if age_h > 1 else "lately"
     met = f"{sight.met} {'peer' if sight.met == 1 else 'peers'}"
-    return f"; a node here met {met}, as noted {when}, and {sight.came} of them dialled it"
+    text = f"; a node here met {met}, as noted {when}, and {sight.came} of them dialled it"
+    return text + (f"; peers see it at {', '.join(map(shown_line, sight.seen[:SHOWN]))}" if sight.seen else "")
 
 
 def about_identity(folder: Path, seen: Seen, now: int) -> Finding:

@@ -3,13 +3,16 @@
 import json
 import logging
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Final
 
 import trio
 
 from p2pinfer.core.address import endpoint_of
+from p2pinfer.core.source import Scope, source_of
 from p2pinfer.disk.atomic import write_atomic
 from p2pinfer.disk.plain import read_small
 from p2pinfer.node.settings import Network as NetworkSettings
@@ -18,6 +21,7 @@ from p2pinfer.overlay.network import Network
 
 LOOK_S: Final = 30.0  # after the start, for somebody to come, and between looks for what changed
 MAX_MET: Final = 1_000  # peers that are counted
+MAX_SEEN: Final = 16  # networks at which they see us; anybody may name more
 MAX_FILE: Final = 65_536  # bytes
 ANYWHERE: Final = "/ip4/0.0.0.0/tcp/4001"
 
@@ -31,13 +35,21 @@ class Sight:
     addresses: where it can be dialled, as far as it knows, the most useful first
     met:       peers to which it had a link since its start
     came:      of them, those that dialled it
+    seen:      networks at which peers from outside say that they see it, that of most peers first
     at:        Unix seconds
     """
 
     addresses: tuple[str, ...]
     met: int
     came: int
+    seen: tuple[str, ...]
     at: int
+
+    @property
+    def is_behind_router(self) -> bool:
+        """Peers from outside see it elsewhere than where it is, as far as it knows."""
+        ends = [end for one in self.addresses if (end := endpoint_of(one)) is not None]
+        return bool(self.seen) and not any(source_of(str(ip)).key in self.seen for ip, _ in ends)
 
     @property
     def is_only_here(self) -> bool:
@@ -54,12 +66,20 @@ class Outlook:
         self._path = path
         self._met: set[bytes] = set()
         self._came: set[bytes] = set()
+        self._seen: Counter[str] = Counter()
 
     def note(self, link: Link) -> None:
         """Somebody is linked to us."""
         for peers in (self._met, *([] if link.dialled else [self._came])):
             if len(peers) < MAX_MET:
                 peers.add(link.peer)
+        seen = _network(link.hello.seen)
+        if (
+            seen is not None
+            and link.source.scope is Scope.PUBLIC
+            and (seen in self._seen or len(self._seen) < MAX_SEEN)
+        ):
+            self._seen[seen] += 1
 
     async def run(self) -> None:
         """Warn once where nobody can come, and note what changes, until cancelled."""
@@ -76,7 +96,8 @@ class Outlook:
                 await self._network.wait_moved()
 
     def _sight(self) -> Sight:
-        return Sight(self._network.addresses(), len(self._met), len(self._came), int(time.time()))
+        seen = tuple(network for network, _ in self._seen.most_common())
+        return Sight(self._network.addresses(), len(self._met), len(self._came), seen, int(time.time()))
 
     def _write(self, sight: Sight) -> None:
         try:
@@ -97,16 +118,30 @@ def lonely(sight: Sight, settings: NetworkSettings) -> str:
     )
 
 
+def _network(text: str) -> str | None:
+    """What a peer said, where it is a public network; None for anything else."""
+    try:
+        network = ip_network(text)
+    except ValueError:
+        return None
+    return text if network.is_global else None
+
+
 def _has_news(old: Sight, new: Sight) -> bool:
     """Counts that go up are worth no write; the first one is."""
-    return (old.addresses, old.met > 0, old.came > 0) != (new.addresses, new.met > 0, new.came > 0)
+    return _news(old) != _news(new)
+
+
+def _news(sight: Sight) -> tuple[object, ...]:
+    return sight.addresses, sight.met > 0, sight.came > 0, set(sight.seen)
 
 
 def last_sight(path: Path) -> Sight | None:
     """The note that a node left, or None."""
     try:
         fields = json.loads(read_small(path, MAX_FILE))
-        sight = Sight(tuple(map(str, fields["addresses"])), int(fields["met"]), int(fields["came"]), int(fields["at"]))
+        addresses, seen = (tuple(map(str, fields[name])) for name in ("addresses", "seen"))
+        sight = Sight(addresses, int(fields["met"]), int(fields["came"]), seen, int(fields["at"]))
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None  # it is a help, and no more
     return sight

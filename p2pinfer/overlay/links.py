@@ -207,7 +207,7 @@ class Links:
                 return
             attempt.greets = True
             began = trio.current_time()
-            await greeting.say(self._greeting.hello())
+            await greeting.say(self._greeting.hello(pipe.source))
             answer = await greeting.first_message()
             if isinstance(answer, Goodbye) and answer.code == Code.DUPLICATE:
                 await self._wait_link(peer)
@@ -300,7 +300,7 @@ class Links:
         attempt = _Attempt()
         self._attempts.setdefault(peer, []).append(attempt)
         try:
-            await greeting.say(self._greeting.hello())
+            await greeting.say(self._greeting.hello(greeting.pipe.source))
             self._start_link(greeting, hello, dialled=False)
         except LinkDead as error:
             attempt.failure = str(error), error.code

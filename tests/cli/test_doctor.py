@@ -308,12 +308,20 @@ def test_who_could_reach_the_node_is_told(network: Network, verdict: Verdict, wo
 def test_what_the_last_node_saw_is_told() -> None:
     network = Network(listen=("/ip4/0.0.0.0/tcp/4001",), bootstrap=("/ip4/..",))
     local = ("/ip4/192.168.1.20/tcp/4001",)
-    good = about_network(network, local, Sight(local, 12, 3, NOW - 60), NOW)
+    good = about_network(network, local, Sight(local, 12, 3, (), NOW - 60), NOW)
     assert good.verdict is Verdict.GOOD
     assert "told to others: /ip4/192.168.1.20/tcp/4001; a node here met 12 peers, as noted lately, and 3" in good.text
-    lonely = about_network(network, local, Sight(local, 0, 0, NOW - 20_000), NOW)
+    lonely = about_network(network, local, Sight(local, 0, 0, (), NOW - 20_000), NOW)
     assert (lonely.verdict, "5 hours ago" in lonely.text) == (Verdict.ADVICE, True)
     assert "firewall" in lonely.advice
+
+
+def test_a_router_before_the_node_is_told() -> None:
+    network = Network(listen=("/ip4/0.0.0.0/tcp/4001",), bootstrap=("/ip4/..",))
+    local = ("/ip4/192.168.1.20/tcp/4001",)
+    finding = about_network(network, local, Sight(local, 3, 0, ("198.41.0.4",), NOW), NOW)
+    assert (finding.verdict, "peers see it at 198.41.0.4" in finding.text) == (Verdict.ADVICE, True)
+    assert "forward a port" in finding.advice
 
 
 def test_a_machine_without_a_network_is_told() -> None:
