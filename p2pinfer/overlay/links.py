@@ -144,7 +144,8 @@ class Links:
         return self._ground.may_dial(address, word)
 
     def dialable(self, peer: PeerKey, addresses: Sequence[str], word: Source) -> tuple[Address, ...]:
-        return tuple(Address(one) for one in addresses if self.may_dial(one, word) and leads_to(one) == peer)
+        given = dict.fromkeys(addresses)  # one that is named twice is dialled once
+        return tuple(Address(one) for one in given if self.may_dial(one, word) and leads_to(one) == peer)
 
     async def reach(self, peer: PeerKey, addresses: Sequence[str], word: Source) -> Link:
         return await self._reach(peer, _Attempt(self.dialable(peer, addresses, word), word))

@@ -211,6 +211,12 @@ async def test_a_stranger_from_outside_has_nobody_dial_inside(place: str) -> Non
             await network.reach(PEER, [address], STRANGER)
 
 
+async def test_an_address_that_is_named_twice_is_dialled_once() -> None:
+    async with open_libp2p_network(KEYS[0], Collector()) as network:
+        place = f"/ip4/198.41.0.4/tcp/1/p2p/{peer_name(PEER)}"
+        assert network.dialable(PEER, [place, place], STRANGER) == (place,)
+
+
 async def test_nobody_has_us_dial_ourselves() -> None:
     async with open_libp2p_network(KEYS[0], Collector(), listen=["/ip4/127.0.0.1/tcp/0"]) as network:
         place = network.addresses()[0].rpartition("/p2p/")[0]

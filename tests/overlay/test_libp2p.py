@@ -4,6 +4,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 
 import pytest
 import trio
@@ -109,6 +110,25 @@ async def test_strangers_on_the_port_do_no_harm(data: bytes) -> None:
         async with open_one(1) as (other, _):
             await (await other.dial(network.addresses()[0])).send(AskContacts(1))
             assert await collector.next() == AskContacts(1)
+
+
+async def test_who_answers_byte_by_byte_does_not_get_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte is no step: without that, a peer that sends one now and then would hold a dial up for ever."""
+    monkeypatch.setattr("p2pinfer.overlay.dialling.SILENT_S", 0.5)
+
+    async def drip(stream: trio.SocketStream) -> None:
+        with suppress(trio.BrokenResourceError):
+            for byte in b"\x13/multistream/1.0.0\n\x07/noise\n" + bytes(1_000):
+                await stream.send_all(bytes([byte]))
+                await trio.sleep(0.05)
+
+    async with open_one() as (network, _), trio.open_nursery() as nursery:
+        [listener] = await nursery.start(partial(trio.serve_tcp, drip, 0, host="127.0.0.1"))
+        port = listener.socket.getsockname()[1]
+        with pytest.raises(LinkDead, match="no answer from") as caught:
+            await network.dial(f"/ip4/127.0.0.1/tcp/{port}/p2p/{peer_name(KEYS[1].public)}")
+        assert caught.value.code is Code.UNREACHABLE
+        nursery.cancel_scope.cancel()
 
 
 async def test_those_who_connect_and_wait_keep_nobody_out() -> None:

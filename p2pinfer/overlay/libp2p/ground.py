@@ -38,6 +38,7 @@ from p2pinfer.overlay.links import open_links
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.pipe import Address, Pipe, hear_nothing, peer_of
 
+MDNS_AGAIN_S: Final = 30.0  # before mDNS is tried again where it failed
 HANDSHAKE_S: Final = 10.0  # for a peer that connected to prove its key and open its stream
 
 logger = logging.getLogger(__name__)
@@ -228,12 +229,18 @@ class Libp2pGround:
                 nursery.cancel_scope.cancel()
 
     async def _be_on(self, local: Sequence[Address]) -> None:
-        with Contained("mDNS, by which peers on the local network are found,"):
-            try:
-                async with open_mdns(local) as self._neighbourhood:
-                    await trio.sleep_forever()
-            except OSError as error:
-                logger.warning("no mDNS, so peers on the local network are not found by themselves: %s", error)
+        """Where there is no mDNS try again later: of a network that comes up the address is there before the routes."""
+        said = ""
+        while True:
+            with Contained("mDNS, by which peers on the local network are found,"):
+                try:
+                    async with open_mdns(local) as self._neighbourhood:
+                        await trio.sleep_forever()
+                except OSError as error:
+                    why, said = said, str(error)
+                    if why != said:
+                        logger.warning("no mDNS, so peers of the local network are not found by themselves: %s", error)
+            await trio.sleep(MDNS_AGAIN_S)
 
     async def accept(self) -> Pipe:
         return await self._to_accept.receive()

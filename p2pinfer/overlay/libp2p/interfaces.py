@@ -83,12 +83,13 @@ def _unusable() -> Iterator[IP]:
 
 
 async def changes() -> AsyncGenerator[None, None]:
-    """Comes round whenever addresses, interfaces or routes may have changed."""
+    """Comes round at once, and then whenever addresses, interfaces or routes may have changed."""
     if (told := _open_netlink()) is None:
         while True:
-            await trio.sleep(LOOK_S)
             yield
+            await trio.sleep(LOOK_S)
     with told:
+        yield  # for what changed before anybody listened
         while True:
             await trio.lowlevel.wait_readable(told.fileno())
             await trio.sleep(SETTLE_S)
