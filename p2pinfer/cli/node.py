@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 import trio
@@ -19,6 +19,9 @@ from p2pinfer.core.errors import UsageError
 from p2pinfer.disk.store import Store
 from p2pinfer.engine.choice import EVERY_ENGINE, missing_words
 from p2pinfer.node.settings import Settings, change, read_settings
+
+if TYPE_CHECKING:
+    from p2pinfer.node.daemon import Node
 
 AGAIN_S: Final = 1.0  # a terminal that closes says so twice, and some service managers use two signals
 END_S: Final = 20  # seconds for sessions, goodbyes and threads to end; they take less, unless something hangs
@@ -51,8 +54,8 @@ def node(
 ) -> None:
     """Serve layers of a model to the swarm until SIGTERM, SIGHUP or Ctrl-C.
 
-    Prints one line `ready MULTIADDR` once it serves: others bootstrap from that address. Options given here win over
-    the file's.
+    Prints one line `ready MULTIADDR` once it serves and has an address: others bootstrap from that. Options given here
+    win over the file's.
 
     \b
     A first peer, on this machine:   p2pinfer node --data a --model smollm2-135m-instruct
@@ -127,10 +130,20 @@ async def _run(settings: Settings, data: Path, store: Store, serving: trio.Event
 
         async with open_node(settings, data, store, progress=progress) as running:
             bars.stop()
-            for address in running.addresses[:1]:
-                say(f"ready {address}")
             serving.set()
-            try:
-                await leave.wait()
-            finally:  # on a signal, or because something of the node failed
-                _end_soon()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_say_ready, running)
+                try:
+                    await leave.wait()
+                finally:  # on a signal, or because something of the node failed
+                    _end_soon()
+                nursery.cancel_scope.cancel()
+
+
+async def _say_ready(running: "Node") -> None:
+    """Say where the node can be met, as soon as it is anywhere."""
+    if not running.addresses:
+        logger.warning("serving, and nobody can reach it: this machine has no address yet at which the node listens")
+    while not running.addresses:
+        await running.wait_moved()
+    say(f"ready {running.addresses[0]}")

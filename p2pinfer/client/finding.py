@@ -209,7 +209,7 @@ class RouteFinder:
         late = {node for node in nodes - missing if self._network.link(PeerKey(node)) is None}
         for stage in (stage for route in routes for stage in route.stages if stage.key in late):
             self.note_late([stage])
-        return (routes[min(linked)] if linked else None), missing, late
+        return (self._measured(routes[min(linked)]) if linked else None), missing, late
 
     async def _link(self, stage: StagePlan) -> None:
         """Link to a node; wait where too many dials are under way already. Raises Refused."""
@@ -228,6 +228,12 @@ class RouteFinder:
         if stages:
             who = [Who(stage.key, stage.offer.record.owner) for stage in stages]
             self._measures.note_answer(who, Lag(LATE_S), trio.current_time())
+
+    def _measured(self, route: FoundRoute) -> FoundRoute:
+        """The route, its first id no sooner than its links allow: they are opened, and then the id comes."""
+        links = [self._network.link(stage.key) for stage in route.stages]
+        far_s = max((link.rtt_s or 0.0 for link in links if link is not None), default=0.0)
+        return replace(route, first_id_s=route.first_id_s + 2 * far_s)
 
 
 Classes = Mapping[int, Sequence[Candidate]]  # by numerics class

@@ -36,7 +36,7 @@ from p2pinfer.disk.journal import Journal
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.outbox import Priority
 
-OPEN_S: Final = 10.0  # for every stage to accept
+OPEN_S: Final = 15.0  # for every stage to accept, which may link to the next one first (REACH_S)
 STALL_S: Final = 60.0  # between ids, prefill of a long prompt included
 SETTLE_S: Final = 5.0  # for final receipts to be proposed, signed and acknowledged
 

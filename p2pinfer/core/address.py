@@ -30,6 +30,15 @@ def may_dial(address: str, word: Source) -> bool:
     return endpoint is not None and _may_reach(endpoint[0], word.scope)
 
 
+def may_tell(address: str, to: Source) -> bool:
+    """True if an address is told to somebody at `to`: one that may be dialled on the word of who is there.
+
+    A link-local one is told to nobody, for it means something else on every wire.
+    """
+    endpoint = endpoint_of(address)
+    return endpoint is not None and scope_of(endpoint[0]) is not Scope.LINK and _may_reach(endpoint[0], to.scope)
+
+
 def _may_reach(ip: IP, word: Scope) -> bool:
     if ip.is_multicast or ip.is_unspecified or _carries_ipv4(ip):
         return False

@@ -48,6 +48,7 @@ class Hello(Message):
     clock_ms: Annotated[int, UInt()]  # wall clock, Unix milliseconds
     boot: Annotated[bytes, Bin(16)]  # random for each start of the process
     agent: Annotated[str, Text(64)]  # for people
+    seen: Annotated[str, Text(64)] = ""  # the network that the sender sees the receiver at; for people, too
 
     def __post_init__(self) -> None:
         fields.check(self)

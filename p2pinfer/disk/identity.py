@@ -30,7 +30,7 @@ from p2pinfer.core.renewal import Standing, standing
 from p2pinfer.core.units import OwnerKey, PeerKey
 from p2pinfer.disk.atomic import create_atomic, new_folder, write_atomic
 from p2pinfer.disk.locks import LockHeld, hold_lock
-from p2pinfer.disk.places import is_there, node_boots, node_journal, node_lock
+from p2pinfer.disk.places import is_there, node_boots, node_journal, node_lock, node_network, node_ports
 from p2pinfer.disk.plain import read_small
 
 BACKDATE_S: Final = 600  # clients whose clocks are behind date contracts before our first start
@@ -206,7 +206,8 @@ def undone_unless_kept(folder: Path) -> Iterator[Callable[[], None]]:
     Nothing is removed from a folder that had an identity or a journal before.
     """
     journal = node_journal(folder)
-    paths = [folder / name for name in ("node.key", "node.cert", "owner.key", node_boots(folder).name)]
+    paths = [folder / name for name in ("node.key", "node.cert", "owner.key")]
+    paths += [place(folder) for place in (node_boots, node_ports, node_network)]
     paths += [journal.with_name(f"{journal.name}{end}") for end in ("", "-wal", "-shm", "-tally")]
     kept = [path for path in paths if is_there(path)]
     try:

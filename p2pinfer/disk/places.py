@@ -27,6 +27,16 @@ def node_boots(data: Path) -> Path:
     return data / "boots"
 
 
+def node_ports(data: Path) -> Path:
+    """The ports that a node took where it was free to take any."""
+    return data / "ports"
+
+
+def node_network(data: Path) -> Path:
+    """The network as a node last saw it."""
+    return data / "network.json"
+
+
 def client_journal(data: Path) -> Path:
     """The journal of payments by this machine's clients."""
     return data / "client.sqlite"

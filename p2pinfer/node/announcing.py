@@ -80,7 +80,8 @@ class Announcing:
     async def run(self) -> None:
         """Renew the offer until cancelled."""
         while True:
-            await trio.sleep(RENEW_S)
+            with trio.move_on_after(RENEW_S):
+                await self._network.wait_moved()  # peers that are told at once lose nobody
             await self._certifying.look()
             await self.say(self._state)
 

@@ -22,13 +22,15 @@ from p2pinfer.disk.address_book import AddressBook
 from p2pinfer.disk.boots import Boots
 from p2pinfer.disk.identity import Identity, hold_folder, load_identity, undone_unless_kept
 from p2pinfer.disk.journal import Journal, open_journal
-from p2pinfer.disk.places import address_book, node_boots, node_journal
+from p2pinfer.disk.places import address_book, node_boots, node_journal, node_network, node_ports
 from p2pinfer.disk.store import Store
 from p2pinfer.node.addresses import check_network
 from p2pinfer.node.certifying import Certifying
 from p2pinfer.node.doubling import Doubling
 from p2pinfer.node.exposure import Exposure
 from p2pinfer.node.files import Files
+from p2pinfer.node.outlook import Outlook
+from p2pinfer.node.ports import Ports
 from p2pinfer.node.serving import Serving, risk_of
 from p2pinfer.node.settings import Settings
 from p2pinfer.node.settling import Settling
@@ -67,6 +69,10 @@ class Node:
         """Where others can meet it."""
         return self._network.addresses()
 
+    async def wait_moved(self) -> None:
+        """Wait until its addresses change."""
+        await self._network.wait_moved()
+
     @property
     def span(self) -> Span | None:
         return self.shard.span if self.shard else None
@@ -99,18 +105,20 @@ async def open_node(
             await journal.certify(identity.certificate)
             exchange = Exchange(nursery)
             exchange.answer(AskFile, Files(store, lambda: exchange.has_sessions).answer)
-            open_network = network or partial(_open_libp2p, settings)
+            open_network = network or partial(_open_libp2p, settings, data)
             settling = await _settling(settings, data, journal, nursery)
             exchange.on_up, exchange.on_stray = settling.greet, settling.take
             async with open_network(identity.key, exchange, greeting) as peers:
                 directory = Directory(peers, exchange, settings.network.bootstrap)
-                exchange.on_up = partial(_greet, directory, settling)
+                outlook = Outlook(peers, settings.network, node_network(data))
+                exchange.on_up = partial(_greet, directory, settling, outlook)
                 nursery.start_soon(keep_first_peers, peers, directory, exchange, AddressBook(address_book(data)))
                 nursery.start_soon(keep_whereabouts, data, peers, settings.network.listen)
                 certifying, doubling = Certifying(data, identity, journal), Doubling(boots)
                 directory.on_own = doubling.hear
                 directory.settles = settling.exposure.debtors
-                for task in (directory.keep_meeting, directory.keep_pulling, certifying.run, doubling.run):
+                tasks = (directory.keep_meeting, directory.keep_pulling, certifying.run, doubling.run, outlook.run)
+                for task in tasks:
                     nursery.start_soon(task)
                 nursery.start_soon(_keep_pruning, journal)
                 node = Node(identity, peers, journal)
@@ -147,15 +155,22 @@ async def _keep_pruning(journal: Journal) -> None:
             logger.error("the journal cannot be pruned: %s", error)
 
 
-def _greet(directory: Directory, settling: Settling, link: Link) -> None:
+def _greet(directory: Directory, settling: Settling, outlook: Outlook, link: Link) -> None:
+    outlook.note(link)
     directory.greet(link)
     settling.greet(link)
 
 
 def _open_libp2p(
-    settings: Settings, key: PrivateKey, exchange: Exchange, greeting: Greeting
+    settings: Settings, data: Path, key: PrivateKey, exchange: Exchange, greeting: Greeting
 ) -> AbstractAsyncContextManager[Network]:
     network = settings.network
     return open_libp2p_network(
-        key, exchange, listen=network.listen, announce=network.announce, greeting=greeting, mdns=network.mdns
+        key,
+        exchange,
+        listen=network.listen,
+        announce=network.announce,
+        greeting=greeting,
+        mdns=network.mdns,
+        ports=Ports(node_ports(data)),
     )

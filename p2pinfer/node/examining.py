@@ -17,17 +17,18 @@ from p2pinfer.core.manifest import CONFIG, EMBEDDING, HEAD, TOKENIZER, Manifest,
 from p2pinfer.core.units import Numerics
 from p2pinfer.disk.identity import is_open_to_others, see_identity, try_folder
 from p2pinfer.disk.journal_file import connect_reader
-from p2pinfer.disk.places import client_journal, is_there, node_journal
+from p2pinfer.disk.places import client_journal, is_there, node_journal, node_network
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.engine.choice import EVERY_ENGINE, NATIVE, engine_of, missing_words, obstacles
 from p2pinfer.engine.gpu import Gpu, look_at_gpu
 from p2pinfer.engine.native.bandwidth import read_gb_s
 from p2pinfer.engine.native.library import instruction_sets, open_library
 from p2pinfer.engine.steps import CPU
-from p2pinfer.node.addresses import check_network
+from p2pinfer.node.addresses import check_network, local_addresses
 from p2pinfer.node.deciding import missing_files, usual_model
 from p2pinfer.node.findings import Examination, Finding, Verdict, about_identity, about_network, about_threads
 from p2pinfer.node.limits import usable_cores, usable_memory
+from p2pinfer.node.outlook import last_sight
 from p2pinfer.node.settings import AUTO, Serve, Settings, numerics_of, span_of
 from p2pinfer.node.shard import FILE_BYTES, MB, WEIGHT_BYTES, default_threads, layers_that_fit, memory_of
 
@@ -265,7 +266,8 @@ class _Examiner:
         except UsageError as error:
             yield Finding("network", Verdict.WRONG, str(error))
         else:
-            yield about_network(self._network)
+            sight = last_sight(node_network(self._data))
+            yield about_network(self._network, local_addresses(self._network), sight, self._now)
 
     def _look_at_data(self) -> Iterator[Finding]:
         """Identity and certificate, and what their file system can do."""

@@ -1,19 +1,22 @@
 """Findings of an examination of this machine, with a verdict each, and what to do. Nothing is looked at here."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 from typing import Final
 
+from p2pinfer.core.address import endpoint_of
 from p2pinfer.core.keys import peer_name
 from p2pinfer.core.renewal import Standing, standing
+from p2pinfer.core.shown import shown_line
 from p2pinfer.core.units import Numerics
 from p2pinfer.disk.identity import Seen
+from p2pinfer.node.outlook import ANYWHERE, Sight
 from p2pinfer.node.settings import Network
 
-LOOPBACK: Final = ("/ip4/127.", "/ip6/::1/")
-ANYWHERE: Final = "/ip4/0.0.0.0/tcp/4001"
+SHOWN: Final = 4  # addresses
 
 
 class Verdict(Enum):
@@ -76,18 +79,57 @@ def about_threads(threads: int, cores: int) -> Finding:
     return Finding("threads", Verdict.GOOD, f"{threads} of {cores} cores")
 
 
-def about_network(network: Network) -> Finding:
-    """Whom the node could meet and earn from, as far as its settings say it; nobody is asked."""
-    here = all(address.startswith(LOOPBACK) for address in network.listen)
-    text = f"listens at {', '.join(network.listen)}" if network.listen else "does not listen"
-    if here and not network.announce:
+def about_network(network: Network, local: Sequence[str], sight: Sight | None, now: int) -> Finding:
+    """Whom the node could meet and earn from; nobody is asked.
+
+    local: where it could be dialled by what it listens at, as the interfaces stand
+    sight: what a node saw here last, or None
+    """
+    told = network.announce or local
+    listens = f"listens at {', '.join(network.listen)}" if network.listen else "does not listen"
+    text = f"{listens}; told to others: {_some(told)}{_seen(sight, now)}"
+    if network.listen and not told:
+        advice = (
+            "no interface of this machine is up: a node starts all the same, and tells its addresses when it has any"
+        )
+        return Finding("network", Verdict.ADVICE, text, advice)
+    if _is_here(told):
         advice = f"network.listen = [{ANYWHERE!r}] (or --listen) lets other machines reach it, and pay"
-        return Finding("network", Verdict.ADVICE, f"{text}: nobody but this machine reaches it", advice)
-    if not network.bootstrap and (here or not network.mdns):
+        return Finding("network", Verdict.ADVICE, f"{text}; nobody but this machine reaches it", advice)
+    if not network.bootstrap and (_is_here(local) or not network.mdns):
         advice = "network.bootstrap names a peer to meet first, as its line `ready MULTIADDR` says"
-        return Finding("network", Verdict.ADVICE, f"{text}: it knows nobody, and waits to be met", advice)
+        return Finding("network", Verdict.ADVICE, f"{text}; it knows nobody, and waits to be met", advice)
+    if sight is not None and not sight.met:
+        known = "check the addresses in network.bootstrap" if network.bootstrap else "network.bootstrap names a peer"
+        advice = f"{known}; to be met, a firewall has to let the port in, and a router to forward it"
+        return Finding("network", Verdict.ADVICE, text, advice)
+    if sight is not None and sight.is_behind_router and not sight.came:
+        advice = "a router stands before it: forward a port to it there, and name that in network.announce, to be met"
+        return Finding("network", Verdict.ADVICE, text, advice)
     met = f"{len(network.bootstrap)} to meet first" if network.bootstrap else "peers of the local network find it"
     return Finding("network", Verdict.GOOD, f"{text}; {met}")
+
+
+def _is_here(addresses: Sequence[str]) -> bool:
+    """All of these are this machine's for nobody but itself; a port of 0 stands for any."""
+    ends = [endpoint_of(f"{one.removesuffix('/0')}/1" if one.endswith("/tcp/0") else one) for one in addresses]
+    return all(end is not None and end[0].is_loopback for end in ends)
+
+
+def _some(addresses: Sequence[str]) -> str:
+    shown = [one.removesuffix("/tcp/0") for one in addresses[:SHOWN]]
+    return (", ".join(shown) or "nothing") + (f" and {len(addresses) - SHOWN} more" if len(addresses) > SHOWN else "")
+
+
+def _seen(sight: Sight | None, now: int) -> str:
+    """What the node that ran here last saw of others."""
+    if sight is None:
+        return ""
+    age_h = max(0, now - sight.at) // 3_600
+    when = f"{age_h} hours ago" if age_h > 1 else "lately"
+    met = f"{sight.met} {'peer' if sight.met == 1 else 'peers'}"
+    text = f"; a node here met {met}, as noted {when}, and {sight.came} of them dialled it"
+    return text + (f"; peers see it at {', '.join(map(shown_line, sight.seen[:SHOWN]))}" if sight.seen else "")
 
 
 def about_identity(folder: Path, seen: Seen, now: int) -> Finding:

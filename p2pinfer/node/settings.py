@@ -28,7 +28,9 @@ def _setting(default: Any, help_: str) -> Any:
 class Network:
     """[network]"""
 
-    listen: tuple[str, ...] = _setting(("/ip4/127.0.0.1/tcp/0",), "multiaddrs to listen on; port 0 takes a free one")
+    listen: tuple[str, ...] = _setting(
+        ("/ip4/127.0.0.1/tcp/0",), "multiaddrs to listen on; port 0 takes a free one, and the same at the next start"
+    )
     announce: tuple[str, ...] = _setting((), "multiaddrs told to others; empty: the ones listened on")
     bootstrap: tuple[str, ...] = _setting((), "multiaddrs of peers to meet first")
     mdns: bool = _setting(True, "find peers on the local network; never used when only loopback is listened on")

@@ -25,12 +25,11 @@ from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.news import News
 from p2pinfer.overlay.pipe import leads_to
 from p2pinfer.overlay.reach import reach
-from p2pinfer.overlay.seeking import MEET_S, Seeking, model_key
-from p2pinfer.overlay.tidings import LOTS, Tidings
+from p2pinfer.overlay.seeking import Seeking, model_key
+from p2pinfer.overlay.tidings import LOOK_S, LOTS, MEET_S, Tidings
 
 __all__ = ["MEET_S", "RETRY_S", "Directory", "model_key"]
 
-LOOK_S: Final = 10.0  # for one look-up in all; MEET_S bounds it where anybody answered and no layer is missing
 HASTE_S: Final = 0.5  # before the DHT is asked, too, while layers are missing
 FURTHER: Final = 4  # peers that we have just heard of and ask, too, while layers are missing
 PULL_S: Final = 10.0, 20.0  # between questions that nobody waits for
@@ -135,8 +134,8 @@ class Directory:
 
         widely: look for others, too, though somebody is linked
 
-        While layers of the model are missing, peers that we heard of are asked, and the DHT. Takes at most LOOK_S, and
-        MEET_S where anybody answers and nothing is missing.
+        While layers of the model are missing, peers that we heard of are asked, and the DHT. Takes MEET_S, and up to
+        LOOK_S where somebody answers who is far away; waits for nobody who does not answer.
         """
         self._note_interest(model)
         asked = trio.Event()
@@ -155,21 +154,13 @@ class Directory:
         return self.offers(model)
 
     async def _ask_around(self, model: ModelId | None, asked: trio.Event, widely: bool) -> None:
-        """Wait MEET_S for answers, and longer while there is none: a dial over a slow path takes six round trips."""
         seek = model is not None and self._tidings.is_thin(model)
-
-        async def one(ask: Callable[[], Awaitable[bool]]) -> None:
-            if await ask():
-                scope.deadline = min(scope.deadline, max(trio.current_time(), soon))
-
-        soon = trio.current_time() + MEET_S
-        with trio.move_on_after(LOOK_S) as scope:
-            async with trio.open_nursery() as nursery:
-                for link in self._some(self._network.links()):
-                    nursery.start_soon(one, partial(self._tidings.ask, link, model, seek=seek))
-                for address in self._meeting.bootstrap:
-                    nursery.start_soon(one, partial(self._meeting.visit, address, model, seek=seek))
-                nursery.start_soon(self._seek_peers, widely)
+        async with self._tidings.gathering() as gathering:
+            for link in self._some(self._network.links()):
+                gathering.start(link.peer, partial(self._tidings.ask, link, model, seek=seek))
+            for address in self._meeting.bootstrap:
+                gathering.start(leads_to(address), partial(self._meeting.visit, address, model, seek=seek))
+            gathering.start(None, self._seek_peers, widely)
         asked.set()
 
     async def _seek_peers(self, widely: bool = False) -> None:
@@ -178,10 +169,9 @@ class Directory:
     async def _ask_further(self, model: ModelId) -> None:
         """Ask some of those that we have just heard of: they know their neighbours."""
         strangers = [known for known in self._tidings.fresh(model) if self._network.link(known.node) is None]
-        async with trio.open_nursery() as nursery:
-            nursery.cancel_scope.deadline = trio.current_time() + MEET_S
+        async with self._tidings.gathering() as gathering:
             for known in LOTS.sample(strangers, min(FURTHER, len(strangers))):
-                nursery.start_soon(self._ask_stranger, known, model)
+                gathering.start(known.node, self._ask_stranger, known, model)
 
     async def _ask_stranger(self, known: KnownOffer, model: ModelId) -> None:
         with suppress(Refused):

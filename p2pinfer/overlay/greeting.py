@@ -11,6 +11,7 @@ from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, RemoteProtocolError
 from p2pinfer.core.frames import FrameDecoder, encode_frame
 from p2pinfer.core.messages import MAX_BODY, VERSION, Goodbye, Hello, Message, cut_text
+from p2pinfer.core.source import Source
 from p2pinfer.overlay.backlog import Backlog
 from p2pinfer.overlay.link import GOODBYE_S, Link, Receiver
 from p2pinfer.overlay.pipe import Pipe
@@ -30,8 +31,9 @@ class Greeting:
     boot: bytes = field(default_factory=_new_boot)  # 16 bytes, random for each start of the process
     clock: Callable[[], float] = time.time  # the wall clock, Unix seconds
 
-    def hello(self) -> Hello:
-        return Hello(VERSION, 0, MAX_BODY, int(self.clock() * 1000), self.boot, self.agent)
+    def hello(self, to: Source) -> Hello:
+        """What we say to somebody whom we see there."""
+        return Hello(VERSION, 0, MAX_BODY, int(self.clock() * 1000), self.boot, self.agent, to.key)
 
 
 class FirstMessages:
@@ -89,6 +91,7 @@ class FirstMessages:
         toll: Toll,
         wall_clock: Callable[[], float],
         address: str | None,
+        rtt_s: float | None,
     ) -> Link:
         self.taken = True
         return Link(
@@ -103,6 +106,7 @@ class FirstMessages:
             received=self._received,
             clock_offset_s=hello.clock_ms / 1000 - wall_clock(),
             address=address,
+            rtt_s=rtt_s,
         )
 
 

@@ -35,8 +35,9 @@ SILENT_PINGS: Final = 3  # so many without a pong, and the peer is gone
 ACK_S: Final = 0.1  # and this long after a message that is not acknowledged yet
 GOODBYE_S: Final = 1.0  # for the last message to leave, and the peer to close after it
 LINGER_S: Final = GOODBYE_S + ABORT_S  # for what lives on after a cancellation
-CHECK_S: Final = 1.0  # for a peer to prove that a link lives, in
+CHECK_S: Final = 1.0  # for a peer to prove that a link lives, beside two round trips, in
 CHECK_PARTS: Final = 8  # parts, between which what has come is read
+CHECK_UNMEASURED_S: Final = 5.0  # where no round trip is known yet
 OWN: Final = frozenset((Hello, Ack, Ping, Pong, Goodbye))  # messages that are the link's own
 
 
@@ -76,6 +77,7 @@ class Link:
         received: int,
         clock_offset_s: float,
         address: str | None,
+        rtt_s: float | None = None,
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self.peer: PeerKey = pipe.peer
@@ -97,6 +99,7 @@ class Link:
         self._goodbye: Goodbye | None = None
         # sending
         self._pace = Pace(sent)
+        self._first_rtt_s = rtt_s  # of the Hellos, where we dialled
         self._backlog = backlog
         self._weight = Weight(backlog, self._end_too_heavy)
         self._outbox = Outbox(self._weight)
@@ -131,8 +134,8 @@ class Link:
 
     @property
     def rtt_s(self) -> float | None:
-        """The least round trip seen lately; None before the first pong."""
-        return self._pace.rtt_s
+        """The least round trip seen lately; before the first pong that of the Hellos, or None where it is not known."""
+        return self._pace.rtt_s if self._pace.rtt_s is not None else self._first_rtt_s
 
     @property
     def usual_rtt_s(self) -> float | None:
@@ -201,12 +204,16 @@ class Link:
             self._pipe.meter.rest()
 
     async def check(self) -> bool:
-        """True if the peer answers a ping within CHECK_S. A stalled process of ours counts for one part at most."""
-        pong_came = self._pong_came
+        """True if the peer answers a ping in the time that pings to it take, however busy it is.
+
+        A stalled process of ours counts for one part of it at most.
+        """
+        pong_came, rtt_s = self._pong_came, self.rtt_s
+        within_s = CHECK_UNMEASURED_S if rtt_s is None else CHECK_S + 2 * rtt_s
         self._ping_due = True
         self._turn.at_end(self._flush)
         for _ in range(CHECK_PARTS):
-            with trio.move_on_after(CHECK_S / CHECK_PARTS):
+            with trio.move_on_after(within_s / CHECK_PARTS):
                 await pong_came.wait()
                 break
         return self._death is None and pong_came.is_set()

@@ -5,7 +5,7 @@ is certain that it stays: of two streams dialled at once the one dialled by the 
 nobody above notices the other. A client lets go of links it does not use.
 """
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from math import inf
@@ -18,13 +18,14 @@ from p2pinfer.core.allowance import Allowance, Rate
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, RemoteProtocolError
 from p2pinfer.core.keys import short_name
-from p2pinfer.core.messages import Goodbye, Hello, Message, Offers
+from p2pinfer.core.messages import MAX_ADDRESSES, Goodbye, Hello, Message, Offers
 from p2pinfer.core.source import NOWHERE, Source
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.backlog import Backlog
 from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.crowd import Crowd
 from p2pinfer.overlay.dialling import dial_first
+from p2pinfer.overlay.expecting import Expecting
 from p2pinfer.overlay.greeting import FirstMessages, Greeting, checked_hello
 from p2pinfer.overlay.limits import (
     ALL_BACKLOG_BYTES,
@@ -44,7 +45,7 @@ from p2pinfer.overlay.room import HeldLink, room_for
 from p2pinfer.overlay.toll import Toll
 from p2pinfer.overlay.turn import Turn
 
-DIAL_S: Final = 10.0  # from dialling to the peer's Hello
+DIAL_S: Final = 15.0  # from dialling to the peer's Hello, for who gets on; what is silent is given up before
 GREET_S: Final = 10.0  # for a peer that opened a pipe to say Hello
 KEEP_S: Final = 300.0  # a client's link that is not used: opening it again costs a second, keeping it costs both sides
 YIELD_S: Final = 2.0  # for the other stream to become the link, after ours was turned away as the second
@@ -102,6 +103,15 @@ class Links:
     def addresses(self) -> tuple[Address, ...]:
         return self._ground.addresses()
 
+    def told(self, to: Source) -> tuple[Address, ...]:
+        return self._ground.told(to)[:MAX_ADDRESSES]
+
+    def may_tell(self, address: str, to: Source) -> bool:
+        return self._ground.may_tell(address, to)
+
+    async def wait_moved(self) -> None:
+        await self._ground.wait_moved()
+
     def link(self, peer: PeerKey) -> Link | None:
         if (link := self._links.get(peer)) is not None:
             self._used[peer] = trio.current_time()  # whoever asks for it is about to use it
@@ -127,11 +137,15 @@ class Links:
         self._ground.check(address)
         return await self._reach(peer, _Attempt((Address(address),)))
 
+    def due_s(self, peer: PeerKey) -> float:
+        return max((attempt.expecting.due_s for attempt in self._attempts.get(peer, ())), default=-inf)
+
     def may_dial(self, address: str, word: Source) -> bool:
         return self._ground.may_dial(address, word)
 
     def dialable(self, peer: PeerKey, addresses: Sequence[str], word: Source) -> tuple[Address, ...]:
-        return tuple(Address(one) for one in addresses if self.may_dial(one, word) and leads_to(one) == peer)
+        given = dict.fromkeys(addresses)  # one that is named twice is dialled once
+        return tuple(Address(one) for one in given if self.may_dial(one, word) and leads_to(one) == peer)
 
     async def reach(self, peer: PeerKey, addresses: Sequence[str], word: Source) -> Link:
         return await self._reach(peer, _Attempt(self.dialable(peer, addresses, word), word))
@@ -175,7 +189,7 @@ class Links:
                 await self._dial_once(peer, attempt)
             if deadline.cancelled_caught:
                 where = " or ".join(attempt.addresses or ())
-                attempt.failure = f"no answer from {where} within {DIAL_S:.0f} s", Code.UNREACHABLE
+                attempt.failure = f"no link to {where} came up within {DIAL_S:.0f} s", Code.UNREACHABLE
         except LinkDead as error:
             attempt.failure = str(error), error.code
         except RemoteProtocolError as error:
@@ -183,7 +197,7 @@ class Links:
 
     async def _dial_once(self, peer: PeerKey, attempt: "_Attempt") -> None:
         """Dial and exchange Hellos; the link is up at the end, ours or the one the peer prefers."""
-        pipe = await dial_first(partial(self._dial, attempt), attempt.addresses or ())
+        pipe = await dial_first(partial(self._dial, attempt), attempt.addresses or (), attempt.expecting.hear)
         greeting = FirstMessages(pipe)
         try:
             if pipe.peer != peer:
@@ -192,7 +206,8 @@ class Links:
                 await self._wait_link(peer)  # it came to us meanwhile
                 return
             attempt.greets = True
-            await greeting.say(self._greeting.hello())
+            began = trio.current_time()
+            await greeting.say(self._greeting.hello(pipe.source))
             answer = await greeting.first_message()
             if isinstance(answer, Goodbye) and answer.code == Code.DUPLICATE:
                 await self._wait_link(peer)
@@ -201,15 +216,15 @@ class Links:
             else:
                 hello = checked_hello(answer)
                 self._make_room(NOWHERE)
-                self._start_link(greeting, hello, attempt.places[pipe])
+                self._start_link(greeting, hello, attempt.places[pipe], trio.current_time() - began)
         finally:
             if not greeting.taken:
                 await abort(pipe)
 
-    async def _dial(self, attempt: "_Attempt", address: Address) -> Pipe:
+    async def _dial(self, attempt: "_Attempt", address: Address, heard: Callable[[], None]) -> Pipe:
         if attempt.word is not None and not self._dials.take(attempt.word, trio.current_time()):
             raise LinkDead("too many dials at once on the word of others", Code.BUSY)
-        pipe = await self._ground.dial(address)
+        pipe = await self._ground.dial(address, heard)
         attempt.places[pipe] = address
         return pipe
 
@@ -290,7 +305,7 @@ class Links:
         attempt = _Attempt()
         self._attempts.setdefault(peer, []).append(attempt)
         try:
-            await greeting.say(self._greeting.hello())
+            await greeting.say(self._greeting.hello(greeting.pipe.source))
             self._start_link(greeting, hello, None)
         except LinkDead as error:
             attempt.failure = str(error), error.code
@@ -298,7 +313,9 @@ class Links:
         finally:
             self._end_attempt(peer, attempt)
 
-    def _start_link(self, greeting: FirstMessages, hello: Hello, at: Address | None) -> None:
+    def _start_link(
+        self, greeting: FirstMessages, hello: Hello, at: Address | None, rtt_s: float | None = None
+    ) -> None:
         if self._closing:
             raise LinkDead("the network is closing", Code.LEAVING)
         peer = greeting.pipe.peer
@@ -306,7 +323,7 @@ class Links:
             old.close(Code.DUPLICATE)  # the peer answered this stream knowing of the other
         noting = _Noting(self, self._receiver)
         shared = self.turn, self._backlog, self._toll
-        link = greeting.make_link(hello, noting, *shared, self._greeting.clock, at)
+        link = greeting.make_link(hello, noting, *shared, self._greeting.clock, at, rtt_s)
         self._links[peer] = link
         self._used[peer] = trio.current_time()
         self._nursery.start_soon(link.run)  # first, for it lets go of the pipe, whatever fails
@@ -352,6 +369,7 @@ class _Attempt:
     word:      who gave them; None for a person at this machine
     greets:    somebody answered there, and our Hello is on its way
     places:    where each pipe was dialled
+    expecting: how long who answered may take for the next step
     failure:   why there is none when it is done
     """
 
@@ -360,6 +378,7 @@ class _Attempt:
         self.word = word
         self.greets = False
         self.places: dict[Pipe, Address] = {}
+        self.expecting = Expecting()
         self.done = trio.Event()
         self.failure = "the link was lost as soon as it was up", Code.LOST
 

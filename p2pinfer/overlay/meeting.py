@@ -177,6 +177,7 @@ class Meeting:
             return
         await self._network.meet(contacts.directory, link.source)
 
-    async def _say_contacts(self, _link: Link, ask: Ask) -> Contacts:
+    async def _say_contacts(self, link: Link, ask: Ask) -> Contacts:
         network = self._network
-        return Contacts(ask.call, network.addresses()[:MAX_ADDRESSES], network.directory_addresses()[:MAX_ADDRESSES])
+        directory = [one for one in network.directory_addresses() if network.may_tell(one, link.source)]
+        return Contacts(ask.call, network.told(link.source), tuple(directory[:MAX_ADDRESSES]))

@@ -4,7 +4,7 @@ Same links, same rules, same tests as over libp2p; a `MemoryWorld` is what the p
 """
 
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from math import inf
 from typing import Final
@@ -21,7 +21,7 @@ from p2pinfer.overlay.limits import MAX_LINKS
 from p2pinfer.overlay.link import Receiver
 from p2pinfer.overlay.links import open_links
 from p2pinfer.overlay.network import Network
-from p2pinfer.overlay.pipe import Address, Pipe, peer_of
+from p2pinfer.overlay.pipe import Address, Pipe, hear_nothing, peer_of
 from p2pinfer.overlay.toll import Meter
 
 BUFFER_BYTES: Final = 256 * 1024  # one way of a pipe holds so much before a writer waits, like a socket
@@ -80,14 +80,24 @@ class MemoryGround:
     def addresses(self) -> tuple[Address, ...]:
         return (Address(f"/memory/p2p/{peer_name(self._key)}"),)
 
+    def told(self, to: Source) -> tuple[Address, ...]:
+        return self.addresses()
+
+    def may_tell(self, address: str, to: Source) -> bool:
+        return True
+
+    async def wait_moved(self) -> None:
+        await trio.sleep_forever()
+
     def check(self, address: str) -> None:
         peer_of(address)
 
     def may_dial(self, address: str, word: Source) -> bool:
         return address.startswith("/memory/")
 
-    async def dial(self, address: Address) -> Pipe:
+    async def dial(self, address: Address, heard: Callable[[], None] = hear_nothing) -> Pipe:
         await trio.sleep(2 * self._world.latency_s)
+        heard()
         peer = peer_of(address)
         ground = self._world.grounds.get(peer)
         if ground is None or peer in self._world.unreachable:

@@ -29,7 +29,16 @@ class Network(Protocol):
         """What is sent within one turn leaves at its end; messages that come together are taken in one."""
 
     def addresses(self) -> tuple[Address, ...]:
-        """Where we can be dialled; none for a peer that only dials."""
+        """Where we can be dialled now, the most useful address first; none for a peer that only dials."""
+
+    def told(self, to: Source) -> tuple[Address, ...]:
+        """Those of our addresses that are of use to somebody at `to`, as many as are told."""
+
+    def may_tell(self, address: str, to: Source) -> bool:
+        """True if an address of anybody's is of use to somebody at `to`, and its business."""
+
+    async def wait_moved(self) -> None:
+        """Wait until our addresses change."""
 
     def link(self, peer: PeerKey) -> Link | None:
         """The live link to `peer`, if there is one; asking for it counts as its use."""
@@ -46,6 +55,9 @@ class Network(Protocol):
             LinkDead: there is none to be had; `code` says why, UNREACHABLE if nobody answered.
             UsageError: the address names no peer, or nothing that can be dialled.
         """
+
+    def due_s(self, peer: PeerKey) -> float:
+        """When the next step of a dial to `peer` should have come, in trio's time; long past if nobody answered."""
 
     def may_dial(self, address: str, word: Source) -> bool:
         """True if an address may be dialled on the word of somebody from `word`."""

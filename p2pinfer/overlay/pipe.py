@@ -3,7 +3,7 @@
 `memory.py` and `libp2p/` each provide both; `link.py` and `links.py` are written once, over these.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NewType, Protocol
 
 import trio
@@ -37,6 +37,10 @@ def leads_to(address: str) -> PeerKey | None:
         return peer_of(address)
     except UsageError:
         return None
+
+
+def hear_nothing() -> None:
+    """For who does not want to know how a dial gets on."""
 
 
 class Pipe(Protocol):
@@ -97,7 +101,16 @@ class Ground(Protocol):
         """Who we are."""
 
     def addresses(self) -> tuple[Address, ...]:
-        """Where we can be dialled; none for a peer that only dials."""
+        """Where we can be dialled now, the most useful address first; none for a peer that only dials."""
+
+    def told(self, to: Source) -> tuple[Address, ...]:
+        """Those of our addresses that are of use to somebody at `to`."""
+
+    def may_tell(self, address: str, to: Source) -> bool:
+        """True if an address of anybody's is of use to somebody at `to`, and its business."""
+
+    async def wait_moved(self) -> None:
+        """Wait until our addresses change."""
 
     def check(self, address: str) -> None:
         """Raises UsageError where an address that a person gave is none that could be dialled."""
@@ -105,8 +118,10 @@ class Ground(Protocol):
     def may_dial(self, address: str, word: Source) -> bool:
         """True if an address may be dialled on the word of somebody from `word`."""
 
-    async def dial(self, address: Address) -> Pipe:
+    async def dial(self, address: Address, heard: Callable[[], None] = hear_nothing) -> Pipe:
         """A new pipe to the peer at an address that passed `check` or `may_dial`.
+
+        heard: is called whenever somebody there gets a step further
 
         Raises LinkDead (UNREACHABLE) where there is none to be had.
         """

@@ -35,7 +35,6 @@ from p2pinfer.overlay.reach import reach
 from p2pinfer.overlay.tidings import Tidings
 
 MODEL_DOMAIN: Final = b"p2pinfer/1/model\0"
-MEET_S: Final = 2.0  # for dials and answers of those whom one look-up found
 AGAIN_S: Final = 5.0  # before we ask for the same model again on our own account
 MAX_SOUGHT: Final = 64  # models of which we remember when they were sought
 PROVIDE_FIRST_S: Final = (1.0, 10.0, 60.0)  # sooner while others are met: what is told to nobody is lost
@@ -96,10 +95,9 @@ class Seeking:
         for address in await self._network.find(model_key(model)):
             if (peer := leads_to(address)) is not None and (peer in found or len(found) < MAX_FOUND):
                 found[peer].append(address)
-        with trio.move_on_after(MEET_S):
-            async with trio.open_nursery() as nursery:
-                for peer, addresses in found.items():
-                    nursery.start_soon(self._meet, peer, addresses[:MAX_ADDRESSES], model)
+        async with self._tidings.gathering() as gathering:
+            for peer, addresses in found.items():
+                gathering.start(peer, self._meet, peer, addresses[:MAX_ADDRESSES], model)
 
     async def _meet(self, peer: PeerKey, addresses: Sequence[str], model: ModelId) -> None:
         """Meet a peer at addresses that somebody else gave us."""

@@ -7,7 +7,7 @@ quite new. Answers hold news alone: a question names what its asker knows. Whom 
 import logging
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from random import SystemRandom
 from typing import Final
@@ -36,6 +36,7 @@ from p2pinfer.core.offers import KnownOffer, verify_relayed
 from p2pinfer.core.records import SignedRecord
 from p2pinfer.core.units import ModelId, PeerKey
 from p2pinfer.overlay.exchange import Ask, Exchange
+from p2pinfer.overlay.gathering import Gathering, open_gathering
 from p2pinfer.overlay.limits import (
     ALL_RUMOURS_BURST,
     ALL_RUMOURS_RATE,
@@ -47,6 +48,8 @@ from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
 
 LOTS: Final = SystemRandom()  # nobody foretells who is asked
+MEET_S: Final = 2.0  # for peers that one look-up meets and asks to answer
+LOOK_S: Final = 20.0  # for those of them that answer and are slow: 4 round trips of 2 s, and lost packets
 LOOK_GAIN_S: Final = 2  # that an offer must be younger than one we know to be news to a person who waits
 RUMOUR_S: Final = 5.0  # age at which an offer is passed on unasked, at most: what is older was heard elsewhere
 FIRST_SEQ: Final = 4  # of a node's offers are of its first half minute: it joins, perhaps elsewhere, and serves
@@ -106,24 +109,32 @@ class Tidings:
         self.table.heard(link.peer)
         now = trio.current_time()
         for own in self._own_fresh(now):
-            terms = terms_of(own.offer), own.addresses
+            terms = terms_of(own.offer), self._network.told(link.source)
             with suppress(LinkDead):  # then it needs no offers
                 if self._told.get(link) == terms:
                     link.send_nowait(Offers(0, (), (renewal_of(own, 0, now),)))
                 else:
-                    link.send_nowait(Offers(0, (own.relay(now),)))
+                    link.send_nowait(Offers(0, (self._relay(own, link, now),)))
                     self._told[link] = terms
 
     def tell(self, link: Link, offers: Sequence[KnownOffer]) -> None:
         """Tell a peer of others, unasked."""
         now = trio.current_time()
-        if told := tuple(known.relay(now) for known in offers if known.left_s(now) > 0 and not _made_by(known, link)):
+        fresh = [known for known in offers if known.left_s(now) > 0 and not _made_by(known, link)]
+        if told := tuple(self._relay(known, link, now) for known in fresh):
             with suppress(LinkDead):
                 link.send_nowait(Offers(0, told[:MAX_OFFERS]))
 
     def _own_fresh(self, now: float) -> list[KnownOffer]:
         """Our offer while it is one: who slept wakes with one past its time, and signs the next in a moment."""
         return [self.own] if self.own is not None and self.own.left_s(now) > 0 else []
+
+    def _relay(self, known: KnownOffer, link: Link, now: float) -> RelayedOffer:
+        """An offer with those addresses of its node that are of use where the link leads."""
+        addresses: tuple[str, ...] = self._network.told(link.source)
+        if known is not self.own:
+            addresses = tuple(one for one in known.addresses if self._network.may_tell(one, link.source))
+        return replace(known.relay(now), addresses=addresses)
 
     async def _answer(self, link: Link, ask: Ask) -> Offers:
         assert isinstance(ask, AskOffers)
@@ -144,9 +155,14 @@ class Tidings:
                 else:
                     whole.append(known)
         whole += self.table.spread(now, model, ask.limit, lambda one: _made_by(one, link) or digest.names(one))
-        return Offers(ask.call, tuple(known.relay(now) for known in whole[: ask.limit]), tuple(renewals[:MAX_NAMED]))
+        told = tuple(self._relay(known, link, now) for known in whole[: ask.limit])
+        return Offers(ask.call, told, tuple(renewals[:MAX_NAMED]))
 
     # Asking
+
+    def gathering(self) -> AbstractAsyncContextManager[Gathering]:
+        """Meet and ask several peers at once: MEET_S for the silent, up to LOOK_S for those who get on."""
+        return open_gathering(self._network, MEET_S, LOOK_S, lambda: bool(self.fresh()))
 
     async def ask(
         self,

@@ -21,6 +21,7 @@ from p2pinfer.engine import choice
 from p2pinfer.engine.gpu import Gpu
 from p2pinfer.node import examining
 from p2pinfer.node.findings import Verdict, about_identity, about_network, about_threads
+from p2pinfer.node.outlook import Sight
 from p2pinfer.node.settings import Network
 from tests.cli.books import CERTIFICATE, Ran, Shell
 from tests.disk.tiny import tiny_folder
@@ -298,9 +299,35 @@ def test_threads_are_held_to_the_cores(threads: int, cores: int, verdict: Verdic
     ids=str,
 )
 def test_who_could_reach_the_node_is_told(network: Network, verdict: Verdict, words: str) -> None:
-    finding = about_network(network)
+    local = tuple(one.replace("0.0.0.0", "192.168.1.20") for one in network.listen)
+    finding = about_network(network, local, None, NOW)
     assert (finding.verdict, words in finding.text) == (verdict, True)
     assert bool(finding.advice) is (verdict is not Verdict.GOOD)
+
+
+def test_what_the_last_node_saw_is_told() -> None:
+    network = Network(listen=("/ip4/0.0.0.0/tcp/4001",), bootstrap=("/ip4/..",))
+    local = ("/ip4/192.168.1.20/tcp/4001",)
+    good = about_network(network, local, Sight(local, 12, 3, (), NOW - 60), NOW)
+    assert good.verdict is Verdict.GOOD
+    assert "told to others: /ip4/192.168.1.20/tcp/4001; a node here met 12 peers, as noted lately, and 3" in good.text
+    lonely = about_network(network, local, Sight(local, 0, 0, (), NOW - 20_000), NOW)
+    assert (lonely.verdict, "5 hours ago" in lonely.text) == (Verdict.ADVICE, True)
+    assert "firewall" in lonely.advice
+
+
+def test_a_router_before_the_node_is_told() -> None:
+    network = Network(listen=("/ip4/0.0.0.0/tcp/4001",), bootstrap=("/ip4/..",))
+    local = ("/ip4/192.168.1.20/tcp/4001",)
+    finding = about_network(network, local, Sight(local, 3, 0, ("198.41.0.4",), NOW), NOW)
+    assert (finding.verdict, "peers see it at 198.41.0.4" in finding.text) == (Verdict.ADVICE, True)
+    assert "forward a port" in finding.advice
+
+
+def test_a_machine_without_a_network_is_told() -> None:
+    finding = about_network(Network(listen=("/ip4/0.0.0.0/tcp/4001",)), (), None, NOW)
+    assert (finding.verdict, "told to others: nothing" in finding.text) == (Verdict.ADVICE, True)
+    assert "no interface of this machine is up" in finding.advice
 
 
 def test_an_address_that_is_none_is_told(p2pinfer: Shell, store: Path, tmp_path: Path) -> None:

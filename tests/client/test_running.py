@@ -410,7 +410,7 @@ class VanishingWordless(SoloStage):
         (Refusing, Code.BUSY, "{stage} refused: no pages"),
         (Lapsed, Code.LAPSED, "are unsigned"),
         (Vanishing, Code.LOST, "the link to {stage} broke: the peer closed the link: bye"),
-        (Silent, Code.SILENT, "{stage} did not accept within 10 s"),
+        (Silent, Code.SILENT, "{stage} did not accept within 15 s"),
         (Forger, Code.BAD_SIGNATURE, "{stage} broke the protocol: "),
         (Fading, Code.LOST, "the link to {stage} broke: the peer closed the link: bye"),
         (Closing, Code.ENGINE, "{stage} gave up: the engine failed"),

@@ -60,7 +60,7 @@ class LiveArena:
     @asynccontextmanager
     async def pipes(self, key: PrivateKey) -> AsyncIterator[Pipes]:
         async with trio.open_nursery() as nursery:
-            pipes = Pipes(self, Libp2pGround(key, nursery, []))
+            pipes = Pipes(self, Libp2pGround(key, nursery))
             try:
                 yield pipes
             finally:

@@ -13,7 +13,7 @@ from varint import encode
 from p2pinfer.core.keys import PEER_ID_PREFIX, PrivateKey
 from p2pinfer.overlay.libp2p import connection
 from p2pinfer.overlay.libp2p.connection import CONNECTION_ERRORS, YAMUX, Handshaker
-from p2pinfer.overlay.libp2p.multistream import encode_line
+from p2pinfer.overlay.libp2p.multistream import Dialler, encode_line
 from p2pinfer.overlay.libp2p.records import Records
 from p2pinfer.overlay.libp2p.tcp import Socket, dial_tcp
 from p2pinfer.overlay.libp2p.yamux import HEADER, Flag, Type, encode_header
@@ -66,15 +66,22 @@ class DhtStranger:
 async def open_dht_stranger(address: str, key: PrivateKey) -> AsyncIterator[DhtStranger]:
     socket = Socket(await dial_tcp(address))
     try:
-        await connection._ask(socket, connection.NOISE)
+        await _ask(socket, connection.NOISE)
         noise = Handshaker(key)._noise
         peer = ID.from_base58(address.rpartition("/")[2])
         session = await noise.secure_outbound(connection.RawConnection(socket, True), peer)
         records = Records(socket, session)
-        await connection._ask(records, YAMUX)
+        await _ask(records, YAMUX)
         yield DhtStranger(records)
     finally:
         await socket.close()
+
+
+async def _ask(connection: Socket | Records, protocol: str) -> None:
+    dialler = Dialler(protocol)
+    await connection.write(dialler.opening)
+    while not dialler.receive(await connection.read(1)):
+        pass
 
 
 def adding(stranger: PrivateKey, key: bytes, addresses: int) -> bytes:

@@ -159,7 +159,7 @@ async def open_raw(ground_name: str, world: MemoryWorld, nursery: trio.Nursery) 
 
     ground: Ground = MemoryGround(world, KEYS[7].public)
     if ground_name == "libp2p":
-        ground = Libp2pGround(KEYS[7], nursery, [])
+        ground = Libp2pGround(KEYS[7], nursery)
     pipes = []
 
     async def open_one(peer: Peer) -> Pipe:

@@ -10,11 +10,11 @@ from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, Refused
 from p2pinfer.core.keys import PrivateKey, peer_name
 from p2pinfer.core.source import NOWHERE, Scope, Source
-from p2pinfer.overlay.dialling import STAGGER_S, dial_first
+from p2pinfer.overlay.dialling import SILENT_S, STAGGER_S, dial_first
 from p2pinfer.overlay.libp2p import open_libp2p_network
 from p2pinfer.overlay.limits import ALL_DIALS_BURST, DIALS_BURST, DIALS_RATE
 from p2pinfer.overlay.memory import MemoryGround, MemoryPipe, MemoryWorld, memory_pipe_pair, open_memory_network
-from p2pinfer.overlay.pipe import Address, Pipe
+from p2pinfer.overlay.pipe import Address, Pipe, hear_nothing
 from p2pinfer.overlay.reach import REACH_S, reach
 
 from .conftest import KEYS, Collector
@@ -28,12 +28,16 @@ class Places:
 
     def __init__(self, **waits_s: float) -> None:
         self.waits_s = waits_s
+        self.steps: dict[str, int] = {}  # that somebody there makes before, as long as the last one
         self.dialled: list[tuple[str, float]] = []
         self.pipes: dict[str, MemoryPipe] = {}
 
-    async def dial(self, address: Address) -> Pipe:
+    async def dial(self, address: Address, heard: Callable[[], None]) -> Pipe:
         self.dialled.append((address, trio.current_time()))
         wait_s = self.waits_s[address]
+        for _ in range(self.steps.get(address, 0)):
+            await trio.sleep(abs(wait_s))
+            heard()
         await trio.sleep(abs(wait_s))
         if wait_s < 0:
             raise LinkDead(f"nobody at {address}", Code.UNREACHABLE)
@@ -79,6 +83,31 @@ async def test_where_all_fail_the_last_failure_is_told(autojump_clock: MockClock
         await Places(one=-0.1, two=-0.1).first()
     with pytest.raises(LinkDead, match="no address"):
         await Places().first()
+
+
+async def test_an_address_that_stays_silent_is_given_up(autojump_clock: MockClock) -> None:
+    with pytest.raises(LinkDead, match=f"no answer from silent within {SILENT_S:.0f} s") as caught:
+        await Places(silent=1e9).first()
+    assert (trio.current_time(), caught.value.code) == (SILENT_S, Code.UNREACHABLE)
+
+
+async def test_an_address_that_answers_slowly_is_not_given_up(autojump_clock: MockClock) -> None:
+    places = Places(slow=SILENT_S - 1)
+    places.steps["slow"] = 2
+    await places.first()
+    assert trio.current_time() == 3 * (SILENT_S - 1)
+
+
+async def test_an_address_that_stops_answering_is_given_up(autojump_clock: MockClock) -> None:
+    async def dial(address: Address, heard: Callable[[], None]) -> Pipe:
+        await trio.sleep(2)
+        heard()
+        await trio.sleep_forever()
+        raise AssertionError
+
+    with pytest.raises(LinkDead, match="no answer"):
+        await dial_first(dial, [Address("stops")])
+    assert trio.current_time() == 2 + SILENT_S
 
 
 async def test_two_pipes_at_once_leave_one(autojump_clock: MockClock) -> None:
@@ -182,6 +211,12 @@ async def test_a_stranger_from_outside_has_nobody_dial_inside(place: str) -> Non
             await network.reach(PEER, [address], STRANGER)
 
 
+async def test_an_address_that_is_named_twice_is_dialled_once() -> None:
+    async with open_libp2p_network(KEYS[0], Collector()) as network:
+        place = f"/ip4/198.41.0.4/tcp/1/p2p/{peer_name(PEER)}"
+        assert network.dialable(PEER, [place, place], STRANGER) == (place,)
+
+
 async def test_nobody_has_us_dial_ourselves() -> None:
     async with open_libp2p_network(KEYS[0], Collector(), listen=["/ip4/127.0.0.1/tcp/0"]) as network:
         place = network.addresses()[0].rpartition("/p2p/")[0]
@@ -191,10 +226,10 @@ async def test_nobody_has_us_dial_ourselves() -> None:
 class Silent(MemoryGround):
     """Nobody answers at addresses that a stranger made up, and nothing says so."""
 
-    async def dial(self, address: Address) -> Pipe:
+    async def dial(self, address: Address, heard: Callable[[], None] = hear_nothing) -> Pipe:
         if "nowhere" in address:
             await trio.sleep_forever()
-        return await super().dial(address)
+        return await super().dial(address, heard)
 
 
 async def test_who_names_dead_addresses_of_a_peer_keeps_nobody_from_it(

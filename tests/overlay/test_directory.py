@@ -253,7 +253,7 @@ async def test_the_dht_has_nobody_dial_without_end(
     names = [peer_name(PrivateKey(bytes([number]) * 32).public) for number in range(50)]
     world.providers[model_key(MODEL)] = [Address(f"/memory/p2p/{name}") for name in names]
     dialled = []
-    monkeypatch.setattr(MemoryGround, "dial", lambda ground, address: dialled.append(address) or fail_dial())
+    monkeypatch.setattr(MemoryGround, "dial", lambda ground, address, heard: dialled.append(address) or fail_dial())
     assert await client.directory.look(MODEL) == []
     assert set(dialled) == {f"/memory/p2p/{name}" for name in names[:MAX_FOUND]}
     assert len(dialled) == MAX_FOUND

@@ -4,6 +4,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 
 import pytest
 import trio
@@ -24,7 +25,7 @@ from p2pinfer.core.keys import peer_name
 from p2pinfer.core.messages import AskContacts, Hello, Message
 from p2pinfer.core.source import Scope, Source
 from p2pinfer.overlay.libp2p import open_libp2p_network
-from p2pinfer.overlay.libp2p.tcp import addresses_of, listen_tcp
+from p2pinfer.overlay.libp2p.tcp import listen_tcp
 from p2pinfer.overlay.limits import MAX_HANDSHAKES
 from p2pinfer.overlay.network import Network
 
@@ -63,9 +64,8 @@ async def test_what_is_no_address_is_the_users_to_mend(address: str) -> None:
 
 
 async def test_listening_everywhere_gives_addresses_that_can_be_dialled() -> None:
-    (listener,) = await listen_tcp("/ip4/0.0.0.0/tcp/0")
-    async with listener:
-        addresses = addresses_of(listener)
+    async with open_libp2p_network(KEYS[0], Collector(), listen=["/ip4/0.0.0.0/tcp/0"], dht=False, mdns=False) as one:
+        addresses = one.addresses()
     assert addresses[-1].startswith("/ip4/127.0.0.1/tcp/")
     assert not any("0.0.0.0" in address for address in addresses)
 
@@ -110,6 +110,25 @@ async def test_strangers_on_the_port_do_no_harm(data: bytes) -> None:
         async with open_one(1) as (other, _):
             await (await other.dial(network.addresses()[0])).send(AskContacts(1))
             assert await collector.next() == AskContacts(1)
+
+
+async def test_who_answers_byte_by_byte_does_not_get_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte is no step: without that, a peer that sends one now and then would hold a dial up for ever."""
+    monkeypatch.setattr("p2pinfer.overlay.dialling.SILENT_S", 0.5)
+
+    async def drip(stream: trio.SocketStream) -> None:
+        with suppress(trio.BrokenResourceError):
+            for byte in b"\x13/multistream/1.0.0\n\x07/noise\n" + bytes(1_000):
+                await stream.send_all(bytes([byte]))
+                await trio.sleep(0.05)
+
+    async with open_one() as (network, _), trio.open_nursery() as nursery:
+        [listener] = await nursery.start(partial(trio.serve_tcp, drip, 0, host="127.0.0.1"))
+        port = listener.socket.getsockname()[1]
+        with pytest.raises(LinkDead, match="no answer from") as caught:
+            await network.dial(f"/ip4/127.0.0.1/tcp/{port}/p2p/{peer_name(KEYS[1].public)}")
+        assert caught.value.code is Code.UNREACHABLE
+        nursery.cancel_scope.cancel()
 
 
 async def test_those_who_connect_and_wait_keep_nobody_out() -> None:

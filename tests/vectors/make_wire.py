@@ -111,6 +111,7 @@ def some_messages(rng: random.Random) -> list[tuple[str, Message]]:
     return [
         ("a hello", hello()),
         ("a hello with features of a later release", hello(features=(1 << 53) - 1, agent="other/2")),
+        ("a hello that says where it sees the other", hello(seen="2001:db8::/64")),
         ("an ack", Ack(123_456, 9_876_543_210)),
         ("a ping", Ping(5)),
         ("a pong", Pong((1 << 53) - 1)),
@@ -139,8 +140,10 @@ def some_messages(rng: random.Random) -> list[tuple[str, Message]]:
     ]
 
 
-def hello(version: int = VERSION, features: int = 0, max_body: int = MAX_BODY, agent: str = "test") -> Hello:
-    return Hello(version, features, max_body, CLOCK_MS, bytes(16), agent)
+def hello(
+    version: int = VERSION, features: int = 0, max_body: int = MAX_BODY, agent: str = "test", seen: str = ""
+) -> Hello:
+    return Hello(version, features, max_body, CLOCK_MS, bytes(16), agent, seen)
 
 
 def good_messages(rng: random.Random) -> Iterator[Case]:
@@ -175,6 +178,7 @@ def wrong_fields(rng: random.Random) -> Iterator[tuple[str, bytes]]:
         ("Hello", "boot", "a" * 16, "a boot as text"),
         ("Hello", "agent", "a" * 65, "an agent of 65 bytes"),
         ("Hello", "agent", b"test", "an agent as bytes"),
+        ("Hello", "seen", "a" * 65, "a network of 65 bytes"),
         ("Ack", "received", -1, "fewer bytes than none"),
         ("Ack", "at_us", 1 << 53, "a time of 54 bits"),
         ("Ping", "at_us", None, "nil for a time"),

@@ -123,9 +123,9 @@ def told() -> Iterator[Case]:
     for name, addresses, finds, code, after_s in (
         ("nothing that may be dialled", [bad], "refused", "unreachable", 0.0),
         ("no address", [], "refused", "unreachable", 0.0),
-        ("somebody refuses", [good], "refused", "unreachable", 5.0),
-        ("nobody answers", [good], "silent", "unreachable", 5.0),
-        ("one that may not be dialled and one that may", [bad, good], "refused", "unreachable", 5.0),
+        ("somebody refuses", [good], "refused", "unreachable", 8.0),
+        ("nobody answers", [good], "silent", "unreachable", 8.0),
+        ("one that may not be dialled and one that may", [bad, good], "refused", "unreachable", 8.0),
         ("too many dials", [good], "too many", "busy", 0.0),
     ):
         case = {"name": name, "rule": "WIRE-21", "from": PUBLIC, "addresses": addresses, "finds": finds}

@@ -15,6 +15,7 @@ from libp2p.abc import ISecureConn
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_x25519_key_pair
 from libp2p.exceptions import BaseLibp2pError
+from libp2p.io.abc import ReadWriteCloser
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.peer.id import ID
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
@@ -51,18 +52,19 @@ class Handshaker:
     async def dial(self, stream: trio.SocketStream, peer: PeerKey) -> "YamuxPipe":
         """A pipe to `peer` over a new connection; the connection is closed if it comes to nothing.
 
+        All this costs one round trip: whatever is asked for is used at once, and the pipe can be written to before the
+        peer has agreed to it. What it does not agree to is found by whoever reads.
+
         Raises LinkDead (UNREACHABLE) if somebody else answers, or nobody who speaks this.
         """
         async with _shaking_hands(stream, Code.UNREACHABLE):
             socket = Socket(stream)
-            await _ask(socket, NOISE)
-            connection = RawConnection(socket, True)
+            connection = RawConnection(_Asking(socket, NOISE), True)
             session = await _secured(self._noise.secure_outbound(connection, ID(PEER_ID_PREFIX + peer)))
             records = Records(socket, session)
-            await _ask(records, YAMUX)
-            pipe = YamuxPipe(peer, socket, records, Yamux(LINK, dialled=True))
-            await pipe.agree()
-        return pipe
+            muxer, yamux = Dialler(YAMUX), Yamux(LINK, dialled=True)
+            await records.write(muxer.opening + yamux.take_replies())
+        return YamuxPipe(peer, socket, records, yamux, muxer)
 
     async def accept(self, stream: trio.SocketStream) -> "YamuxPipe":
         """A pipe to whoever connected; the connection is closed if it comes to nothing.
@@ -113,11 +115,29 @@ def _proven_key(session: ISecureConn) -> PeerKey:
     return PeerKey(key)
 
 
-async def _ask(connection: Socket | Records, protocol: str) -> None:
-    dialler = Dialler(protocol)
-    await connection.write(dialler.opening)
-    while not dialler.receive(await connection.read(1)):
-        pass
+class _Asking(ReadWriteCloser):  # type: ignore[misc]  # libp2p is untyped to us
+    """A connection of which a protocol is asked and which speaks it at once, without waiting for the answer."""
+
+    def __init__(self, socket: Socket, protocol: str) -> None:
+        self._socket = socket
+        self._dialler = Dialler(protocol)
+        self._opening = self._dialler.opening
+        self._agreed = False
+
+    async def write(self, data: bytes) -> None:
+        opening, self._opening = self._opening, b""
+        await self._socket.write(opening + data)
+
+    async def read(self, n: int | None = None) -> bytes:
+        while not self._agreed:
+            self._agreed = self._dialler.receive(await self._socket.read(1))
+        return await self._socket.read(n)
+
+    async def close(self) -> None:
+        await self._socket.close()
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        return self._socket.get_remote_address()
 
 
 async def _answer(connection: Socket | Records, protocol: str) -> None:
@@ -135,13 +155,18 @@ class YamuxPipe:
     """`Pipe` over one connection.
 
     `run` has to run as long as the pipe is used; it writes what yamux itself has to say, and what was left unsent.
+
+    muxer: asked for yamux and has had no answer yet
     """
 
-    def __init__(self, peer: PeerKey, socket: Socket, records: Records, yamux: Yamux) -> None:
+    def __init__(
+        self, peer: PeerKey, socket: Socket, records: Records, yamux: Yamux, muxer: Dialler | None = None
+    ) -> None:
         self._peer = peer
         self._socket = socket
         self._records = records
         self._yamux = yamux
+        self._muxer = muxer
         self.meter = records.meter
         self._writing = trio.Lock()
         self._came = trio.Event()  # something came that a writer may wait for
@@ -161,7 +186,7 @@ class YamuxPipe:
         return len(self._socket.unsent)
 
     async def agree(self) -> None:
-        """Let both sides agree on the protocol of the stream.
+        """Let the side that was dialled agree on the protocol of the stream.
 
         Raises what the connection raises.
         """
@@ -204,6 +229,10 @@ class YamuxPipe:
         return self._yamux.data.popleft() if self._yamux.data else b""
 
     def _receive(self, data: bytes) -> None:
+        if self._muxer is not None:
+            if not self._muxer.receive(data):
+                return
+            data, self._muxer = self._muxer.rest, None
         self._yamux.receive(data)
         self._came.set()
         if self._yamux.replies:

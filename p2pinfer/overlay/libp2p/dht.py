@@ -28,7 +28,7 @@ from libp2p.tools.anyio_service import background_trio_service
 from multiaddr import Multiaddr
 from multiaddr.exceptions import Error as MultiaddrError
 
-from p2pinfer.core.address import may_dial
+from p2pinfer.core.address import may_dial, may_tell
 from p2pinfer.core.errors import RemoteProtocolError
 from p2pinfer.core.frames import FrameDecoder, encode_frame
 from p2pinfer.core.messages import Contacts
@@ -155,7 +155,9 @@ class Dht:
     async def _say_where(self, stream: INetStream) -> None:
         try:
             with trio.fail_after(WHERE_S):
-                await stream.write(encode_frame(Contacts(0, self._links[:8], self.addresses()[:8])))
+                there = _source_of(stream)
+                links, own = ([one for one in all_ if may_tell(one, there)] for all_ in (self._links, self.addresses()))
+                await stream.write(encode_frame(Contacts(0, tuple(links[:8]), tuple(own[:8]))))
                 await stream.close()
         except DHT_ERRORS as error:
             logger.info("a peer asked where we are, and left: %s", error)

@@ -51,17 +51,35 @@ class DhtDoor:
     def __init__(self, listen: Sequence[str], links: Sequence[Address]) -> None:
         self.settled = trio.Event()
         self._opening = (fitting(listen), fitting(links))
+        self._moved = trio.Event()
         self._process: _Process | None = None
         self._hosts: deque[list[str]] = deque(maxlen=KEPT_HOSTS)
         self._keys: deque[bytes] = deque(maxlen=KEPT_KEYS)
 
+    def move(self, listen: Sequence[str], links: Sequence[Address]) -> None:
+        """Be elsewhere from now on: libp2p's host cannot, so another one begins there."""
+        opening = (fitting(listen), fitting(links))
+        if opening != self._opening:
+            self._opening = opening
+            self._moved.set()
+
     async def run(self) -> None:
         """Have a part in the DHT, until cancelled."""
-        for wait_s in chain(DHT_WAITS_S, repeat(DHT_WAITS_S[-1])):
+        waits_s = chain(DHT_WAITS_S, repeat(DHT_WAITS_S[-1]))
+        while True:
+            self._moved = trio.Event()
+            why = "for a fault of ours"
             with Contained("our part of the DHT"):
                 why = await self._live()
-                logger.warning("our part of the DHT ended (%s); it starts anew in %.0f s, links go on", why, wait_s)
+            if self._moved.is_set():
+                continue
+            wait_s = next(waits_s)
+            logger.warning("our part of the DHT ended (%s); it starts anew in %.0f s, links go on", why, wait_s)
             await trio.sleep(wait_s)
+
+    async def _wait_moved(self) -> str:
+        await self._moved.wait()
+        return "it moved"
 
     async def _live(self) -> str:
         """One life of the process; why it ended."""
@@ -78,7 +96,7 @@ class DhtDoor:
                     end.append(await task())
                     nursery.cancel_scope.cancel()
 
-                for task in (life.write, life.read, life.watch):
+                for task in (life.write, life.read, life.watch, self._wait_moved):
                     nursery.start_soon(until_end, task)
                 await life.ready.wait()
                 if self.settled.is_set():  # it is not the first

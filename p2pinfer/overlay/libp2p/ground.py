@@ -2,7 +2,7 @@
 
 import logging
 import resource
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from math import inf
@@ -10,7 +10,7 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.address import endpoint_of, may_dial
+from p2pinfer.core.address import may_dial, may_tell
 from p2pinfer.core.allowance import Allowance, Rate
 from p2pinfer.core.errors import LinkDead, UsageError
 from p2pinfer.core.keys import PrivateKey, peer_name, short_name
@@ -22,7 +22,8 @@ from p2pinfer.overlay.greeting import Greeting
 from p2pinfer.overlay.libp2p.connection import Handshaker, YamuxPipe
 from p2pinfer.overlay.libp2p.dht_door import DhtDoor
 from p2pinfer.overlay.libp2p.mdns import Neighbourhood, open_mdns
-from p2pinfer.overlay.libp2p.tcp import addresses_of, dial_tcp, ip_of, listen_tcp, source_at
+from p2pinfer.overlay.libp2p.tcp import KeptPorts, dial_tcp, ip_of, listen_again, listen_tcp, place_of, source_at
+from p2pinfer.overlay.libp2p.whereabouts import Whereabouts
 from p2pinfer.overlay.limits import (
     DESCRIPTORS,
     HANDSHAKES_BURST,
@@ -35,8 +36,9 @@ from p2pinfer.overlay.limits import (
 from p2pinfer.overlay.link import Receiver
 from p2pinfer.overlay.links import open_links
 from p2pinfer.overlay.network import Network
-from p2pinfer.overlay.pipe import Address, Pipe, peer_of
+from p2pinfer.overlay.pipe import Address, Pipe, hear_nothing, peer_of
 
+MDNS_AGAIN_S: Final = 30.0  # before mDNS is tried again where it failed
 HANDSHAKE_S: Final = 10.0  # for a peer that connected to prove its key and open its stream
 
 logger = logging.getLogger(__name__)
@@ -53,6 +55,7 @@ async def open_libp2p_network(
     mdns: bool = True,
     dht: bool = True,
     keep_s: float = inf,
+    ports: KeptPorts | None = None,
 ) -> AsyncIterator[Network]:
     """A peer of the world for as long as the block lasts.
 
@@ -61,21 +64,25 @@ async def open_libp2p_network(
     mdns:     find peers on the local network, and be found there; never over loopback
     dht:      have a part in the DHT, in a process of its own; never without listeners
     keep_s:   as of `open_links`
+    ports:    what port 0 stood for before, and is to stand for again
 
     Raises UsageError if an address is no address, or in use.
     """
     logging.getLogger("libp2p").setLevel(logging.CRITICAL)  # it logs peers' faults, of which we report our own way
+    logging.getLogger("zeroconf").setLevel(logging.CRITICAL)  # a traceback for each address that goes, as in a car
     check_announced(announce)
     async with AsyncExitStack() as stack:
-        listeners = await _listen(listen, stack)
+        listeners = await _listen(listen, ports, stack)
         async with trio.open_nursery() as nursery:
-            ground = Libp2pGround(key, nursery, announce or _addresses(listeners), _addresses(listeners))
+            where = Whereabouts(peer_name(key.public), [place_of(one) for one in listeners], announce)
+            ground = Libp2pGround(key, nursery, where)
             if listeners:
                 nursery.start_soon(partial(trio.serve_listeners, ground.shake_hands, listeners))
+                nursery.start_soon(where.follow)
             if dht and listeners:
-                nursery.start_soon(ground.open_dht(_with_any_port(listeners)).run)
-            if mdns and (local := _beyond_loopback(_addresses(listeners), key)):
-                nursery.start_soon(ground.run_mdns, local)
+                nursery.start_soon(ground.run_dht, ground.open_dht())
+            if mdns and listeners:
+                nursery.start_soon(ground.run_mdns)
             most = max(NETWORK_LINKS, min(MAX_LINKS, _descriptors() - DESCRIPTORS))
             async with open_links(ground, receiver, greeting or Greeting(), keep_s, most) as links:
                 yield links
@@ -112,47 +119,31 @@ def _descriptors() -> int:
     return soft
 
 
-async def _listen(addresses: Sequence[str], stack: AsyncExitStack) -> list[trio.SocketListener]:
+async def _listen(
+    addresses: Sequence[str], ports: KeptPorts | None, stack: AsyncExitStack
+) -> list[trio.SocketListener]:
     """Listeners at all addresses; the stack closes them, those too that were open when one failed."""
     listeners: list[trio.SocketListener] = []
     for address in addresses:
-        opened = await listen_tcp(address)
+        opened = await (listen_tcp(address) if ports is None else listen_again(address, ports))
         listeners += [await stack.enter_async_context(listener) for listener in opened]
     return listeners
 
 
-def _addresses(listeners: Sequence[trio.SocketListener]) -> list[str]:
-    return [address for listener in listeners for address in addresses_of(listener)]
-
-
-def _beyond_loopback(addresses: Sequence[str], key: PrivateKey) -> list[Address]:
-    """Those a local network may hear of."""
-    suffix = f"/p2p/{peer_name(key.public)}"
-    return [Address(address + suffix) for address in addresses if (ip := ip_of(address)) and not ip.is_loopback]
-
-
-def _with_any_port(listeners: Sequence[trio.SocketListener]) -> list[str]:
+def _with_any_port(addresses: Sequence[str]) -> list[str]:
     """Where the DHT's host listens: beside the links', for the two cannot share a port."""
-    return [address.rpartition("/")[0] + "/0" for address in _addresses(listeners)]
+    return list(dict.fromkeys(address.rpartition("/")[0] + "/0" for address in addresses))
 
 
 class Libp2pGround:
-    """`Ground` over TCP.
+    """`Ground` over TCP. where: our own addresses; none for a peer that only dials."""
 
-    addresses: what others are told
-    listening: where we are, which we do not dial ourselves
-    """
-
-    def __init__(
-        self, key: PrivateKey, nursery: trio.Nursery, addresses: Sequence[str], listening: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, key: PrivateKey, nursery: trio.Nursery, where: Whereabouts | None = None) -> None:
         self._key = key.public
         self._nursery = nursery
         self._dht: DhtDoor | None = None
         self._neighbourhood = Neighbourhood()
-        suffix = f"/p2p/{peer_name(key.public)}"
-        self._addresses = tuple(Address(address.removesuffix(suffix) + suffix) for address in addresses)
-        self._own = {endpoint_of(address) for address in (*addresses, *listening)}
+        self._where = where or Whereabouts(peer_name(key.public))
         self._handshaker = Handshaker(key)
         self._handshakes = Crowd(NETWORK_HANDSHAKES, MAX_HANDSHAKES)
         self._knocks = Allowance(Rate(HANDSHAKES_BURST, HANDSHAKES_RATE), Rate(inf, inf))
@@ -163,17 +154,27 @@ class Libp2pGround:
         return self._key
 
     def addresses(self) -> tuple[Address, ...]:
-        return self._addresses
+        return self._where.addresses()
+
+    def told(self, to: Source) -> tuple[Address, ...]:
+        return self._where.told(to)
+
+    def may_tell(self, address: str, to: Source) -> bool:
+        return may_tell(address, to)
+
+    async def wait_moved(self) -> None:
+        await self._where.wait_moved()
 
     def check(self, address: str) -> None:
         ip_of(address)
 
     def may_dial(self, address: str, word: Source) -> bool:
-        return may_dial(address, word) and endpoint_of(address) not in self._own
+        return may_dial(address, word) and not self._where.is_ours(address)
 
-    async def dial(self, address: Address) -> Pipe:
+    async def dial(self, address: Address, heard: Callable[[], None] = hear_nothing) -> Pipe:
         peer = peer_of(address)
         stream = await dial_tcp(address)
+        heard()
         pipe = await self._handshaker.dial(stream, peer)
         self._nursery.start_soon(self._run, pipe)
         return pipe
@@ -201,19 +202,45 @@ class Libp2pGround:
                 return None
         return None
 
-    def open_dht(self, listen: Sequence[str]) -> DhtDoor:
+    def open_dht(self) -> DhtDoor:
         """Our part of the DHT, to be run. Links need none, and nothing waits until it has begun."""
-        self._dht = DhtDoor(listen, self._addresses)
+        self._dht = DhtDoor(_with_any_port(self._where.listening()), self._where.addresses())
         return self._dht
 
-    async def run_mdns(self, addresses: Sequence[Address]) -> None:
-        """Be found on the local network. What serves keys there is not said; whoever is there may be asked."""
-        with Contained("mDNS, by which peers on the local network are found,"):
-            try:
-                async with open_mdns(addresses) as self._neighbourhood:
-                    await trio.sleep_forever()
-            except OSError as error:
-                logger.warning("no mDNS, so peers on the local network are not found by themselves: %s", error)
+    async def run_dht(self, door: DhtDoor) -> None:
+        """Have a part in the DHT as soon as there is a network, and anew wherever we move."""
+        where = self._where
+        async with trio.open_nursery() as nursery:
+            while not where.listening():
+                await where.wait_moved()
+            door.move(_with_any_port(where.listening()), where.addresses())
+            nursery.start_soon(door.run)
+            while True:
+                await where.wait_moved()
+                door.move(_with_any_port(where.listening()), where.addresses())
+
+    async def run_mdns(self) -> None:
+        """Be found on the local network, where there is one. Who serves what is not said: whoever is there is asked."""
+        while True:
+            async with trio.open_nursery() as nursery:
+                if local := self._where.local():
+                    nursery.start_soon(self._be_on, local)
+                await self._where.wait_moved()
+                nursery.cancel_scope.cancel()
+
+    async def _be_on(self, local: Sequence[Address]) -> None:
+        """Where there is no mDNS try again later: of a network that comes up the address is there before the routes."""
+        said = ""
+        while True:
+            with Contained("mDNS, by which peers on the local network are found,"):
+                try:
+                    async with open_mdns(local) as self._neighbourhood:
+                        await trio.sleep_forever()
+                except OSError as error:
+                    why, said = said, str(error)
+                    if why != said:
+                        logger.warning("no mDNS, so peers of the local network are not found by themselves: %s", error)
+            await trio.sleep(MDNS_AGAIN_S)
 
     async def accept(self) -> Pipe:
         return await self._to_accept.receive()

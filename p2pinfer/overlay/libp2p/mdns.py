@@ -32,8 +32,10 @@ from zeroconf import (
 
 from p2pinfer.core.address import may_dial
 from p2pinfer.core.messages import MAX_ADDRESSES
+from p2pinfer.core.own_address import in_order
 from p2pinfer.core.source import Scope, Source
-from p2pinfer.overlay.libp2p.tcp import interface_ips, ip_of
+from p2pinfer.overlay.libp2p.interfaces import own_addresses
+from p2pinfer.overlay.libp2p.tcp import ip_of
 from p2pinfer.overlay.news import News
 from p2pinfer.overlay.pipe import Address, leads_to
 
@@ -265,7 +267,7 @@ class _Browsing:
     def _ips(self) -> list[str]:
         if self._addresses:
             return sorted({str(ip_of(address)) for address in self._addresses})
-        return [str(ip) for version in (4, 6) for ip in interface_ips(version) if not ip.is_loopback]
+        return [str(own.ip) for own in in_order(own_addresses()) if not own.ip.is_loopback]
 
     def _tell(self) -> None:
         """In our own thread, once for all that was heard meanwhile."""

@@ -8,9 +8,9 @@ import errno
 import ipaddress
 import os
 from collections.abc import Sequence
-from typing import Final
+from contextlib import suppress
+from typing import Final, Protocol
 
-import psutil
 import trio
 from libp2p.io.abc import ReadWriteCloser
 from libp2p.io.exceptions import ConnectionClosedError
@@ -34,25 +34,46 @@ async def listen_tcp(address: str) -> Sequence[trio.SocketListener]:
     try:
         return await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)
     except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            everywhere = "/ip6/::" if ":" in host else "/ip4/0.0.0.0"
+            hint = f"no interface here has it now; {everywhere}/tcp/{port} listens at whatever addresses come"
+            raise UsageError(f"cannot listen at {address}: {hint}") from None
         if error.errno == errno.EADDRINUSE:
             hint = "another program, perhaps another node, listens there; give another port, or 0 for any"
             raise UsageError(f"{address} is in use: {hint}") from None
         raise UsageError(f"cannot listen at {address}: {error.strerror or error}") from None
 
 
-def addresses_of(listener: trio.SocketListener) -> list[str]:
-    """The multiaddrs at which others may reach a listener: for all interfaces, each of them, loopback last."""
+class KeptPorts(Protocol):
+    """The ports that listeners had before, where any would do."""
+
+    def kept(self, place: str) -> int:
+        """The one that a multiaddr with port 0 stood for last; 0 where none is known."""
+
+    def note(self, place: str, port: int) -> None:
+        """It stands for this one now."""
+
+
+async def listen_again(address: str, ports: KeptPorts) -> Sequence[trio.SocketListener]:
+    """Listeners at a multiaddr; where its port is 0, with the port of the last time, unless that is taken.
+
+    Raises UsageError as `listen_tcp` does.
+    """
+    if _host_and_port(address)[1]:
+        return await listen_tcp(address)
+    listeners: Sequence[trio.SocketListener] = ()
+    if port := ports.kept(address):
+        with suppress(UsageError):  # of anything else the next line says it again
+            listeners = await listen_tcp(f"{address.removesuffix('/0')}/{port}")
+    listeners = listeners or await listen_tcp(address)
+    ports.note(address, place_of(listeners[0])[1])
+    return listeners
+
+
+def place_of(listener: trio.SocketListener) -> tuple[IP, int]:
+    """The IP address and port of a listener; 0.0.0.0 and :: stand for all interfaces."""
     host, port = listener.socket.getsockname()[:2]
-    ip = ipaddress.ip_address(host)
-    reachable = interface_ips(ip.version) if ip.is_unspecified else [ip]
-    return [f"/ip{ip.version}/{ip}/tcp/{port}" for ip in reachable]
-
-
-def interface_ips(version: int) -> list[IP]:
-    """Addresses of this machine, loopback last."""
-    texts = (entry.address for entries in psutil.net_if_addrs().values() for entry in entries)
-    ips = {ip for text in texts if (ip := _parse_ip(text)) and ip.version == version and not ip.is_link_local}
-    return sorted(ips, key=lambda ip: (ip.is_loopback, ip.packed))
+    return ipaddress.ip_address(host.partition("%")[0]), port
 
 
 def _parse_ip(text: str) -> IP | None:
@@ -65,6 +86,12 @@ def _parse_ip(text: str) -> IP | None:
 def ip_of(address: str) -> IP | None:
     """The IP address a multiaddr begins with; None for a name."""
     return _parse_ip(_host_and_port(address)[0])
+
+
+def host_of(address: str) -> tuple[IP, int] | None:
+    """IP address and port of a multiaddr, the port perhaps 0; None for a name."""
+    host, port = _host_and_port(address)
+    return None if (ip := _parse_ip(host)) is None else (ip, port)
 
 
 def _host_and_port(address: str) -> tuple[str, int]:
