@@ -15,7 +15,6 @@ from p2pinfer.core.offers import HOP_MS, KnownOffer, verify_relayed
 from p2pinfer.core.units import ModelId, PeerKey, Roles, Span
 from tests.core.paid_route import MODEL, NODES, NOW, STRANGER, certificate_for, key, offer_of
 
-WHOLE = Roles.HEAD | Roles.TAIL
 ALL = Span(0, 30)
 LIFE_S = 60.0
 HOP_S = HOP_MS / 1000
@@ -23,7 +22,8 @@ RELAY = PeerKey(bytes(32))
 
 
 def known(node: PrivateKey = NODES[0], span: Span = ALL, born_s: float = 0.0, /, **changes: object) -> KnownOffer:
-    return KnownOffer(offer_of(node, span, WHOLE, **changes), certificate_for(node), ("/memory/a",), born_s)
+    roles = (Roles.HEAD if span.first == 0 else Roles(0)) | (Roles.TAIL if span.last == ALL.last else Roles(0))
+    return KnownOffer(offer_of(node, span, roles, **changes), certificate_for(node), ("/memory/a",), born_s)
 
 
 def relayed(offer: KnownOffer | None = None, now: float = 0.0, **changes: object) -> RelayedOffer:

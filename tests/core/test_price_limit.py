@@ -10,7 +10,7 @@ from p2pinfer.core.pricing import Prices
 from p2pinfer.core.routing import Candidate, Load, ask_of, choose_route
 from p2pinfer.core.units import Span
 from p2pinfer.node.settings import Settings
-from tests.core.test_routing import LOAD, candidate, spans
+from tests.core.test_routing import LOAD, candidate, never, spans
 
 USUAL = ask_of(DEFAULT_ASK, 0, Span(0, LOAD.layers), LOAD)
 
@@ -49,16 +49,16 @@ def test_asks_for_other_spans_compare() -> None:
 
 def test_a_route_within_the_limit_is_taken_though_a_faster_one_is_dearer() -> None:
     fast, slow = candidate(1, 0, 30, rate=5_000.0, ask=100_000), candidate(2, 0, 30, rate=1.0, ask=10_000)
-    assert choose_route([fast, slow], LOAD, 0.0)[0].candidate == fast
+    assert choose_route([fast, slow], LOAD, never)[0].candidate == fast
     most = ask_of(slow.prices, slow.flat, Span(0, 30), LOAD)
-    assert choose_route([fast, slow], LOAD, 0.0, most)[0].candidate == slow
+    assert choose_route([fast, slow], LOAD, never, most)[0].candidate == slow
     with pytest.raises(TooDear, match=f"may cost {most:,} nano-credits, and the limit is {most - 1:,}"):
-        choose_route([fast, slow], LOAD, 0.0, most - 1)
+        choose_route([fast, slow], LOAD, never, most - 1)
 
 
 def test_a_cheap_span_makes_room_for_a_dear_one() -> None:
     parts = [times(1, 1, 0, 15), times(9, 2, 0, 15), times(9, 3, 15, 30)]
     most = ask_of(parts[0].prices, 0, Span(0, 15), LOAD) + ask_of(parts[2].prices, 0, Span(15, 30), LOAD)
-    route = choose_route(parts, Load(30, 100, 50, 610, 1e12), 0.0, most)
+    route = choose_route(parts, Load(30, 100, 50, 610, 1e12), never, most)
     assert [stage.candidate.key[0] for stage in route] == [1, 3]
     assert spans(route) == [Span(0, 15), Span(15, 30)]
