@@ -32,7 +32,6 @@ def test_two_homes_answer_a_third(switch: Path, tmp_path: Path, tiny_store: Path
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="a look at a peer ends after 2 s, and connecting takes five round trips")
 def test_a_round_trip_of_700_ms_is_slower_and_works(switch: Path, tmp_path: Path, tiny_store: Path) -> None:
     with open_homes(switch, tmp_path, tiny_store, hosts(Line(delay_ms=175), *NAMES)) as homes:
         known = bootstrap(homes.start("boot"))
@@ -60,7 +59,6 @@ def test_a_plug_pulled_for_two_seconds_in_the_middle_of_an_answer(
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="an offer names the addresses that a node had when it started")
 def test_a_node_whose_address_changes_is_found_at_the_new_one(switch: Path, tmp_path: Path, tiny_store: Path) -> None:
     with open_homes(switch, tmp_path, tiny_store, hosts(HOME, "boot", "car", "client")) as homes:
         known = bootstrap(homes.start("boot"))
@@ -72,7 +70,6 @@ def test_a_node_whose_address_changes_is_found_at_the_new_one(switch: Path, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="a node listens where there was a network when it started")
 def test_a_node_started_before_its_network_is_found_once_it_has_one(
     switch: Path, tmp_path: Path, tiny_store: Path
 ) -> None:
