@@ -100,12 +100,17 @@ class Placing:
         await trio.sleep(LOTS.uniform(*FIRST_LOOK_S))
         while True:
             new = await self._find(mine)
-            if new is not None and await self._can_load(new, look):
+            if new is not None and await self._can_load(mine, new, look):
                 agreed = await self._agree(mine, new, saying)
                 self._rest()
                 if agreed:
                     return new
             await trio.sleep(LOTS.uniform(*LOOK_S))
+
+    def keep(self, mine: Span, new: Span, why: str) -> None:
+        """Move no more: `new` cannot be loaded here, and would be needed again and again."""
+        logger.error("layers %s are needed, and cannot be loaded: %s; the node stays with %s", new, why, mine)
+        self._fixed = mine
 
     def _rest(self) -> None:
         rest_s = HOLE_REST_S * 2**self._fruitless if self._told else REST_S
@@ -156,12 +161,11 @@ class Placing:
     def _is_right(self, mine: Span, new: Span, met: Collection[PeerKey]) -> bool:
         return is_right(self._swarm(self._directory.offers(self._model.id), mine, met), mine, new)
 
-    async def _can_load(self, new: Span, look: Callable[[Span], Awaitable[object]]) -> bool:
+    async def _can_load(self, mine: Span, new: Span, look: Callable[[Span], Awaitable[object]]) -> bool:
         try:
             await look(new)
         except ModelError as error:
-            logger.error("layers %s are needed, and cannot be loaded: %s", new, error)
-            self._fixed = new  # they would be needed again and again
+            self.keep(mine, new, str(error))
             return False
         return True
 
