@@ -5,6 +5,7 @@ import resource
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from itertools import chain, zip_longest
 from math import inf
 from typing import Final
 
@@ -258,4 +259,6 @@ class Libp2pGround:
 
     async def find(self, key: bytes) -> tuple[Address, ...]:
         found = await self._dht.find(key) if self._dht is not None else ()
-        return tuple(dict.fromkeys((*self._neighbourhood.addresses(), *found)))
+        # In turn: whoever is met is so many at most, and neither is to hide the other
+        both = chain.from_iterable(zip_longest(self._neighbourhood.addresses(), found))
+        return tuple(dict.fromkeys(address for address in both if address is not None))
