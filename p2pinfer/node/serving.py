@@ -111,7 +111,7 @@ class Serving:
         announcing = Announcing(self._boots, self._certifying, directory, self._network)
         make = partial(offering_of, self._certifying, self._identity.key, self._boots, model, settings)
         spec = partial(shard_spec, store, model, serve=serve)
-        look = partial(trio.to_thread.run_sync, spec, abandon_on_cancel=True)
+        look = partial(trio.to_thread.run_sync, spec, abandon_on_cancel=True)  # type: ignore[call-arg]  # old stubs
         placing = Placing(directory, self._network, model, serve)
 
         async def hold(span: Span, loaded: trio.Event) -> Span | None:
@@ -141,6 +141,7 @@ class Serving:
                     why = sole(error)
                     if back is None or loaded.is_set() or not isinstance(why, UNLOADABLE):
                         raise
+                    assert span is not None
                     placing.keep(back, span, str(why))
                     await announcing.join(make(back))
                     span, back = back, None
