@@ -15,6 +15,9 @@ YOUNG_S: Final = 25.0  # of an offer that was renewed as it should: its node liv
 WELL_HELD: Final = 2  # nodes of each layer: with fewer, one that leaves takes the model along
 COVERS: Final = 3  # routes of different nodes that an answer begins with: one liar is in one of them
 
+Kind = tuple[Span, Roles]
+Groups = dict[Kind, dict[str, list[KnownOffer]]]  # offers of nodes that serve, by network, freshest first
+
 
 def thinnest(offers: Iterable[Offer]) -> int:
     """The number of nodes that serve the layer that fewest serve; 0 where one is missing, head or tail among them."""
@@ -49,39 +52,64 @@ def _end(tails: Counter[int]) -> int:
 def covers(offers: Sequence[KnownOffer], now: float) -> list[KnownOffer]:
     """Of offers of one model, freshest first: those of a few routes through all layers, each of other nodes.
 
-    Each route keeps to networks that those before it did not use, as long as there are any: a liar has one network.
+    Each route keeps to networks that those before it did not use, as long as there are any: a liar has one network. So
+    each network has one word, too, where the model ends.
     """
-    serving = [known for known in offers if known.offer.record.state == State.SERVING]
-    tails = Counter(one.offer.record.span.last for one in serving if Roles.TAIL in one.offer.record.roles)
-    if not tails:
+    groups = _grouped(offers)
+    end = _end_of(groups)
+    if end is None:
         return []
-    end = _end(tails)
-    serving = [known for known in serving if known.offer.record.span.last <= end]
+    groups = {kind: told for kind, told in groups.items() if kind[0].last <= end}
     chosen: list[KnownOffer] = []
     for _ in range(COVERS):
         taken = {known.node for known in chosen}
         networks = {known.network for known in chosen}
-        route = _cover(serving, taken, networks, end, now) or _cover(serving, taken, (), end, now)
+        route = _cover(groups, taken, networks, end, now) or _cover(groups, taken, (), end, now)
         if not route:
             break
         chosen += route
     return chosen
 
 
+def _grouped(offers: Iterable[KnownOffer]) -> Groups:
+    groups: Groups = {}
+    for known in offers:
+        record = known.offer.record
+        if record.state == State.SERVING:
+            groups.setdefault((record.span, record.roles), {}).setdefault(known.network, []).append(known)
+    return groups
+
+
+def _end_of(groups: Groups) -> int | None:
+    """Where a model ends, by the word of tails in most networks, and of most tails among equals."""
+    networks: dict[int, set[str]] = {}
+    tails = Counter[int]()
+    for (span, roles), told in groups.items():
+        if Roles.TAIL in roles:
+            networks.setdefault(span.last, set()).update(told)
+            tails[span.last] += sum(map(len, told.values()))
+    return max(tails, key=lambda last: (len(networks[last]), tails[last], last), default=None)
+
+
 def _cover(
-    offers: Iterable[KnownOffer], taken: Collection[PeerKey], networks: Collection[str], end: int, now: float
+    groups: Groups, taken: Collection[PeerKey], networks: Collection[str], end: int, now: float
 ) -> list[KnownOffer]:
-    left = [known for known in offers if known.node not in taken and known.network not in networks]
-    young = [known for known in left if now - known.born_s <= YOUNG_S]
+    """One route, of nodes that spoke lately if there is any."""
+    left: dict[Kind, KnownOffer] = {}
+    for kind, told in groups.items():
+        first = [_first(known, taken) for network, known in told.items() if network not in networks]
+        if there := [known for known in first if known is not None]:
+            left[kind] = max(there, key=lambda known: known.born_s)
+    young = {kind: known for kind, known in left.items() if now - known.born_s <= YOUNG_S}
     return _route(young, end) or _route(left, end)
 
 
-def _route(offers: Iterable[KnownOffer], end: int) -> list[KnownOffer]:
-    """One route through all layers, of few nodes; empty where there is none."""
-    freshest: dict[tuple[Span, Roles], KnownOffer] = {}
-    for known in offers:
-        record = known.offer.record
-        freshest.setdefault((record.span, record.roles), known)
+def _first(offers: Iterable[KnownOffer], taken: Collection[PeerKey]) -> KnownOffer | None:
+    return next((known for known in offers if known.node not in taken), None)
+
+
+def _route(freshest: dict[Kind, KnownOffer], end: int) -> list[KnownOffer]:
+    """One route through all layers, of few nodes; empty where there is none. freshest: the offer of each kind"""
     at = 0
     route: list[KnownOffer] = []
     while at < end:

@@ -20,6 +20,9 @@ from p2pinfer.core.units import ModelId, PeerKey, Span
 MAX_KNOWN: Final = 10_000  # nodes; beyond it the oldest are forgotten
 MAX_FROM: Final = 1_024  # of them that peers of one network told us
 ANSWER_PART: Final = 4  # one network has one part in so many of an answer, while others have something to say
+SMALL: Final = 512  # offers, of which the order of an answer is made in no time; of more it serves for
+ORDER_S: Final = 1.0
+MAX_ORDERS: Final = 64  # models
 
 
 class OfferTable:
@@ -32,6 +35,7 @@ class OfferTable:
         self._two_faced: dict[PeerKey, float] = {}  # nodes whose offers contradict each other, and until when
         self._silent: dict[PeerKey, KnownOffer] = {}  # the last offers of nodes that were found dead
         self._silent_bodies: dict[bytes, PeerKey] = {}
+        self._orders: dict[ModelId | None, tuple[float, list[PeerKey]]] = {}  # of answers, and since when
 
     def add(self, known: KnownOffer, now: float | None = None) -> bool:
         """Keep an offer; False if what we have is as new, or the node signed two that contradict each other.
@@ -142,22 +146,40 @@ class OfferTable:
 
         known: says of an offer that it is not wanted; routes are made as if it was told
         """
+        counts = Counter[str]()
+        within: dict[PeerKey, KnownOffer] = {}
+        beyond: dict[PeerKey, KnownOffer] = {}
+        for node in self._in_order(now, model):
+            one = self._known.get(node)
+            if one is None or one.until_s <= now or node in within or node in beyond:
+                continue
+            is_beyond = (counts[one.network] + 1) * ANSWER_PART > limit
+            if (is_beyond and len(beyond) >= limit) or known(one):
+                continue
+            counts[one.network] += 1
+            (beyond if is_beyond else within)[node] = one
+            if len(within) == limit or (limit < ANSWER_PART and len(beyond) == limit):
+                break  # anybody may ask, of a full table
+        return [*within.values(), *beyond.values()][:limit]
+
+    def _in_order(self, now: float, model: ModelId | None) -> list[PeerKey]:
+        """Nodes in the order in which they are told. Of a large table it may be a moment old: anybody may ask."""
+        held = self._orders.get(model)
+        if held is not None and 0 <= now - held[0] < ORDER_S:
+            return held[1]
         fresh = sorted(self.fresh(now, model), key=lambda known: -known.born_s)
         by_span: dict[tuple[ModelId, Span], list[KnownOffer]] = defaultdict(list)
         for one in fresh:
             by_span[one.offer.record.model, one.offer.record.span].append(one)
         routes = covers(fresh, now) if model is not None else []
-        within: dict[PeerKey, KnownOffer] = {}
-        beyond: dict[PeerKey, KnownOffer] = {}
-        counts = Counter[str]()
-        for one in chain(routes, _in_turn(by_span.values())):
-            if one.node in within or one.node in beyond or known(one):
-                continue
-            counts[one.network] += 1
-            (within if counts[one.network] * ANSWER_PART <= limit else beyond)[one.node] = one
-            if len(within) == limit:
-                break  # anybody may ask, of a full table
-        return [*within.values(), *beyond.values()][:limit]
+        order = [one.node for one in chain(routes, _in_turn(by_span.values()))]
+        if len(self._known) > SMALL:
+            self._orders[model] = now, order
+            if len(self._orders) > MAX_ORDERS:
+                del self._orders[next(iter(self._orders))]
+        else:
+            self._orders.clear()
+        return order
 
 
 def _newer(known: KnownOffer, held: KnownOffer) -> bool:

@@ -7,6 +7,7 @@ what cannot be written is lost, and both are told in a sentence.
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,8 @@ from p2pinfer.disk.plain import read_small
 MODE: Final = 0o600
 MAX_FILE: Final = 1 << 20  # bytes; a full book takes a third
 ASIDE: Final = ".damaged"
+AHEAD_S: Final = 60  # of stored times before our clock: more of them and one of the two is wrong
+DOUBT_S: Final = 3_600.0  # of our running; by then somebody has set a clock that began in 1970
 TIMES: Final = ("met", "linked", "failed", "served")
 MAX_NETWORK: Final = 64  # characters
 
@@ -32,11 +35,17 @@ class AddressBook(Acquaintances):
         super().__init__()
         self._path = path
         self._is_ours = True  # we may write it
+        self._loaded_s: float | None = None  # when it was read first
+        self._is_early = False  # by our clock, before what is written there
 
     async def load(self, now: int) -> str:
         """Take in what the file holds; return a complaint, or nothing."""
         try:
-            self.take(await trio.to_thread.run_sync(_read, self._path, now))
+            found = await trio.to_thread.run_sync(_read, self._path)
+            self._is_early = self._doubts(found, now)
+            self.take(found)
+            if not self._is_early:
+                self._known = {peer: _until(one, now) for peer, one in self._known.items()}
         except OSError as error:
             self._is_ours = False
             return f"the address book {self._path} cannot be read, and is left as it is: {error.strerror}"
@@ -51,13 +60,22 @@ class AddressBook(Acquaintances):
         complaint = await self.load(now)  # others write, too
         kept = self.keep(now)
         self.is_news = False
-        if self._is_ours:
+        if self._is_early:
+            self.is_news = True
+        elif self._is_ours:
             try:
                 await trio.to_thread.run_sync(_write, self._path, kept)
             except OSError as error:
                 self.is_news = True
                 return f"the address book {self._path} cannot be written: {error.strerror}"
         return complaint
+
+    def _doubts(self, found: Sequence[Acquaintance], now: int) -> bool:
+        """True if our clock may be wrong, where times that are still to come are written: nothing is lost for it."""
+        if self._loaded_s is None:
+            self._loaded_s = trio.current_time()
+        newest = max((max(one.linked, one.failed, one.served) for one in found), default=0)
+        return newest > now + AHEAD_S and trio.current_time() < self._loaded_s + DOUBT_S
 
     def _put_aside(self) -> str:
         aside = self._path.with_name(self._path.name + ASIDE)
@@ -68,7 +86,7 @@ class AddressBook(Acquaintances):
         return f"it is put aside as {aside.name}, and a new one begun"
 
 
-def _read(path: Path, now: int) -> list[Acquaintance]:
+def _read(path: Path) -> list[Acquaintance]:
     """Raises OSError; ValueError and RecursionError for what is no address book."""
     try:
         data = read_small(path, MAX_FILE)
@@ -77,7 +95,7 @@ def _read(path: Path, now: int) -> list[Acquaintance]:
     found = json.loads(data)
     if not isinstance(found, dict) or not isinstance(found.get("peers"), list):
         raise ValueError("there is no list of peers in it")
-    return [_acquaintance(one, now) for one in found["peers"]]
+    return [_acquaintance(one) for one in found["peers"]]
 
 
 def _write(path: Path, kept: Sequence[Acquaintance]) -> None:
@@ -93,8 +111,14 @@ def _plain(one: Acquaintance) -> dict[str, object]:
     }
 
 
-def _acquaintance(found: Any, now: int) -> Acquaintance:
-    """Raises ValueError. Times that are still to come, of a clock that was wrong, are now."""
+def _until(one: Acquaintance, now: int) -> Acquaintance:
+    """Times that are still to come, of a clock that was wrong, are now."""
+    places = tuple(Place(place.address, min(place.reached, now)) for place in one.places)
+    return replace(one, places=places, **{name: min(getattr(one, name), now) for name in TIMES})
+
+
+def _acquaintance(found: Any) -> Acquaintance:
+    """Raises ValueError."""
     if not isinstance(found, dict):
         raise ValueError("a peer is no object")
     peer, network, addresses = found.get("peer"), found.get("network"), found.get("addresses")
@@ -106,11 +130,11 @@ def _acquaintance(found: Any, now: int) -> Acquaintance:
         key = parse_peer_name(peer)
     except UsageError as error:
         raise ValueError(str(error)) from None
-    places = tuple(Place(address, _time(reached, now)) for address, reached in addresses.items())
-    return Acquaintance(key, network, places, **{name: _time(found.get(name), now) for name in TIMES})
+    places = tuple(Place(address, _time(reached)) for address, reached in addresses.items())
+    return Acquaintance(key, network, places, **{name: _time(found.get(name)) for name in TIMES})
 
 
-def _time(value: object, now: int) -> int:
+def _time(value: object) -> int:
     if type(value) is not int or value < 0:
         raise ValueError("a time is no number of seconds")
-    return min(value, now)
+    return value

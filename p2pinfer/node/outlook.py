@@ -21,7 +21,7 @@ from p2pinfer.overlay.network import Network
 
 LOOK_S: Final = 30.0  # after the start, for somebody to come, and between looks for what changed
 MAX_MET: Final = 1_000  # peers that are counted
-MAX_SEEN: Final = 16  # networks at which they see us; anybody may name more
+MAX_SEEN: Final = 16  # networks at which they see us, of which each network names one
 MAX_FILE: Final = 65_536  # bytes
 ANYWHERE: Final = "/ip4/0.0.0.0/tcp/4001"
 
@@ -35,7 +35,7 @@ class Sight:
     addresses: where it can be dialled, as far as it knows, the most useful first
     met:       peers to which it had a link since its start
     came:      of them, those that dialled it
-    seen:      networks at which peers from outside say that they see it, that of most peers first
+    seen:      networks at which peers from outside say that they see it, that of most tellers first
     at:        Unix seconds
     """
 
@@ -66,20 +66,18 @@ class Outlook:
         self._path = path
         self._met: set[bytes] = set()
         self._came: set[bytes] = set()
-        self._seen: Counter[str] = Counter()
+        self._seen: dict[str, str] = {}  # by the network that tells it: peers cost nothing
 
     def note(self, link: Link) -> None:
         """Somebody is linked to us."""
         for peers in (self._met, *([] if link.dialled else [self._came])):
             if len(peers) < MAX_MET:
                 peers.add(link.peer)
-        seen = _network(link.hello.seen)
-        if (
-            seen is not None
-            and link.source.scope is Scope.PUBLIC
-            and (seen in self._seen or len(self._seen) < MAX_SEEN)
-        ):
-            self._seen[seen] += 1
+        seen, teller = _network(link.hello.seen), link.source.key
+        if seen is None or link.source.scope is not Scope.PUBLIC:
+            return
+        if teller in self._seen or len(self._seen) < MAX_MET:
+            self._seen[teller] = seen
 
     async def run(self) -> None:
         """Warn once where nobody can come, and note what changes, until cancelled."""
@@ -96,7 +94,7 @@ class Outlook:
                 await self._network.wait_moved()
 
     def _sight(self) -> Sight:
-        seen = tuple(network for network, _ in self._seen.most_common())
+        seen = tuple(network for network, _ in Counter(self._seen.values()).most_common(MAX_SEEN))
         return Sight(self._network.addresses(), len(self._met), len(self._came), seen, int(time.time()))
 
     def _write(self, sight: Sight) -> None:
@@ -124,7 +122,7 @@ def _network(text: str) -> str | None:
         network = ip_network(text)
     except ValueError:
         return None
-    return text if network.is_global else None
+    return text if network.is_global and "%" not in text else None  # a zone is any text at all
 
 
 def _has_news(old: Sight, new: Sight) -> bool:

@@ -6,7 +6,6 @@ decides once more: of two that could both leave a layer one stays. Who does not 
 """
 
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from ipaddress import ip_network
 from math import inf
@@ -16,18 +15,18 @@ from typing import Final, Protocol
 
 import trio
 
-from p2pinfer.core.errors import ModelError, Refused, UsageError
-from p2pinfer.core.moving import OTHERS, Swarm, is_right, move_of, odds, swarm_of
+from p2pinfer.core.errors import ModelError, UsageError
+from p2pinfer.core.moving import Swarm, is_right, move_of, odds, swarm_of
 from p2pinfer.core.offer import Offer, State
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.placement import JOIN_WAIT_S, Served, choose_span, reconsider_span
 from p2pinfer.core.units import PeerKey, Span
 from p2pinfer.disk.store import StoredModel
+from p2pinfer.node.holders import Holders, holds
 from p2pinfer.node.settings import Serve, numerics_of, span_of
 from p2pinfer.node.shard import layers_that_fit
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.network import Network
-from p2pinfer.overlay.reach import reach
 
 LOTS: Final = SystemRandom()  # nobody foretells who goes where
 FIRST_LOOK_S: Final = (1.0, 4.0)  # after it began to serve: who joined last has the least to lose
@@ -38,8 +37,7 @@ MOVE_WAIT_S: Final = (1.0, 2.0)  # from saying that it moves to the second decis
 REST_S: Final = 120.0  # from one move, or try, to the next
 HOLE_REST_S: Final = 30.0  # while something is missing; twice as long after each move that did not make the model whole
 MAX_DOUBLINGS: Final = 6
-MEET_S: Final = 3.0  # to link to holders of our layers
-MAX_MET: Final = 8  # of them
+WHOLE_S: Final = 300.0  # that the model must have been whole until moves count as fruitful: a lie mends nothing
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +72,9 @@ class Placing:
             raise UsageError(f"{model.manifest.name} has layers 0:{self._layers}, not {self._fixed}")
         self._rests_until_s = trio.current_time()
         self._evens_out_s = trio.current_time() + EVEN_OUT_S
-        self._fruitless = 0  # moves since the model was whole
+        self._holders = Holders(network)
+        self._fruitless = 0  # moves since the model was whole for a while
+        self._whole_s: float | None = None  # since when it has been whole
         self._told: list[Span] = []  # holes that the log tells of
         self._asked_s = -inf  # when others were asked for what is missing
 
@@ -100,12 +100,17 @@ class Placing:
         await trio.sleep(LOTS.uniform(*FIRST_LOOK_S))
         while True:
             new = await self._find(mine)
-            if new is not None and await self._can_load(new, look):
+            if new is not None and await self._can_load(mine, new, look):
                 agreed = await self._agree(mine, new, saying)
                 self._rest()
                 if agreed:
                     return new
             await trio.sleep(LOTS.uniform(*LOOK_S))
+
+    def keep(self, mine: Span, new: Span, why: str) -> None:
+        """Move no more: `new` cannot be loaded here, and would be needed again and again."""
+        logger.error("layers %s are needed, and cannot be loaded: %s; the node stays with %s", new, why, mine)
+        self._fixed = mine
 
     def _rest(self) -> None:
         rest_s = HOLE_REST_S * 2**self._fruitless if self._told else REST_S
@@ -140,7 +145,7 @@ class Placing:
 
     async def _agree(self, mine: Span, new: Span, saying: Saying) -> bool:
         """Say that we move, and find out if it is still right once others have heard it."""
-        met = await self._meet_holders(mine)
+        met = await self._holders.meet(mine, self._fitting(self._directory.offers(self._model.id)))
         if not self._is_right(mine, new, met):
             logger.info("layers %s are needed, but who says to hold %s is not there", new, mine)
             return False
@@ -156,45 +161,13 @@ class Placing:
     def _is_right(self, mine: Span, new: Span, met: Collection[PeerKey]) -> bool:
         return is_right(self._swarm(self._directory.offers(self._model.id), mine, met), mine, new)
 
-    async def _can_load(self, new: Span, look: Callable[[Span], Awaitable[object]]) -> bool:
+    async def _can_load(self, mine: Span, new: Span, look: Callable[[Span], Awaitable[object]]) -> bool:
         try:
             await look(new)
         except ModelError as error:
-            logger.error("layers %s are needed, and cannot be loaded: %s", new, error)
-            self._fixed = new  # they would be needed again and again
+            self.keep(mine, new, str(error))
             return False
         return True
-
-    async def _meet_holders(self, mine: Span) -> Collection[PeerKey]:
-        """Link to some nodes that hold our layers, and say which are there."""
-        met: set[PeerKey] = set()
-
-        async def meet(known: KnownOffer) -> None:
-            try:
-                await reach(self._network, known.node, known.addresses)
-            except Refused:
-                return
-            met.add(known.node)
-
-        with trio.move_on_after(MEET_S):
-            async with trio.open_nursery() as nursery:
-                for known in self._holders(mine):
-                    nursery.start_soon(meet, known)
-        return met
-
-    def _holders(self, mine: Span) -> list[KnownOffer]:
-        """As few as hold each of our layers often enough, first those that we are linked to."""
-        held: Counter[int] = Counter()
-        found: list[KnownOffer] = []
-        offers = [one for one in self._fitting(self._directory.offers(self._model.id)) if _holds(one, mine)]
-        linked = {link.peer for link in self._network.links()}
-        for known in sorted(offers, key=lambda known: (known.node not in linked, LOTS.random())):
-            span = known.offer.record.span
-            common = range(max(span.first, mine.first), min(span.last, mine.last))
-            if any(held[layer] < OTHERS for layer in common) and len(found) < MAX_MET:
-                held.update(common)
-                found.append(known)
-        return found
 
     async def _look(self) -> list[Served]:
         return self._served(self._fitting(await self._directory.look(self._model.id)))
@@ -202,7 +175,7 @@ class Placing:
     def _swarm(self, offers: Sequence[KnownOffer], mine: Span | None = None, met: Collection[PeerKey] = ()) -> Swarm:
         """mine, met: of those that say they hold our layers, who is there"""
         fitting = self._fitting(offers)
-        absent = [one.node for one in fitting if mine is not None and _holds(one, mine) and one.node not in met]
+        absent = [one.node for one in fitting if mine is not None and holds(one, mine) and one.node not in met]
         return swarm_of(self._layers, self._served(fitting, absent))
 
     def _fitting(self, offers: Sequence[KnownOffer]) -> list[KnownOffer]:
@@ -232,7 +205,12 @@ class Placing:
     def _tell(self, swarm: Swarm, mine: Span) -> None:
         """The owner hears of it when no route can use the node, and when one can again."""
         holes = swarm.holes(mine)
-        if not holes:
+        now = trio.current_time()
+        if holes:
+            self._whole_s = None
+        elif self._whole_s is None:
+            self._whole_s = now
+        elif now >= self._whole_s + WHOLE_S:
             self._fruitless = 0
         if holes == self._told:
             return
@@ -244,12 +222,6 @@ class Placing:
         else:
             logger.info("all %d layers are served again", swarm.layers)
         self._told = holes
-
-
-def _holds(known: KnownOffer, mine: Span) -> bool:
-    offer = known.offer.record
-    common = offer.span.first < mine.last and mine.first < offer.span.last
-    return common and offer.state == State.SERVING
 
 
 def _network_of(key: str) -> str | None:

@@ -15,7 +15,7 @@ import trio
 
 from p2pinfer.core.budget import LEAST, Risk
 from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import EngineError
+from p2pinfer.core.errors import EngineError, ModelError, sole
 from p2pinfer.core.pages import PAGE
 from p2pinfer.core.schedule import GROUPS
 from p2pinfer.core.session_messages import Open
@@ -43,6 +43,8 @@ from p2pinfer.overlay.network import Network
 
 LEAVE_S: Final = 5.0  # for sessions to end and be paid after we were asked to stop
 DRAIN_S: Final = 60.0  # for them to come to their own end before we go to other layers
+
+UNLOADABLE: Final = (EngineError, ModelError, OSError)  # what loading raises where memory or files do not suffice
 
 T = TypeVar("T")
 Parts = TypeVarTuple("Parts")
@@ -108,16 +110,41 @@ class Serving:
         settings = replace(self._settings, serve=serve)
         announcing = Announcing(self._boots, self._certifying, directory, self._network)
         make = partial(offering_of, self._certifying, self._identity.key, self._boots, model, settings)
-        look = partial(trio.to_thread.run_sync, partial(shard_spec, store, model, serve=serve))
+        spec = partial(shard_spec, store, model, serve=serve)
+        look = partial(trio.to_thread.run_sync, spec, abandon_on_cancel=True)  # type: ignore[call-arg]  # old stubs
         placing = Placing(directory, self._network, model, serve)
+
+        async def hold(span: Span, loaded: trio.Event) -> Span | None:
+            """Load a span, serve it, and return where to go then; None where `stop` was set."""
+            to: Span | None = None
+            async with (
+                _heeding(stop, loaded),
+                open_shard(store, model, await look(span), progress) as shard,
+            ):
+                stint = await self._stint(shard, announcing, make)
+                loaded.set()
+                to = await self._serve(stint, placing, look, show, stop)
+            if not loaded.is_set():
+                announcing.leave()
+            return to
+
         span: Span | None = await placing.choose(lambda span: announcing.join(make(span)))
+        back: Span | None = None  # to the layers that were held last, where those of a move cannot be loaded
         async with trio.open_nursery() as nursery:
             nursery.start_soon(announcing.run)
             nursery.start_soon(directory.keep_providing, model.id)
             while span is not None:
-                async with open_shard(store, model, await look(span), progress) as shard:
-                    stint = await self._stint(shard, announcing, make)
-                    span = await self._serve(stint, placing, look, show, stop)
+                loaded = trio.Event()
+                try:
+                    span, back = await hold(span, loaded), span
+                except Exception as error:
+                    why = sole(error)
+                    if back is None or loaded.is_set() or not isinstance(why, UNLOADABLE):
+                        raise
+                    assert span is not None
+                    placing.keep(back, span, str(why))
+                    await announcing.join(make(back))
+                    span, back = back, None
             nursery.cancel_scope.cancel()
 
     async def _stint(self, shard: Shard, announcing: Announcing, make: Callable[[Span], Offering]) -> "_Stint":
@@ -213,6 +240,21 @@ def risk_of(trust: Trust, layers: int) -> Risk:
     """The owner's risk, where positions go through so many layers."""
     positions = (trust.client_window, trust.client_window_max, trust.strangers_window, LEAST)
     return Risk(*(layers * number for number in positions))
+
+
+@asynccontextmanager
+async def _heeding(stop: trio.Event, loaded: trio.Event) -> AsyncIterator[None]:
+    """A block that ends when `stop` is set before `loaded` is: whoever stops a node waits for no weights."""
+
+    async def heed() -> None:
+        await stop.wait()
+        if not loaded.is_set():
+            nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(heed)
+        yield
+        nursery.cancel_scope.cancel()
 
 
 async def _unless(stop: trio.Event, wait: Callable[[*Parts], Awaitable[T]], *parts: *Parts) -> T | None:

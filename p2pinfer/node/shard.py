@@ -109,6 +109,8 @@ def shard_spec(store: Store, model: StoredModel, span: Span, serve: Serve) -> Sh
     config = store.path(model.id, CONFIG)
     read_config(config).check_fits(manifest)
     roles = manifest.roles_of(span)
+    if Roles.TAIL in roles:
+        store.path(model.id, TOKENIZER)  # it is read later, by us
     names = [file.name for file in manifest.files_of(span, roles) if file.name not in (CONFIG, TOKENIZER)]
     return ShardSpec(
         config=config,

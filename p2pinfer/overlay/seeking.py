@@ -5,10 +5,12 @@ Nobody waits long for it: what comes late is told to those who asked, as news.
 
 import logging
 from collections import OrderedDict, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import chain, repeat
+from math import inf
+from random import SystemRandom
 from typing import Final
 
 import trio
@@ -37,6 +39,8 @@ from p2pinfer.overlay.tidings import Tidings
 MODEL_DOMAIN: Final = b"p2pinfer/1/model\0"
 AGAIN_S: Final = 5.0  # before we ask for the same model again on our own account
 MAX_SOUGHT: Final = 64  # models of which we remember when they were sought
+MAX_TRIED: Final = 1_024  # peers of which we remember when we tried them
+LOTS: Final = SystemRandom()
 PROVIDE_FIRST_S: Final = (1.0, 10.0, 60.0)  # sooner while others are met: what is told to nobody is lost
 PROVIDE_S: Final = 3_600.0  # DHT records live a day; renewing them hourly survives restarts of those who hold them
 
@@ -66,6 +70,7 @@ class Seeking:
         self._network = network
         self._tidings = tidings
         self._sought: OrderedDict[ModelId, float] = OrderedDict()  # when each model was sought last
+        self._tried: OrderedDict[PeerKey, float] = OrderedDict()  # when somebody who was found was tried last
         self._under_way: dict[ModelId, trio.Event] = {}
         self._seekers: list[_Seeker] = []
         self._seeks = Allowance(Rate(SEEKS_BURST, SEEKS_RATE), Rate(ALL_SEEKS_BURST, ALL_SEEKS_RATE))
@@ -93,11 +98,23 @@ class Seeking:
     async def _seek(self, model: ModelId) -> None:
         found: dict[PeerKey, list[str]] = defaultdict(list)
         for address in await self._network.find(model_key(model)):
-            if (peer := leads_to(address)) is not None and (peer in found or len(found) < MAX_FOUND):
+            if (peer := leads_to(address)) is not None:
                 found[peer].append(address)
         async with self._tidings.gathering() as gathering:
-            for peer, addresses in found.items():
-                gathering.start(peer, self._meet, peer, addresses[:MAX_ADDRESSES], model)
+            for peer in self._to_meet(found):
+                gathering.start(peer, self._meet, peer, found[peer][:MAX_ADDRESSES], model)
+
+    def _to_meet(self, found: Iterable[PeerKey]) -> list[PeerKey]:
+        """MAX_FOUND of those that are not linked: who was not met yet, then whose turn was longest ago."""
+        there = [peer for peer in found if self._network.link(peer) is None]
+        LOTS.shuffle(there)
+        chosen = sorted(there, key=lambda peer: self._tried.get(peer, -inf))[:MAX_FOUND]
+        for peer in chosen:
+            self._tried[peer] = trio.current_time()
+            self._tried.move_to_end(peer)
+        while len(self._tried) > MAX_TRIED:
+            self._tried.popitem(last=False)
+        return chosen
 
     async def _meet(self, peer: PeerKey, addresses: Sequence[str], model: ModelId) -> None:
         """Meet a peer at addresses that somebody else gave us."""

@@ -7,7 +7,7 @@ import pytest
 
 from p2pinfer.core.coverage import COVERS, YOUNG_S, covers, thinnest
 from p2pinfer.core.offer import State
-from p2pinfer.core.offer_table import ANSWER_PART, OfferTable
+from p2pinfer.core.offer_table import ANSWER_PART, ORDER_S, OfferTable
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import Roles, Span
 from tests.core.paid_route import MODEL, certificate_for, key, offer_of
@@ -104,6 +104,32 @@ def test_the_freshest_of_a_span_come_first() -> None:
     ages = [-one.born_s for one in table.spread(0.0, MODEL, 10)]
     assert ages == sorted(ages)
     assert ages[-1] <= 5
+
+
+def test_a_network_has_one_word_where_a_model_ends() -> None:
+    honest = [held(f"honest {number}", 0, 30, network=f"{number}") for number in range(2)]
+    liars = [
+        replace(one, offer=offer_of(key(f"liar {number}"), Span(0, 1), Roles.HEAD | Roles.TAIL))
+        for number in range(5)
+        for one in [held(f"liar {number}", 0, 30, network="liars")]
+    ]
+    assert covers([*liars, *honest], 0.0) == honest
+
+
+def test_an_answer_of_a_large_table_is_of_what_is_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its order may be a moment old, the offers are not."""
+    monkeypatch.setattr("p2pinfer.core.offer_table.SMALL", 2)
+    table = OfferTable()
+    nodes = [held(f"node {number}", 0, 30, float(-number)) for number in range(4)]
+    for one in nodes:
+        table.add(one, 0.0)
+    assert table.spread(0.0, MODEL, 64) == nodes
+    renewed = held("node 1", 0, 30, 0.2, seq=9)
+    table.add(renewed, 0.2)
+    table.forget(nodes[2].node)
+    table.add(new := held("new", 0, 30, 0.2), 0.2)
+    assert table.spread(0.5, MODEL, 64) == [nodes[0], renewed, nodes[3]]
+    assert table.spread(0.0 + ORDER_S, MODEL, 64)[:2] == [renewed, new]
 
 
 # The dead

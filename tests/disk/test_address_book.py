@@ -8,11 +8,12 @@ import pytest
 import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from trio.testing import MockClock
 
 from p2pinfer.core.acquaintances import MAX_PEERS, Acquaintance
 from p2pinfer.core.keys import peer_name
 from p2pinfer.core.units import PeerKey
-from p2pinfer.disk.address_book import MAX_FILE, AddressBook
+from p2pinfer.disk.address_book import DOUBT_S, MAX_FILE, AddressBook
 from tests.core.paid_route import NODES
 
 ONE, OTHER = (PeerKey(node.public) for node in NODES[:2])
@@ -154,10 +155,34 @@ def test_no_bytes_stop_anything(path: Path, data: bytes | str) -> None:
     load(AddressBook(path))
 
 
-def test_a_clock_that_was_ahead_makes_nobody_the_latest_for_ever(path: Path) -> None:
-    filled(path)
-    [one] = read(path, NOW - 1_000)
-    assert one.linked == NOW - 1_000
+def linked_in(path: Path) -> set[int]:
+    return {one["linked"] for one in json.loads(path.read_text())["peers"]}
+
+
+async def test_a_clock_that_was_ahead_makes_nobody_the_latest_for_ever(path: Path, autojump_clock: MockClock) -> None:
+    book = AddressBook(path)
+    book.note_link(ONE, "203.0.113.7", PLACE, NOW)
+    await book.save(NOW)
+    book, before = AddressBook(path), NOW - 1_000
+    assert await book.load(before) == ""
+    await trio.sleep(DOUBT_S)
+    book.note_link(OTHER, "203.0.113.8", PLACE, before)
+    assert await book.save(before) == ""
+    assert {one.linked for one in book.to_dial(before)} == {before}
+    assert linked_in(path) == {before}
+
+
+async def test_a_clock_that_begins_in_1970_makes_nobody_forgotten(path: Path, autojump_clock: MockClock) -> None:
+    book = AddressBook(path)
+    book.note_link(ONE, "203.0.113.7", PLACE, NOW)
+    await book.save(NOW)
+    book = AddressBook(path)
+    book.note_link(OTHER, "203.0.113.8", PLACE, 1_000)
+    assert await book.save(1_000) == ""
+    assert linked_in(path) == {NOW}
+    book.note_link(OTHER, "203.0.113.8", PLACE, NOW + 1)
+    assert await book.save(NOW + 1) == ""
+    assert linked_in(path) == {NOW, NOW + 1}
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "giant"])

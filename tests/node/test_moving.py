@@ -1,6 +1,7 @@
 """A node that goes to other layers, with its engine: answers under way end and are paid, and it serves again."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
 
@@ -8,13 +9,16 @@ import pytest
 import trio
 
 from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import GenerationFailed
+from p2pinfer.core.errors import EngineError, GenerationFailed
 from p2pinfer.core.receipt import FINAL
 from p2pinfer.core.units import Span
 from p2pinfer.disk.journal_reader import JournalReader
+from p2pinfer.disk.store import Store, StoredModel
+from p2pinfer.engine.steps import ShardSpec
 from p2pinfer.node import placing, serving
 from p2pinfer.node.daemon import Node
 from p2pinfer.node.placing import Placing, Saying
+from p2pinfer.node.shard import Shard, open_shard
 from tests.swarms import TinySwarm, open_tiny_swarm
 
 TALL = {"hidden_size": 64, "intermediate_size": 512}  # layers of 0.5 MB
@@ -80,6 +84,64 @@ async def test_who_does_not_come_to_an_end_is_told_why(tmp_path: Path, monkeypat
                 async for _ in stream:
                     call.go(Span(0, 1))
         await wait_span(swarm.nodes[0], Span(0, 1))
+
+
+def before_second_load(monkeypatch: pytest.MonkeyPatch, begin: Callable[[], Awaitable[None]]) -> None:
+    """Await `begin` before the second span that a node loads."""
+    loads: list[ShardSpec] = []
+
+    @asynccontextmanager
+    async def open_(
+        store: Store, model: StoredModel, spec: ShardSpec, progress: Callable[[int, int], None]
+    ) -> AsyncIterator[Shard]:
+        loads.append(spec)
+        if len(loads) == 2:
+            await begin()
+        async with open_shard(store, model, spec, progress) as shard:
+            yield shard
+
+    monkeypatch.setattr(serving, "open_shard", open_)
+
+
+async def test_a_node_goes_back_where_the_new_layers_cannot_be_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    call = Call(monkeypatch)
+    tried = trio.Event()
+
+    async def fail() -> None:
+        assert node.span is None
+        call.to = None  # no more moves
+        tried.set()
+        raise EngineError("the engine's process was killed by signal 9 while it loaded")
+
+    before_second_load(monkeypatch, fail)
+    async with open_tiny_swarm(tmp_path, ["0:3"]) as swarm:
+        [node] = swarm.nodes
+        call.go(Span(0, 1))
+        await tried.wait()
+        await wait_span(node, Span(0, 3))
+        async with swarm.client() as client:
+            assert (await client.answer("hello", max_tokens=4)).tokens == 4
+    assert "killed by signal 9 while it loaded; the node stays with 0:3" in caplog.text
+
+
+async def test_a_node_that_loads_new_layers_heeds_that_it_should_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = Call(monkeypatch)
+    loads = trio.Event()
+
+    async def load() -> None:
+        loads.set()
+        await trio.sleep_forever()
+
+    before_second_load(monkeypatch, load)
+    async with open_tiny_swarm(tmp_path, ["0:3"]) as swarm:
+        call.go(Span(0, 1))
+        await loads.wait()
+        [ended] = swarm.nodes
+    assert ended.span is None
 
 
 @pytest.mark.slow

@@ -99,12 +99,19 @@ async def test_where_peers_from_outside_see_us_is_noted_and_what_is_no_network_i
     ):
         outlook = Outlook(network, NetworkSettings(), path)
         link = await network.dial(other.addresses()[0])
-        for seen in ("198.41.0.4", "\x1b[2J", "10.0.0.1", *(f"198.41.1.{number}" for number in range(100))):
-            link.hello = replace(link.hello, seen=seen)
+        tales = ["198.41.0.4", "198.41.0.4", "\x1b[2J", "10.0.0.1", "2a00::%\x1b[2J"]
+        tales += (f"198.41.1.{number}" for number in range(100))
+        for number, seen in enumerate(tales):
+            link.hello, link.source = replace(link.hello, seen=seen), Source(f"198.41.2.{number}", Scope.PUBLIC)
+            outlook.note(link)
+        for number in range(100):  # of one network, which has one word
+            link.hello = replace(link.hello, seen=f"198.41.3.{number}")
             outlook.note(link)
         nursery.start_soon(outlook.run)
         await trio.sleep(LOOK_S + 1)
         sight = last_sight(path)
         assert sight is not None
         assert (sight.seen[0], len(sight.seen)) == ("198.41.0.4", MAX_SEEN)
+        assert not any("%" in network for network in outlook._sight().seen)
+        assert len(set(outlook._seen.values())) == 101
         nursery.cancel_scope.cancel()

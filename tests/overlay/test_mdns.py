@@ -7,12 +7,14 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from zeroconf import DNSAddress, DNSPointer, DNSText, RecordUpdate, const, current_time_millis
+from zeroconf import DNSAddress, DNSPointer, DNSText, NotRunningException, RecordUpdate, const, current_time_millis
 
 from p2pinfer.core.keys import peer_name
+from p2pinfer.overlay.libp2p import mdns
 from p2pinfer.overlay.libp2p.mdns import (
     MAX_NEIGHBOURS,
     MAX_TEXT,
+    NEIGHBOUR_PEERS,
     NEIGHBOUR_RECORDS,
     SERVICE,
     Hearing,
@@ -81,6 +83,25 @@ def test_peers_that_listen_on_loopback_only_are_silent() -> None:
 
 def test_addresses_go_through_a_text_record() -> None:
     assert decode_text(encode_text([PLACE, OTHER])) == [PLACE, OTHER]
+
+
+def test_an_announcement_names_few_peers() -> None:
+    places = [Address(f"/ip4/192.0.2.7/tcp/{port}/p2p/{peer_name(key.public)}") for key in KEYS for port in (1, 2)]
+    assert len(places) > 2 * NEIGHBOUR_PEERS
+    assert decode_text(encode_text(places)) == places[: 2 * NEIGHBOUR_PEERS]
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("the loop is closed"), NotRunningException()])
+async def test_where_zeroconf_does_not_come_up_there_is_no_network(
+    fault: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(mdns, "BoundedZeroconf", fail)
+    with pytest.raises(OSError, match="zeroconf did not come up"):
+        async with mdns.open_mdns([PLACE]):
+            pass
 
 
 @pytest.mark.parametrize(

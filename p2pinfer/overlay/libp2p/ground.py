@@ -5,6 +5,7 @@ import resource
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from itertools import chain, zip_longest
 from math import inf
 from typing import Final
 
@@ -39,6 +40,7 @@ from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.pipe import Address, Pipe, hear_nothing, peer_of
 
 MDNS_AGAIN_S: Final = 30.0  # before mDNS is tried again where it failed
+MOVE_REST_S: Final = 5.0  # from one move of the DHT's host, or of mDNS, to the next: an interface may come and go
 HANDSHAKE_S: Final = 10.0  # for a peer that connected to prove its key and open its stream
 
 logger = logging.getLogger(__name__)
@@ -210,14 +212,18 @@ class Libp2pGround:
     async def run_dht(self, door: DhtDoor) -> None:
         """Have a part in the DHT as soon as there is a network, and anew wherever we move."""
         where = self._where
+        while not where.listening():
+            await where.wait_moved()
         async with trio.open_nursery() as nursery:
-            while not where.listening():
-                await where.wait_moved()
-            door.move(_with_any_port(where.listening()), where.addresses())
-            nursery.start_soon(door.run)
+            said: tuple[Sequence[str], ...] = ()
             while True:
-                await where.wait_moved()
-                door.move(_with_any_port(where.listening()), where.addresses())
+                while said == (places := (where.listening(), where.addresses())):
+                    await where.wait_moved()
+                door.move(_with_any_port(places[0]), where.addresses())
+                if not said:
+                    nursery.start_soon(door.run)
+                said = places
+                await trio.sleep(MOVE_REST_S)
 
     async def run_mdns(self) -> None:
         """Be found on the local network, where there is one. Who serves what is not said: whoever is there is asked."""
@@ -225,7 +231,9 @@ class Libp2pGround:
             async with trio.open_nursery() as nursery:
                 if local := self._where.local():
                     nursery.start_soon(self._be_on, local)
-                await self._where.wait_moved()
+                await trio.sleep(MOVE_REST_S)
+                while local == self._where.local():
+                    await self._where.wait_moved()
                 nursery.cancel_scope.cancel()
 
     async def _be_on(self, local: Sequence[Address]) -> None:
@@ -258,4 +266,6 @@ class Libp2pGround:
 
     async def find(self, key: bytes) -> tuple[Address, ...]:
         found = await self._dht.find(key) if self._dht is not None else ()
-        return tuple(dict.fromkeys((*self._neighbourhood.addresses(), *found)))
+        # In turn: whoever is met is so many at most, and neither is to hide the other
+        both = chain.from_iterable(zip_longest(self._neighbourhood.addresses(), found))
+        return tuple(dict.fromkeys(address for address in both if address is not None))

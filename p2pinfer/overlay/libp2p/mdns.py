@@ -5,6 +5,7 @@ lives in threads of its own. What is found are addresses; the link's handshake p
 themselves; clients only look. Anybody on the local network may send records, so all that is kept of them is bounded.
 """
 
+import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -22,6 +23,7 @@ from zeroconf import (
     DNSQuestion,
     DNSRecord,
     DNSText,
+    Error,
     RecordUpdate,
     RecordUpdateListener,
     ServiceInfo,
@@ -34,6 +36,7 @@ from p2pinfer.core.address import may_dial
 from p2pinfer.core.messages import MAX_ADDRESSES
 from p2pinfer.core.own_address import in_order
 from p2pinfer.core.source import Scope, Source
+from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.libp2p.interfaces import own_addresses
 from p2pinfer.overlay.libp2p.tcp import ip_of
 from p2pinfer.overlay.news import News
@@ -49,7 +52,11 @@ ASK_S: Final = (1.0, 2.0, 4.0)  # between questions at first, for packets get lo
 ASK_AGAIN_S: Final = 2_700.0  # what is known lives for 75 minutes, and is not told again in the first half of them
 MAX_SAID: Final = 30  # of those we know, in a question: they need not answer; so many fit into one packet
 CLOSE_S: Final = 2.0  # for zeroconf to say goodbye on the network
+NEIGHBOUR_PEERS: Final = 2  # that one announcement names; an honest one names one
+FAULTS: Final = (Error, RuntimeError)  # of zeroconf and the loop in its thread; those of sockets are OSErrors
 LOTS: Final = SystemRandom()
+
+logger = logging.getLogger(__name__)
 
 
 class Neighbourhood:
@@ -106,7 +113,11 @@ async def _keep_asking(zeroconf: Zeroconf) -> None:
     """Who came before us is asked for; who comes later says so by itself."""
     for pause_s in chain(ASK_S, repeat(ASK_AGAIN_S)):
         now = current_time_millis()
-        zeroconf.send(_question(zeroconf.cache.entries_with_name(SERVICE), now))
+        try:
+            zeroconf.send(_question(zeroconf.cache.entries_with_name(SERVICE), now))
+        except FAULTS as error:
+            logger.info("the local network is not asked any more: %r", error)
+            return
         await trio.sleep(pause_s)
 
 
@@ -230,6 +241,13 @@ class _Browsing:
         self._name = os.urandom(16).hex()  # the spec wants one that tells nothing
 
     def start(self) -> Zeroconf:
+        """Raises OSError, for faults of zeroconf's own too: where it does not come up there is no mDNS, and no more."""
+        try:
+            return self._start()
+        except FAULTS as error:
+            raise OSError(f"zeroconf did not come up: {error!r}") from error
+
+    def _start(self) -> Zeroconf:
         service, server = f"{self._name}.{SERVICE}", f"{self._name}.local."
         zeroconf = self._open()
         zeroconf.cache.own = frozenset((service, server))
@@ -287,8 +305,15 @@ def encode_text(addresses: Sequence[Address]) -> bytes:
 
 
 def decode_text(text: bytes) -> list[Address]:
-    """The addresses in a TXT record that may be dialled; whatever else is in it does not count."""
-    found = [Address(one) for one in _strings(text) if may_dial(one, LOCAL) and leads_to(one) is not None]
+    """The addresses in a TXT record that may be dialled, of the first peers; whatever else is in it does not count."""
+    found: list[Address] = []
+    peers: set[PeerKey] = set()
+    for one in _strings(text):
+        if not may_dial(one, LOCAL) or (peer := leads_to(one)) is None:
+            continue
+        if peer in peers or len(peers) < NEIGHBOUR_PEERS:
+            peers.add(peer)
+            found.append(Address(one))
     return found[:MAX_ADDRESSES]
 
 

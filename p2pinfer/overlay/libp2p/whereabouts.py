@@ -36,7 +36,7 @@ class Whereabouts:
         self._look = look
         self._moved = trio.Event()
         self._named = {ip for ip, _ in places if not ip.is_unspecified}
-        self._seen: set[IP] = set()  # on some interface, ever
+        self._seen: set[IP] = set()  # of those that were named: on some interface, ever
         self._listening: tuple[str, ...] = ()
         self._look_around()
 
@@ -79,7 +79,7 @@ class Whereabouts:
     def _look_around(self) -> None:
         there = list(self._look()) if self._places else []
         ips = {one.ip for one in there}
-        self._seen |= ips
+        self._seen |= ips & self._named
         # What no interface ever had is the owner's word, as 127.0.0.2, at which one may listen all the same
         there += [OwnAddress(ip, ip.max_prefixlen) for ip in self._named if ip not in self._seen]
         found = ((one.ip, port) for one in in_order(there) for ip, port in self._places if _leads_to(one.ip, ip))

@@ -1,0 +1,87 @@
+"""Which of those that say they hold our layers are there: found out by linking to them (protocols/offer.md, 4.1).
+
+Offers of nodes that do not exist cost nothing. So only who answers counts, networks have turns, and who did not answer
+comes last the next time: however many are made up, the others are found.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from itertools import chain, zip_longest
+from random import SystemRandom
+from typing import Final
+
+import trio
+
+from p2pinfer.core.errors import Refused
+from p2pinfer.core.moving import OTHERS
+from p2pinfer.core.offer import State
+from p2pinfer.core.offers import KnownOffer
+from p2pinfer.core.units import PeerKey, Span
+from p2pinfer.overlay.network import Network
+from p2pinfer.overlay.reach import reach
+
+LOTS: Final = SystemRandom()
+MEET_S: Final = 3.0  # to link to holders of our layers
+AT_ONCE: Final = 8  # of them
+MAX_TRIED: Final = 64  # in one search
+
+
+class Holders:
+    """Those of one node's layers."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._absent: set[PeerKey] = set()
+
+    async def meet(self, mine: Span, offers: Sequence[KnownOffer]) -> Collection[PeerKey]:
+        """Link to nodes until each of our layers is held by enough that are there, and say which are."""
+        held: Counter[int] = Counter()
+        met: set[PeerKey] = set()
+        self._absent &= {known.node for known in offers}
+        left = iter(self._order(mine, offers)[:MAX_TRIED])
+
+        async def meet() -> None:
+            for known in left:
+                common = _common(known, mine)
+                if all(held[layer] >= OTHERS for layer in common):
+                    continue
+                self._absent.add(known.node)
+                try:
+                    await reach(self._network, known.node, known.addresses)
+                except Refused:
+                    continue
+                self._absent.discard(known.node)
+                met.add(known.node)
+                held.update(common)
+
+        with trio.move_on_after(MEET_S):
+            async with trio.open_nursery() as nursery:
+                for _ in range(AT_ONCE):
+                    nursery.start_soon(meet)
+        return met
+
+    def _order(self, mine: Span, offers: Sequence[KnownOffer]) -> list[KnownOffer]:
+        """Those that we are linked to, then in turn from each network, and at last those that did not answer before."""
+        linked = {link.peer for link in self._network.links()}
+        ours = [known for known in offers if holds(known, mine)]
+        first = [known for known in ours if known.node in linked]
+        new = [known for known in ours if known.node not in linked and known.node not in self._absent]
+        old = [known for known in ours if known.node not in linked and known.node in self._absent]
+        return [*first, *_in_turn(new), *_in_turn(old)]
+
+
+def holds(known: KnownOffer, mine: Span) -> bool:
+    """True if a node says that it serves some of our layers."""
+    return known.offer.record.state == State.SERVING and bool(_common(known, mine))
+
+
+def _common(known: KnownOffer, mine: Span) -> range:
+    span = known.offer.record.span
+    return range(max(span.first, mine.first), min(span.last, mine.last))
+
+
+def _in_turn(offers: Sequence[KnownOffer]) -> Iterator[KnownOffer]:
+    groups: dict[str, list[KnownOffer]] = defaultdict(list)
+    for known in sorted(offers, key=lambda _: LOTS.random()):
+        groups[known.network].append(known)
+    return (known for known in chain.from_iterable(zip_longest(*groups.values())) if known is not None)
