@@ -28,6 +28,7 @@ from p2pinfer.core.keys import short_names
 from p2pinfer.core.measures import Lag, Measures, Who
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.price_limit import default_limit
+from p2pinfer.core.pricing import Usage, amount_of
 from p2pinfer.core.routing import Candidate, Route, choose_route, cost, lent_to, predicted_s, price_of
 from p2pinfer.core.units import ModelId, PeerKey, Span
 from p2pinfer.overlay.directory import Directory
@@ -50,6 +51,7 @@ class FoundRoute:
     first_id_s: seconds to the first id, by the stages' own words and what was measured of them
     promised:   the stages as they were chosen, for the request
     lent:       nano-credits that its stages may take and bring nothing
+    ahead:      the same, whether they have answered before or not: what it may cost before its first id
     """
 
     stages: tuple[StagePlan, ...]
@@ -57,6 +59,7 @@ class FoundRoute:
     first_id_s: float
     promised: Promised | None = None
     lent: int = 0
+    ahead: int = 0
 
     @property
     def nodes(self) -> frozenset[bytes]:
@@ -275,7 +278,16 @@ def _found(route: Route, by_key: dict[PeerKey, KnownOffer], sought: Sought, most
     stages = tuple(_plan(by_key[stage.candidate.key], stage.span) for stage in route)
     first = replace(sought.load, tokens=1)
     first_id_s = sum(predicted_s(stage, first) for stage in route)
-    return FoundRoute(stages, most, first_id_s, Promised(route, sought.load), sum(map(lent_to, route)))
+    lent, ahead = sum(map(lent_to, route)), sum(_ahead(stage, sought.prompt) for stage in stages)
+    return FoundRoute(stages, most, first_id_s, Promised(route, sought.load), lent, ahead)
+
+
+def _ahead(stage: StagePlan, prompt: int) -> int:
+    """Nano-credits that the stage is paid before the first id, at most: its contract may have a shorter cadence."""
+    offer = stage.offer.record
+    beyond = prompt - offer.limits.window
+    positions = beyond + offer.limits.cadence - 1 if beyond > 0 else 0
+    return amount_of(offer.prices, offer.flat, Usage(len(stage.span) * positions, 0, 0, 0))
 
 
 def _plan(known: KnownOffer, span: Span) -> StagePlan:

@@ -77,6 +77,7 @@ class Running:
         self._settled: set[int] = set()  # places whose final receipt the node stored, or that are gone
         self._refused_by: set[PeerKey] = set()
         self.retry_s: float | None = None  # a stage had no room, and says when it may have some
+        self.on_first_id: Callable[[], None] = lambda: None  # called in the step in which it comes
         self._until_over = trio.CancelScope()
 
     async def run(self, incoming: trio.MemoryReceiveChannel[Incoming]) -> None:
@@ -129,6 +130,8 @@ class Running:
         if not self.generation.over:
             for send in self.generation.fail(text, code):
                 self._send(send.to, send.message)
+            if self._account is not None:
+                self._account.give_up()  # not a step later: what is being taken may be a proposal
             self._until_over.cancel()
 
     def give_up(self, patience_s: float) -> None:
@@ -139,6 +142,11 @@ class Running:
         self._blame(*awaited)
         who = f"stage {short_names(awaited)} did not accept" if awaited else "no id came"
         self.fail(f"{who} within {patience_s:.0f} s", Code.SILENT)
+
+    @property
+    def reserve(self) -> int:
+        """Nano-credits that its contracts may come to."""
+        return sum(contract.record.reserve for contract in self.plan.contracts)
 
     @property
     def cost(self) -> int:
@@ -224,6 +232,8 @@ class Running:
         """Deliver ids, and count those that were taken: what comes after the end is dropped."""
         known = len(self.generation.ids)
         self._pass_on(sender, message)
+        if not known and self.generation.ids:
+            self.on_first_id()  # no checkpoint before it
         if self._account is not None and (ids := self.generation.ids[known:]):
             self.last_id_s = trio.current_time()
             self.first_id_s = self.first_id_s or self.last_id_s

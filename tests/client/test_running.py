@@ -487,6 +487,25 @@ def test_what_fails_before_the_first_id_costs_a_try_and_not_the_answer(
     run(ask, tmp_path, store, shape, SoloStage)
 
 
+class Twin(SoloStage):
+    """Answers when another one has the same prompt, and that one in the same moment."""
+
+    held: ClassVar[list[tuple[SoloStage, Link, tuple[int, ...]]]] = []
+
+    def answer(self, link: Link, prompt: tuple[int, ...]) -> None:
+        self.held.append((self, link, prompt))
+        if len(self.held) == 2:
+            for stage, its_link, its_prompt in self.held:
+                SoloStage.answer(stage, its_link, its_prompt)
+            self.held.clear()
+
+
+def test_of_two_routes_that_answer_in_one_moment_one_is_paid(tmp_path: Path, store: Store) -> None:
+    answer = answer_of(tmp_path, store, Twin, Twin)
+    assert answer.ids == tuple(range(FIRST_ID, FIRST_ID + TOKENS))
+    assert paid(tmp_path) == [(4, FINAL)]
+
+
 def test_the_only_stage_is_waited_for(tmp_path: Path, store: Store) -> None:
     failure = failure_of(tmp_path, store, Mute)
     assert "no id came within 60 s" in str(failure)

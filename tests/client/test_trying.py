@@ -1,6 +1,6 @@
 """Trying routes: who fails before the first id costs a try, in known times. Routes and generations are made up here."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -58,6 +58,8 @@ class FakeRunning:
         self.refused_by: frozenset[PeerKey] = frozenset()
         self.retry_s = retry_s
         self.costs = tuple(0 for _ in route.stages)
+        self.reserve = 0
+        self.on_first_id: Callable[[], None] = lambda: None
         self.started_s = trio.current_time()
         self._at = self.started_s + after_s
         self._fault = fault
@@ -78,6 +80,7 @@ class FakeRunning:
             self._end(self._fault)
         elif not self.begun:
             self.generation.ids.append(1)
+            self.on_first_id()
 
     def fail(self, text: str, code: Code) -> None:
         if not self.begun:
@@ -106,13 +109,18 @@ class Swarm:
         self.full_until: dict[PeerKey, float] = {}
         self.tried: list[FoundRoute] = []
         self.dialled: list[int] = []
+        self.limit: int | None = None  # nano-credits for all tries, where it matters
+        self.look_s = 0.0  # until it is known that there is no further route
+        self.dial_s = 0.0  # to any node
+        self.reserve = 0  # nano-credits that each may come to
 
     async def find(
-        self, _model: ModelId, _sought: Sought, excluded: Collection[bytes], _spent: int = 0, count: int = 1
+        self, _model: ModelId, _sought: Sought, excluded: Collection[bytes], spent: int = 0, count: int = 1
     ) -> list[FoundRoute]:
         await trio.lowlevel.checkpoint()
         if found := [route for route in self.routes if not route.nodes & set(excluded)]:
-            return found[:count]
+            return found[:count] if self.limit is None else [replace(found[0], most=self.limit - spent)]
+        await trio.sleep(self.look_s)
         raise NoRoute("nobody serves layers 0:30 of 30")
 
     def has_route(self, _model: ModelId, _sought: Sought, excluded: Collection[bytes]) -> bool:
@@ -123,6 +131,7 @@ class Swarm:
     ) -> tuple[FoundRoute | None, set[PeerKey], set[PeerKey]]:
         away: set[PeerKey] = {PeerKey(node) for route in routes for node in route.nodes & (self.dead | self.far)}
         linked = next((route for route in routes if not route.nodes & away), None)
+        await trio.sleep(self.dial_s)
         await trio.sleep(0 if linked is not None else HASTY_S if hasty else 5)
         self.dialled.append(len(routes))
         if hasty:
@@ -139,6 +148,7 @@ class Swarm:
             running = FakeRunning(route, STALL_S, GenerationFailed("no id came within 60 s", Code.SILENT))
         else:
             running = FakeRunning(route, self.after_s.get(route.nodes, PREDICTED_S))
+        running.reserve = self.reserve
         return running  # type: ignore[return-value]
 
     async def wait_room(self, patience_s: float) -> bool:
@@ -219,6 +229,51 @@ async def test_the_first_of_two_that_are_under_way_counts_whichever_was_opened_f
     assert (trio.current_time(), len(swarm.tried)) == (3.0, 2)
     other = trying.tries[1].generation.failure
     assert other is not None and other.code is Code.CANCELLED
+
+
+async def test_only_one_of_those_that_answer_at_one_moment_has_an_id(autojump_clock: MockClock) -> None:
+    swarm = Swarm(*LIARS[:2])
+    swarm.after_s = {LIARS[0].nodes: 4.0, LIARS[1].nodes: 2.25}  # opened 1.75 s later
+    trying = swarm.trying()
+    await trying.first_answering()
+    assert trio.current_time() == 4.0
+    assert sum(len(running.generation.ids) for running in trying.tries) == 1
+
+
+@pytest.mark.parametrize(("look_s", "dial_s"), [(20, 0), (0, 16)])
+async def test_an_id_that_comes_while_another_route_is_looked_for_is_taken_at_once(
+    autojump_clock: MockClock, look_s: float, dial_s: float
+) -> None:
+    swarm = Swarm(HONEST, *LIARS[: 1 if dial_s else 0])
+    swarm.after_s = {HONEST.nodes: 3.0}
+    swarm.look_s, swarm.dial_s = look_s, dial_s
+    running = await swarm.trying().first_answering()
+    assert trio.current_time() == dial_s + 3.0
+    assert running.generation.ids
+    assert swarm.tried == [HONEST]
+
+
+async def test_silence_is_given_up_in_time_while_another_route_is_looked_for(autojump_clock: MockClock) -> None:
+    swarm = Swarm(LIARS[0], LIARS[1], HONEST)
+    swarm.silent = nodes_of(LIARS)
+    swarm.dial_s = 5.0
+    trying = swarm.trying()
+    await trying.first_answering()
+    assert all(running.begun for running in trying.tries)
+    assert swarm.tried[-1] == HONEST
+
+
+@pytest.mark.parametrize(("ahead", "together"), [(0, 2), (400, 2), (401, 1)])
+async def test_routes_are_tried_together_where_that_cannot_pass_the_limit(
+    autojump_clock: MockClock, ahead: int, together: int
+) -> None:
+    """One may come to all of 600, and the other takes something before its id."""
+    swarm = Swarm(*(replace(route, ahead=ahead) for route in LIARS[:2]))
+    swarm.limit = 600 + 400
+    swarm.reserve = 600
+    swarm.after_s = {LIARS[0].nodes: 3.0, LIARS[1].nodes: 9.0}
+    await swarm.trying().first_answering()
+    assert len(swarm.tried) == together
 
 
 async def test_where_nobody_else_serves_silence_is_borne_for_a_minute(
