@@ -77,6 +77,7 @@ class Running:
         self._settled: set[int] = set()  # places whose final receipt the node stored, or that are gone
         self._refused_by: set[PeerKey] = set()
         self.retry_s: float | None = None  # a stage had no room, and says when it may have some
+        self._heard_s = self.started_s  # when a stage last accepted, or ids came
         self.on_first_id: Callable[[], None] = lambda: None  # called in the step in which it comes
         self._until_over = trio.CancelScope()
 
@@ -179,7 +180,7 @@ class Running:
 
     async def _take_next(self, incoming: trio.MemoryReceiveChannel[Incoming]) -> None:
         patience_s = OPEN_S if self.generation.opening else STALL_S
-        silent_at = trio.current_time() + patience_s
+        silent_at = self._heard_s + patience_s
         while trio.current_time() < silent_at:
             late_at = self._account.deadline if self._account is not None else None
             with trio.move_on_at(silent_at if late_at is None else min(silent_at, late_at)) as scope:
@@ -216,6 +217,7 @@ class Running:
         """Check the stage's signature and store the contract; then the generation may go on."""
         if not self.generation.over:  # too late, nothing is done under it
             await self._agree(sender, message)
+            self._heard_s = trio.current_time()
         self._pass_on(sender, message)
 
     async def _agree(self, sender: PeerKey, message: Accept) -> None:
@@ -235,7 +237,7 @@ class Running:
         if not known and self.generation.ids:
             self.on_first_id()  # no checkpoint before it
         if self._account is not None and (ids := self.generation.ids[known:]):
-            self.last_id_s = trio.current_time()
+            self.last_id_s = self._heard_s = trio.current_time()
             self.first_id_s = self.first_id_s or self.last_id_s
             await self._decide(self._account.add_ids(ids))
 

@@ -203,6 +203,7 @@ class Trying:
     async def _wait_for_room(self) -> None:
         """Wait as long as the full ones said, or until a generation of ours ends. Raises the last refusal."""
         wait_s = min(self._full.values()) * random.uniform(1, 1.5)  # clients that were refused together part
+        wait_s = min(wait_s, ROOM_S - self._waited_s)  # whatever they said
         began = trio.current_time()
         if self._waited_s >= ROOM_S:
             assert self._failure is not None

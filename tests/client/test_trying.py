@@ -113,6 +113,7 @@ class Swarm:
         self.look_s = 0.0  # until it is known that there is no further route
         self.dial_s = 0.0  # to any node
         self.reserve = 0  # nano-credits that each may come to
+        self.retry_s = 1.0  # what the full ones say
 
     async def find(
         self, _model: ModelId, _sought: Sought, excluded: Collection[bytes], spent: int = 0, count: int = 1
@@ -143,7 +144,7 @@ class Swarm:
         now = trio.current_time()
         full = [node for node, until in self.full_until.items() if node in route.nodes and now < until]
         if full:
-            running = FakeRunning(route, 0, GenerationFailed("no pages", Code.BUSY), 1.0)
+            running = FakeRunning(route, 0, GenerationFailed("no pages", Code.BUSY), self.retry_s)
         elif route.nodes & self.silent:
             running = FakeRunning(route, STALL_S, GenerationFailed("no id came within 60 s", Code.SILENT))
         else:
@@ -343,8 +344,10 @@ async def test_a_node_without_room_is_asked_again_when_it_said(autojump_clock: M
     assert 7 <= len(swarm.tried) <= 11
 
 
-async def test_not_for_ever(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("retry_s", [1.0, 4_294_967.0])
+async def test_not_for_ever(autojump_clock: MockClock, retry_s: float) -> None:
     swarm = Swarm(HONEST)
+    swarm.retry_s = retry_s
     swarm.full_until = dict.fromkeys(nodes_of([HONEST]), 1e9)
     with pytest.raises(GenerationFailed, match="no pages"):
         await swarm.trying().first_answering()
