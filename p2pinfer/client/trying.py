@@ -276,10 +276,16 @@ class Trying:
         return None
 
     def _replace(self, route: FoundRoute, failure: P2pinferError) -> None:
-        """Leave out what can be done without, of a route in which nobody knows who failed. Raises `failure`."""
-        if not (spare := self._spare(route)):
+        """Leave out what can be done without, of a route in which nobody knows who failed.
+
+        Raises `failure` where that is nobody, and no other route is under way.
+        """
+        if spare := self._spare(route):
+            self._leave_out(spare, route.stages)
+        elif self._under_way:
+            self._excluded |= route.nodes  # whoever is under way may answer yet, though it offers nothing any more
+        else:
             raise failure
-        self._leave_out(spare, route.stages)
 
     def _spare(self, route: FoundRoute) -> frozenset[bytes]:
         """Nodes of a route without which there is another: all of them, or the last that can be spared, or none."""

@@ -114,6 +114,7 @@ class Swarm:
         self.dial_s = 0.0  # to any node
         self.reserve = 0  # nano-credits that each may come to
         self.retry_s = 1.0  # what the full ones say
+        self.broken: frozenset[bytes] = frozenset()  # their route fails soon; then nobody serves the model any more
 
     async def find(
         self, _model: ModelId, _sought: Sought, excluded: Collection[bytes], spent: int = 0, count: int = 1
@@ -145,6 +146,9 @@ class Swarm:
         full = [node for node, until in self.full_until.items() if node in route.nodes and now < until]
         if full:
             running = FakeRunning(route, 0, GenerationFailed("no pages", Code.BUSY), self.retry_s)
+        elif route.nodes & self.broken:
+            self.routes.clear()
+            running = FakeRunning(route, 0.2, GenerationFailed("no id", Code.ENGINE))
         elif route.nodes & self.silent:
             running = FakeRunning(route, STALL_S, GenerationFailed("no id came within 60 s", Code.SILENT))
         else:
@@ -230,6 +234,16 @@ async def test_the_first_of_two_that_are_under_way_counts_whichever_was_opened_f
     assert (trio.current_time(), len(swarm.tried)) == (3.0, 2)
     other = trying.tries[1].generation.failure
     assert other is not None and other.code is Code.CANCELLED
+
+
+async def test_a_failure_does_not_end_a_request_whose_other_route_is_under_way(autojump_clock: MockClock) -> None:
+    ring = route_of("b1", "b2")
+    swarm = Swarm(LIARS[0], ring)
+    swarm.after_s = {LIARS[0].nodes: 3.0}
+    swarm.broken = ring.nodes
+    running = await swarm.trying().first_answering()
+    assert (swarm.tried, trio.current_time()) == ([LIARS[0], ring], 3.0)
+    assert running.generation.ids
 
 
 async def test_only_one_of_those_that_answer_at_one_moment_has_an_id(autojump_clock: MockClock) -> None:
