@@ -34,6 +34,7 @@ SOON_S: Final = 0.75  # a route over nodes that never answered us is given this,
 SOON_FACTOR: Final = (
     2  # so many times the predicted time, before another is tried beside it; the more there are, the less
 )
+MOVED: Final = frozenset((Code.LEAVING, Code.LAPSED, Code.UNKNOWN_OFFER))  # words of a node that did nothing wrong
 ROOM_S: Final = 60.0  # a client none of whose generations has room waits so long for others to leave
 
 Start = Callable[[FoundRoute], Running]
@@ -227,8 +228,7 @@ class Trying:
         self._give_up_at[running] = now + FIRST_ID_S + FIRST_ID_FACTOR * route.first_id_s
         # Beside a route that may take something and bring nothing, another might pass the limit on the cost
         alone = route.lent or route.nodes <= set(self._sought.proven) or len(self._under_way) >= MAX_UNDER_WAY
-        soon_s = SOON_S / len(self._under_way) + SOON_FACTOR * route.first_id_s
-        return await self._wait_first(inf if alone else now + soon_s)
+        return await self._wait_first(inf if alone else now + _soon_s(route, len(self._under_way)))
 
     async def _wait_first(self, until: float) -> Running | None:
         """The first of those under way to deliver an id; None as soon as one failed, or at that time."""
@@ -269,11 +269,19 @@ class Trying:
         self._failures.note_taken(stage.key for stage, cost in paid if cost)
         if running.retry_s and running.refused_by:
             self._full |= dict.fromkeys(running.refused_by, running.retry_s)
+        elif running.refused_by and self._has_moved(running, route):
+            self._excluded |= running.refused_by
         elif running.refused_by:
             self._leave_out(running.refused_by, route.stages)
         else:
             self._replace(route, self._failure)
         return None
+
+    def _has_moved(self, running: Running, route: FoundRoute) -> bool:
+        """It said at once, and for nothing, that it does not take this any more: no reason to shun it, or its owner."""
+        failure = running.generation.failure
+        soon = trio.current_time() <= running.started_s + _soon_s(route)
+        return failure is not None and failure.code in MOVED and soon and not running.cost
 
     def _replace(self, route: FoundRoute, failure: P2pinferError) -> None:
         """Leave out what can be done without, of a route in which nobody knows who failed.
@@ -300,6 +308,11 @@ class Trying:
         for stage in stages:
             if stage.key in nodes:
                 self._failures.note(stage.key, stage.offer.record.owner, trio.current_time())
+
+
+def _soon_s(route: FoundRoute, under_way: int = 1) -> float:
+    """Seconds that a route is given before another one is tried beside it and as many as are under way."""
+    return SOON_S / under_way + SOON_FACTOR * route.first_id_s
 
 
 async def _wait_any(waits: Sequence[Callable[[], Awaitable[None]]]) -> None:

@@ -114,6 +114,7 @@ class Swarm:
         self.dial_s = 0.0  # to any node
         self.reserve = 0  # nano-credits that each may come to
         self.retry_s = 1.0  # what the full ones say
+        self.refusals: dict[frozenset[bytes], tuple[float, Code]] = {}
         self.broken: frozenset[bytes] = frozenset()  # their route fails soon; then nobody serves the model any more
 
     async def find(
@@ -146,6 +147,9 @@ class Swarm:
         full = [node for node, until in self.full_until.items() if node in route.nodes and now < until]
         if full:
             running = FakeRunning(route, 0, GenerationFailed("no pages", Code.BUSY), self.retry_s)
+        elif route.nodes in self.refusals:
+            after_s, code = self.refusals[route.nodes]
+            running = FakeRunning(route, after_s, GenerationFailed("refused", code))
         elif route.nodes & self.broken:
             self.routes.clear()
             running = FakeRunning(route, 0.2, GenerationFailed("no id", Code.ENGINE))
@@ -244,6 +248,26 @@ async def test_a_failure_does_not_end_a_request_whose_other_route_is_under_way(a
     running = await swarm.trying().first_answering()
     assert (swarm.tried, trio.current_time()) == ([LIARS[0], ring], 3.0)
     assert running.generation.ids
+
+
+@pytest.mark.parametrize(
+    ("code", "after_s", "shunned"),
+    [
+        (Code.LEAVING, 0.1, False),
+        (Code.LAPSED, 0.1, False),
+        (Code.LEAVING, 4.0, True),
+        (Code.ENGINE, 0.1, True),
+    ],
+)
+async def test_who_says_at_once_that_it_moves_is_not_shunned(
+    autojump_clock: MockClock, code: Code, after_s: float, shunned: bool
+) -> None:
+    swarm, failures = Swarm(LIARS[0], HONEST), Failures()
+    swarm.refusals = {LIARS[0].nodes: (after_s, code)}
+    swarm.after_s = {HONEST.nodes: 5.0}
+    await swarm.trying(failures).first_answering()
+    assert swarm.tried == [LIARS[0], HONEST]
+    assert (failures.risk(*who(LIARS[0]), trio.current_time()) > 0) is shunned
 
 
 async def test_only_one_of_those_that_answer_at_one_moment_has_an_id(autojump_clock: MockClock) -> None:
