@@ -5,6 +5,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Final
 
 import trio
@@ -38,6 +39,7 @@ from p2pinfer.overlay.reach import REACH_S, reach
 LATER_S: Final = 0.3  # for a better route to be reached, once another one is
 HASTY_S: Final = 0.5  # at least, for a route to be reached where there is another
 HASTY_TRIPS: Final = 8  # round trips to the usual node: more than a dial takes
+DIALLED_PART: Final = 0.9  # of that time a dial was under way, or its node was not late: tasks start one by one
 PATIENT_S: Final = 2 * REACH_S  # where there is none: as long as a dial takes, after others
 LATE_S: Final = 5.0  # that whoever did not answer soon is taken to need; it may be more
 BUSY_S: Final = 1.0  # at most, until we may dial again
@@ -184,6 +186,7 @@ class RouteFinder:
         missing: set[bytes] = set()
         linked: set[int] = set()
         over: set[int] = set()  # linked, or never to be
+        dialled_s: dict[bytes, float] = {}  # since when each is being dialled; not while that has to wait
 
         async def link_all(number: int, route: FoundRoute) -> None:
             async with trio.open_nursery() as stages:
@@ -198,7 +201,7 @@ class RouteFinder:
 
         async def link(stage: StagePlan) -> None:
             try:
-                await self._link(stage)
+                await self._link(stage, dialled_s)
             except Refused:
                 missing.add(stage.key)
                 self._directory.table.forget(stage.key)
@@ -210,18 +213,22 @@ class RouteFinder:
                     nursery.start_soon(link_all, number, route)
         nodes: set[bytes] = {stage.key for route in routes for stage in route.stages}
         late = {node for node in nodes - missing if self._network.link(PeerKey(node)) is None}
+        since_s = trio.current_time() - DIALLED_PART * soon_s
         for stage in (stage for route in routes for stage in route.stages if stage.key in late):
-            self.note_late([stage])
+            if dialled_s.get(stage.key, inf) <= since_s:  # it had its time, though the waiting may have ended sooner
+                self.note_late([stage])
         return (self._measured(routes[min(linked)]) if linked else None), missing, late
 
-    async def _link(self, stage: StagePlan) -> None:
+    async def _link(self, stage: StagePlan, dialled_s: dict[bytes, float]) -> None:
         """Link to a node; wait where too many dials are under way already. Raises Refused."""
         while True:
+            dialled_s[stage.key] = trio.current_time()
             try:
                 await reach(self._network, stage.key, stage.addresses)
             except Refused as refusal:
                 if refusal.code is not Code.BUSY:
                     raise
+                del dialled_s[stage.key]
                 await trio.sleep(random.uniform(0, refusal.retry_s or BUSY_S))
             else:
                 return

@@ -5,18 +5,19 @@ from dataclasses import replace
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from p2pinfer.client.finding import FoundRoute, RouteFinder
 from p2pinfer.client.promised import Times
 from p2pinfer.client.routes import Sought
 from p2pinfer.core.errors import NoRoute, TooDear
 from p2pinfer.core.failures import Failures
-from p2pinfer.core.keys import short_name
-from p2pinfer.core.measures import Measures
+from p2pinfer.core.keys import PrivateKey, short_name
+from p2pinfer.core.measures import Measures, Who
 from p2pinfer.core.offer import Load, Speed
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.pricing import Prices
-from p2pinfer.core.units import Codec, OwnerKey, Roles, Span
+from p2pinfer.core.units import Codec, OwnerKey, PeerKey, Roles, Span
 from tests.core.paid_route import LIMITS, MODEL, NODES, OWNER, PRICES, STRANGER, certificate_for, offer_of
 
 SOUGHT = Sought(layers=30, hidden=576, prompt=5, tokens=256, codec=Codec.Q8O4)
@@ -187,6 +188,38 @@ async def test_a_node_that_crawls_is_left_for_its_idle_twin_after_one_answer() -
 async def one_of_both(finder: RouteFinder) -> FoundRoute:
     [route] = await finder.find(MODEL, SOUGHT, ())
     return route
+
+
+class Linked:
+    rtt_s = usual_rtt_s = 0.02
+
+
+class Far(Alone):
+    """A network in which a dial takes so many seconds; to this node there is a link."""
+
+    def __init__(self, near: PeerKey, dial_s: float) -> None:
+        self._linked, self._dial_s = {near}, dial_s
+
+    def link(self, peer: bytes) -> Linked | None:  # type: ignore[override]
+        return Linked() if peer in self._linked else None
+
+    def dialable(self, *_where: object) -> bool:
+        return True
+
+    async def reach(self, peer: PeerKey, *_how: object) -> Linked:
+        await trio.sleep(self._dial_s)
+        self._linked.add(peer)
+        return Linked()
+
+
+@pytest.mark.parametrize(("near", "late"), [(NODES[0], 0), (STRANGER, 3)])
+async def test_late_is_who_had_its_time(autojump_clock: MockClock, near: PrivateKey, late: int) -> None:
+    network, measures = Far(near.public, dial_s=5.0), Measures()
+    finder = RouteFinder(Known(*map(whole, range(3))), network, Failures(), measures)  # type: ignore[arg-type]
+    routes = await finder.find(MODEL, SOUGHT, (), count=3)
+    await finder.reach(routes, hasty=True)
+    measured = [measures.of(Who(node.public, OwnerKey(bytes(32))), trio.current_time()).late_s for node in NODES[:3]]
+    assert sum(late_s > 0 for late_s in measured) == late
 
 
 async def test_equal_nodes_take_turns_and_an_answer_as_promised_changes_nothing() -> None:
