@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import inf
@@ -10,6 +10,7 @@ from typing import Final
 
 import trio
 
+from p2pinfer.client.choice import Choice
 from p2pinfer.client.contracts import StagePlan
 from p2pinfer.client.promised import Promised, Times
 from p2pinfer.client.routes import (
@@ -30,7 +31,7 @@ from p2pinfer.core.measures import Lag, Measures, Who
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.price_limit import default_limit
 from p2pinfer.core.pricing import Usage, amount_of
-from p2pinfer.core.routing import Candidate, Route, choose_route, cost, lent_to, predicted_s, price_of
+from p2pinfer.core.routing import Route, lent_to, predicted_s
 from p2pinfer.core.units import ModelId, PeerKey, Span
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.network import Network
@@ -143,6 +144,8 @@ class RouteFinder:
         limit = sought.max_cost
         if limit is None:
             limit = default_limit([one for candidates in classes.values() for one in candidates], sought.load)
+        cadences = {known.node: known.offer.record.limits.cadence for known in offers}
+        choice = Choice(classes, cadences, sought, limit - spent, spent)
         afar = (
             {one.key for candidates in classes.values() for one in candidates if not one.live} if count > 1 else set()
         )
@@ -150,11 +153,11 @@ class RouteFinder:
         taken = set(excluded)
         if afar:
             with suppress(NoRoute):
-                chosen.append(_without_ruin(classes, sought, taken | afar, limit - spent, spent))
+                chosen.append(choice.without_ruin(taken | afar))
         while len(chosen) < count:
             taken.update(stage.candidate.key for route in chosen for stage in route)
             try:
-                chosen.append(_without_ruin(classes, sought, taken, limit - spent, spent))
+                chosen.append(choice.without_ruin(taken))
             except NoRoute:
                 if not chosen:
                     raise
@@ -244,41 +247,6 @@ class RouteFinder:
         links = [self._network.link(stage.key) for stage in route.stages]
         far_s = max((link.rtt_s or 0.0 for link in links if link is not None), default=0.0)
         return replace(route, first_id_s=route.first_id_s + 2 * far_s)
-
-
-Classes = Mapping[int, Sequence[Candidate]]  # by numerics class
-
-
-def _without_ruin(classes: Classes, sought: Sought, excluded: Collection[bytes], most: int, spent: int) -> Route:
-    """The cheapest route; but not one that could take for nothing what a route paid for ids alone would need.
-
-    So liars cannot use up a limit before an honest node was asked. Raises NoRoute.
-    """
-    route = _cheapest(classes, sought, excluded, most, spent)
-    if not (lent := sum(map(lent_to, route))):
-        return route
-    trusted = {one.key for candidates in classes.values() for one in candidates if one.ahead}
-    try:
-        safe = _cheapest(classes, sought, trusted.union(excluded), most, spent)
-    except NoRoute:
-        return route
-    return route if lent + sum(price_of(stage, sought.load) for stage in safe) <= most else safe
-
-
-def _cheapest(classes: Classes, sought: Sought, excluded: Collection[bytes], most: int, spent: int) -> Route:
-    """The route of one numerics class, of the cheapest class. Raises NoRoute."""
-    so = f" in class {sought.numerics.label}" if sought.numerics is not None else ""
-    failure = NoRoute(f"nobody serves layers 0:{sought.layers} of {sought.layers}{so}")
-    routes: list[Route] = []
-    for candidates in classes.values():
-        left = [candidate for candidate in candidates if candidate.key not in excluded]
-        try:
-            routes.append(choose_route(left, sought.load, random.random, most, spent))
-        except NoRoute as error:
-            failure = failure if isinstance(failure, TooDear) else error
-    if not routes:
-        raise failure
-    return min(routes, key=lambda route: sum(cost(stage, sought.load) for stage in route))
 
 
 def _found(route: Route, by_key: dict[PeerKey, KnownOffer], sought: Sought, most: int) -> FoundRoute:

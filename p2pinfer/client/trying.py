@@ -219,7 +219,7 @@ class Trying:
             running = self._start(route)
         except NoRoute as error:
             self._failure = error
-            self._replace(route, error)
+            self._replace(route, error, failed=False)
             return None
         self.tries.append(running)
         self._under_way[running] = route
@@ -283,13 +283,15 @@ class Trying:
         soon = trio.current_time() <= running.started_s + _soon_s(route)
         return failure is not None and failure.code in MOVED and soon and not running.cost
 
-    def _replace(self, route: FoundRoute, failure: P2pinferError) -> None:
+    def _replace(self, route: FoundRoute, failure: P2pinferError, failed: bool = True) -> None:
         """Leave out what can be done without, of a route in which nobody knows who failed.
+
+        failed: it was opened; one whose stages do not fit each other is nobody's failure
 
         Raises `failure` where that is nobody, and no other route is under way.
         """
         if spare := self._spare(route):
-            self._leave_out(spare, route.stages)
+            self._leave_out(spare, route.stages if failed else ())
         elif self._under_way:
             self._excluded |= route.nodes  # whoever is under way may answer yet, though it offers nothing any more
         else:

@@ -190,6 +190,23 @@ async def one_of_both(finder: RouteFinder) -> FoundRoute:
     return route
 
 
+def part(node: PrivateKey, first: int, last: int, cadence: int, prices: Prices = PRICES) -> KnownOffer:
+    roles = (Roles.HEAD if first == 0 else Roles(0)) | (Roles.TAIL if last == 30 else Roles(0))
+    certificate = certificate_for(node, not_after=int(time.time()) + 86_400)
+    limits = replace(LIMITS, cadence=cadence, window=4_096, max_chunk=1)
+    return KnownOffer(offer_of(node, Span(first, last), roles, limits, prices=prices), certificate, (), 0.0)
+
+
+async def test_a_stage_whose_cadence_fits_nobody_is_left_out_though_it_is_free() -> None:
+    head, middle, tail = part(NODES[0], 0, 10, 32), part(NODES[1], 10, 20, 128), part(NODES[2], 20, 30, 64)
+    free = part(STRANGER, 10, 20, 1, Prices(0, 0, 0, 0))
+    sought = replace(SOUGHT, max_cost=1 << 40)
+    [route] = await finder_over(head, middle, tail, free).find(MODEL, sought, ())
+    assert [stage.key for stage in route.stages] == [node.public for node in NODES[:3]]
+    with pytest.raises(NoRoute, match="no route fits"):
+        await finder_over(head, free, tail).find(MODEL, sought, ())
+
+
 class Linked:
     rtt_s = usual_rtt_s = 0.02
 

@@ -114,6 +114,7 @@ class Swarm:
         self.dial_s = 0.0  # to any node
         self.reserve = 0  # nano-credits that each may come to
         self.retry_s = 1.0  # what the full ones say
+        self.unfit: FoundRoute | None = None  # its stages' limits do not fit each other
         self.refusals: dict[frozenset[bytes], tuple[float, Code]] = {}
         self.broken: frozenset[bytes] = frozenset()  # their route fails soon; then nobody serves the model any more
 
@@ -142,6 +143,8 @@ class Swarm:
         return next((route for route in routes if not route.nodes & self.dead), None), away & self.dead, set()
 
     def start(self, route: FoundRoute) -> Running:
+        if route is self.unfit:
+            raise NoRoute("the stages' limits do not fit each other")
         self.tried.append(route)
         now = trio.current_time()
         full = [node for node, until in self.full_until.items() if node in route.nodes and now < until]
@@ -268,6 +271,15 @@ async def test_who_says_at_once_that_it_moves_is_not_shunned(
     await swarm.trying(failures).first_answering()
     assert swarm.tried == [LIARS[0], HONEST]
     assert (failures.risk(*who(LIARS[0]), trio.current_time()) > 0) is shunned
+
+
+async def test_stages_that_do_not_fit_each_other_are_not_shunned(autojump_clock: MockClock) -> None:
+    ring, failures = route_of("head", "stranger", "tail"), Failures()
+    swarm = Swarm(ring, HONEST)
+    swarm.unfit = ring
+    await swarm.trying(failures).first_answering()
+    assert swarm.tried == [HONEST]
+    assert not any(failures.risk(stage.key, stage.offer.record.owner, trio.current_time()) for stage in ring.stages)
 
 
 async def test_only_one_of_those_that_answer_at_one_moment_has_an_id(autojump_clock: MockClock) -> None:
