@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -38,6 +39,7 @@ from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.reach import REACH_S, reach
 
 LATER_S: Final = 0.3  # for a better route to be reached, once another one is
+ONE_TELLER_PART: Final = 4  # of routes dialled together, one in so many goes over offers told by one network
 HASTY_S: Final = 0.5  # at least, for a route to be reached where there is another
 HASTY_TRIPS: Final = 8  # round trips to the usual node: more than a dial takes
 DIALLED_PART: Final = 0.9  # of that time a dial was under way, or its node was not late: tasks start one by one
@@ -156,8 +158,9 @@ class RouteFinder:
                 chosen.append(choice.without_ruin(taken | afar))
         while len(chosen) < count:
             taken.update(stage.candidate.key for route in chosen for stage in route)
+            told = _told_enough(chosen, offers, max(1, count // ONE_TELLER_PART))
             try:
-                chosen.append(choice.without_ruin(taken))
+                chosen.append(_first_of(choice, taken | told, taken))
             except NoRoute:
                 if not chosen:
                     raise
@@ -247,6 +250,21 @@ class RouteFinder:
         links = [self._network.link(stage.key) for stage in route.stages]
         far_s = max((link.rtt_s or 0.0 for link in links if link is not None), default=0.0)
         return replace(route, first_id_s=route.first_id_s + 2 * far_s)
+
+
+def _told_enough(chosen: Sequence[Route], offers: Sequence[KnownOffer], enough: int) -> set[bytes]:
+    """The nodes that we heard of from a network which told us so many of the routes chosen: others go before them."""
+    tellers = {known.node: known.network for known in offers}
+    told = Counter(network for route in chosen for network in {tellers[stage.candidate.key] for stage in route})
+    return {node for node, network in tellers.items() if told[network] >= enough}
+
+
+def _first_of(choice: Choice, *excluded: Collection[bytes]) -> Route:
+    """A route without the first of these, or else without the next. Raises NoRoute."""
+    for nodes in excluded[:-1]:
+        with suppress(NoRoute):
+            return choice.without_ruin(nodes)
+    return choice.without_ruin(excluded[-1])
 
 
 def _found(route: Route, by_key: dict[PeerKey, KnownOffer], sought: Sought, most: int) -> FoundRoute:

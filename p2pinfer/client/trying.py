@@ -46,10 +46,18 @@ class Trying:
 
     start:     opens a route; raises NoRoute where its stages' limits do not fit each other
     wait_room: waits so many seconds at most for a generation of ours to give room up; False where none had any
+    until:     where no route could be reached by then, Unreached is raised: others may be left
     """
 
     def __init__(
-        self, finder: RouteFinder, failures: Failures, model: ModelId, sought: Sought, start: Start, wait_room: WaitRoom
+        self,
+        finder: RouteFinder,
+        failures: Failures,
+        model: ModelId,
+        sought: Sought,
+        start: Start,
+        wait_room: WaitRoom,
+        until: float = inf,
     ) -> None:
         self._finder = finder
         self._failures = failures
@@ -57,6 +65,7 @@ class Trying:
         self._sought = sought
         self._start = start
         self._wait_room = wait_room
+        self._reach_until = until
         self._excluded: set[bytes] = set()
         self._full: dict[bytes, float] = {}  # who had no room, and seconds until it may have some
         self._late: set[bytes] = set()  # who was not linked soon
@@ -139,6 +148,8 @@ class Trying:
         """A route to try now; or None, and until when to wait for those under way before the next look."""
         if routes := await self._find(at_once):
             route = await self._reach(routes)
+            if route is None and self._failure and not self.tries and trio.current_time() >= self._reach_until:
+                raise self._failure
             if route is None or self._may_join(route):
                 return route, -inf
         return None, inf if self._under_way else -inf

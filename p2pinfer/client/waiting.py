@@ -52,12 +52,13 @@ class Waiting:
 
     wait_s:  seconds for all that it waits for; 0 looks once
     on_wait: hears what is waited for, whenever that changes
+    ends:    when it is over, monotonic
     """
 
     def __init__(self, directory: Directory, wait_s: float = 0.0, on_wait: OnWait | None = None) -> None:
         self._directory = directory
         self._on_wait = on_wait
-        self._ends = trio.current_time() + wait_s
+        self.ends = trio.current_time() + wait_s
         self._said = ""
         self._failure: Unreached | None = None  # why the last route came to nothing
 
@@ -89,10 +90,10 @@ class Waiting:
     async def rest(self, failure: Unreached) -> None:
         """After nodes could not be reached: wait for news, or a moment. Raises the failure where time is over."""
         self._failure = failure
-        if trio.current_time() >= self._ends:
+        if trio.current_time() >= self.ends:
             raise failure
         self._say(f"nodes that answer ({failure})")
-        with trio.move_on_at(min(self._ends, trio.current_time() + REACH_AGAIN_S)):
+        with trio.move_on_at(min(self.ends, trio.current_time() + REACH_AGAIN_S)):
             await self._directory.news.coming.wait()
 
     async def _keep_looking(self, model: ModelId | None, looked: trio.Event) -> None:
@@ -110,7 +111,7 @@ class Waiting:
                 found = await attempt()
             except NotYet as missing:
                 rest_s = min(max(REST_S, REST_PART * (thread_time() - used_s)), MAX_REST_S)
-                ends = min(self._ends, began + missing.patience_s) if looked.is_set() else inf
+                ends = min(self.ends, began + missing.patience_s) if looked.is_set() else inf
                 if trio.current_time() >= ends:
                     raise self._error(missing) from None
                 if looked.is_set():

@@ -18,7 +18,7 @@ from p2pinfer.core.offer import Load, Speed
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.pricing import Prices
 from p2pinfer.core.units import Codec, OwnerKey, PeerKey, Roles, Span
-from tests.core.paid_route import LIMITS, MODEL, NODES, OWNER, PRICES, STRANGER, certificate_for, offer_of
+from tests.core.paid_route import LIMITS, MODEL, NODES, OWNER, PRICES, STRANGER, certificate_for, key, offer_of
 
 SOUGHT = Sought(layers=30, hidden=576, prompt=5, tokens=256, codec=Codec.Q8O4)
 WHOLE = Span(0, 30), Roles.HEAD | Roles.TAIL
@@ -205,6 +205,25 @@ async def test_a_stage_whose_cadence_fits_nobody_is_left_out_though_it_is_free()
     assert [stage.key for stage in route.stages] == [node.public for node in NODES[:3]]
     with pytest.raises(NoRoute, match="no route fits"):
         await finder_over(head, free, tail).find(MODEL, sought, ())
+
+
+def told(number: int, network: str, price: int) -> KnownOffer:
+    """An offer of the whole model by a node and an owner of their own."""
+    node, owner = key(f"node {number}"), OwnerKey(key(f"owner {number}").public)
+    certificate = certificate_for(node, not_after=int(time.time()) + 86_400)
+    prices = Prices(price, price, price, price)
+    return KnownOffer(offer_of(node, *WHOLE, owner=owner, prices=prices), certificate, (), 0.0, network)
+
+
+async def test_of_routes_that_are_dialled_together_few_were_told_by_one_network() -> None:
+    fakes = [told(number, "stranger", 0) for number in range(40)]
+    honest = [told(number, "friend", PRICES.prefill) for number in range(40, 43)]
+    for count, expected in [(2, 1), (4, 1), (8, 2)]:
+        routes = await finder_over(*fakes, *honest).find(MODEL, SOUGHT, (), count=count)
+        assert len(routes) == count
+        nodes = {stage.key for route in routes[: 2 * expected] for stage in route.stages}
+        assert len(nodes & {known.node for known in honest}) == expected
+    assert len(await finder_over(*fakes).find(MODEL, SOUGHT, (), count=8)) == 8
 
 
 class Linked:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 
 import pytest
 import trio
@@ -21,7 +22,7 @@ from p2pinfer.client.trying import (
     Trying,
 )
 from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import GenerationFailed, NoRoute
+from p2pinfer.core.errors import GenerationFailed, NoRoute, Unreached
 from p2pinfer.core.failures import Failures
 from p2pinfer.core.units import Codec, ModelId, OwnerKey, PeerKey, Roles, Span
 from tests.core.paid_route import key, offer_of
@@ -170,9 +171,9 @@ class Swarm:
     def note_late(self, stages: Sequence[StagePlan]) -> None:
         self.late += stages
 
-    def trying(self, failures: Failures | None = None, proven: Collection[PeerKey] = ()) -> Trying:
-        sought = replace(SOUGHT, proven=proven)
-        return Trying(self, failures or Failures(), ModelId(bytes(32)), sought, self.start, self.wait_room)  # type: ignore[arg-type]
+    def trying(self, failures: Failures | None = None, proven: Collection[PeerKey] = (), until: float = inf) -> Trying:
+        sought, model = replace(SOUGHT, proven=proven), ModelId(bytes(32))
+        return Trying(self, failures or Failures(), model, sought, self.start, self.wait_room, until)  # type: ignore[arg-type]
 
 
 LIARS = [route_of(f"liar {number}") for number in range(8)]
@@ -355,6 +356,14 @@ async def test_nodes_that_cannot_be_reached_are_dialled_together(autojump_clock:
     assert swarm.dialled == [1, 2, 4, 2]
     assert max(swarm.dialled) <= MAX_AT_ONCE
     assert trio.current_time() == 3 * HASTY_S + PREDICTED_S
+
+
+async def test_nodes_that_cannot_be_reached_do_not_outlast_the_patience(autojump_clock: MockClock) -> None:
+    swarm = Swarm(*(route_of(f"liar {number}") for number in range(400)))
+    swarm.dead = nodes_of(swarm.routes)
+    with pytest.raises(Unreached, match="cannot be reached"):
+        await swarm.trying(until=10.0).first_answering()
+    assert 10 <= trio.current_time() < 16
 
 
 async def test_a_node_that_is_far_is_waited_for_where_there_is_no_other(autojump_clock: MockClock) -> None:
