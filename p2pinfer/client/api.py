@@ -53,6 +53,7 @@ from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.reach import reach
 
 KEEP_DELIVERED_S: Final = 1.0  # a client that is killed forgets what came within it
+REACH_LEAST_S: Final = 10.0  # nodes are dialled so long, however little patience there is
 MAX_IN_FLIGHT: Final = 32  # generations of one client at once; more would wait at the nodes, and be refused there
 
 OpenNetwork = Callable[[PrivateKey, Exchange, Greeting], AbstractAsyncContextManager[Network]]
@@ -296,7 +297,7 @@ class Client:
         task = await self._prepare(request, model)
         while True:
             await waiting.get(task.check, model.id)
-            trying = task.trying()
+            trying = task.trying(max(waiting.ends, trio.current_time() + REACH_LEAST_S))
             try:
                 return trying, await trying.first_answering()
             except Unreached as failure:
@@ -328,7 +329,10 @@ class Client:
             self._finder.check(model.id, sought, model.name)
             await trio.lowlevel.checkpoint()
 
-        return _Task(check, lambda: Trying(self._finder, self._failures, model.id, sought, start, self._wait_room))
+        def trying(until: float) -> Trying:
+            return Trying(self._finder, self._failures, model.id, sought, start, self._wait_room, until)
+
+        return _Task(check, trying)
 
     async def _wait_room(self, patience_s: float) -> bool:
         """Wait so long for a generation of ours to give up its room; False where none had any."""
@@ -398,11 +402,11 @@ class _Task:
     """A request whose prompt is ids.
 
     check:  raises NotYet where there is no route, as far as is known now
-    trying: begins to try routes
+    trying: begins to try routes, which have to be reached until then
     """
 
     check: Callable[[], Awaitable[None]]
-    trying: Callable[[], Trying]
+    trying: Callable[[float], Trying]
 
 
 async def _encode(scribe: Scribe, request: Request) -> tuple[int, ...]:

@@ -2,13 +2,16 @@
 
 import random
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Final
 
 import trio
 
+from p2pinfer.client.choice import Choice
 from p2pinfer.client.contracts import StagePlan
 from p2pinfer.client.promised import Promised, Times
 from p2pinfer.client.routes import (
@@ -28,15 +31,18 @@ from p2pinfer.core.keys import short_names
 from p2pinfer.core.measures import Lag, Measures, Who
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.price_limit import default_limit
-from p2pinfer.core.routing import Candidate, Route, choose_route, cost, lent_to, predicted_s, price_of
+from p2pinfer.core.pricing import Usage, amount_of
+from p2pinfer.core.routing import Route, lent_to, predicted_s
 from p2pinfer.core.units import ModelId, PeerKey, Span
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.reach import REACH_S, reach
 
 LATER_S: Final = 0.3  # for a better route to be reached, once another one is
+ONE_TELLER_PART: Final = 4  # of routes dialled together, one in so many goes over offers told by one network
 HASTY_S: Final = 0.5  # at least, for a route to be reached where there is another
 HASTY_TRIPS: Final = 8  # round trips to the usual node: more than a dial takes
+DIALLED_PART: Final = 0.9  # of that time a dial was under way, or its node was not late: tasks start one by one
 PATIENT_S: Final = 2 * REACH_S  # where there is none: as long as a dial takes, after others
 LATE_S: Final = 5.0  # that whoever did not answer soon is taken to need; it may be more
 BUSY_S: Final = 1.0  # at most, until we may dial again
@@ -50,6 +56,7 @@ class FoundRoute:
     first_id_s: seconds to the first id, by the stages' own words and what was measured of them
     promised:   the stages as they were chosen, for the request
     lent:       nano-credits that its stages may take and bring nothing
+    ahead:      the same, whether they have answered before or not: what it may cost before its first id
     """
 
     stages: tuple[StagePlan, ...]
@@ -57,6 +64,7 @@ class FoundRoute:
     first_id_s: float
     promised: Promised | None = None
     lent: int = 0
+    ahead: int = 0
 
     @property
     def nodes(self) -> frozenset[bytes]:
@@ -138,6 +146,8 @@ class RouteFinder:
         limit = sought.max_cost
         if limit is None:
             limit = default_limit([one for candidates in classes.values() for one in candidates], sought.load)
+        cadences = {known.node: known.offer.record.limits.cadence for known in offers}
+        choice = Choice(classes, cadences, sought, limit - spent, spent)
         afar = (
             {one.key for candidates in classes.values() for one in candidates if not one.live} if count > 1 else set()
         )
@@ -145,11 +155,12 @@ class RouteFinder:
         taken = set(excluded)
         if afar:
             with suppress(NoRoute):
-                chosen.append(_without_ruin(classes, sought, taken | afar, limit - spent, spent))
+                chosen.append(choice.without_ruin(taken | afar))
         while len(chosen) < count:
             taken.update(stage.candidate.key for route in chosen for stage in route)
+            told = _told_enough(chosen, offers, max(1, count // ONE_TELLER_PART))
             try:
-                chosen.append(_without_ruin(classes, sought, taken, limit - spent, spent))
+                chosen.append(_first_of(choice, taken | told, taken))
             except NoRoute:
                 if not chosen:
                     raise
@@ -181,6 +192,7 @@ class RouteFinder:
         missing: set[bytes] = set()
         linked: set[int] = set()
         over: set[int] = set()  # linked, or never to be
+        dialled_s: dict[bytes, float] = {}  # since when each is being dialled; not while that has to wait
 
         async def link_all(number: int, route: FoundRoute) -> None:
             async with trio.open_nursery() as stages:
@@ -195,7 +207,7 @@ class RouteFinder:
 
         async def link(stage: StagePlan) -> None:
             try:
-                await self._link(stage)
+                await self._link(stage, dialled_s)
             except Refused:
                 missing.add(stage.key)
                 self._directory.table.forget(stage.key)
@@ -207,18 +219,22 @@ class RouteFinder:
                     nursery.start_soon(link_all, number, route)
         nodes: set[bytes] = {stage.key for route in routes for stage in route.stages}
         late = {node for node in nodes - missing if self._network.link(PeerKey(node)) is None}
+        since_s = trio.current_time() - DIALLED_PART * soon_s
         for stage in (stage for route in routes for stage in route.stages if stage.key in late):
-            self.note_late([stage])
+            if dialled_s.get(stage.key, inf) <= since_s:  # it had its time, though the waiting may have ended sooner
+                self.note_late([stage])
         return (self._measured(routes[min(linked)]) if linked else None), missing, late
 
-    async def _link(self, stage: StagePlan) -> None:
+    async def _link(self, stage: StagePlan, dialled_s: dict[bytes, float]) -> None:
         """Link to a node; wait where too many dials are under way already. Raises Refused."""
         while True:
+            dialled_s[stage.key] = trio.current_time()
             try:
                 await reach(self._network, stage.key, stage.addresses)
             except Refused as refusal:
                 if refusal.code is not Code.BUSY:
                     raise
+                del dialled_s[stage.key]
                 await trio.sleep(random.uniform(0, refusal.retry_s or BUSY_S))
             else:
                 return
@@ -236,46 +252,35 @@ class RouteFinder:
         return replace(route, first_id_s=route.first_id_s + 2 * far_s)
 
 
-Classes = Mapping[int, Sequence[Candidate]]  # by numerics class
+def _told_enough(chosen: Sequence[Route], offers: Sequence[KnownOffer], enough: int) -> set[bytes]:
+    """The nodes that we heard of from a network which told us so many of the routes chosen: others go before them."""
+    tellers = {known.node: known.network for known in offers}
+    told = Counter(network for route in chosen for network in {tellers[stage.candidate.key] for stage in route})
+    return {node for node, network in tellers.items() if told[network] >= enough}
 
 
-def _without_ruin(classes: Classes, sought: Sought, excluded: Collection[bytes], most: int, spent: int) -> Route:
-    """The cheapest route; but not one that could take for nothing what a route paid for ids alone would need.
-
-    So liars cannot use up a limit before an honest node was asked. Raises NoRoute.
-    """
-    route = _cheapest(classes, sought, excluded, most, spent)
-    if not (lent := sum(map(lent_to, route))):
-        return route
-    trusted = {one.key for candidates in classes.values() for one in candidates if one.ahead}
-    try:
-        safe = _cheapest(classes, sought, trusted.union(excluded), most, spent)
-    except NoRoute:
-        return route
-    return route if lent + sum(price_of(stage, sought.load) for stage in safe) <= most else safe
-
-
-def _cheapest(classes: Classes, sought: Sought, excluded: Collection[bytes], most: int, spent: int) -> Route:
-    """The route of one numerics class, of the cheapest class. Raises NoRoute."""
-    so = f" in class {sought.numerics.label}" if sought.numerics is not None else ""
-    failure = NoRoute(f"nobody serves layers 0:{sought.layers} of {sought.layers}{so}")
-    routes: list[Route] = []
-    for candidates in classes.values():
-        left = [candidate for candidate in candidates if candidate.key not in excluded]
-        try:
-            routes.append(choose_route(left, sought.load, random.random, most, spent))
-        except NoRoute as error:
-            failure = failure if isinstance(failure, TooDear) else error
-    if not routes:
-        raise failure
-    return min(routes, key=lambda route: sum(cost(stage, sought.load) for stage in route))
+def _first_of(choice: Choice, *excluded: Collection[bytes]) -> Route:
+    """A route without the first of these, or else without the next. Raises NoRoute."""
+    for nodes in excluded[:-1]:
+        with suppress(NoRoute):
+            return choice.without_ruin(nodes)
+    return choice.without_ruin(excluded[-1])
 
 
 def _found(route: Route, by_key: dict[PeerKey, KnownOffer], sought: Sought, most: int) -> FoundRoute:
     stages = tuple(_plan(by_key[stage.candidate.key], stage.span) for stage in route)
     first = replace(sought.load, tokens=1)
     first_id_s = sum(predicted_s(stage, first) for stage in route)
-    return FoundRoute(stages, most, first_id_s, Promised(route, sought.load), sum(map(lent_to, route)))
+    lent, ahead = sum(map(lent_to, route)), sum(_ahead(stage, sought.prompt) for stage in stages)
+    return FoundRoute(stages, most, first_id_s, Promised(route, sought.load), lent, ahead)
+
+
+def _ahead(stage: StagePlan, prompt: int) -> int:
+    """Nano-credits that the stage is paid before the first id, at most: its contract may have a shorter cadence."""
+    offer = stage.offer.record
+    beyond = prompt - offer.limits.window
+    positions = beyond + offer.limits.cadence - 1 if beyond > 0 else 0
+    return amount_of(offer.prices, offer.flat, Usage(len(stage.span) * positions, 0, 0, 0))
 
 
 def _plan(known: KnownOffer, span: Span) -> StagePlan:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from hashlib import sha256
+from itertools import zip_longest
 from math import inf
 from typing import Final, TypeVar
 
@@ -28,7 +29,9 @@ T = TypeVar("T")
 
 MAX_CLIENT_FILE: Final = 64 << 20  # bytes; the largest tokenizers have about 35 MB
 MAX_STRANGERS: Final = 16  # models that nobody imported here whose manifests are asked for at once
-MAX_MANIFESTS: Final = 64  # of them that are remembered
+MANIFEST_SOON_S: Final = 1.0  # a manifest that has not come by then makes way for the next one, and may still come
+MAX_MANIFESTS: Final = 64  # of them that are asked for in one go, and remembered
+MAX_MISSED: Final = 1_024  # of those that did not come, remembered
 MANIFESTS_S: Final = 8.0  # for all manifests of one question, looking for offers included; far peers need five
 NAMESAKES_S: Final = 1.0  # of it, for other models of the name that was asked for, once there is one
 MISSED_S: Final = 60.0  # a manifest that did not come is not waited for so long
@@ -124,18 +127,31 @@ class Models:
         missed = [id_ for id_ in absent if self._missed.get(id_, -inf) + MISSED_S >= now]
         found = any(_means(wanted, self._stranger(id_).name, id_) for id_ in ids if id_ in self._manifests)
         fresh = [id_ for id_ in absent if id_ not in missed]
-        sought = (fresh if found else [*fresh, *missed])[:MAX_STRANGERS]
+        sought = (fresh if found else [*fresh, *missed])[:MAX_MANIFESTS]
+        asked: list[ModelId] = []
+        slots = trio.Semaphore(MAX_STRANGERS)
         with trio.move_on_at(until) as waiting:
             async with trio.open_nursery() as nursery:
                 for id_ in sought:
-                    nursery.start_soon(self._fetch_wanted, id_, wanted, waiting)
-        for id_ in sought:
+                    await slots.acquire()
+                    asked.append(id_)
+                    nursery.start_soon(self._fetch_wanted, id_, wanted, waiting, slots)
+        for id_ in asked:
             if id_ not in self._manifests:
-                _keep(self._missed, id_, now)
+                _keep(self._missed, id_, now, MAX_MISSED)
         return [self._stranger(id_) for id_ in ids if id_ in self._manifests]
 
-    async def _fetch_wanted(self, id_: ModelId, wanted: str, waiting: trio.CancelScope) -> None:
-        await self._fetch_manifest(id_)
+    async def _fetch_wanted(self, id_: ModelId, wanted: str, waiting: trio.CancelScope, slots: trio.Semaphore) -> None:
+        async def make_way() -> None:
+            try:
+                await trio.sleep(MANIFEST_SOON_S)
+            finally:
+                slots.release()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(make_way)
+            await self._fetch_manifest(id_)
+            nursery.cancel_scope.cancel()
         if wanted and id_ in self._manifests and _means(wanted, self._stranger(id_).name, id_):
             waiting.deadline = min(waiting.deadline, trio.current_time() + NAMESAKES_S)
 
@@ -219,16 +235,25 @@ class Models:
 
 
 def _most_served(offers: Sequence[KnownOffer]) -> list[ModelId]:
-    """Models on offer, by how many owners offer them: whoever makes models up has few owners, or few for each."""
-    pairs = {(known.offer.record.model, known.offer.record.owner) for known in offers}
-    return [model for model, _ in Counter(model for model, _ in sorted(pairs)).most_common()]
+    """Models on offer, those first that most networks tell of, and of these the ones that most owners offer.
+
+    Keys cost nothing, so whoever makes models up has as many owners as he likes; so the networks that tell of models
+    have their turns.
+    """
+    told = {(known.offer.record.model, known.network) for known in offers}
+    owned = {(known.offer.record.model, known.offer.record.owner) for known in offers}
+    tellers, owners = Counter(model for model, _ in told), Counter(model for model, _ in owned)
+    ranked = sorted(tellers, key=lambda model: (-tellers[model], -owners[model], model))
+    by_network = {network: [model for model in ranked if (model, network) in told] for _, network in sorted(told)}
+    turns = zip_longest(*by_network.values())
+    return list(dict.fromkeys(model for turn in turns for model in turn if model is not None))
 
 
-def _keep(kept: dict[ModelId, T], id_: ModelId, value: T) -> None:
+def _keep(kept: dict[ModelId, T], id_: ModelId, value: T, most: int = MAX_MANIFESTS) -> None:
     """The latest, as many as are remembered."""
     kept.pop(id_, None)
     kept[id_] = value
-    while len(kept) > MAX_MANIFESTS:
+    while len(kept) > most:
         del kept[next(iter(kept))]
 
 

@@ -77,6 +77,8 @@ class Running:
         self._settled: set[int] = set()  # places whose final receipt the node stored, or that are gone
         self._refused_by: set[PeerKey] = set()
         self.retry_s: float | None = None  # a stage had no room, and says when it may have some
+        self._heard_s = self.started_s  # when a stage last accepted, or ids came
+        self.on_first_id: Callable[[], None] = lambda: None  # called in the step in which it comes
         self._until_over = trio.CancelScope()
 
     async def run(self, incoming: trio.MemoryReceiveChannel[Incoming]) -> None:
@@ -129,6 +131,8 @@ class Running:
         if not self.generation.over:
             for send in self.generation.fail(text, code):
                 self._send(send.to, send.message)
+            if self._account is not None:
+                self._account.give_up()  # not a step later: what is being taken may be a proposal
             self._until_over.cancel()
 
     def give_up(self, patience_s: float) -> None:
@@ -139,6 +143,11 @@ class Running:
         self._blame(*awaited)
         who = f"stage {short_names(awaited)} did not accept" if awaited else "no id came"
         self.fail(f"{who} within {patience_s:.0f} s", Code.SILENT)
+
+    @property
+    def reserve(self) -> int:
+        """Nano-credits that its contracts may come to."""
+        return sum(contract.record.reserve for contract in self.plan.contracts)
 
     @property
     def cost(self) -> int:
@@ -171,7 +180,7 @@ class Running:
 
     async def _take_next(self, incoming: trio.MemoryReceiveChannel[Incoming]) -> None:
         patience_s = OPEN_S if self.generation.opening else STALL_S
-        silent_at = trio.current_time() + patience_s
+        silent_at = self._heard_s + patience_s
         while trio.current_time() < silent_at:
             late_at = self._account.deadline if self._account is not None else None
             with trio.move_on_at(silent_at if late_at is None else min(silent_at, late_at)) as scope:
@@ -208,6 +217,7 @@ class Running:
         """Check the stage's signature and store the contract; then the generation may go on."""
         if not self.generation.over:  # too late, nothing is done under it
             await self._agree(sender, message)
+            self._heard_s = trio.current_time()
         self._pass_on(sender, message)
 
     async def _agree(self, sender: PeerKey, message: Accept) -> None:
@@ -224,8 +234,10 @@ class Running:
         """Deliver ids, and count those that were taken: what comes after the end is dropped."""
         known = len(self.generation.ids)
         self._pass_on(sender, message)
+        if not known and self.generation.ids:
+            self.on_first_id()  # no checkpoint before it
         if self._account is not None and (ids := self.generation.ids[known:]):
-            self.last_id_s = trio.current_time()
+            self.last_id_s = self._heard_s = trio.current_time()
             self.first_id_s = self.first_id_s or self.last_id_s
             await self._decide(self._account.add_ids(ids))
 

@@ -2,12 +2,14 @@
 
 Only until the first id comes: what was delivered is not asked for again. Whoever failed is left out for the rest of the
 request, and remembered for a while, with its owner (`core/failures.py`). A route over nodes that never answered us is
-not waited for alone: soon the next one is tried beside it, the first id counts, and the others are cancelled, which
-costs no pay, since nothing is owed before an id came.
+not waited for alone: soon the next one is tried beside it, the first id counts, and the others are cancelled in the
+same step, so that at most one route of a request ever has an id. What the others were paid before it, and what the one
+may come to, stay within the price limit together: a route that could pass it is not tried beside others.
 """
 
 import random
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from functools import partial
 from math import inf
 from typing import Final
 
@@ -32,6 +34,7 @@ SOON_S: Final = 0.75  # a route over nodes that never answered us is given this,
 SOON_FACTOR: Final = (
     2  # so many times the predicted time, before another is tried beside it; the more there are, the less
 )
+MOVED: Final = frozenset((Code.LEAVING, Code.LAPSED, Code.UNKNOWN_OFFER))  # words of a node that did nothing wrong
 ROOM_S: Final = 60.0  # a client none of whose generations has room waits so long for others to leave
 
 Start = Callable[[FoundRoute], Running]
@@ -43,10 +46,18 @@ class Trying:
 
     start:     opens a route; raises NoRoute where its stages' limits do not fit each other
     wait_room: waits so many seconds at most for a generation of ours to give room up; False where none had any
+    until:     where no route could be reached by then, Unreached is raised: others may be left
     """
 
     def __init__(
-        self, finder: RouteFinder, failures: Failures, model: ModelId, sought: Sought, start: Start, wait_room: WaitRoom
+        self,
+        finder: RouteFinder,
+        failures: Failures,
+        model: ModelId,
+        sought: Sought,
+        start: Start,
+        wait_room: WaitRoom,
+        until: float = inf,
     ) -> None:
         self._finder = finder
         self._failures = failures
@@ -54,6 +65,7 @@ class Trying:
         self._sought = sought
         self._start = start
         self._wait_room = wait_room
+        self._reach_until = until
         self._excluded: set[bytes] = set()
         self._full: dict[bytes, float] = {}  # who had no room, and seconds until it may have some
         self._late: set[bytes] = set()  # who was not linked soon
@@ -83,7 +95,7 @@ class Trying:
     async def _first_answering(self) -> Running:
         at_once, running = 1, None
         try:
-            while self._failure is None or trio.current_time() < self._over_at:
+            while self._failure is None or self._under_way or trio.current_time() < self._over_at:
                 if (running := await self._next(at_once)) is not None:
                     return running
                 at_once = min(2 * at_once, MAX_AT_ONCE)
@@ -92,26 +104,71 @@ class Trying:
             self._cancel_others(running)
 
     def _cancel_others(self, winner: Running | None) -> None:
-        """End what is under way; whoever was tried before the one that answered was late."""
-        for running, route in self._under_way.items():
-            if winner is not None and running.started_s < winner.started_s:
+        """End what is under way, but for the one that answered; whoever was tried before it was late.
+
+        Runs in the step in which the first id comes: what another delivers after it is dropped, and nothing of it paid.
+        """
+        for running, route in [*self._under_way.items()]:
+            if running is winner:
+                continue
+            del self._under_way[running]
+            if winner is not None and not running.begun and running.started_s < winner.started_s:
                 self._finder.note_late(route.stages)
             running.fail("another route answered, or the client cancelled", Code.CANCELLED)
 
     async def _next(self, at_once: int) -> Running | None:
         """Find a route, reach it, try it; None where that came to nothing yet. Raises where nothing is left to try."""
+        if self._under_way and self._failure is not None and trio.current_time() >= self._over_at:
+            return await self._wait_first(inf)
+        route, until = await self._unless_answered(at_once)
+        if route is not None and not any(running.generation.ids for running in self._under_way):
+            return await self._try(route)
+        return await self._wait_first(until)
+
+    async def _unless_answered(self, at_once: int) -> tuple[FoundRoute | None, float]:
+        """As `_look`; but the first id of those under way ends it."""
+        if not self._under_way:
+            return await self._look(at_once)
+        looked: tuple[FoundRoute | None, float] = None, -inf
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._end_with_id, nursery.cancel_scope)
+            looked = await self._look(at_once)
+            nursery.cancel_scope.cancel()
+        return looked
+
+    async def _end_with_id(self, scope: trio.CancelScope) -> None:
+        """Cancel it as soon as one of those under way has delivered an id. One that failed can wait."""
+        while not any(running.generation.ids for running in self._under_way):
+            if all(running.begun for running in self._under_way):
+                return
+            await self._wait_one(inf)
+        scope.cancel()
+
+    async def _look(self, at_once: int) -> tuple[FoundRoute | None, float]:
+        """A route to try now; or None, and until when to wait for those under way before the next look."""
         if routes := await self._find(at_once):
             route = await self._reach(routes)
-            if route is None:
-                return None
-            if not (route.lent and self._under_way):
-                return await self._try(route)
-        return await self._wait_first(inf) if self._under_way else None
+            if route is None and self._failure and not self.tries and trio.current_time() >= self._reach_until:
+                raise self._failure
+            if route is None or self._may_join(route):
+                return route, -inf
+        return None, inf if self._under_way else -inf
+
+    def _may_join(self, route: FoundRoute) -> bool:
+        """Beside those under way it cannot pass the price limit, whichever of them comes to have the first id."""
+        least = max((one.reserve - self._under_way[one].ahead for one in self._under_way), default=0)
+        return not self._under_way or (not route.lent and least + route.ahead <= route.most)
+
+    @property
+    def _committed(self) -> int:
+        """Nano-credits that all tries may come to, where none of those under way has the first id."""
+        over = sum(running.cost for running in self.tries if running not in self._under_way)
+        return over + sum(route.ahead for route in self._under_way.values())
 
     async def _find(self, count: int) -> list[FoundRoute]:
         """Routes to try; none where others are under way, or some may have room by now. Raises NoRoute."""
         try:
-            return await self._finder.find(self._model, self._sought, self._left_out(), self.spent, count)
+            return await self._finder.find(self._model, self._sought, self._left_out(), self._committed, count)
         except NoRoute as error:
             if self._late:
                 self._late.clear()
@@ -158,6 +215,7 @@ class Trying:
     async def _wait_for_room(self) -> None:
         """Wait as long as the full ones said, or until a generation of ours ends. Raises the last refusal."""
         wait_s = min(self._full.values()) * random.uniform(1, 1.5)  # clients that were refused together part
+        wait_s = min(wait_s, ROOM_S - self._waited_s)  # whatever they said
         began = trio.current_time()
         if self._waited_s >= ROOM_S:
             assert self._failure is not None
@@ -172,30 +230,35 @@ class Trying:
             running = self._start(route)
         except NoRoute as error:
             self._failure = error
-            self._replace(route, error)
+            self._replace(route, error, failed=False)
             return None
         self.tries.append(running)
         self._under_way[running] = route
+        running.on_first_id = partial(self._cancel_others, running)
         now = trio.current_time()
         self._give_up_at[running] = now + FIRST_ID_S + FIRST_ID_FACTOR * route.first_id_s
         # Beside a route that may take something and bring nothing, another might pass the limit on the cost
         alone = route.lent or route.nodes <= set(self._sought.proven) or len(self._under_way) >= MAX_UNDER_WAY
-        soon_s = SOON_S / len(self._under_way) + SOON_FACTOR * route.first_id_s
-        return await self._wait_first(inf if alone else now + soon_s)
+        return await self._wait_first(inf if alone else now + _soon_s(route, len(self._under_way)))
 
     async def _wait_first(self, until: float) -> Running | None:
         """The first of those under way to deliver an id; None as soon as one failed, or at that time."""
-        while True:
-            for running, route in [*self._under_way.items()]:
-                if running.begun:
-                    return self._take(route, running)
-            now = trio.current_time()
-            if now >= until:
+        while not (begun := [one for one in self._under_way if one.begun]):
+            if trio.current_time() >= until:
                 return None
-            for running in [one for one in self._under_way if self._give_up_at[one] <= now]:
+            await self._wait_one(until)
+        first = next((one for one in begun if one.generation.ids), begun[0])
+        return self._take(self._under_way[first], first)
+
+    async def _wait_one(self, until: float) -> None:
+        """Wait until one more of those under way has begun, or that time; give up who was silent for long."""
+        silent = [one for one in self._under_way if not one.begun]
+        now = trio.current_time()
+        for running in silent:
+            if self._give_up_at[running] <= now:
                 self._give_up(running)
-            with trio.move_on_at(min(until, *(self._give_up_at[one] for one in self._under_way))):
-                await _wait_any([running.wait_begun for running in self._under_way])
+        with trio.move_on_at(min(until, *(self._give_up_at[one] for one in silent))):
+            await _wait_any([running.wait_begun for running in silent])
 
     def _give_up(self, running: Running) -> None:
         """End a route that has kept silent for long; where nobody else serves it may take all its time."""
@@ -217,17 +280,33 @@ class Trying:
         self._failures.note_taken(stage.key for stage, cost in paid if cost)
         if running.retry_s and running.refused_by:
             self._full |= dict.fromkeys(running.refused_by, running.retry_s)
+        elif running.refused_by and self._has_moved(running, route):
+            self._excluded |= running.refused_by
         elif running.refused_by:
             self._leave_out(running.refused_by, route.stages)
         else:
             self._replace(route, self._failure)
         return None
 
-    def _replace(self, route: FoundRoute, failure: P2pinferError) -> None:
-        """Leave out what can be done without, of a route in which nobody knows who failed. Raises `failure`."""
-        if not (spare := self._spare(route)):
+    def _has_moved(self, running: Running, route: FoundRoute) -> bool:
+        """It said at once, and for nothing, that it does not take this any more: no reason to shun it, or its owner."""
+        failure = running.generation.failure
+        soon = trio.current_time() <= running.started_s + _soon_s(route)
+        return failure is not None and failure.code in MOVED and soon and not running.cost
+
+    def _replace(self, route: FoundRoute, failure: P2pinferError, failed: bool = True) -> None:
+        """Leave out what can be done without, of a route in which nobody knows who failed.
+
+        failed: it was opened; one whose stages do not fit each other is nobody's failure
+
+        Raises `failure` where that is nobody, and no other route is under way.
+        """
+        if spare := self._spare(route):
+            self._leave_out(spare, route.stages if failed else ())
+        elif self._under_way:
+            self._excluded |= route.nodes  # whoever is under way may answer yet, though it offers nothing any more
+        else:
             raise failure
-        self._leave_out(spare, route.stages)
 
     def _spare(self, route: FoundRoute) -> frozenset[bytes]:
         """Nodes of a route without which there is another: all of them, or the last that can be spared, or none."""
@@ -242,6 +321,11 @@ class Trying:
         for stage in stages:
             if stage.key in nodes:
                 self._failures.note(stage.key, stage.offer.record.owner, trio.current_time())
+
+
+def _soon_s(route: FoundRoute, under_way: int = 1) -> float:
+    """Seconds that a route is given before another one is tried beside it and as many as are under way."""
+    return SOON_S / under_way + SOON_FACTOR * route.first_id_s
 
 
 async def _wait_any(waits: Sequence[Callable[[], Awaitable[None]]]) -> None:

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from itertools import chain, repeat
 from math import inf
+from time import thread_time
 from typing import Final, TypeVar
 
 import trio
@@ -19,6 +20,8 @@ from p2pinfer.overlay.directory import Directory
 DEFAULT_WAIT_S: Final = 10.0
 GRACE_S: Final = 0.5  # for others to say what they offer, once there is something to be had
 REST_S: Final = 0.05  # at least, between one attempt and the next: news come in crowds
+REST_PART: Final = 10  # and so many times the processor time of the attempt: anybody can announce a crowd of offers
+MAX_REST_S: Final = 2.0  # but not longer
 LOOK_AGAIN_S: Final = (0.25, 0.5, 1.0, *(2.0,) * 8)  # between one look and the next, and then
 LOOK_LAST_S: Final = 8.0
 REACH_AGAIN_S: Final = 1.0  # until nodes that could not be reached are tried again, unless news come before
@@ -49,12 +52,13 @@ class Waiting:
 
     wait_s:  seconds for all that it waits for; 0 looks once
     on_wait: hears what is waited for, whenever that changes
+    ends:    when it is over, monotonic
     """
 
     def __init__(self, directory: Directory, wait_s: float = 0.0, on_wait: OnWait | None = None) -> None:
         self._directory = directory
         self._on_wait = on_wait
-        self._ends = trio.current_time() + wait_s
+        self.ends = trio.current_time() + wait_s
         self._said = ""
         self._failure: Unreached | None = None  # why the last route came to nothing
 
@@ -86,10 +90,10 @@ class Waiting:
     async def rest(self, failure: Unreached) -> None:
         """After nodes could not be reached: wait for news, or a moment. Raises the failure where time is over."""
         self._failure = failure
-        if trio.current_time() >= self._ends:
+        if trio.current_time() >= self.ends:
             raise failure
         self._say(f"nodes that answer ({failure})")
-        with trio.move_on_at(min(self._ends, trio.current_time() + REACH_AGAIN_S)):
+        with trio.move_on_at(min(self.ends, trio.current_time() + REACH_AGAIN_S)):
             await self._directory.news.coming.wait()
 
     async def _keep_looking(self, model: ModelId | None, looked: trio.Event) -> None:
@@ -102,18 +106,19 @@ class Waiting:
     async def _attempts(self, attempt: Callable[[], Awaitable[T]], looked: trio.Event) -> T:
         began, settled = trio.current_time(), False
         while True:
-            coming = self._directory.news.coming
+            coming, used_s = self._directory.news.coming, thread_time()
             try:
                 found = await attempt()
             except NotYet as missing:
-                ends = min(self._ends, began + missing.patience_s) if looked.is_set() else inf
+                rest_s = min(max(REST_S, REST_PART * (thread_time() - used_s)), MAX_REST_S)
+                ends = min(self.ends, began + missing.patience_s) if looked.is_set() else inf
                 if trio.current_time() >= ends:
                     raise self._error(missing) from None
                 if looked.is_set():
                     self._say(missing.missing)
                 with trio.move_on_at(ends):
                     await coming.wait()
-                await trio.sleep(REST_S)
+                await trio.sleep(rest_s)
                 continue
             if settled or looked.is_set():
                 return found

@@ -5,19 +5,20 @@ from dataclasses import replace
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from p2pinfer.client.finding import FoundRoute, RouteFinder
 from p2pinfer.client.promised import Times
 from p2pinfer.client.routes import Sought
 from p2pinfer.core.errors import NoRoute, TooDear
 from p2pinfer.core.failures import Failures
-from p2pinfer.core.keys import short_name
-from p2pinfer.core.measures import Measures
+from p2pinfer.core.keys import PrivateKey, short_name
+from p2pinfer.core.measures import Measures, Who
 from p2pinfer.core.offer import Load, Speed
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.pricing import Prices
-from p2pinfer.core.units import Codec, OwnerKey, Roles, Span
-from tests.core.paid_route import LIMITS, MODEL, NODES, OWNER, PRICES, STRANGER, certificate_for, offer_of
+from p2pinfer.core.units import Codec, OwnerKey, PeerKey, Roles, Span
+from tests.core.paid_route import LIMITS, MODEL, NODES, OWNER, PRICES, STRANGER, certificate_for, key, offer_of
 
 SOUGHT = Sought(layers=30, hidden=576, prompt=5, tokens=256, codec=Codec.Q8O4)
 WHOLE = Span(0, 30), Roles.HEAD | Roles.TAIL
@@ -187,6 +188,74 @@ async def test_a_node_that_crawls_is_left_for_its_idle_twin_after_one_answer() -
 async def one_of_both(finder: RouteFinder) -> FoundRoute:
     [route] = await finder.find(MODEL, SOUGHT, ())
     return route
+
+
+def part(node: PrivateKey, first: int, last: int, cadence: int, prices: Prices = PRICES) -> KnownOffer:
+    roles = (Roles.HEAD if first == 0 else Roles(0)) | (Roles.TAIL if last == 30 else Roles(0))
+    certificate = certificate_for(node, not_after=int(time.time()) + 86_400)
+    limits = replace(LIMITS, cadence=cadence, window=4_096, max_chunk=1)
+    return KnownOffer(offer_of(node, Span(first, last), roles, limits, prices=prices), certificate, (), 0.0)
+
+
+async def test_a_stage_whose_cadence_fits_nobody_is_left_out_though_it_is_free() -> None:
+    head, middle, tail = part(NODES[0], 0, 10, 32), part(NODES[1], 10, 20, 128), part(NODES[2], 20, 30, 64)
+    free = part(STRANGER, 10, 20, 1, Prices(0, 0, 0, 0))
+    sought = replace(SOUGHT, max_cost=1 << 40)
+    [route] = await finder_over(head, middle, tail, free).find(MODEL, sought, ())
+    assert [stage.key for stage in route.stages] == [node.public for node in NODES[:3]]
+    with pytest.raises(NoRoute, match="no route fits"):
+        await finder_over(head, free, tail).find(MODEL, sought, ())
+
+
+def told(number: int, network: str, price: int) -> KnownOffer:
+    """An offer of the whole model by a node and an owner of their own."""
+    node, owner = key(f"node {number}"), OwnerKey(key(f"owner {number}").public)
+    certificate = certificate_for(node, not_after=int(time.time()) + 86_400)
+    prices = Prices(price, price, price, price)
+    return KnownOffer(offer_of(node, *WHOLE, owner=owner, prices=prices), certificate, (), 0.0, network)
+
+
+async def test_of_routes_that_are_dialled_together_few_were_told_by_one_network() -> None:
+    fakes = [told(number, "stranger", 0) for number in range(40)]
+    honest = [told(number, "friend", PRICES.prefill) for number in range(40, 43)]
+    for count, expected in [(2, 1), (4, 1), (8, 2)]:
+        routes = await finder_over(*fakes, *honest).find(MODEL, SOUGHT, (), count=count)
+        assert len(routes) == count
+        nodes = {stage.key for route in routes[: 2 * expected] for stage in route.stages}
+        assert len(nodes & {known.node for known in honest}) == expected
+    assert len(await finder_over(*fakes).find(MODEL, SOUGHT, (), count=8)) == 8
+
+
+class Linked:
+    rtt_s = usual_rtt_s = 0.02
+
+
+class Far(Alone):
+    """A network in which a dial takes so many seconds; to this node there is a link."""
+
+    def __init__(self, near: PeerKey, dial_s: float) -> None:
+        self._linked, self._dial_s = {near}, dial_s
+
+    def link(self, peer: bytes) -> Linked | None:  # type: ignore[override]
+        return Linked() if peer in self._linked else None
+
+    def dialable(self, *_where: object) -> bool:
+        return True
+
+    async def reach(self, peer: PeerKey, *_how: object) -> Linked:
+        await trio.sleep(self._dial_s)
+        self._linked.add(peer)
+        return Linked()
+
+
+@pytest.mark.parametrize(("near", "late"), [(NODES[0], 0), (STRANGER, 3)])
+async def test_late_is_who_had_its_time(autojump_clock: MockClock, near: PrivateKey, late: int) -> None:
+    network, measures = Far(near.public, dial_s=5.0), Measures()
+    finder = RouteFinder(Known(*map(whole, range(3))), network, Failures(), measures)  # type: ignore[arg-type]
+    routes = await finder.find(MODEL, SOUGHT, (), count=3)
+    await finder.reach(routes, hasty=True)
+    measured = [measures.of(Who(node.public, OwnerKey(bytes(32))), trio.current_time()).late_s for node in NODES[:3]]
+    assert sum(late_s > 0 for late_s in measured) == late
 
 
 async def test_equal_nodes_take_turns_and_an_answer_as_promised_changes_nothing() -> None:

@@ -17,6 +17,7 @@ from trio.testing import MockClock
 from p2pinfer.client import models
 from p2pinfer.client.answer import Answer
 from p2pinfer.client.api import MAX_IN_FLIGHT, Client, open_client
+from p2pinfer.client.running import STALL_S
 from p2pinfer.client.scribe import Scribe
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import GenerationFailed, NoRoute, TooDear, UsageError
@@ -32,6 +33,7 @@ from p2pinfer.core.session_messages import (
     SessionMessage,
     SessionRefused,
     Signed,
+    Stored,
     pack_ids,
 )
 from p2pinfer.core.stage_account import Proposal
@@ -487,9 +489,57 @@ def test_what_fails_before_the_first_id_costs_a_try_and_not_the_answer(
     run(ask, tmp_path, store, shape, SoloStage)
 
 
+class Twin(SoloStage):
+    """Answers when another one has the same prompt, and that one in the same moment."""
+
+    held: ClassVar[list[tuple[SoloStage, Link, tuple[int, ...]]]] = []
+
+    def answer(self, link: Link, prompt: tuple[int, ...]) -> None:
+        self.held.append((self, link, prompt))
+        if len(self.held) == 2:
+            for stage, its_link, its_prompt in self.held:
+                SoloStage.answer(stage, its_link, its_prompt)
+            self.held.clear()
+
+
+def test_of_two_routes_that_answer_in_one_moment_one_is_paid(tmp_path: Path, store: Store) -> None:
+    answer = answer_of(tmp_path, store, Twin, Twin)
+    assert answer.ids == tuple(range(FIRST_ID, FIRST_ID + TOKENS))
+    assert paid(tmp_path) == [(4, FINAL)]
+
+
 def test_the_only_stage_is_waited_for(tmp_path: Path, store: Store) -> None:
     failure = failure_of(tmp_path, store, Mute)
     assert "no id came within 60 s" in str(failure)
+
+
+class Chatty(SoloStage):
+    """Sends what is no id, again and again."""
+
+    def answer(self, link: Link, prompt: tuple[int, ...]) -> None:
+        self.link = link
+
+    async def chatter(self) -> None:
+        while True:
+            await trio.sleep(10)
+            if hasattr(self, "link"):
+                self.link.send_nowait(Stored(self.message.session, 1))
+
+
+def test_a_stage_that_sends_anything_but_ids_is_silent(tmp_path: Path, store: Store) -> None:
+    async def ask(client: Client, stages: list[SoloStage]) -> None:
+        [stage] = stages
+        assert isinstance(stage, Chatty)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stage.chatter)
+            began = trio.current_time()
+            with trio.move_on_after(200) as scope, pytest.raises(GenerationFailed, match="no id came within 60 s"):
+                await client.answer(PROMPT, max_tokens=TOKENS)
+            nursery.cancel_scope.cancel()
+        assert not scope.cancelled_caught
+        assert trio.current_time() >= began + STALL_S
+
+    run(ask, tmp_path, store, Chatty, rate=50)
 
 
 def test_no_contract_is_signed_that_could_cost_more_than_the_limit(tmp_path: Path, store: Store) -> None:

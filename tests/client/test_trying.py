@@ -1,7 +1,8 @@
 """Trying routes: who fails before the first id costs a try, in known times. Routes and generations are made up here."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 
 import pytest
 import trio
@@ -21,7 +22,7 @@ from p2pinfer.client.trying import (
     Trying,
 )
 from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import GenerationFailed, NoRoute
+from p2pinfer.core.errors import GenerationFailed, NoRoute, Unreached
 from p2pinfer.core.failures import Failures
 from p2pinfer.core.units import Codec, ModelId, OwnerKey, PeerKey, Roles, Span
 from tests.core.paid_route import key, offer_of
@@ -58,6 +59,8 @@ class FakeRunning:
         self.refused_by: frozenset[PeerKey] = frozenset()
         self.retry_s = retry_s
         self.costs = tuple(0 for _ in route.stages)
+        self.reserve = 0
+        self.on_first_id: Callable[[], None] = lambda: None
         self.started_s = trio.current_time()
         self._at = self.started_s + after_s
         self._fault = fault
@@ -78,6 +81,7 @@ class FakeRunning:
             self._end(self._fault)
         elif not self.begun:
             self.generation.ids.append(1)
+            self.on_first_id()
 
     def fail(self, text: str, code: Code) -> None:
         if not self.begun:
@@ -106,13 +110,22 @@ class Swarm:
         self.full_until: dict[PeerKey, float] = {}
         self.tried: list[FoundRoute] = []
         self.dialled: list[int] = []
+        self.limit: int | None = None  # nano-credits for all tries, where it matters
+        self.look_s = 0.0  # until it is known that there is no further route
+        self.dial_s = 0.0  # to any node
+        self.reserve = 0  # nano-credits that each may come to
+        self.retry_s = 1.0  # what the full ones say
+        self.unfit: FoundRoute | None = None  # its stages' limits do not fit each other
+        self.refusals: dict[frozenset[bytes], tuple[float, Code]] = {}
+        self.broken: frozenset[bytes] = frozenset()  # their route fails soon; then nobody serves the model any more
 
     async def find(
-        self, _model: ModelId, _sought: Sought, excluded: Collection[bytes], _spent: int = 0, count: int = 1
+        self, _model: ModelId, _sought: Sought, excluded: Collection[bytes], spent: int = 0, count: int = 1
     ) -> list[FoundRoute]:
         await trio.lowlevel.checkpoint()
         if found := [route for route in self.routes if not route.nodes & set(excluded)]:
-            return found[:count]
+            return found[:count] if self.limit is None else [replace(found[0], most=self.limit - spent)]
+        await trio.sleep(self.look_s)
         raise NoRoute("nobody serves layers 0:30 of 30")
 
     def has_route(self, _model: ModelId, _sought: Sought, excluded: Collection[bytes]) -> bool:
@@ -123,6 +136,7 @@ class Swarm:
     ) -> tuple[FoundRoute | None, set[PeerKey], set[PeerKey]]:
         away: set[PeerKey] = {PeerKey(node) for route in routes for node in route.nodes & (self.dead | self.far)}
         linked = next((route for route in routes if not route.nodes & away), None)
+        await trio.sleep(self.dial_s)
         await trio.sleep(0 if linked is not None else HASTY_S if hasty else 5)
         self.dialled.append(len(routes))
         if hasty:
@@ -130,15 +144,24 @@ class Swarm:
         return next((route for route in routes if not route.nodes & self.dead), None), away & self.dead, set()
 
     def start(self, route: FoundRoute) -> Running:
+        if route is self.unfit:
+            raise NoRoute("the stages' limits do not fit each other")
         self.tried.append(route)
         now = trio.current_time()
         full = [node for node, until in self.full_until.items() if node in route.nodes and now < until]
         if full:
-            running = FakeRunning(route, 0, GenerationFailed("no pages", Code.BUSY), 1.0)
+            running = FakeRunning(route, 0, GenerationFailed("no pages", Code.BUSY), self.retry_s)
+        elif route.nodes in self.refusals:
+            after_s, code = self.refusals[route.nodes]
+            running = FakeRunning(route, after_s, GenerationFailed("refused", code))
+        elif route.nodes & self.broken:
+            self.routes.clear()
+            running = FakeRunning(route, 0.2, GenerationFailed("no id", Code.ENGINE))
         elif route.nodes & self.silent:
             running = FakeRunning(route, STALL_S, GenerationFailed("no id came within 60 s", Code.SILENT))
         else:
             running = FakeRunning(route, self.after_s.get(route.nodes, PREDICTED_S))
+        running.reserve = self.reserve
         return running  # type: ignore[return-value]
 
     async def wait_room(self, patience_s: float) -> bool:
@@ -148,9 +171,9 @@ class Swarm:
     def note_late(self, stages: Sequence[StagePlan]) -> None:
         self.late += stages
 
-    def trying(self, failures: Failures | None = None, proven: Collection[PeerKey] = ()) -> Trying:
-        sought = replace(SOUGHT, proven=proven)
-        return Trying(self, failures or Failures(), ModelId(bytes(32)), sought, self.start, self.wait_room)  # type: ignore[arg-type]
+    def trying(self, failures: Failures | None = None, proven: Collection[PeerKey] = (), until: float = inf) -> Trying:
+        sought, model = replace(SOUGHT, proven=proven), ModelId(bytes(32))
+        return Trying(self, failures or Failures(), model, sought, self.start, self.wait_room, until)  # type: ignore[arg-type]
 
 
 LIARS = [route_of(f"liar {number}") for number in range(8)]
@@ -221,6 +244,90 @@ async def test_the_first_of_two_that_are_under_way_counts_whichever_was_opened_f
     assert other is not None and other.code is Code.CANCELLED
 
 
+async def test_a_failure_does_not_end_a_request_whose_other_route_is_under_way(autojump_clock: MockClock) -> None:
+    ring = route_of("b1", "b2")
+    swarm = Swarm(LIARS[0], ring)
+    swarm.after_s = {LIARS[0].nodes: 3.0}
+    swarm.broken = ring.nodes
+    running = await swarm.trying().first_answering()
+    assert (swarm.tried, trio.current_time()) == ([LIARS[0], ring], 3.0)
+    assert running.generation.ids
+
+
+@pytest.mark.parametrize(
+    ("code", "after_s", "shunned"),
+    [
+        (Code.LEAVING, 0.1, False),
+        (Code.LAPSED, 0.1, False),
+        (Code.LEAVING, 4.0, True),
+        (Code.ENGINE, 0.1, True),
+    ],
+)
+async def test_who_says_at_once_that_it_moves_is_not_shunned(
+    autojump_clock: MockClock, code: Code, after_s: float, shunned: bool
+) -> None:
+    swarm, failures = Swarm(LIARS[0], HONEST), Failures()
+    swarm.refusals = {LIARS[0].nodes: (after_s, code)}
+    swarm.after_s = {HONEST.nodes: 5.0}
+    await swarm.trying(failures).first_answering()
+    assert swarm.tried == [LIARS[0], HONEST]
+    assert (failures.risk(*who(LIARS[0]), trio.current_time()) > 0) is shunned
+
+
+async def test_stages_that_do_not_fit_each_other_are_not_shunned(autojump_clock: MockClock) -> None:
+    ring, failures = route_of("head", "stranger", "tail"), Failures()
+    swarm = Swarm(ring, HONEST)
+    swarm.unfit = ring
+    await swarm.trying(failures).first_answering()
+    assert swarm.tried == [HONEST]
+    assert not any(failures.risk(stage.key, stage.offer.record.owner, trio.current_time()) for stage in ring.stages)
+
+
+async def test_only_one_of_those_that_answer_at_one_moment_has_an_id(autojump_clock: MockClock) -> None:
+    swarm = Swarm(*LIARS[:2])
+    swarm.after_s = {LIARS[0].nodes: 4.0, LIARS[1].nodes: 2.25}  # opened 1.75 s later
+    trying = swarm.trying()
+    await trying.first_answering()
+    assert trio.current_time() == 4.0
+    assert sum(len(running.generation.ids) for running in trying.tries) == 1
+
+
+@pytest.mark.parametrize(("look_s", "dial_s"), [(20, 0), (0, 16)])
+async def test_an_id_that_comes_while_another_route_is_looked_for_is_taken_at_once(
+    autojump_clock: MockClock, look_s: float, dial_s: float
+) -> None:
+    swarm = Swarm(HONEST, *LIARS[: 1 if dial_s else 0])
+    swarm.after_s = {HONEST.nodes: 3.0}
+    swarm.look_s, swarm.dial_s = look_s, dial_s
+    running = await swarm.trying().first_answering()
+    assert trio.current_time() == dial_s + 3.0
+    assert running.generation.ids
+    assert swarm.tried == [HONEST]
+
+
+async def test_silence_is_given_up_in_time_while_another_route_is_looked_for(autojump_clock: MockClock) -> None:
+    swarm = Swarm(LIARS[0], LIARS[1], HONEST)
+    swarm.silent = nodes_of(LIARS)
+    swarm.dial_s = 5.0
+    trying = swarm.trying()
+    await trying.first_answering()
+    assert all(running.begun for running in trying.tries)
+    assert swarm.tried[-1] == HONEST
+
+
+@pytest.mark.parametrize(("ahead", "together"), [(0, 2), (400, 2), (401, 1)])
+async def test_routes_are_tried_together_where_that_cannot_pass_the_limit(
+    autojump_clock: MockClock, ahead: int, together: int
+) -> None:
+    """One may come to all of 600, and the other takes something before its id."""
+    swarm = Swarm(*(replace(route, ahead=ahead) for route in LIARS[:2]))
+    swarm.limit = 600 + 400
+    swarm.reserve = 600
+    swarm.after_s = {LIARS[0].nodes: 3.0, LIARS[1].nodes: 9.0}
+    await swarm.trying().first_answering()
+    assert len(swarm.tried) == together
+
+
 async def test_where_nobody_else_serves_silence_is_borne_for_a_minute(
     autojump_clock: MockClock,
 ) -> None:
@@ -249,6 +356,14 @@ async def test_nodes_that_cannot_be_reached_are_dialled_together(autojump_clock:
     assert swarm.dialled == [1, 2, 4, 2]
     assert max(swarm.dialled) <= MAX_AT_ONCE
     assert trio.current_time() == 3 * HASTY_S + PREDICTED_S
+
+
+async def test_nodes_that_cannot_be_reached_do_not_outlast_the_patience(autojump_clock: MockClock) -> None:
+    swarm = Swarm(*(route_of(f"liar {number}") for number in range(400)))
+    swarm.dead = nodes_of(swarm.routes)
+    with pytest.raises(Unreached, match="cannot be reached"):
+        await swarm.trying(until=10.0).first_answering()
+    assert 10 <= trio.current_time() < 16
 
 
 async def test_a_node_that_is_far_is_waited_for_where_there_is_no_other(autojump_clock: MockClock) -> None:
@@ -288,8 +403,10 @@ async def test_a_node_without_room_is_asked_again_when_it_said(autojump_clock: M
     assert 7 <= len(swarm.tried) <= 11
 
 
-async def test_not_for_ever(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("retry_s", [1.0, 4_294_967.0])
+async def test_not_for_ever(autojump_clock: MockClock, retry_s: float) -> None:
     swarm = Swarm(HONEST)
+    swarm.retry_s = retry_s
     swarm.full_until = dict.fromkeys(nodes_of([HONEST]), 1e9)
     with pytest.raises(GenerationFailed, match="no pages"):
         await swarm.trying().first_answering()

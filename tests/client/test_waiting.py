@@ -3,11 +3,13 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import trio
 from trio.testing import MockClock
 
+from p2pinfer.client import waiting
 from p2pinfer.client.finding import RouteFinder
 from p2pinfer.client.waiting import DEFAULT_WAIT_S, NotYet, Waiting
 from p2pinfer.core.errors import NoRoute, TooDear, Unreached, UsageError
@@ -140,6 +142,34 @@ async def test_a_crowd_of_news_is_looked_at_together(autojump_clock: MockClock) 
     assert attempts < 250
 
 
+async def test_attempts_that_cost_much_are_further_apart(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, used_s, at = Filling(), 0.0, []
+    monkeypatch.setattr(waiting, "thread_time", lambda: used_s)
+
+    async def attempt() -> None:
+        nonlocal used_s
+        at.append(trio.current_time())
+        used_s += 0.1 if len(at) < 5 else 60.0
+        await trio.lowlevel.checkpoint()
+        raise NotYet(NoRoute("nobody"), "somebody")
+
+    async def crowd() -> None:
+        while True:
+            await trio.sleep(0.001)
+            directory.news.tell()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(crowd)
+        with pytest.raises(NoRoute):
+            await Waiting(directory, 10).get(attempt)  # type: ignore[arg-type]
+        nursery.cancel_scope.cancel()
+    pauses_s = [later - sooner for sooner, later in pairwise(at[1:])]
+    assert pauses_s[:3] == pytest.approx([1.0] * 3, abs=0.01)
+    assert pauses_s[3:] == pytest.approx([waiting.MAX_REST_S] * len(pauses_s[3:]), abs=0.01)
+
+
 @pytest.mark.parametrize(
     ("offer", "sought", "error"),
     [
@@ -175,9 +205,9 @@ async def test_of_two_classes_the_one_that_lacks_less_is_named(autojump_clock: M
 
 async def test_nodes_that_could_not_be_reached_are_the_reason_in_the_end(autojump_clock: MockClock) -> None:
     directory, said = Filling(), []
-    waiting = Waiting(directory, 10, said.append)  # type: ignore[arg-type]
+    patience = Waiting(directory, 10, said.append)  # type: ignore[arg-type]
     failure = Unreached("no route could be opened: 12D3 cannot be reached")
-    await waiting.rest(failure)
+    await patience.rest(failure)
     assert trio.current_time() == 1
 
     async def nothing() -> None:
@@ -185,9 +215,9 @@ async def test_nodes_that_could_not_be_reached_are_the_reason_in_the_end(autojum
         raise NotYet(NoRoute("nobody"), "layers 0:30")
 
     with pytest.raises(NoRoute, match="cannot be reached"):
-        await waiting.get(nothing)
+        await patience.get(nothing)
     with pytest.raises(NoRoute, match="cannot be reached"):
-        await waiting.rest(failure)
+        await patience.rest(failure)
     assert said == [f"nodes that answer ({failure})", "layers 0:30"]
 
 

@@ -1,0 +1,87 @@
+"""The choice of a route among candidates: within the price limit, safe from ruin, of cadences that fit each other."""
+
+import random
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from p2pinfer.client.routes import Sought
+from p2pinfer.core.errors import NoRoute, TooDear
+from p2pinfer.core.routing import Candidate, Route, choose_route, cost, lent_to, price_of
+from p2pinfer.core.terms import CADENCE_PART
+from p2pinfer.core.units import PeerKey
+
+MAX_CADENCES: Final = 4  # the most usual ones, which are tried where those of a route do not fit each other
+
+Classes = Mapping[int, Sequence[Candidate]]  # by numerics class
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The choice of a route.
+
+    cadences: of every node's offer; in a route none is more than CADENCE_PART times another
+    most:     nano-credits that are left; spent: that are gone
+    """
+
+    classes: Classes
+    cadences: Mapping[PeerKey, int]
+    sought: Sought
+    most: int
+    spent: int
+
+    def without_ruin(self, excluded: Collection[bytes]) -> Route:
+        """The cheapest route; but not one that could take for nothing what a route paid for ids alone would need.
+
+        So liars cannot use up a limit before an honest node was asked. Raises NoRoute.
+        """
+        route = self._cheapest(excluded)
+        if not (lent := sum(map(lent_to, route))):
+            return route
+        trusted = {one.key for candidates in self.classes.values() for one in candidates if one.ahead}
+        try:
+            safe = self._cheapest(trusted.union(excluded))
+        except NoRoute:
+            return route
+        price = sum(price_of(stage, self.sought.load) for stage in safe)
+        return route if lent + price <= self.most else safe
+
+    def _cheapest(self, excluded: Collection[bytes]) -> Route:
+        """The route of one numerics class, of the cheapest class. Raises NoRoute."""
+        sought = self.sought
+        so = f" in class {sought.numerics.label}" if sought.numerics is not None else ""
+        failure = NoRoute(f"nobody serves layers 0:{sought.layers} of {sought.layers}{so}")
+        routes: list[Route] = []
+        for candidates in self.classes.values():
+            left = [candidate for candidate in candidates if candidate.key not in excluded]
+            try:
+                routes.append(self._of_class(left))
+            except NoRoute as error:
+                failure = failure if isinstance(failure, TooDear) else error
+        if not routes:
+            raise failure
+        return min(routes, key=self._cost)
+
+    def _of_class(self, candidates: Sequence[Candidate]) -> Route:
+        """The cheapest route whose stages' cadences fit each other: a stranger may offer any. Raises NoRoute."""
+        route = self._route(candidates)
+        used = {self.cadences[stage.candidate.key] for stage in route}
+        if min(used) * CADENCE_PART >= max(used):
+            return route
+        usual = Counter(self.cadences[candidate.key] for candidate in candidates).most_common(MAX_CADENCES)
+        routes: list[Route] = []
+        for least in sorted(used | {cadence for cadence, _ in usual}):
+            fitting = [one for one in candidates if least <= self.cadences[one.key] <= CADENCE_PART * least]
+            with suppress(NoRoute):
+                routes.append(self._route(fitting))
+        if not routes:
+            raise NoRoute("those that serve the layers want receipts so differently often that no route fits")
+        return min(routes, key=self._cost)
+
+    def _route(self, candidates: Sequence[Candidate]) -> Route:
+        return choose_route(candidates, self.sought.load, random.random, self.most, self.spent)
+
+    def _cost(self, route: Route) -> float:
+        return sum(cost(stage, self.sought.load) for stage in route)
