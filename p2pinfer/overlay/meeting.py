@@ -101,11 +101,11 @@ class Meeting:
     def _to_meet(self) -> list[KnownOffer]:
         now, known = trio.current_time(), self._tidings.fresh()
         self._away = {peer: until_s for peer, until_s in self._away.items() if until_s > now}
-        linked = {link.peer for link in self._network.links()}
-        chosen = missing(self._tidings.own, known, linked, self._away, LOTS)
+        links = self._links()
+        chosen = missing(self._tidings.own, known, links, self._away, LOTS)
         if now >= self._strange_s:
             self._strange_s = now + LOTS.uniform(*STRANGE_S)
-            taken = linked.union(self._away, (one.node for one in chosen))
+            taken = {link.peer for link in links}.union(self._away, (one.node for one in chosen))
             strangers = [one for one in known if one.node not in taken]
             chosen += LOTS.sample(strangers, min(1, len(strangers)))
         return chosen
@@ -113,8 +113,11 @@ class Meeting:
     @property
     def is_hasty(self) -> bool:
         """True if we have just heard of peers that we should be linked to."""
-        linked = {link.peer for link in self._network.links()}
-        return bool(missing(self._tidings.own, self._tidings.fresh(), linked, self._away, LOTS))
+        return bool(missing(self._tidings.own, self._tidings.fresh(), self._links(), self._away, LOTS))
+
+    def _links(self, needed: Collection[PeerKey] = ()) -> list[Kept]:
+        links = self._network.links()
+        return [Kept(one.peer, one.came_s, one.peer in needed, one.source.network, one.dialled) for one in links]
 
     async def _meet(self, known: KnownOffer) -> None:
         try:
@@ -133,8 +136,7 @@ class Meeting:
         now, table, own = trio.current_time(), self._tidings.table, self._tidings.own
         needed = {*self._exchange.engaged(), *self.settles()}
         links = {link.peer: link for link in self._network.links()}
-        kept = [Kept(link.peer, link.came_s, link.peer in needed) for link in links.values()]
-        for peer in unneeded(own, self._tidings.fresh(), kept, now, LOTS):
+        for peer in unneeded(own, self._tidings.fresh(), self._links(needed), now, LOTS):
             theirs = table.get(peer)
             model = None if theirs is None else theirs.offer.record.model
             self._tidings.tell(links[peer], table.spread(now, model, TOLD_OF))

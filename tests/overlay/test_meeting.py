@@ -13,7 +13,7 @@ from p2pinfer.core.errors import LinkDead
 from p2pinfer.core.messages import Offers
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import PeerKey, Roles, Span
-from p2pinfer.overlay.degree import BESIDE, LEAST_DEGREE, Kept, missing, sides, unneeded
+from p2pinfer.overlay.degree import BESIDE, LEAST_DEGREE, OF_NETWORK, OURS, Kept, missing, sides, unneeded
 from p2pinfer.overlay.limits import DEGREE_S, MAX_DEGREE
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.meeting import TOLD_OF
@@ -52,8 +52,8 @@ def test_a_node_wants_neighbours_some_of_its_model_and_some_others() -> None:
 
 def test_links_that_others_opened_serve_as_well() -> None:
     own, others = known("own", Span(10, 20)), [*crowd(30, Span(0, 10)), *crowd(30, Span(20, 30))]
-    linked = {one.node for one in [*others[:3], *others[-3:]]}
-    assert missing(own, others, linked, (), LOTS) == []
+    held = [Kept(one.node, 0.0, False) for one in [*others[:3], *others[-3:]]]
+    assert missing(own, others, held, (), LOTS) == []
 
 
 def test_who_turned_us_away_is_not_dialled_while_there_are_others() -> None:
@@ -90,6 +90,42 @@ def test_the_only_neighbours_stay() -> None:
     held = [*links(40), *(Kept(one.node, 0.0, False) for one in near)]
     for _ in range(20):
         assert not {one.node for one in near} & set(unneeded(own, near, held, DEGREE_S, LOTS))
+
+
+def of_network(network: str, count: int, came_s: float = 0.0, *, ours: bool = False) -> list[Kept]:
+    names = [f"{network} {number}" for number in range(count)]
+    return [Kept(key(name).public, came_s, False, network, ours) for name in names]
+
+
+def test_new_links_end_no_others() -> None:
+    held = [*of_network("honest", 8), *of_network("stranger", 60, DEGREE_S)]
+    assert unneeded(None, [], held, DEGREE_S, LOTS) == []
+
+
+def test_links_end_of_the_network_that_has_most() -> None:
+    honest = [one for number in range(8) for one in of_network(f"honest {number}", 1)]
+    held = [*honest, *of_network("stranger", 40)]
+    for _ in range(20):
+        ended = unneeded(None, [], held, DEGREE_S, LOTS)
+        assert len(ended) == len(held) - MAX_DEGREE
+        assert not {one.peer for one in honest} & set(ended)
+
+
+def test_links_that_we_dialled_end_last_but_for_a_crowd_of_one_network() -> None:
+    honest = [one for number in range(MAX_DEGREE - OURS) for one in of_network(f"honest {number}", 1, ours=True)]
+    others = [one for number in range(30) for one in of_network(f"other {number}", 1)]
+    lured = of_network("lured", 20, ours=True)
+    for _ in range(20):
+        ended = set(unneeded(None, [], [*honest, *others, *lured], DEGREE_S, LOTS))
+        assert not {one.peer for one in honest} & ended
+        assert len(ended & {one.peer for one in lured}) == len(lured) - OURS
+
+
+def test_a_crowd_of_one_network_does_not_stand_for_all_links() -> None:
+    others = crowd(20, Span(0, 30))
+    assert len(missing(None, others, of_network("stranger", 40), (), LOTS)) == LEAST_DEGREE - OF_NETWORK
+    assert missing(None, others, links(LEAST_DEGREE), (), LOTS) == []  # of our own machine
+    assert missing(None, others, of_network("neighbours", LEAST_DEGREE, ours=True), (), LOTS) == []
 
 
 # A swarm
