@@ -101,7 +101,8 @@ class Directory:
         self._tidings.announce(offer)
 
     def greet(self, link: Link) -> None:
-        """Tell the peer of a link what we serve."""
+        """A link came up: tell its peer what we serve."""
+        self._meeting.note_link()
         self._tidings.greet(link)
 
     def offers(self, model: ModelId | None = None) -> list[KnownOffer]:

@@ -102,6 +102,7 @@ async def open_first_peers(
 
         exchange.on_up, directory.seek = note, first_peers.seek
         nursery.start_soon(first_peers.keep_book)
+        nursery.start_soon(first_peers.keep_moving)
         try:
             yield first_peers
         finally:
@@ -186,6 +187,12 @@ class FirstPeers:
         known = found.peer == self._network.key or any(link.peer == found.peer for link in self._network.links())
         pause_s = HERE_S if found.how is HERE else AGAIN_S
         return not known and self._tried.get(found.peer, -inf) + pause_s < trio.current_time()
+
+    async def keep_moving(self) -> None:
+        """Try everybody again where we are elsewhere, until cancelled."""
+        while True:
+            await self._network.wait_moved()
+            self._tried.clear()
 
     async def _meet_all(self, batch: Sequence["_Found"]) -> bool:
         """Dial them all; True once one is linked and was asked, False where that takes long or nobody is there."""

@@ -1,11 +1,13 @@
 """The peers a node meets and stays linked to: bootstrap peers at first, then whom they tell of (wire.md, 6).
 
 Nobody keeps a link to everybody. Whoever is turned away was told of others before. A node that was linked to us and
-is gone is dialled once: only its own silence makes us stop passing its offer on.
+is gone is dialled once: only its own silence makes us stop passing its offer on. Where nobody answers at all it may be
+our own network that is away: those whom we lost are dialled until somebody is there, and then all once more.
 """
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from math import inf
 from typing import Final
 from weakref import WeakSet
 
@@ -34,6 +36,7 @@ AWAY_S: Final = 300.0  # before a peer that did not answer, or turned us away, i
 MAX_AWAY: Final = 1_024
 TOLD_OF: Final = 4  # offers that a peer is told as it is turned away: it asks those for more
 MAX_SUSPECTS: Final = 64  # dialled at once to see if they live
+STRANGE_ADDRESSES: Final = 3  # of a peer that we never met: anybody may name more, and each takes of ALL_DIALS_RATE
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +57,8 @@ class Meeting:
         self._away: dict[PeerKey, float] = {}  # until when a peer is left alone
         self._suspects: dict[PeerKey, KnownOffer] = {}
         self._suspected = trio.Event()
+        self._lost: dict[PeerKey, KnownOffer] = {}  # who did not answer last, to be dialled when we were cut off
+        self._is_cut = False  # nobody answered while we had no link
         self._visited_s: dict[str, float] = {}
         self._strange_s = 0.0
         exchange.answer(AskContacts, self._say_contacts)
@@ -120,11 +125,45 @@ class Meeting:
         return [Kept(one.peer, one.came_s, one.peer in needed, one.source.network, one.dialled) for one in links]
 
     async def _meet(self, known: KnownOffer) -> None:
+        """Dial a stranger, at some of its addresses."""
+        count = len(known.addresses)
+        some = sorted(LOTS.sample(range(count), min(STRANGE_ADDRESSES, count)))
+        await self._dial(known, [known.addresses[place] for place in some])
+
+    async def _dial(self, known: KnownOffer, addresses: Sequence[str]) -> None:
         try:
-            await reach(self._network, known.node, known.addresses)
-        except Refused:
+            await reach(self._network, known.node, addresses)
+        except Refused as refusal:
+            if refusal.code is not Code.BUSY:  # else nobody was dialled, which says nothing of it
+                self._note_silence(known, was_tried=len(addresses) == len(known.addresses))
+        else:
+            self._lost.pop(known.node, None)
+
+    def _note_silence(self, known: KnownOffer, *, was_tried: bool) -> None:
+        """A peer did not answer. was_tried: at any of its addresses"""
+        linked = {link.peer for link in self._network.links()}
+        if known.node in linked:
+            return  # it came to us meanwhile
+        self._lost.pop(known.node, None)
+        self._lost[known.node] = known
+        if len(self._lost) > MAX_SUSPECTS:
+            del self._lost[next(iter(self._lost))]
+        if linked:
             self._leave_alone(known.node)
+        elif not self._is_cut:
+            self._is_cut = True
+            self._suspected.set()
+        if was_tried:
             self._tidings.table.silence(known.node)
+
+    def note_link(self) -> None:
+        """Somebody is linked: if nobody was, that was our own fault as likely as theirs."""
+        if self._is_cut:
+            self._is_cut = False
+            self._away.clear()
+            self._suspects = {**self._lost, **self._suspects}
+            self._lost = {}
+            self._suspected.set()
 
     def _leave_alone(self, peer: PeerKey) -> None:
         self._away[peer] = trio.current_time() + AWAY_S
@@ -156,14 +195,23 @@ class Meeting:
             self._suspected.set()
 
     async def keep_looking_after(self) -> None:
-        """Dial those whose links broke, until cancelled; the offer of one that does not answer is no offer any more."""
+        """Dial those whose links broke, until cancelled; the offer of one that does not answer is no offer any more.
+
+        While nobody answers, some of them every RETRY_S.
+        """
         while True:
-            await self._suspected.wait()
+            with trio.move_on_after(RETRY_S if self._is_cut else inf):
+                await self._suspected.wait()
             self._suspected = trio.Event()
             suspects, self._suspects = self._suspects, {}
-            async with trio.open_nursery() as nursery:
-                for known in suspects.values():
-                    nursery.start_soon(self._meet, known)
+            if self._is_cut and not suspects:
+                suspects = dict(LOTS.sample(list(self._lost.items()), min(LEAST_DEGREE, len(self._lost))))
+            await self._dial_all(suspects.values())
+
+    async def _dial_all(self, suspects: Iterable[KnownOffer]) -> None:
+        async with trio.open_nursery() as nursery:
+            for known in suspects:
+                nursery.start_soon(self._dial, known, known.addresses)
 
     # The DHT's hosts
 

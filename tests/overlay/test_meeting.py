@@ -2,21 +2,26 @@
 
 import random
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import trio
 from trio.testing import MockClock
 
+from p2pinfer.core.allowance import Allowance, Rate
 from p2pinfer.core.codes import Code
 from p2pinfer.core.coverage import thinnest
 from p2pinfer.core.errors import LinkDead
+from p2pinfer.core.keys import peer_name
 from p2pinfer.core.messages import Offers
 from p2pinfer.core.offers import KnownOffer
+from p2pinfer.core.source import Source
 from p2pinfer.core.units import PeerKey, Roles, Span
 from p2pinfer.overlay.degree import BESIDE, LEAST_DEGREE, OF_NETWORK, OURS, Kept, missing, sides, unneeded
 from p2pinfer.overlay.limits import DEGREE_S, MAX_DEGREE
 from p2pinfer.overlay.link import Link
-from p2pinfer.overlay.meeting import TOLD_OF
+from p2pinfer.overlay.meeting import RETRY_S, STRANGE_ADDRESSES, TOLD_OF
 from p2pinfer.overlay.memory import MemoryWorld
 from tests.core.paid_route import MODEL, certificate_for, key, offer_of
 from tests.overlay.sides import LIFE_S, OpenSide, Side
@@ -326,3 +331,67 @@ async def test_what_a_third_peer_says_of_a_death_counts_for_nothing(
     assert node.key.public in boot.nodes()
     with pytest.raises(LinkDead):
         link.send_nowait(Offers(0, ()))
+
+
+# Our own network
+
+
+@pytest.mark.parametrize("outage_s", [4.0, 90.0])
+async def test_who_was_cut_off_is_back_at_once_though_the_bootstrap_node_died_meanwhile(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery, world: MemoryWorld, outage_s: float
+) -> None:
+    boot = await open_side("boot")
+    nodes = [await open_side(f"node {number}", boot.address) for number in range(6)]
+    for side in [boot, *nodes]:
+        nursery.start_soon(side.keep_serving)
+    await trio.sleep(40)
+    away, *others = nodes
+    everybody = {side.key.public for side in [boot, *nodes]}
+    world.unreachable |= everybody  # what cannot be dialled from here, nor from there
+    for link in away.network.links():
+        await link._pipe.abort()
+    await trio.sleep(outage_s)
+    assert away.linked() == set()
+    await boot.kill()
+    world.unreachable -= everybody - {boot.key.public}
+    await trio.sleep(2 * RETRY_S)
+    assert away.linked() >= {other.key.public for other in others}
+    assert away.nodes() == {other.key.public for other in others}
+
+
+async def test_a_peer_that_our_own_limit_left_undialled_is_not_taken_for_dead(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boot, node, other = [await open_side(name) for name in ("boot", "node", "other")]
+    nursery.start_soon(boot.directory.keep_meeting)
+    monkeypatch.setattr(boot.network, "_dials", Allowance(Rate(0.5, 0.1), Rate(0.5, 0.1)))  # one in five seconds
+    link = await other.network.dial(boot.address)
+    link.send_nowait(Offers(0, (node.offer().relay(trio.current_time()),)))
+    await trio.sleep(3)
+    assert boot.linked() == {other.key.public}
+    assert node.key.public in boot.nodes()
+    await trio.sleep(10)
+    assert node.key.public in boot.linked()
+
+
+async def test_of_a_stranger_few_addresses_are_dialled_at_once(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boot, node, other = [await open_side(name) for name in ("boot", "node", "other")]
+    nursery.start_soon(boot.directory.keep_meeting)
+    dialled: list[Sequence[str]] = []
+    reach = boot.network.reach
+
+    async def noting_reach(peer: PeerKey, addresses: Sequence[str], word: Source) -> Link:
+        dialled.append(addresses)
+        return await reach(peer, addresses, word)
+
+    monkeypatch.setattr(boot.network, "reach", noting_reach)
+    told = replace(
+        node.offer(), addresses=tuple(f"/memory/{number}/p2p/{peer_name(node.key.public)}" for number in range(8))
+    )
+    link = await other.network.dial(boot.address)
+    link.send_nowait(Offers(0, (told.relay(trio.current_time()),)))
+    await trio.sleep(2 * RETRY_S)
+    assert [len(some) for some in dialled] == [STRANGE_ADDRESSES]
+    assert node.key.public in boot.nodes()  # there are others, where it may be
