@@ -264,10 +264,10 @@ class FirstPeers:
 
     async def save(self) -> None:
         """Write down who was met, and what those who are linked say of where they are."""
-        linked = {link.peer: link.source.key for link in self._network.links()}
+        linked = {link.peer for link in self._network.links()}
         for known in self._directory.offers():
-            if linked.get(known.node) == known.network:  # told by the peer itself, or by somebody beside it
-                self._book.note_told(known.node, known.addresses, self._now())
+            if known.node in linked and (told := self._directory.table.own_word(known.node)):
+                self._book.note_told(known.node, told, self._now())
         self._complain(await self._book.save(self._now()))
 
     async def _load(self) -> None:

@@ -125,10 +125,9 @@ class Meeting:
         return [Kept(one.peer, one.came_s, one.peer in needed, one.source.network, one.dialled) for one in links]
 
     async def _meet(self, known: KnownOffer) -> None:
-        """Dial a stranger, at some of its addresses."""
-        count = len(known.addresses)
-        some = sorted(LOTS.sample(range(count), min(STRANGE_ADDRESSES, count)))
-        await self._dial(known, [known.addresses[place] for place in some])
+        """Dial a stranger, at its first addresses and another one."""
+        first, others = known.addresses[: STRANGE_ADDRESSES - 1], known.addresses[STRANGE_ADDRESSES - 1 :]
+        await self._dial(known, [*first, *LOTS.sample(others, min(1, len(others)))])
 
     async def _dial(self, known: KnownOffer, addresses: Sequence[str]) -> None:
         try:

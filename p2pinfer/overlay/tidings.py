@@ -46,6 +46,7 @@ from p2pinfer.overlay.limits import (
 )
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
+from p2pinfer.overlay.pipe import leads_to
 
 LOTS: Final = SystemRandom()  # nobody foretells who is asked
 MEET_S: Final = 2.0  # for peers that one look-up meets and asks to answer
@@ -69,7 +70,7 @@ class Tidings:
     """
 
     def __init__(self, network: Network, exchange: Exchange, clock: Callable[[], float] = time.time) -> None:
-        self.table = OfferTable()
+        self.table = OfferTable(LOTS)
         self.own: KnownOffer | None = None
         self.on_own: Callable[[Offer], None] | None = None
         self.on_news: Callable[[KnownOffer], None] | None = None
@@ -222,7 +223,9 @@ class Tidings:
                 logger.info("a renewal is ignored: %s", error)
 
     def _take_one(self, link: Link, told: RelayedOffer, certificate: SignedRecord[NodeCert] | None = None) -> None:
-        now = trio.current_time()
+        now, renews = trio.current_time(), certificate is not None
+        if (node := self.table.node_of(told.offer)) is not None:
+            told = replace(told, addresses=_leading_to(node, told.addresses))
         if self.table.recognise(told, link.peer, link.source.key, now=now):
             return
         try:
@@ -234,9 +237,9 @@ class Tidings:
             if self.on_own is not None:
                 self.on_own(known.offer.record)
             return
-        known = replace(known, network=link.source.key)
+        known = replace(known, network=link.source.key, addresses=_leading_to(known.node, known.addresses))
         held = self.table.get(known.node)
-        if not self.table.add(known, now):
+        if not self.table.add(known, now, itself=known.node == link.peer, renews=renews):
             return
         if _differs(known, held):
             self._pass_on(known, link.peer, now)
@@ -263,6 +266,10 @@ def _differs(known: KnownOffer, held: KnownOffer | None) -> bool:
         return known.offer.record.seq <= FIRST_SEQ
     one, other = known.offer.record, held.offer.record
     return (one.boot, one.state, one.model, one.span) != (other.boot, other.state, other.model, other.span)
+
+
+def _leading_to(node: PeerKey, addresses: Sequence[str]) -> tuple[str, ...]:
+    return tuple(address for address in addresses if leads_to(address) == node)
 
 
 def _made_by(known: KnownOffer, link: Link) -> bool:

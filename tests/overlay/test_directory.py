@@ -270,3 +270,13 @@ async def test_a_node_says_in_the_dht_what_it_serves(
     nursery.start_soon(node.directory.keep_providing, MODEL)
     await trio.sleep(2)
     assert world.providers[model_key(MODEL)] == [node.address]
+
+
+async def test_addresses_that_lead_to_others_are_not_taken(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    near, node, liar = [await open_side(name) for name in ("near", "node", "liar")]
+    link = await liar.network.dial(near.address)
+    for seq in (1, 2, 2):  # anew, a newer one, and the same again
+        lie = replace(node.offer(seq=seq), addresses=(liar.address, node.address, "/memory/nobody"))
+        link.send_nowait(Offers(0, (lie.relay(trio.current_time()),)))
+    await trio.sleep(1)
+    assert [known.addresses for known in near.directory.offers()] == [(node.address,)]
