@@ -100,6 +100,10 @@ class Directory:
         """Make `offer` ours, and tell everybody we are linked to."""
         self._tidings.announce(offer)
 
+    def note_layers(self, model: ModelId, layers: int) -> None:
+        """A manifest says how many layers a model has: no offer can make it look shorter then."""
+        self._tidings.note_layers(model, layers)
+
     def greet(self, link: Link) -> None:
         """A link came up: tell its peer what we serve."""
         self._meeting.note_link()
@@ -133,7 +137,8 @@ class Directory:
     async def look(self, model: ModelId | None = None, widely: bool = False) -> list[KnownOffer]:
         """Meet the bootstrap peers, ask MAX_ASKED of those we are linked to, and say what is on offer.
 
-        widely: look for others, too, though somebody is linked
+        widely: look for others, too, though somebody is linked, and ask the DHT though all layers seem to be there: who
+                needs more than what there is may have been told of nodes that are none
 
         While layers of the model are missing, peers that we heard of are asked, and the DHT. Takes MEET_S, and up to
         LOOK_S where somebody answers who is far away; waits for nobody who does not answer.
@@ -146,7 +151,7 @@ class Directory:
                 if model is not None:
                     with trio.move_on_after(HASTE_S):
                         await asked.wait()
-                    if not self._tidings.held(model):
+                    if widely or not self._tidings.held(model):
                         nursery.start_soon(self._ask_further, model)
                         await self._seeking.seek(model)
                 await asked.wait()

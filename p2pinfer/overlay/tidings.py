@@ -54,6 +54,7 @@ LOOK_S: Final = 20.0  # for those of them that answer and are slow: 4 round trip
 LOOK_GAIN_S: Final = 2  # that an offer must be younger than one we know to be news to a person who waits
 RUMOUR_S: Final = 5.0  # age at which an offer is passed on unasked, at most: what is older was heard elsewhere
 FIRST_SEQ: Final = 4  # of a node's offers are of its first half minute: it joins, perhaps elsewhere, and serves
+MAX_MODELS: Final = 64  # whose layers are remembered
 UNNAMED: Final = 0.25  # part of questions that leave one offer unnamed: it is told whole, with new addresses
 
 logger = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ class Tidings:
         self.on_news: Callable[[KnownOffer], None] | None = None
         self.on_seek: Callable[[Link, ModelId], None] | None = None
         self.relays = False
+        self._layers: dict[ModelId, int] = {}  # of models whose manifests are known here
         self.owed: WeakSet[Link] = WeakSet()  # links whose peers renewed an offer that we did not know
         self._network = network
         self._exchange = exchange
@@ -95,7 +97,14 @@ class Tidings:
     def held(self, model: ModelId) -> int:
         """The number of nodes that serve the layer that fewest serve, our own among them."""
         own = self._own_fresh(trio.current_time())
-        return thinnest(known.offer.record for known in (*self.fresh(model), *own) if known.offer.record.model == model)
+        offers = (known.offer.record for known in (*self.fresh(model), *own) if known.offer.record.model == model)
+        return thinnest(offers, self._layers.get(model))
+
+    def note_layers(self, model: ModelId, layers: int) -> None:
+        """A manifest says how many layers a model has."""
+        self._layers[model] = layers
+        if len(self._layers) > MAX_MODELS:
+            del self._layers[next(iter(self._layers))]
 
     # Telling
 
