@@ -20,6 +20,7 @@ from p2pinfer.core.certificate import NodeCert
 from p2pinfer.core.coverage import WELL_HELD, thinnest
 from p2pinfer.core.digest import Digest, name_all, renewal_of, renewed, terms_of
 from p2pinfer.core.errors import LinkDead, Refused, RemoteProtocolError
+from p2pinfer.core.keys import short_name
 from p2pinfer.core.messages import (
     LAST_SLICE,
     MAX_NAMED,
@@ -35,6 +36,7 @@ from p2pinfer.core.offer_table import OfferTable
 from p2pinfer.core.offers import KnownOffer, verify_relayed
 from p2pinfer.core.records import SignedRecord
 from p2pinfer.core.units import ModelId, PeerKey
+from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.exchange import Ask, Exchange
 from p2pinfer.overlay.gathering import Gathering, open_gathering
 from p2pinfer.overlay.limits import (
@@ -203,9 +205,10 @@ class Tidings:
             logger.info("no offers from a peer: %s", error)
             return False
         self.owed.discard(link)
-        with link.charged():
+        with Contained(f"the offers of {short_name(link.peer)}", link.fail), link.charged():
             self._take(link, answer.offers[:limit], answer.renewals, named)
-        return True
+            return True
+        return False
 
     def _hear(self, link: Link, message: Offers) -> None:
         """Take what nobody asked for."""

@@ -301,6 +301,23 @@ async def test_false_tails_keep_nobody_from_the_dht(
     assert node.key.public in {known.node for known in found}
 
 
+async def test_a_fault_of_ours_in_an_answer_ends_its_link_and_nothing_else(
+    autojump_clock: MockClock, open_side: OpenSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near, node = await open_side("near"), await open_side("node")
+    node.serve()
+    link = await near.network.dial(node.address)
+    await trio.sleep(1)
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(near.directory._tidings, "_take", fail)
+    await near.directory.ask(link, MODEL)
+    assert link.dead is not None
+    assert link.dead.code is Code.INTERNAL
+
+
 def _shortened(side: Side) -> KnownOffer:
     offer = offer_of(side.key, Span(0, 1), Roles.HEAD | Roles.TAIL)
     return KnownOffer(offer, certificate_for(side.key), (side.address,), trio.current_time())
