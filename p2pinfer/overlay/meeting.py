@@ -6,7 +6,7 @@ our own network that is away: those whom we lost are dialled until somebody is t
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from math import inf
 from typing import Final
 from weakref import WeakSet
@@ -36,6 +36,7 @@ AWAY_S: Final = 300.0  # before a peer that did not answer, or turned us away, i
 MAX_AWAY: Final = 1_024
 TOLD_OF: Final = 4  # offers that a peer is told as it is turned away: it asks those for more
 MAX_SUSPECTS: Final = 64  # dialled at once to see if they live
+NETWORK_SUSPECTS: Final = 4  # of them whose links led to one network: who has many keys would take all places
 STRANGE_ADDRESSES: Final = 3  # of a peer that we never met: anybody may name more, and each takes of ALL_DIALS_RATE
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class Meeting:
         self._met: WeakSet[Link] = WeakSet()  # links whose peers' part of the DHT we have asked for
         self._away: dict[PeerKey, float] = {}  # until when a peer is left alone
         self._suspects: dict[PeerKey, KnownOffer] = {}
+        self._doubted: dict[PeerKey, str | None] = {}  # suspects until they were dialled, and where their links led
         self._suspected = trio.Event()
         self._lost: dict[PeerKey, KnownOffer] = {}  # who did not answer last, to be dialled when we were cut off
         self._is_cut = False  # nobody answered while we had no link
@@ -189,28 +191,38 @@ class Meeting:
         if why.code is Code.LEAVING:  # its own word
             self._tidings.table.silence(link.peer)
         known = self._tidings.table.get(link.peer)
-        if why.code in (Code.LOST, Code.SILENT) and known is not None and len(self._suspects) < MAX_SUSPECTS:
+        if why.code in (Code.LOST, Code.SILENT) and known is not None and self._has_room(link.source.network):
+            self._doubted[link.peer] = link.source.network
             self._suspects[link.peer] = known
             self._suspected.set()
+
+    def _has_room(self, network: str | None) -> bool:
+        """True if one more suspect may be dialled, of those whose links led to a network."""
+        same = sum(one == network for one in self._doubted.values())
+        return len(self._doubted) < MAX_SUSPECTS and (network is None or same < NETWORK_SUSPECTS)
 
     async def keep_looking_after(self) -> None:
         """Dial those whose links broke, until cancelled; the offer of one that does not answer is no offer any more.
 
         While nobody answers, some of them every RETRY_S.
         """
-        while True:
-            with trio.move_on_after(RETRY_S if self._is_cut else inf):
-                await self._suspected.wait()
-            self._suspected = trio.Event()
-            suspects, self._suspects = self._suspects, {}
-            if self._is_cut and not suspects:
-                suspects = dict(LOTS.sample(list(self._lost.items()), min(LEAST_DEGREE, len(self._lost))))
-            await self._dial_all(suspects.values())
-
-    async def _dial_all(self, suspects: Iterable[KnownOffer]) -> None:
         async with trio.open_nursery() as nursery:
-            for known in suspects:
-                nursery.start_soon(self._dial, known, known.addresses)
+            while True:
+                with trio.move_on_after(RETRY_S if self._is_cut else inf):
+                    await self._suspected.wait()
+                self._suspected = trio.Event()
+                suspects, self._suspects = self._suspects, {}
+                if self._is_cut and not suspects:
+                    suspects = dict(LOTS.sample(list(self._lost.items()), min(LEAST_DEGREE, len(self._lost))))
+                for known in suspects.values():
+                    nursery.start_soon(self._dial_suspect, known)
+
+    async def _dial_suspect(self, known: KnownOffer) -> None:
+        """One that answers slowly holds no other."""
+        try:
+            await self._dial(known, known.addresses)
+        finally:
+            self._doubted.pop(known.node, None)
 
     # The DHT's hosts
 

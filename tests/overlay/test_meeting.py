@@ -16,12 +16,12 @@ from p2pinfer.core.errors import LinkDead
 from p2pinfer.core.keys import peer_name
 from p2pinfer.core.messages import Offers
 from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.source import Source
+from p2pinfer.core.source import Scope, Source
 from p2pinfer.core.units import PeerKey, Roles, Span
 from p2pinfer.overlay.degree import BESIDE, LEAST_DEGREE, OF_NETWORK, OURS, Kept, missing, sides, unneeded
 from p2pinfer.overlay.limits import DEGREE_S, MAX_DEGREE
 from p2pinfer.overlay.link import Link
-from p2pinfer.overlay.meeting import RETRY_S, STRANGE_ADDRESSES, TOLD_OF
+from p2pinfer.overlay.meeting import NETWORK_SUSPECTS, RETRY_S, STRANGE_ADDRESSES, TOLD_OF
 from p2pinfer.overlay.memory import MemoryWorld
 from tests.core.paid_route import MODEL, certificate_for, key, offer_of
 from tests.overlay.sides import LIFE_S, OpenSide, Side
@@ -331,6 +331,50 @@ async def test_what_a_third_peer_says_of_a_death_counts_for_nothing(
     assert node.key.public in boot.nodes()
     with pytest.raises(LinkDead):
         link.send_nowait(Offers(0, ()))
+
+
+async def test_one_that_answers_slowly_keeps_no_other_from_being_found_dead(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boot = await open_side("boot")
+    nursery.start_soon(boot.directory.keep_meeting)
+    slow, dead, lives = [await open_side(name, boot.address) for name in ("slow", "dead", "lives")]
+    for node in (slow, dead, lives):
+        nursery.start_soon(node.keep_serving)
+    await trio.sleep(3)
+    reach = boot.network.reach
+
+    async def slow_reach(peer: PeerKey, addresses: Sequence[str], word: Source) -> Link:
+        if peer == slow.key.public:
+            await trio.sleep_forever()
+        return await reach(peer, addresses, word)
+
+    monkeypatch.setattr(boot.network, "reach", slow_reach)
+    await slow.kill()
+    await trio.sleep(0.5)
+    await dead.kill()
+    await trio.sleep(0.5)
+    assert boot.nodes() == {slow.key.public, lives.key.public}
+
+
+async def test_who_has_many_keys_leaves_places_for_other_suspects(
+    autojump_clock: MockClock, open_side: OpenSide, world: MemoryWorld
+) -> None:
+    boot = await open_side("boot")
+    names = [f"liar {number}" for number in range(NETWORK_SUSPECTS + 2)]
+    for name in names:
+        world.sources[key(name).public] = Source("203.0.113.7", Scope.PUBLIC)
+    liars = [await open_side(name) for name in names]
+    node = await open_side("node")
+    for side in [*liars, node]:
+        await side.network.dial(boot.address)
+        side.serve()
+    await trio.sleep(1)
+    for side in [*liars, node]:
+        await side.kill()
+    await trio.sleep(1)
+    assert node.key.public in boot.directory._meeting._suspects
+    assert len(boot.directory._meeting._suspects) == NETWORK_SUSPECTS + 1
 
 
 # Our own network
