@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain, zip_longest
 from math import inf
-from random import Random
 from typing import Final
 
 from p2pinfer.core.coverage import covers
@@ -25,10 +24,10 @@ ANSWER_PART: Final = 4  # one network has one part in so many of an answer, whil
 
 
 class OfferTable:
-    """The newest offer of every node we heard of. lots: by which addresses are drawn where there are too many"""
+    """The newest offer of every node we heard of. draw: a number below another, where lots decide"""
 
-    def __init__(self, lots: Random | None = None) -> None:
-        self._lots = Random(0) if lots is None else lots
+    def __init__(self, draw: Callable[[int], int] = lambda _: 0) -> None:
+        self._draw = draw
         self._known: dict[PeerKey, KnownOffer] = {}
         self._words: dict[PeerKey, Words] = {}  # who named the addresses of each
         self._itself: set[PeerKey] = set()  # nodes that told us their offer, or an earlier one, themselves
@@ -81,7 +80,7 @@ class OfferTable:
         return True
 
     def _with(self, words: Words, addresses: Iterable[str], itself: bool, network: str) -> Words:
-        return with_own(words, addresses) if itself else with_relayed(words, addresses, network, self._lots)
+        return with_own(words, addresses) if itself else with_relayed(words, addresses, network, self._draw)
 
     def _forget_first_of(self, network: str) -> None:
         """Forget one that only others told of, if there is one: anybody may claim any number of nodes."""

@@ -4,9 +4,8 @@ Addresses are signed by nobody. What a node told us itself comes first, and then
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain, zip_longest
-from random import Random
 from typing import Final
 
 from p2pinfer.core.messages import MAX_ADDRESSES
@@ -25,10 +24,10 @@ def with_own(words: Words, addresses: Iterable[str]) -> Words:
     return dict([*own.items(), *others.items()][:MAX_ADDRESSES])
 
 
-def with_relayed(words: Words, addresses: Iterable[str], network: str, lots: Random) -> Words:
+def with_relayed(words: Words, addresses: Iterable[str], network: str, draw: Callable[[int], int]) -> Words:
     """Somebody of a network said where a node is.
 
-    Too many are dropped of the network that named most, by lot but for its first ones.
+    Too many are dropped of the network that named most, by lot but for its first ones. draw: a number below another
     """
     groups: dict[str | None, list[str]] = defaultdict(list)
     for address, namer in (
@@ -41,8 +40,9 @@ def with_relayed(words: Words, addresses: Iterable[str], network: str, lots: Ran
         if len(own) > KEPT and len(own) >= most:
             own.pop()
         else:
-            group = lots.choice([group for group in groups.values() if len(group) == most])
-            group.pop(lots.randrange(min(KEPT, most - 1), most))
+            longest = [group for group in groups.values() if len(group) == most]
+            first = min(KEPT, most - 1)
+            longest[draw(len(longest))].pop(first + draw(most - first))
     in_turn = (address for address in chain.from_iterable(zip_longest(*groups.values())) if address is not None)
     namers = {address: namer for namer, named in groups.items() for address in named}
     return dict.fromkeys(own) | {address: namers[address] for address in in_turn}

@@ -73,7 +73,7 @@ class Tidings:
     """
 
     def __init__(self, network: Network, exchange: Exchange, clock: Callable[[], float] = time.time) -> None:
-        self.table = OfferTable(LOTS)
+        self.table = OfferTable(LOTS.randrange)
         self.own: KnownOffer | None = None
         self.on_own: Callable[[Offer], None] | None = None
         self.on_news: Callable[[KnownOffer], None] | None = None

@@ -216,11 +216,11 @@ def test_who_passes_an_offer_on_takes_none_of_the_addresses_that_others_name() -
 
 
 def test_networks_that_never_met_a_node_have_their_say_of_its_addresses_in_turn() -> None:
-    lots = Random(7)
-    words = with_relayed({}, [f"/memory/lie/{number}" for number in range(8)], "liar", lots)
-    words = with_relayed(words, ["/memory/true"], "honest", lots)
+    draw = Random(7).randrange
+    words = with_relayed({}, [f"/memory/lie/{number}" for number in range(8)], "liar", draw)
+    words = with_relayed(words, ["/memory/true"], "honest", draw)
     for number in range(200):
-        words = with_relayed(words, [f"/memory/lie/{number}/{place}" for place in range(8)], "liar", lots)
+        words = with_relayed(words, [f"/memory/lie/{number}/{place}" for place in range(8)], "liar", draw)
     assert list(words).index("/memory/true") == 1
     assert len(words) == 8
 
@@ -229,7 +229,7 @@ def test_of_many_addresses_that_the_node_tells_itself_half_stay() -> None:
     own = [f"/memory/{number}" for number in range(8)]
     words = with_own({}, own)
     for network in ("one", "another", "a third"):
-        words = with_relayed(words, [f"/memory/{network}/{place}" for place in range(8)], network, Random(7))
+        words = with_relayed(words, [f"/memory/{network}/{place}" for place in range(8)], network, Random(7).randrange)
     assert list(words)[:KEPT] == own[:KEPT]
     assert set(words.values()) == {None, "one", "another", "a third"}
 
