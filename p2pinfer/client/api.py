@@ -311,6 +311,7 @@ class Client:
         _check_length(model, len(ids), request)
         known = await self._journal.read(lambda reader: reader.known_nodes(self._key.public))
         manifest = model.manifest
+        self._directory.note_layers(model.id, manifest.layers)
         sought = Sought(
             layers=manifest.layers,
             hidden=manifest.hidden,

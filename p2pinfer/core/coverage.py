@@ -1,6 +1,6 @@
 """How well offers cover the layers of a model, and few of them that cover it all. Pure.
 
-How many layers a model has is told by its tails: nobody else knows without the manifest.
+How many layers a model has is told by its tails, where its manifest is not known.
 """
 
 from collections import Counter
@@ -19,8 +19,11 @@ Kind = tuple[Span, Roles]
 Groups = dict[Kind, dict[str, list[KnownOffer]]]  # offers of nodes that serve, by network, freshest first
 
 
-def thinnest(offers: Iterable[Offer]) -> int:
-    """The number of nodes that serve the layer that fewest serve; 0 where one is missing, head or tail among them."""
+def thinnest(offers: Iterable[Offer], layers: int | None = None) -> int:
+    """The number of nodes that serve the layer that fewest serve; 0 where one is missing, head or tail among them.
+
+    layers: of the model, where they are known: then tails that end elsewhere make it neither longer nor shorter
+    """
     changes: dict[int, int] = {}
     heads = 0
     tails = Counter[int]()  # by where they end
@@ -34,7 +37,7 @@ def thinnest(offers: Iterable[Offer]) -> int:
             tails[offer.span.last] += 1
     if not heads or not tails:
         return 0
-    end = _end(tails)
+    end = _end(tails) if layers is None else layers
     least, held = min(heads, tails[end]), 0
     for layer in sorted(changes):
         if layer >= end:

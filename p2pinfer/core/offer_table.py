@@ -1,7 +1,7 @@
 """The offers a peer knows: the newest of every node, and those that an answer holds (protocols/offer.md, "States").
 
 One offer a node: of one boot the one of the highest number, of two boots the one issued later. Pure: `now` is the
-caller's monotonic clock in seconds.
+caller's monotonic clock in seconds. Where a node can be reached is nobody's signed word (`told_addresses.py`).
 """
 
 from collections import Counter, defaultdict
@@ -12,9 +12,10 @@ from math import inf
 from typing import Final
 
 from p2pinfer.core.coverage import covers
-from p2pinfer.core.messages import MAX_ADDRESSES, RelayedOffer
+from p2pinfer.core.messages import RelayedOffer
 from p2pinfer.core.offer import MAX_OFFER_S, contradict
 from p2pinfer.core.offers import KnownOffer
+from p2pinfer.core.told_addresses import Words, with_own, with_relayed
 from p2pinfer.core.units import ModelId, PeerKey, Span
 
 MAX_KNOWN: Final = 10_000  # nodes; beyond it the oldest are forgotten
@@ -26,10 +27,13 @@ MAX_ORDERS: Final = 64  # models
 
 
 class OfferTable:
-    """The newest offer of every node we heard of."""
+    """The newest offer of every node we heard of. draw: a number below another, where lots decide"""
 
-    def __init__(self) -> None:
+    def __init__(self, draw: Callable[[int], int] = lambda _: 0) -> None:
+        self._draw = draw
         self._known: dict[PeerKey, KnownOffer] = {}
+        self._words: dict[PeerKey, Words] = {}  # who named the addresses of each
+        self._itself: set[PeerKey] = set()  # nodes that told us their offer, or an earlier one, themselves
         self._bodies: dict[bytes, PeerKey] = {}
         self._counts: Counter[str] = Counter()  # of offers, by the network they were heard from
         self._two_faced: dict[PeerKey, float] = {}  # nodes whose offers contradict each other, and until when
@@ -37,10 +41,12 @@ class OfferTable:
         self._silent_bodies: dict[bytes, PeerKey] = {}
         self._orders: dict[ModelId | None, tuple[float, list[PeerKey]]] = {}  # of answers, and since when
 
-    def add(self, known: KnownOffer, now: float | None = None) -> bool:
+    def add(self, known: KnownOffer, now: float | None = None, *, itself: bool = False, renews: bool = False) -> bool:
         """Keep an offer; False if what we have is as new, or the node signed two that contradict each other.
 
-        now: when it came; left out, it came as soon as it was signed
+        now:    when it came; left out, it came as soon as it was signed
+        itself: its node told it; else it counts for the network of the node where that told an earlier one
+        renews: its addresses are those of the offer that it renews, and not the word of who told it
         """
         if known.born_s < self._two_faced.get(known.node, -inf):
             return False
@@ -57,9 +63,18 @@ class OfferTable:
             return False
         if held is not None and not _newer(known, held):
             return False
+        told, words = known.node in self._itself, self._words.get(known.node, {})
+        network = held.network if held is not None and told and not itself else known.network
+        if not renews or held is None:
+            says = itself and not renews
+            words = self._with({} if held is None or says else words, known.addresses, says, known.network)
+        known = replace(known, addresses=tuple(words), network=network)
         self.forget(known.node)  # so that the dictionary is in order of hearing
         self.heard(known.node)
         self._known[known.node] = known
+        self._words[known.node] = words
+        if itself or (told and held is not None):
+            self._itself.add(known.node)
         self._bodies[known.offer.body] = known.node
         self._count(known.network, 1)
         if self._counts[known.network] > MAX_FROM:
@@ -68,17 +83,21 @@ class OfferTable:
             self._forget_first_of(self._counts.most_common(1)[0][0])
         return True
 
+    def _with(self, words: Words, addresses: Iterable[str], itself: bool, network: str) -> Words:
+        return with_own(words, addresses) if itself else with_relayed(words, addresses, network, self._draw)
+
     def _forget_first_of(self, network: str) -> None:
-        self.forget(next(node for node, known in self._known.items() if known.network == network))
+        """Forget one that only others told of, if there is one: anybody may claim any number of nodes."""
+        nodes = [node for node, known in self._known.items() if known.network == network]
+        self.forget(next((node for node in nodes if node not in self._itself), nodes[0]))
 
     def recognise(self, relayed: RelayedOffer, relay: PeerKey, network: str = "", *, now: float | None = None) -> bool:
         """True if these very bytes are known: then there is no need to check their signatures again.
 
         now: when they came; once their time is past they count as new ones would. Left out, it is not past
 
-        Addresses are nobody's word, and whoever passed the offer on first may have lied: all that were named are kept,
-        as far as there is room, and where the node itself is the relay its own come first, and the offer counts for
-        its own network.
+        Whoever passed the offer on first may have lied of addresses: all that were named are kept, as far as there is
+        room, and where the node itself is the relay its own come first, and the offer counts for its own network.
         """
         if relayed.offer in self._silent_bodies:
             return True
@@ -87,17 +106,27 @@ class OfferTable:
         known = self._known[node]
         if now is not None and known.left_s(now) <= 0:
             return False
-        first, then = known.addresses, relayed.addresses
-        addresses = dict.fromkeys((*then, *first) if relay == node else (*first, *then))
-        heard_from = network if relay == node else known.network
+        itself = relay == node
+        heard_from = network if itself else known.network
         self._count(known.network, -1)
         self._count(heard_from, 1)
-        self._known[node] = replace(known, addresses=tuple(addresses)[:MAX_ADDRESSES], network=heard_from)
+        self._words[node] = self._with(self._words[node], relayed.addresses, itself, network)
+        self._known[node] = replace(known, addresses=tuple(self._words[node]), network=heard_from)
+        if itself:
+            self._itself.add(node)
         return True
 
     def get(self, node: PeerKey) -> KnownOffer | None:
         """The offer of a node as far as it is known, fresh or not."""
         return self._known.get(node)
+
+    def node_of(self, body: bytes) -> PeerKey | None:
+        """Whose offer these bytes are, if they are known."""
+        return self._bodies.get(body)
+
+    def own_word(self, node: PeerKey) -> tuple[str, ...]:
+        """Addresses that the node told us itself."""
+        return tuple(address for address, network in self._words.get(node, {}).items() if network is None)
 
     def silence(self, node: PeerKey) -> None:
         """The node was found dead, by us: what it offered is no offer until a newer one comes, whoever passes it on."""
@@ -117,7 +146,8 @@ class OfferTable:
 
     def forget(self, node: PeerKey) -> None:
         if (known := self._known.pop(node, None)) is not None:
-            del self._bodies[known.offer.body]
+            del self._bodies[known.offer.body], self._words[node]
+            self._itself.discard(node)
             self._count(known.network, -1)
 
     def _count(self, network: str, change: int) -> None:

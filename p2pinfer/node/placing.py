@@ -63,6 +63,7 @@ class Placing:
         self._network = network
         self._model = model
         self._layers = model.manifest.layers
+        directory.note_layers(model.id, self._layers)
         self._numerics = numerics_of(serve.numerics)
         self._fixed = span_of(serve.layers)
         if self._fixed is None:

@@ -28,7 +28,8 @@ async def dial_first(dial: Dial, addresses: Sequence[Address], heard: Callable[[
 
     heard: is called whenever somebody at one of the addresses gets a step further
 
-    Raises LinkDead as the last address did, or UNREACHABLE where there is none.
+    Raises LinkDead as the last address did, or as one that our own limit left undialled (BUSY): then it is not known if
+    the peer is there. UNREACHABLE where there is no address.
     """
     pipes: list[Pipe] = []
     failure = LinkDead("no address is known", Code.UNREACHABLE)
@@ -39,7 +40,8 @@ async def dial_first(dial: Dial, addresses: Sequence[Address], heard: Callable[[
             pipes.append(await _dial_while_heard(dial, address, heard))
             scope.cancel()
         except LinkDead as error:
-            failure = error
+            if failure.code is not Code.BUSY:
+                failure = error
             failed.set()
 
     kept: Pipe | None = None

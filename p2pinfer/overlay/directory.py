@@ -35,6 +35,7 @@ FURTHER: Final = 4  # peers that we have just heard of and ask, too, while layer
 PULL_S: Final = 10.0, 20.0  # between questions that nobody waits for
 PULL_GAIN_S: Final = 20  # that an offer must be younger than ours: nodes renew theirs as often
 PULL_NEW: Final = 8  # offers of nodes that we do not know, in an answer; one where we know KNOWN_ENOUGH
+OWED: Final = 0.5  # of questions go to a peer whose offer we missed, if there is one: any peer can say so all the time
 KNOWN_ENOUGH: Final = 48  # offers: a question names them all, so that what is asked does not grow with the swarm
 INTEREST_S: Final = 60.0  # a client asks on for so long after it wanted a model
 THIN_S: Final = 30.0, 600.0  # between look-ups in the DHT while a model is thinly held: the first wait, and the longest
@@ -100,8 +101,13 @@ class Directory:
         """Make `offer` ours, and tell everybody we are linked to."""
         self._tidings.announce(offer)
 
+    def note_layers(self, model: ModelId, layers: int) -> None:
+        """A manifest says how many layers a model has: no offer can make it look shorter then."""
+        self._tidings.note_layers(model, layers)
+
     def greet(self, link: Link) -> None:
-        """Tell the peer of a link what we serve."""
+        """A link came up: tell its peer what we serve."""
+        self._meeting.note_link()
         self._tidings.greet(link)
 
     def offers(self, model: ModelId | None = None) -> list[KnownOffer]:
@@ -132,7 +138,8 @@ class Directory:
     async def look(self, model: ModelId | None = None, widely: bool = False) -> list[KnownOffer]:
         """Meet the bootstrap peers, ask MAX_ASKED of those we are linked to, and say what is on offer.
 
-        widely: look for others, too, though somebody is linked
+        widely: look for others, too, though somebody is linked, and ask the DHT though all layers seem to be there: who
+                needs more than what there is may have been told of nodes that are none
 
         While layers of the model are missing, peers that we heard of are asked, and the DHT. Takes MEET_S, and up to
         LOOK_S where somebody answers who is far away; waits for nobody who does not answer.
@@ -145,7 +152,7 @@ class Directory:
                 if model is not None:
                     with trio.move_on_after(HASTE_S):
                         await asked.wait()
-                    if not self._tidings.held(model):
+                    if widely or not self._tidings.held(model):
                         nursery.start_soon(self._ask_further, model)
                         await self._seeking.seek(model)
                 await asked.wait()
@@ -230,10 +237,11 @@ class Directory:
             self._interest, self._interest_s = model, trio.current_time()
 
     def _to_pull(self, model: ModelId | None) -> list[Link]:
-        """One peer of the model, or one whose offer we missed; and one of all others."""
+        """One peer of the model, or now and then one whose offer we missed; and one of all others."""
         serving = {known.node for known in self._tidings.fresh(model)}
         links = self._network.links()
-        first = [link for link in links if link in self._tidings.owed] or [one for one in links if one.peer in serving]
+        owed = [link for link in links if link in self._tidings.owed] if LOTS.random() < OWED else []
+        first = owed or [one for one in links if one.peer in serving]
         chosen = LOTS.sample(first, min(1, len(first)))
         others = [link for link in links if link not in chosen]
         return chosen + LOTS.sample(others, min(1, len(others)))

@@ -142,8 +142,8 @@ class Exchange:
         self._last_call = number = self._last_call % ((1 << 32) - 1) + 1
         self._calls[number] = call = _Call(link)
         try:
-            await link.send(ask(number))
             with trio.move_on_after(CALL_S):
+                await link.send(ask(number))
                 await call.done.wait()
         finally:
             del self._calls[number]
@@ -250,6 +250,8 @@ class Exchange:
         return {call.link.peer for call in self._calls.values()}.union(*(session.peers for session in running))
 
     def _take_ask(self, link: Link, ask: Ask) -> None:
+        if link.is_clogged:
+            return  # it asks and does not listen: refusals would wait there, too, before what we have to say
         answering = self._answering.get(type(ask))
         if answering is None:
             self._say(link, CallRefused(ask.call, Code.UNSUPPORTED, "this peer does not answer that", 0))

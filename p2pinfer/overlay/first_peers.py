@@ -102,6 +102,7 @@ async def open_first_peers(
 
         exchange.on_up, directory.seek = note, first_peers.seek
         nursery.start_soon(first_peers.keep_book)
+        nursery.start_soon(first_peers.keep_moving)
         try:
             yield first_peers
         finally:
@@ -187,6 +188,12 @@ class FirstPeers:
         pause_s = HERE_S if found.how is HERE else AGAIN_S
         return not known and self._tried.get(found.peer, -inf) + pause_s < trio.current_time()
 
+    async def keep_moving(self) -> None:
+        """Try everybody again where we are elsewhere, until cancelled."""
+        while True:
+            await self._network.wait_moved()
+            self._tried.clear()
+
     async def _meet_all(self, batch: Sequence["_Found"]) -> bool:
         """Dial them all; True once one is linked and was asked, False where that takes long or nobody is there."""
         met: list[bool] = []
@@ -257,10 +264,10 @@ class FirstPeers:
 
     async def save(self) -> None:
         """Write down who was met, and what those who are linked say of where they are."""
-        linked = {link.peer: link.source.key for link in self._network.links()}
+        linked = {link.peer for link in self._network.links()}
         for known in self._directory.offers():
-            if linked.get(known.node) == known.network:  # told by the peer itself, or by somebody beside it
-                self._book.note_told(known.node, known.addresses, self._now())
+            if known.node in linked and (told := self._directory.table.own_word(known.node)):
+                self._book.note_told(known.node, told, self._now())
         self._complain(await self._book.save(self._now()))
 
     async def _load(self) -> None:

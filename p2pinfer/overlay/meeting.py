@@ -1,11 +1,13 @@
 """The peers a node meets and stays linked to: bootstrap peers at first, then whom they tell of (wire.md, 6).
 
 Nobody keeps a link to everybody. Whoever is turned away was told of others before. A node that was linked to us and
-is gone is dialled once: only its own silence makes us stop passing its offer on.
+is gone is dialled once: only its own silence makes us stop passing its offer on. Where nobody answers at all it may be
+our own network that is away: those whom we lost are dialled until somebody is there, and then all once more.
 """
 
 import logging
 from collections.abc import Callable, Collection, Sequence
+from math import inf
 from typing import Final
 from weakref import WeakSet
 
@@ -34,6 +36,8 @@ AWAY_S: Final = 300.0  # before a peer that did not answer, or turned us away, i
 MAX_AWAY: Final = 1_024
 TOLD_OF: Final = 4  # offers that a peer is told as it is turned away: it asks those for more
 MAX_SUSPECTS: Final = 64  # dialled at once to see if they live
+NETWORK_SUSPECTS: Final = 4  # of them whose links led to one network: who has many keys would take all places
+STRANGE_ADDRESSES: Final = 3  # of a peer that we never met: anybody may name more, and each takes of ALL_DIALS_RATE
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +57,10 @@ class Meeting:
         self._met: WeakSet[Link] = WeakSet()  # links whose peers' part of the DHT we have asked for
         self._away: dict[PeerKey, float] = {}  # until when a peer is left alone
         self._suspects: dict[PeerKey, KnownOffer] = {}
+        self._doubted: dict[PeerKey, str | None] = {}  # suspects until they were dialled, and where their links led
         self._suspected = trio.Event()
+        self._lost: dict[PeerKey, KnownOffer] = {}  # who did not answer last, to be dialled when we were cut off
+        self._is_cut = False  # nobody answered while we had no link
         self._visited_s: dict[str, float] = {}
         self._strange_s = 0.0
         exchange.answer(AskContacts, self._say_contacts)
@@ -101,11 +108,11 @@ class Meeting:
     def _to_meet(self) -> list[KnownOffer]:
         now, known = trio.current_time(), self._tidings.fresh()
         self._away = {peer: until_s for peer, until_s in self._away.items() if until_s > now}
-        linked = {link.peer for link in self._network.links()}
-        chosen = missing(self._tidings.own, known, linked, self._away, LOTS)
+        links = self._links()
+        chosen = missing(self._tidings.own, known, links, self._away, LOTS)
         if now >= self._strange_s:
             self._strange_s = now + LOTS.uniform(*STRANGE_S)
-            taken = linked.union(self._away, (one.node for one in chosen))
+            taken = {link.peer for link in links}.union(self._away, (one.node for one in chosen))
             strangers = [one for one in known if one.node not in taken]
             chosen += LOTS.sample(strangers, min(1, len(strangers)))
         return chosen
@@ -113,15 +120,51 @@ class Meeting:
     @property
     def is_hasty(self) -> bool:
         """True if we have just heard of peers that we should be linked to."""
-        linked = {link.peer for link in self._network.links()}
-        return bool(missing(self._tidings.own, self._tidings.fresh(), linked, self._away, LOTS))
+        return bool(missing(self._tidings.own, self._tidings.fresh(), self._links(), self._away, LOTS))
+
+    def _links(self, needed: Collection[PeerKey] = ()) -> list[Kept]:
+        links = self._network.links()
+        return [Kept(one.peer, one.came_s, one.peer in needed, one.source.network, one.dialled) for one in links]
 
     async def _meet(self, known: KnownOffer) -> None:
+        """Dial a stranger, at its first addresses and another one."""
+        first, others = known.addresses[: STRANGE_ADDRESSES - 1], known.addresses[STRANGE_ADDRESSES - 1 :]
+        await self._dial(known, [*first, *LOTS.sample(others, min(1, len(others)))])
+
+    async def _dial(self, known: KnownOffer, addresses: Sequence[str]) -> None:
         try:
-            await reach(self._network, known.node, known.addresses)
-        except Refused:
+            await reach(self._network, known.node, addresses)
+        except Refused as refusal:
+            if refusal.code is not Code.BUSY:  # else nobody was dialled, which says nothing of it
+                self._note_silence(known, was_tried=len(addresses) == len(known.addresses))
+        else:
+            self._lost.pop(known.node, None)
+
+    def _note_silence(self, known: KnownOffer, *, was_tried: bool) -> None:
+        """A peer did not answer. was_tried: at any of its addresses"""
+        linked = {link.peer for link in self._network.links()}
+        if known.node in linked:
+            return  # it came to us meanwhile
+        self._lost.pop(known.node, None)
+        self._lost[known.node] = known
+        if len(self._lost) > MAX_SUSPECTS:
+            del self._lost[next(iter(self._lost))]
+        if linked:
             self._leave_alone(known.node)
+        elif not self._is_cut:
+            self._is_cut = True
+            self._suspected.set()
+        if was_tried:
             self._tidings.table.silence(known.node)
+
+    def note_link(self) -> None:
+        """Somebody is linked: if nobody was, that was our own fault as likely as theirs."""
+        if self._is_cut:
+            self._is_cut = False
+            self._away.clear()
+            self._suspects = {**self._lost, **self._suspects}
+            self._lost = {}
+            self._suspected.set()
 
     def _leave_alone(self, peer: PeerKey) -> None:
         self._away[peer] = trio.current_time() + AWAY_S
@@ -133,8 +176,7 @@ class Meeting:
         now, table, own = trio.current_time(), self._tidings.table, self._tidings.own
         needed = {*self._exchange.engaged(), *self.settles()}
         links = {link.peer: link for link in self._network.links()}
-        kept = [Kept(link.peer, link.came_s, link.peer in needed) for link in links.values()]
-        for peer in unneeded(own, self._tidings.fresh(), kept, now, LOTS):
+        for peer in unneeded(own, self._tidings.fresh(), self._links(needed), now, LOTS):
             theirs = table.get(peer)
             model = None if theirs is None else theirs.offer.record.model
             self._tidings.tell(links[peer], table.spread(now, model, TOLD_OF))
@@ -149,19 +191,38 @@ class Meeting:
         if why.code is Code.LEAVING:  # its own word
             self._tidings.table.silence(link.peer)
         known = self._tidings.table.get(link.peer)
-        if why.code in (Code.LOST, Code.SILENT) and known is not None and len(self._suspects) < MAX_SUSPECTS:
+        if why.code in (Code.LOST, Code.SILENT) and known is not None and self._has_room(link.source.network):
+            self._doubted[link.peer] = link.source.network
             self._suspects[link.peer] = known
             self._suspected.set()
 
+    def _has_room(self, network: str | None) -> bool:
+        """True if one more suspect may be dialled, of those whose links led to a network."""
+        same = sum(one == network for one in self._doubted.values())
+        return len(self._doubted) < MAX_SUSPECTS and (network is None or same < NETWORK_SUSPECTS)
+
     async def keep_looking_after(self) -> None:
-        """Dial those whose links broke, until cancelled; the offer of one that does not answer is no offer any more."""
-        while True:
-            await self._suspected.wait()
-            self._suspected = trio.Event()
-            suspects, self._suspects = self._suspects, {}
-            async with trio.open_nursery() as nursery:
+        """Dial those whose links broke, until cancelled; the offer of one that does not answer is no offer any more.
+
+        While nobody answers, some of them every RETRY_S.
+        """
+        async with trio.open_nursery() as nursery:
+            while True:
+                with trio.move_on_after(RETRY_S if self._is_cut else inf):
+                    await self._suspected.wait()
+                self._suspected = trio.Event()
+                suspects, self._suspects = self._suspects, {}
+                if self._is_cut and not suspects:
+                    suspects = dict(LOTS.sample(list(self._lost.items()), min(LEAST_DEGREE, len(self._lost))))
                 for known in suspects.values():
-                    nursery.start_soon(self._meet, known)
+                    nursery.start_soon(self._dial_suspect, known)
+
+    async def _dial_suspect(self, known: KnownOffer) -> None:
+        """One that answers slowly holds no other."""
+        try:
+            await self._dial(known, known.addresses)
+        finally:
+            self._doubted.pop(known.node, None)
 
     # The DHT's hosts
 

@@ -20,6 +20,7 @@ from p2pinfer.core.certificate import NodeCert
 from p2pinfer.core.coverage import WELL_HELD, thinnest
 from p2pinfer.core.digest import Digest, name_all, renewal_of, renewed, terms_of
 from p2pinfer.core.errors import LinkDead, Refused, RemoteProtocolError
+from p2pinfer.core.keys import short_name
 from p2pinfer.core.messages import (
     LAST_SLICE,
     MAX_NAMED,
@@ -35,6 +36,7 @@ from p2pinfer.core.offer_table import OfferTable
 from p2pinfer.core.offers import KnownOffer, verify_relayed
 from p2pinfer.core.records import SignedRecord
 from p2pinfer.core.units import ModelId, PeerKey
+from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.exchange import Ask, Exchange
 from p2pinfer.overlay.gathering import Gathering, open_gathering
 from p2pinfer.overlay.limits import (
@@ -46,6 +48,7 @@ from p2pinfer.overlay.limits import (
 )
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
+from p2pinfer.overlay.pipe import leads_to
 
 LOTS: Final = SystemRandom()  # nobody foretells who is asked
 MEET_S: Final = 2.0  # for peers that one look-up meets and asks to answer
@@ -53,6 +56,7 @@ LOOK_S: Final = 20.0  # for those of them that answer and are slow: 4 round trip
 LOOK_GAIN_S: Final = 2  # that an offer must be younger than one we know to be news to a person who waits
 RUMOUR_S: Final = 5.0  # age at which an offer is passed on unasked, at most: what is older was heard elsewhere
 FIRST_SEQ: Final = 4  # of a node's offers are of its first half minute: it joins, perhaps elsewhere, and serves
+MAX_MODELS: Final = 64  # whose layers are remembered
 UNNAMED: Final = 0.25  # part of questions that leave one offer unnamed: it is told whole, with new addresses
 
 logger = logging.getLogger(__name__)
@@ -69,12 +73,13 @@ class Tidings:
     """
 
     def __init__(self, network: Network, exchange: Exchange, clock: Callable[[], float] = time.time) -> None:
-        self.table = OfferTable()
+        self.table = OfferTable(LOTS.randrange)
         self.own: KnownOffer | None = None
         self.on_own: Callable[[Offer], None] | None = None
         self.on_news: Callable[[KnownOffer], None] | None = None
         self.on_seek: Callable[[Link, ModelId], None] | None = None
         self.relays = False
+        self._layers: dict[ModelId, int] = {}  # of models whose manifests are known here
         self.owed: WeakSet[Link] = WeakSet()  # links whose peers renewed an offer that we did not know
         self._network = network
         self._exchange = exchange
@@ -94,7 +99,14 @@ class Tidings:
     def held(self, model: ModelId) -> int:
         """The number of nodes that serve the layer that fewest serve, our own among them."""
         own = self._own_fresh(trio.current_time())
-        return thinnest(known.offer.record for known in (*self.fresh(model), *own) if known.offer.record.model == model)
+        offers = (known.offer.record for known in (*self.fresh(model), *own) if known.offer.record.model == model)
+        return thinnest(offers, self._layers.get(model))
+
+    def note_layers(self, model: ModelId, layers: int) -> None:
+        """A manifest says how many layers a model has."""
+        self._layers[model] = layers
+        if len(self._layers) > MAX_MODELS:
+            del self._layers[next(iter(self._layers))]
 
     # Telling
 
@@ -193,9 +205,10 @@ class Tidings:
             logger.info("no offers from a peer: %s", error)
             return False
         self.owed.discard(link)
-        with link.charged():
+        with Contained(f"the offers of {short_name(link.peer)}", link.fail), link.charged():
             self._take(link, answer.offers[:limit], answer.renewals, named)
-        return True
+            return True
+        return False
 
     def _hear(self, link: Link, message: Offers) -> None:
         """Take what nobody asked for."""
@@ -222,7 +235,9 @@ class Tidings:
                 logger.info("a renewal is ignored: %s", error)
 
     def _take_one(self, link: Link, told: RelayedOffer, certificate: SignedRecord[NodeCert] | None = None) -> None:
-        now = trio.current_time()
+        now, renews = trio.current_time(), certificate is not None
+        if (node := self.table.node_of(told.offer)) is not None:
+            told = replace(told, addresses=_leading_to(node, told.addresses))
         if self.table.recognise(told, link.peer, link.source.key, now=now):
             return
         try:
@@ -234,9 +249,9 @@ class Tidings:
             if self.on_own is not None:
                 self.on_own(known.offer.record)
             return
-        known = replace(known, network=link.source.key)
+        known = replace(known, network=link.source.key, addresses=_leading_to(known.node, known.addresses))
         held = self.table.get(known.node)
-        if not self.table.add(known, now):
+        if not self.table.add(known, now, itself=known.node == link.peer, renews=renews):
             return
         if _differs(known, held):
             self._pass_on(known, link.peer, now)
@@ -263,6 +278,10 @@ def _differs(known: KnownOffer, held: KnownOffer | None) -> bool:
         return known.offer.record.seq <= FIRST_SEQ
     one, other = known.offer.record, held.offer.record
     return (one.boot, one.state, one.model, one.span) != (other.boot, other.state, other.model, other.span)
+
+
+def _leading_to(node: PeerKey, addresses: Sequence[str]) -> tuple[str, ...]:
+    return tuple(address for address in addresses if leads_to(address) == node)
 
 
 def _made_by(known: KnownOffer, link: Link) -> bool:

@@ -46,6 +46,18 @@ def test_who_joins_or_leaves_serves_nothing() -> None:
     assert thinnest([held("a", 0, 30, state=State.LEAVING).offer.record]) == 0
 
 
+def test_who_knows_the_layers_believes_no_tails() -> None:
+    liars = [
+        replace(
+            held(f"liar {number}", 0, 30), offer=offer_of(key(f"liar {number}"), Span(0, 1), Roles.HEAD | Roles.TAIL)
+        )
+        for number in range(2)
+    ]
+    assert thinnest(one.offer.record for one in liars) == 2
+    assert thinnest((one.offer.record for one in liars), 30) == 0
+    assert thinnest((one.offer.record for one in [*liars, held("honest", 0, 30)]), 30) == 1
+
+
 def test_one_liar_makes_no_model_longer() -> None:
     honest = [held(f"node {number}", 0, 30) for number in range(2)]
     liar = held("liar", 0, 2**31)

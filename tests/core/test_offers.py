@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 from hashlib import sha256
+from random import Random
 
 import pytest
 
@@ -12,6 +13,7 @@ from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.messages import RelayedOffer
 from p2pinfer.core.offer_table import MAX_KNOWN, OfferTable
 from p2pinfer.core.offers import HOP_MS, KnownOffer, verify_relayed
+from p2pinfer.core.told_addresses import KEPT, with_own, with_relayed
 from p2pinfer.core.units import ModelId, PeerKey, Roles, Span
 from tests.core.paid_route import MODEL, NODES, NOW, STRANGER, certificate_for, key, offer_of
 
@@ -201,6 +203,51 @@ def test_what_the_node_itself_says_of_its_addresses_comes_first() -> None:
     assert table.fresh(0.0)[0].addresses[:2] == ("/memory/b", "/memory/a")
 
 
+def test_who_passes_an_offer_on_takes_none_of_the_addresses_that_others_name() -> None:
+    table = OfferTable()
+    table.add(known(), itself=True)
+    for number in range(200):
+        table.recognise(relayed(addresses=tuple(f"/memory/lie/{number}/{place}" for place in range(8))), RELAY, "liar")
+    assert table.fresh(0.0)[0].addresses[0] == "/memory/a"
+    renewal = known(seq=2)
+    table.add(replace(renewal, addresses=("/memory/lie",) * 8, network="liar"))
+    assert table.own_word(NODES[0].public) == ("/memory/a",)
+    assert table.fresh(0.0)[0].addresses[0] == "/memory/a"
+
+
+def test_networks_that_never_met_a_node_have_their_say_of_its_addresses_in_turn() -> None:
+    draw = Random(7).randrange
+    words = with_relayed({}, [f"/memory/lie/{number}" for number in range(8)], "liar", draw)
+    words = with_relayed(words, ["/memory/true"], "honest", draw)
+    for number in range(200):
+        words = with_relayed(words, [f"/memory/lie/{number}/{place}" for place in range(8)], "liar", draw)
+    assert list(words).index("/memory/true") == 1
+    assert len(words) == 8
+
+
+def test_of_many_addresses_that_the_node_tells_itself_half_stay() -> None:
+    own = [f"/memory/{number}" for number in range(8)]
+    words = with_own({}, own)
+    for network in ("one", "another", "a third"):
+        words = with_relayed(words, [f"/memory/{network}/{place}" for place in range(8)], network, Random(7).randrange)
+    assert list(words)[:KEPT] == own[:KEPT]
+    assert set(words.values()) == {None, "one", "another", "a third"}
+
+
+def test_a_renewal_says_nothing_of_addresses() -> None:
+    table = OfferTable()
+    table.add(known(), itself=True)
+    table.add(replace(known(seq=2), network="relay"), renews=True)
+    assert table.own_word(NODES[0].public) == ("/memory/a",)
+
+
+def test_who_passes_a_renewal_on_first_does_not_count_for_its_node() -> None:
+    table = OfferTable()
+    table.add(replace(known(), network="its own"), itself=True)
+    table.add(replace(known(seq=2), network="relay"))
+    assert table.fresh(0.0)[0].network == "its own"
+
+
 def test_no_more_addresses_are_kept_than_an_offer_carries() -> None:
     table = OfferTable()
     table.add(known())
@@ -249,6 +296,15 @@ def test_a_full_table_forgets_what_was_heard_first(monkeypatch: pytest.MonkeyPat
 def heard(number: int, network: str, *, span: Span = Span(0, 30), born_s: float = 0.0) -> KnownOffer:  # noqa: B008
     """Another node's offer, from a network."""
     return replace(known(key(f"{network} {number}"), span, born_s), network=network)
+
+
+def test_of_one_network_those_are_forgotten_first_that_only_others_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2pinfer.core.offer_table.MAX_FROM", 3)
+    table = OfferTable()
+    table.add(heard(0, "a"), itself=True)
+    for number in range(1, 9):
+        table.add(heard(number, "a"))
+    assert [held.node for held in table.fresh(0.0)] == [heard(number, "a").node for number in (0, 7, 8)]
 
 
 def networks(table: OfferTable) -> Counter[str]:

@@ -18,7 +18,7 @@ from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld
 from p2pinfer.overlay.pipe import Address, Pipe
 from tests.core.paid_route import MODEL, certificate_for, key, offer_of
-from tests.overlay.sides import LIFE_S, OpenSide
+from tests.overlay.sides import LIFE_S, OpenSide, Side
 
 
 async def test_one_live_peer_tells_of_the_rest(autojump_clock: MockClock, open_side: OpenSide) -> None:
@@ -288,3 +288,54 @@ async def test_neighbours_that_serve_nothing_hide_nobody_that_is_found(
         await seeker.directory.look(MODEL)
         await trio.sleep(10)
     assert seeker.nodes() == {node.key.public}
+
+
+async def test_addresses_that_lead_to_others_are_not_taken(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    near, node, liar = [await open_side(name) for name in ("near", "node", "liar")]
+    link = await liar.network.dial(near.address)
+    for seq in (1, 2, 2):  # anew, a newer one, and the same again
+        lie = replace(node.offer(seq=seq), addresses=(liar.address, node.address, "/memory/nobody"))
+        link.send_nowait(Offers(0, (lie.relay(trio.current_time()),)))
+    await trio.sleep(1)
+    assert [known.addresses for known in near.directory.offers()] == [(node.address,)]
+
+
+@pytest.mark.parametrize("knows_layers", [True, False])
+async def test_false_tails_keep_nobody_from_the_dht(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery, knows_layers: bool
+) -> None:
+    node, boot = await open_side("node"), await open_side("boot")
+    nursery.start_soon(node.keep_serving)
+    await node.network.provide(model_key(MODEL))
+    for number in range(2):
+        liar = await open_side(f"liar {number}")
+        await liar.network.dial(boot.address)
+        liar.directory.announce(_shortened(liar))
+    await trio.sleep(1)
+    client = await open_side("client", boot.address)
+    if knows_layers:
+        client.directory.note_layers(MODEL, 30)
+    found = await client.directory.look(MODEL, widely=not knows_layers)
+    assert node.key.public in {known.node for known in found}
+
+
+async def test_a_fault_of_ours_in_an_answer_ends_its_link_and_nothing_else(
+    autojump_clock: MockClock, open_side: OpenSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near, node = await open_side("near"), await open_side("node")
+    node.serve()
+    link = await near.network.dial(node.address)
+    await trio.sleep(1)
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(near.directory._tidings, "_take", fail)
+    await near.directory.ask(link, MODEL)
+    assert link.dead is not None
+    assert link.dead.code is Code.INTERNAL
+
+
+def _shortened(side: Side) -> KnownOffer:
+    offer = offer_of(side.key, Span(0, 1), Roles.HEAD | Roles.TAIL)
+    return KnownOffer(offer, certificate_for(side.key), (side.address,), trio.current_time())

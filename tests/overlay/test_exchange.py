@@ -26,6 +26,7 @@ from p2pinfer.core.session_messages import (
 )
 from p2pinfer.core.source import NOWHERE, Scope, Source
 from p2pinfer.core.units import Codec, PeerKey, SessionId
+from p2pinfer.overlay import memory
 from p2pinfer.overlay.early import EARLY_S, MAX_EARLY, MAX_EARLY_BYTES, EarlyRows
 from p2pinfer.overlay.exchange import CALL_S, MAX_CALLS, Ask, Exchange
 from p2pinfer.overlay.limits import (
@@ -40,6 +41,7 @@ from p2pinfer.overlay.limits import (
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network
+from p2pinfer.overlay.pipe import Address
 
 from .conftest import HELLO, KEYS, say
 
@@ -347,6 +349,27 @@ async def test_an_answer_that_is_not_taken_keeps_its_seat_and_is_given_up(
         await say(pipe, HELLO, *(AskFile(call, bytes(32), "", 0, 1 << 20) for call in range(1, 100)))
         await trio.sleep(1)
         assert len(begun) == MAX_CALLS
+
+
+async def test_a_peer_that_asks_and_does_not_listen_holds_no_caller(
+    autojump_clock: MockClock, open_side: OpenSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "BUFFER_BYTES", 8_192)
+    near = await open_side(0)
+    pipe = await MemoryGround(near.world, KEYS[1].public).dial(Address(near.network.addresses()[0]))
+    await say(pipe, HELLO)
+    await wait_all_tasks_blocked()
+    [link] = near.network.links()
+    for number in range(1, 30_000):  # refused, for nobody answers that here, and not read
+        near.exchange.on_message(link, AskContacts(number))
+    assert link.is_clogged
+    waiting = link._outbox._control.size
+    near.exchange.on_message(link, AskContacts(1))
+    assert link._outbox._control.size == waiting
+    began = trio.current_time()
+    with pytest.raises(Refused):
+        await near.exchange.call(link, AskContacts, Contacts)
+    assert trio.current_time() - began == CALL_S
 
 
 async def test_a_cancelled_call_leaves_nothing_behind(autojump_clock: MockClock, open_side: OpenSide) -> None:

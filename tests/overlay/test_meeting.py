@@ -2,21 +2,26 @@
 
 import random
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import trio
 from trio.testing import MockClock
 
+from p2pinfer.core.allowance import Allowance, Rate
 from p2pinfer.core.codes import Code
 from p2pinfer.core.coverage import thinnest
 from p2pinfer.core.errors import LinkDead
+from p2pinfer.core.keys import peer_name
 from p2pinfer.core.messages import Offers
 from p2pinfer.core.offers import KnownOffer
+from p2pinfer.core.source import Scope, Source
 from p2pinfer.core.units import PeerKey, Roles, Span
-from p2pinfer.overlay.degree import BESIDE, LEAST_DEGREE, Kept, missing, sides, unneeded
+from p2pinfer.overlay.degree import BESIDE, LEAST_DEGREE, OF_NETWORK, OURS, Kept, missing, sides, unneeded
 from p2pinfer.overlay.limits import DEGREE_S, MAX_DEGREE
 from p2pinfer.overlay.link import Link
-from p2pinfer.overlay.meeting import TOLD_OF
+from p2pinfer.overlay.meeting import NETWORK_SUSPECTS, RETRY_S, STRANGE_ADDRESSES, TOLD_OF
 from p2pinfer.overlay.memory import MemoryWorld
 from tests.core.paid_route import MODEL, certificate_for, key, offer_of
 from tests.overlay.sides import LIFE_S, OpenSide, Side
@@ -52,8 +57,8 @@ def test_a_node_wants_neighbours_some_of_its_model_and_some_others() -> None:
 
 def test_links_that_others_opened_serve_as_well() -> None:
     own, others = known("own", Span(10, 20)), [*crowd(30, Span(0, 10)), *crowd(30, Span(20, 30))]
-    linked = {one.node for one in [*others[:3], *others[-3:]]}
-    assert missing(own, others, linked, (), LOTS) == []
+    held = [Kept(one.node, 0.0, False) for one in [*others[:3], *others[-3:]]]
+    assert missing(own, others, held, (), LOTS) == []
 
 
 def test_who_turned_us_away_is_not_dialled_while_there_are_others() -> None:
@@ -90,6 +95,42 @@ def test_the_only_neighbours_stay() -> None:
     held = [*links(40), *(Kept(one.node, 0.0, False) for one in near)]
     for _ in range(20):
         assert not {one.node for one in near} & set(unneeded(own, near, held, DEGREE_S, LOTS))
+
+
+def of_network(network: str, count: int, came_s: float = 0.0, *, ours: bool = False) -> list[Kept]:
+    names = [f"{network} {number}" for number in range(count)]
+    return [Kept(key(name).public, came_s, False, network, ours) for name in names]
+
+
+def test_new_links_end_no_others() -> None:
+    held = [*of_network("honest", 8), *of_network("stranger", 60, DEGREE_S)]
+    assert unneeded(None, [], held, DEGREE_S, LOTS) == []
+
+
+def test_links_end_of_the_network_that_has_most() -> None:
+    honest = [one for number in range(8) for one in of_network(f"honest {number}", 1)]
+    held = [*honest, *of_network("stranger", 40)]
+    for _ in range(20):
+        ended = unneeded(None, [], held, DEGREE_S, LOTS)
+        assert len(ended) == len(held) - MAX_DEGREE
+        assert not {one.peer for one in honest} & set(ended)
+
+
+def test_links_that_we_dialled_end_last_but_for_a_crowd_of_one_network() -> None:
+    honest = [one for number in range(MAX_DEGREE - OURS) for one in of_network(f"honest {number}", 1, ours=True)]
+    others = [one for number in range(30) for one in of_network(f"other {number}", 1)]
+    lured = of_network("lured", 20, ours=True)
+    for _ in range(20):
+        ended = set(unneeded(None, [], [*honest, *others, *lured], DEGREE_S, LOTS))
+        assert not {one.peer for one in honest} & ended
+        assert len(ended & {one.peer for one in lured}) == len(lured) - OURS
+
+
+def test_a_crowd_of_one_network_does_not_stand_for_all_links() -> None:
+    others = crowd(20, Span(0, 30))
+    assert len(missing(None, others, of_network("stranger", 40), (), LOTS)) == LEAST_DEGREE - OF_NETWORK
+    assert missing(None, others, links(LEAST_DEGREE), (), LOTS) == []  # of our own machine
+    assert missing(None, others, of_network("neighbours", LEAST_DEGREE, ours=True), (), LOTS) == []
 
 
 # A swarm
@@ -290,3 +331,111 @@ async def test_what_a_third_peer_says_of_a_death_counts_for_nothing(
     assert node.key.public in boot.nodes()
     with pytest.raises(LinkDead):
         link.send_nowait(Offers(0, ()))
+
+
+async def test_one_that_answers_slowly_keeps_no_other_from_being_found_dead(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boot = await open_side("boot")
+    nursery.start_soon(boot.directory.keep_meeting)
+    slow, dead, lives = [await open_side(name, boot.address) for name in ("slow", "dead", "lives")]
+    for node in (slow, dead, lives):
+        nursery.start_soon(node.keep_serving)
+    await trio.sleep(3)
+    reach = boot.network.reach
+
+    async def slow_reach(peer: PeerKey, addresses: Sequence[str], word: Source) -> Link:
+        if peer == slow.key.public:
+            await trio.sleep_forever()
+        return await reach(peer, addresses, word)
+
+    monkeypatch.setattr(boot.network, "reach", slow_reach)
+    await slow.kill()
+    await trio.sleep(0.5)
+    await dead.kill()
+    await trio.sleep(0.5)
+    assert boot.nodes() == {slow.key.public, lives.key.public}
+
+
+async def test_who_has_many_keys_leaves_places_for_other_suspects(
+    autojump_clock: MockClock, open_side: OpenSide, world: MemoryWorld
+) -> None:
+    boot = await open_side("boot")
+    names = [f"liar {number}" for number in range(NETWORK_SUSPECTS + 2)]
+    for name in names:
+        world.sources[key(name).public] = Source("203.0.113.7", Scope.PUBLIC)
+    liars = [await open_side(name) for name in names]
+    node = await open_side("node")
+    for side in [*liars, node]:
+        await side.network.dial(boot.address)
+        side.serve()
+    await trio.sleep(1)
+    for side in [*liars, node]:
+        await side.kill()
+    await trio.sleep(1)
+    assert node.key.public in boot.directory._meeting._suspects
+    assert len(boot.directory._meeting._suspects) == NETWORK_SUSPECTS + 1
+
+
+# Our own network
+
+
+@pytest.mark.parametrize("outage_s", [4.0, 90.0])
+async def test_who_was_cut_off_is_back_at_once_though_the_bootstrap_node_died_meanwhile(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery, world: MemoryWorld, outage_s: float
+) -> None:
+    boot = await open_side("boot")
+    nodes = [await open_side(f"node {number}", boot.address) for number in range(6)]
+    for side in [boot, *nodes]:
+        nursery.start_soon(side.keep_serving)
+    await trio.sleep(40)
+    away, *others = nodes
+    everybody = {side.key.public for side in [boot, *nodes]}
+    world.unreachable |= everybody  # what cannot be dialled from here, nor from there
+    for link in away.network.links():
+        await link._pipe.abort()
+    await trio.sleep(outage_s)
+    assert away.linked() == set()
+    await boot.kill()
+    world.unreachable -= everybody - {boot.key.public}
+    await trio.sleep(2 * RETRY_S)
+    assert away.linked() >= {other.key.public for other in others}
+    assert away.nodes() == {other.key.public for other in others}
+
+
+async def test_a_peer_that_our_own_limit_left_undialled_is_not_taken_for_dead(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boot, node, other = [await open_side(name) for name in ("boot", "node", "other")]
+    nursery.start_soon(boot.directory.keep_meeting)
+    monkeypatch.setattr(boot.network, "_dials", Allowance(Rate(0.5, 0.1), Rate(0.5, 0.1)))  # one in five seconds
+    link = await other.network.dial(boot.address)
+    link.send_nowait(Offers(0, (node.offer().relay(trio.current_time()),)))
+    await trio.sleep(3)
+    assert boot.linked() == {other.key.public}
+    assert node.key.public in boot.nodes()
+    await trio.sleep(10)
+    assert node.key.public in boot.linked()
+
+
+async def test_of_a_stranger_few_addresses_are_dialled_at_once(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boot, node, other = [await open_side(name) for name in ("boot", "node", "other")]
+    nursery.start_soon(boot.directory.keep_meeting)
+    dialled: list[Sequence[str]] = []
+    reach = boot.network.reach
+
+    async def noting_reach(peer: PeerKey, addresses: Sequence[str], word: Source) -> Link:
+        dialled.append(addresses)
+        return await reach(peer, addresses, word)
+
+    monkeypatch.setattr(boot.network, "reach", noting_reach)
+    told = replace(
+        node.offer(), addresses=tuple(f"/memory/{number}/p2p/{peer_name(node.key.public)}" for number in range(8))
+    )
+    link = await other.network.dial(boot.address)
+    link.send_nowait(Offers(0, (told.relay(trio.current_time()),)))
+    await trio.sleep(2 * RETRY_S)
+    assert [len(some) for some in dialled] == [STRANGE_ADDRESSES]
+    assert node.key.public in boot.nodes()  # there are others, where it may be

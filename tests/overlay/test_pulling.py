@@ -315,3 +315,18 @@ async def test_nobody_has_the_dht_asked_without_end(
 
 def asking(model: bytes) -> Callable[[int], AskOffers]:
     return lambda call: AskOffers(call, model, 1, seek=1)
+
+
+async def test_false_renewals_do_not_take_all_questions(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    node, stranger = await open_side("node"), await open_side("stranger")
+    link = await stranger.network.dial(node.address)
+    for number in range(3):
+        other = await open_side(f"other {number}")
+        await other.network.dial(node.address)
+        other.serve()
+    await trio.sleep(1)
+    false = renewal_of(stranger.offer(), 0, trio.current_time())
+    link.send_nowait(Offers(0, (), (false,)))
+    await trio.sleep(1)
+    asked = [node.directory._to_pull(MODEL)[0].peer == stranger.key.public for _ in range(400)]
+    assert 100 < sum(asked) < 300
