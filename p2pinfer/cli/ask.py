@@ -172,9 +172,11 @@ async def _ask(
                 if not quiet:
                     say(piece, end="", text_for_files=True)
                     begun = True
-        except P2pinferError:
+        except P2pinferError as error:
             if begun:
                 say()  # what went wrong stands on a line of its own
+            elif quiet:  # what came was paid, and is kept
+                say(json.dumps(summary(stream.so_far) | {"error": str(error)}))
             raise
         if not quiet:
             say()

@@ -22,7 +22,7 @@ class StageOfAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A finished answer.
+    """An answer, finished unless it is that of `AnswerStream.so_far`.
 
     reason:        why it ended: END, LENGTH or STOP
     first_token_s: seconds from the start to the first id
@@ -71,12 +71,21 @@ class AnswerStream:
 
         Raises GenerationFailed if it did not come to an end, or has not yet.
         """
-        running, generation = self._running, self._running.generation
+        generation = self._running.generation
         if generation.failure is not None:
-            raise generation.failure
+            raise self._with_cost(generation.failure)
         if not generation.over:
             raise GenerationFailed("the answer is still coming", Code.NONE)
-        assert running.first_id_s is not None and running.last_id_s is not None  # an answer has an id
+        return self.so_far
+
+    @property
+    def so_far(self) -> Answer:
+        """What has come by now, and what was signed for it, of an answer that broke off too.
+
+        Its reason is the code of what broke it off; NONE while it is still coming.
+        """
+        running, generation = self._running, self._running.generation
+        assert running.first_id_s is not None and running.last_id_s is not None  # its route has delivered an id
         return Answer(
             text="".join(generation.pieces),
             ids=tuple(generation.ids),
@@ -89,6 +98,16 @@ class AnswerStream:
             lost=self._lost(),
         )
 
+    def _with_cost(self, failure: GenerationFailed) -> GenerationFailed:
+        """The failure, and what was signed for what came before it."""
+        lost, cost = self._lost(), self._running.cost + self._lost()
+        text = f"{failure}; {cost:,} nano-credits were signed for what came before"
+        if lost:
+            text += f", {lost:,} of them for routes that failed and brought nothing"
+        if self._running.unpaid is not None:
+            text += "; more of it may be due (p2pinfer owed shows it)"
+        return GenerationFailed(text, failure.code, cost)
+
     async def wait_paid(self) -> None:
         """Wait, after the end, until the last receipts are signed, or no more will be: some milliseconds as a rule."""
         await self._running.settled.wait()
@@ -100,7 +119,7 @@ class AnswerStream:
     async def __anext__(self) -> str:
         """The next piece of text, as soon as it comes.
 
-        Raises GenerationFailed when the generation ends without an answer.
+        Raises GenerationFailed when the generation ends without an answer, once what came of it is paid.
         """
         generation = self._running.generation
         await trio.lowlevel.checkpoint()
@@ -110,7 +129,8 @@ class AnswerStream:
                 if piece := generation.pieces[self._given - 1]:
                     return piece
             if generation.failure is not None:
-                raise generation.failure
+                await self.wait_paid()
+                raise self._with_cost(generation.failure)
             if generation.over:
                 raise StopAsyncIteration
             await self._running.changed.wait()

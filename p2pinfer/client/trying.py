@@ -100,7 +100,7 @@ class Trying:
             return error
         text = f"{error}; in all {self.spent:,} nano-credits went to routes that failed and brought nothing"
         if isinstance(error, GenerationFailed):
-            return GenerationFailed(text, error.code)
+            return GenerationFailed(text, error.code, self.spent)
         if isinstance(error, TooDear) and self._failure is not None:
             return TooDear(
                 f"{error}; or ask again, since whoever took them is asked last from now on ({self._failure})"

@@ -83,11 +83,15 @@ class TooDear(NoRoute):
 
 
 class GenerationFailed(P2pinferError):
-    """A generation ended without an answer that may be called finished."""
+    """A generation ended without an answer that may be called finished.
 
-    def __init__(self, message: str, code: Code) -> None:
+    cost: nano-credits that were signed for it, routes that were tried before included
+    """
+
+    def __init__(self, message: str, code: Code, cost: int = 0) -> None:
         super().__init__(message)
         self.code = code
+        self.cost = cost
 
 
 class EngineError(P2pinferError):

@@ -17,6 +17,7 @@ from p2pinfer.core import fields
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import RemoteProtocolError
 from p2pinfer.core.fields import Bin, Many, Struct, Text, UInt, UInts
+from p2pinfer.core.model_numbers import check_context
 from p2pinfer.core.units import ModelId, Roles, Span
 
 VERSION: Final = 1
@@ -188,6 +189,7 @@ def check_sizes(shape: Shape) -> None:
         raise ValueError(f"a size of nothing, or of more than 32 bits: {shape}")
     if shape.layers > MAX_LAYERS:
         raise ValueError(f"{shape.layers} layers, limit {MAX_LAYERS}")
+    check_context(shape.context)
     if shape.heads % shape.kv_heads:
         raise ValueError(f"{shape.heads} heads cannot share {shape.kv_heads} key and value heads")
     if shape.head_size % 2:

@@ -1,4 +1,4 @@
-"""Numbers of a model that are not sizes, and their ranges (protocols/manifest.md, 5.1).
+"""Numbers of a model that its files do not bound, and their ranges (protocols/manifest.md, 5.1).
 
 They stand in config.json: an import writes it, an engine reads it, and both ask here. Outside of the ranges a model
 computes nothing, or noise, or what two engines do not agree on.
@@ -14,13 +14,14 @@ MAX_ROPE_THETA: Final = 1e15
 MIN_ROPE_FACTOR: Final = 1.0
 MAX_ROPE_FACTOR: Final = 1e6
 MAX_FREQ_FACTOR: Final = 1e6
-MAX_CONFIG_POSITIONS: Final = 4_294_967_295  # of a sliding window, or of the context that was stretched
+MAX_CONFIG_POSITIONS: Final = 1 << 24  # of a context, or of a sliding window: a binary32 tells them all apart
 
 
 def check_numbers(
     *,
     eps: float,
     theta: float,
+    context: int,
     window: int | None,
     factor: float = MIN_ROPE_FACTOR,
     low: float = 1.0,
@@ -32,6 +33,7 @@ def check_numbers(
         raise ValueError(f"rms_norm_eps is {eps}; it must be above 0, at most {MAX_NORM_EPS}")
     if not MIN_ROPE_THETA <= theta <= MAX_ROPE_THETA:
         raise ValueError(f"rope_theta is {theta}; it must be from {MIN_ROPE_THETA} to {MAX_ROPE_THETA}")
+    check_context(context)
     if not MIN_ROPE_FACTOR <= factor <= MAX_ROPE_FACTOR:
         raise ValueError(f"factor of rope_scaling is {factor}; it must be from {MIN_ROPE_FACTOR} to {MAX_ROPE_FACTOR}")
     if not 0 < low < high <= MAX_FREQ_FACTOR:
@@ -45,6 +47,12 @@ def check_numbers(
         )
     if window is not None and not 1 <= window <= MAX_CONFIG_POSITIONS:
         raise ValueError(f"sliding_window is {window} positions; it must be from 1 to {MAX_CONFIG_POSITIONS}")
+
+
+def check_context(context: int) -> None:
+    """Raise ValueError for positions that no contract could speak of, or no engine tell apart."""
+    if context > MAX_CONFIG_POSITIONS:
+        raise ValueError(f"a context of {context} positions, limit {MAX_CONFIG_POSITIONS}")
 
 
 def whole(value: object) -> int:

@@ -2,18 +2,20 @@
 
 Nothing that both sides signed is ever thrown away, and promises cost a stranger nothing. So who promises little is not
 served without end: contracts signed for less than SMALL positions are counted, by day and network. Of others a node's
-own speed bounds the number.
+own speed bounds the number. Who has paid for as many positions as a larger contract has, for each small one of this
+day, is counted apart: a stranger of the same network cannot take that from him without paying as much.
 """
 
 from collections import Counter
 from typing import Final
 
-from p2pinfer.core.budget import NETWORK_PART
+from p2pinfer.core.budget import NETWORK_PART, Debtor
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import Refused
+from p2pinfer.core.units import PeerKey
 
 SMALL: Final = 128  # positions; a contract signed for less is small, and hardly a document and its answer
-SMALL_A_DAY: Final = 65_536  # small contracts, of all networks; their records take 1.5 kB each
+SMALL_A_DAY: Final = 65_536  # small contracts, of all networks, and again of payers; their records take 1.5 kB each
 DAY_S: Final = 86_400
 
 
@@ -22,29 +24,59 @@ def is_small(proposed: int, paid: int) -> bool:
     return proposed > 0 and paid < SMALL
 
 
+def day_of(now: int) -> int:
+    """When the day of a time began (UTC); both in Unix seconds."""
+    return now - now % DAY_S
+
+
 class SmallContracts:
-    """Small contracts of this day. `network` is None on our own machine; `now` is the wall clock, Unix seconds."""
+    """Small contracts of this day. `now` is the wall clock, Unix seconds; layers: those of the contract."""
 
     def __init__(self) -> None:
-        self._day = self._all = 0
-        self._counts: Counter[str | None] = Counter()
+        self._day = 0
+        self._of_payers, self._of_others = _Count(), _Count()
+        self._clients: Counter[PeerKey] = Counter()
 
-    def add(self, network: str | None, now: int) -> None:
-        """One more of a network is over."""
+    def add(self, client: Debtor, layers: int, now: int) -> None:
+        """One more of a client is over."""
         self._turn(now)
-        self._counts[network] += 1
-        self._all += 1
+        self._count_of(client, layers).add(client.network)
+        self._clients[client.key] += 1
 
-    def check(self, network: str | None, now: int) -> None:
-        """Raises Refused (BUSY) where a network has had its part of what the others leave."""
+    def check(self, client: Debtor, layers: int, now: int) -> None:
+        """Raises Refused (BUSY) where a client's network has had its part of what the others leave."""
         self._turn(now)
-        mine = self._counts[network]
-        left = SMALL_A_DAY - (self._all - mine)  # by the others
-        if mine >= (left if network is None else left // NETWORK_PART):
-            text = f"{mine} contracts of the client's network came to less than {SMALL} positions: no more today (UTC)"
-            raise Refused(text, Code.BUSY)
+        count = self._count_of(client, layers)
+        if not count.has_room(client.network):
+            raise Refused(
+                f"{count.networks[client.network]} contracts of the client's network came to less than {SMALL} "
+                f"positions: no more today (UTC), but of clients that signed {SMALL} in full for each of theirs",
+                Code.BUSY,
+            )
+
+    def _count_of(self, client: Debtor, layers: int) -> "_Count":
+        paid = client.signed >= SMALL * layers * (self._clients[client.key] + 1)
+        return self._of_payers if paid else self._of_others
 
     def _turn(self, now: int) -> None:
-        if (day := now // DAY_S) != self._day:
-            self._day, self._all = day, 0
-            self._counts.clear()
+        if (day := day_of(now)) != self._day:
+            self._day = day
+            self._of_payers, self._of_others = _Count(), _Count()
+            self._clients.clear()
+
+
+class _Count:
+    """networks: contracts of each; None is our own machine, which counts for the total alone"""
+
+    def __init__(self) -> None:
+        self.networks: Counter[str | None] = Counter()
+        self._all = 0
+
+    def add(self, network: str | None) -> None:
+        self.networks[network] += 1
+        self._all += 1
+
+    def has_room(self, network: str | None) -> bool:
+        mine = self.networks[network]
+        left = SMALL_A_DAY - (self._all - mine)  # by the others
+        return mine < (left if network is None else left // NETWORK_PART)

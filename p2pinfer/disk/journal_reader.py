@@ -115,6 +115,17 @@ class JournalReader:
         return found
 
     @_query
+    def settled(self, after: RecordId, since: int, until: int, count: int) -> list[Earned]:
+        """Highest complete receipts whose time is in [since, until) and above which nothing is proposed.
+
+        So many of them, those whose contracts' ids come next after `after`, in order of these.
+        """
+        query = f"""{EARNED} WHERE receipt.contract > ? AND receipt.time >= ? AND receipt.time < ?
+                    AND NOT EXISTS (SELECT * FROM proposal WHERE proposal.contract = receipt.contract)
+                    ORDER BY receipt.contract LIMIT ?"""
+        return [_earned(*_halves(row)) for row in self._connection.execute(query, (after, since, until, count))]
+
+    @_query
     def complete(self, contract: RecordId) -> Earned | None:
         """The highest complete receipt of a contract."""
         for row in self._connection.execute(f"{EARNED} WHERE receipt.contract = ?", (contract,)):

@@ -139,6 +139,7 @@ async def _settling(settings: Settings, data: Path, journal: Journal, nursery: t
     await journal.prune(now)  # before anything is recalled of it
     exposure = Exposure(journal, data, _risk(settings.trust, 1))
     await exposure.recall(now)
+    nursery.start_soon(exposure.recall_small, now)
     return Settling(journal, exposure, nursery)
 
 

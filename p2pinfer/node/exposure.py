@@ -1,8 +1,8 @@
 """What a node has at risk with its clients: work done and not signed (protocols/receipts.md, 5.4).
 
 An open contract takes what it could leave unsigned. Once its session is over only what was really left unpaid stays
-taken, until it is signed or too old to count. A restart forgets nothing of it that was proposed. Contracts that are not
-worth the room that their records take are counted beside it.
+taken, until it is signed or too old to count. A restart forgets nothing of it that was proposed; of what was given up
+there is no record. Contracts that are not worth the room that their records take are counted beside it.
 """
 
 import logging
@@ -17,9 +17,10 @@ from p2pinfer.core.budget import Budget, Debtor, Left, Risk
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract
 from p2pinfer.core.errors import Refused, UsageError
+from p2pinfer.core.ledger import Earned
 from p2pinfer.core.receipt import Receipt
 from p2pinfer.core.records import SignedRecord
-from p2pinfer.core.small_contracts import SmallContracts, is_small
+from p2pinfer.core.small_contracts import SmallContracts, day_of, is_small
 from p2pinfer.core.source import Source
 from p2pinfer.core.stage_account import StageAccount
 from p2pinfer.core.units import PeerKey, RecordId
@@ -28,6 +29,8 @@ from p2pinfer.disk.journal import Journal
 from p2pinfer.disk.journal_reader import JournalReader
 
 LOOK_S: Final = 10.0  # between looks into the data folder for new keys of the owner's own clients
+PAGE: Final = 64  # contracts of an earlier process that are read at once, some milliseconds' work, and
+PAGE_S: Final = 0.1  # between two such pages
 
 logger = logging.getLogger(__name__)
 
@@ -61,11 +64,27 @@ class Exposure:
             paid, signed = await self._journal.read(partial(_standing, contract=contract))
             proposed = _committed(terms, proposal)
             left = Left(terms, proposed, proposed, paid, proposal.record.time)
+            # Where it came from is not known any more: it counts for no network
+            client = Debtor(terms.client, None, signed, await self._is_own(terms))
+            if left.ended >= day_of(now):
+                self._count_small(client, left, now)
             if left.debt.until >= now:
                 self._left[contract.id] = left
-                # Where it came from is not known any more: it counts for no network
-                client = Debtor(terms.client, None, signed, await self._is_own(terms))
                 self.budget.recall(contract.id, client, left.debt)
+
+    async def recall_small(self, now: int) -> None:
+        """Count the small contracts that earlier processes of this node had today and that nobody owes anything under.
+
+        now: when this process started. There may be thousands: a few at a time, beside what clients want of the node.
+        """
+        after = RecordId(b"")
+        while page := await self._journal.read(partial(_settled, after=after, since=day_of(now), until=now)):
+            for earned, signed in page:
+                terms, positions = earned.contract.record, _committed(earned.contract.record, earned.receipt)
+                client = Debtor(terms.client, None, signed, await self._is_own(terms))
+                self._count_small(client, Left(terms, positions, positions, positions, now), now)
+            after = page[-1][0].contract.id
+            await trio.sleep(PAGE_S)
 
     async def take(self, contract: SignedRecord[Contract], source: Source, now: int) -> None:
         """Take what a contract that opens could leave unpaid.
@@ -81,7 +100,7 @@ class Exposure:
             raise Refused("this contract was worked under before", Code.BAD_STATE)
         client = Debtor(terms.client, source.network, signed, await self._is_own(terms))
         if not client.own:
-            self.small.check(source.network, now)
+            self.small.check(client, len(terms.span), now)
         work = min(terms.limits.window, terms.limits.max_positions) * len(terms.span)
         self.budget.take(contract.id, client, work, terms.expires - terms.issued, now)
         self._open[contract.id] = client
@@ -104,14 +123,19 @@ class Exposure:
         if account is None:
             self._forget(contract.id)
             return
-        self._keep(contract.id, Left(contract.record, account.worked, account.proposed, account.paid, now))
-        if client is not None and not client.own and is_small(account.proposed, account.paid):
-            self.small.add(client.network, now)
+        left = Left(contract.record, account.worked, account.proposed, account.paid, now)
+        self._keep(contract.id, left)
+        if client is not None:
+            self._count_small(client, left, now)
 
     def settle(self, contract: SignedRecord[Contract], receipt: SignedRecord[Receipt]) -> None:
         """A receipt of a contract that is over was completed."""
         if (left := self._left.get(contract.id)) is not None:
             self._keep(contract.id, replace(left, paid=max(left.paid, _committed(contract.record, receipt))))
+
+    def _count_small(self, client: Debtor, left: Left, now: int) -> None:
+        if not client.own and is_small(left.proposed, left.paid):
+            self.small.add(client, len(left.contract.span), now)
 
     def _keep(self, contract: RecordId, left: Left) -> None:
         if not left.unsigned:
@@ -141,6 +165,12 @@ class Exposure:
 
 def _pending(reader: JournalReader) -> list[tuple[SignedRecord[Contract], SignedRecord[Receipt]]]:
     return reader.pending()
+
+
+def _settled(reader: JournalReader, after: RecordId, since: int, until: int) -> list[tuple[Earned, int]]:
+    """The next contracts that all is signed of, and the work that their clients have signed for in full."""
+    page = reader.settled(after, since, until, PAGE)
+    return [(earned, reader.signed(earned.contract.record.client)) for earned in page]
 
 
 def _standing(reader: JournalReader, contract: SignedRecord[Contract]) -> tuple[int, int]:

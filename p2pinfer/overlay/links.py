@@ -225,19 +225,19 @@ class Links:
             self._nursery.start_soon(self._accept, await self._ground.accept())
 
     async def _accept(self, pipe: Pipe) -> None:
-        greeting = FirstMessages(pipe)
+        greeting, before = FirstMessages(pipe), self._links.get(pipe.peer)
         try:
             with Contained(f"a greeting by {short_name(pipe.peer)}"), self._greeted.entered(pipe.source):
-                await self._greet(greeting)
+                await self._greet(greeting, before)
         finally:
             if not greeting.taken:
                 await abort(pipe)
 
-    async def _greet(self, greeting: FirstMessages) -> None:
+    async def _greet(self, greeting: FirstMessages, before: Link | None) -> None:
         try:
             with trio.move_on_after(GREET_S):
                 hello = checked_hello(await greeting.first_message())
-                if refusal := await self._refusal(greeting.pipe, hello):
+                if refusal := await self._refusal(greeting.pipe, hello, before):
                     await greeting.refuse(refusal)
                 else:
                     await self._admit(greeting, hello)
@@ -247,8 +247,11 @@ class Links:
         except LinkDead:
             pass  # it left before there was a link; nobody waits for one
 
-    async def _refusal(self, pipe: Pipe, hello: Hello) -> Code:
-        """NONE if a pipe that a peer opened becomes the link, else why not. Waits until that is certain."""
+    async def _refusal(self, pipe: Pipe, hello: Hello, before: Link | None) -> Code:
+        """NONE if a pipe that a peer opened becomes the link, else why not. Waits until that is certain.
+
+        before: the peer's link when it opened the pipe; one that came since is of peers that dialled at once
+        """
         peer = pipe.peer
         while True:
             # Both dial at once: the smaller key's stream stays, unless it comes to nothing. One that has reached nobody
@@ -263,7 +266,7 @@ class Links:
                 return Code.NONE if self._make_room(pipe.source) else Code.BUSY
             elif link.hello.boot != hello.boot:
                 link.close(Code.LOST, "the peer started anew")
-            elif await link.check():
+            elif link is not before or await link.check():
                 return Code.DUPLICATE
             else:
                 link.close(Code.LOST, "the peer dialled anew")

@@ -13,7 +13,7 @@ import trio
 from p2pinfer.client import api
 from p2pinfer.client.answer import Answer, StageOfAnswer
 from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import TooDear
+from p2pinfer.core.errors import GenerationFailed, TooDear
 from p2pinfer.core.keys import peer_name
 from p2pinfer.core.units import PeerKey, Span
 from tests.cli.books import Shell
@@ -30,6 +30,7 @@ class Instant:
         self.options: dict[str, Any] = {}
         self._whole = answer
         self.answer = replace(answer, cost=0)
+        self.failure: GenerationFailed | None = None
 
     @asynccontextmanager
     async def open_answer(self, _prompt: str, **options: Any) -> AsyncIterator["Instant"]:
@@ -40,6 +41,12 @@ class Instant:
 
     async def __aiter__(self) -> AsyncIterator[str]:
         yield self.answer.text
+        if self.failure is not None:
+            raise self.failure
+
+    @property
+    def so_far(self) -> Answer:
+        return replace(self._whole, reason=Code.LOST)
 
     async def wait_paid(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -88,6 +95,18 @@ def test_programs_get_the_cost_of_all_and_of_each_stage(p2pinfer: Shell, client:
         {"peer": peer_name(NODES[1].public), "layers": [15, 30], "cost": 7},
     ]
     assert client.options["max_cost"] == 500
+
+
+def test_an_answer_that_breaks_off_shows_what_came_and_what_it_cost(p2pinfer: Shell, client: Instant) -> None:
+    client.failure = GenerationFailed("the link broke; 15 nano-credits were signed", Code.LOST, 15)
+    ran = p2pinfer("ask", "What is a DHT?")
+    assert (ran.code, ran.out) == (1, ANSWER.text + "\n")
+    assert ran.err == "Error: the link broke; 15 nano-credits were signed\n"
+    ran = p2pinfer("ask", "What is a DHT?", "--json")
+    told = json.loads(ran.out)
+    assert (ran.code, ran.err) == (1, "Error: the link broke; 15 nano-credits were signed\n")
+    assert (told["text"], told["reason"], told["cost"]) == (ANSWER.text, "lost", 15)
+    assert told["error"] == "the link broke; 15 nano-credits were signed"
 
 
 def test_an_answer_that_may_cost_too_much_is_not_asked_for(p2pinfer: Shell, client: Instant) -> None:

@@ -520,6 +520,29 @@ def test_the_cost_of_an_answer_is_what_was_signed(tmp_path: Path, store: Store) 
     assert [stage.cost for stage in answer.stages] == [answer.cost]
 
 
+class BreakingOff(SoloStage):
+    """It gives up after four ids, and asks to be paid for them."""
+
+    prices: ClassVar = {"flat": 10_000}
+
+    def answer(self, link: Link, prompt: tuple[int, ...]) -> None:
+        for at in range(4):
+            link.send_nowait(self.sampled(len(prompt) + at, FIRST_ID + at, False))
+        self.compute(prompt, 4)
+        self.account.close(Code.ENGINE)
+        link.send_nowait(Close(self.message.session, 0, Code.ENGINE, 0, "the engine failed"))
+        for proposal in self.account.due(self.contract.record.issued):
+            link.send_nowait(self.proposal(proposal))
+
+
+class BreakingOffUnpaid(BreakingOff):
+    """It leaves before it has asked."""
+
+    def answer(self, link: Link, prompt: tuple[int, ...]) -> None:
+        link.send_nowait(self.sampled(len(prompt), FIRST_ID, False))
+        link.close(Code.LEAVING, "bye")
+
+
 class PaidForNothing(SoloStage):
     """It wants to be paid for the prompt at once, finally, and computes nothing."""
 
@@ -591,6 +614,34 @@ def test_where_all_that_serve_fail_the_error_says_what_they_took(tmp_path: Path,
             await client.answer(LONG_PROMPT, max_tokens=TOKENS, max_cost=1_000_000)
 
     run(ask, tmp_path, store, PaidForNothing, PaidForNothing)
+
+
+def test_an_answer_that_breaks_off_says_what_was_paid_for_it(tmp_path: Path, store: Store) -> None:
+    async def ask(client: Client, stages: list[SoloStage]) -> None:
+        liar, stage = stages
+        async with client.open_answer(LONG_PROMPT, max_tokens=TOKENS, max_cost=1_000_000) as stream:
+            words = r"the engine failed; ([\d,]+) nano-credits were signed for what came before, 32 of them for routes"
+            with pytest.raises(GenerationFailed, match=words) as failure:
+                async for _ in stream:
+                    pass
+            came = stream.so_far
+        assert liar.account.paid == 16
+        assert stage.account.complete is not None
+        assert failure.value.cost == came.cost == stage.account.complete.record.amount + 32
+        assert f"{came.cost:,} nano-credits" in str(failure.value)
+        assert (came.tokens, came.reason, came.lost) == (4, Code.ENGINE, 32)
+        assert "owed" not in str(failure.value)
+
+    run(ask, tmp_path, store, PaidForNothing, BreakingOff)
+
+
+def test_an_answer_that_breaks_off_unpaid_says_that_more_may_be_due(tmp_path: Path, store: Store) -> None:
+    async def ask(client: Client, _stages: list[SoloStage]) -> None:
+        words = r"; 0 nano-credits were signed for what came before; more of it may be due \(p2pinfer owed shows it\)"
+        with pytest.raises(GenerationFailed, match=words):
+            await client.answer(PROMPT, max_tokens=TOKENS, max_cost=1_000_000)
+
+    run(ask, tmp_path, store, BreakingOffUnpaid)
 
 
 def test_a_limit_that_failed_routes_used_up_says_so_and_what_to_do(tmp_path: Path, store: Store) -> None:

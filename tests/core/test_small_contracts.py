@@ -2,23 +2,30 @@
 
 import pytest
 
-from p2pinfer.core.budget import NETWORK_PART
+from p2pinfer.core.budget import NETWORK_PART, Debtor
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import Refused
 from p2pinfer.core.small_contracts import DAY_S, SMALL, SMALL_A_DAY, SmallContracts, is_small
+from p2pinfer.core.units import PeerKey
 
 DAY = 20_000 * DAY_S
 
 
-def served(small: SmallContracts, network: str | None, now: int = DAY) -> int:
-    """Contracts that one network has before it is refused."""
-    for count in range(SMALL_A_DAY + 1):
+LAYERS = 6
+NEWCOMER = PeerKey(b"n" * 32)
+PAYER = PeerKey(b"p" * 32)
+
+
+def served(small: SmallContracts, network: str | None, now: int = DAY, key: PeerKey = NEWCOMER, signed: int = 0) -> int:
+    """Contracts that one client has before it is refused."""
+    client = Debtor(key, network, signed)
+    for count in range(2 * SMALL_A_DAY + 1):
         try:
-            small.check(network, now)
+            small.check(client, LAYERS, now)
         except Refused as refusal:
             assert refusal.code is Code.BUSY
             return count
-        small.add(network, now)
+        small.add(client, LAYERS, now)
     raise AssertionError("nobody is refused")
 
 
@@ -56,3 +63,21 @@ def test_a_day_begins_anew() -> None:
     served(small, None)
     assert served(small, None, DAY + DAY_S - 1) == 0
     assert served(small, None, DAY + DAY_S) == SMALL_A_DAY
+
+
+def test_who_has_paid_is_served_beside_a_stranger_of_his_network_who_has_not() -> None:
+    """RCT-34"""
+    small = SmallContracts()
+    part = served(small, "192.0.2.1")
+    assert served(small, "192.0.2.1") == 0
+    assert served(small, "192.0.2.1", key=PAYER, signed=100 * SMALL * LAYERS) == 100
+    assert served(small, "192.0.2.1", key=PeerKey(b"q" * 32), signed=SMALL_A_DAY * SMALL * LAYERS) == part - 100
+
+
+def test_what_was_paid_counts_for_each_small_contract_of_the_day_once() -> None:
+    small = SmallContracts()
+    served(small, "192.0.2.1")
+    signed = 2 * SMALL * LAYERS - 1
+    assert served(small, "192.0.2.1", key=PAYER, signed=signed) == 1
+    assert served(small, "192.0.2.1", key=PAYER, signed=signed) == 0
+    assert served(small, "192.0.2.1", DAY + DAY_S, key=PAYER, signed=signed) == 1 + SMALL_A_DAY // NETWORK_PART

@@ -19,6 +19,7 @@ from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import JournalError, LocalProtocolError, RemoteProtocolError, UsageError
 from p2pinfer.core.receipt import Receipt
 from p2pinfer.core.records import SignedRecord, countersign, sign
+from p2pinfer.core.session_messages import pack_ids
 from p2pinfer.core.stage_account import StageAccount
 from p2pinfer.core.units import RecordId, SessionId
 from p2pinfer.disk import journal as journal_module
@@ -92,6 +93,33 @@ async def test_a_complete_receipt_is_found_again(journal: Journal) -> None:
     await journal.complete(complete[-1])
     (earned,) = await journal.read(JournalReader.earned)
     assert (earned.contract, earned.receipt, earned.session) == (route.contracts[0], complete[-1], SESSION)
+
+
+async def test_receipts_of_a_time_are_found_page_by_page(journal: Journal) -> None:
+    ids = []
+    for number in range(3):
+        terms = replace(solo().contracts[0].record, nonce=bytes([number] * 16))
+        contract = countersign(sign(terms, CLIENT), NODES[0])
+        account = StageAccount(contract, SECRET, NODES[0])
+        ids.append(contract.id)
+        await journal.agree(contract, SESSION)
+        account.add_inputs(0, pack_ids(range(1, 9)), 8)
+        account.add_outputs(6, pack_ids(range(7, 10)), 3)
+        account.commit(8)
+        for place, proposal in enumerate(account.due(NOW)):
+            await journal.propose(proposal.signed)
+            if place == 0 or number < 2:  # of the third one the second is never signed
+                await journal.complete(countersign(proposal.signed, CLIENT))
+    first, second = sorted(ids[:2])
+
+    async def found(after: bytes, since: int, until: int, count: int) -> list[RecordId]:
+        page = await journal.read(lambda reader: reader.settled(RecordId(after), since, until, count))
+        return [earned.contract.id for earned in page]
+
+    assert await found(b"", NOW, NOW + 1, 9) == [first, second]
+    assert await found(b"", NOW, NOW + 1, 1) == [first]
+    assert await found(first, NOW, NOW + 1, 9) == [second]
+    assert await found(b"", NOW + 1, NOW + 2, 9) == await found(b"", NOW - 1, NOW, 9) == []
 
 
 async def test_the_highest_number_is_kept_whatever_the_order(journal: Journal) -> None:

@@ -26,6 +26,7 @@ from .strangers import Deal, Stranger, least, new_key, of_session, open_stranger
 from .victims import Victim, open_victim
 
 ATTACK_S = 3.0
+QUIET_S = 1.0  # without an id, and none follows: each takes a millisecond
 HOLDERS = 8  # keys
 HELD = 16  # sessions of each of them
 
@@ -198,10 +199,12 @@ async def free_work(stranger: Stranger) -> int:
         if isinstance(await answer_to(stranger, deal), SessionRefused):
             return found
         await stranger.say(deal.prompt([1]))
-        with trio.move_on_after(0.5):
-            while True:
+        quiet = False
+        while not quiet:
+            with trio.move_on_after(QUIET_S) as scope:
                 await stranger.hear(Sampled, lambda message, at=deal.session: of_session(message, at))
                 found += 1
+            quiet = scope.cancelled_caught
         await stranger.say(least(Close, session=deal.session, code=Code.CANCELLED))
 
 

@@ -121,12 +121,20 @@ async def test_one_signal_to_the_whole_group_lets_open_answers_be_paid(
             async def ask() -> None:
                 answers.append(await trio.to_thread.run_sync(lambda: good.ask(max_tokens=4000)))
 
-            await trio.sleep(1.0)  # the node has stored that it was paid before, so it takes a long contract
+            # The node has stored that it was paid before, and said so: it takes a long contract
+            await wait_row(root / "good" / "client.sqlite", "receipt WHERE final AND stored", 1)
             nursery.start_soon(ask)
-            await trio.sleep(1.0)
+            await wait_row(root / "node" / "journal.sqlite", "contract", 2)  # it has worked, and wants to be paid
             await trio.to_thread.run_sync(lambda: victim.stop(whole_group=True))
         assert "gave up" in str(answers[0].get("error")), answers
     assert paid_in_full(root) == 2  # the answer before it, and this one, as far as it came
+
+
+async def wait_row(path: Path, rows: str, count: int) -> None:
+    """Until a journal has so many of these."""
+    with trio.fail_after(HEAR_S), closing(sqlite3.connect(path)) as journal:
+        while journal.execute(f"SELECT count(*) FROM {rows}").fetchone()[0] < count:  # noqa: ASYNC110 - nobody tells
+            await trio.sleep(0.01)
 
 
 def paid_in_full(root: Path) -> int:

@@ -180,6 +180,40 @@ async def test_small_contracts_of_a_network_are_counted_and_end_for_the_day(
     await node.exposure.take(another, NOWHERE, NOW + DAY_S)
 
 
+async def test_a_restart_counts_the_small_contracts_of_the_day(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RCT-34"""
+    monkeypatch.setattr("p2pinfer.core.small_contracts.SMALL_A_DAY", 1)
+    await node.compute(8)
+    await node.signed([1, 2], late=False)
+    another = sign(replace(node.route.contracts[0].record, nonce=bytes(16)), CLIENT)
+    for now in (NOW + DAY_S, NOW + 1):
+        node.start_anew()
+        await node.exposure.recall(now)
+        await node.exposure.recall_small(now)
+        if now > NOW + 1:  # of yesterday
+            await node.exposure.take(another, NOWHERE, now)
+    with pytest.raises(Refused) as refusal:
+        await node.exposure.take(another, NOWHERE, NOW + 1)
+    assert refusal.value.code is Code.BUSY
+
+
+@pytest.mark.parametrize("signed", [[], [1]])
+async def test_a_restart_counts_small_contracts_that_are_not_paid_up_once(
+    node: Node, monkeypatch: pytest.MonkeyPatch, signed: list[int]
+) -> None:
+    monkeypatch.setattr("p2pinfer.core.small_contracts.SMALL_A_DAY", 2)
+    await node.compute(8)
+    await node.signed(signed, late=False)
+    node.start_anew()
+    await node.exposure.recall(NOW + 1)
+    await node.exposure.recall_small(NOW + 1)
+    client = Debtor(CLIENT.public)
+    node.exposure.small.check(client, LAYERS, NOW + 1)
+    node.exposure.small.add(client, LAYERS, NOW + 1)
+    with pytest.raises(Refused):
+        node.exposure.small.check(client, LAYERS, NOW + 1)
+
+
 async def test_contracts_that_left_no_records_are_not_counted(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("p2pinfer.core.small_contracts.SMALL_A_DAY", 1)
     await node.compute(3)

@@ -349,12 +349,26 @@ async def test_a_second_stream_of_a_peer_whose_link_lives_is_a_duplicate(
 
 async def test_a_second_stream_of_a_peer_whose_link_is_dead_replaces_it(open_peer: OpenPeer, open_raw: OpenRaw) -> None:
     peer = await open_peer(0)
-    first, second = await open_raw(peer), await open_raw(peer)
-    await say(first, HELLO)
+    await say(await open_raw(peer), HELLO)
     await peer.came.wait_links(1)
+    second = await open_raw(peer)
     await say(second, HELLO)  # the first never answers the ping that asks whether it lives
     await peer.came.wait_links(2)
     assert peer.network.links() == (peer.came.links[1],)
+
+
+async def test_of_two_streams_opened_at_once_the_second_to_speak_is_a_duplicate(
+    open_peer: OpenPeer, open_raw: OpenRaw
+) -> None:
+    """WIRE-15: a link whose Hello has just come need not prove that it lives; a loaded machine could not in time."""
+    peer = await open_peer(0)
+    first, second = await open_raw(peer), await open_raw(peer)
+    await trio.testing.wait_all_tasks_blocked(0.05)
+    await say(first, HELLO)
+    await peer.came.wait_links(1)
+    await say(second, HELLO)
+    assert await hear_goodbye(second) is Code.DUPLICATE
+    assert peer.network.links() == tuple(peer.came.links)
 
 
 async def test_a_peer_that_is_turned_away_hears_why(open_peer: OpenPeer, open_raw: OpenRaw) -> None:

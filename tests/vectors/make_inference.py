@@ -327,6 +327,8 @@ def bad_sampling() -> Iterator[Case]:
     for name, bad in (
         ("nothing", b""),
         ("an empty array", b"\x90"),
+        ("a number", b"\x01"),
+        ("nil", b"\xc0"),
         ("version 2", changed(0, 2)),
         ("true for version 1", changed(0, True)),
         ("a temperature over 100", changed(1, 100_000_001)),

@@ -25,7 +25,13 @@ from p2pinfer.core.manifest import (
     layer_flops,
     model_id,
 )
-from p2pinfer.core.model_numbers import MAX_FREQ_FACTOR, MAX_NORM_EPS, MAX_ROPE_FACTOR, MAX_ROPE_THETA
+from p2pinfer.core.model_numbers import (
+    MAX_CONFIG_POSITIONS,
+    MAX_FREQ_FACTOR,
+    MAX_NORM_EPS,
+    MAX_ROPE_FACTOR,
+    MAX_ROPE_THETA,
+)
 from p2pinfer.core.text import Texts, TextStream
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.importing.config import read_config
@@ -110,6 +116,14 @@ def vectors(demo: bytes) -> dict[str, list[Vector]]:
     }
 
 
+def again(group: str, vector: Vector) -> Vector:
+    """A vector of texts, wholes or chats, made from what it asks."""
+    asked = vector["tokenizer"], vector["name"]
+    if group == "chats":
+        return _chat(*asked, vector["template"], vector["now"], vector["messages"])
+    return _whole(*asked, vector["ids"]) if group == "wholes" else _text(*asked, vector["ids"], vector["stops"])
+
+
 def _manifests(demo: bytes) -> dict[str, bytes]:
     good, plain = encode_manifest(TINY), [1, *to_list(TINY)]
     sizes = list(SHAPE)
@@ -124,6 +138,7 @@ def _manifests(demo: bytes) -> dict[str, bytes]:
         data: bytes = msgpack.packb([*plain[:5], list(shape), *plain[6:7], layer_flops(shape), *plain[8:]])
         return data
 
+    longest = (*sizes[:7], MAX_CONFIG_POSITIONS)
     files: list[Any] = to_list(TINY)[-1]  # type: ignore[assignment]
     return {
         "three layers": good,
@@ -161,6 +176,9 @@ def _manifests(demo: bytes) -> dict[str, bytes]:
         "a size that is a float": resized(1, 16.0),
         "a negative size": resized(1, -16),
         "a size of 33 bits": resized(1, 1 << 32),
+        "the longest context": encode_manifest(replace(TINY, sizes=longest, flops=layer_flops(Shape(*longest)))),
+        "a context of one position more": resized(7, MAX_CONFIG_POSITIONS + 1),
+        "a context of 32 bits": resized(7, (1 << 32) - 1),
         "1,000 layers": resized(0, 1000),
         "layers that are not those of the files": resized(0, 2),
         "heads that cannot share key heads": resized(4, 3),
@@ -244,9 +262,17 @@ def _configs() -> dict[str, str]:
         "a low factor that is the high one": stretched(low_freq_factor=4.0),
         "a high factor below the low one": stretched(high_freq_factor=0.5),
         "a high factor above the most": stretched(high_freq_factor=2 * MAX_FREQ_FACTOR),
+        "the longest context": with_(max_position_embeddings=MAX_CONFIG_POSITIONS),
+        "a context of nothing": with_(max_position_embeddings=0),
+        "a context of one position more than the longest": with_(max_position_embeddings=MAX_CONFIG_POSITIONS + 1),
+        "a context of 32 bits": with_(max_position_embeddings=(1 << 32) - 1),
         "an original context of nothing": stretched(original_max_position_embeddings=0.0),
         "an original context that is not whole": stretched(original_max_position_embeddings=8192.5),
         "an original context of 33 bits": stretched(original_max_position_embeddings=2.0**32),
+        "an original context of one position more than the longest": stretched(
+            original_max_position_embeddings=float(MAX_CONFIG_POSITIONS + 1)
+        ),
+        "a window of one position more than the longest": with_(sliding_window=MAX_CONFIG_POSITIONS + 1),
         "a window of nothing": with_(sliding_window=0),
         "a negative window": with_(sliding_window=-3),
         "a window that is not whole": with_(sliding_window=7.5),
@@ -426,6 +452,14 @@ def _chats() -> list[tuple[str, str, str, str, list[Message]]]:
         (BYTES, "a refusal", "{{ raise_exception('no') }}", "2026-11-27", user("x")),
         (BYTES, "no template", "{% do x %}", "2026-11-27", user("x")),
         (BYTES, "a product too large", "{{ 'a' * 2000000 }}", "2026-11-27", user("x")),
+        (BYTES, "a power too large", "{{ 2 ** 2000000 % 7 }}", "2026-11-27", user("x")),
+        (
+            BYTES,
+            "marks of the model's own words",
+            "{% generation %}{{ messages[0].content }}{% endgeneration %}",
+            "2026-11-27",
+            user("the car"),
+        ),
         (BYTES, "a role that is none", turns, "2026-11-27", [{"role": "root", "content": "x"}]),
         (BYTES, "no messages", turns, "2026-11-27", []),
         (BYTES, "every role", turns, "2026-11-27", [{"role": role, "content": "x"} for role in ROLES]),

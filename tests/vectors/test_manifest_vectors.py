@@ -5,7 +5,7 @@ import pytest
 from p2pinfer.core.errors import ModelError, RemoteProtocolError
 from p2pinfer.core.manifest import check_sizes, decode_manifest, model_id
 from p2pinfer.disk.importing.config import read_config
-from tests.vectors.make_manifest import DEMO, PATH, Vector, engine_takes, text_of, vectors
+from tests.vectors.make_manifest import DEMO, PATH, Vector, again, engine_takes, text_of, vectors
 
 VECTORS: dict[str, list[Vector]] = json.loads(PATH.read_text())
 GOOD = [vector for vector in VECTORS["manifests"] if vector["expect"] == "ok"]
@@ -42,6 +42,15 @@ def test_a_bad_manifest_is_refused_with_its_code(vector: Vector) -> None:
 @pytest.mark.parametrize("vector", VECTORS["configs"], ids=lambda vector: vector["name"])
 def test_an_engine_and_an_import_take_the_same_numbers(vector: Vector) -> None:
     assert engine_takes(vector["config"]) == import_takes(vector["config"]) == (vector["expect"] == "ok")
+
+
+@pytest.mark.parametrize(
+    ("group", "vector"),
+    [(group, vector) for group in ("texts", "wholes", "chats") for vector in VECTORS[group]],
+    ids=lambda value: value if isinstance(value, str) else value["name"],
+)
+def test_a_text_is_what_the_vector_says(group: str, vector: Vector) -> None:
+    assert again(group, vector) == vector
 
 
 def import_takes(text: str) -> bool:

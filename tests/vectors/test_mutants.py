@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from tests.protocols import test_vectors_inference, test_vectors_wire
+from tests.protocols import test_vectors_inference, test_vectors_strangers, test_vectors_wire
 from tests.vectors import test_accounts, test_manifest_vectors, test_records
 from tests.vectors.mutants import Mutant, mutants_of
 from tests.vectors.test_records import read
@@ -29,6 +29,7 @@ MODULES: Final = (
         "client_account",
         "stage_account",
     ),
+    *("manifest", "model_numbers", "chat", "sampling", "draw", "address", "allowance"),
     *("opening", "messages", "session_messages", "message_codec", "frames", "pace", "stage", "generation"),
 )
 HELD: Final = (
@@ -42,6 +43,9 @@ HELD: Final = (
     (test_records.test_relayed_offers, "offer.json", "relayed"),
     (test_records.test_the_order_of_offers, "offer.json", "order"),
     (test_records.test_usage, "receipts.json", "usage"),
+    (test_records.test_leaves, "receipts.json", "leaves"),
+    (test_records.test_roots, "receipts.json", "roots"),
+    (test_records.test_hashes, "receipts.json", "hashes"),
     (test_records.test_contracts, "receipts.json", "contracts"),
     (test_records.test_requests, "receipts.json", "requests"),
     (test_records.test_receipts, "receipts.json", "receipts"),
@@ -54,7 +58,7 @@ HELD: Final = (
 
 # Functions that hold what we do ourselves, and not what others send: their own tests speak of them
 OURS: Final = (
-    *("PrivateKey.__init__", "Manifest.files_of"),
+    *("PrivateKey.__init__", "Manifest.files_of", "fault_of"),
     *("_check_route", "_is_final", "ClientAccount.__init__", "ClientAccount.closed", "ClientAccount.is_final"),
     *("ClientAccount.unsigned",),
     *("StageAccount.__init__", "StageAccount.add_inputs", "StageAccount.add_outputs", "StageAccount._cut"),
@@ -66,6 +70,7 @@ WE_WRITE: Final = "holds what we write; what was read keeps it by the way it is 
 MEMORY: Final = "bounds memory and time: nothing good is so long"
 NO_ARRAY: Final = "what begins so is no array, or one of so many items that they are not there"
 SIGNATURE: Final = "a signature of another length would be read as one over other bytes, which nobody signs"
+VERSION: Final = "written again it has another version"
 EQUIVALENT: Final = {
     "canonical": {"unpack_array: if len(data) > max_bytes": MEMORY},
     "fields": {
@@ -109,17 +114,26 @@ EQUIVALENT: Final = {
         "check_sizes: if shape.layers > MAX_LAYERS": "so many files are refused before",
         "decode_manifest: if len(data) > MAX_MANIFEST": MEMORY,
         "decode_manifest: not isinstance(plain, list) or plain[:1] != [VERSION] or type(plain[0]) is not int, without "
-        "plain[:1] != [VERSION]": "written again it has another version",
+        "plain[:1] != [VERSION]": VERSION,
         "decode_manifest: not isinstance(plain, list) or plain[:1] != [VERSION] or type(plain[0]) is not int, without "
-        "type(plain[0]) is not int": "written again it has another version",
+        "type(plain[0]) is not int": VERSION,
     },
+    "chat": {"_joined: if size > MAX_RENDERED": MEMORY},
+    "sampling": {
+        "decode_sampling: not isinstance(plain, list) or not plain or type(plain[0]) is not int or (plain[0] != "
+        "VERSION), without type(plain[0]) is not int": VERSION,
+        "decode_sampling: not isinstance(plain, list) or not plain or type(plain[0]) is not int or (plain[0] != "
+        "VERSION), without plain[0] != VERSION": VERSION,
+    },
+    "draw": {"Sampling.__post_init__: fields.check(self)": "the record that holds the four has checked them"},
+    "allowance": {"_Bucket.is_full: return self.holds(self._rate.burst, now)": "who took nothing lately is forgotten"},
 }
 
 
 @cache
 def cases() -> list[Case]:
     """Every vector that a verifier of records, or a reader of fields, must answer."""
-    return [*_of_records(), *_of_manifests(), *_of_messages(), *_of_sessions(), *_of_links()]
+    return [*_of_records(), *_of_manifests(), *_of_texts(), *_of_messages(), *_of_sessions(), *_of_links()]
 
 
 def _of_records() -> Iterator[Case]:
@@ -134,6 +148,14 @@ def _of_manifests() -> Iterator[Case]:
     )
     yield from (partial(good, vector) for vector in test_manifest_vectors.GOOD)
     yield from (partial(bad, vector) for vector in test_manifest_vectors.BAD)
+    numbers = test_manifest_vectors.test_an_engine_and_an_import_take_the_same_numbers
+    yield from (partial(numbers, vector) for vector in test_manifest_vectors.VECTORS["configs"])
+
+
+def _of_texts() -> Iterator[Case]:
+    test = test_manifest_vectors.test_a_text_is_what_the_vector_says
+    for group in ("texts", "wholes", "chats"):
+        yield from (partial(test, group, vector) for vector in test_manifest_vectors.VECTORS[group])
 
 
 def _of_messages() -> Iterator[Case]:
@@ -146,6 +168,9 @@ def _of_messages() -> Iterator[Case]:
 def _of_sessions() -> Iterator[Case]:
     tests = test_vectors_inference
     for list_, test in (
+        ("params", tests.test_a_contract_binds_a_sampling_record),
+        ("draws", tests.test_a_random_number_follows_from_seed_and_position),
+        ("samples", tests.test_an_id_is_drawn),
         ("longer", tests.test_longer_forms_are_read_and_not_written),
         ("opens", tests.test_an_open_is_answered),
         ("stage", tests.test_a_stage_does_as_the_vector_says),
@@ -153,6 +178,9 @@ def _of_sessions() -> Iterator[Case]:
         ("rings", tests.test_a_ring_does_as_the_script_says),
     ):
         yield from (partial(test, case.values[0]) for case in tests.cases(list_))
+    good, bad = tests.test_a_sampling_record_is_read_and_written, tests.test_a_bad_sampling_record_is_refused
+    yield from (partial(good, case.values[0]) for case in tests.cases("sampling", good=True))
+    yield from (partial(bad, case.values[0]) for case in tests.cases("sampling", good=False))
 
 
 def _of_links() -> Iterator[Case]:
@@ -160,6 +188,13 @@ def _of_links() -> Iterator[Case]:
     whole = partial(tests.test_a_stream_is_read_up_to_its_fault, portion=1 << 20)
     yield from (partial(whole, case.values[0]) for case in tests.cases("streams"))
     yield from (partial(tests.test_a_sender_keeps_to_the_window, case.values[0]) for case in tests.cases("pace"))
+    strangers = test_vectors_strangers
+    for list_, test in (
+        ("dials", strangers.test_what_is_dialled_on_the_word_of_others),
+        ("allowances", strangers.test_how_often_others_have_us_dial),
+        ("rooms", strangers.test_who_finds_room),
+    ):
+        yield from (partial(test, case.values[0]) for case in strangers.cases(list_))
 
 
 def survives(mutant: Mutant) -> bool:

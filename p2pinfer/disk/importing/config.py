@@ -56,7 +56,13 @@ class Config:
     def __post_init__(self) -> None:
         scaling = self.rope_scaling or {}
         given = {name: float(scaling[field]) for name, field in SCALING.items() if field in scaling}
-        check_numbers(eps=self.rms_norm_eps, theta=self.rope_theta, window=self.sliding_window, **given)
+        check_numbers(
+            eps=self.rms_norm_eps,
+            theta=self.rope_theta,
+            context=self.shape.context,
+            window=self.sliding_window,
+            **given,
+        )
 
     def to_json(self) -> bytes:
         """The bytes of config.json: keys in order, no spaces, numbers as short as they can be."""
