@@ -31,9 +31,11 @@ def may_dial(address: str, word: Source) -> bool:
 
 
 def _may_reach(ip: IP, word: Scope) -> bool:
+    if ip.is_multicast or ip.is_unspecified or _carries_ipv4(ip):
+        return False
     if ip.is_loopback:
         return word is Scope.LOOPBACK
-    if ip.is_multicast or ip.is_unspecified or _is_reserved(ip) or _carries_ipv4(ip):
+    if _is_reserved(ip):
         return False
     scope = scope_of(ip)
     return scope is Scope.PUBLIC or word in (scope, Scope.LOOPBACK)

@@ -33,6 +33,7 @@ class ChatTemplate:
     """One model's template, ready to use.
 
     names: of control tokens, by the variables that templates know them by
+    words: the template's own: what it looks for in messages is one of them
 
     Raises:
         ModelError: it is no template.
@@ -41,7 +42,9 @@ class ChatTemplate:
     def __init__(self, source: str, names: Mapping[str, str] | None = None) -> None:
         self._names = dict(names or {})
         try:
-            self._template: Template = _environment().from_string(source)
+            environment = _environment()
+            self._template: Template = environment.from_string(source)
+            self.words: Final = _words(environment.parse(source))
         except (TemplateError, SyntaxError, ValueError, OverflowError, MemoryError, RecursionError) as error:
             raise ModelError(f"the model's chat template is broken: {_reason(error)}") from None
 
@@ -68,6 +71,12 @@ class ChatTemplate:
             )
         except (*_FAILURES, RecursionError) as error:
             raise UsageError(f"the model's chat template does not take these messages: {_reason(error)}") from None
+
+
+def _words(template: nodes.Template) -> frozenset[str]:
+    """The strings of a template, and the names that it looks up."""
+    strings = {one.value for one in template.find_all(nodes.Const) if isinstance(one.value, str)}
+    return frozenset(strings | {one.attr for one in template.find_all(nodes.Getattr)})
 
 
 def fault_of(source: str, now: datetime) -> str:

@@ -4,19 +4,36 @@ A model's turns are told apart by control tokens, and a tokenizer reads their na
 others wrote (a document, a web page) could so end a turn and forge another. Therefore the names inside messages are
 hidden from the template behind characters of private use, and what the template wrote around them is encoded as
 always; only a stretch of text between two control tokens that holds such a name is encoded once more, as plain text.
+A name that the template puts together from pieces of messages is found by `origin` and hidden in what it wrote.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import count
-from typing import Any, Final
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from p2pinfer.core.errors import UsageError
+from p2pinfer.core.origin import altered, free_characters, mark
 from p2pinfer.core.tokenizer import Tokenizer
 
-PRIVATE: Final = 0xF0000  # the first character of a plane in which no text is written
+Render = Callable[[Sequence[Mapping[str, Any]]], str]  # messages to a chat, by the model's template
 
-Hidden = Mapping[str, str]  # the character that stands for a name, and the name
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """Names in a chat that are text, each with a character that stands for it.
+
+    free: characters for more of them
+    """
+
+    names: dict[str, str]
+    free: Iterator[str]
+
+    def character(self, name: str) -> str:
+        if name not in self.names:
+            self.names[name] = next(self.free)
+        return self.names[name]
 
 
 class ControlNames:
@@ -32,30 +49,21 @@ class ControlNames:
         self._control = frozenset(id_ for name, id_ in names.items() if name != self._unknown)
         self._plain: dict[bool, Tokenizer] = {}
 
-    def hide(self, messages: Sequence[Mapping[str, object]]) -> tuple[list[dict[str, Any]], Hidden]:
-        """The messages with a character in place of each name, whatever field it stands in, and what they hide."""
-        taken = set(json.dumps(messages, ensure_ascii=False, default=str))
-        free = (chr(number) for number in count(PRIVATE) if chr(number) not in taken)
-        found: dict[str, str] = {}
+    def encode(self, messages: Sequence[Mapping[str, Any]], render: Render, words: Iterable[str]) -> list[int]:
+        """The ids of a chat in which no text of a message makes a control token.
 
-        def hidden(value: object) -> object:
-            match value:
-                case str():
-                    return self._hide(value, found, free)
-                case Mapping():
-                    return {key: hidden(item) for key, item in value.items()}
-                case list() | tuple():
-                    return [hidden(item) for item in value]
-            return value
+        words: that the template looks for in messages
 
-        result = [{key: hidden(value) for key, value in message.items()} for message in messages]
-        return result, {character: name for name, character in found.items()}
-
-    def encode(self, text: str, hidden: Hidden) -> list[int]:
-        """The ids of a rendered chat, in which characters hide names.
-
-        Raises UsageError where the tokenizer has no other way to spell a name.
+        Raises UsageError where the tokenizer has no other way to spell a name, where it cannot be told whether the
+        template made it of messages, and as `render` does.
         """
+        hidden = Hidden({}, free_characters(messages))
+        messages = altered(messages, lambda text: self._hide(text, hidden), lambda key: self._hide(key, hidden))
+        text = self._hide_joined(render(messages), messages, render, words, hidden)
+        return self.encode_rendered(text, {character: name for name, character in hidden.names.items()})
+
+    def encode_rendered(self, text: str, hidden: Mapping[str, str]) -> list[int]:
+        """The ids of a rendered chat, in which characters hide names. Raises UsageError as `encode` does."""
         ids: list[int] = []
         stretch: list[int] = []
         start = 0
@@ -67,16 +75,38 @@ class ControlNames:
                 stretch.append(id_)
         return ids + self._encode_stretch(text[start:], stretch, hidden, start == 0)
 
-    def _hide(self, text: str, found: dict[str, str], free: Iterator[str]) -> str:
-        parts, end = [], 0
-        for first, last in self._places(text):
-            name = text[first:last].strip() or text[first:last]  # space around it that belongs to it is no name
-            if name not in found:
-                found[name] = next(free)
-            first = text.index(name, first)
-            parts += [text[end:first], found[name]]
-            end = first + len(name)
-        return "".join([*parts, text[end:]])
+    def _hide(self, text: str, hidden: Hidden) -> str:
+        return _replaced(text, _characters(text, self._places(text), hidden))
+
+    def _hide_joined(
+        self, text: str, messages: Sequence[Mapping[str, Any]], render: Render, words: Iterable[str], hidden: Hidden
+    ) -> str:
+        """The rendered chat with a character in place of each name of which a part came from messages."""
+        places = self._places(text)
+        if not places:
+            return text
+        marked = mark(messages, words, self._names)
+        try:
+            rendered = render(marked.messages)
+        except UsageError:  # of a template that asks messages for more than is kept of them
+            rendered = ""
+        if not marked.fits(text, rendered):
+            self._refuse_joined(text, rendered)
+            return text
+        while joined := [place for place in places if marked.is_theirs(rendered[slice(*place)])]:
+            characters = _characters(text, joined, hidden)
+            text, rendered = _replaced(text, characters), _replaced(rendered, characters)
+            places = self._places(text)
+        return text
+
+    def _refuse_joined(self, text: str, rendered: str) -> None:
+        """Raise UsageError where the chat has more of a control token than the same with no name in its messages."""
+        made, own = (Counter(one[first:last].strip() for first, last in self._places(one)) for one in (text, rendered))
+        if names := sorted(made - own):
+            raise UsageError(
+                f"this model's chat template may make {', '.join(map(repr, names))} of pieces of the messages: leave "
+                "them out"
+            )
 
     def _places(self, text: str) -> list[tuple[int, int]]:
         """The places at which the tokenizer would read a name; it alone knows how it folds text before."""
@@ -88,7 +118,7 @@ class ControlNames:
             if id_ in self._control or (id_ in self._ids and text[first:last].strip() == self._unknown)
         ]
 
-    def _encode_stretch(self, text: str, ids: list[int], hidden: Hidden, at_start: bool) -> list[int]:
+    def _encode_stretch(self, text: str, ids: list[int], hidden: Mapping[str, str], at_start: bool) -> list[int]:
         """The ids of a text without control tokens; `ids` are those it has with its names hidden."""
         inside = [character for character in hidden if character in text]
         if not inside:
@@ -110,6 +140,24 @@ class ControlNames:
                     description[part] = _continuing(description.get(part))
             self._plain[at_start] = Tokenizer(json.dumps(description), description, plain=True)
         return self._plain[at_start]
+
+
+def _characters(text: str, places: Sequence[tuple[int, int]], hidden: Hidden) -> list[tuple[int, int, str]]:
+    """The places of the names themselves, and the characters that hide them."""
+    result = []
+    for first, last in places:
+        name = text[first:last].strip() or text[first:last]  # space around it that belongs to it is no name
+        first = text.index(name, first)
+        result.append((first, first + len(name), hidden.character(name)))
+    return result
+
+
+def _replaced(text: str, characters: Sequence[tuple[int, int, str]]) -> str:
+    parts, end = [], 0
+    for first, last, character in characters:
+        parts += [text[end:first], character]
+        end = last
+    return "".join([*parts, text[end:]])
 
 
 def _unknown(description: Mapping[str, Any]) -> str | None:

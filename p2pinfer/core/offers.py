@@ -127,8 +127,10 @@ class OfferTable:
     def _forget_first_of(self, network: str) -> None:
         self.forget(next(node for node, known in self._known.items() if known.network == network))
 
-    def recognise(self, relayed: RelayedOffer, relay: PeerKey, network: str = "") -> bool:
+    def recognise(self, relayed: RelayedOffer, relay: PeerKey, network: str = "", *, now: float | None = None) -> bool:
         """True if these very bytes are known: then there is no need to check their signatures again.
+
+        now: when they came; once their time is past they count as new ones would. Left out, it is not past
 
         Addresses are nobody's word, and whoever passed the offer on first may have lied: all that were named are kept,
         as far as there is room, and where the node itself is the relay its own come first, and the offer counts for
@@ -137,6 +139,8 @@ class OfferTable:
         if (node := self._bodies.get(relayed.offer)) is None:
             return False
         known = self._known[node]
+        if now is not None and known.left_s(now) <= 0:
+            return False
         first, then = known.addresses, relayed.addresses
         addresses = dict.fromkeys((*then, *first) if relay == node else (*first, *then))
         heard_from = network if relay == node else known.network

@@ -7,6 +7,18 @@ network of its own; of IPv6 whoever holds one address holds its /64.
 import ipaddress
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Final
+
+_NOT_GLOBAL: Final = tuple(  # IANA's registries of special-purpose addresses; Python's own reading of them changes
+    map(
+        ipaddress.ip_network,
+        (
+            *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+            *("192.0.0.0/24", "192.0.2.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24"),
+            *("240.0.0.0/4", "2001::/23", "2001:db8::/32", "3fff::/20", "fc00::/7", "fe80::/10"),
+        ),
+    )
+)
 
 IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -54,4 +66,4 @@ def scope_of(ip: IP) -> Scope:
         return Scope.LOOPBACK
     if ip.is_link_local:
         return Scope.LINK
-    return Scope.PUBLIC if ip.is_global else Scope.PRIVATE
+    return Scope.PRIVATE if any(ip in network for network in _NOT_GLOBAL) else Scope.PUBLIC

@@ -79,8 +79,10 @@ class Texts:
 
         Raises UsageError as `chat` and `encode` do.
         """
-        messages, hidden = (messages, {}) if control_tokens else self._control.hide(messages)
-        return self._known(self._control.encode(self.chat(messages, now), hidden))
+        if control_tokens:
+            return self._known(self._control.encode_rendered(self.chat(messages, now), {}))
+        template = self._ready()
+        return self._known(self._control.encode(messages, lambda some: template.render(some, now), template.words))
 
     def chat(self, messages: Sequence[ChatMessage], now: datetime | None = None) -> str:
         """The text of a conversation by the model's template.
@@ -88,6 +90,10 @@ class Texts:
         Raises:
             UsageError: the model has no template, or it does not take these messages.
         """
+        return self._ready().render(messages, now)
+
+    def _ready(self) -> ChatTemplate:
+        """The template, read once."""
         if self._template is None:
             if self._manifest is None or not self._manifest.template:
                 raise UsageError(
@@ -95,7 +101,7 @@ class Texts:
                 )
             names = {"bos_token": self._name(self._manifest.bos), "eos_token": self._name(self._manifest.ends)}
             self._template = ChatTemplate(self._manifest.template, names | self._names)
-        return self._template.render(messages, now)
+        return self._template
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids, from its beginning."""

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from p2pinfer.core import manifest
 from p2pinfer.core.errors import ModelError
+from p2pinfer.core.manifest import Manifest, Shape
 from p2pinfer.core.model_numbers import check_numbers, whole
 from p2pinfer.core.shown import brief, cut
 from p2pinfer.core.units import Q8O4_OUTLIERS
@@ -75,6 +77,18 @@ class ModelConfig:
             high=scaling.high_freq_factor,
             original=scaling.original_context,
         )
+
+    def check_fits(self, model: Manifest) -> None:
+        """Raise ModelError where this is not the config of the model with that manifest."""
+        sizes = (self.layers, self.hidden, self.feed_forward, self.heads, self.kv_heads, self.head_size)
+        ours = (
+            dict(zip(ARCHITECTURES, manifest.ARCHITECTURES, strict=True))[self.architecture],
+            Shape(*sizes, self.vocabulary, self.context),
+            self.tied,
+        )
+        theirs = (model.architecture, model.shape, bool(model.tied))
+        if ours != theirs:
+            raise ModelError(f"{model.name}: config.json is of another model than the manifest: {ours}, not {theirs}")
 
 
 def read_config(path: Path) -> ModelConfig:

@@ -15,6 +15,7 @@ from p2pinfer.core.placement import WEIGHTS_SHARE, longest_span
 from p2pinfer.core.text import Texts
 from p2pinfer.core.units import Numerics, Roles, Span
 from p2pinfer.disk.store import Store, StoredModel
+from p2pinfer.engine.config import read_config
 from p2pinfer.engine.door import Engine, open_engine
 from p2pinfer.engine.steps import ShardSpec
 from p2pinfer.node.limits import usable_cores, usable_memory
@@ -102,13 +103,15 @@ def max_positions(manifest: Manifest, serve: Serve) -> int:
 def shard_spec(store: Store, model: StoredModel, span: Span, serve: Serve) -> ShardSpec:
     """What the engine is to load.
 
-    Raises ModelError for a file that is missing or was altered.
+    Raises ModelError for a file that is missing or was altered, and a config that is not the manifest's.
     """
     manifest = model.manifest
+    config = store.path(model.id, CONFIG)
+    read_config(config).check_fits(manifest)
     roles = manifest.roles_of(span)
     names = [file.name for file in manifest.files_of(span, roles) if file.name not in (CONFIG, TOKENIZER)]
     return ShardSpec(
-        config=store.path(model.id, CONFIG),
+        config=config,
         files=tuple(store.path(model.id, name) for name in names),
         span=span,
         roles=roles,

@@ -234,7 +234,7 @@ class Directory:
         for told in message.offers:
             addresses = tuple(address for address in told.addresses if self._network.may_dial(address, link.source))
             relayed = replace(told, addresses=addresses)
-            if self.table.recognise(relayed, link.peer, link.source.key):
+            if self.table.recognise(relayed, link.peer, link.source.key, now=now):
                 continue
             try:
                 known = verify_relayed(relayed, now, self._clock())

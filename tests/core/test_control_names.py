@@ -89,6 +89,76 @@ def test_a_template_may_put_messages_anywhere_and_twice() -> None:
     assert list(ids) == [*of_bytes("b<|end|>"), END, *of_bytes("<|begin|>B<|end|>")]
 
 
+def chat_ids(template: str, messages: list[Message]) -> list[int]:
+    return list(Texts(tiny_tokenizer(), replace(MANIFEST, template=template)).encode_chat(messages))
+
+
+@pytest.mark.parametrize(
+    ("template", "messages"),
+    [
+        ("{% for m in messages %}{{ m.content }}{% endfor %}", user("a<|en") + user("d|>b")),
+        ("{% for m in messages %}{{ m.content | trim }}{% endfor %}", user(" a<|en\n") + user(" d|>b ")),
+        ("{{ messages[0].content | replace('-', '') }}", user("a<|-end-|>b")),
+        ("{{ messages[0].content.split('</think>') | join }}", user("a<|e</think>nd|>b")),
+        ("a<|{{ messages[0].content }}|>b", user("end")),
+        ("a<|e{{ messages[0].content }}|>b", user("nd")),
+        ("a<|end|{{ messages[0].content }}", user(">b")),
+        ("{{ messages[0].content | lower }}", user("a<|END|>b")),
+        ("{{ messages[0].content }}{{ messages[0].calls[0].id }}", user("a<|", calls=[{"id": "end|>b"}])),
+        ("{{ messages[0].parts | join }}", user("x", parts=["a", "<|", "en", "d|>b"])),
+        ("{{ messages[0].content[::-1] }}", user("b>|dne|<a")),
+    ],
+)
+def test_a_name_that_a_template_joins_of_pieces_is_text(template: str, messages: list[Message]) -> None:
+    assert chat_ids(template, messages) == of_bytes("a<|end|>b")
+
+
+@pytest.mark.parametrize(
+    "key", ["a<|end|>b", 'a<|e"nd|>b'], ids=["a name", "a name, but for what JSON writes otherwise"]
+)
+def test_a_name_in_a_key_is_text(key: str) -> None:
+    ids = chat_ids("{{ messages | tojson }}<|end|>", user("x", more={key: 1}))
+    assert [id_ for id_ in ids if id_ > 257] == [END]
+    assert TEXTS.decode(ids) == json.dumps(user("x", more={key: 1}))
+
+
+def test_a_name_that_a_key_completes_is_text() -> None:
+    assert chat_ids("{% for key in messages[0].more %}a<|{{ key }}{% endfor %}", user("x", more={"end|>b": 1})) == (
+        of_bytes("a<|end|>b")
+    )
+
+
+def test_a_role_is_the_templates_word() -> None:
+    """Some templates write `<|{{ message.role }}|>`, and mean the token."""
+    names = {END: "<|end|>", 260: "<|user|>"}
+    added = [{"id": id_, "content": name, "special": True, **FLAGS} for id_, name in names.items()]
+    texts = altered(tiny_tokenizer(), added_tokens=added)
+    ids = texts.encode_chat(user("user") + user("<|user|>", name="user"))
+    assert [id_ for id_ in ids if id_ > 257] == [260, END, 260, END]
+
+
+@pytest.mark.parametrize("content", ["<|en|>", "<|en|><|end|>"])
+def test_messages_are_refused_where_nobody_can_tell_who_wrote_a_name(content: str) -> None:
+    with pytest.raises(UsageError, match=r"may make '<\|end\|>' of pieces of the messages: leave them out"):
+        chat_ids("{{ messages[0].content | replace('n', 'nd') }}<|end|>", user(content))
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% if messages[0].content == 'the end' %}x<|end|>{% endif %}",
+        "{% if '</think>' in messages[1].content %}x{{ messages[0].content[9:] }}<|end|>{% endif %}",
+        "{% if messages[1].calls[0].type == 'end' %}x<|end|>{% else %}<|end|>{% endif %}",
+        "x{% if not messages[0].content | int %}<|end|>{% endif %}",
+        "x{% if messages[0].content %}<|end|>{% endif %}",
+    ],
+)
+def test_what_a_template_looks_for_in_messages_it_finds(template: str) -> None:
+    """Its own words are not hidden from it when it is asked what it wrote itself."""
+    messages = user("the end") + user("1</think>2", calls=[{"type": "end"}])
+    assert chat_ids(template, messages) == [ord("x"), END]
+
+
 CONTENT = st.text(st.sampled_from("the <|end>begin\n é🚗"), max_size=30)
 
 

@@ -173,6 +173,17 @@ def test_bytes_that_are_known_need_no_second_check() -> None:
     assert table.recognise(relayed(offer, 3.0), RELAY)
 
 
+def test_bytes_that_are_known_keep_their_age_until_their_time_is_past() -> None:
+    """OFF-8: then they count as new ones do."""
+    table = OfferTable()
+    table.add(known())
+    assert table.recognise(relayed(known()), RELAY, now=LIFE_S - 0.001)
+    assert table.fresh(0.0)[0].born_s == 0.0
+    assert not table.recognise(relayed(known()), RELAY, now=LIFE_S)
+    assert table.add(replace(known(), born_s=LIFE_S), LIFE_S)
+    assert table.recognise(relayed(known()), RELAY, now=LIFE_S)
+
+
 def test_a_lie_about_the_address_does_not_hide_the_true_one() -> None:
     table = OfferTable()
     table.add(known())

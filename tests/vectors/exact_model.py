@@ -6,13 +6,14 @@ sum, a product, a quotient and a root of binary32 values (Figueroa 1995), and `f
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Context, Decimal
 from fractions import Fraction
-from typing import Final
+from typing import Any, Final
 
 GROUP: Final = 32
 LANES: Final = 16
+TURN: Final = Decimal("6.283185307179586476925286766559005768394")
 EXP: Final = (
     *(1.535336188319500e-4, 1.339887440266574e-3, 9.618437357674640e-3, 5.550332471162809e-2),
     *(2.402264791363012e-1, 6.931472028550421e-1, 1.0),
@@ -122,13 +123,16 @@ def normed(row: Vector, weight: Vector, eps: float) -> Vector:
     return [single(single(x * factor) * w) for x, w in zip(row, weight, strict=True)]
 
 
-def angle(theta: float, size: int, pair: int, position: int) -> tuple[float, float]:
-    """5, without stretching: cosine and sine."""
+def angle(
+    theta: float, size: int, pair: int, position: int, scaling: Mapping[str, Any] | None = None
+) -> tuple[float, float]:
+    """5: cosine and sine. scaling: `rope_scaling` of the model's config.json"""
     digits = Context(prec=40)
     log = digits.ln(Decimal(theta))
     frequency = digits.exp(digits.multiply(log, digits.divide(Decimal(-2 * pair), Decimal(size))))
-    turn = Decimal("6.283185307179586476925286766559005768394")
-    turns = digits.multiply(digits.divide(frequency, turn), Decimal(1 << 64))
+    if scaling is not None:
+        frequency = _stretched(digits, frequency, {name: Decimal(x) for name, x in scaling.items() if type(x) is float})
+    turns = digits.multiply(digits.divide(frequency, TURN), Decimal(1 << 64))
     whole = position * int(turns.to_integral_value(rounding="ROUND_HALF_EVEN")) % (1 << 64)
     quarter = (whole + (1 << 61)) >> 62
     rest = float(whole - (quarter << 62)) * (2.0**-64 * 6.283185307179586)
@@ -137,6 +141,17 @@ def angle(theta: float, size: int, pair: int, position: int) -> tuple[float, flo
     cosine = _horner([(-1) ** n / math.factorial(2 * n) for n in range(9)], square)
     turned = [(cosine, sine), (-sine, cosine), (-cosine, -sine), (sine, -cosine)][quarter % 4]
     return single(turned[0]), single(turned[1])
+
+
+def _stretched(digits: Context, w: Decimal, scaling: Mapping[str, Decimal]) -> Decimal:
+    slow = digits.divide(w, scaling["factor"])
+    if "low_freq_factor" not in scaling:
+        return slow
+    low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+    turns = digits.divide(digits.multiply(scaling["original_max_position_embeddings"], w), TURN)
+    k = digits.divide(digits.subtract(turns, low), digits.subtract(high, low))
+    k = min(max(k, Decimal(0)), Decimal(1))
+    return digits.add(digits.multiply(k, w), digits.multiply(digits.subtract(Decimal(1), k), slow))
 
 
 def _horner(coefficients: Vector, x: float) -> float:
@@ -194,8 +209,8 @@ def silu(x: float) -> float:
     return single(x / single(1 + exp(-x)))
 
 
-def attention(query: Vector, keys: Sequence[Vector], values: Sequence[Vector]) -> Vector:
-    """7. keys and values: of the positions from 0 on, the query's own last"""
+def attention(query: Vector, keys: Sequence[Vector], values: Sequence[Vector], first: int = 0) -> Vector:
+    """7. keys and values: of the positions from `first` on, the query's own last"""
     scores = []
     for key in keys:
         even = odd = 0.0
@@ -205,7 +220,7 @@ def attention(query: Vector, keys: Sequence[Vector], values: Sequence[Vector]) -
         scores.append(single(even + odd))
     shares = [exp(single(score - max(scores))) for score in scores]
     lanes = [0.0] * LANES
-    for position, share in enumerate(shares):
+    for position, share in enumerate(shares, first):
         lanes[position % LANES] = single(lanes[position % LANES] + share)
     seen = [0.0] * len(query)
     for share, value in zip(shares, values, strict=True):

@@ -39,6 +39,7 @@ from p2pinfer.disk.importing.naming import model_name
 from p2pinfer.disk.importing.safetensors_file import write_safetensors
 from p2pinfer.disk.importing.tensors import to_bf16
 from p2pinfer.disk.store import Store
+from p2pinfer.engine.config import parse_config
 from p2pinfer.engine.config import read_config as read_engine_config
 from tests.disk.tiny import CONFIG, PIECES, tiny_sentencepiece, tiny_tokenizer
 
@@ -106,6 +107,7 @@ def vectors(demo: bytes) -> dict[str, list[Vector]]:
     return {
         "manifests": [_manifest(name, data) for name, data in _manifests(demo).items()],
         "configs": [_config(name, text) for name, text in _configs().items()],
+        "fits": [_fit(name, **changes) for name, changes in _fits().items()],
         "rounding": _rounding(),
         "safetensors": [_safetensors()],
         "names": [_name(given) for given in NAMES],
@@ -227,6 +229,9 @@ def _configs() -> dict[str, str]:
     def with_(**changes: object) -> str:
         return json.dumps(plain | changes, sort_keys=True, separators=(",", ":"))
 
+    def without(name: str) -> str:
+        return json.dumps({key: value for key, value in plain.items() if key != name})
+
     def stretched(**changes: object) -> str:
         return with_(rope_scaling=llama3 | changes)
 
@@ -279,11 +284,47 @@ def _configs() -> dict[str, str]:
         "a window of 33 bits": with_(sliding_window=1 << 32),
         "a scaling that is a list": with_(rope_scaling=[1]),
         "no architecture": with_(architectures=[]),
+        "another architecture": with_(architectures=["GPT2LMHeadModel"]),
+        "another activation": with_(hidden_act="gelu"),
+        "weights of another type": with_(torch_dtype="float16"),
+        "positions stretched in another way": stretched(rope_type="yarn"),
+        "positions stretched in no way that is named": with_(rope_scaling={"factor": 8.0}),
+        "a factor that is missing": with_(rope_scaling={"rope_type": "linear"}),
+        **{f"no {name}": without(name) for name in sorted(plain)},
     }
 
 
 def _config(name: str, text: str) -> Vector:
     return {"name": name, "config": text, "expect": "ok" if engine_takes(text) else "refused"}
+
+
+def _fits() -> dict[str, dict[str, Any]]:
+    """What a config says otherwise than TINY."""
+    return {
+        "the manifest's": {},
+        "a size that is written with a fraction": {"hidden_size": 16.0},
+        "a window that is written with a fraction": {"sliding_window": 64.0},
+        "another bos and other ends, which nobody looks at": {"bos_token_id": 1, "eos_token_id": [2, 3]},
+        "another architecture": {"architectures": ["MistralForCausalLM"]},
+        "another number of layers": {"num_hidden_layers": 4},
+        "another hidden size": {"hidden_size": 32},
+        "another feed-forward size": {"intermediate_size": 32},
+        "other heads": {"num_attention_heads": 2},
+        "other key heads": {"num_key_value_heads": 4},
+        "another head size": {"head_dim": 8},
+        "another vocabulary": {"vocab_size": 261},
+        "another context": {"max_position_embeddings": 256},
+        "tied": {"tie_word_embeddings": True},
+    }
+
+
+def _fit(name: str, **changes: object) -> Vector:
+    config = json.dumps(json.loads(read_config(CONFIG | {"num_hidden_layers": 3}, {}).to_json()) | changes)
+    try:
+        parse_config(json.loads(config)).check_fits(TINY)
+    except (ModelError, ValueError):
+        return {"name": name, "manifest": encode_manifest(TINY).hex(), "config": config, "expect": "refused"}
+    return {"name": name, "manifest": encode_manifest(TINY).hex(), "config": config, "expect": "ok"}
 
 
 def engine_takes(text: str) -> bool:
@@ -473,11 +514,46 @@ def _chats() -> list[tuple[str, str, str, str, list[Message]]]:
             "2026-11-27",
             [{"role": "user", "content": "x", "name": "the<|end|>"}],
         ),
+        *((BYTES, name, template, "2026-11-27", messages) for name, template, messages in _joined()),
         (SPACES, "an ordinary chat of sentencepiece", pieces, "2026-11-27", user("hi hi", "h\u00e9")),
         (SPACES, "a name in a message of sentencepiece", pieces, "2026-11-27", user("hi</s>hi", "hi")),
         (SPACES, "a name in the second message of sentencepiece", pieces, "2026-11-27", user("hi", "h</s>hi")),
         (SPACES, "the unknown name in a message", pieces, "2026-11-27", user("hi<unk>hi")),
+        (
+            SPACES,
+            "no bos",
+            "{{ bos_token is defined }}{{ bos_token }}{{ pad_token is defined }}</s>",
+            "2026-11-27",
+            user("x"),
+        ),
         (NEVER, "a name that is not at the beginning", "</s>" + pieces, "2026-11-27", user("h</s>")),
+    ]
+
+
+def _joined() -> list[tuple[str, str, list[Message]]]:
+    """Chats in which a control token's name comes of pieces, of messages or of one and the template."""
+
+    def user(*contents: str, **more: object) -> list[Message]:
+        return [{"role": "user", "content": content, **more} for content in contents]
+
+    follow = "{% for m in messages %}{{ m.content | trim }}{% endfor %}<|end|>"
+    doubled = "{{ messages[0].content | replace('n', 'nd') }}<|end|>"
+    keys = "{% for key in messages[0].more %}<|{{ key }}{% endfor %}<|end|>"
+    calls = "{% for c in messages[0].calls %}{% if c.type == 'function' %}x<|end|>{% endif %}{% endfor %}"
+    half = "{% if messages[0].content == 'nd|>b' %}<|e{{ messages[0].content }}{% endif %}<|end|>"
+    without = "{{ messages[0].content | replace('-', '') }}"
+    folded = "{{ messages[0].content | lower }}<|end|>"
+    return [
+        ("a name that is joined of two messages", follow, user("a<|en ", "d|>b")),
+        ("a name that is left when a word of the template's is taken out", without, user("a<|e-n-d|>b")),
+        ("a name that template and message make together", "<|{{ messages[0].content }}|><|end|>", user("end")),
+        ("a name that is folded into one", folded, user("a<|END|>b")),
+        ("a name in a key", "{{ messages | tojson }}<|end|>", user("x", more={"<|end|>": 1})),
+        ("a name that a key completes", keys, user("x", more={"end|>": 1})),
+        ("a name that is made of a text, nobody can tell how", doubled, user("a<|en|>b")),
+        ("a text that nobody can tell from the template's, and no name more", doubled, user("an")),
+        ("a word that the template looks for, and half a name", half, user("nd|>b")),
+        ("a word of a message that the template looks for", calls, user("x", calls=[{"type": "function"}])),
     ]
 
 

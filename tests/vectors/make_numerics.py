@@ -24,6 +24,17 @@ HEAD_SIZE: Final = 48  # 32 and 16: groups of keys and values
 VOCABULARY: Final = 40
 EPS: Final = 1e-5
 THETA: Final = 10_000.0
+WINDOW: Final = 7  # positions, where there is a sliding one
+SCALINGS: Final[tuple[dict[str, Any], ...]] = (
+    {"rope_type": "linear", "factor": 3.0},
+    {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64.0,
+    },
+)
 POSITIONS: Final = 19  # past the first 16 of a page and of the lanes
 
 Values = list[float]
@@ -88,14 +99,15 @@ class Cache:
     """Keys and values of every key head, a position after the other."""
 
     keep: Keep
+    window: int | None
     keys: list[list[Values]] = field(default_factory=lambda: [[] for _ in range(KV_HEADS)])
     values: list[list[Values]] = field(default_factory=lambda: [[] for _ in range(KV_HEADS)])
 
 
-def layer(weights: dict[str, Tensor], rows: list[Values], keep: Keep) -> list[Values]:
+def layer(weights: dict[str, Tensor], rows: list[Values], keep: Keep, window: int | None = None) -> list[Values]:
     """inference.md, 5.1, 9."""
     matrices = {name: exact.weights(one.rows) for name, one in weights.items() if len(one.shape) == 2}
-    cache = Cache(keep)
+    cache = Cache(keep, window)
     return [_row(weights, matrices, row, at, cache) for at, row in enumerate(rows)]
 
 
@@ -108,10 +120,12 @@ def _row(
         cache.keys[head].append(cache.keep(exact.rotated(new_keys[head], THETA, position, 1.0)))
         cache.values[head].append(cache.keep(new_values[head]))
     seen: Values = []
+    first = 0 if cache.window is None else max(0, position + 1 - cache.window)
     for number, query in enumerate(queries):
         head = number * KV_HEADS // HEADS
         factor = exact.single(1 / exact.single(HEAD_SIZE**0.5))
-        seen += exact.attention(exact.rotated(query, THETA, position, factor), cache.keys[head], cache.values[head])
+        turned = exact.rotated(query, THETA, position, factor)
+        seen += exact.attention(turned, cache.keys[head][first:], cache.values[head][first:], first)
     row = _added(row, exact.product(matrices["o"], seen))
     hidden = exact.normed(row, weights["mlp_norm"].values, EPS)
     gate, up = (exact.product(matrices[name], hidden) for name in ("gate", "up"))
@@ -131,8 +145,8 @@ def logits(weights: dict[str, Tensor], row: Values) -> Values:
     return exact.product(exact.weights(weights["head"].rows), exact.normed(row, weights["norm"].values, EPS))
 
 
-def results(weights: dict[str, Tensor], rows: list[Values], keep: Keep) -> dict[str, Any]:
-    after = layer(weights, rows, keep)
+def results(weights: dict[str, Tensor], rows: list[Values], keep: Keep, window: int | None = None) -> dict[str, Any]:
+    after = layer(weights, rows, keep, window)
     return {"after": [floats(row) for row in after], "logits": floats(logits(weights, after[-1]))}
 
 
@@ -205,7 +219,12 @@ def make() -> dict[str, Any]:
         },
         "rows": [floats(row) for row in rows],
         "classes": {name: results(weights, rows, keep) for name, keep in CLASSES.items()},
+        "window": {
+            "sliding_window": WINDOW,
+            "classes": {name: results(weights, rows, keep, WINDOW) for name, keep in CLASSES.items()},
+        },
         "kept": kept(rng),
+        "tiny": tiny(weights),
         "failing": failing(),
         "exp": [
             [x, floats([exact.exp(exact.single(x))])] for x in (-100.0, -86.0, -1.5, -0.1, 0.0, 0.3, 2.0, 86.0, 99.0)
@@ -215,7 +234,38 @@ def make() -> dict[str, Any]:
             for pair in (0, 1, 7)
             for position in (0, 1, 2, 100, 8191, 131071)
         ],
+        "stretched": [{"rope_scaling": scaling, "angles": stretched(scaling)} for scaling in SCALINGS],
     }
+
+
+def stretched(scaling: dict[str, Any]) -> list[list[Any]]:
+    """Angles of short waves, of long ones and of those between."""
+    return [
+        [pair, position, floats(list(exact.angle(THETA, HEAD_SIZE, pair, position, scaling)))]
+        for pair in (0, 2, 5, 7, 12)
+        for position in (1, 100, 131071)
+    ]
+
+
+def tiny(weights: dict[str, Tensor]) -> list[dict[str, Any]]:
+    """Rows whose normed values are about the magnitude below which all of a group are 0 (inference.md, 5.1, 2)."""
+    below, above = 0, 0x3F800000  # bits of the row's largest magnitude: with the first all logits are 0
+    while above - below > 1:
+        middle = (below + above) // 2
+        if any(logits(weights, _row_of(middle))):
+            above = middle
+        else:
+            below = middle
+    cases = {"the largest magnitude of the products' row is below 1e-30": below, "and not below": above}
+    return [
+        {"name": name, "row": floats(_row_of(bits)), "logits": floats(logits(weights, _row_of(bits)))}
+        for name, bits in cases.items()
+    ]
+
+
+def _row_of(bits: int) -> Values:
+    (most,) = struct.unpack("<f", struct.pack("<I", bits))
+    return [exact.single(most * part / HIDDEN) for part in range(1, HIDDEN)] + [-most]
 
 
 def render(vectors: dict[str, Any]) -> str:

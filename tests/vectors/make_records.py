@@ -448,6 +448,8 @@ def _order() -> Iterable[Vector]:
         ("a lower number, once the first is over", [(60, {"seq": 6, "issued": NOW - 20})], 1),
         ("a higher number by a clock that was set back", [(20, {"seq": 8, "issued": NOW - 900})], 1),
         ("the same bytes", [(20, {})], 0),
+        ("the same bytes again, which keep their first age", [(20, {}), (60, {"seq": 6, "issued": NOW - 20})], 2),
+        ("the same bytes, once the first are over", [(60, {}), (80, {"seq": 6, "issued": NOW - 20})], 1),
         ("another body under one number", [(20, {"flat": 1})], None),
         (
             "a higher number, while one of two contradicting ones is fresh",

@@ -235,6 +235,8 @@ def head_refusals() -> Iterator[Case]:
     yield fresh("a prompt with an id past the vocabulary", "INF-9").refuses(
         "client", prompt(7, 8, 100), Code.BAD_VALUES
     )
+    script = fresh("a second prompt of another epoch is dropped", "INF-5").takes("client", prompt())
+    yield script.takes("client", prompt(epoch=1)).runs(0, 3)
     script = fresh("a second prompt", "INF-9").takes("client", prompt())
     yield script.refuses("client", prompt(), Code.BAD_STATE)
     for part in ("successor", "far end", "stranger"):

@@ -46,6 +46,10 @@ def dials() -> Iterator[Case]:
         ("a provider's own network, from outside", at("/ip4/100.64.0.1/tcp/4001"), PUBLIC, "no"),
         ("a provider's own network, from a private one", at("/ip4/100.64.0.1/tcp/4001"), PRIVATE, "ok"),
         ("an address for examples, from outside", at("/ip4/192.0.2.7/tcp/4001"), PUBLIC, "no"),
+        ("an address of the protocols' own, from outside", at("/ip4/192.0.0.9/tcp/4001"), PUBLIC, "no"),
+        ("an address for examples of IPv6, from outside", at("/ip6/3fff:1::1/tcp/4001"), PUBLIC, "no"),
+        ("an address of the protocols' own of IPv6, from outside", at("/ip6/2001:20::1/tcp/4001"), PUBLIC, "no"),
+        ("what was for 6to4 relays, from outside", at("/ip4/192.88.99.1/tcp/4001"), PUBLIC, "ok"),
         ("a private address of IPv6, from outside", at("/ip6/fd00::1/tcp/4001"), PUBLIC, "no"),
         ("a private address of IPv6, from one of IPv4", at("/ip6/fd00::1/tcp/4001"), PRIVATE, "ok"),
         ("a link-local address of IPv6, from one of IPv4", at("/ip6/fe80::1/tcp/4001"), LINK, "ok"),
@@ -180,6 +184,8 @@ def rooms() -> Iterator[Case]:
 def crowds() -> Iterator[Case]:
     """Those half-way in, in the order in which they came, and of which network the first gives way to a newcomer."""
     crowded = [(OTHER, 31), ("9.9.9.9", 31), ("9.9.9.7", 32), ("9.9.9.6", 31), ("9.9.9.5", 3)]
+    tied = [(OTHER, 1), ("9.9.9.9", 31), (OTHER, 30), ("9.9.9.7", 30), ("9.9.9.6", 30), ("9.9.9.5", 6)]
+    even = [("9.9.9.9", 31), (PUBLIC, 31), ("9.9.9.7", 30), ("9.9.9.6", 30), ("9.9.9.5", 6)]
     for name, waiting, newcomer, gives_way in (
         ("nobody is there", [], PUBLIC, None),
         ("a network has one less than its share", [(PUBLIC, 31)], PUBLIC, None),
@@ -188,6 +194,8 @@ def crowds() -> Iterator[Case]:
         ("all places are taken", crowded, PUBLIC, "9.9.9.7"),
         ("this machine counts for all alone", [(LOOPBACK, 100)], LOOPBACK, None),
         ("all places are taken by this machine", [(LOOPBACK, 128)], PUBLIC, LOOPBACK),
+        ("two have most, and one of them came first", tied, PUBLIC, OTHER),
+        ("a newcomer does not count with its own", even, PUBLIC, "9.9.9.9"),
     ):
         lines = [{"from": source, "count": count} for source, count in waiting]
         yield {"name": name, "rule": "WIRE-23", "waiting": lines, "newcomer": newcomer, "gives_way": gives_way}

@@ -1,12 +1,13 @@
 """protocols/vectors/numerics.json against the engine, and against the program that made it from the text."""
 
 import json
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 import pytest
 
-from p2pinfer.engine.config import ModelConfig
+from p2pinfer.engine.config import ModelConfig, parse_config
 from p2pinfer.engine.native.kernel import Kernel, Matrix, Vector
 from p2pinfer.engine.native.library import instruction_sets, open_library
 from p2pinfer.engine.native.rotary import rotary_tables
@@ -27,6 +28,19 @@ CONFIG: Final = ModelConfig(
     qk_norms=False,
     **SIZES,
 )
+CONFIG_JSON: Final = {
+    "architectures": [CONFIG.architecture],
+    "head_dim": CONFIG.head_size,
+    "hidden_size": CONFIG.hidden,
+    "intermediate_size": CONFIG.feed_forward,
+    "max_position_embeddings": CONTEXT,
+    "num_attention_heads": CONFIG.heads,
+    "num_hidden_layers": 1,
+    "num_key_value_heads": CONFIG.kv_heads,
+    "rms_norm_eps": CONFIG.norm_eps,
+    "rope_theta": CONFIG.rope_theta,
+    "vocab_size": CONFIG.vocabulary,
+}
 MATRICES: Final = {"o": Matrix.OUTPUT, "gate": Matrix.GATE, "up": Matrix.UP, "down": Matrix.DOWN, "head": Matrix.HEAD}
 NORMS: Final = {"attention_norm": Vector.ATTENTION_NORM, "mlp_norm": Vector.MLP_NORM, "norm": Vector.FINAL_NORM}
 
@@ -39,9 +53,9 @@ def tensor(name: str) -> np.ndarray:
 KV_BYTES: Final = {"i8g32-1": 2, "i8g32k8-1": 1}
 
 
-def kernel(instructions: str, kv_bytes: int) -> Kernel:
+def kernel(instructions: str, kv_bytes: int, window: int | None = None) -> Kernel:
     made = Kernel(
-        *(open_library(), CONFIG),
+        *(open_library(), replace(CONFIG, window=window)),
         layers=1,
         tail=True,
         pages=2,
@@ -68,14 +82,24 @@ def test_the_text_gives_the_vectors() -> None:
 
 @pytest.mark.parametrize("instructions", instruction_sets(open_library()))
 @pytest.mark.parametrize("name", VECTORS["classes"])
-def test_the_engine_gives_the_vectors(instructions: str, name: str) -> None:
+@pytest.mark.parametrize("window", [None, VECTORS["window"]["sliding_window"]])
+def test_the_engine_gives_the_vectors(instructions: str, name: str, window: int | None) -> None:
     rows = np.frombuffer(bytes.fromhex("".join(VECTORS["rows"])), "<f4").reshape(-1, CONFIG.hidden).copy()
-    made, expected = kernel(instructions, KV_BYTES[name]), VECTORS["classes"][name]
+    made = kernel(instructions, KV_BYTES[name], window)
+    expected = (VECTORS if window is None else VECTORS["window"])["classes"][name]
     session = made.open_session(0, (0, 1))
     assert not any(made.step(0, 1, rows, range(len(rows)), [session] * len(rows)))
     assert [row.tobytes().hex() for row in rows] == expected["after"]
     logits, _ = made.logits(rows[-1:].copy())
     assert logits[0].tobytes().hex() == expected["logits"]
+
+
+@pytest.mark.parametrize("instructions", instruction_sets(open_library()))
+@pytest.mark.parametrize("case", VECTORS["tiny"], ids=lambda case: case["name"])
+def test_the_engine_takes_the_same_magnitudes_for_zero(instructions: str, case: dict[str, Any]) -> None:
+    row = np.frombuffer(bytes.fromhex(case["row"]), "<f4").reshape(1, -1).copy()
+    logits, _ = kernel(instructions, KV_BYTES["i8g32-1"]).logits(row)
+    assert logits[0].tobytes().hex() == case["logits"]
 
 
 @pytest.mark.parametrize("instructions", instruction_sets(open_library()))
@@ -91,6 +115,14 @@ def test_a_step_fails_as_the_vectors_say(instructions: str, name: str, case: dic
 def test_angles_are_those_of_the_vectors() -> None:
     cosines, sines = rotary_tables(CONFIG, CONTEXT)
     for pair, position, expected in VECTORS["angles"]:
+        assert np.array([cosines[position, pair], sines[position, pair]]).tobytes().hex() == expected
+
+
+@pytest.mark.parametrize("case", VECTORS["stretched"], ids=lambda case: case["rope_scaling"]["rope_type"])
+def test_stretched_angles_are_those_of_the_vectors(case: dict[str, Any]) -> None:
+    plain = {**CONFIG_JSON, "rope_scaling": case["rope_scaling"]}
+    cosines, sines = rotary_tables(parse_config(plain), CONTEXT)
+    for pair, position, expected in case["angles"]:
         assert np.array([cosines[position, pair], sines[position, pair]]).tobytes().hex() == expected
 
 

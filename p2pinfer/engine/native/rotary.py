@@ -60,10 +60,12 @@ def _stretched(frequency: Decimal, scaling: RopeScaling | None) -> Decimal:
     slow = DIGITS.divide(frequency, Decimal(scaling.factor))
     if scaling.kind == "linear":
         return slow
+    low, high = Decimal(scaling.low_freq_factor), Decimal(scaling.high_freq_factor)
     turns = DIGITS.divide(DIGITS.multiply(Decimal(scaling.original_context), frequency), TURN)
-    width = Decimal(scaling.high_freq_factor) - Decimal(scaling.low_freq_factor)
-    keep = min(max(DIGITS.divide(turns - Decimal(scaling.low_freq_factor), width), Decimal(0)), Decimal(1))
-    return DIGITS.add(DIGITS.multiply(keep, frequency), DIGITS.multiply(1 - keep, slow))
+    ramp = DIGITS.divide(DIGITS.subtract(turns, low), DIGITS.subtract(high, low))
+    keep = min(max(ramp, Decimal(0)), Decimal(1))
+    lost = DIGITS.subtract(Decimal(1), keep)
+    return DIGITS.add(DIGITS.multiply(keep, frequency), DIGITS.multiply(lost, slow))
 
 
 def _polynomial(coefficients: tuple[float, ...], x: NDArray[np.float64]) -> NDArray[np.float64]:
