@@ -68,7 +68,14 @@ def run_node(
 
 def parts_of(node: "Popen[str]", module: str) -> list[psutil.Process]:
     """The processes of a node that run this module."""
-    return [part for part in psutil.Process(node.pid).children() if module in part.cmdline()]
+    return [part for part in psutil.Process(node.pid).children() if module in _words_of(part)]
+
+
+def _words_of(part: psutil.Process) -> list[str]:
+    try:
+        return part.cmdline()
+    except psutil.NoSuchProcess:  # it ends at this moment, or has: then it is a zombie
+        return []
 
 
 def run_nodes(stack: ExitStack, root: Path, store: Path, options: Sequence[Sequence[str]]) -> list[NodeProcess]:
