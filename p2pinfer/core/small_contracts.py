@@ -3,7 +3,7 @@
 Nothing that both sides signed is ever thrown away, and promises cost a stranger nothing. So who promises little is not
 served without end: contracts signed for less than SMALL positions are counted, by day and network. Of others a node's
 own speed bounds the number. Who has paid for as many positions as a larger contract has, for each small one of this
-day, is counted apart: a stranger of the same network cannot take that from him without paying as much.
+day, is counted apart: a stranger of the same network cannot take that away without paying as much.
 """
 
 from collections import Counter
@@ -38,8 +38,10 @@ class SmallContracts:
         self._clients: Counter[PeerKey] = Counter()
 
     def add(self, client: Debtor, layers: int, now: int) -> None:
-        """One more of a client is over."""
+        """One more of a client is over. What is told late of the day before counts no more."""
         self._turn(now)
+        if day_of(now) < self._day:
+            return
         self._count_of(client, layers).add(client.network)
         self._clients[client.key] += 1
 
@@ -59,7 +61,8 @@ class SmallContracts:
         return self._of_payers if paid else self._of_others
 
     def _turn(self, now: int) -> None:
-        if (day := day_of(now)) != self._day:
+        """Begin the next day. The one before comes again only where the clock was far off."""
+        if (day := day_of(now)) > self._day or day < self._day - DAY_S:
             self._day = day
             self._of_payers, self._of_others = _Count(), _Count()
             self._clients.clear()

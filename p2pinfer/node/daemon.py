@@ -139,8 +139,15 @@ async def _settling(settings: Settings, data: Path, journal: Journal, nursery: t
     await journal.prune(now)  # before anything is recalled of it
     exposure = Exposure(journal, data, _risk(settings.trust, 1))
     await exposure.recall(now)
-    nursery.start_soon(exposure.recall_small, now)
+    nursery.start_soon(_recall_small, exposure, now)
     return Settling(journal, exposure, nursery)
+
+
+async def _recall_small(exposure: Exposure, now: int) -> None:
+    try:
+        await exposure.recall_small(now)
+    except JournalError as error:  # whoever opens such a record is told; it ends no other work
+        logger.error("small contracts of today are not all counted: %s", error)
 
 
 async def _keep_pruning(journal: Journal) -> None:

@@ -65,6 +65,21 @@ def test_a_day_begins_anew() -> None:
     assert served(small, None, DAY + DAY_S) == SMALL_A_DAY
 
 
+def test_what_is_told_late_of_yesterday_changes_nothing_today() -> None:
+    small = SmallContracts()
+    had = served(small, "192.0.2.1", DAY + DAY_S)
+    assert had
+    small.add(Debtor(PeerKey(b"k" * 32), "192.0.2.2", 0, own=False), LAYERS, DAY + DAY_S - 1)
+    assert served(small, "192.0.2.1", DAY + DAY_S) == 0
+    assert served(small, "192.0.2.2", DAY + DAY_S) == (SMALL_A_DAY - had) // NETWORK_PART
+
+
+def test_a_clock_that_was_far_ahead_counts_for_nothing_once_it_is_right() -> None:
+    small = SmallContracts()
+    served(small, None, DAY + 1_000 * DAY_S)
+    assert served(small, None, DAY) == SMALL_A_DAY
+
+
 def test_who_has_paid_is_served_beside_a_stranger_of_his_network_who_has_not() -> None:
     """RCT-34"""
     small = SmallContracts()
