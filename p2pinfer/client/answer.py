@@ -80,7 +80,7 @@ class AnswerStream:
 
     @property
     def so_far(self) -> Answer:
-        """What has come by now, and what was signed for it, of an answer that broke off too.
+        """The answer as far as it has come, with what was signed for it; of one that broke off, too.
 
         Its reason is the code of what broke it off; NONE while it is still coming.
         """

@@ -1,4 +1,4 @@
-"""What of a rendered chat came from its messages, and what the template wrote (protocols/manifest.md, 4.4).
+"""Tells the parts of a rendered chat that its messages brought from those that the template wrote (manifest.md, 4.4).
 
 A template may cut messages and put the pieces together as it likes, so where its text comes from cannot be read off
 it. It is found out by rendering a second time, with other characters in the messages: where those stand, the text is

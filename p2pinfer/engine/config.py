@@ -88,7 +88,10 @@ class ModelConfig:
         )
         theirs = (model.architecture, model.shape, bool(model.tied))
         if ours != theirs:
-            raise ModelError(f"{model.name}: config.json is of another model than the manifest: {ours}, not {theirs}")
+            raise ModelError(
+                f"{model.name}: config.json is of another model than the manifest ({ours}, not {theirs}): whoever made "
+                "them made a mistake; import the model from its source"
+            )
 
 
 def read_config(path: Path) -> ModelConfig:

@@ -1,6 +1,8 @@
 """What a node has at risk with its clients, from the opening of a contract until nothing is owed under it."""
 
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +11,12 @@ import pytest
 from p2pinfer.core.budget import DEBT_S, NEWCOMER_LIFE_S, RELEASE_S, Debtor, Risk
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract
-from p2pinfer.core.errors import Refused
+from p2pinfer.core.errors import JournalError, Refused
 from p2pinfer.core.records import SignedRecord, countersign, sign
 from p2pinfer.core.source import NOWHERE, Scope, Source
 from p2pinfer.core.units import SessionId
 from p2pinfer.disk.journal import Journal, open_journal
+from p2pinfer.node.daemon import _recall_small
 from p2pinfer.node.exposure import Exposure
 from tests.core.paid_route import CLIENT, DAY_S, NOW, SMALL, PaidRoute, key, paid_route
 
@@ -195,6 +198,20 @@ async def test_a_restart_counts_the_small_contracts_of_the_day(node: Node, monke
     with pytest.raises(Refused) as refusal:
         await node.exposure.take(another, NOWHERE, NOW + 1)
     assert refusal.value.code is Code.BUSY
+
+
+async def test_a_receipt_that_was_altered_costs_the_count_of_small_contracts_and_not_the_node(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    await node.compute(8)
+    await node.signed([1, 2], late=False)
+    with closing(sqlite3.connect(node.folder / "journal")) as journal, journal:
+        assert journal.execute("UPDATE receipt SET body = zeroblob(length(body))").rowcount == 1
+    node.start_anew()
+    with pytest.raises(JournalError):
+        await node.exposure.recall_small(NOW + 1)
+    await _recall_small(node.exposure, NOW + 1)
+    assert "small contracts of today are not all counted" in caplog.text
 
 
 @pytest.mark.parametrize("signed", [[], [1]])
