@@ -1,8 +1,8 @@
 """Whether a node that serves goes to other layers (DESIGN 5, "Placement"; protocols/offer.md, 4.1).
 
-It moves where layers are held by nobody, so that no route can use it, and where layers are far weaker than its own. It
-never leaves a layer that it holds alone: so a move takes nothing from a swarm, whatever else its offers say. Nodes
-that overlap shift until the holes are closed: an overlap travels from node to node towards the nearest hole, each move
+It moves where layers are held by nobody, so that no route can use it, and for no other reason: so a lie about who holds
+what costs nothing that was of use. It never leaves a layer that it holds alone, as far as offers say. Nodes that
+overlap shift until the holes are closed: an overlap travels from node to node towards the nearest hole, each move
 small, until the node beside the hole can close it. Pure, as `placement.py` is.
 """
 
@@ -14,7 +14,6 @@ from typing import Final
 
 from p2pinfer.core.placement import (
     NETWORK_WORTH,
-    UNEVEN,
     Served,
     cut,
     draw_span,
@@ -28,7 +27,6 @@ from p2pinfer.core.units import Span
 MOVERS: Final = 2  # nodes that should move at one time, of all that could
 SLIDE_ODDS: Final = 0.25  # that a node slides though others could close the hole without leaving anything
 AGAINST_ODDS: Final = 0.125  # that an overlap goes the longer way: a node on the shorter may be one that never moves
-OTHERS: Final = 2  # that must hold what a node leaves for weaker layers, each told by a network of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +62,11 @@ def swarm_of(layers: int, served: Iterable[Served]) -> Swarm:
     return Swarm(layers, others, _holders(layers, others), tuple(other.span for other in others))
 
 
-def move_of(swarm: Swarm, mine: Span, random: float, *, even_out: bool) -> Span | None:
-    """Where the node should go; None to stay.
-
-    random:   in [0, 1)
-    even_out: also where nothing is missing, if other layers are far weaker
-    """
+def move_of(swarm: Swarm, mine: Span, random: float) -> Span | None:
+    """Where the node should go; None to stay. random: in [0, 1)"""
     holes = swarm.holes(mine)
-    if not holes:
-        return _to_weaker(swarm, mine, random) if even_out else None
-    if len(mine) + swarm.room < swarm.layers:
-        return None  # nothing can be used before more nodes come
+    if not holes or len(mine) + swarm.room < swarm.layers:
+        return None  # all is served, or nothing can be used before more nodes come
     return _to_close(swarm, mine, holes, random) or _to_pass_on(swarm, mine, holes, random)
 
 
@@ -92,9 +84,6 @@ def is_right(swarm: Swarm, mine: Span, new: Span) -> bool:
     if sole is not None and not new.covers(sole):
         return False
     before, after = swarm.holes(mine), swarm.holes(new)
-    if not before:
-        rates = served_rates(swarm.layers, swarm.others)
-        return not after and _may_leave(swarm, mine) and _gain(rates, mine, new) > 0
     fewer, more = _size(after) - _size(before), sole is not None
     return fewer < 0 or (fewer == 0 and more)
 
@@ -138,27 +127,6 @@ def _to_pass_on(swarm: Swarm, mine: Span, holes: Sequence[Span], random: float) 
         ways.append((ahead - back + 1, Span(mine.first - by, mine.last - by)))  # equally far: to the right
     against = random < AGAINST_ODDS
     return next((to for way, to in sorted(ways) if (way > 0) == against), None)
-
-
-def _to_weaker(swarm: Swarm, mine: Span, random: float) -> Span | None:
-    """Far weaker layers than ours, where others hold ours too."""
-    rates = served_rates(swarm.layers, swarm.others)
-    if not _may_leave(swarm, mine):
-        return None
-    gain = {span: _gain(rates, mine, span) for span in _spans(swarm.layers, len(mine))}
-    if not (most := max(gain.values())):
-        return None
-    return draw_span([span for span in gain if gain[span] == most], (), rates, random)
-
-
-def _gain(rates: Sequence[float], mine: Span, new: Span) -> int:
-    """How many layers of a span are far weaker than the weakest of ours."""
-    weakest = min(rates[mine.first : mine.last])
-    return sum(UNEVEN * rate <= weakest for rate in rates[new.first : new.last])
-
-
-def _may_leave(swarm: Swarm, mine: Span) -> bool:
-    return min(swarm.holders[mine.first : mine.last]) >= OTHERS
 
 
 def _spans(layers: int, length: int) -> list[Span]:

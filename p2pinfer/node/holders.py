@@ -13,7 +13,6 @@ from typing import Final
 import trio
 
 from p2pinfer.core.errors import Refused
-from p2pinfer.core.moving import OTHERS
 from p2pinfer.core.offer import State
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import PeerKey, Span
@@ -23,6 +22,7 @@ from p2pinfer.overlay.reach import reach
 LOTS: Final = SystemRandom()
 MEET_S: Final = 3.0  # to link to holders of our layers
 AT_ONCE: Final = 8  # of them
+ENOUGH: Final = 2  # of each layer: one of them may go as we do
 MAX_TRIED: Final = 64  # in one search
 
 
@@ -43,7 +43,7 @@ class Holders:
         async def meet() -> None:
             for known in left:
                 common = _common(known, mine)
-                if all(held[layer] >= OTHERS for layer in common):
+                if all(held[layer] >= ENOUGH for layer in common):
                     continue
                 self._absent.add(known.node)
                 try:

@@ -32,7 +32,6 @@ LOTS: Final = SystemRandom()  # nobody foretells who goes where
 FIRST_LOOK_S: Final = (1.0, 4.0)  # after it began to serve: who joined last has the least to lose
 LOOK_S: Final = (5.0, 15.0)  # between looks at what is known, which cost nobody anything
 ASK_S: Final = 30.0  # between questions who holds what seems to be missing
-EVEN_OUT_S: Final = 60.0  # between looks for weaker layers, where nothing is missing
 MOVE_WAIT_S: Final = (1.0, 2.0)  # from saying that it moves to the second decision: more than a link's round trip
 REST_S: Final = 120.0  # from one move, or try, to the next
 HOLE_REST_S: Final = 30.0  # while something is missing; twice as long after each move that did not make the model whole
@@ -72,7 +71,6 @@ class Placing:
         elif self._fixed.last > self._layers:
             raise UsageError(f"{model.manifest.name} has layers 0:{self._layers}, not {self._fixed}")
         self._rests_until_s = trio.current_time()
-        self._evens_out_s = trio.current_time() + EVEN_OUT_S
         self._holders = Holders(network)
         self._fruitless = 0  # moves since the model was whole for a while
         self._whole_s: float | None = None  # since when it has been whole
@@ -122,18 +120,14 @@ class Placing:
         """Where to go, as far as is known."""
         now, swarm = trio.current_time(), await self._view(mine)
         self._tell(swarm, mine)
-        even_out = now >= self._evens_out_s
-        if even_out:
-            self._evens_out_s = now + EVEN_OUT_S
-        reason = bool(self._told) or even_out
-        may_move = reason and self._fixed is None and now >= self._rests_until_s
+        may_move = self._told and self._fixed is None and now >= self._rests_until_s
         if not may_move or LOTS.random() >= odds(swarm, mine):
             return None
         draw = LOTS.random()
-        if move_of(swarm, mine, draw, even_out=even_out) is None:
+        if move_of(swarm, mine, draw) is None:
             return None
         found = await self._directory.look(self._model.id)  # it may be served where nobody told us yet
-        return move_of(self._swarm(found), mine, draw, even_out=even_out)
+        return move_of(self._swarm(found), mine, draw)
 
     async def _view(self, mine: Span) -> Swarm:
         """What is known; where something seems to be missing, others are asked now and then."""

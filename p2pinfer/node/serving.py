@@ -1,4 +1,4 @@
-"""Serving a model: choose layers, load them, take sessions, and go to other layers when those are needed more.
+"""Serving a model: choose layers, load them, take sessions, and go to other layers when nobody serves those.
 
 Where to is `placing.py`'s decision. A node that moves lets open sessions end and be paid before it drops the layers
 that they are on.
@@ -155,7 +155,7 @@ class Serving:
     async def _serve(
         self, stint: "_Stint", placing: Placing, look: Look, show: Callable[[Shard | None], None], stop: trio.Event
     ) -> Span | None:
-        """Serve one span until other layers are needed more, which are returned, or `stop` is set."""
+        """Serve one span until other layers are needed, which are returned, or `stop` is set."""
         async with self._sessions(stint) as ending, trio.open_nursery() as nursery:
             nursery.start_soon(_watch_engine, stint.shard, stint.announcing)
             nursery.start_soon(_watch_batches, stint.batcher)

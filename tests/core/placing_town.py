@@ -15,7 +15,6 @@ from p2pinfer.core.placement import JOIN_WAIT_S, Served, choose_span, gaps, reco
 from p2pinfer.core.units import Span
 
 LOOK_S = 10.0
-EVEN_OUT_LOOKS = 6
 MOVE_WAIT_S = 1.0  # at least, and as much again: longer than an offer is on its way to those who hold the same layers
 LOAD_S = 5.0
 REST_S = 30.0
@@ -33,7 +32,6 @@ class Citizen:
     seq: int = 0
     rests_until: float = 0.0
     fruitless: int = 0
-    looks: int = 0
     moves: int = 0
     known: dict[int, tuple[int, Served]] = field(default_factory=dict)
 
@@ -135,12 +133,10 @@ class Town:
         if citizen not in self.citizens or citizen.moves_never:
             return
         swarm = swarm_of(self.layers, citizen.served)
-        citizen.looks += 1
         if not swarm.holes(mine):
             citizen.fruitless = 0
         if self.now >= citizen.rests_until and self._draw.random() < odds(swarm, mine):
-            even_out = citizen.looks % EVEN_OUT_LOOKS == 0
-            new = move_of(swarm, mine, self._draw.random(), even_out=even_out)
+            new = move_of(swarm, mine, self._draw.random())
             if new is not None:
                 citizen.span = new
                 self._say(citizen, mine)
