@@ -14,11 +14,11 @@ import trio
 from p2pinfer.cli.options import bootstrap_option, data_option, json_option, mdns_option, store_option
 from p2pinfer.cli.terminal import say
 from p2pinfer.cli.words import amount_words, many
-from p2pinfer.client.answer import Answer
+from p2pinfer.client.answer import Answer, AnswerStream
 from p2pinfer.client.asking import CLASSES, CODECS, DEFAULT_CODEC, DEFAULT_MAX_TOKENS, MAX_WAIT_S, Options, Prompt
 from p2pinfer.client.waiting import DEFAULT_WAIT_S
 from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import P2pinferError, UsageError
+from p2pinfer.core.errors import GenerationFailed, NoRoute, P2pinferError, UsageError
 from p2pinfer.core.fields import MAX_INT_BITS
 from p2pinfer.core.keys import peer_name
 from p2pinfer.core.price_limit import CEILING, MULTIPLE
@@ -192,23 +192,29 @@ def _open(bootstrap: tuple[str, ...], mdns: bool, data: Path, store: Path) -> "A
 async def _ask(
     prompt: Prompt, options: Options, opened: "Callable[[], AbstractAsyncContextManager[Client]]", quiet: bool
 ) -> Answer:
-    async with (
-        opened() as client,
-        client.open_answer(prompt, **options) as stream,
-    ):
-        begun = False
-        try:
+    stream: AnswerStream | None = None
+    begun = False
+    try:
+        async with opened() as client, client.open_answer(prompt, **options) as stream:
             async for piece in stream:
                 if not quiet:
                     say(piece, end="", text_for_files=True)
                     begun = True
-        except P2pinferError as error:
-            if begun:
-                say()  # what went wrong stands on a line of its own
-            elif quiet:  # what came was paid, and is kept
-                say(json.dumps(summary(stream.so_far) | {"error": str(error)}))
-            raise
-        if not quiet:
-            say()
-        await stream.wait_paid()
-        return stream.answer
+            if not quiet:
+                say()
+                begun = False
+            await stream.wait_paid()
+            return stream.answer
+    except P2pinferError as error:
+        if begun:
+            say()  # what went wrong stands on a line of its own
+        elif quiet:  # what came was paid, and is kept
+            say(json.dumps(_came(stream, error) | {"error": str(error)}))
+        raise
+
+
+def _came(stream: AnswerStream | None, error: P2pinferError) -> dict[str, object]:
+    if stream is not None:
+        return summary(stream.so_far)
+    cost = error.cost if isinstance(error, (NoRoute, GenerationFailed)) else 0
+    return {"text": "", "ids": [], "cost": cost, "lost": cost}

@@ -207,10 +207,9 @@ class Trying:
         if isinstance(error, GenerationFailed):
             return GenerationFailed(text, error.code, self.spent)
         if isinstance(error, TooDear) and self._failure is not None:
-            return TooDear(
-                f"{error}; or ask again, since whoever took them is asked last from now on ({self._failure})"
-            )
-        return NoRoute(text)
+            again = f"{error}; or ask again, since whoever took them is asked last from now on ({self._failure})"
+            return TooDear(again, self.spent)
+        return NoRoute(text, self.spent)
 
     async def _wait_for_room(self) -> None:
         """Wait as long as the full ones said, or until a generation of ours ends. Raises the last refusal."""

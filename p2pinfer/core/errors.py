@@ -76,7 +76,14 @@ class Refused(PeerError):
 
 
 class NoRoute(P2pinferError):
-    """No set of offers covers the model's layers within the limits."""
+    """No set of offers covers the model's layers within the limits.
+
+    cost: nano-credits that were signed for routes that were tried before, and brought nothing
+    """
+
+    def __init__(self, message: str, cost: int = 0) -> None:
+        super().__init__(message)
+        self.cost = cost
 
 
 class TooDear(NoRoute):

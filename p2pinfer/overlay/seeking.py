@@ -38,6 +38,7 @@ from p2pinfer.overlay.tidings import Tidings
 
 MODEL_DOMAIN: Final = b"p2pinfer/1/model\0"
 AGAIN_S: Final = 5.0  # before we ask for the same model again on our own account
+SEEKS_AT_ONCE: Final = 4  # for others: a made-up model, whose holders are silent, holds up no other
 MAX_SOUGHT: Final = 64  # models of which we remember when they were sought
 MAX_TRIED: Final = 1_024  # peers of which we remember when we tried them
 LOTS: Final = SystemRandom()
@@ -152,7 +153,12 @@ class Seeking:
                 self._tidings.tell(one.link, [known])
 
     async def run(self) -> None:
-        """Seek what others wish for, one model after another, until cancelled."""
+        """Seek what others wish for, a few models at once, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for _ in range(SEEKS_AT_ONCE):
+                nursery.start_soon(self._seek_wishes)
+
+    async def _seek_wishes(self) -> None:
         async for model in self._wishes:
             if self._tidings.is_thin(model):
                 await self.seek(model, SOUGHT_AGAIN_S)

@@ -125,3 +125,11 @@ def test_an_answer_that_may_cost_too_much_is_not_asked_for(p2pinfer: Shell, clie
     ran = p2pinfer("ask", "What is a DHT?", "--max-cost", "1")
     assert (ran.code, ran.out) == (1, "")
     assert ran.err == "Error: the cheapest route may cost 15 nano-credits, and the limit is 1\n"
+
+
+def test_programs_are_told_why_nothing_came(p2pinfer: Shell, client: Instant) -> None:
+    ran = p2pinfer("ask", "What is a DHT?", "--max-cost", "1", "--json")
+    told = json.loads(ran.out)
+    assert ran.code == 1
+    assert told["error"] in ran.err
+    assert (told["text"], told["ids"], told["cost"], told["lost"]) == ("", [], 0, 0)
