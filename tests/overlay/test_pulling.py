@@ -313,6 +313,26 @@ async def test_nobody_has_the_dht_asked_without_end(
     assert len(asked) <= 16 + 0.2 * 100 + 1
 
 
+async def test_a_model_whose_holders_are_silent_holds_up_no_other_that_is_sought(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, stranger, asked = await open_side("node"), await open_side("stranger"), []
+
+    async def find(ground: object, key: bytes) -> tuple[str, ...]:
+        asked.append(key)
+        if key != model_key(MODEL):
+            await trio.sleep_forever()
+        return ()
+
+    monkeypatch.setattr("p2pinfer.overlay.memory.MemoryGround.find", find)
+    nursery.start_soon(node.directory.keep_meeting)
+    link = await stranger.network.dial(node.address)
+    for model in (random.randbytes(32), MODEL):
+        await stranger.exchange.call(link, asking(model), Offers)
+    await trio.sleep(1)
+    assert model_key(MODEL) in asked
+
+
 def asking(model: bytes) -> Callable[[int], AskOffers]:
     return lambda call: AskOffers(call, model, 1, seek=1)
 
