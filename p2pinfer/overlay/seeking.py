@@ -131,11 +131,13 @@ class Seeking:
     # For others
 
     def wish(self, link: Link, model: ModelId) -> None:
-        """A peer wants more of a model than we know: it is told what we hear of it soon, and the DHT is asked."""
+        """A peer wants more of a model. Where we know little too it is told what we hear soon, and the DHT is asked."""
         now = trio.current_time()
         self._seekers = [one for one in self._seekers if one.until_s > now and one.link.dead is None]
         others = [one for one in self._seekers if (one.link, one.model) != (link, model)]
         if len(others) >= MAX_SEEKERS or not self._seeks.take(link.source, now):
+            return
+        if not self._tidings.is_thin(model):  # asked last: of a large table it takes a while
             return
         told = {known.node for known in self._tidings.fresh(model)}
         self._seekers = [*others, _Seeker(link, model, now + SEEK_S, told)]

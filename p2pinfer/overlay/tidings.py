@@ -152,7 +152,7 @@ class Tidings:
         assert isinstance(ask, AskOffers)
         with link.charged():
             answer = self._answer_of(link, ask)
-            if ask.seek and ask.model and self.on_seek is not None and self.is_thin(ModelId(ask.model)):
+            if ask.seek and ask.model and self.on_seek is not None:
                 self.on_seek(link, ModelId(ask.model))
         return answer
 
