@@ -249,6 +249,7 @@ class Client:
         async with trio.open_nursery() as nursery:
             for known in offers.values():
                 nursery.start_soon(one, known)
+            nursery.start_soon(self._first_peers.meet, set(nodes) - set(offers))
         return {node for node in nodes if self._network.link(node) is not None}
 
     def greet(self, nodes: Collection[PeerKey]) -> None:

@@ -7,7 +7,7 @@ read and heard here are addresses; the link's handshake proves who is there.
 import logging
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import chain, repeat
 from math import inf
@@ -164,6 +164,14 @@ class FirstPeers:
                     self._nursery.start_soon(self._listen, self._neighbours)
             if self._is_listening or batches[-1]:
                 await self._is_linked(HEAR_S)
+
+    async def meet(self, peers: Collection[PeerKey]) -> None:
+        """Link to those of these peers that were met before, where they were met, though no offer of them is known."""
+        await self._load()
+        async with trio.open_nursery() as nursery:
+            for one in self._book.to_dial(self._now()):
+                if one.peer in peers and self._is_fresh(found := _Found(MET, one.peer, _places(one))):
+                    nursery.start_soon(self._meet, found)
 
     async def _is_linked(self, patience_s: float) -> bool:
         with trio.move_on_after(patience_s):

@@ -13,7 +13,7 @@ from p2pinfer.core.source import Scope, Source
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.directory import MEET_S, Directory
 from p2pinfer.overlay.exchange import Exchange
-from p2pinfer.overlay.first_peers import BATCH, HERE_S, NAMED_S, SAVE_S, open_first_peers
+from p2pinfer.overlay.first_peers import BATCH, HERE_S, NAMED_S, SAVE_S, FirstPeers, open_first_peers
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.news import News
@@ -37,9 +37,10 @@ class Book(Acquaintances):
 class Sought:
     """A peer of a test."""
 
-    def __init__(self, network: Network, directory: Directory, read: list[str]) -> None:
+    def __init__(self, network: Network, directory: Directory, first_peers: FirstPeers, read: list[str]) -> None:
         self.network = network
         self.directory = directory
+        self.first_peers = first_peers
         self.read = read
 
     @property
@@ -91,8 +92,8 @@ async def open_sought(
             directory = Directory(network, exchange, named)
             neighbours = near.open if near is not None else None
             options = {"here": nodes_here, "neighbours": neighbours, "clock": trio.current_time}
-            async with open_first_peers(network, directory, exchange, book, **options):
-                yield Sought(network, directory, read)
+            async with open_first_peers(network, directory, exchange, book, **options) as first_peers:
+                yield Sought(network, directory, first_peers, read)
         nursery.cancel_scope.cancel()
 
 
@@ -122,6 +123,20 @@ async def test_a_peer_that_was_met_is_found_when_those_named_are_gone(autojump_c
                 await we.directory.look()
                 assert we.linked == {ONE.public}
             assert trio.current_time() - began == pytest.approx(NAMED_S if named else 0, abs=0.1)
+
+
+async def test_one_that_was_met_is_met_again_where_it_was_though_somebody_else_is_linked(
+    autojump_clock: MockClock,
+) -> None:
+    world, book = MemoryWorld(), Book()
+    async with open_plain(world, ONE), open_plain(world, OTHER):
+        async with open_sought(world, US, book, address_of(ONE)) as we:
+            await we.directory.look()
+        async with open_sought(world, US, book, address_of(OTHER)) as we:
+            await we.directory.look()
+            assert we.linked == {OTHER.public}
+            await we.first_peers.meet({ONE.public, DEAD.public})
+            assert we.linked == {ONE.public, OTHER.public}
 
 
 async def test_while_somebody_is_linked_nobody_is_sought(autojump_clock: MockClock) -> None:
