@@ -173,10 +173,11 @@ class Trying:
             if self._late:
                 self._late.clear()
                 self._hasty = False  # then they are waited for
-            elif not self._under_way and not self._full:
+                return await self._find(count)
+            if not self._under_way and not self._full:
                 used_up = isinstance(error, TooDear) and self.spent > 0
                 raise (error if used_up or self._failure is None else self._failure) from None
-            elif not self._under_way:
+            if not self._under_way:
                 await self._wait_for_room()
             return []
 

@@ -73,19 +73,17 @@ def move_of(swarm: Swarm, mine: Span, random: float) -> Span | None:
 def odds(swarm: Swarm, mine: Span) -> float:
     """The part of its looks at which a node should move that may: so that of many a few go."""
     spare = _spare(swarm, mine)
-    if swarm.holes(mine) and swarm.sole(mine) is not None:
+    if swarm.sole(mine) is not None:
         return SLIDE_ODDS if spare else 1.0
     return min(1.0, MOVERS / (spare + 1))
 
 
 def is_right(swarm: Swarm, mine: Span, new: Span) -> bool:
     """True if a move that was announced is still wanted, and takes nothing from others."""
-    sole = swarm.sole(mine)
-    if sole is not None and not new.covers(sole):
-        return False
-    before, after = swarm.holes(mine), swarm.holes(new)
-    fewer, more = _size(after) - _size(before), sole is not None
-    return fewer < 0 or (fewer == 0 and more)
+    before, after, sole = _size(swarm.holes(mine)), _size(swarm.holes(new)), swarm.sole(mine)
+    if sole is None:
+        return after < before
+    return before > 0 and after <= before and new.covers(sole)  # an overlap may be handed on
 
 
 def _to_close(swarm: Swarm, mine: Span, holes: Sequence[Span], random: float) -> Span | None:

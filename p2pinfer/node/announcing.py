@@ -7,6 +7,7 @@ from typing import Final
 import trio
 
 from p2pinfer.core.errors import JournalError
+from p2pinfer.core.messages import MAX_ADDRESSES
 from p2pinfer.core.offer import Load, Speed, State
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.pages import PAGE
@@ -39,6 +40,7 @@ class Announcing:
         self._batcher: Batcher | None = None
         self._busy_s = 0.0  # of the engine, when the last offer was made
         self._said_s = 0.0
+        self._saying = trio.Lock()  # a note is of the offer that is made next
 
     def set_speed(self, measured: Measured) -> None:
         """Offer this speed from now on."""
@@ -59,11 +61,12 @@ class Announcing:
     async def say(self, state: State) -> None:
         """Note an offer of this state, make it and tell it."""
         self._state = state
-        try:
-            await trio.to_thread.run_sync(self._boots.note)
-        except JournalError as error:  # a full disk: should the clock be set back, this offer can be held against us
-            logger.error("%s", error)
-        self._tell()
+        async with self._saying:
+            try:
+                await trio.to_thread.run_sync(self._boots.note)
+            except JournalError as error:  # a full disk: if the clock is set back, this offer can be held against us
+                logger.error("%s", error)
+            self._tell()
 
     def leave(self) -> None:
         """Tell that the node leaves, at once: such an offer is known without a note (core/doubles.py)."""
@@ -74,7 +77,7 @@ class Announcing:
         assert self._offering is not None  # it begins with `join`
         now = trio.current_time()
         offer = self._offering.make(self._state, self._load(now), self._speed, int(time.time()))
-        addresses = self._network.addresses()[:8]
+        addresses = self._network.addresses()[:MAX_ADDRESSES]
         self._directory.announce(KnownOffer(offer, self._offering.certificate, addresses, now))
 
     async def run(self) -> None:

@@ -33,8 +33,7 @@ FIRST_LOOK_S: Final = (1.0, 4.0)  # after it began to serve: who joined last has
 LOOK_S: Final = (5.0, 15.0)  # between looks at what is known, which cost nobody anything
 ASK_S: Final = 30.0  # between questions who holds what seems to be missing
 MOVE_WAIT_S: Final = (1.0, 2.0)  # from saying that it moves to the second decision: more than a link's round trip
-REST_S: Final = 120.0  # from one move, or try, to the next
-HOLE_REST_S: Final = 30.0  # while something is missing; twice as long after each move that did not make the model whole
+REST_S: Final = 30.0  # from one move, or try, to the next; twice as long after each that did not make the model whole
 MAX_DOUBLINGS: Final = 6
 WHOLE_S: Final = 300.0  # that the model must have been whole until moves count as fruitful: a lie mends nothing
 
@@ -74,7 +73,7 @@ class Placing:
         self._holders = Holders(network)
         self._fruitless = 0  # moves since the model was whole for a while
         self._whole_s: float | None = None  # since when it has been whole
-        self._told: list[Span] = []  # holes that the log tells of
+        self._holes: list[Span] = []  # at the last look
         self._asked_s = -inf  # when others were asked for what is missing
 
     async def choose(self, join: Callable[[Span], Awaitable[None]]) -> Span:
@@ -112,15 +111,14 @@ class Placing:
         self._fixed = mine
 
     def _rest(self) -> None:
-        rest_s = HOLE_REST_S * 2**self._fruitless if self._told else REST_S
-        self._rests_until_s = trio.current_time() + rest_s
+        self._rests_until_s = trio.current_time() + REST_S * 2**self._fruitless
         self._fruitless = min(self._fruitless + 1, MAX_DOUBLINGS)
 
     async def _find(self, mine: Span) -> Span | None:
         """Where to go, as far as is known."""
         now, swarm = trio.current_time(), await self._view(mine)
         self._tell(swarm, mine)
-        may_move = self._told and self._fixed is None and now >= self._rests_until_s
+        may_move = self._holes and self._fixed is None and now >= self._rests_until_s
         if not may_move or LOTS.random() >= odds(swarm, mine):
             return None
         draw = LOTS.random()
@@ -133,7 +131,7 @@ class Placing:
         """What is known; where something seems to be missing, others are asked now and then."""
         swarm, now = self._swarm(self._directory.offers(self._model.id)), trio.current_time()
         holes = swarm.holes(mine)
-        if not holes or (holes == self._told and now < self._asked_s + ASK_S):
+        if not holes or (holes == self._holes and now < self._asked_s + ASK_S):
             return swarm
         self._asked_s = now
         return self._swarm(await self._directory.look(self._model.id))
@@ -207,7 +205,7 @@ class Placing:
             self._whole_s = now
         elif now >= self._whole_s + WHOLE_S:
             self._fruitless = 0
-        if holes == self._told:
+        if holes == self._holes:
             return
         if holes:
             missing = ", ".join(map(str, holes))
@@ -216,7 +214,7 @@ class Placing:
             logger.warning("no route can use this node: nobody serves layers %s of %s; %s", missing, swarm.layers, more)
         else:
             logger.info("all %d layers are served again", swarm.layers)
-        self._told = holes
+        self._holes = holes
 
 
 def _network_of(key: str) -> str | None:

@@ -20,6 +20,7 @@ from p2pinfer.client.trying import (
     ROOM_S,
     TRY_S,
     Trying,
+    _soon_s,
 )
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import GenerationFailed, NoRoute, Unreached
@@ -208,6 +209,15 @@ async def test_eight_silent_liars_do_not_outlast_one_ask(autojump_clock: MockClo
 def who(route: FoundRoute) -> tuple[PeerKey, OwnerKey]:
     [stage] = route.stages
     return stage.key, stage.offer.record.owner
+
+
+async def test_one_that_is_linked_late_waits_for_no_silent_one(autojump_clock: MockClock) -> None:
+    swarm = Swarm(LIARS[0], HONEST)
+    swarm.silent, swarm.far = nodes_of(LIARS), nodes_of([HONEST])
+    running = await swarm.trying().first_answering()
+    assert running.generation.ids
+    dial_s = 5.0
+    assert trio.current_time() < _soon_s(LIARS[0]) + HASTY_S + dial_s + PREDICTED_S + 0.1
 
 
 async def test_a_node_that_has_answered_before_is_waited_for_alone(autojump_clock: MockClock) -> None:

@@ -102,6 +102,12 @@ def test_a_move_is_taken_back_once_another_closed_the_hole() -> None:
     assert not is_right(swarm((0, 20), (20, 30)), mine, new)
 
 
+def test_a_slide_is_taken_back_once_another_closed_the_hole() -> None:
+    mine, new = Span(11, 21), Span(10, 20)
+    assert is_right(swarm((0, 10), (20, 30)), mine, new)
+    assert not is_right(swarm((0, 10), (20, 30), (9, 11)), mine, new)
+
+
 def test_a_move_is_taken_back_once_the_other_holder_goes_too() -> None:
     assert not is_right(swarm((10, 20)), Span(0, 10), Span(20, 30))
 
