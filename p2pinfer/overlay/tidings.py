@@ -158,9 +158,10 @@ class Tidings:
 
     def _answer_of(self, link: Link, ask: AskOffers) -> Offers:
         now, digest, model = trio.current_time(), Digest(ask), model_or_none(ask.model)
-        whole = [own for own in self._own_fresh(now) if not digest.names(own)]
+        ours = [own for own in self._own_fresh(now) if model in (None, own.offer.record.model)]
+        whole = [own for own in ours if not digest.names(own)]
         renewals: list[Renewal] = []
-        for known in (*self._own_fresh(now), *self.table.fresh(now, model)):
+        for known in (*ours, *self.table.fresh(now, model)):
             if digest.names(known) and digest.is_news(known, now):
                 if (renewal := digest.renewal(known, now)) is not None:
                     renewals.append(renewal)
@@ -255,7 +256,7 @@ class Tidings:
             return
         if _differs(known, held):
             self._pass_on(known, link.peer, now)
-        if self.on_news is not None and (held is None or held.offer.record.state != known.offer.record.state):
+        if self.on_news is not None and (held is None or _differs(known, held)):
             self.on_news(known)
 
     def _pass_on(self, known: KnownOffer, heard_from: PeerKey, now: float) -> None:

@@ -13,7 +13,7 @@ from p2pinfer.core.digest import renewal_of
 from p2pinfer.core.messages import AskOffers, Offers
 from p2pinfer.core.offer import State
 from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.units import Roles, Span
+from p2pinfer.core.units import ModelId, Roles, Span
 from p2pinfer.overlay.directory import INTEREST_S, PULL_S
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld
@@ -335,6 +335,19 @@ async def test_a_model_whose_holders_are_silent_holds_up_no_other_that_is_sought
 
 def asking(model: bytes) -> Callable[[int], AskOffers]:
     return lambda call: AskOffers(call, model, 1, seek=1)
+
+
+async def test_an_answer_holds_offers_of_the_model_that_was_asked_for(
+    autojump_clock: MockClock, open_side: OpenSide
+) -> None:
+    node, other, asker = [await open_side(name) for name in ("node", "other", "asker")]
+    node.serve(model=ModelId(bytes(32)))
+    other.serve()
+    await other.network.dial(node.address)
+    link = await asker.network.dial(node.address)
+    await trio.sleep(1)
+    answer = await asker.exchange.call(link, asking(MODEL), Offers)
+    assert [told.offer for told in answer.offers] == [other.directory.own.offer.body]
 
 
 async def test_false_renewals_do_not_take_all_questions(autojump_clock: MockClock, open_side: OpenSide) -> None:
