@@ -23,6 +23,7 @@ from p2pinfer.disk.boots import Boots
 from p2pinfer.disk.identity import Identity, hold_folder, load_identity, undone_unless_kept
 from p2pinfer.disk.journal import Journal, open_journal
 from p2pinfer.disk.places import address_book, node_boots, node_journal, node_network, node_ports
+from p2pinfer.disk.ports import Ports
 from p2pinfer.disk.store import Store
 from p2pinfer.node.addresses import check_network
 from p2pinfer.node.certifying import Certifying
@@ -30,7 +31,6 @@ from p2pinfer.node.doubling import Doubling
 from p2pinfer.node.exposure import Exposure
 from p2pinfer.node.files import Files
 from p2pinfer.node.outlook import Outlook
-from p2pinfer.node.ports import Ports
 from p2pinfer.node.serving import Serving, risk_of
 from p2pinfer.node.settings import Settings
 from p2pinfer.node.settling import Settling
