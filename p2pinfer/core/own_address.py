@@ -35,7 +35,7 @@ class OwnAddress:
 
 
 def in_order(addresses: Iterable[OwnAddress]) -> list[OwnAddress]:
-    """The most useful first, one of each family in turn; loopback last, and link-local ones not at all."""
+    """Those that lead to the internet first, then public ones, then the LAN's, loopback last; link-local ones never."""
     told = {one for one in addresses if scope_of(one.ip) is not Scope.LINK}
     return sorted(told, key=_rank)
 
