@@ -10,7 +10,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-TWO := -n 2 --dist loadfile
+# In the order of their files: by the number of their tests, the live ones would come last, and one worker wait
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
 PATIENT := -o faulthandler_timeout=900
 FUZZ_S ?= 600
 
