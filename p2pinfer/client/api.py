@@ -167,7 +167,7 @@ class Client:
         self.settling = settling
         self._nursery = nursery
         measures = Measures()
-        self.models = Models(store, directory, Fetcher(network, exchange, measures))
+        self.models = Models(store, directory, Fetcher(network, exchange, measures), nursery)
         self._failures = failures
         self._finder = RouteFinder(directory, network, failures, measures)
         self._turns = trio.Semaphore(MAX_IN_FLIGHT)

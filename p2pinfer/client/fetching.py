@@ -40,6 +40,11 @@ class Fetcher:
         self._exchange = exchange
         self._measures = measures
 
+    @property
+    def farthest_s(self) -> float:
+        """The longest round trip, seconds, to those that we are linked to."""
+        return max((link.rtt_s or 0.0 for link in self._network.links()), default=0.0)
+
     async def fetch(
         self, peers: Sequence[KnownOffer], model: ModelId, name: str, limit: int, check: Callable[[bytes], None]
     ) -> bytes:

@@ -10,44 +10,37 @@ from functools import partial
 from hashlib import sha256
 from itertools import zip_longest
 from math import inf
-from typing import Final, TypeVar
+from typing import Final
 
 import trio
 
 from p2pinfer.client.fetching import Fetcher
+from p2pinfer.client.manifests import Manifests
 from p2pinfer.client.scribe import Scribe
 from p2pinfer.client.waiting import NotYet, Waiting
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import ModelError, PeerError, RemoteProtocolError
-from p2pinfer.core.manifest import MAX_MANIFEST, TOKENIZER, File, decode_manifest, model_id
+from p2pinfer.core.manifest import MAX_MANIFEST, TOKENIZER, File
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import ModelId
 from p2pinfer.disk.store import MIN_ID_DIGITS, Store, StoredModel
 from p2pinfer.overlay.directory import Directory
 
-T = TypeVar("T")
-
 MAX_CLIENT_FILE: Final = 64 << 20  # bytes; the largest tokenizers have about 35 MB
-MAX_STRANGERS: Final = 16  # models that nobody imported here whose manifests are asked for at once
-MANIFEST_SOON_S: Final = 1.0  # a manifest that has not come by then makes way for the next one, and may still come
-MAX_MANIFESTS: Final = 64  # of them that are asked for in one go, and remembered
-MAX_MISSED: Final = 1_024  # of those that did not come, remembered
-MANIFESTS_S: Final = 8.0  # for all manifests of one question, looking for offers included; far peers need five
-NAMESAKES_S: Final = 1.0  # of it, for other models of the name that was asked for, once there is one
-MISSED_S: Final = 60.0  # a manifest that did not come is not waited for so long
+MAX_IDS: Final = 16  # in a sentence that names them
+NAMESAKES_S: Final = 1.0  # for other models of the name that was asked for, once there is one
 TYPO_S: Final = 3.0  # for a name that nobody here knows, while other models are served: it is a slip, more likely
 
 
 class Models:
     """The models that the swarm serves, as far as this client knows."""
 
-    def __init__(self, store: Store, directory: Directory, fetcher: Fetcher) -> None:
+    def __init__(self, store: Store, directory: Directory, fetcher: Fetcher, nursery: trio.Nursery) -> None:
         self._store = store
         self._fetched = store.fetched
         self._directory = directory
         self._fetcher = fetcher
-        self._manifests: dict[ModelId, bytes] = {}  # of strangers' models; who was asked for first, first
-        self._missed: dict[ModelId, float] = {}  # whose manifest did not come, and when it was asked for
+        self._manifests = Manifests(self._fetched, fetcher, nursery, directory.news)
         self._scribes: dict[ModelId, Scribe] = {}
         self._loading: dict[ModelId, trio.Lock] = {}
 
@@ -59,31 +52,35 @@ class Models:
         return await self.wait(name_or_id, Waiting(self._directory))
 
     async def wait(self, name_or_id: str, waiting: Waiting) -> StoredModel:
-        """The same, as soon as somebody serves it."""
-        in_all = trio.current_time() + MANIFESTS_S  # however many look-ups there are, but for a moment each
+        """The same, as soon as somebody serves it.
+
+        Whatever the patience, manifests have theirs, from when there was the first to ask for.
+        """
+        began_s = inf  # when there was a manifest to wait for
 
         async def attempt() -> StoredModel:
-            return await self._find_now(name_or_id, max(in_all, trio.current_time() + NAMESAKES_S))
+            nonlocal began_s
+            offers = self._directory.offers()
+            served = _most_served(offers)
+            hits = await self._hits(name_or_id, offers, served)
+            if len(hits) == 1:
+                return hits[0]
+            if hits:
+                ids = ", ".join(f"{model.id.hex()} ({model.name})" for model in hits)
+                raise ModelError(f"{len(hits)} models are meant by {name_or_id!r}; say which with --model: {ids}")
+            until = -inf
+            if self._manifests.are_coming(self._strangers(name_or_id, served)):
+                began_s = min(began_s, trio.current_time())
+                until = began_s + self._manifests.patience_s
+            raise self._nobody(name_or_id, served, until)
 
         return await waiting.get(attempt)
 
-    async def _find_now(self, name_or_id: str, until: float) -> StoredModel:
-        """Raises NotYet where nobody serves it, as far as is known now."""
-        hits = await self._hits(name_or_id, self._directory.offers(), until)
-        if len(hits) == 1:
-            return hits[0]
-        if hits:
-            ids = ", ".join(f"{model.id.hex()} ({model.name})" for model in hits)
-            raise ModelError(f"{len(hits)} models are meant by {name_or_id!r}; say which with --model: {ids}")
-        raise self._nobody(name_or_id)
-
     async def names(self, offers: Sequence[KnownOffer]) -> dict[ModelId, str]:
-        """Names of models on offer, as far as they are known or told within MANIFESTS_S."""
+        """Names of models on offer, as far as they are known or told in time."""
         served = _most_served(offers)
-        imported = [model for id_ in served if (model := self._store.get(id_)) is not None]
-        until = trio.current_time() + MANIFESTS_S
-        strangers = await self._strangers([id_ for id_ in served if self._store.get(id_) is None], until)
-        return {model.id: model.name for model in (*imported, *strangers)}
+        imported = {id_: model.name for id_ in served if (model := self._store.get(id_)) is not None}
+        return imported | await self._manifests.all_names([id_ for id_ in served if id_ not in imported], offers)
 
     async def scribe(self, model: StoredModel) -> Scribe:
         """The model's tokenizer and template at work, fetched if they are not here. Raises ModelError."""
@@ -99,90 +96,56 @@ class Models:
 
     # Which model is meant
 
-    async def _hits(self, name_or_id: str, offers: Sequence[KnownOffer], until: float) -> list[StoredModel]:
+    async def _hits(
+        self, name_or_id: str, offers: Sequence[KnownOffer], served: Sequence[ModelId]
+    ) -> list[StoredModel]:
         """Served models whose name or id is meant: imported ones, or else strangers'; in order of name and id."""
         wanted = name_or_id.lower()
-        served = _most_served(offers)
         imported = [model for id_ in served if (model := self._store.get(id_)) is not None]
         hits = [model for model in imported if _means(wanted, model.name, model.id)]
         if not hits and not self._is_imported(wanted):
-            named = [id_ for id_ in served if wanted and _means(wanted, "", id_)]
-            unknown = [id_ for id_ in served if self._store.get(id_) is None]
-            strangers = await self._strangers(named or unknown, until, wanted)
-            hits = [model for model in strangers if _means(wanted, model.name, model.id)]
+            others_s = NAMESAKES_S if wanted else self._manifests.patience_s  # nothing means any: are there others?
+            hits = await self._manifests.find(
+                self._strangers(name_or_id, served),
+                offers,
+                partial(_means, wanted),
+                others_s,
+            )
         return sorted(hits, key=lambda model: (model.name, model.id))
 
     def _is_imported(self, wanted: str) -> bool:
         """The name is one that the owner gave, whatever strangers call so."""
         return any(wanted == model.name.lower() for model in self._store.models())
 
-    async def _strangers(self, ids: Sequence[ModelId], until: float, wanted: str = "") -> list[StoredModel]:
-        """Those of the models whose manifests are here, or come in time; the others nobody can use.
+    def _strangers(self, name_or_id: str, served: Sequence[ModelId]) -> list[ModelId]:
+        """Served models that nobody imported here, and that may be meant."""
+        wanted = name_or_id.lower()
+        unknown = [id_ for id_ in served if self._store.get(id_) is None]
+        return [id_ for id_ in unknown if wanted and _means(wanted, "", id_)] or unknown
 
-        Once there is one that is wanted by name the others are not waited for long. One that did not come in time is
-        not asked for again for a while, unless none that is wanted is here.
+    def _nobody(self, name_or_id: str, served: Sequence[ModelId], until: float) -> NotYet:
+        """The reason for which no model is found, and the names of those that there are.
+
+        until: when manifests that were asked for should have come
         """
-        now = trio.current_time()
-        absent = [id_ for id_ in ids if id_ not in self._manifests]
-        missed = [id_ for id_ in absent if self._missed.get(id_, -inf) + MISSED_S >= now]
-        found = any(_means(wanted, self._stranger(id_).name, id_) for id_ in ids if id_ in self._manifests)
-        fresh = [id_ for id_ in absent if id_ not in missed]
-        sought = (fresh if found else [*fresh, *missed])[:MAX_MANIFESTS]
-        asked: list[ModelId] = []
-        slots = trio.Semaphore(MAX_STRANGERS)
-        with trio.move_on_at(until) as waiting:
-            async with trio.open_nursery() as nursery:
-                for id_ in sought:
-                    await slots.acquire()
-                    asked.append(id_)
-                    nursery.start_soon(self._fetch_wanted, id_, wanted, waiting, slots)
-        for id_ in asked:
-            if id_ not in self._manifests:
-                _keep(self._missed, id_, now, MAX_MISSED)
-        return [self._stranger(id_) for id_ in ids if id_ in self._manifests]
-
-    async def _fetch_wanted(self, id_: ModelId, wanted: str, waiting: trio.CancelScope, slots: trio.Semaphore) -> None:
-        async def make_way() -> None:
-            try:
-                await trio.sleep(MANIFEST_SOON_S)
-            finally:
-                slots.release()
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(make_way)
-            await self._fetch_manifest(id_)
-            nursery.cancel_scope.cancel()
-        if wanted and id_ in self._manifests and _means(wanted, self._stranger(id_).name, id_):
-            waiting.deadline = min(waiting.deadline, trio.current_time() + NAMESAKES_S)
-
-    async def _fetch_manifest(self, id_: ModelId) -> None:
-        if self._fetched.get(id_) is not None:
-            data = self._fetched.read_part(id_, "", 0, MAX_MANIFEST)[1]
-        else:
-            try:
-                data = await self._fetcher.fetch(
-                    self._directory.offers(id_), id_, "", MAX_MANIFEST, partial(_check_manifest, id_)
-                )
-            except PeerError:
-                return
-        _keep(self._manifests, id_, data)
-
-    def _stranger(self, id_: ModelId) -> StoredModel:
-        return StoredModel(id_, decode_manifest(self._manifests[id_]), self._fetched.root)
-
-    def _nobody(self, name_or_id: str) -> NotYet:
-        """The reason for which no model is found, and the names of those that there are."""
-        offers, missing = self._directory.offers(), self._missing(name_or_id)
-        if self._is_imported(name_or_id.lower()):
-            ids = ", ".join(id_.hex() for id_ in _most_served(offers)[:MAX_STRANGERS]) or "none"
+        wanted, missing = name_or_id.lower(), self._missing(name_or_id)
+        if self._is_imported(wanted):
+            ids = ", ".join(id_.hex() for id_ in served[:MAX_IDS]) or "none"
             error = ModelError(
                 f"nobody serves {name_or_id!r} as it was imported here; another model is meant by its id: --model ID; "
                 f"on offer: {ids}"
             )
             return NotYet(error, missing)
-        if names := ", ".join(self._known_names(offers)):
-            error = ModelError(f"nobody serves a model {name_or_id!r}; on offer: {names}")
-            return NotYet(error, f"{missing}; on offer: {names}", inf if _is_id(name_or_id) else TYPO_S)
+        strangers, names = self._strangers(name_or_id, served), ", ".join(self._known_names(served))
+        unread = len(strangers) - len(self._manifests.names(strangers))
+        if unread and (not names or (wanted and _means(wanted, "", strangers[0]))):
+            error = ModelError(f"{_unread(unread)}: whoever offers it is silent or far away; --wait gives it longer")
+            return NotYet(error, f"the manifest of {_models(unread)} on offer", until=until)
+        if names:
+            more = f"; {_unread(unread)}" if unread else ""
+            error = ModelError(f"nobody serves a model {name_or_id!r}; on offer: {names}{more}")
+            patience_s = inf if _is_id(name_or_id) else TYPO_S
+            return NotYet(error, f"{missing}; on offer: {names}", patience_s, until)
         if self._directory.is_alone:
             error = ModelError(
                 "no peer serves any model: none of those named can be reached; check that they run, and the "
@@ -200,12 +163,10 @@ class Models:
             return "a peer to ask, of which none is known"
         return f"a node that serves {name_or_id!r}" if name_or_id else "a node that serves a model"
 
-    def _known_names(self, offers: Sequence[KnownOffer]) -> list[str]:
+    def _known_names(self, served: Sequence[ModelId]) -> list[str]:
         """Names of the models on offer whose manifests are here."""
-        served = _most_served(offers)
-        imported = [model for id_ in served if (model := self._store.get(id_)) is not None]
-        strangers = [self._stranger(id_) for id_ in served if id_ in self._manifests]
-        return sorted({model.name for model in (*imported, *strangers)})
+        imported = [model.name for id_ in served if (model := self._store.get(id_)) is not None]
+        return sorted({*imported, *self._manifests.names(served).values()})
 
     # What a client needs of it
 
@@ -214,7 +175,7 @@ class Models:
         if self._store.get(model.id) is not None and not self._store.missing(model.id, [TOKENIZER]):
             return await trio.to_thread.run_sync(self._store.read, model.id, TOKENIZER)
         if self._fetched.get(model.id) is None:
-            manifest = self._manifests.get(model.id) or self._store.read_part(model.id, "", 0, MAX_MANIFEST)[1]
+            manifest = self._manifests.data(model.id) or self._store.read_part(model.id, "", 0, MAX_MANIFEST)[1]
             await trio.to_thread.run_sync(self._fetched.add_manifest, manifest, model.id)
         if self._fetched.missing(model.id, [TOKENIZER]):
             await self._fetch_tokenizer(model)
@@ -249,19 +210,13 @@ def _most_served(offers: Sequence[KnownOffer]) -> list[ModelId]:
     return list(dict.fromkeys(model for turn in turns for model in turn if model is not None))
 
 
-def _keep(kept: dict[ModelId, T], id_: ModelId, value: T, most: int = MAX_MANIFESTS) -> None:
-    """The latest, as many as are remembered."""
-    kept.pop(id_, None)
-    kept[id_] = value
-    while len(kept) > most:
-        del kept[next(iter(kept))]
+def _models(count: int) -> str:
+    return "1 model" if count == 1 else f"{count} models"
 
 
-def _check_manifest(id_: ModelId, data: bytes) -> None:
-    """Raises RemoteProtocolError for bytes that are not the model's manifest."""
-    if model_id(data) != id_:
-        raise RemoteProtocolError(f"the manifest of model {model_id(data).hex()}, not of {id_.hex()}", Code.BAD_RECORD)
-    decode_manifest(data)
+def _unread(count: int) -> str:
+    """Says that the manifests of so many models did not come in time."""
+    return f"the manifest of {_models(count)} on offer did not come in time"
 
 
 def _check_file(file: File, data: bytes) -> None:

@@ -38,13 +38,15 @@ class NotYet(Exception):
     error:      to be raised where it does not come in time
     missing:    what is waited for, in words
     patience_s: it is worth waiting so long at most, after a look
+    until:      what is under way should be there by then, monotonic; it is waited for, whatever the patience
     """
 
-    def __init__(self, error: P2pinferError, missing: str, patience_s: float = inf) -> None:
+    def __init__(self, error: P2pinferError, missing: str, patience_s: float = inf, until: float = -inf) -> None:
         super().__init__(str(error))
         self.error = error
         self.missing = missing
         self.patience_s = patience_s
+        self.until = until
 
 
 class Waiting:
@@ -111,7 +113,7 @@ class Waiting:
                 found = await attempt()
             except NotYet as missing:
                 rest_s = min(max(REST_S, REST_PART * (thread_time() - used_s)), MAX_REST_S)
-                ends = min(self.ends, began + missing.patience_s) if looked.is_set() else inf
+                ends = max(min(self.ends, began + missing.patience_s), missing.until) if looked.is_set() else inf
                 if trio.current_time() >= ends:
                     raise self._error(missing) from None
                 if looked.is_set():

@@ -7,6 +7,7 @@ comes last the next time: however many are made up, the others are found.
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from itertools import chain, zip_longest
+from math import inf
 from random import SystemRandom
 from typing import Final
 
@@ -17,10 +18,10 @@ from p2pinfer.core.offer import State
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import PeerKey, Span
 from p2pinfer.overlay.network import Network
-from p2pinfer.overlay.reach import reach
+from p2pinfer.overlay.reach import REACH_S, reach
 
 LOTS: Final = SystemRandom()
-MEET_S: Final = 3.0  # to link to holders of our layers
+MEET_S: Final = 3.0  # to link to holders of our layers; who has answered by then, and is far, has REACH_S
 AT_ONCE: Final = 8  # of them
 ENOUGH: Final = 2  # of each layer: one of them may go as we do
 MAX_TRIED: Final = 64  # in one search
@@ -37,6 +38,7 @@ class Holders:
         """Link to nodes until each of our layers is held by enough that are there, and say which are."""
         held: Counter[int] = Counter()
         met: set[PeerKey] = set()
+        dialled: set[PeerKey] = set()
         self._absent &= {known.node for known in offers}
         left = iter(self._order(mine, offers)[:MAX_TRIED])
 
@@ -46,19 +48,33 @@ class Holders:
                 if all(held[layer] >= ENOUGH for layer in common):
                     continue
                 self._absent.add(known.node)
+                dialled.add(known.node)
                 try:
                     await reach(self._network, known.node, known.addresses)
                 except Refused:
                     continue
+                finally:
+                    dialled.discard(known.node)
                 self._absent.discard(known.node)
                 met.add(known.node)
                 held.update(common)
 
-        with trio.move_on_after(MEET_S):
+        async with trio.open_nursery() as timed:
+            timed.start_soon(self._end_in_time, dialled, timed.cancel_scope)
             async with trio.open_nursery() as nursery:
                 for _ in range(AT_ONCE):
                     nursery.start_soon(meet)
+            timed.cancel_scope.cancel()
         return met
+
+    async def _end_in_time(self, dialled: Collection[PeerKey], scope: trio.CancelScope) -> None:
+        """Cancel it after MEET_S; later, where the next step of somebody who is dialled is not due yet."""
+        began = trio.current_time()
+        until = began + MEET_S
+        while until > trio.current_time():
+            await trio.sleep_until(until)
+            until = min(began + REACH_S, max(map(self._network.due_s, dialled), default=-inf))
+        scope.cancel()
 
     def _order(self, mine: Span, offers: Sequence[KnownOffer]) -> list[KnownOffer]:
         """Those that we are linked to, then in turn from each network, and at last those that did not answer before."""

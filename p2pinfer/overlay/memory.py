@@ -31,7 +31,7 @@ READ_BYTES: Final = 64 * 1024  # the most one read returns
 class MemoryWorld:
     """Who can reach whom, and the directory of keys.
 
-    latency_s: one way, of every pipe
+    latency_s: one way, of every pipe; a link is up after three round trips, as elsewhere
     rate:      bytes a second one way of a pipe carries; 0 is without bound
     sources:   the networks that peers come from; who is not in it comes from none
     """
@@ -102,6 +102,7 @@ class MemoryGround:
         ground = self._world.grounds.get(peer)
         if ground is None or peer in self._world.unreachable:
             raise LinkDead(f"nobody answers at {address}", Code.UNREACHABLE)
+        await trio.sleep(2 * self._world.latency_s)  # in which a key is proven, elsewhere
         world = self._world
         near, far = memory_pipe_pair(self._key, peer, world.latency_s, world.rate)
         near.source, far.source = (world.sources.get(key, NOWHERE) for key in (peer, self._key))

@@ -1,11 +1,11 @@
-"""Holders of a node's layers: made-up ones do not hide those that are there."""
+"""Holders of a node's layers: made-up ones do not hide those that are there, and far ones are waited for."""
 
 import trio
 from trio.testing import MockClock
 
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import Roles, Span
-from p2pinfer.node.holders import Holders
+from p2pinfer.node.holders import MEET_S, Holders
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.greeting import Greeting
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
@@ -32,3 +32,25 @@ async def test_holders_that_do_not_answer_hide_nobody(autojump_clock: MockClock)
             assert await holders.meet(MINE, [*fakes, there]) == {there.node}
             assert await Holders(network).meet(MINE, fakes) == set()
         nursery.cancel_scope.cancel()
+
+
+async def test_a_far_holder_is_met(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    world, exchange = MemoryWorld(latency_s=1.0), Exchange(nursery)
+    async with (
+        open_memory_network(world, key("real").public, exchange, Greeting()) as real,
+        open_memory_network(world, key("n").public, exchange, Greeting()) as network,
+    ):
+        there = known("real", real.addresses(), "10.0.0.0/24")
+        assert await Holders(network).meet(MINE, [there]) == {there.node}
+
+
+async def test_a_holder_that_never_answers_is_waited_for_no_longer(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    world, exchange = MemoryWorld(latency_s=1000.0), Exchange(nursery)
+    async with (
+        open_memory_network(world, key("real").public, exchange, Greeting()) as real,
+        open_memory_network(world, key("n").public, exchange, Greeting()) as network,
+    ):
+        assert await Holders(network).meet(MINE, [known("real", real.addresses(), "10.0.0.0/24")]) == set()
+        assert trio.current_time() == MEET_S
