@@ -175,7 +175,8 @@ class Directory:
 
     async def _ask_further(self, model: ModelId) -> None:
         """Ask some of those that we have just heard of: they know their neighbours."""
-        strangers = [known for known in self._tidings.fresh(model) if self._network.link(known.node) is None]
+        linked = {link.peer for link in self._network.links()}
+        strangers = [known for known in self._tidings.reachable(model) if known.node not in linked]
         async with self._tidings.gathering() as gathering:
             for known in LOTS.sample(strangers, min(FURTHER, len(strangers))):
                 gathering.start(known.node, self._ask_stranger, known, model)

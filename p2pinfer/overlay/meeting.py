@@ -106,7 +106,7 @@ class Meeting:
         self._let_go()
 
     def _to_meet(self) -> list[KnownOffer]:
-        now, known = trio.current_time(), self._tidings.fresh()
+        now, known = trio.current_time(), self._tidings.reachable()
         self._away = {peer: until_s for peer, until_s in self._away.items() if until_s > now}
         links = self._links()
         chosen = missing(self._tidings.own, known, links, self._away, LOTS)
@@ -120,7 +120,7 @@ class Meeting:
     @property
     def is_hasty(self) -> bool:
         """True if we have just heard of peers that we should be linked to."""
-        return bool(missing(self._tidings.own, self._tidings.fresh(), self._links(), self._away, LOTS))
+        return bool(missing(self._tidings.own, self._tidings.reachable(), self._links(), self._away, LOTS))
 
     def _links(self, needed: Collection[PeerKey] = ()) -> list[Kept]:
         links = self._network.links()
@@ -179,7 +179,8 @@ class Meeting:
         for peer in unneeded(own, self._tidings.fresh(), self._links(needed), now, LOTS):
             theirs = table.get(peer)
             model = None if theirs is None else theirs.offer.record.model
-            self._tidings.tell(links[peer], table.spread(now, model, TOLD_OF))
+            others = table.spread(now, model, TOLD_OF, lambda one: not one.addresses)
+            self._tidings.tell(links[peer], others)
             links[peer].close(Code.IDLE, "it has links enough; it told of others")
             self._leave_alone(peer)
 

@@ -333,6 +333,22 @@ async def test_what_a_third_peer_says_of_a_death_counts_for_nothing(
         link.send_nowait(Offers(0, ()))
 
 
+async def test_a_node_that_cannot_be_dialled_is_not_found_dead_and_holds_nothing(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
+) -> None:
+    """It came to the one who tells of it, behind its router."""
+    boot, hidden, teller = [await open_side(name) for name in ("boot", "hidden", "teller")]
+    nursery.start_soon(boot.directory.keep_meeting)
+    link = await teller.network.dial(boot.address)
+    link.send_nowait(Offers(0, (replace(hidden.offer(), addresses=()).relay(trio.current_time()),)))
+    await trio.sleep(30)
+    assert boot.linked() == {teller.key.public}
+    assert boot.nodes() == {hidden.key.public}
+    assert boot.directory._tidings.held(MODEL) == 0
+    await hidden.network.dial(boot.address)
+    assert boot.directory._tidings.held(MODEL) == 1
+
+
 async def test_one_that_answers_slowly_keeps_no_other_from_being_found_dead(
     autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
