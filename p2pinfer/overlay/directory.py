@@ -20,7 +20,7 @@ from p2pinfer.core.units import ModelId, PeerKey
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.limits import MAX_ASKED
 from p2pinfer.overlay.link import Link
-from p2pinfer.overlay.meeting import RETRY_S, SOON_S, Meeting
+from p2pinfer.overlay.meeting import APART_S, RETRY_S, SOON_S, Meeting
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.news import News
 from p2pinfer.overlay.pipe import leads_to
@@ -198,6 +198,7 @@ class Directory:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._meeting.keep_looking_after)
             nursery.start_soon(self._seeking.run)
+            nursery.start_soon(self._keep_seeking_others)
             while True:
                 async with trio.open_nursery() as peers:
                     peers.start_soon(self._seek_peers)
@@ -206,6 +207,13 @@ class Directory:
                 if own is not None and not self._network.links():
                     await self._seeking.seek(own.offer.record.model)  # alone: the DHT or the local network may help
                 await trio.sleep(SOON_S if self._meeting.is_hasty else RETRY_S)
+
+    async def _keep_seeking_others(self) -> None:
+        """Ask the DHT for our model seldom, however well it is held: another part of the swarm may hold it, too."""
+        while True:
+            await trio.sleep(LOTS.uniform(*APART_S))
+            if (own := self._tidings.own) is not None:
+                await self._seeking.seek_others(own.offer.record.model)
 
     async def keep_providing(self, model: ModelId) -> None:
         """Say in the DHT that we serve a model, until cancelled."""

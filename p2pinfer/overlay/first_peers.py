@@ -1,7 +1,9 @@
 """First peers where those that were named are away, or none was: a node of this machine, acquaintances, neighbours.
 
 Whoever has a link asks there, and nothing of this begins: neither files are read nor is anybody listened for. What is
-read and heard here are addresses; the link's handshake proves who is there.
+read and heard here are addresses; the link's handshake proves who is there. Whatever links it has, a node dials an
+acquaintance now and then of which it hears nothing any more: the swarm may have fallen apart, and every peer that all
+knew be gone.
 """
 
 import logging
@@ -23,10 +25,12 @@ from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.limits import MAX_FOUND
 from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.meeting import APART_S
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.news import News
 from p2pinfer.overlay.pipe import Address, leads_to
 from p2pinfer.overlay.reach import HEARSAY, reach
+from p2pinfer.overlay.tidings import LOTS
 
 NAMED_S: Final = 1.0  # for the peers that a person named, before others are tried
 BATCH: Final = 4  # acquaintances dialled at once
@@ -112,9 +116,9 @@ async def open_first_peers(
 
 
 async def keep_first_peers(network: Network, directory: Directory, exchange: Exchange, book: Book) -> None:
-    """The same, until cancelled."""
-    async with open_first_peers(network, directory, exchange, book):
-        await trio.sleep_forever()
+    """The same for a node, until cancelled; it looks for other parts of the swarm, too."""
+    async with open_first_peers(network, directory, exchange, book) as first_peers:
+        await first_peers.keep_recalling()
 
 
 class FirstPeers:
@@ -172,6 +176,22 @@ class FirstPeers:
             for one in self._book.to_dial(self._now()):
                 if one.peer in peers and self._is_fresh(found := _Found(MET, one.peer, _places(one))):
                     nursery.start_soon(self._meet, found)
+
+    async def keep_recalling(self) -> None:
+        """Dial somebody whom we knew, seldom, until cancelled: of who fell apart from us nobody here can tell us."""
+        while True:
+            await trio.sleep(LOTS.uniform(*APART_S))
+            await self._load()
+            if (found := self._to_recall()) is not None:
+                await self._meet(found)
+
+    def _to_recall(self) -> "_Found | None":
+        """Of those who are neither linked nor on offer: who was there last, or else who was tried longest ago."""
+        on_offer = {known.node for known in self._directory.offers()}
+        unheard = [one for one in self._book.to_dial(self._now()) if one.peer not in on_offer]
+        in_turn = [*(one for one in unheard if not one.is_away), *sorted(unheard, key=lambda one: one.failed)]
+        found = (_Found(MET, one.peer, _places(one)) for one in in_turn)
+        return next(filter(self._is_fresh, found), None)
 
     async def _is_linked(self, patience_s: float) -> bool:
         with trio.move_on_after(patience_s):

@@ -31,6 +31,7 @@ SOON_S: Final = 0.25  # before those are dialled of whom we have just heard
 REVISIT_S: Final = (
     600.0  # between visits to bootstrap peers by who has links enough: two halves of a swarm find together
 )
+APART_S: Final = 300.0, 900.0  # between looks for a part of the swarm that fell apart from ours
 STRANGE_S: Final = 60.0, 120.0  # between dials of a peer that we know of and have no link to, whatever links there are
 AWAY_S: Final = 300.0  # before a peer that did not answer, or turned us away, is dialled again for its own sake
 MAX_AWAY: Final = 1_024

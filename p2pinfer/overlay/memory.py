@@ -34,6 +34,7 @@ class MemoryWorld:
     latency_s: one way, of every pipe
     rate:      bytes a second one way of a pipe carries; 0 is without bound
     sources:   the networks that peers come from; who is not in it comes from none
+    parts:     into which the world fell, by peer: nobody can dial into another
     """
 
     def __init__(self, *, latency_s: float = 0.0, rate: float = 0.0) -> None:
@@ -43,6 +44,7 @@ class MemoryWorld:
         self.grounds: dict[PeerKey, MemoryGround] = {}
         self.providers: dict[bytes, list[Address]] = {}
         self.sources: dict[PeerKey, Source] = {}
+        self.parts: dict[PeerKey, int] = {}
 
 
 @asynccontextmanager
@@ -98,11 +100,10 @@ class MemoryGround:
     async def dial(self, address: Address, heard: Callable[[], None] = hear_nothing) -> Pipe:
         await trio.sleep(2 * self._world.latency_s)
         heard()
-        peer = peer_of(address)
-        ground = self._world.grounds.get(peer)
-        if ground is None or peer in self._world.unreachable:
+        peer, world = peer_of(address), self._world
+        ground = world.grounds.get(peer)
+        if ground is None or peer in world.unreachable or world.parts.get(peer) != world.parts.get(self._key):
             raise LinkDead(f"nobody answers at {address}", Code.UNREACHABLE)
-        world = self._world
         near, far = memory_pipe_pair(self._key, peer, world.latency_s, world.rate)
         near.source, far.source = (world.sources.get(key, NOWHERE) for key in (peer, self._key))
         try:

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from p2pinfer.core.acquaintances import Acquaintances
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.offer import State
 from p2pinfer.core.offers import KnownOffer
@@ -18,6 +19,18 @@ from tests.core.paid_route import MODEL, NOW, certificate_for, key, offer_of
 LIFE_S = 60.0
 RENEW_S = 20.0
 WHOLE = Span(0, 30)
+
+
+class Book(Acquaintances):
+    """An address book without a disk: the clock that jumps does not wait for one."""
+
+    async def load(self, _now: int) -> str:
+        await trio.lowlevel.checkpoint()
+        return ""
+
+    async def save(self, _now: int) -> str:
+        await trio.lowlevel.checkpoint()
+        return ""
 
 
 class Side:
@@ -97,4 +110,4 @@ async def open_one_side(world: MemoryWorld, name: str, bootstrap: Sequence[str] 
                 inner.cancel_scope.cancel()
 
 
-__all__ = ["LIFE_S", "MODEL", "NOW", "RENEW_S", "WHOLE", "OpenSide", "Side", "open_one_side"]
+__all__ = ["LIFE_S", "MODEL", "NOW", "RENEW_S", "WHOLE", "Book", "OpenSide", "Side", "open_one_side"]

@@ -7,7 +7,6 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.core.acquaintances import Acquaintances
 from p2pinfer.core.keys import PrivateKey, peer_name
 from p2pinfer.core.source import Scope, Source
 from p2pinfer.core.units import PeerKey
@@ -20,18 +19,7 @@ from p2pinfer.overlay.news import News
 from p2pinfer.overlay.pipe import Address
 
 from .conftest import KEYS
-
-
-class Book(Acquaintances):
-    """An address book without a disk: the clock that jumps does not wait for one."""
-
-    async def load(self, _now: int) -> str:
-        await trio.lowlevel.checkpoint()
-        return ""
-
-    async def save(self, _now: int) -> str:
-        await trio.lowlevel.checkpoint()
-        return ""
+from .sides import Book
 
 
 class Sought:
