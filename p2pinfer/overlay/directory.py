@@ -115,6 +115,10 @@ class Directory:
         self._note_interest(model)
         return self._tidings.fresh(model)
 
+    def hides(self, model: ModelId) -> bool:
+        """True if a node offers a model that cannot be reached from here; it may be on the local network."""
+        return len(self._tidings.reachable(model)) < len(self._tidings.fresh(model))
+
     @property
     def is_alone(self) -> bool:
         """True if peers to meet were named, and none is linked to us."""

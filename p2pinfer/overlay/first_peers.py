@@ -37,6 +37,7 @@ BATCH: Final = 4  # acquaintances dialled at once
 BATCH_S: Final = 0.5  # before the next ones are dialled, too
 MAX_BATCHES: Final = 4  # of one search
 HEAR_S: Final = 1.5  # for peers on the local network to be heard, after all others were tried
+HUSH_S: Final = 0.5  # for the first of them to be heard, where others will do
 LISTEN_S: Final = 15.0  # on the local network; who was not heard by then is not there, or did not want to be found
 AGAIN_S: Final = 60.0  # before a peer that was tried is tried again
 HERE_S: Final = 1.0  # and a node of this machine, which may just have started again
@@ -146,6 +147,9 @@ class FirstPeers:
         self._searching = trio.Lock()
         self._is_loaded = False
         self._is_listening = False
+        self._listened_s = -inf  # since when
+        self._near = 0  # of those heard so, dials under way
+        self._near_news = News()  # of them
         self._complaints: set[str] = set()
 
     async def seek(self, named: bool, widely: bool = False) -> None:
@@ -163,9 +167,7 @@ class FirstPeers:
             for batch in batches:
                 if await self._meet_all(batch) and not widely:
                     return
-                if self._neighbours is not None and not self._is_listening:
-                    self._is_listening = True
-                    self._nursery.start_soon(self._listen, self._neighbours)
+                self._start_listening()
             if self._is_listening or batches[-1]:
                 await self._is_linked(HEAR_S)
 
@@ -221,6 +223,7 @@ class FirstPeers:
         while True:
             await self._network.wait_moved()
             self._tried.clear()
+            self._listened_s = -inf
 
     async def _meet_all(self, batch: Sequence["_Found"]) -> bool:
         """Dial them all; True once one is linked and was asked, False where that takes long or nobody is there."""
@@ -256,6 +259,25 @@ class FirstPeers:
             return await reach(self._network, found.peer, found.addresses)
         return await self._network.dial(found.addresses[0])  # a name, which a person dialled from here
 
+    def listen(self) -> None:
+        """Begin to listen on the local network, once where we are: of who is there others may know no address."""
+        if self._listened_s == -inf:
+            self._start_listening()
+
+    async def wait_heard(self) -> None:
+        """Wait HUSH_S from when that began for somebody to be heard, and HEAR_S at most for those to be met."""
+        with trio.move_on_at(self._listened_s + HEAR_S):
+            with trio.move_on_at(self._listened_s + HUSH_S):
+                while not self._near:
+                    await self._near_news.coming.wait()
+            while self._near:
+                await self._near_news.coming.wait()
+
+    def _start_listening(self) -> None:
+        if self._neighbours is not None and not self._is_listening:
+            self._is_listening, self._listened_s = True, trio.current_time()
+            self._nursery.start_soon(self._listen, self._neighbours)
+
     async def _listen(self, neighbours: OpenNeighbours) -> None:
         """Meet whoever is on the local network, as they come, for LISTEN_S: MAX_FOUND of them at most."""
         try:
@@ -266,12 +288,21 @@ class FirstPeers:
                         coming = heard.news.coming
                         found = [one for one in _found(NEAR, heard.addresses()) if self._is_fresh(one)][:left]
                         for one in found:
-                            self._nursery.start_soon(self._meet, one)
+                            self._nursery.start_soon(self._meet_near, one)
                         left -= len(found)
                         await coming.wait()
         except OSError as error:
             logger.info("nobody is looked for on the local network: %s", error)
         self._is_listening = False
+
+    async def _meet_near(self, found: "_Found") -> None:
+        self._near += 1
+        self._near_news.tell()
+        try:
+            await self._meet(found)
+        finally:
+            self._near -= 1
+            self._near_news.tell()
 
     # The address book
 

@@ -35,6 +35,7 @@ class MemoryWorld:
     rate:      bytes a second one way of a pipe carries; 0 is without bound
     sources:   the networks that peers come from; who is not in it comes from none
     parts:     into which the world fell, by peer: nobody can dial into another
+    neighbours: that each peer hears on its local network
     """
 
     def __init__(self, *, latency_s: float = 0.0, rate: float = 0.0) -> None:
@@ -45,6 +46,7 @@ class MemoryWorld:
         self.providers: dict[bytes, list[Address]] = {}
         self.sources: dict[PeerKey, Source] = {}
         self.parts: dict[PeerKey, int] = {}
+        self.neighbours: dict[PeerKey, list[Address]] = {}
 
 
 @asynccontextmanager
@@ -114,6 +116,9 @@ class MemoryGround:
 
     async def accept(self) -> Pipe:
         return await self._heard.receive()
+
+    def neighbours(self) -> tuple[Address, ...]:
+        return tuple(self._world.neighbours.get(self._key, ()))
 
     def directory_addresses(self) -> tuple[Address, ...]:
         return ()  # the world's one directory needs no meeting
