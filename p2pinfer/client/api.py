@@ -295,7 +295,12 @@ class Client:
         """Waits for what is missing; but once a stage was opened, its failures are the request's."""
         waiting = Waiting(self._directory, request.wait_s, request.on_wait)
         model = await self.models.wait(request.model, waiting)
+        hides = self._directory.hides(model.id)
+        if hides:
+            self._first_peers.listen()  # while the prompt is prepared
         task = await self._prepare(request, model)
+        if hides:
+            await self._first_peers.wait_heard()
         while True:
             await waiting.get(task.check, model.id)
             trying = task.trying(max(waiting.ends, trio.current_time() + REACH_LEAST_S))

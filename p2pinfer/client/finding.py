@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from math import inf
 from typing import Final
 
@@ -29,14 +30,14 @@ from p2pinfer.core.errors import NoRoute, Refused, TooDear
 from p2pinfer.core.failures import Failures
 from p2pinfer.core.keys import short_names
 from p2pinfer.core.measures import Lag, Measures, Who
-from p2pinfer.core.offers import KnownOffer
+from p2pinfer.core.offers import KnownOffer, reachable
 from p2pinfer.core.price_limit import default_limit
 from p2pinfer.core.pricing import Usage, amount_of
 from p2pinfer.core.routing import Route, lent_to, predicted_s
 from p2pinfer.core.units import ModelId, PeerKey, Span
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.network import Network
-from p2pinfer.overlay.reach import REACH_S, reach
+from p2pinfer.overlay.reach import HEARSAY, REACH_S, reach
 
 LATER_S: Final = 0.3  # for a better route to be reached, once another one is
 ONE_TELLER_PART: Final = 4  # of routes dialled together, one in so many goes over offers told by one network
@@ -101,7 +102,7 @@ class RouteFinder:
         except TooDear:
             raise
         except NoRoute as error:
-            raise NoRoute("; ".join([str(error), *_left_out(found, sought, excluded, now)])) from None
+            raise NoRoute("; ".join([str(error), *self._reasons(found, sought, excluded, now)])) from None
 
     def check(self, model: ModelId, sought: Sought, name: str) -> None:
         """Look, among the offers known now, if there is a route through a model that people call `name`.
@@ -114,8 +115,8 @@ class RouteFinder:
         except TooDear as error:
             raise NotYet(error, "a cheaper route", 0) from None
         except NoRoute as error:
-            whole = NoRoute("; ".join([str(error), *_left_out(offers, sought, (), now)]))
-            if missing := missing_layers(offers, sought):
+            whole = NoRoute("; ".join([str(error), *self._reasons(offers, sought, (), now)]))
+            if missing := missing_layers(self._reachable(offers), sought):
                 so = f" in class {sought.numerics.label}" if sought.numerics is not None else ""
                 raise NotYet(whole, f"layers {', '.join(map(str, missing))} of {name}{so}") from None
             raise NotYet(whole, f"other nodes that serve {name}", 0) from None
@@ -136,6 +137,7 @@ class RouteFinder:
         now: int,
     ) -> list[FoundRoute]:
         """Raises NoRoute where there is not even one."""
+        offers = self._reachable(offers)
         clock, link = trio.current_time(), self._network.link
         classes = {
             numerics: [
@@ -168,6 +170,20 @@ class RouteFinder:
         by_key = {known.node: known for known in offers}
         return [_found(route, by_key, sought, limit - spent) for route in chosen]
 
+    def _reachable(self, offers: Sequence[KnownOffer]) -> list[KnownOffer]:
+        return reachable(offers, {link.peer for link in self._network.links()})
+
+    def _reasons(
+        self, offers: Sequence[KnownOffer], sought: Sought, excluded: Collection[bytes], now: int
+    ) -> Iterator[str]:
+        """The reasons for which nodes that serve the model may not be asked, or cannot."""
+        there = self._reachable(offers)
+        yield from _left_out(there, sought, excluded, now)
+        usable_ones = chain.from_iterable(usable(offers, sought, excluded, now).values())
+        if nodes := {known.node for known in usable_ones} - {known.node for known in there}:
+            hint = "they are behind a router, or listen on their own machine alone"
+            yield f"{short_names(nodes)} cannot be reached from here: {hint}"
+
     def note_answer(self, route: FoundRoute, times: Times) -> None:
         """Remember how far the route's stages kept what they had promised. times: of the answer."""
         links = {stage.key: self._network.link(stage.key) for stage in route.stages}
@@ -185,11 +201,13 @@ class RouteFinder:
         """Link to all stages of all routes at once; return the first route that is linked.
 
         Routes are in order of preference; a better one is waited for only as long as it may still come soon. Also
-        returned are nodes that cannot be reached, and nodes that were not reached when the waiting was over.
+        returned are nodes that cannot be reached, and nodes that were not reached when the waiting was over. Who could
+        not even be dialled from here is one of the latter: that is no failure of its own.
 
         hasty: wait for no route longer than the usual node takes
         """
         missing: set[bytes] = set()
+        undialled: set[bytes] = set()
         linked: set[int] = set()
         over: set[int] = set()  # linked, or never to be
         dialled_s: dict[bytes, float] = {}  # since when each is being dialled; not while that has to wait
@@ -199,7 +217,7 @@ class RouteFinder:
                 for stage in route.stages:
                     stages.start_soon(link, stage)
             over.add(number)
-            if not missing & route.nodes:
+            if not (missing | undialled) & route.nodes:
                 linked.add(number)
                 waiting.deadline = min(waiting.deadline, trio.current_time() + LATER_S)
             if linked and over.issuperset(range(min(linked))):
@@ -209,6 +227,9 @@ class RouteFinder:
             try:
                 await self._link(stage, dialled_s)
             except Refused:
+                if not self._network.dialable(stage.key, stage.addresses, HEARSAY):
+                    undialled.add(stage.key)
+                    return
                 missing.add(stage.key)
                 self._directory.table.forget(stage.key)
 
@@ -220,7 +241,7 @@ class RouteFinder:
         nodes: set[bytes] = {stage.key for route in routes for stage in route.stages}
         late = {node for node in nodes - missing if self._network.link(PeerKey(node)) is None}
         since_s = trio.current_time() - DIALLED_PART * soon_s
-        for stage in (stage for route in routes for stage in route.stages if stage.key in late):
+        for stage in (stage for route in routes for stage in route.stages if stage.key in late - undialled):
             if dialled_s.get(stage.key, inf) <= since_s:  # it had its time, though the waiting may have ended sooner
                 self.note_late([stage])
         return (self._measured(routes[min(linked)]) if linked else None), missing, late

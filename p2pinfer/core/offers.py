@@ -5,6 +5,7 @@ table; since nobody signs that age, an offer of another day counts for nothing. 
 clock in seconds. All offers that a peer knows are in `offer_table.py`.
 """
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,6 +60,14 @@ class KnownOffer:
             certificate.signatures[0],
             self.addresses,
         )
+
+
+def reachable(offers: Iterable[KnownOffer], linked: Collection[PeerKey]) -> list[KnownOffer]:
+    """Those whose nodes are linked, or could be dialled: of addresses none is kept that may not be dialled from here.
+
+    All others hold nothing, as far as we are concerned.
+    """
+    return [known for known in offers if known.addresses or known.node in linked]
 
 
 def verify_relayed(

@@ -18,7 +18,7 @@ import trio
 from p2pinfer.core.errors import ModelError, UsageError
 from p2pinfer.core.moving import Swarm, is_right, move_of, odds, swarm_of
 from p2pinfer.core.offer import Offer, State
-from p2pinfer.core.offers import KnownOffer
+from p2pinfer.core.offers import KnownOffer, reachable
 from p2pinfer.core.placement import JOIN_WAIT_S, Served, choose_span, reconsider_span
 from p2pinfer.core.units import PeerKey, Span
 from p2pinfer.disk.store import StoredModel
@@ -172,9 +172,9 @@ class Placing:
         return swarm_of(self._layers, self._served(fitting, absent))
 
     def _fitting(self, offers: Sequence[KnownOffer]) -> list[KnownOffer]:
-        """Offers that can be in a route with us. A lie about layers beyond the model is none."""
-        records = [(known, known.offer.record) for known in offers]
-        return [known for known, offer in records if self._fits(offer)]
+        """Offers that can be in a route with us: a lie about layers beyond the model is none, nor one out of reach."""
+        there = reachable(offers, {link.peer for link in self._network.links()})
+        return [known for known in there if self._fits(known.offer.record)]
 
     def _fits(self, offer: Offer) -> bool:
         there = offer.state != State.LEAVING

@@ -20,7 +20,7 @@ from p2pinfer.core.units import ModelId, PeerKey
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.limits import MAX_ASKED
 from p2pinfer.overlay.link import Link
-from p2pinfer.overlay.meeting import RETRY_S, SOON_S, Meeting
+from p2pinfer.overlay.meeting import APART_S, RETRY_S, SOON_S, Meeting
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.news import News
 from p2pinfer.overlay.pipe import leads_to
@@ -115,6 +115,10 @@ class Directory:
         self._note_interest(model)
         return self._tidings.fresh(model)
 
+    def hides(self, model: ModelId) -> bool:
+        """True if a node offers a model that cannot be reached from here; it may be on the local network."""
+        return len(self._tidings.reachable(model)) < len(self._tidings.fresh(model))
+
     @property
     def is_alone(self) -> bool:
         """True if peers to meet were named, and none is linked to us."""
@@ -175,7 +179,8 @@ class Directory:
 
     async def _ask_further(self, model: ModelId) -> None:
         """Ask some of those that we have just heard of: they know their neighbours."""
-        strangers = [known for known in self._tidings.fresh(model) if self._network.link(known.node) is None]
+        linked = {link.peer for link in self._network.links()}
+        strangers = [known for known in self._tidings.reachable(model) if known.node not in linked]
         async with self._tidings.gathering() as gathering:
             for known in LOTS.sample(strangers, min(FURTHER, len(strangers))):
                 gathering.start(known.node, self._ask_stranger, known, model)
@@ -197,6 +202,7 @@ class Directory:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._meeting.keep_looking_after)
             nursery.start_soon(self._seeking.run)
+            nursery.start_soon(self._keep_seeking_others)
             while True:
                 async with trio.open_nursery() as peers:
                     peers.start_soon(self._seek_peers)
@@ -205,6 +211,13 @@ class Directory:
                 if own is not None and not self._network.links():
                     await self._seeking.seek(own.offer.record.model)  # alone: the DHT or the local network may help
                 await trio.sleep(SOON_S if self._meeting.is_hasty else RETRY_S)
+
+    async def _keep_seeking_others(self) -> None:
+        """Ask the DHT for our model seldom, however well it is held: another part of the swarm may hold it, too."""
+        while True:
+            await trio.sleep(LOTS.uniform(*APART_S))
+            if (own := self._tidings.own) is not None:
+                await self._seeking.seek_others(own.offer.record.model)
 
     async def keep_providing(self, model: ModelId) -> None:
         """Say in the DHT that we serve a model, until cancelled."""

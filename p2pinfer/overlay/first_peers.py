@@ -1,7 +1,9 @@
 """First peers where those that were named are away, or none was: a node of this machine, acquaintances, neighbours.
 
 Whoever has a link asks there, and nothing of this begins: neither files are read nor is anybody listened for. What is
-read and heard here are addresses; the link's handshake proves who is there.
+read and heard here are addresses; the link's handshake proves who is there. Whatever links it has, a node dials an
+acquaintance now and then of which it hears nothing any more: the swarm may have fallen apart, and every peer that all
+knew be gone.
 """
 
 import logging
@@ -23,16 +25,19 @@ from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.limits import MAX_FOUND
 from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.meeting import APART_S
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.news import News
 from p2pinfer.overlay.pipe import Address, leads_to
 from p2pinfer.overlay.reach import HEARSAY, reach
+from p2pinfer.overlay.tidings import LOTS
 
 NAMED_S: Final = 1.0  # for the peers that a person named, before others are tried
 BATCH: Final = 4  # acquaintances dialled at once
 BATCH_S: Final = 0.5  # before the next ones are dialled, too
 MAX_BATCHES: Final = 4  # of one search
 HEAR_S: Final = 1.5  # for peers on the local network to be heard, after all others were tried
+HUSH_S: Final = 0.5  # for the first of them to be heard, where others will do
 LISTEN_S: Final = 15.0  # on the local network; who was not heard by then is not there, or did not want to be found
 AGAIN_S: Final = 60.0  # before a peer that was tried is tried again
 HERE_S: Final = 1.0  # and a node of this machine, which may just have started again
@@ -112,9 +117,9 @@ async def open_first_peers(
 
 
 async def keep_first_peers(network: Network, directory: Directory, exchange: Exchange, book: Book) -> None:
-    """The same, until cancelled."""
-    async with open_first_peers(network, directory, exchange, book):
-        await trio.sleep_forever()
+    """The same for a node, until cancelled; it looks for other parts of the swarm, too."""
+    async with open_first_peers(network, directory, exchange, book) as first_peers:
+        await first_peers.keep_recalling()
 
 
 class FirstPeers:
@@ -142,6 +147,9 @@ class FirstPeers:
         self._searching = trio.Lock()
         self._is_loaded = False
         self._is_listening = False
+        self._listened_s = -inf  # since when
+        self._near = 0  # of those heard so, dials under way
+        self._near_news = News()  # of them
         self._complaints: set[str] = set()
 
     async def seek(self, named: bool, widely: bool = False) -> None:
@@ -159,9 +167,7 @@ class FirstPeers:
             for batch in batches:
                 if await self._meet_all(batch) and not widely:
                     return
-                if self._neighbours is not None and not self._is_listening:
-                    self._is_listening = True
-                    self._nursery.start_soon(self._listen, self._neighbours)
+                self._start_listening()
             if self._is_listening or batches[-1]:
                 await self._is_linked(HEAR_S)
 
@@ -172,6 +178,22 @@ class FirstPeers:
             for one in self._book.to_dial(self._now()):
                 if one.peer in peers and self._is_fresh(found := _Found(MET, one.peer, _places(one))):
                     nursery.start_soon(self._meet, found)
+
+    async def keep_recalling(self) -> None:
+        """Dial somebody whom we knew, seldom, until cancelled: of who fell apart from us nobody here can tell us."""
+        while True:
+            await trio.sleep(LOTS.uniform(*APART_S))
+            await self._load()
+            if (found := self._to_recall()) is not None:
+                await self._meet(found)
+
+    def _to_recall(self) -> "_Found | None":
+        """Of those who are neither linked nor on offer: who was there last, or else who was tried longest ago."""
+        on_offer = {known.node for known in self._directory.offers()}
+        unheard = [one for one in self._book.to_dial(self._now()) if one.peer not in on_offer]
+        in_turn = [*(one for one in unheard if not one.is_away), *sorted(unheard, key=lambda one: one.failed)]
+        found = (_Found(MET, one.peer, _places(one)) for one in in_turn)
+        return next(filter(self._is_fresh, found), None)
 
     async def _is_linked(self, patience_s: float) -> bool:
         with trio.move_on_after(patience_s):
@@ -201,6 +223,7 @@ class FirstPeers:
         while True:
             await self._network.wait_moved()
             self._tried.clear()
+            self._listened_s = -inf
 
     async def _meet_all(self, batch: Sequence["_Found"]) -> bool:
         """Dial them all; True once one is linked and was asked, False where that takes long or nobody is there."""
@@ -236,6 +259,25 @@ class FirstPeers:
             return await reach(self._network, found.peer, found.addresses)
         return await self._network.dial(found.addresses[0])  # a name, which a person dialled from here
 
+    def listen(self) -> None:
+        """Begin to listen on the local network, once where we are: of who is there others may know no address."""
+        if self._listened_s == -inf:
+            self._start_listening()
+
+    async def wait_heard(self) -> None:
+        """Wait HUSH_S from when that began for somebody to be heard, and HEAR_S at most for those to be met."""
+        with trio.move_on_at(self._listened_s + HEAR_S):
+            with trio.move_on_at(self._listened_s + HUSH_S):
+                while not self._near:
+                    await self._near_news.coming.wait()
+            while self._near:
+                await self._near_news.coming.wait()
+
+    def _start_listening(self) -> None:
+        if self._neighbours is not None and not self._is_listening:
+            self._is_listening, self._listened_s = True, trio.current_time()
+            self._nursery.start_soon(self._listen, self._neighbours)
+
     async def _listen(self, neighbours: OpenNeighbours) -> None:
         """Meet whoever is on the local network, as they come, for LISTEN_S: MAX_FOUND of them at most."""
         try:
@@ -246,12 +288,21 @@ class FirstPeers:
                         coming = heard.news.coming
                         found = [one for one in _found(NEAR, heard.addresses()) if self._is_fresh(one)][:left]
                         for one in found:
-                            self._nursery.start_soon(self._meet, one)
+                            self._nursery.start_soon(self._meet_near, one)
                         left -= len(found)
                         await coming.wait()
         except OSError as error:
             logger.info("nobody is looked for on the local network: %s", error)
         self._is_listening = False
+
+    async def _meet_near(self, found: "_Found") -> None:
+        self._near += 1
+        self._near_news.tell()
+        try:
+            await self._meet(found)
+        finally:
+            self._near -= 1
+            self._near_news.tell()
 
     # The address book
 

@@ -120,6 +120,9 @@ class Links:
     def links(self) -> tuple[Link, ...]:
         return tuple(self._links.values())
 
+    def neighbours(self) -> tuple[Address, ...]:
+        return self._ground.neighbours()
+
     def directory_addresses(self) -> tuple[Address, ...]:
         return self._ground.directory_addresses()
 

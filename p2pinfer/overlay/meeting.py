@@ -6,6 +6,7 @@ our own network that is away: those whom we lost are dialled until somebody is t
 """
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from math import inf
 from typing import Final
@@ -23,6 +24,7 @@ from p2pinfer.overlay.exchange import Ask, Exchange
 from p2pinfer.overlay.limits import MAX_ASKED
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
+from p2pinfer.overlay.pipe import Address, leads_to
 from p2pinfer.overlay.reach import reach
 from p2pinfer.overlay.tidings import LOTS, Tidings
 
@@ -31,6 +33,8 @@ SOON_S: Final = 0.25  # before those are dialled of whom we have just heard
 REVISIT_S: Final = (
     600.0  # between visits to bootstrap peers by who has links enough: two halves of a swarm find together
 )
+NEAR: Final = 2  # links to peers on the local network, whomever we know: through a router they may be out of our reach
+APART_S: Final = 300.0, 900.0  # between looks for a part of the swarm that fell apart from ours
 STRANGE_S: Final = 60.0, 120.0  # between dials of a peer that we know of and have no link to, whatever links there are
 AWAY_S: Final = 300.0  # before a peer that did not answer, or turned us away, is dialled again for its own sake
 MAX_AWAY: Final = 1_024
@@ -100,13 +104,15 @@ class Meeting:
                 nursery.start_soon(self._visit_in_time, address)
             for known in self._to_meet():
                 nursery.start_soon(self._meet, known)
+            for peer, addresses in self._near_to_meet():
+                nursery.start_soon(self._meet_near, peer, addresses)
             links = [link for link in self._network.links() if link not in self._met]
             for link in sorted(links, key=lambda _: LOTS.random())[:MAX_ASKED]:
                 nursery.start_soon(self._meet_in_dht, link)
         self._let_go()
 
     def _to_meet(self) -> list[KnownOffer]:
-        now, known = trio.current_time(), self._tidings.fresh()
+        now, known = trio.current_time(), self._tidings.reachable()
         self._away = {peer: until_s for peer, until_s in self._away.items() if until_s > now}
         links = self._links()
         chosen = missing(self._tidings.own, known, links, self._away, LOTS)
@@ -120,7 +126,7 @@ class Meeting:
     @property
     def is_hasty(self) -> bool:
         """True if we have just heard of peers that we should be linked to."""
-        return bool(missing(self._tidings.own, self._tidings.fresh(), self._links(), self._away, LOTS))
+        return bool(missing(self._tidings.own, self._tidings.reachable(), self._links(), self._away, LOTS))
 
     def _links(self, needed: Collection[PeerKey] = ()) -> list[Kept]:
         links = self._network.links()
@@ -174,14 +180,46 @@ class Meeting:
     def _let_go(self) -> None:
         """End links that nobody needs, beyond those that we keep; their peers hear of others first."""
         now, table, own = trio.current_time(), self._tidings.table, self._tidings.own
-        needed = {*self._exchange.engaged(), *self.settles()}
+        needed = {*self._exchange.engaged(), *self.settles(), *self._near_to_keep()}
         links = {link.peer: link for link in self._network.links()}
         for peer in unneeded(own, self._tidings.fresh(), self._links(needed), now, LOTS):
             theirs = table.get(peer)
             model = None if theirs is None else theirs.offer.record.model
-            self._tidings.tell(links[peer], table.spread(now, model, TOLD_OF))
+            others = table.spread(now, model, TOLD_OF, lambda one: not one.addresses)
+            self._tidings.tell(links[peer], others)
             links[peer].close(Code.IDLE, "it has links enough; it told of others")
             self._leave_alone(peer)
+
+    # Neighbours
+
+    def _near(self) -> dict[PeerKey, list[Address]]:
+        """Peers that were heard on the local network, and where."""
+        found: dict[PeerKey, list[Address]] = defaultdict(list)
+        for address in self._network.neighbours():
+            if (peer := leads_to(address)) is not None and peer != self._network.key:
+                found[peer].append(address)
+        return found
+
+    def _near_to_meet(self) -> list[tuple[PeerKey, list[Address]]]:
+        near, linked = self._near(), {link.peer for link in self._network.links()}
+        left = [peer for peer in near if peer not in linked and peer not in self._away]
+        count = max(0, NEAR - len(near.keys() & linked))
+        return [(peer, near[peer][:MAX_ADDRESSES]) for peer in LOTS.sample(left, min(count, len(left)))]
+
+    def _near_to_keep(self) -> list[PeerKey]:
+        """The first neighbours that were linked: they know each other's addresses, which nobody else tells."""
+        near = self._near()
+        links = sorted(self._network.links(), key=lambda link: link.came_s)
+        return [link.peer for link in links if link.peer in near][:NEAR]
+
+    async def _meet_near(self, peer: PeerKey, addresses: Sequence[Address]) -> None:
+        try:
+            link = await reach(self._network, peer, addresses)
+        except Refused as refusal:
+            if refusal.code is not Code.BUSY:
+                self._leave_alone(peer)
+        else:
+            await self._tidings.ask(link, None)
 
     # The dead
 

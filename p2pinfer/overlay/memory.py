@@ -34,6 +34,8 @@ class MemoryWorld:
     latency_s: one way, of every pipe; a link is up after three round trips, as elsewhere
     rate:      bytes a second one way of a pipe carries; 0 is without bound
     sources:   the networks that peers come from; who is not in it comes from none
+    parts:     into which the world fell, by peer: nobody can dial into another
+    neighbours: that each peer hears on its local network
     """
 
     def __init__(self, *, latency_s: float = 0.0, rate: float = 0.0) -> None:
@@ -43,6 +45,8 @@ class MemoryWorld:
         self.grounds: dict[PeerKey, MemoryGround] = {}
         self.providers: dict[bytes, list[Address]] = {}
         self.sources: dict[PeerKey, Source] = {}
+        self.parts: dict[PeerKey, int] = {}
+        self.neighbours: dict[PeerKey, list[Address]] = {}
 
 
 @asynccontextmanager
@@ -98,12 +102,11 @@ class MemoryGround:
     async def dial(self, address: Address, heard: Callable[[], None] = hear_nothing) -> Pipe:
         await trio.sleep(2 * self._world.latency_s)
         heard()
-        peer = peer_of(address)
-        ground = self._world.grounds.get(peer)
-        if ground is None or peer in self._world.unreachable:
+        peer, world = peer_of(address), self._world
+        ground = world.grounds.get(peer)
+        if ground is None or peer in world.unreachable or world.parts.get(peer) != world.parts.get(self._key):
             raise LinkDead(f"nobody answers at {address}", Code.UNREACHABLE)
         await trio.sleep(2 * self._world.latency_s)  # in which a key is proven, elsewhere
-        world = self._world
         near, far = memory_pipe_pair(self._key, peer, world.latency_s, world.rate)
         near.source, far.source = (world.sources.get(key, NOWHERE) for key in (peer, self._key))
         try:
@@ -114,6 +117,9 @@ class MemoryGround:
 
     async def accept(self) -> Pipe:
         return await self._heard.receive()
+
+    def neighbours(self) -> tuple[Address, ...]:
+        return tuple(self._world.neighbours.get(self._key, ()))
 
     def directory_addresses(self) -> tuple[Address, ...]:
         return ()  # the world's one directory needs no meeting

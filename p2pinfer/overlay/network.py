@@ -73,6 +73,9 @@ class Network(Protocol):
         Raises LinkDead: there is none to be had; BUSY after too many dials on others' word.
         """
 
+    def neighbours(self) -> tuple[Address, ...]:
+        """Addresses of peers on the local network, as far as they were heard; of who only dials nobody listens."""
+
     def directory_addresses(self) -> tuple[Address, ...]:
         """Where our part of the DHT can be met; none while there is none, nor in its first seconds."""
 

@@ -129,6 +129,9 @@ class Ground(Protocol):
     async def accept(self) -> Pipe:
         """The next pipe that a peer opened to us."""
 
+    def neighbours(self) -> tuple[Address, ...]:
+        """Addresses of peers on the local network, as far as they were heard."""
+
     def directory_addresses(self) -> tuple[Address, ...]:
         """Where our part of the directory can be met; none while there is none."""
 

@@ -5,7 +5,7 @@ Nobody waits long for it: what comes late is told to those who asked, as news.
 
 import logging
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import chain, repeat
@@ -38,6 +38,7 @@ from p2pinfer.overlay.tidings import Tidings
 
 MODEL_DOMAIN: Final = b"p2pinfer/1/model\0"
 AGAIN_S: Final = 5.0  # before we ask for the same model again on our own account
+OTHERS: Final = 2  # that are met of a model which is well held: one tells of its whole part of the swarm
 SEEKS_AT_ONCE: Final = 4  # for others: a made-up model, whose holders are silent, holds up no other
 MAX_SOUGHT: Final = 64  # models of which we remember when they were sought
 MAX_TRIED: Final = 1_024  # peers of which we remember when we tried them
@@ -96,20 +97,32 @@ class Seeking:
             del self._under_way[model]
             done.set()
 
+    async def seek_others(self, model: ModelId) -> None:
+        """Ask the DHT who serves a model, and a few of whom we know nothing for offers."""
+        known = {one.node for one in self._tidings.fresh(model)}
+        found = await self._find(model)
+        await self._meet_all({peer: found[peer] for peer in found if peer not in known}, model, OTHERS)
+
     async def _seek(self, model: ModelId) -> None:
+        await self._meet_all(await self._find(model), model, MAX_FOUND)
+
+    async def _find(self, model: ModelId) -> dict[PeerKey, list[str]]:
         found: dict[PeerKey, list[str]] = defaultdict(list)
         for address in await self._network.find(model_key(model)):
-            if (peer := leads_to(address)) is not None:
+            if (peer := leads_to(address)) is not None and peer != self._network.key:
                 found[peer].append(address)
+        return found
+
+    async def _meet_all(self, found: Mapping[PeerKey, Sequence[str]], model: ModelId, most: int) -> None:
         async with self._tidings.gathering() as gathering:
-            for peer in self._to_meet(found):
+            for peer in self._to_meet(found, most):
                 gathering.start(peer, self._meet, peer, found[peer][:MAX_ADDRESSES], model)
 
-    def _to_meet(self, found: Iterable[PeerKey]) -> list[PeerKey]:
-        """MAX_FOUND of those that are not linked: who was not met yet, then whose turn was longest ago."""
+    def _to_meet(self, found: Iterable[PeerKey], most: int) -> list[PeerKey]:
+        """So many of those that are not linked: who was not met yet, then whose turn was longest ago."""
         there = [peer for peer in found if self._network.link(peer) is None]
         LOTS.shuffle(there)
-        chosen = sorted(there, key=lambda peer: self._tried.get(peer, -inf))[:MAX_FOUND]
+        chosen = sorted(there, key=lambda peer: self._tried.get(peer, -inf))[:most]
         for peer in chosen:
             self._tried[peer] = trio.current_time()
             self._tried.move_to_end(peer)

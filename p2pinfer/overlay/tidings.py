@@ -33,7 +33,7 @@ from p2pinfer.core.messages import (
 )
 from p2pinfer.core.offer import Offer
 from p2pinfer.core.offer_table import OfferTable
-from p2pinfer.core.offers import KnownOffer, verify_relayed
+from p2pinfer.core.offers import KnownOffer, reachable, verify_relayed
 from p2pinfer.core.records import SignedRecord
 from p2pinfer.core.units import ModelId, PeerKey
 from p2pinfer.overlay.contained import Contained
@@ -97,10 +97,14 @@ class Tidings:
         return self.held(model) < WELL_HELD
 
     def held(self, model: ModelId) -> int:
-        """The number of nodes that serve the layer that fewest serve, our own among them."""
-        own = self._own_fresh(trio.current_time())
-        offers = (known.offer.record for known in (*self.fresh(model), *own) if known.offer.record.model == model)
+        """The number of nodes within reach that serve the layer that fewest serve, our own among them."""
+        own = [one for one in self._own_fresh(trio.current_time()) if one.offer.record.model == model]
+        offers = (known.offer.record for known in (*self.reachable(model), *own))
         return thinnest(offers, self._layers.get(model))
+
+    def reachable(self, model: ModelId | None = None) -> list[KnownOffer]:
+        """Those of nodes that can be reached from here."""
+        return reachable(self.fresh(model), {link.peer for link in self._network.links()})
 
     def note_layers(self, model: ModelId, layers: int) -> None:
         """A manifest says how many layers a model has."""

@@ -1,6 +1,7 @@
 """What a client says where it finds no route; the directory is the test."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -22,6 +23,7 @@ from tests.core.paid_route import LIMITS, MODEL, NODES, OWNER, PRICES, STRANGER,
 
 SOUGHT = Sought(layers=30, hidden=576, prompt=5, tokens=256, codec=Codec.Q8O4)
 WHOLE = Span(0, 30), Roles.HEAD | Roles.TAIL
+PLACES = ("/ip4/203.0.113.7/tcp/4001",)
 
 
 class Known:
@@ -44,6 +46,9 @@ class Alone:
     def link(self, peer: bytes) -> None:
         return None
 
+    def links(self) -> tuple[object, ...]:
+        return ()
+
 
 def finder_over(*offers: KnownOffer) -> RouteFinder:
     return RouteFinder(Known(*offers), Alone(), Failures(), Measures())  # type: ignore[arg-type]
@@ -52,12 +57,12 @@ def finder_over(*offers: KnownOffer) -> RouteFinder:
 def whole(node: int, **changes: object) -> KnownOffer:
     """An offer of the whole model."""
     certificate = certificate_for(NODES[node], not_after=int(time.time()) + 86_400)
-    return KnownOffer(offer_of(NODES[node], *WHOLE, **changes), certificate, (), 0.0)  # type: ignore[arg-type]
+    return KnownOffer(offer_of(NODES[node], *WHOLE, **changes), certificate, PLACES, 0.0)  # type: ignore[arg-type]
 
 
 async def test_nodes_that_may_not_be_asked_are_named() -> None:
     certificate = certificate_for(NODES[0], not_after=int(time.time()) + 60)
-    late = KnownOffer(offer_of(NODES[0], Span(0, 30), Roles.HEAD | Roles.TAIL), certificate, (), 0.0)
+    late = KnownOffer(offer_of(NODES[0], Span(0, 30), Roles.HEAD | Roles.TAIL), certificate, PLACES, 0.0)
     finder = finder_over(late)
     with pytest.raises(NoRoute, match=f"nobody serves layers 0:30 .*{short_name(NODES[0].public)} may not be asked"):
         await finder.find(MODEL, SOUGHT, ())
@@ -194,7 +199,7 @@ def part(node: PrivateKey, first: int, last: int, cadence: int, prices: Prices =
     roles = (Roles.HEAD if first == 0 else Roles(0)) | (Roles.TAIL if last == 30 else Roles(0))
     certificate = certificate_for(node, not_after=int(time.time()) + 86_400)
     limits = replace(LIMITS, cadence=cadence, window=4_096, max_chunk=1)
-    return KnownOffer(offer_of(node, Span(first, last), roles, limits, prices=prices), certificate, (), 0.0)
+    return KnownOffer(offer_of(node, Span(first, last), roles, limits, prices=prices), certificate, PLACES, 0.0)
 
 
 async def test_a_stage_whose_cadence_fits_nobody_is_left_out_though_it_is_free() -> None:
@@ -212,7 +217,7 @@ def told(number: int, network: str, price: int) -> KnownOffer:
     node, owner = key(f"node {number}"), OwnerKey(key(f"owner {number}").public)
     certificate = certificate_for(node, not_after=int(time.time()) + 86_400)
     prices = Prices(price, price, price, price)
-    return KnownOffer(offer_of(node, *WHOLE, owner=owner, prices=prices), certificate, (), 0.0, network)
+    return KnownOffer(offer_of(node, *WHOLE, owner=owner, prices=prices), certificate, PLACES, 0.0, network)
 
 
 async def test_of_routes_that_are_dialled_together_few_were_told_by_one_network() -> None:
@@ -239,8 +244,8 @@ class Far(Alone):
     def link(self, peer: bytes) -> Linked | None:  # type: ignore[override]
         return Linked() if peer in self._linked else None
 
-    def dialable(self, *_where: object) -> bool:
-        return True
+    def dialable(self, _peer: bytes, addresses: Sequence[str], _word: object) -> Sequence[str]:
+        return addresses
 
     async def reach(self, peer: PeerKey, *_how: object) -> Linked:
         await trio.sleep(self._dial_s)
@@ -271,3 +276,52 @@ async def test_a_node_without_room_is_asked_after_one_that_has_it() -> None:
     full = whole(0, load=Load(SOUGHT.positions - 1, 0, 1_000), prices=CHEAP)
     assert {(await one_of_both(finder_over(full, whole(1)))).nodes for _ in range(20)} == {frozenset({NODES[1].public})}
     assert (await one_of_both(finder_over(full))).nodes == {NODES[0].public}
+
+
+# Who is within reach
+
+
+class OneLink(Alone):
+    """A network with one link."""
+
+    def __init__(self, peer: PeerKey) -> None:
+        self.peer = peer
+
+    def links(self) -> tuple[object, ...]:
+        return (self,)
+
+
+def hidden(node: int) -> KnownOffer:
+    """An offer of the whole model by a node of which no address can be dialled."""
+    return replace(whole(node), addresses=())
+
+
+async def test_a_node_that_cannot_be_dialled_is_in_no_route_and_named_as_the_reason() -> None:
+    [route] = await finder_over(hidden(0), whole(1)).find(MODEL, SOUGHT, (), count=8)
+    assert route.nodes == {NODES[1].public}
+    finder = finder_over(hidden(0))
+    assert not finder.has_route(MODEL, SOUGHT, ())
+    with pytest.raises(NoRoute, match=f"nobody serves layers 0:30 .*{short_name(NODES[0].public)} cannot be reached"):
+        await finder.find(MODEL, SOUGHT, ())
+
+
+async def test_a_node_that_came_to_us_is_in_a_route_wherever_it_is() -> None:
+    network = OneLink(NODES[0].public)
+    finder = RouteFinder(Known(hidden(0)), network, Failures(), Measures())  # type: ignore[arg-type]
+    [route] = await finder.find(MODEL, SOUGHT, ())
+    assert route.nodes == {NODES[0].public}
+
+
+async def test_where_nothing_could_be_dialled_nobody_has_failed(autojump_clock: MockClock) -> None:
+    """The link by which it came ended after the choice."""
+    network, measures = Far(STRANGER.public, dial_s=1.0), Measures()
+    directory = Known(whole(0), whole(1))
+    finder = RouteFinder(directory, network, Failures(), measures)  # type: ignore[arg-type]
+    routes = await finder.find(MODEL, SOUGHT, (), count=2)
+    gone, there = routes[0], routes[1]
+    gone = replace(gone, stages=tuple(replace(stage, addresses=()) for stage in gone.stages))
+    found, missing, late = await finder.reach([gone, there], hasty=False)
+    assert found is not None
+    assert (found.nodes, missing, late) == (there.nodes, set(), gone.nodes)
+    [node] = gone.nodes
+    assert measures.of(Who(PeerKey(node), OwnerKey(bytes(32))), trio.current_time()).late_s == 0

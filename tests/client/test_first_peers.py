@@ -3,16 +3,20 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 import trio
 
-from p2pinfer.client.api import open_client
+from p2pinfer.client.api import _open_client, open_client
 from p2pinfer.core.keys import PrivateKey, peer_name
 from p2pinfer.core.units import PeerKey
+from p2pinfer.disk.identity import hold_client_key
 from p2pinfer.disk.places import address_book, node_addresses
 from p2pinfer.disk.whereabouts import nodes_here
 from p2pinfer.node.daemon import open_node
 from p2pinfer.node.settings import Settings, change
-from p2pinfer.overlay.memory import MemoryWorld
+from p2pinfer.overlay.memory import MemoryGround, MemoryWorld
+from p2pinfer.overlay.pipe import Address
+from tests.overlay.sides import Near
 from tests.swarms import Loop, TinySwarm
 
 DEAD = f"/memory/p2p/{peer_name(PrivateKey(bytes(32)).public)}"
@@ -82,6 +86,27 @@ def test_a_node_on_the_clients_folder_is_found_by_itself(loop: Loop, tmp_path: P
             assert tuple(told) == node.addresses
             assert await ask(swarm, tmp_path / "both") == 3
         assert not node_addresses(tmp_path / "both").exists()
+
+    loop.run(test)
+
+
+def test_a_client_meets_a_neighbour_of_which_others_know_no_address(
+    loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        swarm, near = alone(loop), Near()
+        hidden: set[PeerKey] = set()  # behind a router, as is the client: their addresses are told to nobody
+        monkeypatch.setattr(MemoryGround, "told", lambda one, _: () if one.key in hidden else one.addresses())
+        async with swarm.node(tmp_path / "far", "0:3") as far, swarm.node(tmp_path / "near", "0:3") as node:
+            hidden.add(node.identity.key.public)
+            near.heard = [Address(one) for one in node.addresses]
+            await node._network.dial(far.addresses[0])
+            with hold_client_key(tmp_path / "client", None) as key:
+                parts = key, tmp_path / "client", swarm.store.root, far.addresses, swarm.network, near.open
+                async with _open_client(*parts) as client:
+                    for _ in range(2):
+                        assert (await client.answer("hello", max_tokens=3)).tokens == 3
+                        assert (client._network.link(node.identity.key.public) is not None, near.opened) == (True, 1)
 
     loop.run(test)
 

@@ -21,7 +21,7 @@ from p2pinfer.core.units import Codec, Numerics, Roles, Span
 from p2pinfer.overlay.news import News
 from tests.core.paid_route import LIMITS, MODEL, NODES, certificate_for, offer_of
 
-from .test_finding import SOUGHT, Alone, Known
+from .test_finding import PLACES, SOUGHT, Alone, Known
 
 LOOK_S = 2.0  # of a directory whose bootstrap peers are silent
 DEAR = Prices(*[(1 << 32) - 1] * 4)
@@ -51,7 +51,7 @@ class Filling(Known):
 def part(node: int, first: int, last: int, **changes: object) -> KnownOffer:
     roles = (Roles.HEAD if first == 0 else Roles(0)) | (Roles.TAIL if last == 30 else Roles(0))
     certificate = certificate_for(NODES[node], not_after=int(time.time()) + 86_400)
-    return KnownOffer(offer_of(NODES[node], Span(first, last), roles, **changes), certificate, (), 0.0)  # type: ignore
+    return KnownOffer(offer_of(NODES[node], Span(first, last), roles, **changes), certificate, PLACES, 0.0)  # type: ignore
 
 
 async def wait_route(

@@ -12,7 +12,7 @@ from p2pinfer.core.errors import RemoteProtocolError
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.messages import RelayedOffer
 from p2pinfer.core.offer_table import MAX_KNOWN, OfferTable
-from p2pinfer.core.offers import HOP_MS, KnownOffer, verify_relayed
+from p2pinfer.core.offers import HOP_MS, KnownOffer, reachable, verify_relayed
 from p2pinfer.core.told_addresses import KEPT, with_own, with_relayed
 from p2pinfer.core.units import ModelId, PeerKey, Roles, Span
 from tests.core.paid_route import MODEL, NODES, NOW, STRANGER, certificate_for, key, offer_of
@@ -38,6 +38,11 @@ def other(name: str) -> ModelId:
 
 def test_an_offer_that_was_passed_on_is_as_old_as_it_is() -> None:
     assert verify_relayed(relayed(known(), 10.0), 500.0, NOW).born_s == 500.0 - 10.0 - HOP_S
+
+
+def test_within_reach_is_who_is_linked_or_can_be_dialled() -> None:
+    there, hidden, linked = known(), *(replace(known(node), addresses=()) for node in NODES[1:3])
+    assert reachable([there, hidden, linked], {linked.node}) == [there, linked]
 
 
 def test_ages_add_up_over_relays() -> None:

@@ -1,14 +1,16 @@
 """Placing on a network: nodes see each other late, die, lie, and cover the model all the same."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 import trio
 from trio.testing import MockClock
 
 from p2pinfer.core.errors import ModelError, UsageError
-from p2pinfer.core.keys import PrivateKey
+from p2pinfer.core.keys import PrivateKey, peer_name
 from p2pinfer.core.messages import Offers
+from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.source import Scope, Source
 from p2pinfer.core.units import Numerics, Span
 from p2pinfer.disk.importing import import_model
@@ -112,7 +114,7 @@ async def _lie(street: Street, liar: Lodger, spans: list[Span]) -> None:
             for span in spans:
                 number += 1
                 fake = PrivateKey(number.to_bytes(32, "big"))
-                address = f"/memory/p2p/{lodger.network.addresses()[0].rpartition('/')[2]}"
+                address = f"/memory/p2p/{peer_name(fake.public)}"
                 told = known_offer(fake, street.model, span, [address], seq=number)
                 link.send_nowait(Offers(0, (told.relay(trio.current_time()),)))
         await trio.sleep(30)
@@ -131,6 +133,26 @@ async def test_nobody_leaves_what_only_liars_claim(model: StoredModel, autojump_
         assert Span(0, 10) in [lodger.held for lodger in street.lodgers]
         assert [hole for hole in street.holes if hole.first < 20] == []
         nursery.cancel_scope.cancel()
+
+
+async def test_a_node_that_nobody_can_dial_hides_no_hole(model: StoredModel, autojump_clock: MockClock) -> None:
+    """OFF-13; it came to the bootstrap peer, which tells of it."""
+    async with open_street(model) as street, trio.open_nursery() as nursery:
+        for number, first in enumerate([0, 0, 10]):
+            nursery.start_soon(street.live, f"n{number}", room_for(model, 10), Span(first, first + 10))
+        nursery.start_soon(_tell_of, street, known_offer(key("hidden"), model, Span(20, 30), []))
+        await trio.sleep(120)
+        assert street.holes == []
+        nursery.cancel_scope.cancel()
+
+
+async def _tell_of(street: Street, told: KnownOffer) -> None:
+    async with street.lodger("teller") as teller:
+        while True:
+            for lodger in street.lodgers:
+                link = await teller.network.dial(lodger.network.addresses()[0])
+                link.send_nowait(Offers(0, (replace(told, born_s=trio.current_time()).relay(trio.current_time()),)))
+            await trio.sleep(10)
 
 
 # What cannot be

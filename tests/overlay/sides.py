@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from p2pinfer.core.acquaintances import Acquaintances
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.offer import State
 from p2pinfer.core.offers import KnownOffer
@@ -13,11 +14,47 @@ from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network
+from p2pinfer.overlay.news import News
+from p2pinfer.overlay.pipe import Address
 from tests.core.paid_route import MODEL, NOW, certificate_for, key, offer_of
 
 LIFE_S = 60.0
 RENEW_S = 20.0
 WHOLE = Span(0, 30)
+
+
+class Book(Acquaintances):
+    """An address book without a disk: the clock that jumps does not wait for one."""
+
+    async def load(self, _now: int) -> str:
+        await trio.lowlevel.checkpoint()
+        return ""
+
+    async def save(self, _now: int) -> str:
+        await trio.lowlevel.checkpoint()
+        return ""
+
+
+class Near:
+    """Neighbours that a test makes up."""
+
+    def __init__(self) -> None:
+        self.news = News()
+        self.opened = 0
+        self.heard: list[Address] = []
+
+    def addresses(self) -> Sequence[Address]:
+        return self.heard
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator["Near"]:
+        self.opened += 1
+        await trio.lowlevel.checkpoint()
+        yield self
+
+    def hear(self, address: str) -> None:
+        self.heard.append(Address(address))
+        self.news.tell()
 
 
 class Side:
@@ -97,4 +134,4 @@ async def open_one_side(world: MemoryWorld, name: str, bootstrap: Sequence[str] 
                 inner.cancel_scope.cancel()
 
 
-__all__ = ["LIFE_S", "MODEL", "NOW", "RENEW_S", "WHOLE", "OpenSide", "Side", "open_one_side"]
+__all__ = ["LIFE_S", "MODEL", "NOW", "RENEW_S", "WHOLE", "Book", "Near", "OpenSide", "Side", "open_one_side"]

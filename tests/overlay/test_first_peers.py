@@ -7,31 +7,28 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.core.acquaintances import Acquaintances
 from p2pinfer.core.keys import PrivateKey, peer_name
 from p2pinfer.core.source import Scope, Source
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.directory import MEET_S, Directory
 from p2pinfer.overlay.exchange import Exchange
-from p2pinfer.overlay.first_peers import BATCH, HERE_S, NAMED_S, SAVE_S, FirstPeers, open_first_peers
+from p2pinfer.overlay.first_peers import (
+    BATCH,
+    HEAR_S,
+    HERE_S,
+    HUSH_S,
+    LISTEN_S,
+    NAMED_S,
+    SAVE_S,
+    FirstPeers,
+    open_first_peers,
+)
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network
-from p2pinfer.overlay.news import News
 from p2pinfer.overlay.pipe import Address
 
 from .conftest import KEYS
-
-
-class Book(Acquaintances):
-    """An address book without a disk: the clock that jumps does not wait for one."""
-
-    async def load(self, _now: int) -> str:
-        await trio.lowlevel.checkpoint()
-        return ""
-
-    async def save(self, _now: int) -> str:
-        await trio.lowlevel.checkpoint()
-        return ""
+from .sides import Book, Near
 
 
 class Sought:
@@ -46,28 +43,6 @@ class Sought:
     @property
     def linked(self) -> set[PeerKey]:
         return {link.peer for link in self.network.links()}
-
-
-class Near:
-    """Neighbours that a test makes up."""
-
-    def __init__(self) -> None:
-        self.news = News()
-        self.opened = 0
-        self.heard: list[Address] = []
-
-    def addresses(self) -> Sequence[Address]:
-        return self.heard
-
-    @asynccontextmanager
-    async def open(self) -> AsyncIterator["Near"]:
-        self.opened += 1
-        await trio.lowlevel.checkpoint()
-        yield self
-
-    def hear(self, address: str) -> None:
-        self.heard.append(Address(address))
-        self.news.tell()
 
 
 @asynccontextmanager
@@ -176,6 +151,39 @@ async def test_neighbours_are_listened_for_once_and_met_as_they_are_heard(autoju
         await trio.sleep(0.1)
         assert we.linked == {ONE.public}
     assert near.opened == 1
+
+
+async def test_who_knows_others_listens_once_and_waits_for_those_that_are_heard(autojump_clock: MockClock) -> None:
+    world, near = MemoryWorld(), Near()
+    async with (
+        open_plain(world, ONE),
+        open_plain(world, OTHER),
+        open_sought(world, US, Book(), address_of(ONE), near=near) as we,
+    ):
+        await we.directory.look()
+        world.latency_s = 0.2  # a dial and a Hello take six times as long
+        we.first_peers.listen()
+        await trio.sleep(HUSH_S / 2)
+        near.hear(address_of(OTHER))
+        await we.first_peers.wait_heard()
+        assert we.linked == {ONE.public, OTHER.public}
+        await trio.sleep(LISTEN_S)
+        we.first_peers.listen()
+        assert near.opened == 1
+
+
+@pytest.mark.parametrize(("heard", "waited_s"), [([], HUSH_S), ([DEAD], HEAR_S)])
+async def test_on_a_network_where_nobody_answers_little_is_waited_for(
+    autojump_clock: MockClock, heard: list[PrivateKey], waited_s: float
+) -> None:
+    world, near = MemoryWorld(latency_s=2.0), Near()
+    near.heard = [Address(address_of(key)) for key in heard]
+    async with open_sought(world, US, Book(), near=near) as we:
+        we.first_peers.listen()
+        await we.first_peers.wait_heard()
+        assert trio.current_time() == waited_s
+        await we.first_peers.wait_heard()
+        assert trio.current_time() == waited_s
 
 
 async def test_a_local_network_that_is_none_ends_nothing(autojump_clock: MockClock) -> None:

@@ -21,8 +21,9 @@ from p2pinfer.core.units import PeerKey, Roles, Span
 from p2pinfer.overlay.degree import BESIDE, LEAST_DEGREE, OF_NETWORK, OURS, Kept, missing, sides, unneeded
 from p2pinfer.overlay.limits import DEGREE_S, MAX_DEGREE
 from p2pinfer.overlay.link import Link
-from p2pinfer.overlay.meeting import NETWORK_SUSPECTS, RETRY_S, STRANGE_ADDRESSES, TOLD_OF
+from p2pinfer.overlay.meeting import NEAR, NETWORK_SUSPECTS, RETRY_S, STRANGE_ADDRESSES, TOLD_OF
 from p2pinfer.overlay.memory import MemoryWorld
+from p2pinfer.overlay.pipe import Address
 from tests.core.paid_route import MODEL, certificate_for, key, offer_of
 from tests.overlay.sides import LIFE_S, OpenSide, Side
 
@@ -249,6 +250,53 @@ async def test_links_of_sessions_and_of_debtors_stay(
         assert debtors | {clients[4].key.public} <= boot.linked()
 
 
+# Neighbours
+
+
+async def test_a_node_keeps_links_to_two_neighbours_whomever_else_it_knows(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery, world: MemoryWorld
+) -> None:
+    node = await open_side("node")
+    others = [await open_side(f"other {number}") for number in range(MAX_DEGREE + 4)]
+    for other in others:
+        await other.network.dial(node.address)
+    neighbours = [await open_side(f"neighbour {number}") for number in range(5)]
+    world.neighbours[node.key.public] = [Address(side.address) for side in neighbours]
+    near = {side.key.public for side in neighbours}
+    nursery.start_soon(node.directory.keep_meeting)
+    await trio.sleep(1)
+    first = node.linked() & near
+    assert len(first) == NEAR
+    for _ in range(10):
+        await trio.sleep(DEGREE_S)
+        assert node.linked() & near == first
+        for other in others:
+            await other.network.dial(node.address)
+    assert len(node.linked()) >= MAX_DEGREE
+
+
+async def test_a_neighbour_that_does_not_answer_makes_way_for_others_and_is_left_alone(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery, world: MemoryWorld
+) -> None:
+    node, neighbour = await open_side("node"), await open_side("neighbour")
+    neighbour.serve()
+    gone = [f"/memory/p2p/{peer_name(key(f'gone {number}').public)}" for number in range(6)]
+    world.neighbours[node.key.public] = [Address(one) for one in (*gone, neighbour.address, node.address, "nonsense")]
+    dialled: list[PeerKey] = []
+    reach = node.network.reach
+
+    async def noting_reach(peer: PeerKey, addresses: Sequence[str], word: Source) -> Link:
+        dialled.append(peer)
+        return await reach(peer, addresses, word)
+
+    node.network.reach = noting_reach  # type: ignore[method-assign]
+    nursery.start_soon(node.directory.keep_meeting)
+    await trio.sleep(10 * RETRY_S)
+    assert node.linked() == {neighbour.key.public}
+    assert node.nodes() == {neighbour.key.public}
+    assert len(dialled) == len(set(dialled)) == len(gone) + 1
+
+
 # The dead
 
 
@@ -331,6 +379,22 @@ async def test_what_a_third_peer_says_of_a_death_counts_for_nothing(
     assert node.key.public in boot.nodes()
     with pytest.raises(LinkDead):
         link.send_nowait(Offers(0, ()))
+
+
+async def test_a_node_that_cannot_be_dialled_is_not_found_dead_and_holds_nothing(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
+) -> None:
+    """It came to the one who tells of it, behind its router."""
+    boot, hidden, teller = [await open_side(name) for name in ("boot", "hidden", "teller")]
+    nursery.start_soon(boot.directory.keep_meeting)
+    link = await teller.network.dial(boot.address)
+    link.send_nowait(Offers(0, (replace(hidden.offer(), addresses=()).relay(trio.current_time()),)))
+    await trio.sleep(30)
+    assert boot.linked() == {teller.key.public}
+    assert boot.nodes() == {hidden.key.public}
+    assert boot.directory._tidings.held(MODEL) == 0
+    await hidden.network.dial(boot.address)
+    assert boot.directory._tidings.held(MODEL) == 1
 
 
 async def test_one_that_answers_slowly_keeps_no_other_from_being_found_dead(

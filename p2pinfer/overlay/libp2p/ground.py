@@ -253,6 +253,9 @@ class Libp2pGround:
     async def accept(self) -> Pipe:
         return await self._to_accept.receive()
 
+    def neighbours(self) -> tuple[Address, ...]:
+        return self._neighbourhood.addresses()
+
     def directory_addresses(self) -> tuple[Address, ...]:
         return self._dht.addresses() if self._dht is not None else ()
 
@@ -267,5 +270,5 @@ class Libp2pGround:
     async def find(self, key: bytes) -> tuple[Address, ...]:
         found = await self._dht.find(key) if self._dht is not None else ()
         # In turn: whoever is met is so many at most, and neither is to hide the other
-        both = chain.from_iterable(zip_longest(self._neighbourhood.addresses(), found))
+        both = chain.from_iterable(zip_longest(self.neighbours(), found))
         return tuple(dict.fromkeys(address for address in both if address is not None))
