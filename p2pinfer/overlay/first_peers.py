@@ -69,7 +69,8 @@ class Neighbours(Protocol):
 OpenNeighbours = Callable[[], AbstractAsyncContextManager[Neighbours]]
 
 
-async def _nobody() -> list[str]:
+async def nobody() -> list[str]:
+    """No node of this machine."""
     await trio.lowlevel.checkpoint()
     return []
 
@@ -81,7 +82,7 @@ async def open_first_peers(
     exchange: Exchange,
     book: Book,
     *,
-    here: Callable[[], Awaitable[list[str]]] = _nobody,
+    here: Callable[[], Awaitable[list[str]]] = nobody,
     neighbours: OpenNeighbours | None = None,
     clock: Callable[[], float] = time.time,
 ) -> AsyncIterator["FirstPeers"]:
@@ -111,9 +112,15 @@ async def open_first_peers(
                 await first_peers.save()
 
 
-async def keep_first_peers(network: Network, directory: Directory, exchange: Exchange, book: Book) -> None:
+async def keep_first_peers(
+    network: Network,
+    directory: Directory,
+    exchange: Exchange,
+    book: Book,
+    here: Callable[[], Awaitable[list[str]]] = nobody,
+) -> None:
     """The same, until cancelled."""
-    async with open_first_peers(network, directory, exchange, book):
+    async with open_first_peers(network, directory, exchange, book, here=here):
         await trio.sleep_forever()
 
 
