@@ -174,10 +174,7 @@ def _only_here(sight: Sight, settings: NetworkSettings, has_links: bool) -> str:
     where = f"it can be dialled at {', '.join(sight.addresses)} only" if sight.addresses else "it has no address"
     nobody = f"nobody beyond this machine can reach this node, so it earns nothing: {where}"
     if sight.beyond or not all_here(settings.bootstrap):
-        return (
-            f"{nobody}, and of those who hear of it from peers on other machines none can use it; "
-            f"--listen {ANYWHERE} lets them in (network.listen)"
-        )
+        return f"{nobody}, although it has peers on other machines; --listen {ANYWHERE} lets those in (network.listen)"
     if settings.bootstrap or has_links:
         return ""
     return (

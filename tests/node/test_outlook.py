@@ -83,7 +83,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
         (Sight(HERE, 0, 0, (), 0), (HOME,), False, ()),
         (Sight(HERE, 0, 0, (), 0), (AWAY,), False, ("--listen /ip4/0.0.0.0/tcp/4001", "network.listen")),
         (Sight(HERE, 0, 0, (), 0), ("/dns4/boot.example/tcp/1",), False, ("--listen",)),
-        (Sight(HERE, 3, 0, (), 0, beyond=1), (HOME,), True, ("--listen", "from peers on other machines")),
+        (Sight(HERE, 3, 0, (), 0, beyond=1), (HOME,), True, ("--listen", "has peers on other machines")),
         (Sight(LAN, 0, 0, (), 0), (), False, ()),
         (Sight(LAN, 9, 0, ("198.41.0.4",), 0, beyond=9), (AWAY,), True, ()),  # not so soon
     ],
