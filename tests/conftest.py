@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 from hypothesis import settings
@@ -9,6 +10,7 @@ from hypothesis import settings
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.store import Store, StoredModel
 from tests.disk.tiny import tiny_folder
+from tests.live.processes import ENVIRONMENT
 from tests.swarms import Loop, running_swarm
 
 settings.register_profile("loaded machine", deadline=None)  # how long one example takes says nothing there
@@ -18,6 +20,28 @@ settings.load_profile("loaded machine")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests on the swarm of `loop` come last: it runs beside all that follow, and they should run alone."""
     items.sort(key=lambda item: "loop" in getattr(item, "fixturenames", ()))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def rolls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the rolls of nodes lie: no test is to find the nodes of whoever runs it, nor they those of a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("rolls")
+        use_runtime_folder(patch, Path(mkdtemp(dir=folder)))
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def roll(rolls: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The runtime folder of one test, for itself and for the processes that it starts."""
+    folder = Path(mkdtemp(dir=rolls))
+    use_runtime_folder(monkeypatch, folder)
+    return folder
+
+
+def use_runtime_folder(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    patch.setenv("XDG_RUNTIME_DIR", str(folder))
+    patch.setitem(ENVIRONMENT, "XDG_RUNTIME_DIR", str(folder))
 
 
 @pytest.fixture(scope="session")

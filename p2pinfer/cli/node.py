@@ -35,7 +35,10 @@ logger = logging.getLogger(__name__)
 @store_option
 @bootstrap_option
 @click.option(
-    "--listen", multiple=True, metavar="MULTIADDR", help="Where to listen, for example /ip4/0.0.0.0/tcp/4001."
+    "--listen",
+    multiple=True,
+    metavar="MULTIADDR",
+    help="Where to listen, for example /ip4/0.0.0.0/tcp/4001; may be given several times.  [default: this machine]",
 )
 @click.option("--model", metavar="NAME", help="Name or id of the model to serve; none only helps peers meet.")
 @click.option("--layers", metavar="A:B", help="Layers [A, B) to serve.  [default: where the swarm is weakest]")
@@ -54,13 +57,14 @@ def node(
 ) -> None:
     """Serve layers of a model to the swarm until SIGTERM, SIGHUP or Ctrl-C.
 
-    Prints one line `ready MULTIADDR` once it serves and has an address: others bootstrap from that. Options given here
-    win over the file's.
+    Prints one line `ready MULTIADDR` once it serves and has an address: others bootstrap from that. Without --listen
+    nobody beyond this machine reaches it, also where it joined others. Each node of a machine needs a --data of its
+    own. Options given here win over the file's.
 
     \b
-    A first peer, on this machine:   p2pinfer node --data a --model smollm2-135m-instruct
-    A peer that others can reach:    p2pinfer node --data b --listen /ip4/0.0.0.0/tcp/4001 --model ...
-    A peer that joins them:          p2pinfer node --data c --bootstrap MULTIADDR --model ...
+    For this machine:  p2pinfer node --model smollm2-135m-instruct
+    For others, too:   p2pinfer node --listen /ip4/0.0.0.0/tcp/4001 --model ...
+    To join others:    p2pinfer node --listen /ip4/0.0.0.0/tcp/4001 --bootstrap MULTIADDR --model ...
     """
     settings = read_settings(config)
     settings = change(settings, "network", listen=listen, bootstrap=bootstrap)

@@ -1,5 +1,6 @@
 """Nodes as processes of this machine, for the demo: started with the command a person would type, ended with it."""
 
+import os
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -33,11 +34,16 @@ async def open_node_process(data: Path, store: Path, *options: str) -> AsyncIter
     Raises P2pinferError with the node's own words where it does not become ready.
     """
     await trio.Path(data).mkdir(parents=True, exist_ok=True)
-    log = data / "log"
+    log, apart = data / "log", data.parent / ".run"
+    await trio.Path(apart).mkdir(0o700, exist_ok=True)
     command = [sys.executable, "-m", "p2pinfer", "node", "--data", str(data), "--store", str(store)]
     with log.open("wb") as stderr:
         process = await trio.lowlevel.open_process(
-            [*command, "--listen", ANY_PORT, *options], stdout=PIPE, stderr=stderr, stdin=None
+            [*command, "--listen", ANY_PORT, *options],
+            stdout=PIPE,
+            stderr=stderr,
+            stdin=None,
+            env={**os.environ, "XDG_RUNTIME_DIR": str(apart)},  # nodes that this user runs here are none of the demo's
         )
     assert process.stdout is not None
     try:

@@ -117,7 +117,7 @@ async def _open_client(
             directory = Directory(peers, exchange, bootstrap)
             nursery.start_soon(directory.keep_pulling)
             book = AddressBook(address_book(data))
-            here = partial(trio.to_thread.run_sync, nodes_here, (data, default_data()))
+            here = partial(trio.to_thread.run_sync, nodes_here, (data, default_data()), network is _open_libp2p)
             async with open_first_peers(
                 peers, directory, exchange, book, here=here, neighbours=neighbours
             ) as first_peers:

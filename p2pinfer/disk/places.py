@@ -1,5 +1,6 @@
 """Places of things: the folders when nobody says otherwise, and the journals in a data folder."""
 
+import os
 from pathlib import Path
 
 from platformdirs import user_data_path
@@ -15,6 +16,15 @@ def default_data() -> Path:
 def default_store() -> Path:
     """Models, shared by the nodes and clients of this machine."""
     return user_data_path("p2pinfer") / "store"
+
+
+def runtime_folders() -> list[Path]:
+    """Where this user's folder for what runs may be: as the session says, and as systems are used to.
+
+    Nobody promises that they are there, or this user's: `su` and `sudo` may keep what another's session says.
+    """
+    said = os.environ.get("XDG_RUNTIME_DIR", "")
+    return [*([Path(said)] if said.startswith("/") else []), Path(f"/run/user/{os.geteuid()}")]
 
 
 def node_journal(data: Path) -> Path:

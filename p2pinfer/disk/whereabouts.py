@@ -1,11 +1,13 @@
 """Where a data folder's node is to be met by clients of this machine: a file `node.addresses`, while the node runs.
 
+Clients and nodes look into folders that they know, and into those that are on the user's roll (`roll.py`).
 A node that was killed leaves its file behind. So whoever reads it looks if somebody holds the folder's lock; and at
 worst dials an address of this machine where another program answers, or nobody, which the handshake tells.
 """
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from itertools import chain, islice
 from pathlib import Path
 from typing import Final
 
@@ -14,10 +16,12 @@ from p2pinfer.disk.atomic import write_atomic
 from p2pinfer.disk.locks import is_held
 from p2pinfer.disk.places import node_addresses, node_lock
 from p2pinfer.disk.plain import read_small
+from p2pinfer.disk.roll import entered
 
 MODE: Final = 0o600
 MAX_FILE: Final = 8_192  # bytes
-MAX_HERE: Final = 16  # addresses
+MAX_HERE: Final = 16  # addresses of a node
+MAX_NODES: Final = 8  # that are named to who looks; they know the others
 LOOPBACK: Final = {4: "/ip4/127.0.0.1", 6: "/ip6/::1"}
 
 
@@ -52,9 +56,14 @@ def untell(data: Path) -> None:
         node_addresses(data).unlink(missing_ok=True)
 
 
-def nodes_here(folders: Iterable[Path]) -> list[str]:
-    """Addresses of the nodes that run on these folders; blocks for the disk. What cannot be read names nobody."""
-    return [address for folder in dict.fromkeys(folders) for address in _addresses(folder)]
+def nodes_here(folders: Iterable[Path], on_roll: bool = False) -> list[str]:
+    """Addresses of the nodes that run on these folders; blocks for the disk. What cannot be read names nobody.
+
+    on_roll: and of this user's other nodes, the last one started first; MAX_NODES in all
+    """
+    known = dict.fromkeys([*folders, *(entered() if on_roll else ())])
+    running = islice(filter(None, map(_addresses, known)), MAX_NODES)
+    return list(dict.fromkeys(chain.from_iterable(running)))
 
 
 def _addresses(data: Path) -> list[str]:

@@ -7,13 +7,12 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
-from p2pinfer.core.address import endpoint_of
 from p2pinfer.core.keys import peer_name
 from p2pinfer.core.renewal import Standing, standing
 from p2pinfer.core.shown import shown_line
 from p2pinfer.core.units import Numerics
 from p2pinfer.disk.identity import Seen
-from p2pinfer.node.outlook import ANYWHERE, Sight
+from p2pinfer.node.outlook import ANYWHERE, Sight, all_here
 from p2pinfer.node.settings import Network
 
 SHOWN: Final = 4  # addresses
@@ -93,27 +92,21 @@ def about_network(network: Network, local: Sequence[str], sight: Sight | None, n
             "no interface of this machine is up: a node starts all the same, and tells its addresses when it has any"
         )
         return Finding("network", Verdict.ADVICE, text, advice)
-    if _is_here(told):
+    if all_here(told):
         advice = f"network.listen = [{ANYWHERE!r}] (or --listen) lets other machines reach it, and pay"
         return Finding("network", Verdict.ADVICE, f"{text}; nobody but this machine reaches it", advice)
-    if not network.bootstrap and (_is_here(local) or not network.mdns):
+    if not network.bootstrap and (all_here(local) or not network.mdns):
         advice = "network.bootstrap names a peer to meet first, as its line `ready MULTIADDR` says"
         return Finding("network", Verdict.ADVICE, f"{text}; it knows nobody, and waits to be met", advice)
     if sight is not None and not sight.met:
         known = "check the addresses in network.bootstrap" if network.bootstrap else "network.bootstrap names a peer"
         advice = f"{known}; to be met, a firewall has to let the port in, and a router to forward it"
         return Finding("network", Verdict.ADVICE, text, advice)
-    if sight is not None and sight.is_behind_router and not sight.came:
+    if sight is not None and sight.is_behind_router and not sight.outside:
         advice = "a router stands before it: forward a port to it there, and name that in network.announce, to be met"
         return Finding("network", Verdict.ADVICE, text, advice)
     met = f"{len(network.bootstrap)} to meet first" if network.bootstrap else "peers of the local network find it"
     return Finding("network", Verdict.GOOD, f"{text}; {met}")
-
-
-def _is_here(addresses: Sequence[str]) -> bool:
-    """All of these are this machine's for nobody but itself; a port of 0 stands for any."""
-    ends = [endpoint_of(f"{one.removesuffix('/0')}/1" if one.endswith("/tcp/0") else one) for one in addresses]
-    return all(end is not None and end[0].is_loopback for end in ends)
 
 
 def _some(addresses: Sequence[str]) -> str:

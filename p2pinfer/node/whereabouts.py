@@ -1,4 +1,4 @@
-"""Tells clients of this machine where the node is, while it runs, in its data folder (disk/whereabouts.py)."""
+"""Tells clients and nodes of this machine where the node is, while it runs (disk/whereabouts.py, disk/roll.py)."""
 
 import logging
 from collections.abc import Sequence
@@ -8,17 +8,28 @@ from typing import Final
 import trio
 
 from p2pinfer.core.keys import peer_name
-from p2pinfer.disk.whereabouts import from_here, tell, untell
+from p2pinfer.disk.places import default_data
+from p2pinfer.disk.roll import enter, leave
+from p2pinfer.disk.whereabouts import from_here, nodes_here, tell, untell
 from p2pinfer.overlay.network import Network
 
-LOOK_S: Final = 10.0  # between looks if the addresses have changed
+LOOK_S: Final = 10.0  # between looks if the addresses have changed, or the roll was lost, as where a user logs out
 
 logger = logging.getLogger(__name__)
 
 
-async def keep_whereabouts(data: Path, network: Network, listened: Sequence[str]) -> None:
-    """Until cancelled; then the file is gone. A disk that takes nothing costs the file, and not the node."""
+async def nodes_of_this_machine() -> list[str]:
+    """Addresses of nodes that this user runs here, ours among them."""
+    return await trio.to_thread.run_sync(nodes_here, (default_data(),), True)
+
+
+async def keep_whereabouts(data: Path, network: Network, listened: Sequence[str], on_roll: bool) -> None:
+    """Until cancelled; then what was written is gone. A disk that takes nothing costs that, and not the node.
+
+    on_roll: those find it, too, who do not know its data folder
+    """
     told: list[str] = []
+    said = ""
     try:
         while True:
             here = from_here(listened, network.addresses(), peer_name(network.key))
@@ -28,6 +39,12 @@ async def keep_whereabouts(data: Path, network: Network, listened: Sequence[str]
                     await trio.to_thread.run_sync(tell, data, here)
                 except OSError as error:
                     logger.warning("clients of this machine do not find the node by themselves: %s", error)
+            if on_roll:
+                why, said = said, await trio.to_thread.run_sync(enter, data)
+                if said and why != said:
+                    logger.info("only who names %s finds this node without an address: %s", data, said)
             await trio.sleep(LOOK_S)
     finally:
         untell(data)
+        if on_roll:
+            leave(data)

@@ -74,7 +74,8 @@ class Neighbours(Protocol):
 OpenNeighbours = Callable[[], AbstractAsyncContextManager[Neighbours]]
 
 
-async def _nobody() -> list[str]:
+async def nobody() -> list[str]:
+    """No node of this machine."""
     await trio.lowlevel.checkpoint()
     return []
 
@@ -86,7 +87,7 @@ async def open_first_peers(
     exchange: Exchange,
     book: Book,
     *,
-    here: Callable[[], Awaitable[list[str]]] = _nobody,
+    here: Callable[[], Awaitable[list[str]]] = nobody,
     neighbours: OpenNeighbours | None = None,
     clock: Callable[[], float] = time.time,
 ) -> AsyncIterator["FirstPeers"]:
@@ -116,9 +117,15 @@ async def open_first_peers(
                 await first_peers.save()
 
 
-async def keep_first_peers(network: Network, directory: Directory, exchange: Exchange, book: Book) -> None:
+async def keep_first_peers(
+    network: Network,
+    directory: Directory,
+    exchange: Exchange,
+    book: Book,
+    here: Callable[[], Awaitable[list[str]]] = nobody,
+) -> None:
     """The same for a node, until cancelled; it looks for other parts of the swarm, too."""
-    async with open_first_peers(network, directory, exchange, book) as first_peers:
+    async with open_first_peers(network, directory, exchange, book, here=here) as first_peers:
         await first_peers.keep_recalling()
 
 

@@ -54,14 +54,26 @@ class NodeProcess:
 
 @contextmanager
 def run_node(
-    data: Path, store: Path, *options: str, listen: str = LOOPBACK, within: Sequence[str] = (), **changes: object
+    data: Path,
+    store: Path,
+    *options: str,
+    listen: str = LOOPBACK,
+    within: Sequence[str] = (),
+    apart: bool = True,
+    **changes: object,
 ) -> Iterator[NodeProcess]:
-    """`p2pinfer node`, until the block ends; `changes` are of Popen, `within` are words that run it elsewhere."""
+    """`p2pinfer node`, until the block ends; `changes` are of Popen, `within` are words that run it elsewhere.
+
+    apart: on a roll of its own, where nobody finds it; else on that of the test
+    """
     data.mkdir(parents=True, exist_ok=True)
+    own = data.parent / f"{data.name}.run"
+    own.mkdir(0o700, exist_ok=True)
+    environment = ENVIRONMENT | {"XDG_RUNTIME_DIR": str(own)} if apart else ENVIRONMENT
     log = data.parent / f"{data.name}.log"
     command = [*within, *COMMAND, "node", "--data", str(data), "--store", str(store), "--listen", listen, *options]
     with log.open("w") as stderr:
-        process = Popen(command, stdout=PIPE, stderr=stderr, text=True, env=ENVIRONMENT, **changes)  # type: ignore
+        process = Popen(command, stdout=PIPE, stderr=stderr, text=True, env=environment, **changes)  # type: ignore
     with process:
         try:
             yield NodeProcess(process, log, _address(process))
