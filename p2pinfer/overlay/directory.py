@@ -165,7 +165,7 @@ class Directory:
         return self.offers(model)
 
     async def _ask_around(self, model: ModelId | None, asked: trio.Event, widely: bool) -> None:
-        seek = model is not None and self._tidings.is_thin(model)
+        seek = model is not None and not self._has_dht and (widely or self._tidings.is_thin(model))
         async with self._tidings.gathering() as gathering:
             for link in self._some(self._network.links()):
                 gathering.start(link.peer, partial(self._tidings.ask, link, model, seek=seek))
@@ -217,7 +217,7 @@ class Directory:
         while True:
             await trio.sleep(LOTS.uniform(*APART_S))
             if (own := self._tidings.own) is not None:
-                await self._seeking.seek_others(own.offer.record.model)
+                await self._seeking.seek(own.offer.record.model)
 
     async def keep_providing(self, model: ModelId) -> None:
         """Say in the DHT that we serve a model, until cancelled."""
@@ -233,10 +233,11 @@ class Directory:
             model = self._model()
             if model is None and not self._tidings.relays:
                 continue
+            is_sought = model is not None and self._is_time_for_dht(model)
             async with trio.open_nursery() as nursery:
                 for link in self._to_pull(model):
-                    nursery.start_soon(self._pull, link, model)
-                if model is not None and self._is_time_for_dht(model):
+                    nursery.start_soon(self._pull, link, model, is_sought and not self._has_dht)
+                if model is not None and is_sought:
                     nursery.start_soon(self._seeking.seek, model)
 
     def _model(self) -> ModelId | None:
@@ -259,9 +260,14 @@ class Directory:
         others = [link for link in links if link not in chosen]
         return chosen + LOTS.sample(others, min(1, len(others)))
 
-    async def _pull(self, link: Link, model: ModelId | None) -> None:
+    @property
+    def _has_dht(self) -> bool:
+        """True if we ask the DHT ourselves, and need nobody to."""
+        return bool(self._network.directory_addresses())
+
+    async def _pull(self, link: Link, model: ModelId | None, seek: bool) -> None:
         room = KNOWN_ENOUGH - len(self._tidings.fresh(model))
-        await self._tidings.ask(link, model, gain_s=PULL_GAIN_S, limit=min(PULL_NEW, max(1, room)))
+        await self._tidings.ask(link, model, seek=seek, gain_s=PULL_GAIN_S, limit=min(PULL_NEW, max(1, room)))
 
     def _is_time_for_dht(self, model: ModelId) -> bool:
         """True while the model is thinly held, ever more rarely: who is the only one for a year asks no more."""

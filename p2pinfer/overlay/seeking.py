@@ -6,7 +6,7 @@ Nobody waits long for it: what comes late is told to those who asked, as news.
 import logging
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from itertools import chain, repeat
 from math import inf
@@ -17,7 +17,7 @@ import trio
 
 from p2pinfer.core.allowance import Allowance, Rate
 from p2pinfer.core.errors import Refused
-from p2pinfer.core.messages import MAX_ADDRESSES
+from p2pinfer.core.messages import MAX_ADDRESSES, MAX_OFFERS
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import ModelId, PeerKey
 from p2pinfer.overlay.limits import (
@@ -57,12 +57,20 @@ def model_key(model: ModelId, depth: int = 0) -> bytes:
 
 @dataclass(slots=True, eq=False)
 class _Seeker:
-    """A peer that is told what is found of a model, for a while."""
+    """A peer that is told what is found of a model, for a while, up to as many offers as an answer holds.
+
+    known: nodes that it was told of
+    """
 
     link: Link
     model: ModelId
     until_s: float
-    told: set[PeerKey] = field(default_factory=set)
+    known: set[PeerKey]
+    left: int = MAX_OFFERS
+
+    def wants(self, known: KnownOffer, now: float) -> bool:
+        is_news = known.offer.record.model == self.model and known.node not in self.known
+        return is_news and self.left > 0 and now < self.until_s
 
 
 class Seeking:
@@ -97,14 +105,14 @@ class Seeking:
             del self._under_way[model]
             done.set()
 
-    async def seek_others(self, model: ModelId) -> None:
-        """Ask the DHT who serves a model, and a few of whom we know nothing for offers."""
-        known = {one.node for one in self._tidings.fresh(model)}
-        found = await self._find(model)
-        await self._meet_all({peer: found[peer] for peer in found if peer not in known}, model, OTHERS)
-
     async def _seek(self, model: ModelId) -> None:
-        await self._meet_all(await self._find(model), model, MAX_FOUND)
+        """Meet many of a model that is thinly held; of another, a few of whom we know nothing."""
+        found = await self._find(model)
+        if self._tidings.is_thin(model):
+            await self._meet_all(found, model, MAX_FOUND)
+        else:
+            known = {one.node for one in self._tidings.fresh(model)}
+            await self._meet_all({peer: found[peer] for peer in found if peer not in known}, model, OTHERS)
 
     async def _find(self, model: ModelId) -> dict[PeerKey, list[str]]:
         found: dict[PeerKey, list[str]] = defaultdict(list)
@@ -144,16 +152,14 @@ class Seeking:
     # For others
 
     def wish(self, link: Link, model: ModelId) -> None:
-        """A peer wants more of a model. Where we know little too it is told what we hear soon, and the DHT is asked."""
+        """A peer wants more of a model: it is told what we hear of it soon, and the DHT is asked."""
         now = trio.current_time()
         self._seekers = [one for one in self._seekers if one.until_s > now and one.link.dead is None]
         others = [one for one in self._seekers if (one.link, one.model) != (link, model)]
         if len(others) >= MAX_SEEKERS or not self._seeks.take(link.source, now):
             return
-        if not self._tidings.is_thin(model):  # asked last: of a large table it takes a while
-            return
-        told = {known.node for known in self._tidings.fresh(model)}
-        self._seekers = [*others, _Seeker(link, model, now + SEEK_S, told)]
+        known = {one.node for one in self._tidings.fresh(model)}
+        self._seekers = [*others, _Seeker(link, model, now + SEEK_S, known)]
         try:
             self._wish.send_nowait(model)
         except trio.WouldBlock:
@@ -163,8 +169,9 @@ class Seeking:
         """Pass news on to those who seek them."""
         now = trio.current_time()
         for one in self._seekers:
-            if one.model == known.offer.record.model and one.until_s > now and known.node not in one.told:
-                one.told.add(known.node)
+            if one.wants(known, now):
+                one.known.add(known.node)
+                one.left -= 1
                 self._tidings.tell(one.link, [known])
 
     async def run(self) -> None:
@@ -175,7 +182,7 @@ class Seeking:
 
     async def _seek_wishes(self) -> None:
         async for model in self._wishes:
-            if self._tidings.is_thin(model):
+            if model not in self._under_way:
                 await self.seek(model, SOUGHT_AGAIN_S)
 
     async def keep_providing(self, model: ModelId) -> None:

@@ -293,6 +293,23 @@ def hides_dht_from(client: Side, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MemoryGround, "find", hidden)
 
 
+async def test_a_client_that_works_has_the_dht_asked_now_and_then_while_layers_are_thinly_held(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, other = await open_side("node"), await open_side("other")
+    nursery.start_soon(keep_renewing, node)
+    await trio.sleep(1)
+    client = await open_side("client", node.address)
+    hides_dht_from(client, monkeypatch)
+    nursery.start_soon(node.directory.keep_meeting)
+    nursery.start_soon(client.directory.keep_pulling)
+    assert len(await client.directory.look(MODEL)) == 1
+    nursery.start_soon(keep_renewing, other)
+    await other.network.provide(model_key(MODEL))
+    await trio.sleep(2 * LATE_S)
+    assert other.key.public in client.nodes(MODEL)
+
+
 async def test_nobody_has_the_dht_asked_without_end(
     autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
