@@ -106,14 +106,14 @@ def _plain(one: Acquaintance) -> dict[str, object]:
     return {
         "peer": peer_name(one.peer),
         "network": one.network,
-        "addresses": {place.address: place.reached for place in one.places},
+        "addresses": {place.address: [place.reached, place.told] for place in one.places},
         **{name: getattr(one, name) for name in TIMES},
     }
 
 
 def _until(one: Acquaintance, now: int) -> Acquaintance:
     """Times that are still to come, of a clock that was wrong, are now."""
-    places = tuple(Place(place.address, min(place.reached, now)) for place in one.places)
+    places = tuple(Place(place.address, min(place.reached, now), min(place.told, now)) for place in one.places)
     return replace(one, places=places, **{name: min(getattr(one, name), now) for name in TIMES})
 
 
@@ -130,8 +130,14 @@ def _acquaintance(found: Any) -> Acquaintance:
         key = parse_peer_name(peer)
     except UsageError as error:
         raise ValueError(str(error)) from None
-    places = tuple(Place(address, _time(reached)) for address, reached in addresses.items())
+    places = tuple(_place(address, times) for address, times in addresses.items())
     return Acquaintance(key, network, places, **{name: _time(found.get(name)) for name in TIMES})
+
+
+def _place(address: str, times: Any) -> Place:
+    if not isinstance(times, list) or len(times) != 2:
+        raise ValueError("an address lacks when it was reached, or when it was told")
+    return Place(address, *map(_time, times))
 
 
 def _time(value: object) -> int:

@@ -105,7 +105,7 @@ def test_a_flood_of_peers_is_bounded_in_memory_and_on_the_disk(path: Path) -> No
 
 NAME = peer_name(ONE)
 TIMES = {"met": 1, "linked": 2, "failed": 0, "served": 0}
-GOOD = {"peer": NAME, "network": "", "addresses": {PLACE: 1}, **TIMES}
+GOOD = {"peer": NAME, "network": "", "addresses": {PLACE: [1, 0]}, **TIMES}
 
 
 @pytest.mark.parametrize(
@@ -126,10 +126,12 @@ GOOD = {"peer": NAME, "network": "", "addresses": {PLACE: 1}, **TIMES}
                 {"network": None},
                 {"network": "n" * 100},
                 {"addresses": [PLACE]},
-                {"addresses": {PLACE: -1}},
-                {"addresses": {PLACE: 1.5}},
-                {"addresses": {"x" * 1000: 1}},
-                {"addresses": {str(number): 1 for number in range(9)}},
+                {"addresses": {PLACE: 1}},
+                {"addresses": {PLACE: [1]}},
+                {"addresses": {PLACE: [-1, 0]}},
+                {"addresses": {PLACE: [0, 1.5]}},
+                {"addresses": {"x" * 1000: [1, 0]}},
+                {"addresses": {str(number): [1, 0] for number in range(9)}},
                 {"linked": "yesterday"},
                 {"met": True},
             )
