@@ -172,12 +172,13 @@ class RouteFinder:
         """Remember how far the route's stages kept what they had promised. times: of the answer."""
         links = {stage.key: self._network.link(stage.key) for stage in route.stages}
         for node, link in links.items():
+        now = trio.current_time()
             if link is not None and link.usual_rtt_s is not None:
-                self._measures.note_round_trip(node, link.usual_rtt_s)
+                self._measures.note_round_trip(node, link.usual_rtt_s, now)
         if route.promised is not None:
             trips_s = {node: round_trip_s(node, link, self._measures) for node, link in links.items()}
             stages = [Who(stage.key, stage.offer.record.owner) for stage in route.stages]
-            self._measures.note_answer(stages, route.promised.lag(times, trips_s), trio.current_time())
+            self._measures.note_answer(stages, route.promised.lag(times, trips_s), now)
 
     async def reach(
         self, routes: Sequence[FoundRoute], hasty: bool

@@ -20,7 +20,7 @@ from p2pinfer.client.api import MAX_IN_FLIGHT, Client, open_client
 from p2pinfer.client.running import STALL_S
 from p2pinfer.client.scribe import Scribe
 from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import GenerationFailed, NoRoute, TooDear, UsageError
+from p2pinfer.core.errors import GenerationFailed, NoRoute, P2pinferError, TooDear, UsageError
 from p2pinfer.core.keys import short_name
 from p2pinfer.core.receipt import FINAL
 from p2pinfer.core.session_messages import (
@@ -44,6 +44,7 @@ from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.node.offering import Offering
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
+from p2pinfer.overlay.first_peers import AGAIN_S, SOON_S
 from p2pinfer.overlay.network import Network
 from tests.disk.tiny import tiny_folder
 
@@ -491,6 +492,47 @@ def test_what_fails_before_the_first_id_costs_a_try_and_not_the_answer(
 
 class Twin(SoloStage):
     """Answers when another one has the same prompt, and that one in the same moment."""
+@pytest.mark.parametrize("shape", [Deaf, Breaking])
+def test_who_failed_is_asked_last_by_the_next_client_of_the_folder_too(
+    tmp_path: Path, store: Store, shape: type[SoloStage]
+) -> None:
+    """As `p2pinfer ask` is, which is a process for each answer."""
+
+    async def ask(client: Client, stages: list[SoloStage]) -> None:
+        with pytest.raises(GenerationFailed):
+            await client.answer(PROMPT, max_tokens=TOKENS, max_cost=0)  # the one that fails asks for nothing
+        assert stages[0].opens == 1
+
+    async def ask_again(client: Client, stages: list[SoloStage]) -> None:
+        for _ in range(3):
+            assert (await client.answer(PROMPT, max_tokens=TOKENS)).tokens == TOKENS
+        assert [stage.opens for stage in stages] == [0, 3]
+
+    run(ask, tmp_path, store, shape, SoloStage)
+    run(ask_again, tmp_path, store, shape, SoloStage)  # their keys are in their folders
+
+
+def test_after_an_outage_of_its_network_a_client_has_its_answer_within_seconds(tmp_path: Path, store: Store) -> None:
+    """Nobody is named to it, so that it depends on whom it met."""
+
+    async def ask(client: Client, stages: list[SoloStage]) -> None:
+        [stage] = stages
+        await client.answer(PROMPT, max_tokens=TOKENS)
+        await trio.sleep(SOON_S + 1)  # then it is written down whom it met
+        stage.world.unreachable.add(stage.network.key)
+        network = lambda key, exchange, greeting: open_memory_network(  # noqa: E731
+            stage.world, key.public, exchange, greeting=greeting
+        )
+        async with open_client(tmp_path / "client", store.root, network=network) as other:
+            with pytest.raises(P2pinferError):
+                await other.answer(PROMPT, max_tokens=TOKENS, wait_s=8)
+            stage.world.unreachable.clear()
+            with trio.fail_after(AGAIN_S / 2):
+                assert (await other.answer(PROMPT, max_tokens=TOKENS)).tokens == TOKENS
+
+    run(ask, tmp_path, store, SoloStage)
+
+
 
     held: ClassVar[list[tuple[SoloStage, Link, tuple[int, ...]]]] = []
 

@@ -13,7 +13,8 @@ from trio.testing import MockClock
 from p2pinfer.core.acquaintances import MAX_PEERS, Acquaintance
 from p2pinfer.core.keys import peer_name
 from p2pinfer.core.units import PeerKey
-from p2pinfer.disk.address_book import DOUBT_S, MAX_FILE, AddressBook
+from p2pinfer.disk.address_book import DOUBT_S, AddressBook
+from p2pinfer.disk.shared_file import MAX_FILE
 from tests.core.paid_route import NODES
 
 ONE, OTHER = (PeerKey(node.public) for node in NODES[:2])
@@ -210,7 +211,7 @@ def test_a_disk_that_takes_nothing_is_told_and_tried_again(path: Path, monkeypat
     book = AddressBook(path)
     book.note_link(ONE, "", PLACE, NOW)
     with monkeypatch.context() as broken:
-        broken.setattr("p2pinfer.disk.address_book.write_atomic", full)
+        broken.setattr("p2pinfer.disk.shared_file.write_atomic", full)
         assert "cannot be written: No space left on device" in save(book)
     assert save(book) == ""
     assert [one.peer for one in read(path)] == [ONE]
