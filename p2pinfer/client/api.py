@@ -361,7 +361,8 @@ class Client:
         plan = make_plan(self._key, stages, layers, len(ids), sampling, codec, now, route.most, known)
         reader = TextStream(words, request.stop, begins=not isinstance(request.prompt, str))
         ending = Ending(model.manifest.ends, request.max_tokens, reader)
-        running = Running(plan, ids, model.manifest.vocabulary, self._key, ending, self._journal, self._network.link)
+        vocabulary, link = model.manifest.vocabulary, self._network.link
+        running = Running(plan, ids, vocabulary, self._key, ending, self._journal, link, route.step_s)
         self._running.add(running)
         self._nursery.start_soon(self._see_through, running, route)
         return running
