@@ -22,6 +22,7 @@ from p2pinfer.client.contracts import make_plan
 from p2pinfer.client.fetching import Fetcher
 from p2pinfer.client.finding import FoundRoute, RouteFinder
 from p2pinfer.client.models import Models
+from p2pinfer.client.remembering import open_experience
 from p2pinfer.client.routes import Sought
 from p2pinfer.client.running import Running
 from p2pinfer.client.scribe import Scribe, Words
@@ -31,16 +32,15 @@ from p2pinfer.client.waiting import Waiting
 from p2pinfer.core.codes import Code
 from p2pinfer.core.ending import Ending
 from p2pinfer.core.errors import GenerationFailed, P2pinferError, Refused, Unreached, UsageError, sole
-from p2pinfer.core.failures import Failures
+from p2pinfer.core.experience import Experience
 from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.measures import Measures
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.text import TextStream
 from p2pinfer.core.units import PeerKey
 from p2pinfer.disk.address_book import AddressBook
 from p2pinfer.disk.identity import hold_client_key
 from p2pinfer.disk.journal import Journal, open_journal
-from p2pinfer.disk.places import address_book, client_journal, default_data, default_store
+from p2pinfer.disk.places import address_book, client_journal, default_data, default_store, node_record
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.disk.whereabouts import nodes_here
 from p2pinfer.overlay.directory import Directory
@@ -106,13 +106,16 @@ async def _open_client(
     network: OpenNetwork,
     neighbours: OpenNeighbours | None,
 ) -> AsyncIterator["Client"]:
-    async with open_journal(client_journal(data)) as journal, trio.open_nursery() as nursery:
+    async with (
+        open_journal(client_journal(data)) as journal,
+        open_experience(node_record(data)) as experience,
+        trio.open_nursery() as nursery,
+    ):
         exchange = Exchange(nursery)
         settling = Settling(journal, key, nursery)
         nursery.start_soon(settling.run)
         exchange.on_up, exchange.on_stray = settling.greet, settling.take
-        failures = Failures()
-        failures.note_taken(await journal.read(lambda reader: reader.paid_in_vain(key.public)))
+        experience.failures.note_taken(await journal.read(lambda reader: reader.paid_in_vain(key.public)))
         async with network(key, exchange, Greeting(boot=os.urandom(16))) as peers:
             directory = Directory(peers, exchange, bootstrap)
             nursery.start_soon(directory.keep_pulling)
@@ -121,7 +124,7 @@ async def _open_client(
             async with open_first_peers(
                 peers, directory, exchange, book, here=here, neighbours=neighbours
             ) as first_peers:
-                parts = peers, exchange, directory, first_peers, settling, failures, nursery
+                parts = peers, exchange, directory, first_peers, settling, experience, nursery
                 client = Client(key, Store(store), journal, *parts)
                 try:
                     yield client
@@ -155,7 +158,7 @@ class Client:
         directory: Directory,
         first_peers: FirstPeers,
         settling: Settling,
-        failures: Failures,
+        experience: Experience,
         nursery: trio.Nursery,
     ) -> None:
         self._key = key
@@ -166,10 +169,9 @@ class Client:
         self._first_peers = first_peers
         self.settling = settling
         self._nursery = nursery
-        measures = Measures()
-        self.models = Models(store, directory, Fetcher(network, exchange, measures), nursery)
-        self._failures = failures
-        self._finder = RouteFinder(directory, network, failures, measures)
+        self.models = Models(store, directory, Fetcher(network, exchange, experience.measures), nursery)
+        self._failures = experience.failures
+        self._finder = RouteFinder(directory, network, experience.failures, experience.measures)
         self._turns = trio.Semaphore(MAX_IN_FLIGHT)
         self._running: set[Running] = set()
         self._settled = trio.Event()  # renewed whenever a generation is over and paid
@@ -364,7 +366,8 @@ class Client:
         plan = make_plan(self._key, stages, layers, len(ids), sampling, codec, now, route.most, known)
         reader = TextStream(words, request.stop, begins=not isinstance(request.prompt, str))
         ending = Ending(model.manifest.ends, request.max_tokens, reader)
-        running = Running(plan, ids, model.manifest.vocabulary, self._key, ending, self._journal, self._network.link)
+        vocabulary, link = model.manifest.vocabulary, self._network.link
+        running = Running(plan, ids, vocabulary, self._key, ending, self._journal, link, route.step_s)
         self._running.add(running)
         self._nursery.start_soon(self._see_through, running, route)
         return running

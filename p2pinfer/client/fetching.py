@@ -110,7 +110,8 @@ class Fetcher:
         if failures:
             raise failures[0]
         if (size := first.size - len(first.data)) >= AHEAD * PART:
-            self._measures.note_rate(known.node, size / max(trio.current_time() - began, SHORTEST_S))
+            now = trio.current_time()
+            self._measures.note_rate(known.node, size / max(now - began, SHORTEST_S), now)
         return b"".join(parts[offset] for offset in sorted(parts))
 
     async def _part(self, link: Link, model: ModelId, name: str, offset: int) -> FilePart:

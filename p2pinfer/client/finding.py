@@ -55,6 +55,7 @@ class FoundRoute:
 
     most:       nano-credits that its contracts may come to
     first_id_s: seconds to the first id, by the stages' own words and what was measured of them
+    step_s:     the same, from one id to the next
     promised:   the stages as they were chosen, for the request
     lent:       nano-credits that its stages may take and bring nothing
     ahead:      the same, whether they have answered before or not: what it may cost before its first id
@@ -66,6 +67,7 @@ class FoundRoute:
     promised: Promised | None = None
     lent: int = 0
     ahead: int = 0
+    step_s: float = 0.0
 
     @property
     def nodes(self) -> frozenset[bytes]:
@@ -186,14 +188,15 @@ class RouteFinder:
 
     def note_answer(self, route: FoundRoute, times: Times) -> None:
         """Remember how far the route's stages kept what they had promised. times: of the answer."""
+        now = trio.current_time()
         links = {stage.key: self._network.link(stage.key) for stage in route.stages}
         for node, link in links.items():
             if link is not None and link.usual_rtt_s is not None:
-                self._measures.note_round_trip(node, link.usual_rtt_s)
+                self._measures.note_round_trip(node, link.usual_rtt_s, now)
         if route.promised is not None:
             trips_s = {node: round_trip_s(node, link, self._measures) for node, link in links.items()}
             stages = [Who(stage.key, stage.offer.record.owner) for stage in route.stages]
-            self._measures.note_answer(stages, route.promised.lag(times, trips_s), trio.current_time())
+            self._measures.note_answer(stages, route.promised.lag(times, trips_s), now)
 
     async def reach(
         self, routes: Sequence[FoundRoute], hasty: bool
@@ -267,10 +270,11 @@ class RouteFinder:
             self._measures.note_answer(who, Lag(LATE_S), trio.current_time())
 
     def _measured(self, route: FoundRoute) -> FoundRoute:
-        """The route, its first id no sooner than its links allow: they are opened, and then the id comes."""
+        """The route, its ids no sooner than its links allow: they are opened, and then ids come, round the ring."""
         links = [self._network.link(stage.key) for stage in route.stages]
         far_s = max((link.rtt_s or 0.0 for link in links if link is not None), default=0.0)
-        return replace(route, first_id_s=route.first_id_s + 2 * far_s)
+        round_s = len(links) * far_s / 2 if len(links) > 1 else 0.0
+        return replace(route, first_id_s=route.first_id_s + 2 * far_s, step_s=route.step_s + round_s)
 
 
 def _told_enough(chosen: Sequence[Route], offers: Sequence[KnownOffer], enough: int) -> set[bytes]:
@@ -290,10 +294,11 @@ def _first_of(choice: Choice, *excluded: Collection[bytes]) -> Route:
 
 def _found(route: Route, by_key: dict[PeerKey, KnownOffer], sought: Sought, most: int) -> FoundRoute:
     stages = tuple(_plan(by_key[stage.candidate.key], stage.span) for stage in route)
-    first = replace(sought.load, tokens=1)
+    first, second = (replace(sought.load, tokens=tokens) for tokens in (1, 2))
     first_id_s = sum(predicted_s(stage, first) for stage in route)
+    step_s = sum(predicted_s(stage, second) for stage in route) - first_id_s
     lent, ahead = sum(map(lent_to, route)), sum(_ahead(stage, sought.prompt) for stage in stages)
-    return FoundRoute(stages, most, first_id_s, Promised(route, sought.load), lent, ahead)
+    return FoundRoute(stages, most, first_id_s, Promised(route, sought.load), lent, ahead, step_s)
 
 
 def _ahead(stage: StagePlan, prompt: int) -> int:

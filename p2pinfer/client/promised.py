@@ -13,7 +13,8 @@ OPEN_TRIPS: Final = 1  # round trips that opening a stage takes
 RING_TRIPS: Final = 6  # that it takes where stages have to link to each other before
 OPEN_S: Final = 0.25  # besides: signatures and their storing, on machines that have other work
 STEP_S: Final = 0.002  # of an id: its own way through two processes
-MIN_IDS: Final = 8  # fewer say nothing of the time of one
+MIN_IDS: Final = 8  # fewer say nothing of the time of one,
+TELLING_S: Final = 10.0  # unless they took as long as this
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,8 @@ class Promised:
         trips = RING_TRIPS if len(self.route) > 1 else OPEN_TRIPS
         opening_s = OPEN_S + trips * max(trips_s.values())
         late_s = times.first_s - PATIENT * first_s - opening_s
-        slow_s = times.others_s / (times.ids - 1) - PATIENT * step_s - STEP_S if times.ids >= MIN_IDS else 0.0
+        tells = times.ids >= MIN_IDS or times.others_s >= TELLING_S
+        slow_s = times.others_s / (times.ids - 1) - PATIENT * step_s - STEP_S if tells and times.ids > 1 else 0.0
         return Lag(max(0.0, late_s), max(0.0, slow_s))
 
     def _claimed_s(self, tokens: int, trips_s: Mapping[PeerKey, float]) -> float:

@@ -129,7 +129,7 @@ def candidate_of(
         flat=offer.flat,
         prefill_rate=offer.speed.prefill,
         decode_rate=offer.speed.decode,
-        uplink=_uplink(offer, measures),
+        uplink=_uplink(offer, measures, now),
         rtt_s=round_trip_s(offer.node, link, measures),
         queue_s=offer.load.queue_ms / 1000 + full_s,
         risk=failures.risk(offer.node, offer.owner, now),
@@ -148,7 +148,7 @@ def round_trip_s(node: PeerKey, link: Link | None, measures: Measures) -> float:
     return measures.usual_round_trip_s if found is None else found
 
 
-def _uplink(offer: Offer, measures: Measures) -> float:
+def _uplink(offer: Offer, measures: Measures, now: float) -> float:
     """Bytes/s: what the node claims, or less where less came from it; 0 where neither is known."""
-    claimed, measured = offer.speed.uplink * KBIT_BYTES, measures.rate(offer.node)
+    claimed, measured = offer.speed.uplink * KBIT_BYTES, measures.rate(offer.node, now)
     return min(claimed or measured, measured) if measured else claimed

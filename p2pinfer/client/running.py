@@ -10,6 +10,7 @@ from typing import Final
 import trio
 
 from p2pinfer.client.contracts import Plan
+from p2pinfer.client.patience import STALL_S, Patience
 from p2pinfer.client.promised import Times
 from p2pinfer.core.client_account import ClientAccount, Decision, Refuse, Sign
 from p2pinfer.core.codes import Code
@@ -37,7 +38,6 @@ from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.outbox import Priority
 
 OPEN_S: Final = 15.0  # for every stage to accept, which may link to the next one first (REACH_S)
-STALL_S: Final = 60.0  # between ids, prefill of a long prompt included
 SETTLE_S: Final = 5.0  # for final receipts to be proposed, signed and acknowledged
 
 Incoming = tuple[PeerKey, SessionMessage | LinkDead]
@@ -58,7 +58,9 @@ class Running:
         ending: Ending,
         journal: Journal,
         link_to: Callable[[PeerKey], Link | None],
+        step_s: float = 0.0,
     ) -> None:
+        """step_s: what is expected from one id to the next."""
         self.plan = plan
         route = [stage.key for stage in plan.stages]
         self.generation = Generation(plan.session, 0, prompt, route, vocabulary, ending)
@@ -77,7 +79,9 @@ class Running:
         self._settled: set[int] = set()  # places whose final receipt the node stored, or that are gone
         self._refused_by: set[PeerKey] = set()
         self.retry_s: float | None = None  # a stage had no room, and says when it may have some
-        self._heard_s = self.started_s  # when a stage last accepted, or ids came
+        self._accepted_s = self.started_s  # when a stage did so last
+        self._patience = Patience(step_s, self.started_s)
+        self._given_up_s: float | None = None  # after some ids, since no more came, or too slowly
         self.on_first_id: Callable[[], None] = lambda: None  # called in the step in which it comes
         self._until_over = trio.CancelScope()
 
@@ -110,11 +114,13 @@ class Running:
 
     @property
     def times(self) -> Times | None:
-        """When its ids came; None where none did."""
+        """When its ids came; None where none did. One that was waited for in vain counts as if it had come then."""
         if self.first_id_s is None or self.last_id_s is None:
             return None
-        others_s = self.last_id_s - self.first_id_s
-        return Times(self.first_id_s - self.started_s, others_s, len(self.generation.ids))
+        first_s, ids = self.first_id_s - self.started_s, len(self.generation.ids)
+        if self._given_up_s is not None:
+            return Times(first_s, self._given_up_s - self.first_id_s, ids + 1)
+        return Times(first_s, self.last_id_s - self.first_id_s, ids)
 
     @property
     def holds_room(self) -> bool:
@@ -143,6 +149,20 @@ class Running:
         self._blame(*awaited)
         who = f"stage {short_names(awaited)} did not accept" if awaited else "no id came"
         self.fail(f"{who} within {patience_s:.0f} s", Code.SILENT)
+
+    def _stall(self) -> None:
+        """The patience with it is used up."""
+        now = trio.current_time()
+        if self.first_id_s is None or self.last_id_s is None:
+            self.give_up(STALL_S)
+            return
+        self._given_up_s = now
+        if now >= self.last_id_s + STALL_S:
+            self.fail(f"no id came within {STALL_S:.0f} s", Code.SILENT)
+            return
+        ids, took_s, step_s = len(self.generation.ids), now - self.first_id_s, self._patience.step_s
+        words = f"{ids} tokens in {took_s:.0f} s, where one in {step_s:.2g} s was to be expected of these nodes"
+        self.fail(f"the answer came too slowly: {words}", Code.SILENT)
 
     @property
     def reserve(self) -> int:
@@ -179,8 +199,8 @@ class Running:
     # Messages
 
     async def _take_next(self, incoming: trio.MemoryReceiveChannel[Incoming]) -> None:
-        patience_s = OPEN_S if self.generation.opening else STALL_S
-        silent_at = self._heard_s + patience_s
+        opening = self.generation.opening
+        silent_at = self._accepted_s + OPEN_S if opening else self._patience.ends
         while trio.current_time() < silent_at:
             late_at = self._account.deadline if self._account is not None else None
             with trio.move_on_at(silent_at if late_at is None else min(silent_at, late_at)) as scope:
@@ -191,7 +211,10 @@ class Running:
             if self._account is not None:
                 await self._decide(self._account.late(trio.current_time()))
         else:
-            self.give_up(patience_s)
+            if opening:
+                self.give_up(OPEN_S)
+            else:
+                self._stall()
 
     async def _take(self, sender: PeerKey, message: SessionMessage | LinkDead) -> None:
         """Take what came from a stage; where it breaks the protocol the generation fails, and nothing else."""
@@ -217,7 +240,8 @@ class Running:
         """Check the stage's signature and store the contract; then the generation may go on."""
         if not self.generation.over:  # too late, nothing is done under it
             await self._agree(sender, message)
-            self._heard_s = trio.current_time()
+            self._accepted_s = trio.current_time()
+            self._patience.note_opened(self._accepted_s)
         self._pass_on(sender, message)
 
     async def _agree(self, sender: PeerKey, message: Accept) -> None:
@@ -237,7 +261,8 @@ class Running:
         if not known and self.generation.ids:
             self.on_first_id()  # no checkpoint before it
         if self._account is not None and (ids := self.generation.ids[known:]):
-            self.last_id_s = self._heard_s = trio.current_time()
+            self.last_id_s = trio.current_time()
+            self._patience.note_ids(len(ids), self.last_id_s)
             self.first_id_s = self.first_id_s or self.last_id_s
             await self._decide(self._account.add_ids(ids))
 

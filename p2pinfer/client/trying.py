@@ -272,7 +272,7 @@ class Trying:
         del self._under_way[running]
         if running.generation.ids:
             for stage in route.stages:
-                self._failures.forgive(stage.key, stage.offer.record.owner)
+                self._failures.forgive(stage.key, stage.offer.record.owner, trio.current_time())
             return running
         self._failure = running.generation.failure
         assert self._failure is not None

@@ -6,7 +6,7 @@ known for longer. Pure: `now` is the wall clock, Unix seconds, and 0 is never.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -16,6 +16,7 @@ from p2pinfer.core.units import PeerKey
 MAX_PEERS: Final = 256
 NETWORK_PEERS: Final = 16  # of one network; this machine's own count for all alone
 MAX_PLACES: Final = 4  # addresses of a peer
+TOLD_PLACES: Final = 2  # of them for those that the peer itself named last, however many were reached before it moved
 MAX_ADDRESS: Final = 200  # characters
 SERVED_S: Final = 30 * 86_400  # an answer is worth something for so long
 FORGET_S: Final = 90 * 86_400  # after the last link
@@ -25,10 +26,15 @@ NETWORK_DIALS: Final = 4  # of one network among the first that are dialled: it 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """An address of a peer. reached: when a link that was dialled there last came up."""
+    """An address of a peer.
+
+    reached: when a link that was dialled there last came up
+    told:    when the peer last named it
+    """
 
     address: str
     reached: int = 0
+    told: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +42,7 @@ class Acquaintance:
     """A peer that was linked to us.
 
     network: that it was last seen in, as `Source.network` tells them; empty on this machine
-    places:  at most MAX_PLACES, the one that was reached last first
+    places:  at most MAX_PLACES, in the order in which to dial them
     met:     when the first link came up, and `linked` the last one
     failed:  when it could not be reached last
     served:  when it last had a part in an answer
@@ -62,13 +68,17 @@ class Acquaintance:
 
     def seen_at(self, address: str | None, network: str, now: int) -> "Acquaintance":
         """After a new link; address: where it was dialled, None where it came to us."""
-        places = self.places if address is None else _places(self.places, (Place(address, now),))
+        places = self.places if address is None else _best((Place(address, reached=now), *self.places), self.failed)
         return replace(self, network=network, places=places, linked=now)
 
-    def told(self, addresses: Iterable[str]) -> "Acquaintance":
+    def told(self, addresses: Iterable[str], now: int) -> "Acquaintance":
         """With addresses that the peer itself announces. Loopback's are not kept: they mean another machine, soon."""
-        kept = (Place(address) for address in addresses if not _is_loopback(address))
-        return replace(self, places=_places(self.places, kept))
+        kept = (Place(address, told=now) for address in addresses if not _is_loopback(address))
+        return replace(self, places=_best((*kept, *self.places), self.failed))
+
+    def missed(self, now: int) -> "Acquaintance":
+        """After it could not be reached."""
+        return replace(self, failed=now, places=_best(self.places, now))
 
 
 class Acquaintances:
@@ -93,12 +103,12 @@ class Acquaintances:
     def note_told(self, peer: PeerKey, addresses: Iterable[str], now: int) -> None:
         """A peer that was linked announces these addresses."""
         if (known := self._known.get(peer)) is not None:
-            self._put(known.told(addresses), now)
+            self._put(known.told(addresses, now), now)
 
     def note_failed(self, peer: PeerKey, now: int) -> None:
         """A peer cannot be reached."""
         if (known := self._known.get(peer)) is not None:
-            self._put(replace(known, failed=now), now)
+            self._put(known.missed(now), now)
 
     def note_served(self, peer: PeerKey, now: int) -> None:
         """A peer had a part in an answer."""
@@ -127,7 +137,8 @@ class Acquaintances:
 
 def _is_news(before: Acquaintance, after: Acquaintance) -> bool:
     """More than a few numbers that grew."""
-    times = ((before.linked, after.linked), (before.failed, after.failed), (before.served, after.served))
+    times = [(before.linked, after.linked), (before.failed, after.failed), (before.served, after.served)]
+    times.append((_last_told(before.places), _last_told(after.places)))
     same = [place.address for place in before.places] == [place.address for place in after.places]
     return not same or before.is_away != after.is_away or any(now - then > OFTEN_S for then, now in times)
 
@@ -135,11 +146,12 @@ def _is_news(before: Acquaintance, after: Acquaintance) -> bool:
 def merged(one: Acquaintance, other: Acquaintance) -> Acquaintance:
     """What two processes know of a peer."""
     later = one if one.linked >= other.linked else other
+    failed = max(one.failed, other.failed)
     return replace(
         later,
-        places=_places(one.places, other.places),
+        places=_best((*one.places, *other.places), failed),
         met=min(one.met, other.met),
-        failed=max(one.failed, other.failed),
+        failed=failed,
         served=max(one.served, other.served),
     )
 
@@ -183,14 +195,35 @@ def _is_serving(one: Acquaintance, now: int) -> bool:
     return one.served + SERVED_S > now
 
 
-def _places(known: Sequence[Place], more: Iterable[Place]) -> tuple[Place, ...]:
-    """Both, as many as are kept: those that were reached last, then those that were told last."""
-    found: dict[str, int] = {}
-    for place in (*more, *known):
+def _best(places: Iterable[Place], failed: int) -> tuple[Place, ...]:
+    """As many as are kept, in the order in which to dial them.
+
+    First where the peer was reached and has not been away since, then what it named last. Of these TOLD_PLACES stay
+    whatever was reached: a peer that moves is somewhere else each time, and says so.
+    """
+    found: dict[str, Place] = {}
+    for place in places:
         if len(place.address) <= MAX_ADDRESS:
-            found[place.address] = max(place.reached, found.get(place.address, 0))
-    places = sorted((Place(*item) for item in found.items()), key=lambda place: -place.reached)
-    return tuple(places[:MAX_PLACES])
+            same = found.get(place.address, place)
+            found[place.address] = Place(place.address, max(place.reached, same.reached), max(place.told, same.told))
+    last = max(1, _last_told(found.values()))
+
+    def since(place: Place) -> int:
+        """When it was reached, if it has not been away since."""
+        return place.reached if place.reached >= failed else 0
+
+    def standing(place: Place) -> tuple[int, int, int]:
+        return since(place), place.told, place.reached
+
+    said = [place for place in found.values() if place.told == last]
+    named = sorted(said, key=lambda place: since(place) > 0)[:TOLD_PLACES]
+    ordered = sorted(found.values(), key=standing, reverse=True)
+    others = [place for place in ordered if place not in named][: MAX_PLACES - len(named)]
+    return tuple(place for place in ordered if place in named or place in others)
+
+
+def _last_told(places: Iterable[Place]) -> int:
+    return max((place.told for place in places), default=0)
 
 
 def _is_loopback(address: str) -> bool:

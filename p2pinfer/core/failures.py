@@ -1,13 +1,14 @@
 """Nodes, and their owners, that failed a client lately: routing counts it as a risk (`routing.Candidate`).
 
-Node keys cost nothing, so a failure counts for the owner who certified the node, too. Kept in memory, bounded, and
-forgotten after a while: whoever failed may be well again. Not forgotten is who was paid and brought nothing.
+Node keys cost nothing, so a failure counts for the owner who certified the node, too. Bounded, and forgotten after a
+while: whoever failed may be well again. Not forgotten is who was paid and brought nothing.
 Pure: `now` is the caller's monotonic clock in seconds.
 """
 
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from p2pinfer.core.notes import Notes
 from p2pinfer.core.units import OwnerKey, PeerKey
 
 FORGET_S: Final = 600.0
@@ -18,19 +19,19 @@ TAKEN_WORTH: Final = 3 * MAX_COUNTED * FAILURE_WORTH  # more than any number of 
 
 
 class Failures:
-    """Failures by key, of nodes and of owners."""
+    """Failures by key, of nodes and of owners.
+
+    counts: how many times each failed, never FORGET_S after the one before; 0 where it was forgiven
+    """
 
     def __init__(self) -> None:
-        self._times: dict[bytes, list[float]] = {}  # who failed longest ago first
+        self.counts = Notes[bytes, int](MAX_FAILURES)
         self._taken: dict[PeerKey, None] = {}  # who was paid and brought nothing, the first of them first
 
     def note(self, node: PeerKey, owner: OwnerKey, now: float) -> None:
         """A node of this owner failed."""
         for key in _keys(node, owner):
-            times = self._times.pop(key, [])
-            self._times[key] = [*times[1 - MAX_COUNTED :], now]
-        while len(self._times) > MAX_FAILURES:
-            del self._times[next(iter(self._times))]
+            self.counts.put(key, min(MAX_COUNTED, self._recent(key, now) + 1), now)
 
     def note_taken(self, nodes: Iterable[PeerKey]) -> None:
         """These nodes were paid and brought nothing."""
@@ -40,18 +41,23 @@ class Failures:
         while len(self._taken) > MAX_FAILURES:
             del self._taken[next(iter(self._taken))]
 
-    def forgive(self, node: PeerKey, owner: OwnerKey) -> None:
+    def forgive(self, node: PeerKey, owner: OwnerKey, now: float) -> None:
         """A node of this owner did what it had promised."""
         self._taken.pop(node, None)
         for key in _keys(node, owner):
-            self._times.pop(key, None)
+            if self.counts.get(key) is not None:
+                self.counts.put(key, 0, now)
 
     def risk(self, node: PeerKey, owner: OwnerKey, now: float) -> float:
         """Nano-credits that the node's unreliability is counted as."""
-        if not self._times and not self._taken:
+        if not self.counts and not self._taken:
             return 0.0
-        recent = sum(time > now - FORGET_S for key in _keys(node, owner) for time in self._times.get(key, ()))
+        recent = sum(self._recent(key, now) for key in _keys(node, owner))
         return FAILURE_WORTH * recent + (TAKEN_WORTH if node in self._taken else 0.0)
+
+    def _recent(self, key: bytes, now: float) -> int:
+        note = self.counts.get(key)
+        return note.value if note is not None and now < note.at_s + FORGET_S else 0
 
 
 def _keys(node: PeerKey, owner: OwnerKey) -> Iterator[bytes]:

@@ -3,24 +3,24 @@
 Offers are claims; what was measured is added to them, and fades: whoever was slow may be fast again. In a route of
 several stages nobody knows which of them was slow. So each is blamed for what the others are not known for, and for
 its part of that alone; and a route that was fast clears all its stages. Nobody but the route's own stages is
-measured, by their keys, and their owners, who count for nodes of theirs that were never asked. Kept in memory,
-bounded. Pure: `now` is the caller's monotonic clock in seconds.
+measured, by their keys, and their owners, who count for nodes of theirs that were never asked. Bounded. Pure: `now`
+is the caller's monotonic clock in seconds.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import exp2
 from statistics import median
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
+from p2pinfer.core.notes import Note, Notes
 from p2pinfer.core.units import OwnerKey, PeerKey
 
 HALF_S: Final = 300.0  # after which half of what was measured counts
+LEAST_LEFT: Final = 0.5**10  # of a rate; beyond that it is not known
+SAME_TRIP: Final = 1.5  # times as long, or as short, a round trip is no news
 UNMEASURED_RTT_S: Final = 0.060  # a home link's
 MAX_MEASURED: Final = 1_024  # nodes and owners; who was measured longest ago is forgotten
-
-
-K = TypeVar("K", bound=bytes)
-V = TypeVar("V")
 
 
 class Who(NamedTuple):
@@ -41,49 +41,48 @@ class Lag:
 NO_LAG: Final = Lag()
 
 
-@dataclass(frozen=True, slots=True)
-class _Fact:
-    late_s: float
-    slow_s: float
-    at_s: float
-
-    def lag(self, now: float) -> Lag:
-        left = 0.5 ** (max(0.0, now - self.at_s) / HALF_S)
-        return Lag(self.late_s * left, self.slow_s * left)
-
-
 class Measures:
-    """What was measured, by key: of nodes and of owners."""
+    """What was measured. lags: of nodes and of owners, by key."""
 
     def __init__(self) -> None:
-        self._facts: dict[bytes, _Fact] = {}  # who was measured longest ago first
-        self._round_trips_s: dict[PeerKey, float] = {}
-        self._rates: dict[PeerKey, float] = {}
-        self._usual_s = UNMEASURED_RTT_S
+        self.lags = Notes[bytes, Lag](MAX_MEASURED)
+        self.round_trips_s = Notes[PeerKey, float](MAX_MEASURED)
+        self.rates = Notes[PeerKey, float](MAX_MEASURED)  # bytes/s
+        self._usual_s, self._usual_of = UNMEASURED_RTT_S, 0  # as of so many changes
 
     # Delay and bytes
 
-    def note_round_trip(self, node: PeerKey, rtt_s: float) -> None:
+    def note_round_trip(self, node: PeerKey, rtt_s: float, now: float) -> None:
         """The usual round trip to a node, seconds."""
-        _keep(self._round_trips_s, node, rtt_s)
-        self._usual_s = median(self._round_trips_s.values())
+        known = self.round_trip_s(node)
+        same = known is not None and known / SAME_TRIP < rtt_s < known * SAME_TRIP
+        self.round_trips_s.put(node, rtt_s, now, is_news=not same)
 
-    def note_rate(self, node: PeerKey, rate: float) -> None:
+    def note_rate(self, node: PeerKey, rate: float, now: float) -> None:
         """A node sent us so many bytes a second, while we waited for nothing else."""
-        _keep(self._rates, node, rate)
+        self.rates.put(node, rate, now)
 
     def round_trip_s(self, node: PeerKey) -> float | None:
         """The latest to this node; None where none was measured."""
-        return self._round_trips_s.get(node)
+        note = self.round_trips_s.get(node)
+        return note.value if note is not None else None
 
     @property
     def usual_round_trip_s(self) -> float:
         """The median of those to all nodes: what one that was never met is taken to have."""
+        if self._usual_of != self.round_trips_s.changes:  # a look at many offers asks for each
+            self._usual_s = median(self.round_trips_s.values()) if self.round_trips_s else UNMEASURED_RTT_S
+            self._usual_of = self.round_trips_s.changes
         return self._usual_s
 
-    def rate(self, node: PeerKey) -> float | None:
-        """Bytes/s that the node sent us lately; None where that was not measured."""
-        return self._rates.get(node)
+    def rate(self, node: PeerKey, now: float) -> float | None:
+        """Bytes/s that the node is taken to send at most: what it did lately, and twice that after each HALF_S.
+
+        None where that was not measured, or so long ago that it says nothing.
+        """
+        note = self.rates.get(node)
+        left = _left(note, now) if note is not None else 0.0
+        return note.value / left if note is not None and left >= LEAST_LEFT else None
 
     # Answers
 
@@ -92,24 +91,35 @@ class Measures:
         known = [self._own(stage, now) for stage in stages]
         late_s, slow_s = sum(lag.late_s for lag in known), sum(lag.slow_s for lag in known)
         for stage, lag in zip(stages, known, strict=True):
-            fact = _Fact(
+            blamed = Lag(
                 _blamed(lag.late_s, seen.late_s - (late_s - lag.late_s), len(stages)),
                 _blamed(lag.slow_s, seen.slow_s - (slow_s - lag.slow_s), len(stages)),
-                now,
             )
             for key in (b"node" + stage.node, b"owner" + stage.owner):
-                _keep(self._facts, key, fact)
+                before = self.lags.get(key)
+                is_news = blamed != NO_LAG or (before is not None and before.value != NO_LAG)
+                self.lags.put(key, blamed, now, is_news=is_news)
 
     def of(self, who: Who, now: float) -> Lag:
         """What the node was measured at; one that never was at what its owner's others were."""
-        if not self._facts:
+        if not self.lags:
             return NO_LAG
-        fact = self._facts.get(b"node" + who.node) or self._facts.get(b"owner" + who.owner)
-        return fact.lag(now) if fact is not None else NO_LAG
+        return _faded(self.lags.get(b"node" + who.node) or self.lags.get(b"owner" + who.owner), now)
 
     def _own(self, who: Who, now: float) -> Lag:
-        fact = self._facts.get(b"node" + who.node)
-        return fact.lag(now) if fact is not None else NO_LAG
+        return _faded(self.lags.get(b"node" + who.node), now)
+
+
+def _faded(note: Note[Lag] | None, now: float) -> Lag:
+    if note is None:
+        return NO_LAG
+    left = _left(note, now)
+    return Lag(note.value.late_s * left, note.value.slow_s * left)
+
+
+def _left(note: Note[Any], now: float) -> float:
+    """The part of a note that counts still."""
+    return exp2(-max(0.0, now - note.at_s) / HALF_S)
 
 
 def _blamed(known: float, seen: float, stages: int) -> float:
@@ -119,10 +129,3 @@ def _blamed(known: float, seen: float, stages: int) -> float:
     """
     seen = max(0.0, seen)
     return known + (seen - known) / stages if seen > known else (known + seen) / 2
-
-
-def _keep(kept: dict[K, V], key: K, value: V) -> None:
-    kept.pop(key, None)
-    kept[key] = value
-    if len(kept) > MAX_MEASURED:
-        del kept[next(iter(kept))]

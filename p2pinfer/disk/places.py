@@ -57,6 +57,11 @@ def address_book(data: Path) -> Path:
     return data / "peers.json"
 
 
+def node_record(data: Path) -> Path:
+    """What this machine's clients learnt of nodes."""
+    return data / "nodes.json"
+
+
 def node_lock(data: Path) -> Path:
     """Held by the node that uses the folder."""
     return data / "node.lock"

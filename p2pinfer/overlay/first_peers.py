@@ -40,6 +40,7 @@ HEAR_S: Final = 1.5  # for peers on the local network to be heard, after all oth
 HUSH_S: Final = 0.5  # for the first of them to be heard, where others will do
 LISTEN_S: Final = 15.0  # on the local network; who was not heard by then is not there, or did not want to be found
 AGAIN_S: Final = 60.0  # before a peer that was tried is tried again
+ALONE_AGAIN_S: Final = 5.0  # the same, while nobody is linked: it may be our own network that was away
 HERE_S: Final = 1.0  # and a node of this machine, which may just have started again
 SOON_S: Final = 10.0  # after the start: who was met is written down, and from then on
 SAVE_S: Final = 60.0  # every so often, where it is news
@@ -216,14 +217,17 @@ class FirstPeers:
         here = _found(HERE, await self._here())
         await self._load()
         known = [_Found(MET, one.peer, _places(one)) for one in self._book.to_dial(self._now())]
-        fresh = [found for found in known if self._is_fresh(found)][: BATCH * MAX_BATCHES]
+        fresh = sorted(filter(self._is_fresh, known), key=self._tried_s)[: BATCH * MAX_BATCHES]  # all have their turn
         batches = [fresh[at : at + BATCH] for at in range(0, len(fresh), BATCH)] or [[]]
         return [[*filter(self._is_fresh, here), *batches[0]], *batches[1:]]
 
     def _is_fresh(self, found: "_Found") -> bool:
         known = found.peer == self._network.key or any(link.peer == found.peer for link in self._network.links())
-        pause_s = HERE_S if found.how is HERE else AGAIN_S
-        return not known and self._tried.get(found.peer, -inf) + pause_s < trio.current_time()
+        pause_s = HERE_S if found.how is HERE else AGAIN_S if self._network.links() else ALONE_AGAIN_S
+        return not known and self._tried_s(found) + pause_s <= trio.current_time()
+
+    def _tried_s(self, found: "_Found") -> float:
+        return self._tried.get(found.peer, -inf)
 
     async def keep_moving(self) -> None:
         """Try everybody again where we are elsewhere, until cancelled."""
@@ -297,7 +301,8 @@ class FirstPeers:
                         for one in found:
                             self._nursery.start_soon(self._meet_near, one)
                         left -= len(found)
-                        await coming.wait()
+                        with trio.move_on_after(ALONE_AGAIN_S):
+                            await coming.wait()
         except OSError as error:
             logger.info("nobody is looked for on the local network: %s", error)
         self._is_listening = False

@@ -53,6 +53,7 @@ class SoloStage:
     """
 
     prices: ClassVar[Mapping[str, int]] = {}
+    world: MemoryWorld
 
     def __init__(self, offering: Offering, network: Network) -> None:
         self.offering = offering
@@ -133,6 +134,7 @@ async def open_stage(
         exchange.answer(AskFile, files or Files(store).answer)
         async with open_memory_network(world, identity.key.public, exchange) as network:
             stage = shape(offering, network)
+            stage.world = world
             directory = Directory(network, exchange)
             exchange.on_open, exchange.on_stray, exchange.on_up = stage.on_open, stage.on_stray, directory.greet
             offer = offering.make(State.SERVING, Load(1000, 0, 0), Speed(100, 10, 0), int(time.time()))

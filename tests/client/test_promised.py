@@ -2,7 +2,7 @@
 
 import pytest
 
-from p2pinfer.client.promised import MIN_IDS, Promised, Times
+from p2pinfer.client.promised import MIN_IDS, TELLING_S, Promised, Times
 from p2pinfer.core.measures import Lag
 from p2pinfer.core.pricing import Prices
 from p2pinfer.core.routing import Candidate, Load, Stage
@@ -39,7 +39,12 @@ def test_ids_that_come_more_slowly_are_slow_by_the_difference() -> None:
 
 
 def test_a_few_ids_say_nothing_of_the_time_of_one() -> None:
-    assert RING.lag(Times(0.3, 30.0, MIN_IDS - 1), TRIPS_S).slow_s == 0
+    assert RING.lag(Times(0.3, TELLING_S - 1, MIN_IDS - 1), TRIPS_S).slow_s == 0
+
+
+def test_unless_they_took_long() -> None:
+    assert RING.lag(Times(0.3, 60.0, 2), TRIPS_S).slow_s > 59
+    assert RING.lag(Times(0.3, 0.0, 1), TRIPS_S).slow_s == 0
 
 
 def test_what_was_known_before_is_no_promise() -> None:

@@ -3,6 +3,7 @@
 The stages make ids up, so no engine runs. The clock runs ten times as fast.
 """
 
+import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -17,10 +18,10 @@ from trio.testing import MockClock
 from p2pinfer.client import models
 from p2pinfer.client.answer import Answer
 from p2pinfer.client.api import MAX_IN_FLIGHT, Client, open_client
-from p2pinfer.client.running import STALL_S
+from p2pinfer.client.patience import CRAWL_S, STALL_S
 from p2pinfer.client.scribe import Scribe
 from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import GenerationFailed, NoRoute, TooDear, UsageError
+from p2pinfer.core.errors import GenerationFailed, NoRoute, P2pinferError, TooDear, UsageError
 from p2pinfer.core.keys import short_name
 from p2pinfer.core.receipt import FINAL
 from p2pinfer.core.session_messages import (
@@ -40,8 +41,10 @@ from p2pinfer.core.stage_account import Proposal
 from p2pinfer.disk.identity import load_identity
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.journal_reader import read_journal
+from p2pinfer.disk.places import node_record
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.node.offering import Offering
+from p2pinfer.overlay.first_peers import AGAIN_S, SOON_S
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network
@@ -489,6 +492,47 @@ def test_what_fails_before_the_first_id_costs_a_try_and_not_the_answer(
     run(ask, tmp_path, store, shape, SoloStage)
 
 
+@pytest.mark.parametrize("shape", [Deaf, Breaking])
+def test_who_failed_is_asked_last_by_the_next_client_of_the_folder_too(
+    tmp_path: Path, store: Store, shape: type[SoloStage]
+) -> None:
+    """As `p2pinfer ask` is, which is a process for each answer."""
+
+    async def ask(client: Client, stages: list[SoloStage]) -> None:
+        with pytest.raises(GenerationFailed):
+            await client.answer(PROMPT, max_tokens=TOKENS, max_cost=0)  # the one that fails asks for nothing
+        assert stages[0].opens == 1
+
+    async def ask_again(client: Client, stages: list[SoloStage]) -> None:
+        for _ in range(3):
+            assert (await client.answer(PROMPT, max_tokens=TOKENS)).tokens == TOKENS
+        assert [stage.opens for stage in stages] == [0, 3]
+
+    run(ask, tmp_path, store, shape, SoloStage)
+    run(ask_again, tmp_path, store, shape, SoloStage)  # their keys are in their folders
+
+
+def test_after_an_outage_of_its_network_a_client_has_its_answer_within_seconds(tmp_path: Path, store: Store) -> None:
+    """Nobody is named to it, so that it depends on whom it met."""
+
+    async def ask(client: Client, stages: list[SoloStage]) -> None:
+        [stage] = stages
+        await client.answer(PROMPT, max_tokens=TOKENS)
+        await trio.sleep(SOON_S + 1)  # then it is written down whom it met
+        stage.world.unreachable.add(stage.network.key)
+        network = lambda key, exchange, greeting: open_memory_network(  # noqa: E731
+            stage.world, key.public, exchange, greeting=greeting
+        )
+        async with open_client(tmp_path / "client", store.root, network=network) as other:
+            with pytest.raises(P2pinferError):
+                await other.answer(PROMPT, max_tokens=TOKENS, wait_s=8)
+            stage.world.unreachable.clear()
+            with trio.fail_after(AGAIN_S / 2):
+                assert (await other.answer(PROMPT, max_tokens=TOKENS)).tokens == TOKENS
+
+    run(ask, tmp_path, store, SoloStage)
+
+
 class Twin(SoloStage):
     """Answers when another one has the same prompt, and that one in the same moment."""
 
@@ -540,6 +584,51 @@ def test_a_stage_that_sends_anything_but_ids_is_silent(tmp_path: Path, store: St
         assert trio.current_time() >= began + STALL_S
 
     run(ask, tmp_path, store, Chatty, rate=50)
+
+
+class Crawling(SoloStage):
+    """It sends an id so rarely that silence alone is none."""
+
+    pause_s: ClassVar = STALL_S - 5
+
+    def answer(self, link: Link, prompt: tuple[int, ...]) -> None:
+        trio.lowlevel.spawn_system_task(self.crawl, link, len(prompt))
+
+    async def crawl(self, link: Link, position: int) -> None:
+        for at in range(TOKENS):
+            if link.dead is None:
+                link.send_nowait(self.sampled(position + at, FIRST_ID + at, at == TOKENS - 1))
+            await trio.sleep(self.pause_s)
+
+
+class Strolling(Crawling):
+    """It is as slow as is borne."""
+
+    pause_s: ClassVar = CRAWL_S - 1
+
+
+def test_an_answer_that_crawls_is_given_up_and_its_stage_is_known_for_it(tmp_path: Path, store: Store) -> None:
+    async def ask(client: Client, _stages: list[SoloStage]) -> None:
+        words = r"the answer came too slowly: 2 tokens in 6\d s, where one in 0\.\d+ s was to be expected"
+        async with client.open_answer(PROMPT, max_tokens=TOKENS, wait_s=50) as stream:
+            began = trio.current_time()
+            with pytest.raises(GenerationFailed, match=words) as failure:
+                async for _ in stream:
+                    pass
+            assert (failure.value.code, stream.so_far.tokens) == (Code.SILENT, 2)
+            assert trio.current_time() < began + 2 * STALL_S
+
+    run(ask, tmp_path, store, Crawling, rate=20)
+    lags = json.loads(node_record(tmp_path / "client").read_text())["lags"]
+    assert all(slow_s > CRAWL_S for _late_s, slow_s, _at in lags.values())
+    assert len(lags) == 2  # the node's, and its owner's
+
+
+def test_a_slow_answer_that_gets_on_is_waited_for(tmp_path: Path, store: Store) -> None:
+    async def ask(client: Client, _stages: list[SoloStage]) -> None:
+        assert (await client.answer(PROMPT, max_tokens=TOKENS)).tokens == TOKENS
+
+    run(ask, tmp_path, store, Strolling)
 
 
 def test_no_contract_is_signed_that_could_cost_more_than_the_limit(tmp_path: Path, store: Store) -> None:

@@ -10,8 +10,9 @@ from trio.testing import MockClock
 
 from p2pinfer.client.contracts import StagePlan
 from p2pinfer.client.finding import HASTY_S, FoundRoute
+from p2pinfer.client.patience import STALL_S
 from p2pinfer.client.routes import Sought
-from p2pinfer.client.running import STALL_S, Running
+from p2pinfer.client.running import Running
 from p2pinfer.client.trying import (
     FIRST_ID_FACTOR,
     FIRST_ID_S,

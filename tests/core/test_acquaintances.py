@@ -12,7 +12,9 @@ from p2pinfer.core.acquaintances import (
     NETWORK_DIALS,
     NETWORK_PEERS,
     SERVED_S,
+    TOLD_PLACES,
     Acquaintance,
+    Acquaintances,
     Place,
     merged,
     to_dial,
@@ -88,13 +90,69 @@ def test_one_network_is_not_dialled_alone() -> None:
 
 def test_addresses_that_were_reached_stay_before_those_that_were_told() -> None:
     known = told(1, "").seen_at("/ip4/203.0.113.7/tcp/1", "203.0.113.7", NOW)
-    known = known.told(f"/ip4/203.0.113.8/tcp/{port}" for port in range(1, 100))
+    known = known.told((f"/ip4/203.0.113.8/tcp/{port}" for port in range(1, 100)), NOW)
     assert known.places[0] == Place("/ip4/203.0.113.7/tcp/1", NOW)
     assert len(known.places) == MAX_PLACES
 
 
+def placed(known: Acquaintance) -> list[str]:
+    return [place.address for place in known.places]
+
+
+def test_a_peer_that_was_reached_in_many_places_is_looked_for_where_it_went() -> None:
+    known = told(1, "")
+    for day in range(2 * MAX_PLACES):
+        known = known.seen_at(f"/ip4/203.0.113.{day}/tcp/1", "203.0.113.0", NOW + day)
+    known = known.seen_at(None, "198.51.100.7", NOW + 50).told([PLACE], NOW + 50)
+    assert PLACE in placed(known)
+    assert placed(known)[0] == "/ip4/203.0.113.7/tcp/1"
+
+
+def test_where_a_peer_was_away_comes_last_and_goes_first() -> None:
+    known = told(1, "").seen_at("/ip4/203.0.113.9/tcp/1", "203.0.113.9", NOW).told([PLACE], NOW).missed(NOW + 1)
+    assert placed(known) == [PLACE, "/ip4/203.0.113.9/tcp/1"]
+    known = known.told([f"/ip4/203.0.113.8/tcp/{port}" for port in range(1, MAX_PLACES)], NOW + 2)
+    assert "/ip4/203.0.113.9/tcp/1" not in placed(known)
+
+
+SPOTS = st.integers(0, 9).map(lambda number: f"/ip4/203.0.113.{number}/tcp/1")
+EVENTS = st.lists(
+    SPOTS
+    | st.lists(SPOTS, min_size=1, max_size=6, unique=True).map(tuple)
+    | st.sampled_from(["came", "away"])  # it came to us; it could not be reached
+)
+
+
+@given(EVENTS, st.lists(st.booleans(), min_size=1))
+def test_a_peers_last_word_and_where_it_was_last_reached_are_kept_whatever_came_in_whatever_order(
+    events: list[str | tuple[str, ...]], splits: list[bool]
+) -> None:
+    """So they are where two processes noted some of it each, and then shared it."""
+    books, peer = (Acquaintances(), Acquaintances()), PeerKey(bytes(32))
+    word: tuple[str, ...] = ()
+    reached = ""
+    for book in books:
+        book.note_link(peer, "", None, NOW)
+    for now, event in enumerate(events, NOW + 1):
+        book = books[splits[now % len(splits)]]
+        if isinstance(event, tuple):
+            word = event
+            book.note_told(peer, event, now)
+        elif event == "away":
+            reached = ""
+            book.note_failed(peer, now)
+        else:
+            reached = reached if event == "came" else event
+            book.note_link(peer, "", None if event == "came" else event, now)
+        one, other = (known for book in books for known in book.to_dial(now) or [Acquaintance(peer, "", (), 0, 0)])
+        for both in (merged(one, other), merged(other, one)):
+            assert len(both.places) <= MAX_PLACES
+            assert len(set(word) & set(placed(both))) >= min(TOLD_PLACES, len(word))
+            assert reached in ("", *placed(both)[:1])
+
+
 def test_loopback_is_kept_only_where_it_was_dialled_from_here() -> None:
-    known = one(1, places=()).told(["/ip4/127.0.0.1/tcp/1", "/ip6/::1/tcp/1", "/memory/x", PLACE])
+    known = one(1, places=()).told(["/ip4/127.0.0.1/tcp/1", "/ip6/::1/tcp/1", "/memory/x", PLACE], NOW)
     assert [place.address for place in known.places] == [PLACE]
     assert known.seen_at("/ip4/127.0.0.1/tcp/2", "", NOW).places[0].address == "/ip4/127.0.0.1/tcp/2"
 

@@ -28,7 +28,7 @@ def test_what_lies_far_back_is_forgotten() -> None:
 def test_one_that_keeps_its_promise_is_forgiven() -> None:
     failures = Failures()
     failures.note(node(1), ALICE, 0.0)
-    failures.forgive(node(1), ALICE)
+    failures.forgive(node(1), ALICE, 0.5)
     assert failures.risk(node(1), ALICE, 1.0) == 0
 
 
@@ -38,7 +38,7 @@ def test_one_that_was_paid_and_brought_nothing_comes_behind_all_that_failed_unti
         failures.note(node(1), ALICE, at)
     failures.note_taken([node(2)])
     assert failures.risk(node(2), BOB, 100.0 + FORGET_S) > failures.risk(node(1), ALICE, 100.0) > 0
-    failures.forgive(node(2), BOB)
+    failures.forgive(node(2), BOB, 100.0)
     assert failures.risk(node(2), BOB, 100.0) == 0
 
 

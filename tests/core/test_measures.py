@@ -73,25 +73,33 @@ def test_a_node_that_was_never_met_is_taken_to_be_as_far_as_most() -> None:
     measures = Measures()
     assert (measures.usual_round_trip_s, measures.round_trip_s(LIAR.node)) == (UNMEASURED_RTT_S, None)
     for number, rtt_s in enumerate([0.010, 0.020, 0.400]):
-        measures.note_round_trip(who(number).node, rtt_s)
+        measures.note_round_trip(who(number).node, rtt_s, 0.0)
     assert measures.usual_round_trip_s == 0.020
     assert measures.round_trip_s(who(2).node) == 0.400
 
 
 def test_the_bytes_that_came_are_remembered() -> None:
     measures = Measures()
-    measures.note_rate(LIAR.node, 6_250.0)
-    assert (measures.rate(LIAR.node), measures.rate(GOOD.node)) == (6_250.0, None)
+    measures.note_rate(LIAR.node, 6_250.0, 0.0)
+    assert (measures.rate(LIAR.node, 0.0), measures.rate(GOOD.node, 0.0)) == (6_250.0, None)
+
+
+def test_they_say_less_and_less() -> None:
+    measures = Measures()
+    measures.note_rate(LIAR.node, 6_250.0, 0.0)
+    assert measures.rate(LIAR.node, HALF_S) == 12_500.0
+    assert measures.rate(LIAR.node, 11 * HALF_S) is None
+    assert measures.rate(LIAR.node, 1e9) is None
 
 
 def test_memory_is_bounded() -> None:
     measures, one = Measures(), who(0)
     measures.note_answer([one], CRAWLING, 0.0)
-    measures.note_round_trip(one.node, 1.0)
-    measures.note_rate(one.node, 1.0)
+    measures.note_round_trip(one.node, 1.0, 0.0)
+    measures.note_rate(one.node, 1.0, 0.0)
     for other in range(10, 10 + MAX_MEASURED):
         measures.note_answer([who(other)], Lag(), 0.0)
-        measures.note_round_trip(who(other).node, 0.02)
-        measures.note_rate(who(other).node, 1e6)
+        measures.note_round_trip(who(other).node, 0.02, 0.0)
+        measures.note_rate(who(other).node, 1e6, 0.0)
     assert measures.of(one, 0.0) == Lag()
-    assert measures.round_trip_s(one.node) is measures.rate(one.node) is None
+    assert measures.round_trip_s(one.node) is measures.rate(one.node, 0.0) is None

@@ -13,7 +13,8 @@ from trio.testing import MockClock
 from p2pinfer.core.acquaintances import MAX_PEERS, Acquaintance
 from p2pinfer.core.keys import peer_name
 from p2pinfer.core.units import PeerKey
-from p2pinfer.disk.address_book import DOUBT_S, MAX_FILE, AddressBook
+from p2pinfer.disk.address_book import DOUBT_S, AddressBook
+from p2pinfer.disk.shared_file import MAX_FILE
 from tests.core.paid_route import NODES
 
 ONE, OTHER = (PeerKey(node.public) for node in NODES[:2])
@@ -105,7 +106,7 @@ def test_a_flood_of_peers_is_bounded_in_memory_and_on_the_disk(path: Path) -> No
 
 NAME = peer_name(ONE)
 TIMES = {"met": 1, "linked": 2, "failed": 0, "served": 0}
-GOOD = {"peer": NAME, "network": "", "addresses": {PLACE: 1}, **TIMES}
+GOOD = {"peer": NAME, "network": "", "addresses": {PLACE: [1, 0]}, **TIMES}
 
 
 @pytest.mark.parametrize(
@@ -126,10 +127,12 @@ GOOD = {"peer": NAME, "network": "", "addresses": {PLACE: 1}, **TIMES}
                 {"network": None},
                 {"network": "n" * 100},
                 {"addresses": [PLACE]},
-                {"addresses": {PLACE: -1}},
-                {"addresses": {PLACE: 1.5}},
-                {"addresses": {"x" * 1000: 1}},
-                {"addresses": {str(number): 1 for number in range(9)}},
+                {"addresses": {PLACE: 1}},
+                {"addresses": {PLACE: [1]}},
+                {"addresses": {PLACE: [-1, 0]}},
+                {"addresses": {PLACE: [0, 1.5]}},
+                {"addresses": {"x" * 1000: [1, 0]}},
+                {"addresses": {str(number): [1, 0] for number in range(9)}},
                 {"linked": "yesterday"},
                 {"met": True},
             )
@@ -208,7 +211,7 @@ def test_a_disk_that_takes_nothing_is_told_and_tried_again(path: Path, monkeypat
     book = AddressBook(path)
     book.note_link(ONE, "", PLACE, NOW)
     with monkeypatch.context() as broken:
-        broken.setattr("p2pinfer.disk.address_book.write_atomic", full)
+        broken.setattr("p2pinfer.disk.shared_file.write_atomic", full)
         assert "cannot be written: No space left on device" in save(book)
     assert save(book) == ""
     assert [one.peer for one in read(path)] == [ONE]

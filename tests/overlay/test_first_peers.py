@@ -7,17 +7,21 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from p2pinfer.core.codes import Code
 from p2pinfer.core.keys import PrivateKey, peer_name
 from p2pinfer.core.source import Scope, Source
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.directory import MEET_S, Directory
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.first_peers import (
+    AGAIN_S,
+    ALONE_AGAIN_S,
     BATCH,
     HEAR_S,
     HERE_S,
     HUSH_S,
     LISTEN_S,
+    MAX_BATCHES,
     NAMED_S,
     SAVE_S,
     FirstPeers,
@@ -186,6 +190,16 @@ async def test_on_a_network_where_nobody_answers_little_is_waited_for(
         assert trio.current_time() == waited_s
 
 
+async def test_a_neighbour_that_was_away_is_met_soon_after_it_is_back(autojump_clock: MockClock) -> None:
+    world, near = MemoryWorld(), Near()
+    near.hear(address_of(ONE))
+    async with open_sought(world, US, Book(), near=near) as we:
+        await we.directory.look()
+        async with open_plain(world, ONE):
+            with trio.fail_after(ALONE_AGAIN_S + 1):
+                await look_until_linked(we)
+
+
 async def test_a_local_network_that_is_none_ends_nothing(autojump_clock: MockClock) -> None:
     class NoNetwork(Near):
         @asynccontextmanager
@@ -219,22 +233,72 @@ async def test_acquaintances_that_are_gone_hold_up_the_others_for_a_moment_only(
 
 
 async def test_who_was_tried_in_vain_is_left_alone_for_a_while(autojump_clock: MockClock) -> None:
-    book, dials = Book(), []
+    world, book = MemoryWorld(), Book()
+    book.note_link(DEAD.public, "", address_of(DEAD), 1)
+    async with open_plain(world, ONE), open_sought(world, US, book, address_of(ONE)) as we:
+        await we.directory.look(widely=True)
+        dials = counted_dials(we.network)
+        await trio.sleep(AGAIN_S - 10)
+        await we.directory.look(widely=True)
+        assert dials == []
+        await trio.sleep(10)
+        await we.directory.look(widely=True)
+        assert dials == [DEAD.public]
+
+
+async def test_while_nobody_is_linked_they_are_tried_again_soon(autojump_clock: MockClock) -> None:
+    book = Book()
     book.note_link(DEAD.public, "", address_of(DEAD), 1)
     async with open_sought(MemoryWorld(), US, book) as we:
-        reach = we.network.reach
-
-        async def counted(peer: PeerKey, addresses: Sequence[str], word: Source) -> object:
-            dials.append(peer)
-            return await reach(peer, addresses, word)
-
-        we.network.reach = counted  # type: ignore[method-assign, assignment]
-        for _ in range(5):
+        dials = counted_dials(we.network)
+        for _ in range(12):
             await we.directory.look()
-        assert len(dials) == 1
-        await trio.sleep(60)
+            await trio.sleep(1)
+        assert 2 <= len(dials) <= 1 + 12 * (1 + HEAR_S) / ALONE_AGAIN_S
+
+
+def counted_dials(network: Network) -> list[PeerKey]:
+    """Who is dialled from now on."""
+    dials: list[PeerKey] = []
+    reach = network.reach
+
+    async def counted(peer: PeerKey, addresses: Sequence[str], word: Source) -> object:
+        dials.append(peer)
+        return await reach(peer, addresses, word)
+
+    network.reach = counted  # type: ignore[method-assign, assignment]
+    return dials
+
+
+@pytest.mark.parametrize("strangers", [0, 3 * BATCH * MAX_BATCHES])
+async def test_after_an_outage_somebody_is_met_again_within_seconds(autojump_clock: MockClock, strangers: int) -> None:
+    """Whoever else is in the book, who does not answer any more."""
+    world, book = MemoryWorld(), Book()
+    async with open_plain(world, ONE):
+        async with open_sought(world, US, book, address_of(ONE)) as we:
+            await we.directory.look()
+        for number in range(strangers):
+            key = PrivateKey((1_000 + number).to_bytes(32))
+            book.note_link(key.public, f"203.0.113.{number}", address_of(key), 1)
+        async with open_sought(world, US, book) as we:
+            await look_until_linked(we)
+            world.unreachable.add(ONE.public)
+            [link] = we.network.links()
+            link.close(Code.LEAVING, "the network is gone")
+            for _ in range(30):
+                await we.directory.look()
+                await trio.sleep(1)
+            assert we.linked == set()
+            world.unreachable.clear()
+            began = trio.current_time()
+            await look_until_linked(we)
+            assert trio.current_time() - began < ALONE_AGAIN_S + 2 + strangers / 8
+
+
+async def look_until_linked(we: Sought) -> None:
+    while not we.linked:
         await we.directory.look()
-        assert len(dials) == 2
+        await trio.sleep(0.5)
 
 
 async def test_what_a_link_was_dialled_at_is_kept_and_where_it_came_from(autojump_clock: MockClock) -> None:

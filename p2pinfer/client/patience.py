@@ -1,0 +1,31 @@
+"""How long a client bears with the stages of an answer (protocols/inference.md, INF-42).
+
+Silence is borne for STALL_S. A stage that sends an id now and then would make that hours; so an id gives back a part of
+the patience alone: as much as several times what it was to take. Whoever keeps its word has all of it all the time.
+Pure: `now` is the caller's monotonic clock in seconds.
+"""
+
+from typing import Final
+
+STALL_S: Final = 60.0  # without an id, prefill of a long prompt included
+CRAWL_S: Final = 3.0  # that an id gives back, at least
+CRAWL_FACTOR: Final = 10  # and so many times what was to be expected of it: nodes have other work, too
+
+
+class Patience:
+    """The patience with one answer. step_s: what is expected from one id to the next, by promise and by measurement."""
+
+    def __init__(self, step_s: float, now: float) -> None:
+        self.step_s = step_s
+        self.ends = now + STALL_S
+        self._has_ids = False
+
+    def note_opened(self, now: float) -> None:
+        """A stage has accepted."""
+        self.ends = now + STALL_S
+
+    def note_ids(self, count: int, now: float) -> None:
+        """So many ids came. All that was there before the first one was prefill's."""
+        given = count * max(CRAWL_S, CRAWL_FACTOR * self.step_s)
+        self.ends = min(now + STALL_S, self.ends + given) if self._has_ids else now + STALL_S
+        self._has_ids = True

@@ -1,0 +1,50 @@
+"""What a client learnt of nodes, kept for the next client of its data folder; written while it runs, and at its end."""
+
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from p2pinfer.core.experience import Experience
+from p2pinfer.disk.experience_file import ExperienceFile
+
+SAVE_S: Final = 30.0  # every so often, where there is news: who is killed forgets no more
+
+logger = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def open_experience(path: Path, clock: Callable[[], float] = time.time) -> AsyncIterator[Experience]:
+    """What is known of nodes, for as long as the block lasts; what was learnt is there for the next one.
+
+    clock: the wall clock, Unix seconds
+    """
+    kept = ExperienceFile(path)
+    complaints: set[str] = set()
+
+    def complain(complaint: str) -> None:
+        if complaint and complaint not in complaints:
+            complaints.add(complaint)
+            logger.warning("%s", complaint)
+
+    def now() -> int:
+        return max(0, int(clock()))
+
+    async def keep() -> None:
+        while True:
+            await trio.sleep(SAVE_S)
+            complain(await kept.save(now()))
+
+    complain(await kept.load(now()))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keep)
+        try:
+            yield kept
+        finally:
+            nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):  # a disk, and no peer
+                complain(await kept.save(now()))
