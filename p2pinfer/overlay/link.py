@@ -20,6 +20,7 @@ from p2pinfer.core.frames import FrameDecoder, encode_frame
 from p2pinfer.core.keys import short_name
 from p2pinfer.core.messages import Ack, Goodbye, Hello, Message, Ping, Pong, cut_text, reason_given
 from p2pinfer.core.pace import ACK_BYTES, Pace
+from p2pinfer.core.session_messages import SessionMessage
 from p2pinfer.core.source import Source
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.backlog import Backlog, Weight
@@ -27,12 +28,11 @@ from p2pinfer.overlay.contained import Contained, outlasting
 from p2pinfer.overlay.limits import BACKLOG_BYTES
 from p2pinfer.overlay.outbox import Outbox, Priority
 from p2pinfer.overlay.pipe import ABORT_S, Pipe, abort
+from p2pinfer.overlay.pulse import PING_S, SILENT_PINGS, Pulse
 from p2pinfer.overlay.toll import PAY_S, Toll
 from p2pinfer.overlay.turn import Turn
 
-PING_S: Final = 2.0  # a ping this often
-SILENT_PINGS: Final = 3  # so many without a pong, and the peer is gone
-ACK_S: Final = 0.1  # and this long after a message that is not acknowledged yet
+ACK_S: Final = 0.1  # after a message that is not acknowledged yet
 GOODBYE_S: Final = 1.0  # for the last message to leave, and the peer to close after it
 LINGER_S: Final = GOODBYE_S + ABORT_S  # for what lives on after a cancellation
 CHECK_S: Final = 1.0  # for a peer to prove that a link lives, beside two round trips, in
@@ -99,6 +99,7 @@ class Link:
         self._goodbye: Goodbye | None = None
         # sending
         self._pace = Pace(sent)
+        self._said = 0  # bytes after which the last message ended that the peer has to acknowledge
         self._first_rtt_s = rtt_s  # of the Hellos, where we dialled
         self._backlog = backlog
         self._weight = Weight(backlog, self._end_too_heavy)
@@ -106,10 +107,10 @@ class Link:
         self._unwritten = b""  # taken from the outbox, and the writer's now
         self._writing = False  # the writer writes, or has said goodbye
         self._wake = trio.Event()  # the writer has something to look at
+        self._pulse = Pulse(clock())
         self._ping_due = False
         self._pings: deque[int] = deque()  # times of those that wait for their pong
         self._pong_due: int | None = None  # the peer's clock, to be returned
-        self._pong_came = trio.Event()
         # receiving
         self._received = received
         self._partial = 0  # bytes of a message that has not all come
@@ -175,9 +176,17 @@ class Link:
             raise LinkDead(*self._death)
         frame = encode_frame(message)  # which the peer takes, whatever it holds: MIN_BODY
         self._outbox.put(frame, priority)
+        if self._pulse.rests:
+            self._pulse.note_said()
+            self._note_use(message)
         if self._weight.size > BACKLOG_BYTES or self._backlog.is_over:
             self._end_the_heaviest()
         self._turn.at_end(self._flush)
+
+    def _note_use(self, message: Message) -> None:
+        """Where a session begins to use the link, or goes on after a rest, its peer's death is to be known soon."""
+        if isinstance(message, SessionMessage):
+            self._pulse.stir()
 
     def _end_the_heaviest(self) -> None:
         """Raises LinkDead if it is this one."""
@@ -213,15 +222,18 @@ class Link:
 
         A stalled process of ours counts for one part of it at most.
         """
-        pong_came, rtt_s = self._pong_came, self.rtt_s
+        pong_came, rtt_s = self._pulse.pong_came, self.rtt_s
         within_s = CHECK_UNMEASURED_S if rtt_s is None else CHECK_S + 2 * rtt_s
-        self._ping_due = True
-        self._turn.at_end(self._flush)
+        self._ping()
         for _ in range(CHECK_PARTS):
             with trio.move_on_after(within_s / CHECK_PARTS):
                 await pong_came.wait()
                 break
         return self._death is None and pong_came.is_set()
+
+    def stir(self) -> None:
+        """Find out soon whether the peer is still there, though nothing depends on it."""
+        self._pulse.stir()
 
     async def run(self) -> None:
         """Carry messages until the link dies, or LINGER_S after a cancellation; its pipe is closed whatever happens.
@@ -257,7 +269,7 @@ class Link:
             return
         self._death = text, code
         self._outbox.drop_all_but_control()
-        self._pong_came.set()
+        self._pulse.pong_came.set()
         self._receiver.on_closed(self, LinkDead(text, code))
 
     async def _read(self) -> None:
@@ -290,7 +302,7 @@ class Link:
         if self._deaf:
             return
         self._received += len(data)
-        self._received_at = self._clock()
+        self._received_at = self._pulse.heard_s = self._clock()
         self._decoder.feed(data)
         try:
             while (message := self._decoder.next_message()) is not None:
@@ -310,6 +322,8 @@ class Link:
         if type(message) not in OWN:  # nearly always
             if self._death is None:
                 self._ack_wanted.set()
+                if self._pulse.rests:
+                    self._note_use(message)
                 self._receiver.on_message(self, message)
             return
         match message:
@@ -335,8 +349,7 @@ class Link:
         while self._pings.popleft() != pong.at_us:
             pass  # of several pings the latest need be answered only
         self._pace.add_round_trip(max(0.0, self._clock() - pong.at_us / 1e6))
-        self._pong_came.set()
-        self._pong_came = trio.Event()
+        self._pulse.note_pong()
 
     def _flush(self) -> None:
         """Write what is due, as far as the pipe takes it without waiting; the writer does the rest."""
@@ -381,7 +394,11 @@ class Link:
     def _next_write(self) -> bytes:
         """Frames to write together now; empty while there are none, or the window is full."""
         room = self._pace.window - self._pace.unacknowledged
-        return b"".join((*self._own_frames(), *self._outbox.take(self._pace.frame_budget, room)))
+        taken = self._outbox.take(self._pace.frame_budget, room)
+        data = b"".join((*self._own_frames(), *taken))
+        if taken:
+            self._said = self._pace.sent + len(data)
+        return data
 
     def _own_frames(self) -> list[bytes]:
         """What the link itself has to say. It is kept in one place each, so no queue can be too full for it."""
@@ -410,15 +427,19 @@ class Link:
                 self._turn.at_end(self._flush)
 
     async def _watch(self) -> None:
-        """End the link when the peer no longer answers. A stalled process of ours counts as one ping at most."""
-        unanswered = 0
-        while unanswered < SILENT_PINGS:
-            pong_came = self._pong_came
-            self._ping_due = True
-            self._turn.at_end(self._flush)
-            await trio.sleep(PING_S)
-            unanswered = 0 if pong_came.is_set() else unanswered + 1
+        """End the link when the peer no longer answers."""
+        await self._pulse.watch(self._ping, self._is_needed, self._awaits_ack)
         self._end(f"no answer to {SILENT_PINGS} pings in {SILENT_PINGS * PING_S:.0f} s", Code.SILENT)
+
+    def _ping(self) -> None:
+        self._ping_due = True
+        self._turn.at_end(self._flush)
+
+    def _is_needed(self) -> bool:
+        return self.peer in self._receiver.needed()
+
+    def _awaits_ack(self) -> bool:
+        return self._said > self._pace.acknowledged
 
 
 def farewell(goodbye: Goodbye) -> LinkDead:

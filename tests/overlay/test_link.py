@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from math import inf
 
 import pytest
 import trio
@@ -10,15 +11,16 @@ from trio.testing import MockClock
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead
 from p2pinfer.core.frames import FrameDecoder
-from p2pinfer.core.messages import Ack, AskContacts, FilePart, Message, Ping, Pong
+from p2pinfer.core.messages import Ack, AskContacts, FilePart, Message, Offers, Ping, Pong
 from p2pinfer.core.pace import MIN_WINDOW
 from p2pinfer.overlay.limits import BACKLOG_BYTES
-from p2pinfer.overlay.link import ACK_S, GOODBYE_S, PING_S, SILENT_PINGS, Link
+from p2pinfer.overlay.link import ACK_S, GOODBYE_S, Link
 from p2pinfer.overlay.links import DIAL_S, GREET_S
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network, Priority
 from p2pinfer.overlay.outbox import QUEUE_BYTES
 from p2pinfer.overlay.pipe import Address, Pipe
+from p2pinfer.overlay.pulse import PING_S, QUIET_S, SILENT_PINGS
 
 from .conftest import HELLO, KEYS, Collector, say
 
@@ -72,6 +74,58 @@ async def test_an_idle_link_stays_up(autojump_clock: MockClock) -> None:
         await trio.sleep(3600)
         await link.send(AskContacts(1))
         assert await far.next() == AskContacts(1)
+
+
+async def test_who_hears_announcements_and_their_acks_pings_no_more(autojump_clock: MockClock) -> None:
+    """WIRE-30: only the first pings are said."""
+    async with open_to_raw(MemoryWorld()) as (link, _, pipe), trio.open_nursery() as nursery:
+        pings: list[Ping] = []
+        nursery.start_soon(answer, pipe, pings)
+        for _ in range(20):
+            await link.send(Offers(0, (), ()))
+            await trio.sleep(QUIET_S / 2)
+        assert len(pings) == SILENT_PINGS
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_link_that_nobody_uses_lives_by_a_few_pings(autojump_clock: MockClock) -> None:
+    async with open_to_raw(MemoryWorld()) as (link, _, pipe), trio.open_nursery() as nursery:
+        pings: list[Ping] = []
+        nursery.start_soon(answer, pipe, pings)
+        await trio.sleep(10.5 * QUIET_S)
+        assert link.dead is None
+        assert len(pings) == SILENT_PINGS + 10
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_moves_learns_soon_which_links_are_dead(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moves = [QUIET_S / 2, inf]
+
+    async def wait_moved(_ground: MemoryGround) -> None:
+        await trio.sleep(moves.pop(0))
+
+    monkeypatch.setattr(MemoryGround, "wait_moved", wait_moved)
+    async with open_to_raw(MemoryWorld()) as (_, collector, pipe):
+        with trio.move_on_after(QUIET_S / 2 - 1):
+            await answer(pipe, [])
+        assert (await collector.wait_closed()).code is Code.SILENT
+        assert trio.current_time() == pytest.approx(QUIET_S / 2 + SILENT_PINGS * PING_S)
+
+
+async def answer(pipe: Pipe, pings: list[Ping]) -> None:
+    """As a peer has to, until cancelled."""
+    decoder, received = FrameDecoder(), 0
+    while data := await pipe.read():
+        received += len(data)
+        decoder.feed(data)
+        for message in iter(decoder.next_message, None):
+            if isinstance(message, Ping):
+                pings.append(message)
+                await say(pipe, Pong(message.at_us))
+            elif isinstance(message, Offers):
+                await say(pipe, Ack(received, 0))
 
 
 async def test_whoever_waits_for_room_hears_of_the_links_death_at_once(autojump_clock: MockClock) -> None:

@@ -124,6 +124,7 @@ class Script:
 
 def scripts() -> Iterator[Case]:
     yield from link_scripts()
+    yield from quiet_scripts()
     yield from ack_scripts()
     yield from twin_scripts()
     yield from call_scripts()
@@ -143,13 +144,31 @@ def link_scripts() -> Iterator[Case]:
     yield script.linked()
     yield Script("the last of three pings waits a PING_S, too", "WIRE-24").up().silent("a").waits(7.4).linked("a")
     yield Script("three pings, a PING_S apart", "WIRE-24").up().silent("a").waits(8.6).linked()
-    yield Script("a pong to each ping", "WIRE-24").up().waits(60.0).linked("a")
+    yield Script("a pong to each ping", "WIRE-24").up().waits(120.0).linked("a")
     script = Script("a stream that ends without a goodbye", "WIRE-10").up().asks("a").hears("a", "AskContacts")
     yield script.closes("a").told("lost").linked()
     script = Script("a goodbye says why", "WIRE-10").up().asks("a").hears("a", "AskContacts")
     yield script.says("a", Goodbye(Code.LEAVING, "")).told("leaving").linked()
     script = Script("a goodbye with a code of a later version", "INF-29").up().asks("a").hears("a", "AskContacts")
     yield script.says("a", Goodbye(200, "")).told("unknown").linked()
+
+
+def quiet_scripts() -> Iterator[Case]:
+    """Peers that are gone after the first three pings, at 0, 2 and 4 s."""
+
+    def gone(name: str) -> Script:
+        return Script(name, "WIRE-30").up().waits(10.0).silent("a")
+
+    yield gone("a quiet link is not pinged before QUIET_S").waits(29.0).linked("a")
+    yield gone("a quiet link is pinged after QUIET_S").waits(31.0).linked()
+    script = gone("a link that a session begins to use has three pings, too").runs("a").says("a", credit(1))
+    yield script.takes("a", credit(1)).waits(5.4).linked("a")
+    script = gone("a link that a session begins to use is pinged at once").runs("a").says("a", credit(1))
+    yield script.takes("a", credit(1)).waits(6.6).linked()
+    script = gone("a link has a PING_S for its ack").asks("a").hears("a", "AskContacts").waits(7.4)
+    yield script.told("silent").linked("a")
+    script = gone("a link is pinged where an ack does not come").asks("a").hears("a", "AskContacts").waits(8.6)
+    yield script.told("silent").linked()
 
 
 def ack_scripts() -> Iterator[Case]:

@@ -34,6 +34,7 @@ from p2pinfer.core.frames import FrameDecoder, encode_frame
 from p2pinfer.core.messages import Contacts
 from p2pinfer.core.source import NOWHERE, Scope, Source, source_of
 from p2pinfer.overlay.libp2p.dht_bounds import bound_dht, bound_libp2p, forget_strangers
+from p2pinfer.overlay.libp2p.dht_rest import calm_libp2p, fill_table
 from p2pinfer.overlay.libp2p.dht_transport import GuardedTcp
 from p2pinfer.overlay.libp2p.tcp import ip_of
 from p2pinfer.overlay.limits import DHT_CONNECTIONS, MAX_FOUND
@@ -63,6 +64,7 @@ async def open_dht(seed: bytes, listen: Sequence[str], links: Sequence[Address])
     links:  where we take links, told to whoever asks
     """
     bound_libp2p()
+    calm_libp2p()
     key_pair = create_new_key_pair(seed)
     addresses = [Multiaddr(address) for address in listen]
     noise = NoiseTransport(key_pair, noise_privkey=create_x25519_key_pair().private_key)
@@ -81,6 +83,7 @@ async def open_dht(seed: bytes, listen: Sequence[str], links: Sequence[Address])
     try:
         async with host.run(listen_addrs=addresses), background_trio_service(dht), trio.open_nursery() as nursery:
             nursery.start_soon(forget_strangers, host, dht)
+            nursery.start_soon(fill_table, dht)
             yield Dht(host, dht, transport, links)
             nursery.cancel_scope.cancel()
     finally:

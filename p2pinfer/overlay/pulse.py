@@ -1,0 +1,86 @@
+"""When a link is pinged, and when its peer is taken for gone (protocols/wire.md, 3.4). Decides; `link.py` pings.
+
+A ping is four writes of two machines and as many wake-ups. Where a session runs its peers' death is to be known within
+seconds, so those links are pinged all the time; so are those on which something that was said is not acknowledged. On
+all others whatever comes shows that the peer lives, and only who hears nothing for long asks.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+PING_S: Final = 2.0  # a ping this often, where it matters
+SILENT_PINGS: Final = 3  # so many without a pong, and the peer is gone; as many measure a new link
+QUIET_S: Final = 30.0  # without a byte from the peer, before it is pinged; nodes renew their offers sooner
+
+
+class Pulse:
+    """Of one link, from its first ping on.
+
+    heard_s:   when something came last
+    pong_came: is set by the next pong
+    """
+
+    def __init__(self, now: float) -> None:
+        self.heard_s = now
+        self.pong_came = trio.Event()
+        self._awaits_s: float | None = None  # since when what was said may not be acknowledged
+        self._resting: trio.CancelScope | None = None
+        self._is_stirred = False
+
+    @property
+    def rests(self) -> bool:
+        """True while no ping is due for now: then the link has to tell of what is said."""
+        return self._resting is not None
+
+    def note_pong(self) -> None:
+        self.pong_came.set()
+        self.pong_came = trio.Event()
+
+    def note_said(self) -> None:
+        """Something was said to the peer that it has to acknowledge."""
+        if self._resting is not None and self._awaits_s is None:
+            self._awaits_s = trio.current_time()
+            self._resting.deadline = min(self._resting.deadline, self._awaits_s + PING_S)
+
+    def stir(self) -> None:
+        """It begins to matter whether the peer lives: ping at once, unless that is done all the time."""
+        self._is_stirred = True
+        if self._resting is not None:
+            self._resting.cancel()
+
+    async def watch(self, ping: Callable[[], None], is_needed: Callable[[], bool], awaits: Callable[[], bool]) -> None:
+        """Return when the peer is silent. A stalled process of ours counts as one ping at most.
+
+        is_needed: True while it matters whether the peer lives
+        awaits:    True while something that was said is not acknowledged
+        """
+        pings = unanswered = 0
+        while unanswered < SILENT_PINGS:
+            pong_came = self.pong_came
+            ping()
+            pings += 1
+            await trio.sleep(PING_S)
+            unanswered = 0 if pong_came.is_set() else unanswered + 1
+            if unanswered == 0 and pings >= SILENT_PINGS and not is_needed():
+                await self._rest(awaits)
+
+    async def _rest(self, awaits: Callable[[], bool]) -> None:
+        """Wait until a ping is due."""
+        self._is_stirred = False
+        while True:
+            if not awaits():
+                self._awaits_s = None
+            elif self._awaits_s is None:
+                self._awaits_s = trio.current_time()
+            due_s = self.heard_s + QUIET_S
+            if self._awaits_s is not None:
+                due_s = min(due_s, self._awaits_s + PING_S)
+            if self._is_stirred or due_s <= trio.current_time():
+                return
+            try:
+                with trio.CancelScope(deadline=due_s) as self._resting:
+                    await trio.sleep_forever()
+            finally:
+                self._resting = None
