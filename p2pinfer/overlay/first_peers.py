@@ -21,6 +21,7 @@ from p2pinfer.core.acquaintances import Acquaintance
 from p2pinfer.core.errors import LinkDead, Refused, UsageError
 from p2pinfer.core.keys import short_name
 from p2pinfer.core.units import PeerKey
+from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.limits import MAX_FOUND
@@ -291,21 +292,24 @@ class FirstPeers:
 
     async def _listen(self, neighbours: OpenNeighbours) -> None:
         """Meet whoever is on the local network, as they come, for LISTEN_S: MAX_FOUND of them at most."""
-        try:
-            with trio.move_on_after(LISTEN_S):
+        with trio.move_on_after(LISTEN_S), Contained("mDNS"):
+            try:
                 async with neighbours() as heard:
-                    left = MAX_FOUND
-                    while left:
-                        coming = heard.news.coming
-                        found = [one for one in _found(NEAR, heard.addresses()) if self._is_fresh(one)][:left]
-                        for one in found:
-                            self._nursery.start_soon(self._meet_near, one)
-                        left -= len(found)
-                        with trio.move_on_after(ALONE_AGAIN_S):
-                            await coming.wait()
-        except OSError as error:
-            logger.info("nobody is looked for on the local network: %s", error)
+                    await self._meet_heard(heard)
+            except OSError as error:
+                logger.info("nobody is looked for on the local network: %s", error)
         self._is_listening = False
+
+    async def _meet_heard(self, heard: Neighbours) -> None:
+        left = MAX_FOUND
+        while left:
+            coming = heard.news.coming
+            found = [one for one in _found(NEAR, heard.addresses()) if self._is_fresh(one)][:left]
+            for one in found:
+                self._nursery.start_soon(self._meet_near, one)
+            left -= len(found)
+            with trio.move_on_after(ALONE_AGAIN_S):
+                await coming.wait()
 
     async def _meet_near(self, found: "_Found") -> None:
         self._near += 1

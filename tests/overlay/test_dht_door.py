@@ -87,6 +87,24 @@ async def test_a_process_at_fault_is_ended_and_starts_anew(
     assert all(process.returncode is not None for process in starts)
 
 
+async def test_a_part_that_ended_starts_anew_at_once_where_the_node_comes_to_be_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dht_door, "DHT_WAITS_S", (3_600.0,))
+    started, starts = trio.open_memory_channel[None](9)
+
+    async def fail() -> trio.Process:
+        started.send_nowait(None)
+        raise OSError("no memory")
+
+    monkeypatch.setattr(dht_door, "_start", fail)
+    async with running(DhtDoor([], [])) as door:
+        with trio.fail_after(WITHIN_S):
+            for place in range(3):
+                await starts.receive()
+                door.move([f"/ip4/127.0.0.{place + 1}/tcp/4001"], [])
+
+
 @asynccontextmanager
 async def running(door: DhtDoor) -> AsyncIterator[DhtDoor]:
     async with trio.open_nursery() as nursery:

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain, count, repeat
 from typing import Final
@@ -65,17 +65,19 @@ class DhtDoor:
 
     async def run(self) -> None:
         """Have a part in the DHT, until cancelled."""
-        waits_s = chain(DHT_WAITS_S, repeat(DHT_WAITS_S[-1]))
+        waits_s = _waits_s()
         while True:
             self._moved = trio.Event()
             why = "for a fault of ours"
             with Contained("our part of the DHT"):
                 why = await self._live()
-            if self._moved.is_set():
-                continue
-            wait_s = next(waits_s)
-            logger.warning("our part of the DHT ended (%s); it starts anew in %.0f s, links go on", why, wait_s)
-            await trio.sleep(wait_s)
+            if not self._moved.is_set():
+                wait_s = next(waits_s)
+                logger.warning("our part of the DHT ended (%s); it starts anew in %.0f s, links go on", why, wait_s)
+                with trio.move_on_after(wait_s):
+                    await self._moved.wait()
+            if self._moved.is_set():  # elsewhere there may be what was missing
+                waits_s = _waits_s()
 
     async def _wait_moved(self) -> str:
         await self._moved.wait()
@@ -142,6 +144,10 @@ class DhtDoor:
             if self._process is not None:
                 return await self._process.ask(kind, what, takes_s)
         return ()
+
+
+def _waits_s() -> Iterator[float]:
+    return chain(DHT_WAITS_S, repeat(DHT_WAITS_S[-1]))
 
 
 class _Question:

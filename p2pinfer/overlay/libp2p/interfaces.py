@@ -5,6 +5,7 @@ Linux says by itself when they do (netlink, rtnetlink(7)); elsewhere they are lo
 
 import errno
 import ipaddress
+import logging
 import re
 import socket
 import sys
@@ -29,6 +30,8 @@ IPV6_ADDRESSES: Final = Path("/proc/net/if_inet6")
 UNUSABLE: Final = 0x08 | 0x20 | 0x40  # of its flags: a duplicate, deprecated, and not yet known to be no duplicate
 GROUPS: Final = 0x1 | 0x10 | 0x100 | 0x40 | 0x400  # of netlink: links, addresses and routes, IPv4's and IPv6's
 BUFFER: Final = 65_536
+
+logger = logging.getLogger(__name__)
 
 
 def own_addresses() -> list[OwnAddress]:
@@ -84,17 +87,26 @@ def _unusable() -> Iterator[IP]:
 
 async def changes() -> AsyncGenerator[None, None]:
     """Comes round at once, and then whenever addresses, interfaces or routes may have changed."""
-    if (told := _open_netlink()) is None:
-        while True:
-            yield
-            await trio.sleep(LOOK_S)
-    with told:
-        yield  # for what changed before anybody listened
-        while True:
-            await trio.lowlevel.wait_readable(told.fileno())
-            await trio.sleep(SETTLE_S)
-            _drain(told)
-            yield
+    if (told := _open_netlink()) is not None:
+        with told:
+            yield  # for what changed before anybody listened
+            while await _changed(told):
+                yield
+    while True:
+        yield
+        await trio.sleep(LOOK_S)
+
+
+async def _changed(told: socket.socket) -> bool:
+    """Wait for the next changes; False where the system tells of them no more."""
+    try:
+        await trio.lowlevel.wait_readable(told.fileno())
+        await trio.sleep(SETTLE_S)
+        _drain(told)
+    except OSError as error:
+        logger.info("the system tells no more of changes of the network: %s", error)
+        return False
+    return True
 
 
 def _open_netlink() -> socket.socket | None:

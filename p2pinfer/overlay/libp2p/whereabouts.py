@@ -70,7 +70,10 @@ class Whereabouts:
         """Look again whenever something may have changed, until cancelled."""
         async for _ in changing():
             before = self._listening
-            self._look_around()
+            try:
+                self._look_around()
+            except OSError as error:  # they stand as they were
+                logger.info("the interfaces cannot be looked at: %s", error)
             if before != self._listening:
                 logger.info("the addresses here are now %s", ", ".join(self._listening) or "none")
                 self._moved.set()
