@@ -58,6 +58,7 @@ class Meeting:
         self._network = network
         self._exchange = exchange
         self._tidings = tidings
+        self._visited: WeakSet[Link] = WeakSet()  # to bootstrap peers that told us what they know
         self._met: WeakSet[Link] = WeakSet()  # links whose peers' part of the DHT we have asked for
         self._away: dict[PeerKey, float] = {}  # until when a peer is left alone
         self._suspects: dict[PeerKey, KnownOffer] = {}
@@ -73,15 +74,16 @@ class Meeting:
     # Bootstrap peers
 
     async def visit(self, address: str, model: ModelId | None, *, seek: bool = False) -> bool:
-        """Meet a bootstrap peer, and ask it for offers where the link is new; False if it does not answer."""
-        known = {link.peer for link in self._network.links()}
+        """Meet a bootstrap peer, and ask it for offers, once for each link; False if it does not answer."""
         try:
             link = await self._network.dial(address)
         except LinkDead as error:
             logger.info("cannot reach %s: %s", address, error)
             return False
         self._visited_s[address] = trio.current_time()
-        return link.peer in known or await self._tidings.ask(link, model, seek=seek)
+        if link not in self._visited and await self._tidings.ask(link, model, seek=seek):
+            self._visited.add(link)  # and not before: a far one may outlast the visit that dialled it
+        return link in self._visited
 
     async def _visit_in_time(self, address: str) -> None:
         """Wait for one that is silent no longer than until it is tried again; its dial goes on."""

@@ -168,6 +168,20 @@ async def test_a_chain_whose_nodes_start_at_once_is_whole_within_a_minute(
         assert node.nodes() == {other.key.public for other in nodes if other is not node}
 
 
+async def test_a_far_bootstrap_peer_is_asked_though_its_link_outlasts_the_first_visit(
+    autojump_clock: MockClock, open_side: OpenSide, world: MemoryWorld, nursery: trio.Nursery
+) -> None:
+    boot, other = await open_side("boot"), await open_side("other")
+    await other.network.dial(boot.address)
+    other.serve()
+    await trio.sleep(LIFE_S / 2)
+    world.latency_s = 1.0
+    node = await open_side("node", boot.address)
+    nursery.start_soon(node.directory.keep_meeting)
+    await trio.sleep(20)
+    assert other.key.public in node.nodes()
+
+
 async def test_newcomers_join_through_anyone_once_the_bootstrap_nodes_are_dead(
     autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
 ) -> None:
