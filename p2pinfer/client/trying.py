@@ -113,7 +113,7 @@ class Trying:
                 continue
             del self._under_way[running]
             if winner is not None and not running.begun and running.started_s < winner.started_s:
-                self._finder.note_late(route.stages)
+                self._finder.note_late(route.stages, trio.current_time() - running.started_s)
             running.fail("another route answered, or the client cancelled", Code.CANCELLED)
 
     async def _next(self, at_once: int) -> Running | None:

@@ -107,6 +107,7 @@ class Swarm:
         self.dead: set[PeerKey] = set()  # their addresses do not answer
         self.far: set[PeerKey] = set()  # they are linked, but not soon
         self.late: list[StagePlan] = []
+        self.waited_s: list[float] = []  # for them
         self.after_s: dict[frozenset[bytes], float] = {}  # to the first id
         self.full_until: dict[PeerKey, float] = {}
         self.tried: list[FoundRoute] = []
@@ -169,8 +170,9 @@ class Swarm:
         await trio.sleep(patience_s)
         return False
 
-    def note_late(self, stages: Sequence[StagePlan]) -> None:
+    def note_late(self, stages: Sequence[StagePlan], waited_s: float = 0.0) -> None:
         self.late += stages
+        self.waited_s.append(waited_s)
 
     def trying(self, failures: Failures | None = None, proven: Collection[PeerKey] = (), until: float = inf) -> Trying:
         sought, model = replace(SOUGHT, proven=proven), ModelId(bytes(32))
@@ -199,6 +201,7 @@ async def test_eight_silent_liars_do_not_outlast_one_ask(autojump_clock: MockClo
     await trying.first_answering()
     assert swarm.tried == [*LIARS, HONEST]
     assert trio.current_time() < PATIENCE_S + 3
+    assert min(swarm.waited_s) > PREDICTED_S  # later than the one who answered, however long it took
     late = {stage.key for stage in swarm.late}
     assert all(route.nodes <= late or failures.risk(*who(route), trio.current_time()) > 0 for route in LIARS)
     assert not HONEST.nodes & late
