@@ -54,6 +54,7 @@ class FoundRoute:
 
     most:       nano-credits that its contracts may come to
     first_id_s: seconds to the first id, by the stages' own words and what was measured of them
+    late_s:     of that, how much later than promised they were measured to be
     step_s:     the same, from one id to the next
     promised:   the stages as they were chosen, for the request
     lent:       nano-credits that its stages may take and bring nothing
@@ -67,6 +68,7 @@ class FoundRoute:
     lent: int = 0
     ahead: int = 0
     step_s: float = 0.0
+    late_s: float = 0.0
 
     @property
     def nodes(self) -> frozenset[bytes]:
@@ -279,8 +281,9 @@ def _found(route: Route, by_key: dict[PeerKey, KnownOffer], sought: Sought, most
     first, second = (replace(sought.load, tokens=tokens) for tokens in (1, 2))
     first_id_s = sum(predicted_s(stage, first) for stage in route)
     step_s = sum(predicted_s(stage, second) for stage in route) - first_id_s
+    late_s = sum(stage.candidate.late_s for stage in route)
     lent, ahead = sum(map(lent_to, route)), sum(_ahead(stage, sought.prompt) for stage in stages)
-    return FoundRoute(stages, most, first_id_s, Promised(route, sought.load), lent, ahead, step_s)
+    return FoundRoute(stages, most, first_id_s, Promised(route, sought.load), lent, ahead, step_s, late_s)
 
 
 def _ahead(stage: StagePlan, prompt: int) -> int:

@@ -323,8 +323,11 @@ class Trying:
 
 
 def _soon_s(route: FoundRoute, under_way: int = 1) -> float:
-    """Seconds that a route is given before another one is tried beside it and as many as are under way."""
-    return SOON_S / under_way + SOON_FACTOR * route.first_id_s
+    """Seconds that a route is given before another one is tried beside it and as many as are under way.
+
+    By its own word: who is known to be late is not waited for all the longer.
+    """
+    return SOON_S / under_way + SOON_FACTOR * (route.first_id_s - route.late_s)
 
 
 async def _wait_any(waits: Sequence[Callable[[], Awaitable[None]]]) -> None:

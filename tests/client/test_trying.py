@@ -436,6 +436,14 @@ async def test_an_ask_that_is_given_up_gives_its_route_up(autojump_clock: MockCl
     assert running.generation.failure.code is Code.CANCELLED
 
 
+async def test_who_is_known_to_be_late_is_not_waited_for_all_the_longer(autojump_clock: MockClock) -> None:
+    late = [replace(route, first_id_s=PREDICTED_S + 20.0, late_s=20.0) for route in LIARS]
+    swarm = Swarm(*late, HONEST)
+    swarm.silent = nodes_of(late)
+    await swarm.trying().first_answering()
+    assert trio.current_time() < 2 * PATIENCE_S
+
+
 async def test_a_prediction_in_minutes_is_believed(autojump_clock: MockClock) -> None:
     slow = replace(LIARS[0], first_id_s=30.0)
     swarm = Swarm(slow, HONEST)
