@@ -45,7 +45,7 @@ HASTY_S: Final = 0.5  # at least, for a route to be reached where there is anoth
 HASTY_TRIPS: Final = 8  # round trips to the usual node: more than a dial takes
 DIALLED_PART: Final = 0.9  # of that time a dial was under way, or its node was not late: tasks start one by one
 PATIENT_S: Final = 2 * REACH_S  # where there is none: as long as a dial takes, after others
-LATE_S: Final = 5.0  # that whoever did not answer soon is taken to need; it may be more
+LATE_S: Final = 5.0  # that whoever has not answered yet is taken to need still; it may be more
 BUSY_S: Final = 1.0  # at most, until we may dial again
 
 
@@ -55,6 +55,7 @@ class FoundRoute:
 
     most:       nano-credits that its contracts may come to
     first_id_s: seconds to the first id, by the stages' own words and what was measured of them
+    late_s:     of that, how much later than promised they were measured to be
     step_s:     the same, from one id to the next
     promised:   the stages as they were chosen, for the request
     lent:       nano-credits that its stages may take and bring nothing
@@ -68,6 +69,7 @@ class FoundRoute:
     lent: int = 0
     ahead: int = 0
     step_s: float = 0.0
+    late_s: float = 0.0
 
     @property
     def nodes(self) -> frozenset[bytes]:
@@ -263,11 +265,14 @@ class RouteFinder:
             else:
                 return
 
-    def note_late(self, stages: Sequence[StagePlan]) -> None:
-        """These, or one of them, did not answer soon: for a while others come first, or until they do."""
+    def note_late(self, stages: Sequence[StagePlan], waited_s: float = 0.0) -> None:
+        """These, or one of them, have not answered for so long: for a while others come first, or until they do.
+
+        So does whoever answered at last meanwhile, however late that was.
+        """
         if stages:
             who = [Who(stage.key, stage.offer.record.owner) for stage in stages]
-            self._measures.note_answer(who, Lag(LATE_S), trio.current_time())
+            self._measures.note_answer(who, Lag(waited_s + LATE_S), trio.current_time())
 
     def _measured(self, route: FoundRoute) -> FoundRoute:
         """The route, its ids no sooner than its links allow: they are opened, and then ids come, round the ring."""
@@ -297,8 +302,9 @@ def _found(route: Route, by_key: dict[PeerKey, KnownOffer], sought: Sought, most
     first, second = (replace(sought.load, tokens=tokens) for tokens in (1, 2))
     first_id_s = sum(predicted_s(stage, first) for stage in route)
     step_s = sum(predicted_s(stage, second) for stage in route) - first_id_s
+    late_s = sum(stage.candidate.late_s for stage in route)
     lent, ahead = sum(map(lent_to, route)), sum(_ahead(stage, sought.prompt) for stage in stages)
-    return FoundRoute(stages, most, first_id_s, Promised(route, sought.load), lent, ahead, step_s)
+    return FoundRoute(stages, most, first_id_s, Promised(route, sought.load), lent, ahead, step_s, late_s)
 
 
 def _ahead(stage: StagePlan, prompt: int) -> int:

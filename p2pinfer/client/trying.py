@@ -113,7 +113,7 @@ class Trying:
                 continue
             del self._under_way[running]
             if winner is not None and not running.begun and running.started_s < winner.started_s:
-                self._finder.note_late(route.stages)
+                self._finder.note_late(route.stages, trio.current_time() - running.started_s)
             running.fail("another route answered, or the client cancelled", Code.CANCELLED)
 
     async def _next(self, at_once: int) -> Running | None:
@@ -324,8 +324,11 @@ class Trying:
 
 
 def _soon_s(route: FoundRoute, under_way: int = 1) -> float:
-    """Seconds that a route is given before another one is tried beside it and as many as are under way."""
-    return SOON_S / under_way + SOON_FACTOR * route.first_id_s
+    """Seconds that a route is given before another one is tried beside it and as many as are under way.
+
+    By its own word: who is known to be late is not waited for all the longer.
+    """
+    return SOON_S / under_way + SOON_FACTOR * (route.first_id_s - route.late_s)
 
 
 async def _wait_any(waits: Sequence[Callable[[], Awaitable[None]]]) -> None:

@@ -108,6 +108,7 @@ class Swarm:
         self.dead: set[PeerKey] = set()  # their addresses do not answer
         self.far: set[PeerKey] = set()  # they are linked, but not soon
         self.late: list[StagePlan] = []
+        self.waited_s: list[float] = []  # for them
         self.after_s: dict[frozenset[bytes], float] = {}  # to the first id
         self.full_until: dict[PeerKey, float] = {}
         self.tried: list[FoundRoute] = []
@@ -170,8 +171,9 @@ class Swarm:
         await trio.sleep(patience_s)
         return False
 
-    def note_late(self, stages: Sequence[StagePlan]) -> None:
+    def note_late(self, stages: Sequence[StagePlan], waited_s: float = 0.0) -> None:
         self.late += stages
+        self.waited_s.append(waited_s)
 
     def trying(self, failures: Failures | None = None, proven: Collection[PeerKey] = (), until: float = inf) -> Trying:
         sought, model = replace(SOUGHT, proven=proven), ModelId(bytes(32))
@@ -200,6 +202,7 @@ async def test_eight_silent_liars_do_not_outlast_one_ask(autojump_clock: MockClo
     await trying.first_answering()
     assert swarm.tried == [*LIARS, HONEST]
     assert trio.current_time() < PATIENCE_S + 3
+    assert min(swarm.waited_s) > PREDICTED_S  # later than the one who answered, however long it took
     late = {stage.key for stage in swarm.late}
     assert all(route.nodes <= late or failures.risk(*who(route), trio.current_time()) > 0 for route in LIARS)
     assert not HONEST.nodes & late
@@ -441,6 +444,14 @@ async def test_an_ask_that_is_given_up_gives_its_route_up(autojump_clock: MockCl
     [running] = trying.tries
     assert running.generation.failure is not None
     assert running.generation.failure.code is Code.CANCELLED
+
+
+async def test_who_is_known_to_be_late_is_not_waited_for_all_the_longer(autojump_clock: MockClock) -> None:
+    late = [replace(route, first_id_s=PREDICTED_S + 20.0, late_s=20.0) for route in LIARS]
+    swarm = Swarm(*late, HONEST)
+    swarm.silent = nodes_of(late)
+    await swarm.trying().first_answering()
+    assert trio.current_time() < 2 * PATIENCE_S
 
 
 async def test_a_prediction_in_minutes_is_believed(autojump_clock: MockClock) -> None:
