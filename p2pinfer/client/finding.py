@@ -90,7 +90,8 @@ class RouteFinder:
     ) -> list[FoundRoute]:
         """At least one route and at most `count`, the cheapest first, that share no node; without those excluded.
 
-        Of several the first is one over nodes that are linked, if there is any: it costs no dial.
+        Of several the first is one over nodes that are linked, if there is any: it costs no dial. But a dial takes less
+        than who is linked and known to be late.
 
         spent: nano-credits of the price limit that earlier tries have cost
 
@@ -154,9 +155,8 @@ class RouteFinder:
             limit = default_limit([one for candidates in classes.values() for one in candidates], sought.load)
         cadences = {known.node: known.offer.record.limits.cadence for known in offers}
         choice = Choice(classes, cadences, sought, limit - spent, spent)
-        afar = (
-            {one.key for candidates in classes.values() for one in candidates if not one.live} if count > 1 else set()
-        )
+        everybody = (one for candidates in classes.values() for one in candidates)
+        afar = {one.key for one in everybody if not one.live or one.late_s > HASTY_S} if count > 1 else set()
         chosen: list[Route] = []
         taken = set(excluded)
         if afar:
@@ -206,7 +206,7 @@ class RouteFinder:
         """Link to all stages of all routes at once; return the first route that is linked.
 
         Routes are in order of preference; a better one is waited for only as long as it may still come soon. Also
-        returned are nodes that cannot be reached, and nodes that were not reached when the waiting was over. Who could
+        returned are nodes that cannot be reached, and nodes that were not reached in the time that they had. Who could
         not even be dialled from here is one of the latter: that is no failure of its own.
 
         hasty: wait for no route longer than the usual node takes
@@ -246,10 +246,12 @@ class RouteFinder:
         nodes: set[bytes] = {stage.key for route in routes for stage in route.stages}
         late = {node for node in nodes - missing if self._network.link(PeerKey(node)) is None}
         since_s = trio.current_time() - DIALLED_PART * soon_s
-        for stage in (stage for route in routes for stage in route.stages if stage.key in late - undialled):
-            if dialled_s.get(stage.key, inf) <= since_s:  # it had its time, though the waiting may have ended sooner
-                self.note_late([stage])
-        return (self._measured(routes[min(linked)]) if linked else None), missing, late
+        had_time = {node for node in late - undialled if dialled_s.get(node, inf) <= since_s}
+        for stage in (stage for route in routes for stage in route.stages if stage.key in had_time):
+            self.note_late([stage])
+        if not linked:
+            return None, missing, late
+        return self._measured(routes[min(linked)]), missing, late & (had_time | undialled)
 
     async def _link(self, stage: StagePlan, dialled_s: dict[bytes, float]) -> None:
         """Link to a node; wait where too many dials are under way already. Raises Refused."""

@@ -167,13 +167,12 @@ class Trying:
 
     async def _find(self, count: int) -> list[FoundRoute]:
         """Routes to try; none where others are under way, or some may have room by now. Raises NoRoute."""
+        if self._late and not self._finder.has_route(self._model, self._sought, self._left_out()):
+            self._late.clear()
+            self._hasty = False  # then they are waited for
         try:
             return await self._finder.find(self._model, self._sought, self._left_out(), self._committed, count)
         except NoRoute as error:
-            if self._late:
-                self._late.clear()
-                self._hasty = False  # then they are waited for
-                return await self._find(count)
             if not self._under_way and not self._full:
                 used_up = isinstance(error, TooDear) and self.spent > 0
                 raise (error if used_up or self._failure is None else self._failure) from None
