@@ -1,9 +1,9 @@
 """Twenty nodes that nobody asks anything: what each takes of a core and of its line, and how many links it keeps.
 
 Every node is what a person starts: a process with its engine's and its part of the DHT. Each joins through one that was
-there before it; every second one chooses its layers, the others hold a third of them each. Then they are left alone for
-as long as it takes until all that happens now and then has happened: the DHT's table is looked through every ten
-minutes.
+there before it; every second one chooses its layers, the others hold a third of them each. Then they are left alone.
+What happens but once an hour is not in the figures: while a part of the DHT looks through its table and says again what
+it provides, it takes about a percent of a core for a minute, and those whom it asks less.
 """
 
 import random
@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Final
 
 import psutil
@@ -44,12 +44,12 @@ class Idled:
 
     cpu:     shares of a core, by part
     carried: bytes and segments a second, by part
-    links:   when the time was up
+    links:   at each look
     """
 
     cpu: Mapping[str, float]
     carried: Mapping[str, Carried]
-    links: int
+    links: Sequence[int]
 
     @property
     def share(self) -> float:
@@ -74,13 +74,13 @@ def run() -> Sequence[Figure]:
 
 
 def figures(idled: Sequence[Idled], watch_s: float) -> Sequence[Figure]:
-    shares, links = [100 * one.share for one in idled], [one.links for one in idled]
+    shares, links = [100 * one.share for one in idled], [fmean(one.links) for one in idled]
     sent, received = [one.sent for one in idled], [one.received for one in idled]
     by_part = ", ".join(f"{part} {100 * median(one.cpu[part] for one in idled):.3f}" for part in idled[0].cpu)
     bytes_by_part = ", ".join(f"{part} {median(one.carried[part].sent for one in idled):.0f}" for part in (OWN, "DHT"))
     how = f"over {watch_s:.0f} s"
     wire = f"{median(one.on_wire for one in idled):.0f} with headers of TCP and IP"
-    count = len(idled)
+    count, most = len(idled), max(max(one.links) for one in idled)
     return [
         Figure(f"{count} nodes idle, CPU", median(shares), Bound.BELOW, 0.3, "% of a core", f"median {how}: {by_part}"),
         Figure(f"{count} nodes idle, CPU at most", max(shares), Bound.BELOW, 0.3, "% of a core", "of the busiest"),
@@ -93,7 +93,7 @@ def figures(idled: Sequence[Idled], watch_s: float) -> Sequence[Figure]:
             Bound.BELOW,
             13,
             "",
-            f"{min(links)} at least, median {median(links):.0f}",
+            f"mean of the node with most; median {median(links):.1f}, {most} at any moment",
         ),
     ]
 
@@ -131,17 +131,21 @@ async def watch(pids: Sequence[int], watch_s: float) -> Sequence[Idled]:
     parts = [_parts(pid) for pid in pids]
     connections = Connections({pid: _name(at, part) for at, one in enumerate(parts) for part, pid in one.items()})
     before = [_cpu_s(one) for one in parts]
-    until = trio.current_time() + watch_s
-    while trio.current_time() < until:
-        await trio.sleep(min(LOOK_S, until - trio.current_time()))
+    links: list[list[int]] = [[] for _ in parts]
+    began = trio.current_time()
+    while (left_s := began + watch_s - trio.current_time()) > 0:
+        await trio.sleep(min(LOOK_S, left_s))
         connections.look()
+        for at, one in enumerate(links):
+            one.append(connections.open[_name(at, OWN)])
+    passed_s = trio.current_time() - began
     after = [_cpu_s(one) for one in parts]
     carried = connections.since_first()
     return [
         Idled(
-            {part: (after[at][part] - before[at][part]) / watch_s for part in one},
-            {part: _a_second(carried[_name(at, part)], watch_s) for part in one},
-            connections.open[_name(at, OWN)],
+            {part: (after[at][part] - before[at][part]) / passed_s for part in one},
+            {part: _a_second(carried[_name(at, part)], passed_s) for part in one},
+            links[at],
         )
         for at, one in enumerate(parts)
     ]
@@ -163,5 +167,5 @@ def _cpu_s(parts: Mapping[str, int]) -> Mapping[str, float]:
     return {part: usage_of(pid).cpu_s for part, pid in parts.items()}
 
 
-def _a_second(carried: Carried, watch_s: float) -> Carried:
-    return Carried(*(round(count / watch_s) for count in (carried.sent, carried.received, carried.segments)))
+def _a_second(carried: Carried, passed_s: float) -> Carried:
+    return Carried(*(round(count / passed_s) for count in (carried.sent, carried.received, carried.segments)))

@@ -263,6 +263,15 @@ async def test_late_is_who_had_its_time(autojump_clock: MockClock, near: Private
     assert sum(late_s > 0 for late_s in measured) == late
 
 
+async def test_a_linked_node_that_is_known_to_be_late_is_asked_after_a_dial() -> None:
+    near = NODES[0].public
+    finder = RouteFinder(Known(whole(0, prices=CHEAP), whole(1)), Far(near, 0.1), Failures(), Measures())  # type: ignore[arg-type]
+    routes = await finder.find(MODEL, SOUGHT, (), count=2)
+    assert routes[0].nodes == {near}
+    finder.note_late(routes[0].stages)
+    assert (await finder.find(MODEL, SOUGHT, (), count=2))[0].nodes == {NODES[1].public}
+
+
 async def test_equal_nodes_take_turns_and_an_answer_as_promised_changes_nothing() -> None:
     finder = RouteFinder(Known(whole(0), whole(1)), Alone(), Failures(), Measures())  # type: ignore[arg-type]
     seen = []
