@@ -265,7 +265,9 @@ async def test_late_is_who_had_its_time(autojump_clock: MockClock, near: Private
 
 async def test_a_linked_node_that_is_known_to_be_late_is_asked_after_a_dial() -> None:
     near = NODES[0].public
-    finder = RouteFinder(Known(whole(0, prices=CHEAP), whole(1)), Far(near, 0.1), Failures(), Measures())  # type: ignore[arg-type]
+    finder = RouteFinder(
+        Known(whole(0), whole(1, owner=OwnerKey(STRANGER.public))), Far(near, 0.1), Failures(), Measures()
+    )  # type: ignore[arg-type]
     routes = await finder.find(MODEL, SOUGHT, (), count=2)
     assert routes[0].nodes == {near}
     finder.note_late(routes[0].stages)
