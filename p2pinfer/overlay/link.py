@@ -18,7 +18,7 @@ from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, RemoteProtocolError
 from p2pinfer.core.frames import FrameDecoder, encode_frame
 from p2pinfer.core.keys import short_name
-from p2pinfer.core.messages import Ack, Goodbye, Hello, Message, Ping, Pong, cut_text, reason_given
+from p2pinfer.core.messages import Ack, Goodbye, Hello, Message, Offers, Ping, Pong, cut_text, reason_given
 from p2pinfer.core.pace import ACK_BYTES, Pace
 from p2pinfer.core.session_messages import SessionMessage
 from p2pinfer.core.source import Source
@@ -100,6 +100,7 @@ class Link:
         # sending
         self._pace = Pace(sent)
         self._said = 0  # bytes after which the last message ended that the peer has to acknowledge
+        self._says = False  # such messages wait to be written
         self._first_rtt_s = rtt_s  # of the Hellos, where we dialled
         self._backlog = backlog
         self._weight = Weight(backlog, self._end_too_heavy)
@@ -176,9 +177,11 @@ class Link:
             raise LinkDead(*self._death)
         frame = encode_frame(message)  # which the peer takes, whatever it holds: MIN_BODY
         self._outbox.put(frame, priority)
-        if self._pulse.rests:
-            self._pulse.note_said()
-            self._note_use(message)
+        if not _is_announcement(message):
+            self._says = True
+            if self._pulse.rests:
+                self._pulse.note_said()
+                self._note_use(message)
         if self._weight.size > BACKLOG_BYTES or self._backlog.is_over:
             self._end_the_heaviest()
         self._turn.at_end(self._flush)
@@ -321,9 +324,10 @@ class Link:
     def _take(self, message: Message) -> None:
         if type(message) not in OWN:  # nearly always
             if self._death is None:
-                self._ack_wanted.set()
-                if self._pulse.rests:
-                    self._note_use(message)
+                if not _is_announcement(message):
+                    self._ack_wanted.set()
+                    if self._pulse.rests:
+                        self._note_use(message)
                 self._receiver.on_message(self, message)
             return
         match message:
@@ -396,8 +400,9 @@ class Link:
         room = self._pace.window - self._pace.unacknowledged
         taken = self._outbox.take(self._pace.frame_budget, room)
         data = b"".join((*self._own_frames(), *taken))
-        if taken:
+        if taken and self._says:
             self._said = self._pace.sent + len(data)
+            self._says = not self._outbox.is_empty
         return data
 
     def _own_frames(self) -> list[bytes]:
@@ -417,7 +422,7 @@ class Link:
         return frames
 
     async def _acknowledge(self) -> None:
-        """Acknowledge the last bytes of a burst. Pings and acks alone ask for none, or two idle peers would chatter."""
+        """Acknowledge the last bytes of a burst. What two idle peers say asks for no ack, or they would chatter."""
         while True:
             await self._ack_wanted.wait()
             await trio.sleep(ACK_S)
@@ -440,6 +445,11 @@ class Link:
 
     def _awaits_ack(self) -> bool:
         return self._said > self._pace.acknowledged
+
+
+def _is_announcement(message: Message) -> bool:
+    """True for offers that nobody asked for."""
+    return type(message) is Offers and message.call == 0
 
 
 def farewell(goodbye: Goodbye) -> LinkDead:

@@ -43,6 +43,11 @@ class Outbox:
             self._weight.change(size - self._pending)
             self._pending = size
 
+    @property
+    def is_empty(self) -> bool:
+        """True while no frame waits."""
+        return not any(queue.frames for queue in self._queues)
+
     def has_room(self, priority: Priority) -> bool:
         return self._queues[priority].size < QUEUE_BYTES
 

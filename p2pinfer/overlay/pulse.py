@@ -1,8 +1,8 @@
 """When a link is pinged, and when its peer is taken for gone (protocols/wire.md, 3.4). Decides; `link.py` pings.
 
 A ping is four writes of two machines and as many wake-ups. Where a session runs its peers' death is to be known within
-seconds, so those links are pinged all the time; so are those on which something that was said is not acknowledged. On
-all others whatever comes shows that the peer lives, and only who hears nothing for long asks.
+seconds, so those links are pinged all the time; so are those on which what was said is not acknowledged. On all others
+whatever comes shows that the peer lives, renewals of its offer most of all, and only who hears nothing for long asks.
 """
 
 from collections.abc import Callable

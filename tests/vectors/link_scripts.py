@@ -179,6 +179,8 @@ def ack_scripts() -> Iterator[Case]:
     yield script.hears("a", "CallRefused").acks("a", 0).waits(0.2).acks("a", 1).linked("a")
     script = Script("an ack of many bytes comes at once", "WIRE-28").up().says("a", rows(0, 20_000))
     yield script.acks("a", 1).waits(0.2).acks("a", 1).linked("a")
+    script = Script("an announcement makes no ack due", "WIRE-28").up().says("a", Offers(0, (), ())).waits(0.2)
+    yield script.acks("a", 0).says("a", rows(0, 20_000)).acks("a", 1).linked("a")
     script = Script("pings and pongs make no ack due", "WIRE-28").up().waits(20.0).says("a", Ping(5))
     yield script.hears("a", Pong(5)).waits(20.0).acks("a", 0).linked("a")
 
