@@ -37,12 +37,14 @@ from p2pinfer.core.routing import Route, lent_to, predicted_s
 from p2pinfer.core.units import ModelId, PeerKey, Span
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.network import Network
+from p2pinfer.overlay.pulse import PING_S
 from p2pinfer.overlay.reach import HEARSAY, REACH_S, reach
 
 LATER_S: Final = 0.3  # for a better route to be reached, once another one is
 ONE_TELLER_PART: Final = 4  # of routes dialled together, one in so many goes over offers told by one network
 HASTY_S: Final = 0.5  # at least, for a route to be reached where there is another
 HASTY_TRIPS: Final = 8  # round trips to the usual node: more than a dial takes
+HEARD_S: Final = 2 * PING_S  # a link that is needed is heard so often
 DIALLED_PART: Final = 0.9  # of that time a dial was under way, or its node was not late: tasks start one by one
 PATIENT_S: Final = 2 * REACH_S  # where there is none: as long as a dial takes, after others
 LATE_S: Final = 5.0  # that whoever has not answered yet is taken to need still; it may be more
@@ -266,6 +268,12 @@ class RouteFinder:
                 await trio.sleep(random.uniform(0, refusal.retry_s or BUSY_S))
             else:
                 return
+
+    def hears(self, route: FoundRoute) -> bool:
+        """True if all stages were heard a moment ago: a machine that lost its power leaves links that seem to live."""
+        links = [self._network.link(stage.key) for stage in route.stages]
+        since_s = trio.current_time() - HEARD_S
+        return all(link is not None and link.heard_s >= since_s for link in links)
 
     def note_late(self, stages: Sequence[StagePlan], waited_s: float = 0.0) -> None:
         """These, or one of them, have not answered for so long: for a while others come first, or until they do.

@@ -107,6 +107,7 @@ class Manifests:
         """
         self._seek(ids, offers, again=not self._meant(ids, is_meant))
         if meant := self._meant(ids, is_meant):
+            self._kept |= {id_: self._kept.pop(id_) for id_ in meant}  # they are forgotten last
             came_s = min(self._kept[id_].came_s for id_ in meant)
             await self._wait(lambda: self._others_until(ids, came_s, others_s))
         await trio.lowlevel.checkpoint()

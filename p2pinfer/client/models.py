@@ -79,7 +79,7 @@ class Models:
     async def names(self, offers: Sequence[KnownOffer]) -> dict[ModelId, str]:
         """Names of models on offer, as far as they are known or told in time."""
         served = _most_served(offers)
-        imported = {id_: model.name for id_ in served if (model := self._store.get(id_)) is not None}
+        imported = {id_: model.name for id_, model in self._imported(served).items()}
         return imported | await self._manifests.all_names([id_ for id_ in served if id_ not in imported], offers)
 
     async def scribe(self, model: StoredModel) -> Scribe:
@@ -101,8 +101,8 @@ class Models:
     ) -> list[StoredModel]:
         """Served models whose name or id is meant: imported ones, or else strangers'; in order of name and id."""
         wanted = name_or_id.lower()
-        imported = [model for id_ in served if (model := self._store.get(id_)) is not None]
-        hits = [model for model in imported if _means(wanted, model.name, model.id)]
+        imported = self._imported(served)
+        hits = [model for model in imported.values() if _means(wanted, model.name, model.id)]
         if not hits and not self._is_imported(wanted):
             others_s = NAMESAKES_S if wanted else self._manifests.patience_s  # nothing means any: are there others?
             hits = await self._manifests.find(
@@ -113,6 +113,11 @@ class Models:
             )
         return sorted(hits, key=lambda model: (model.name, model.id))
 
+    def _imported(self, served: Sequence[ModelId]) -> dict[ModelId, StoredModel]:
+        """Of these models those in our own store: strangers may offer thousands, and each look there opens a file."""
+        ours = {model.id: model for model in self._store.models()}
+        return {id_: ours[id_] for id_ in served if id_ in ours}
+
     def _is_imported(self, wanted: str) -> bool:
         """The name is one that the owner gave, whatever strangers call so."""
         return any(wanted == model.name.lower() for model in self._store.models())
@@ -120,7 +125,8 @@ class Models:
     def _strangers(self, name_or_id: str, served: Sequence[ModelId]) -> list[ModelId]:
         """Served models that nobody imported here, and that may be meant."""
         wanted = name_or_id.lower()
-        unknown = [id_ for id_ in served if self._store.get(id_) is None]
+        imported = self._imported(served)
+        unknown = [id_ for id_ in served if id_ not in imported]
         return [id_ for id_ in unknown if wanted and _means(wanted, "", id_)] or unknown
 
     def _nobody(self, name_or_id: str, served: Sequence[ModelId], until: float) -> NotYet:

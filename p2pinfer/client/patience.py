@@ -8,7 +8,7 @@ Pure: `now` is the caller's monotonic clock in seconds.
 from typing import Final
 
 STALL_S: Final = 60.0  # without an id, prefill of a long prompt included
-CRAWL_S: Final = 3.0  # that an id gives back, at least
+CRAWL_S: Final = 8.0  # that an id gives back, at least: a slow node, full of others, takes seconds for one
 CRAWL_FACTOR: Final = 10  # and so many times what was to be expected of it: nodes have other work, too
 
 

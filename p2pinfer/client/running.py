@@ -38,6 +38,7 @@ from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.outbox import Priority
 
 OPEN_S: Final = 15.0  # for every stage to accept, which may link to the next one first (REACH_S)
+HELD_UP_S: Final = 1.0  # past a deadline: our own process was stopped, or its machine slept
 SETTLE_S: Final = 5.0  # for final receipts to be proposed, signed and acknowledged
 
 Incoming = tuple[PeerKey, SessionMessage | LinkDead]
@@ -211,7 +212,11 @@ class Running:
             if self._account is not None:
                 await self._decide(self._account.late(trio.current_time()))
         else:
-            if opening:
+            now = trio.current_time()
+            if now > silent_at + HELD_UP_S:  # it was we who did nothing: what came meanwhile lies unread
+                self._accepted_s = now + HELD_UP_S - OPEN_S
+                self._patience.ends = now + HELD_UP_S
+            elif opening:
                 self.give_up(OPEN_S)
             else:
                 self._stall()

@@ -237,7 +237,8 @@ class Trying:
         now = trio.current_time()
         self._give_up_at[running] = now + FIRST_ID_S + FIRST_ID_FACTOR * route.first_id_s
         # Beside a route that may take something and bring nothing, another might pass the limit on the cost
-        alone = route.lent or route.nodes <= set(self._sought.proven) or len(self._under_way) >= MAX_UNDER_WAY
+        trusted = route.nodes <= set(self._sought.proven) and self._finder.hears(route)
+        alone = route.lent or trusted or len(self._under_way) >= MAX_UNDER_WAY
         return await self._wait_first(inf if alone else now + _soon_s(route, len(self._under_way)))
 
     async def _wait_first(self, until: float) -> Running | None:

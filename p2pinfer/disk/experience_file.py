@@ -41,6 +41,7 @@ class ExperienceFile(Experience):
         """Write down what was noted, where it is news; return a complaint, or nothing. clock: Unix time now."""
         if not self.is_news and not self._is_unwritten:
             return ""
+        self._is_unwritten = True  # whatever ends us before it is
         complaint = await self.load(clock)  # others write, too
         failure = await self._file.write(_plain(self.keep(trio.current_time(), clock)))
         self._is_unwritten = bool(failure)

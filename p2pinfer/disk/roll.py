@@ -37,14 +37,13 @@ def enter(data: Path) -> str:
     if (folder := _place()) is None:
         return "neither XDG_RUNTIME_DIR nor the temporary directory can be trusted to keep others out"
     entry, name = _entry(folder, data), os.fsencode(data.resolve())
-    with suppress(OSError):
-        if read_small(entry, MAX_PATH) == name:
-            return ""
     try:
         with suppress(FileExistsError):
             folder.mkdir(FOLDER_MODE)
         if not _is_private(folder):
             return f"{folder} is a link, or others may use it"
+        if _data_of(entry) == data.resolve():
+            return ""
         if len(name) > MAX_PATH or len(_without_ended(folder)) >= MAX_ENTRIES:
             return "too many nodes of this user run here, or the folder's name is too long"
         write_atomic(entry, name, MODE)
@@ -73,7 +72,10 @@ def _place() -> Path | None:
     """Where the roll lies if there is one; None where others could put something else in its place."""
     for runtime in filter(_is_private, runtime_folders()):
         return runtime / "p2pinfer"
-    shared = Path(tempfile.gettempdir())
+    try:
+        shared = Path(tempfile.gettempdir())
+    except OSError:  # none takes a file
+        return None
     return shared / f"p2pinfer-{os.geteuid()}" if _keeps_owners(shared) else None
 
 
@@ -101,7 +103,10 @@ def _entry(folder: Path, data: Path) -> Path:
 
 
 def _entries(folder: Path) -> list[Path]:
-    return list(islice(folder.glob(f"*{SUFFIX}"), MAX_ENTRIES))
+    try:
+        return list(islice(folder.glob(f"*{SUFFIX}"), MAX_ENTRIES))
+    except OSError:  # the system removes the folder when the user's last session ends
+        return []
 
 
 def _entered_s(entry: Path) -> float:

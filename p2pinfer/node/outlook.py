@@ -186,13 +186,14 @@ def _only_here(sight: Sight, settings: NetworkSettings, has_links: bool) -> str:
 
 def _behind_router(sight: Sight) -> str:
     seen = next((one for one in sight.seen if "/" not in one), "ADDRESS")
+    kind = "ip6" if ":" in seen else "ip4"
     ports = [end[1] for one in sight.addresses if (end := endpoint_of(one)) is not None and not end[0].is_loopback]
     port = ports[0] if ports else 4001
     return (
         f"it seems that nobody from outside can reach this node: peers see it at {', '.join(sight.seen[:2])}, where a "
         "router or the host of a container stands before it, and nobody came through; have a TCP port forwarded from "
         f"there to port {port} here, and name it in the settings (p2pinfer node --config FILE): "
-        f'network.announce = ["/ip4/{seen}/tcp/{port}"]'
+        f'network.announce = ["/{kind}/{seen}/tcp/{port}"]'
     )
 
 

@@ -187,7 +187,9 @@ class Directory:
 
     async def _ask_stranger(self, known: KnownOffer, model: ModelId) -> None:
         with suppress(Refused):
-            await self._tidings.ask(await reach(self._network, known.node, known.addresses), model, seek=True)
+            await self._tidings.ask(
+                await reach(self._network, known.node, known.addresses), model, seek=not self._has_dht
+            )
 
     @staticmethod
     def _some(links: Sequence[Link]) -> list[Link]:

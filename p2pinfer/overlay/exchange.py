@@ -120,6 +120,7 @@ class Exchange:
         self._asks = Allowance(Rate(ASKS_BURST, ASKS_RATE), Rate(ALL_ASKS_BURST, ALL_ASKS_RATE))
         self._opens = Allowance(Rate(OPENS_BURST, OPENS_RATE), Rate(ALL_OPENS_BURST, ALL_OPENS_RATE))
         self._opening: dict[SessionId, _Opening] = {}  # in the order they came
+        self._links: dict[PeerKey, Link] = {}  # the latest to each peer
         self._calls: dict[int, _Call] = {}
         self._last_call = 0
         self._sessions: dict[SessionId, _Session] = {}
@@ -185,6 +186,8 @@ class Exchange:
         send, receive = trio.open_memory_channel[Incoming](inf)
         with send, receive:
             self._sessions[session] = opened = _Session(frozenset(peers), send, take, is_over, rests)
+            for peer in opened.peers & self._links.keys():
+                self._links[peer].stir()  # who says nothing for long may be gone
             try:
                 self._deliver_early(session, opened)
                 yield receive
@@ -207,6 +210,7 @@ class Exchange:
     # What links tell us
 
     def on_link(self, link: Link) -> None:
+        self._links[link.peer] = link
         if abs(link.clock_offset_s) > MAX_SKEW_S:
             logger.warning(
                 "the clock of a peer is %+.0f s from ours: contracts between the two will be refused until one is set",
@@ -230,6 +234,8 @@ class Exchange:
                 raise RemoteProtocolError(f"{type(message).__name__} on a link", Code.BAD_STATE)
 
     def on_closed(self, link: Link, why: LinkDead) -> None:
+        if self._links.get(link.peer) is link:
+            del self._links[link.peer]
         self._early.forget(link.peer)
         for call in self._calls.values():
             if call.link is link and call.answer is None:

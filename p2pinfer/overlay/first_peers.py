@@ -18,6 +18,7 @@ from typing import Final, Protocol
 import trio
 
 from p2pinfer.core.acquaintances import Acquaintance
+from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, Refused, UsageError
 from p2pinfer.core.keys import short_name
 from p2pinfer.core.units import PeerKey
@@ -155,6 +156,7 @@ class FirstPeers:
         self._tried: dict[PeerKey, float] = {}  # when
         self._searching = trio.Lock()
         self._is_loaded = False
+        self._recalled: dict[PeerKey, float] = {}  # when
         self._is_listening = False
         self._listened_s = -inf  # since when
         self._near = 0  # of those heard so, dials under way
@@ -197,12 +199,15 @@ class FirstPeers:
                 await self._meet(found)
 
     def _to_recall(self) -> "_Found | None":
-        """Of those who are neither linked nor on offer: who was there last, or else who was tried longest ago."""
+        """Of those neither linked nor on offer, in turn: of those not tried yet, who was there last."""
         on_offer = {known.node for known in self._directory.offers()}
         unheard = [one for one in self._book.to_dial(self._now()) if one.peer not in on_offer]
-        in_turn = [*(one for one in unheard if not one.is_away), *sorted(unheard, key=lambda one: one.failed)]
-        found = (_Found(MET, one.peer, _places(one)) for one in in_turn)
-        return next(filter(self._is_fresh, found), None)
+        in_turn = sorted(unheard, key=lambda one: self._recalled.get(one.peer, -inf))
+        found = next(filter(self._is_fresh, (_Found(MET, one.peer, _places(one)) for one in in_turn)), None)
+        if found is not None:
+            self._recalled = {one.peer: self._recalled[one.peer] for one in unheard if one.peer in self._recalled}
+            self._recalled[found.peer] = trio.current_time()
+        return found
 
     async def _is_linked(self, patience_s: float) -> bool:
         with trio.move_on_after(patience_s):
@@ -260,7 +265,10 @@ class FirstPeers:
             link = await self._reach(found)
         except (LinkDead, Refused, UsageError) as error:
             logger.info("a peer known %s is not there: %s", found.how, error)
-            self._book.note_failed(found.peer, self._now())
+            if isinstance(error, Refused) and error.code is Code.BUSY:  # nobody was dialled
+                self._tried.pop(found.peer, None)
+            else:
+                self._book.note_failed(found.peer, self._now())
             return False
         logger.info("met %s, known %s", short_name(found.peer), found.how)
         await self._directory.ask(link)

@@ -220,6 +220,11 @@ class Link:
         finally:
             self._pipe.meter.rest()
 
+    @property
+    def heard_s(self) -> float:
+        """When something came from the peer last, by the clock of the loop."""
+        return self._pulse.heard_s
+
     async def check(self) -> bool:
         """True if the peer answers a ping in the time that pings to it take, however busy it is.
 
@@ -444,7 +449,7 @@ class Link:
         return self.peer in self._receiver.needed()
 
     def _awaits_ack(self) -> bool:
-        return self._said > self._pace.acknowledged
+        return self._says or self._said > self._pace.acknowledged
 
 
 def _is_announcement(message: Message) -> bool:

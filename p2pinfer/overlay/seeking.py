@@ -59,17 +59,18 @@ def model_key(model: ModelId, depth: int = 0) -> bytes:
 class _Seeker:
     """A peer that is told what is found of a model, for a while, up to as many offers as an answer holds.
 
-    known: nodes that it was told of
+    known: what nodes were doing when it could know of them
     """
 
     link: Link
     model: ModelId
     until_s: float
-    known: set[PeerKey]
+    known: dict[PeerKey, int]
     left: int = MAX_OFFERS
 
     def wants(self, known: KnownOffer, now: float) -> bool:
-        is_news = known.offer.record.model == self.model and known.node not in self.known
+        offer = known.offer.record
+        is_news = offer.model == self.model and self.known.get(known.node) != offer.state
         return is_news and self.left > 0 and now < self.until_s
 
 
@@ -158,7 +159,7 @@ class Seeking:
         others = [one for one in self._seekers if (one.link, one.model) != (link, model)]
         if len(others) >= MAX_SEEKERS or not self._seeks.take(link.source, now):
             return
-        known = {one.node for one in self._tidings.fresh(model)}
+        known = {one.node: one.offer.record.state for one in self._tidings.fresh(model)}
         self._seekers = [*others, _Seeker(link, model, now + SEEK_S, known)]
         try:
             self._wish.send_nowait(model)
@@ -170,7 +171,7 @@ class Seeking:
         now = trio.current_time()
         for one in self._seekers:
             if one.wants(known, now):
-                one.known.add(known.node)
+                one.known[known.node] = known.offer.record.state
                 one.left -= 1
                 self._tidings.tell(one.link, [known])
 

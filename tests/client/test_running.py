@@ -19,6 +19,7 @@ from p2pinfer.client import models
 from p2pinfer.client.answer import Answer
 from p2pinfer.client.api import MAX_IN_FLIGHT, Client, open_client
 from p2pinfer.client.patience import CRAWL_S, STALL_S
+from p2pinfer.client.running import HELD_UP_S
 from p2pinfer.client.scribe import Scribe
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import GenerationFailed, NoRoute, P2pinferError, TooDear, UsageError
@@ -629,6 +630,26 @@ def test_a_slow_answer_that_gets_on_is_waited_for(tmp_path: Path, store: Store) 
         assert (await client.answer(PROMPT, max_tokens=TOKENS)).tokens == TOKENS
 
     run(ask, tmp_path, store, Strolling)
+
+
+class HeldUp(Crawling):
+    """A machine on which both it and its client stop for long, as one that sleeps."""
+
+    async def crawl(self, link: Link, position: int) -> None:
+        for at in range(TOKENS):
+            if at == 1:
+                clock = trio.lowlevel.current_clock()
+                assert isinstance(clock, MockClock)
+                clock.jump(2 * STALL_S)
+                await trio.sleep(HELD_UP_S / 2)  # what came in the meantime is read by and by
+            link.send_nowait(self.sampled(position + at, FIRST_ID + at, at == TOKENS - 1))
+
+
+def test_an_answer_goes_on_after_its_client_was_held_up(tmp_path: Path, store: Store) -> None:
+    async def ask(client: Client, _stages: list[SoloStage]) -> None:
+        assert (await client.answer(PROMPT, max_tokens=TOKENS)).tokens == TOKENS
+
+    run(ask, tmp_path, store, HeldUp)
 
 
 def test_no_contract_is_signed_that_could_cost_more_than_the_limit(tmp_path: Path, store: Store) -> None:

@@ -107,6 +107,7 @@ class Swarm:
         self.silent: set[PeerKey] = set()  # they never deliver an id
         self.dead: set[PeerKey] = set()  # their addresses do not answer
         self.far: set[PeerKey] = set()  # they are linked, but not soon
+        self.unheard: set[PeerKey] = set()  # nothing came from them for a while
         self.late: list[StagePlan] = []
         self.waited_s: list[float] = []  # for them
         self.after_s: dict[frozenset[bytes], float] = {}  # to the first id
@@ -130,6 +131,9 @@ class Swarm:
             return found[:count] if self.limit is None else [replace(found[0], most=self.limit - spent)]
         await trio.sleep(self.look_s)
         raise NoRoute("nobody serves layers 0:30 of 30")
+
+    def hears(self, route: FoundRoute) -> bool:
+        return not route.nodes & self.unheard
 
     def has_route(self, _model: ModelId, _sought: Sought, excluded: Collection[bytes]) -> bool:
         return any(not route.nodes & set(excluded) for route in self.routes)
@@ -222,6 +226,15 @@ async def test_one_that_is_linked_late_waits_for_no_silent_one(autojump_clock: M
     assert running.generation.ids
     dial_s = 5.0
     assert trio.current_time() < _soon_s(LIARS[0]) + HASTY_S + dial_s + PREDICTED_S + 0.1
+
+
+async def test_a_node_that_answered_before_and_was_not_heard_for_a_while_is_not_waited_for_alone(
+    autojump_clock: MockClock,
+) -> None:
+    swarm = Swarm(LIARS[0], HONEST)
+    swarm.silent = swarm.unheard = nodes_of(LIARS)
+    await swarm.trying(proven=nodes_of(LIARS)).first_answering()
+    assert trio.current_time() < _soon_s(LIARS[0]) + PREDICTED_S + 0.1
 
 
 async def test_a_node_that_has_answered_before_is_waited_for_alone(autojump_clock: MockClock) -> None:

@@ -163,3 +163,14 @@ def test_somebody_elses_folder_is_none_of_ours(monkeypatch: pytest.MonkeyPatch, 
         assert len(entered()) == 1
         monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
         assert entered() == []
+
+
+def test_where_no_folder_takes_a_file_there_is_no_roll(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> str:
+        raise FileNotFoundError("no usable temporary directory")
+
+    monkeypatch.setattr(roll_file, "runtime_folders", list)
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    assert "can be trusted" in enter(tmp_path)
+    leave(tmp_path)
+    assert entered() == []

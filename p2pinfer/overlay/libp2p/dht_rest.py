@@ -12,9 +12,11 @@ from libp2p.kad_dht import kad_dht
 from libp2p.kad_dht.kad_dht import KadDHT
 from libp2p.stream_muxer.yamux import yamux
 
+from p2pinfer.overlay.contained import Contained
+
 PING_S: Final = 600.0  # between pings of a connection: of one that is dead the system tells us then
 SWEEP_S: Final = 300.0  # between searches for streams left behind; DHT_STREAMS bounds them meanwhile
-FILL_S: Final = 60.0  # after the start, when others were met, the table is filled for the first time
+FILL_S: Final = (60.0, 300.0, 900.0)  # after the start, or the time before, the table is filled: others are met by then
 REFRESH_S: Final = 3_600.0  # and then as often as records are told anew
 
 
@@ -27,5 +29,7 @@ def calm_libp2p() -> None:
 
 async def fill_table(dht: KadDHT) -> None:
     """Fill the table once others were met: at its start a host knows nobody whom it could ask."""
-    await trio.sleep(FILL_S)
-    await dht.refresh_routing_table()
+    for pause_s in FILL_S:
+        await trio.sleep(pause_s)
+        with Contained("filling the table of the DHT"):
+            await dht.refresh_routing_table()
