@@ -22,6 +22,7 @@ GRACE_S: Final = 0.5  # for others to say what they offer, once there is somethi
 REST_S: Final = 0.05  # at least, between one attempt and the next: news come in crowds
 REST_PART: Final = 10  # and so many times the processor time of the attempt: anybody can announce a crowd of offers
 MAX_REST_S: Final = 2.0  # but not longer
+UNDER_WAY_S: Final = 1.0  # what is under way is there by then, as a rule, and nobody needs to hear of it
 LOOK_AGAIN_S: Final = (0.25, 0.5, 1.0, *(2.0,) * 8)  # between one look and the next, and then
 LOOK_LAST_S: Final = 8.0
 REACH_AGAIN_S: Final = 1.0  # until nodes that could not be reached are tried again, unless news come before
@@ -107,6 +108,7 @@ class Waiting:
 
     async def _attempts(self, attempt: Callable[[], Awaitable[T]], looked: trio.Event) -> T:
         began, settled = trio.current_time(), False
+        under_way_s = inf  # since when something is
         while True:
             coming, used_s = self._directory.news.coming, thread_time()
             try:
@@ -114,11 +116,14 @@ class Waiting:
             except NotYet as missing:
                 rest_s = min(max(REST_S, REST_PART * (thread_time() - used_s)), MAX_REST_S)
                 ends = max(min(self.ends, began + missing.patience_s), missing.until) if looked.is_set() else inf
-                if trio.current_time() >= ends:
+                now = trio.current_time()
+                if now >= ends:
                     raise self._error(missing) from None
-                if looked.is_set():
+                under_way_s = min(under_way_s, now) if missing.until > now else inf
+                said_s = now if under_way_s == inf else under_way_s + UNDER_WAY_S
+                if looked.is_set() and now >= said_s:
                     self._say(missing.missing)
-                with trio.move_on_at(ends):
+                with trio.move_on_at(min(ends, said_s) if now < said_s else ends):
                     await coming.wait()
                 await trio.sleep(rest_s)
                 continue

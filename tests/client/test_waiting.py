@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from p2pinfer.client import waiting
 from p2pinfer.client.finding import RouteFinder
-from p2pinfer.client.waiting import DEFAULT_WAIT_S, NotYet, Waiting
+from p2pinfer.client.waiting import DEFAULT_WAIT_S, UNDER_WAY_S, NotYet, Waiting
 from p2pinfer.core.errors import NoRoute, TooDear, Unreached, UsageError
 from p2pinfer.core.failures import Failures
 from p2pinfer.core.measures import Measures
@@ -88,6 +88,30 @@ async def test_layers_that_come_later_are_waited_for_and_named_once(autojump_clo
         nursery.start_soon(come)
         assert 6 <= await wait_route(directory, said=said) < 6.1
     assert said == ["layers 10:30 of tiny", "layers 20:30 of tiny"]
+
+
+@pytest.mark.parametrize(("takes_s", "told"), [(UNDER_WAY_S / 2, []), (3.0, ["a manifest"])])
+async def test_what_is_under_way_is_named_where_it_takes_long(
+    autojump_clock: MockClock, takes_s: float, told: list[str]
+) -> None:
+    directory, said = Filling(look_s=0.1), []
+
+    async def attempt() -> None:
+        await trio.lowlevel.checkpoint()
+        if not directory.looks or trio.current_time() < 0.1:
+            raise NotYet(NoRoute("nobody"), "a peer")
+        if trio.current_time() < takes_s:
+            raise NotYet(NoRoute("nobody"), "a manifest", until=8.0)
+
+    async with trio.open_nursery() as nursery:
+
+        async def come() -> None:
+            await trio.sleep(takes_s)
+            directory.news.tell()
+
+        nursery.start_soon(come)
+        await Waiting(directory, 10, said.append).get(attempt)  # type: ignore[arg-type]
+    assert said == told
 
 
 async def test_looks_are_further_and_further_apart(autojump_clock: MockClock) -> None:
