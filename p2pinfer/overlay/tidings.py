@@ -233,7 +233,8 @@ class Tidings:
         for renewal in renewals:
             if (base := left.pop(renewal.place, None)) is None:
                 continue
-            base = self.table.get(base.node) or base  # with all addresses that were told meanwhile
+            if (held := self.table.get(base.node)) is not None:
+                base = replace(base, addresses=held.addresses)  # all that were told meanwhile
             try:
                 self._take_one(link, renewed(base, renewal), base.certificate)
             except RemoteProtocolError as error:

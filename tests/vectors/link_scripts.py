@@ -23,6 +23,7 @@ from p2pinfer.core.messages import (
     Offers,
     Ping,
     Pong,
+    RelayedOffer,
 )
 from p2pinfer.core.session_messages import Accept, Close, Credit, Finish, Forward, SessionMessage, Stored
 from p2pinfer.core.units import Codec, SessionId
@@ -181,6 +182,9 @@ def ack_scripts() -> Iterator[Case]:
     yield script.acks("a", 1).waits(0.2).acks("a", 1).linked("a")
     script = Script("an announcement makes no ack due", "WIRE-28").up().says("a", Offers(0, (), ())).waits(0.2)
     yield script.acks("a", 0).says("a", rows(0, 20_000)).acks("a", 1).linked("a")
+    crowd = Offers(0, (RelayedOffer(0, bytes(500), bytes(64), bytes(200), bytes(64), ()),) * 20)
+    script = Script("many announcements make one due, or their sender had to stop", "WIRE-28").up().says("a", crowd)
+    yield script.acks("a", 1).linked("a")
     script = Script("pings and pongs make no ack due", "WIRE-28").up().waits(20.0).says("a", Ping(5))
     yield script.hears("a", Pong(5)).waits(20.0).acks("a", 0).linked("a")
 

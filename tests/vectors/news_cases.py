@@ -50,6 +50,8 @@ def news() -> Iterable[Vector]:
         ("named by other bytes of the key than the question says", later, 4.0, 0, 3, named(offer, 5), "whole"),
         ("named second", later, 4.0, 0, 9, named(other, 5, 9) + named(offer, 5, 9), "renewal"),
         ("named twice", later, 4.0, 0, 0, named(offer, 63) + named(offer, 4), "nothing"),
+        ("named twice, the younger first", later, 4.0, 0, 0, named(offer, 4) + named(offer, 63), "renewal"),
+        ("of an age that the way would round up", later, 4.96, 0, 0, named(offer, 5), "renewal"),
         ("an age that no offer has", later, 4.0, 0, 0, named(offer, 63), "renewal"),
         ("a state that none has", later, 4.0, 0, 0, named(offer, 5, state=3), "renewal"),
     ):
@@ -64,7 +66,7 @@ def news() -> Iterable[Vector]:
             "expect": expect,
         }
         if expect == "renewal":
-            place = known.index(held.record.node[at : at + 4]) // 8
+            place = known.rindex(held.record.node[at : at + 4]) // 8
             vector["renewal"] = renewal(held, place, round(age_s * 1000) + 50)
         yield vector
 
