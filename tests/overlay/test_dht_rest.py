@@ -22,7 +22,7 @@ def test_libp2p_still_has_the_times_that_are_replaced() -> None:
 
 async def test_a_host_learns_of_others_soon_after_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first knows one of the two others, and hears of the third from that."""
-    monkeypatch.setattr(dht_rest, "FILL_S", 0.0)
+    monkeypatch.setattr(dht_rest, "FILL_S", (0.0,))
     async with AsyncExitStack() as stack:
         third, second, first = [
             await stack.enter_async_context(open_dht(bytes([seed]) * 32, LOOPBACK, [])) for seed in (1, 2, 3)
