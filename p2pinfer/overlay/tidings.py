@@ -84,6 +84,8 @@ class Tidings:
         self._network = network
         self._exchange = exchange
         self._clock = clock
+        # What each told us whole; the table may hold that of another process with its key
+        self._announced: WeakKeyDictionary[Link, KnownOffer] = WeakKeyDictionary()
         self._told: WeakKeyDictionary[Link, object] = WeakKeyDictionary()  # the terms of ours that a peer was told
         self._rumours = Allowance(Rate(RUMOURS_BURST, RUMOURS_RATE), Rate(ALL_RUMOURS_BURST, ALL_RUMOURS_RATE))
         exchange.answer(AskOffers, self._answer)
@@ -217,9 +219,9 @@ class Tidings:
 
     def _hear(self, link: Link, message: Offers) -> None:
         """Take what nobody asked for."""
-        own = self.table.get(link.peer)
-        self._take(link, message.offers, message.renewals[:1], [] if own is None else [own])
-        if message.renewals and self.table.get(link.peer) is own:
+        held, announced = self.table.get(link.peer), self._announced.get(link)
+        self._take(link, message.offers, message.renewals[:1], [] if announced is None else [announced])
+        if message.renewals and self.table.get(link.peer) is held:
             self.owed.add(link)
 
     def _take(
@@ -228,7 +230,9 @@ class Tidings:
         """Keep what is sound; one bad offer says nothing of the others, nor of who passed it on."""
         for told in offers:
             addresses = tuple(address for address in told.addresses if self._network.may_dial(address, link.source))
-            self._take_one(link, replace(told, addresses=addresses))
+            known = self._take_one(link, replace(told, addresses=addresses))
+            if known is not None and known.node == link.peer:
+                self._announced[link] = known
         left = dict(enumerate(named))
         for renewal in renewals:
             if (base := left.pop(renewal.place, None)) is None:
@@ -240,29 +244,35 @@ class Tidings:
             except RemoteProtocolError as error:
                 logger.info("a renewal is ignored: %s", error)
 
-    def _take_one(self, link: Link, told: RelayedOffer, certificate: SignedRecord[NodeCert] | None = None) -> None:
+    def _take_one(
+        self, link: Link, told: RelayedOffer, certificate: SignedRecord[NodeCert] | None = None
+    ) -> KnownOffer | None:
+        """The offer, whether it is news or not; None for our own, and where it is not sound."""
         now, renews = trio.current_time(), certificate is not None
         if (node := self.table.node_of(told.offer)) is not None:
             told = replace(told, addresses=_leading_to(node, told.addresses))
         if self.table.recognise(told, link.peer, link.source.key, now=now):
-            return
+            return None if node is None else self.table.get(node)
         try:
             known = verify_relayed(told, now, self._clock(), certificate)
         except RemoteProtocolError as error:
             logger.info("an offer is ignored: %s", error)
-            return
+            return None
         if known.node == self._network.key:
             if self.on_own is not None:
                 self.on_own(known.offer.record)
-            return
+            return None
         known = replace(known, network=link.source.key, addresses=_leading_to(known.node, known.addresses))
         held = self.table.get(known.node)
         if not self.table.add(known, now, itself=known.node == link.peer, renews=renews):
-            return
+            return known
+        if held is not None and _made_by(known, link) and not _made_by(held, link):
+            self.tell(link, [held])  # of another process with its key: who was a copy, or started anew, finds out which
         if _differs(known, held):
             self._pass_on(known, link.peer, now)
         if self.on_news is not None and (held is None or _differs(known, held)):
             self.on_news(known)
+        return known
 
     def _pass_on(self, known: KnownOffer, heard_from: PeerKey, now: float) -> None:
         """Tell a few others at once what is quite new, so that all of a small swarm know it within a second."""

@@ -137,6 +137,7 @@ async def test_who_does_not_know_what_is_renewed_asks_for_it(
     await other.network.dial(node.address)
     await trio.sleep(1)
     other.directory.table.forget(node.key.public)
+    other.directory._tidings._announced.clear()
     node.serve(seq=2)
     await trio.sleep(0.1)
     assert other.nodes(MODEL) == set()

@@ -68,13 +68,14 @@ OURS: Final = (
     *("StageAccount.__init__", "StageAccount.add_inputs", "StageAccount.add_outputs", "StageAccount._cut"),
     *("StageAccount.commit", "StageAccount.close", "StageAccount.closed", "StageAccount.may_compute"),
     *("StageSession.take", "Generation.opening"),
-    *("Digest.names", "OfferTable.silence", "OfferTable.heard"),
+    *("Digest.names", "OfferTable.silence", "OfferTable.heard", "may_tell"),
 )
 # Checks whose absence no vector can show, each with the reason
 WE_WRITE: Final = "holds what we write; what was read keeps it by the way it is read"
 MEMORY: Final = "bounds memory and time: nothing good is so long"
 NO_ARRAY: Final = "what begins so is no array, or one of so many items that they are not there"
 SIGNATURE: Final = "a signature of another length would be read as one over other bytes, which nobody signs"
+WHOSE: Final = "which network an offer counts for bounds our own memory (tests/core/test_offers.py)"
 VERSION: Final = "written again it has another version"
 EQUIVALENT: Final = {
     "canonical": {"unpack_array: if len(data) > max_bytes": MEMORY},
@@ -101,6 +102,9 @@ EQUIVALENT: Final = {
         "_end: if size > left": "a frame that was cut is not canonical, and none at all is no array",
     },
     "offer_table": {
+        "OfferTable.add: self._itself.add(known.node)": WHOSE,
+        "OfferTable.forget: self._itself.discard(node)": WHOSE,
+        "OfferTable.recognise: self._itself.add(node)": WHOSE,
         "OfferTable.add: self.heard(known.node)": "whom we found dead is our own word (tests/core/test_offers.py)",
         "OfferTable.fresh: self.heard(node)": MEMORY,
     },
