@@ -239,6 +239,14 @@ class Link:
                 break
         return self._death is None and pong_came.is_set()
 
+    async def check_or_end(self) -> None:
+        """End the link if it fails the check; one that is needed, twice: its peer may be busy."""
+        self.stir()
+        for _ in range(1 + self._is_needed()):
+            if await self.check():
+                return
+        self._end("no answer after our addresses have changed", Code.SILENT)
+
     def stir(self) -> None:
         """Find out soon whether the peer is still there, though nothing depends on it."""
         self._pulse.stir()

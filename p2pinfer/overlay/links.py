@@ -64,7 +64,7 @@ async def open_links(
     async with trio.open_nursery() as nursery:
         links = Links(ground, receiver, greeting, nursery, most)
         nursery.start_soon(links.accept_all)
-        nursery.start_soon(links.stir_when_moved)
+        nursery.start_soon(links.check_when_moved)
         if keep_s < inf:
             nursery.start_soon(links.close_unused, keep_s)
         try:
@@ -355,12 +355,13 @@ class Links:
                     link.close(Code.IDLE)
             await trio.sleep_until(min(self._used.values(), default=now) + keep_s)
 
-    async def stir_when_moved(self) -> None:
+    async def check_when_moved(self) -> None:
         """Links may be dead where our addresses have changed, and nobody says so: find out, until cancelled."""
-        while True:
-            await self._ground.wait_moved()
-            for link in self.links():
-                link.stir()
+        async with trio.open_nursery() as nursery:
+            while True:
+                await self._ground.wait_moved()
+                for link in self.links():
+                    nursery.start_soon(link.check_or_end)
 
     async def close_all(self) -> None:
         """Say goodbye to everybody, all at once."""

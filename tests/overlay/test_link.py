@@ -14,7 +14,7 @@ from p2pinfer.core.frames import FrameDecoder
 from p2pinfer.core.messages import Ack, AskContacts, FilePart, Message, Offers, Ping, Pong
 from p2pinfer.core.pace import MIN_WINDOW
 from p2pinfer.overlay.limits import BACKLOG_BYTES
-from p2pinfer.overlay.link import ACK_S, GOODBYE_S, Link
+from p2pinfer.overlay.link import ACK_S, CHECK_S, GOODBYE_S, Link
 from p2pinfer.overlay.links import DIAL_S, GREET_S
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network, Priority
@@ -112,7 +112,7 @@ async def test_who_moves_learns_soon_which_links_are_dead(
         with trio.move_on_after(QUIET_S / 2 - 1):
             await answer(pipe, [])
         assert (await collector.wait_closed()).code is Code.SILENT
-        assert trio.current_time() == pytest.approx(QUIET_S / 2 + SILENT_PINGS * PING_S)
+        assert trio.current_time() == pytest.approx(QUIET_S / 2 + CHECK_S)
 
 
 async def answer(pipe: Pipe, pings: list[Ping]) -> None:
