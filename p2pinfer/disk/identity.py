@@ -36,7 +36,8 @@ from p2pinfer.disk.plain import read_small
 BACKDATE_S: Final = 600  # clients whose clocks are behind date contracts before our first start
 KEY_MODE: Final = 0o600
 FOLDER_MODE: Final = 0o700
-LOOKED_S: Final = 0.05  # after which nobody who only looked at the lock holds it
+LOOKED_S: Final = 0.05  # after which nobody who only looked at the lock holds it, unless others look, too
+LOOKS: Final = 3  # such waits
 MAX_KEY: Final = 4096  # bytes of a key file; one with white space about it is one
 MAX_CERTIFICATE: Final = 2048  # bytes
 
@@ -238,12 +239,15 @@ def hold_folder(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _held_again(path: Path) -> Iterator[None]:
-    """The lock, asked for twice: a client that looked if a node runs may just have held a share of it."""
+    """The lock, asked for several times: who looked if a node runs may just have held a share of it."""
     with ExitStack() as stack:
-        try:
-            stack.enter_context(hold_lock(path))
-        except LockHeld:
-            time.sleep(LOOKED_S)
+        for _ in range(LOOKS):
+            try:
+                stack.enter_context(hold_lock(path))
+                break
+            except LockHeld:
+                time.sleep(LOOKED_S)
+        else:
             stack.enter_context(hold_lock(path))
         yield
 

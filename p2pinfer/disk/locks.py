@@ -7,17 +7,14 @@ import fcntl
 import os
 import re
 import stat
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from p2pinfer.core.errors import UsageError
 
 MODE: Final = 0o600
-LOOKS: Final = 4  # tries to take a lock
-LOOK_S: Final = 0.03  # between them
 HOLDER: Final = re.compile(rb"(pid \d+\n)?")  # what we write into a lock; anything else is somebody's data
 
 
@@ -64,11 +61,6 @@ def is_held(path: Path) -> bool:
 
 def _take(descriptor: int, path: Path) -> None:
     try:
-        for _ in range(LOOKS):
-            with suppress(BlockingIOError):  # whoever looks at a lock holds it for a moment
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            time.sleep(LOOK_S)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it when the process dies
     except BlockingIOError:
         raise LockHeld(os.pread(descriptor, 64, 0).decode(errors="replace").strip() or "another process") from None
