@@ -40,7 +40,7 @@ from p2pinfer.core.units import PeerKey
 from p2pinfer.disk.address_book import AddressBook
 from p2pinfer.disk.identity import hold_client_key
 from p2pinfer.disk.journal import Journal, open_journal
-from p2pinfer.disk.places import address_book, client_journal, default_data, default_store, node_record
+from p2pinfer.disk.places import address_book, client_experience, client_journal, default_data, default_store
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.disk.whereabouts import nodes_here
 from p2pinfer.overlay.directory import Directory
@@ -108,7 +108,7 @@ async def _open_client(
 ) -> AsyncIterator["Client"]:
     async with (
         open_journal(client_journal(data)) as journal,
-        open_experience(node_record(data)) as experience,
+        open_experience(client_experience(data)) as experience,
         trio.open_nursery() as nursery,
     ):
         exchange = Exchange(nursery)

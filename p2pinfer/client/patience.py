@@ -1,4 +1,4 @@
-"""How long a client bears with the stages of an answer (protocols/inference.md, INF-42).
+"""A client's patience with the stages of an answer (protocols/inference.md, INF-42).
 
 Silence is borne for STALL_S. A stage that sends an id now and then would make that hours; so an id gives back a part of
 the patience alone: as much as several times what it was to take. Whoever keeps its word has all of it all the time.

@@ -1,4 +1,4 @@
-"""What a route's stages had promised, and how far an answer kept it (`core/measures.py`)."""
+"""The promises of a route's stages, held against the answer (`core/measures.py`)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -34,7 +34,7 @@ class Promised:
     load: Load
 
     def lag(self, times: Times, trips_s: Mapping[PeerKey, float]) -> Lag:
-        """How much later and slower the answer came than was promised. trips_s: to each stage and back, as measured."""
+        """The lag of the answer behind what was promised. trips_s: to each stage and back, as measured."""
         first_s = self._claimed_s(1, trips_s)
         step_s = self._claimed_s(2, trips_s) - first_s
         trips = RING_TRIPS if len(self.route) > 1 else OPEN_TRIPS

@@ -1,4 +1,4 @@
-"""What a client learnt of nodes, kept for the next client of its data folder; written while it runs, and at its end."""
+"""A client keeps what it learnt of nodes for the next one of its data folder, while it runs and at its end."""
 
 import logging
 import time
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def open_experience(path: Path, clock: Callable[[], float] = time.time) -> AsyncIterator[Experience]:
-    """What is known of nodes, for as long as the block lasts; what was learnt is there for the next one.
+    """Experience with nodes, for as long as the block lasts; what is learnt in it is there for the next one.
 
     clock: the wall clock, Unix seconds
     """

@@ -181,7 +181,7 @@ class Trying:
             return []
 
     def _left_out(self) -> frozenset[bytes]:
-        """Who is not to be asked now."""
+        """Nodes that are not to be asked now."""
         under_way = (route.nodes for route in self._under_way.values())
         return frozenset(self._excluded | self._full.keys() | self._late).union(*under_way)
 

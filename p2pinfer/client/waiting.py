@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 class NotYet(Exception):
-    """What is asked for is not there, and may come.
+    """A thing that is asked for is not there, and may come.
 
     error:      to be raised where it does not come in time
     missing:    what is waited for, in words
@@ -66,7 +66,7 @@ class Waiting:
         self._failure: Unreached | None = None  # why the last route came to nothing
 
     async def get(self, attempt: Callable[[], Awaitable[T]], model: ModelId | None = None) -> T:
-        """What `attempt` returns, as soon as it does not raise NotYet.
+        """Return what `attempt` does, as soon as it does not raise NotYet.
 
         model: of the offers that are looked for; None is all
 

@@ -57,7 +57,7 @@ def address_book(data: Path) -> Path:
     return data / "peers.json"
 
 
-def node_record(data: Path) -> Path:
+def client_experience(data: Path) -> Path:
     """What this machine's clients learnt of nodes."""
     return data / "nodes.json"
 

@@ -1,9 +1,9 @@
 """First peers where those that were named are away, or none was: a node of this machine, acquaintances, neighbours.
 
-Whoever has a link asks there, and nothing of this begins: neither files are read nor is anybody listened for. What is
-read and heard here are addresses; the link's handshake proves who is there. Whatever links it has, a node dials an
-acquaintance now and then of which it hears nothing any more: the swarm may have fallen apart, and every peer that all
-knew be gone.
+Whoever has a link asks there first: no file is read then. What is read and heard here are addresses; the link's
+handshake proves who is there. Two things are done whatever links there are. Now and then a node dials an acquaintance
+of which it hears nothing any more: the swarm may have fallen apart, and every peer that all knew be gone. And a
+client listens for neighbours where a node is on offer that cannot be dialled from here.
 """
 
 import logging

@@ -42,7 +42,7 @@ from p2pinfer.core.stage_account import Proposal
 from p2pinfer.disk.identity import load_identity
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.journal_reader import read_journal
-from p2pinfer.disk.places import node_record
+from p2pinfer.disk.places import client_experience
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.node.offering import Offering
 from p2pinfer.overlay.first_peers import AGAIN_S, SOON_S
@@ -620,7 +620,7 @@ def test_an_answer_that_crawls_is_given_up_and_its_stage_is_known_for_it(tmp_pat
             assert trio.current_time() < began + 2 * STALL_S
 
     run(ask, tmp_path, store, Crawling, rate=20)
-    lags = json.loads(node_record(tmp_path / "client").read_text())["lags"]
+    lags = json.loads(client_experience(tmp_path / "client").read_text())["lags"]
     assert all(slow_s > CRAWL_S for _late_s, slow_s, _at in lags.values())
     assert len(lags) == 2  # the node's, and its owner's
 

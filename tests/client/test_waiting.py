@@ -1,7 +1,7 @@
 """What is not there yet is waited for: with the clock that jumps, and a directory that the test fills."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -144,14 +144,8 @@ async def test_silent_peers_are_not_waited_for_once_there_is_a_route(autojump_cl
         assert 0.7 <= await wait_route(directory) < 0.8
 
 
-async def test_a_crowd_of_news_is_looked_at_together(autojump_clock: MockClock) -> None:
-    directory, attempts = Filling(), 0
-
-    async def attempt() -> None:
-        nonlocal attempts
-        attempts += 1
-        await trio.lowlevel.checkpoint()
-        raise NotYet(NoRoute("nobody"), "somebody")
+async def wait_in_vain_in_a_crowd(directory: Filling, attempt: Callable[[], Awaitable[None]]) -> None:
+    """Ten seconds in which news come all the time."""
 
     async def crowd() -> None:
         while True:
@@ -163,6 +157,18 @@ async def test_a_crowd_of_news_is_looked_at_together(autojump_clock: MockClock) 
         with pytest.raises(NoRoute):
             await Waiting(directory, 10).get(attempt)  # type: ignore[arg-type]
         nursery.cancel_scope.cancel()
+
+
+async def test_a_crowd_of_news_is_looked_at_together(autojump_clock: MockClock) -> None:
+    directory, attempts = Filling(), 0
+
+    async def attempt() -> None:
+        nonlocal attempts
+        attempts += 1
+        await trio.lowlevel.checkpoint()
+        raise NotYet(NoRoute("nobody"), "somebody")
+
+    await wait_in_vain_in_a_crowd(directory, attempt)
     assert attempts < 250
 
 
@@ -179,16 +185,7 @@ async def test_attempts_that_cost_much_are_further_apart(
         await trio.lowlevel.checkpoint()
         raise NotYet(NoRoute("nobody"), "somebody")
 
-    async def crowd() -> None:
-        while True:
-            await trio.sleep(0.001)
-            directory.news.tell()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(crowd)
-        with pytest.raises(NoRoute):
-            await Waiting(directory, 10).get(attempt)  # type: ignore[arg-type]
-        nursery.cancel_scope.cancel()
+    await wait_in_vain_in_a_crowd(directory, attempt)
     pauses_s = [later - sooner for sooner, later in pairwise(at[1:])]
     assert pauses_s[:3] == pytest.approx([1.0] * 3, abs=0.01)
     assert pauses_s[3:] == pytest.approx([waiting.MAX_REST_S] * len(pauses_s[3:]), abs=0.01)
