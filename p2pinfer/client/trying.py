@@ -31,9 +31,7 @@ MAX_AT_ONCE: Final = 8  # routes dialled at the same time, after others could no
 FIRST_ID_S: Final = 5.0  # a route is given this, and
 FIRST_ID_FACTOR: Final = 4  # so many times the predicted time, to deliver its first id, where there is another route
 SOON_S: Final = 0.75  # a route over nodes that never answered us is given this, and
-SOON_FACTOR: Final = (
-    2  # so many times the predicted time, before another is tried beside it; the more there are, the less
-)
+SOON_FACTOR: Final = 2  # so many times the predicted time, before another is tried beside it; less beside many
 MOVED: Final = frozenset((Code.LEAVING, Code.LAPSED, Code.UNKNOWN_OFFER))  # words of a node that did nothing wrong
 ROOM_S: Final = 60.0  # a client none of whose generations has room waits so long for others to leave
 

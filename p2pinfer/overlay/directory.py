@@ -187,9 +187,8 @@ class Directory:
 
     async def _ask_stranger(self, known: KnownOffer, model: ModelId) -> None:
         with suppress(Refused):
-            await self._tidings.ask(
-                await reach(self._network, known.node, known.addresses), model, seek=not self._has_dht
-            )
+            link = await reach(self._network, known.node, known.addresses)
+            await self._tidings.ask(link, model, seek=not self._has_dht)
 
     @staticmethod
     def _some(links: Sequence[Link]) -> list[Link]:

@@ -241,14 +241,13 @@ class Link:
 
     async def check_or_end(self) -> None:
         """End the link if it fails the check; one that is needed, twice: its peer may be busy."""
-        self.stir()
-        for _ in range(1 + self._is_needed()):
-            if await self.check():
+        for _ in range(2 if self._is_needed() else 1):
+            if await self.check() or self._death is not None:
                 return
         self._end("no answer after our addresses have changed", Code.SILENT)
 
     def stir(self) -> None:
-        """Find out soon whether the peer is still there, though nothing depends on it."""
+        """Find out soon whether the peer is still there."""
         self._pulse.stir()
 
     async def run(self) -> None:

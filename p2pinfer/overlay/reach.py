@@ -13,9 +13,7 @@ from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
 
-REACH_S: Final = (
-    8.0  # for all addresses together: three round trips of 2 s, and the last of 8 addresses is dialled late
-)
+REACH_S: Final = 8.0  # for all addresses together: three round trips of 2 s, and the last of 8 is dialled late
 HEARSAY: Final = Source("hearsay", Scope.LOOPBACK)  # of addresses that were looked at when they were heard
 
 

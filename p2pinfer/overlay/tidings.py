@@ -231,7 +231,7 @@ class Tidings:
         for told in offers:
             addresses = tuple(address for address in told.addresses if self._network.may_dial(address, link.source))
             known = self._take_one(link, replace(told, addresses=addresses))
-            if known is not None and known.node == link.peer:
+            if known is not None and _made_by(known, link):
                 self._announced[link] = known
         left = dict(enumerate(named))
         for renewal in renewals:

@@ -31,6 +31,7 @@ def key(name: str) -> PrivateKey:
 
 OWNER, CLIENT, STRANGER = key("owner"), key("client"), key("stranger")
 NODES = [key(f"node {number}") for number in range(3)]
+BOOT = bytes(range(16))  # of the processes that make offers
 PRICES = Prices(20_000, 80_000, 2_000, 640_000)
 LIMITS = Limits(max_positions=4096, window=768, cadence=128, max_draft=0, max_chunk=256)
 SMALL = Limits(max_positions=64, window=16, cadence=4, max_draft=0, max_chunk=4)
@@ -49,7 +50,7 @@ def offer_of(
         node=node.public,
         owner=certificate.record.owner,
         cert=certificate.id,
-        boot=bytes(range(16)),
+        boot=BOOT,
         seq=1,
         issued=NOW,
         life=60,

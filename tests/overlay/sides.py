@@ -12,11 +12,12 @@ from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import ModelId, PeerKey, Roles, Span
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
+from p2pinfer.overlay.greeting import Greeting
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.news import News
 from p2pinfer.overlay.pipe import Address
-from tests.core.paid_route import MODEL, NOW, certificate_for, key, offer_of
+from tests.core.paid_route import BOOT, MODEL, NOW, certificate_for, key, offer_of
 
 LIFE_S = 60.0
 RENEW_S = 20.0
@@ -127,7 +128,8 @@ async def open_one_side(world: MemoryWorld, name: str, bootstrap: Sequence[str] 
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as inner:
             exchange = Exchange(inner)
-            async with open_memory_network(world, key(name).public, exchange) as network:
+            greeting = Greeting(boot=BOOT)  # that of its offers
+            async with open_memory_network(world, key(name).public, exchange, greeting=greeting) as network:
                 directory = Directory(network, exchange, bootstrap, clock=lambda: NOW)
                 exchange.on_up = directory.greet
                 yield Side(key(name), exchange, network, directory, world, scope)

@@ -18,7 +18,7 @@ from p2pinfer.overlay.directory import INTEREST_S, PULL_S
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld
 from p2pinfer.overlay.seeking import model_key
-from tests.core.paid_route import MODEL, certificate_for, key, offer_of
+from tests.core.paid_route import MODEL, NOW, certificate_for, key, offer_of
 from tests.overlay.sides import LIFE_S, RENEW_S, OpenSide, Side
 
 LATE_S = 30.0  # after which news that comes is pulled, and not passed on
@@ -366,6 +366,20 @@ async def test_an_answer_holds_offers_of_the_model_that_was_asked_for(
     await trio.sleep(1)
     answer = await asker.exchange.call(link, asking(MODEL), Offers)
     assert [told.offer for told in answer.offers] == [other.directory.own.offer.body]
+
+
+async def test_who_announces_over_another_process_with_its_key_is_told_of_that(
+    autojump_clock: MockClock, open_side: OpenSide
+) -> None:
+    node, boot, heard = await open_side("node"), await open_side("boot"), []
+    node.directory.on_own = heard.append
+    link = await node.network.dial(boot.address)
+    link.send_nowait(Offers(0, (node.offer(boot=bytes(16)).relay(trio.current_time()),)))
+    await trio.sleep(0.5)
+    assert heard == []
+    node.serve(issued=NOW + 1)
+    await trio.sleep(0.5)
+    assert [offer.boot for offer in heard] == [bytes(16)]
 
 
 async def test_false_renewals_do_not_take_all_questions(autojump_clock: MockClock, open_side: OpenSide) -> None:
