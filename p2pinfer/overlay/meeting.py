@@ -8,6 +8,7 @@ our own network that is away: those whom we lost are dialled until somebody is t
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from math import inf
 from typing import Final
 from weakref import WeakSet
@@ -30,9 +31,7 @@ from p2pinfer.overlay.tidings import LOTS, Tidings
 
 RETRY_S: Final = 5.0  # between attempts to meet a bootstrap peer that is away
 SOON_S: Final = 0.25  # before those are dialled of whom we have just heard
-REVISIT_S: Final = (
-    600.0  # between visits to bootstrap peers by who has links enough: two halves of a swarm find together
-)
+REVISIT_S: Final = 600.0  # between visits to bootstrap peers by who has links enough: halves of a swarm meet there
 NEAR: Final = 2  # links to peers on the local network, whomever we know: through a router they may be out of our reach
 APART_S: Final = 300.0, 900.0  # between looks for a part of the swarm that fell apart from ours
 STRANGE_S: Final = 60.0, 120.0  # between dials of a peer that we know of and have no link to, whatever links there are
@@ -137,29 +136,31 @@ class Meeting:
     async def _meet(self, known: KnownOffer) -> None:
         """Dial a stranger, at its first addresses and another one."""
         first, others = known.addresses[: STRANGE_ADDRESSES - 1], known.addresses[STRANGE_ADDRESSES - 1 :]
-        await self._dial(known, [*first, *LOTS.sample(others, min(1, len(others)))])
+        answers = await self._dial(known, [*first, *LOTS.sample(others, min(1, len(others)))])
+        if not answers and self._network.links():
+            self._leave_alone(known.node)
 
-    async def _dial(self, known: KnownOffer, addresses: Sequence[str]) -> None:
+    async def _dial(self, known: KnownOffer, addresses: Sequence[str]) -> bool:
+        """False if the peer did not answer."""
         try:
             await reach(self._network, known.node, addresses)
         except Refused as refusal:
-            if refusal.code is not Code.BUSY:  # else nobody was dialled, which says nothing of it
-                self._note_silence(known, was_tried=len(addresses) == len(known.addresses))
-        else:
-            self._lost.pop(known.node, None)
+            if refusal.code is Code.BUSY:  # nobody was dialled, which says nothing of it
+                return True
+            if any(link.peer == known.node for link in self._network.links()):
+                return True  # it came to us meanwhile
+            self._note_silence(known, was_tried=len(addresses) == len(known.addresses))
+            return False
+        self._lost.pop(known.node, None)
+        return True
 
     def _note_silence(self, known: KnownOffer, *, was_tried: bool) -> None:
         """A peer did not answer. was_tried: at any of its addresses"""
-        linked = {link.peer for link in self._network.links()}
-        if known.node in linked:
-            return  # it came to us meanwhile
         self._lost.pop(known.node, None)
         self._lost[known.node] = known
         if len(self._lost) > MAX_SUSPECTS:
             del self._lost[next(iter(self._lost))]
-        if linked:
-            self._leave_alone(known.node)
-        elif not self._is_cut:
+        if not self._network.links() and not self._is_cut:
             self._is_cut = True
             self._suspected.set()
         if was_tried:
@@ -187,7 +188,7 @@ class Meeting:
         for peer in unneeded(own, self._tidings.fresh(), self._links(needed), now, LOTS):
             theirs = table.get(peer)
             model = None if theirs is None else theirs.offer.record.model
-            others = table.spread(now, model, TOLD_OF, lambda one: not one.addresses)
+            others = table.spread(now, model, TOLD_OF, partial(_is_no_use, peer))
             self._tidings.tell(links[peer], others)
             links[peer].close(Code.IDLE, "it has links enough; it told of others")
             self._leave_alone(peer)
@@ -258,7 +259,10 @@ class Meeting:
                     nursery.start_soon(self._dial_suspect, known)
 
     async def _dial_suspect(self, known: KnownOffer) -> None:
-        """One that answers slowly holds no other."""
+        """One that answers slowly holds no other. Who is silent is dialled again once a newer offer says that it lives.
+
+        So those who fell apart from us are met as soon as we hear of them, though a stranger would be left alone.
+        """
         try:
             await self._dial(known, known.addresses)
         finally:
@@ -282,3 +286,8 @@ class Meeting:
         network = self._network
         directory = [one for one in network.directory_addresses() if network.may_tell(one, link.source)]
         return Contacts(ask.call, network.told(link.source), tuple(directory[:MAX_ADDRESSES]))
+
+
+def _is_no_use(peer: PeerKey, known: KnownOffer) -> bool:
+    """True if a peer needs not to be told of an offer: it is its own, or it cannot be dialled."""
+    return known.node == peer or not known.addresses

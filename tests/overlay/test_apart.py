@@ -70,7 +70,9 @@ async def test_two_halves_find_together_though_the_bootstrap_peer_is_dead(
     await fall_apart(world, nodes, boot)
     await trio.sleep(APART_S[1] - APART_S[0] + HEARD_S)
     everybody = {node.key.public for node in nodes}
-    assert [node.nodes() for node in nodes] == [everybody - {node.key.public} for node in nodes]
+    others = [everybody - {node.key.public} for node in nodes]
+    assert [node.nodes() for node in nodes] == others
+    assert [{link.peer for link in node.network.links()} for node in nodes] == others  # not by a single bridge
 
 
 async def test_whose_model_is_well_held_asks_the_dht_seldom_and_meets_few(
