@@ -205,13 +205,15 @@ class Directory:
             nursery.start_soon(self._seeking.run)
             nursery.start_soon(self._keep_seeking_others)
             while True:
+                silence = self._meeting.silences.coming
                 async with trio.open_nursery() as peers:
                     peers.start_soon(self._seek_peers)
                     await self._meeting.look_around()
                 own = self._tidings.own
                 if own is not None and not self._network.links():
                     await self._seeking.seek(own.offer.record.model)  # alone: the DHT or the local network may help
-                await trio.sleep(SOON_S if self._meeting.is_hasty else RETRY_S)
+                with trio.move_on_after(SOON_S if self._meeting.is_hasty else RETRY_S):
+                    await silence.wait()
 
     async def _keep_seeking_others(self) -> None:
         """Ask the DHT for our model seldom, however well it is held: another part of the swarm may hold it, too."""

@@ -25,6 +25,7 @@ from p2pinfer.overlay.exchange import Ask, Exchange
 from p2pinfer.overlay.limits import MAX_ASKED
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
+from p2pinfer.overlay.news import News
 from p2pinfer.overlay.pipe import Address, leads_to
 from p2pinfer.overlay.reach import reach
 from p2pinfer.overlay.tidings import LOTS, Tidings
@@ -48,12 +49,14 @@ logger = logging.getLogger(__name__)
 class Meeting:
     """A node's links for its own sake; a client has its bootstrap peers alone.
 
-    settles: the peers with whom something is still to be settled
+    settles:  the peers with whom something is still to be settled
+    silences: tells of links whose peers fell silent: it is time to look around, for we may have moved
     """
 
     def __init__(self, network: Network, exchange: Exchange, tidings: Tidings, bootstrap: Sequence[str]) -> None:
         self.bootstrap = tuple(bootstrap)
         self.settles: Callable[[], Collection[PeerKey]] = frozenset
+        self.silences = News()
         self._network = network
         self._exchange = exchange
         self._tidings = tidings
@@ -231,6 +234,8 @@ class Meeting:
             self._leave_alone(link.peer)
         if why.code is Code.LEAVING:  # its own word
             self._tidings.table.silence(link.peer)
+        if why.code is Code.SILENT:
+            self.silences.tell()
         known = self._tidings.table.get(link.peer)
         if why.code in (Code.LOST, Code.SILENT) and known is not None and self._has_room(link.source.network):
             self._doubted[link.peer] = link.source.network

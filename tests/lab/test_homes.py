@@ -69,7 +69,7 @@ def test_a_node_whose_address_changes_is_found_at_the_new_one(switch: Path, tmp_
         homes.answer("client", *known)
         homes.lab.take_addresses("car")
         homes.lab.give_address("car", OTHER_ADDRESS)
-        homes.answer("client", *known, "--wait", 20)  # who moves is away for ten seconds or so
+        homes.answer("client", *known, "--wait", 20)  # who moves is away for four seconds, on a machine that has time
 
 
 @pytest.mark.slow

@@ -481,6 +481,20 @@ async def test_who_was_cut_off_is_back_at_once_though_the_bootstrap_node_died_me
     assert away.nodes() == {other.key.public for other in others}
 
 
+async def test_who_moved_and_finds_a_link_silent_dials_its_bootstrap_peer_at_once(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
+) -> None:
+    boot = await open_side("boot")
+    node = await open_side("node", boot.address)
+    nursery.start_soon(node.directory.keep_meeting)
+    await trio.sleep(RETRY_S / 2)
+    link = node.network.link(boot.key.public)
+    assert link is not None
+    link._end("no answer after our addresses have changed", Code.SILENT)
+    await trio.sleep(RETRY_S / 5)
+    assert node.network.link(boot.key.public) is not None
+
+
 async def test_a_peer_that_our_own_limit_left_undialled_is_not_taken_for_dead(
     autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
