@@ -54,7 +54,10 @@ async def _look(bootstrap: tuple[str, ...], mdns: bool, data: Path, store: Path)
             say("none of the peers named can be reached; this is what others know", err=True)
         names = await client.models.names(offers)
         now = trio.current_time()
-        return [_row(known, names.get(known.offer.record.model, ""), now) for known in sorted(offers, key=_order)]
+        return [
+            _row(known, names.get(known.offer.record.model, ""), now) | {"reachable": client.reaches(known)}
+            for known in sorted(offers, key=_order)
+        ]
 
 
 def _order(known: KnownOffer) -> tuple[bytes, int, bytes]:
@@ -98,7 +101,7 @@ def print_rows(rows: list[dict[str, object]]) -> None:
             short_name(parse_peer_name(str(row["peer"]))),
             str(row["model"] or row["model_id"])[:24],
             ":".join(map(short, layers)),
-            _state(str(row["state"]), row["until"]),
+            _state(str(row["state"]), row["until"]) if row["reachable"] else "out of reach",
             short(row["decode_per_s"]),
             "/".join(short(row[price]) for price in ("price_prefill", "price_decode", "price_sampled")),
         )

@@ -230,6 +230,10 @@ class Client:
         """All offers of the swarm, asked for now; further away where there are none."""
         return await self._directory.look() or await self._directory.look(widely=True)
 
+    def reaches(self, known: KnownOffer) -> bool:
+        """The node of an offer is linked, or may be dialled from here."""
+        return self._directory.reaches(known)
+
     @property
     def is_alone(self) -> bool:
         """Peers to meet were named, and none could be reached."""

@@ -15,7 +15,7 @@ import trio
 from p2pinfer.core.errors import Refused
 from p2pinfer.core.offer import Offer
 from p2pinfer.core.offer_table import OfferTable
-from p2pinfer.core.offers import KnownOffer
+from p2pinfer.core.offers import KnownOffer, reachable
 from p2pinfer.core.units import ModelId, PeerKey
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.limits import MAX_ASKED
@@ -118,6 +118,10 @@ class Directory:
     def hides(self, model: ModelId) -> bool:
         """True if a node offers a model that cannot be reached from here; it may be on the local network."""
         return len(self._tidings.reachable(model)) < len(self._tidings.fresh(model))
+
+    def reaches(self, known: KnownOffer) -> bool:
+        """True if the node of an offer is linked, or may be dialled from here."""
+        return bool(reachable([known], {link.peer for link in self._network.links()}))
 
     @property
     def is_alone(self) -> bool:

@@ -19,6 +19,7 @@ def row(peer: bytes, **changes: object) -> dict[str, object]:
         "layers": [0, 30],
         "state": "serving",
         "until": None,
+        "reachable": True,
         "decode_per_s": 840,
         "price_prefill": 20_000,
         "price_decode": 80_000,
@@ -61,3 +62,10 @@ def test_an_odd_offer_hides_nothing_of_the_others(odd: dict[str, object], capsys
     for word in (short_name(PEERS[0]), short_name(PEERS[1]), "0:30", "serving", "840", "20k/80k/640k"):
         assert word in table
     assert max(map(len, table.splitlines())) <= COLUMNS
+
+
+def test_a_node_that_cannot_be_reached_from_here_is_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    print_rows([row(PEERS[0]), row(PEERS[1], reachable=False)])
+    first, second = capsys.readouterr().out.splitlines()[1:]
+    assert "serving" in first
+    assert "out of reach" in second
