@@ -55,15 +55,15 @@ logger = logging.getLogger(__name__)
 
 
 class Book(Protocol):
-    """Peers that were met before (disk/address_book.py). `load` and `save` return a complaint, or nothing."""
+    """Peers that were met before (disk/address_book.py)."""
 
     def to_dial(self, now: int) -> Sequence[Acquaintance]: ...
     def note_link(self, peer: PeerKey, network: str, address: str | None, now: int) -> None: ...
     def note_told(self, peer: PeerKey, addresses: Iterable[str], now: int) -> None: ...
     def note_failed(self, peer: PeerKey, now: int) -> None: ...
     def note_served(self, peer: PeerKey, now: int) -> None: ...
-    async def load(self, now: int) -> str: ...
-    async def save(self, now: int) -> str: ...
+    async def load(self, now: int) -> None: ...
+    async def save(self, now: int) -> None: ...
 
 
 class Neighbours(Protocol):
@@ -161,7 +161,6 @@ class FirstPeers:
         self._listened_s = -inf  # since when
         self._near = 0  # of those heard so, dials under way
         self._near_news = News()  # of them
-        self._complaints: set[str] = set()
 
     async def seek(self, named: bool, widely: bool = False) -> None:
         """Dial others, until somebody is linked who was asked.
@@ -351,20 +350,15 @@ class FirstPeers:
         for known in self._directory.offers():
             if known.node in linked and (told := self._directory.table.own_word(known.node)):
                 self._book.note_told(known.node, told, self._now())
-        self._complain(await self._book.save(self._now()))
+        await self._book.save(self._now())
 
     async def _load(self) -> None:
         if not self._is_loaded:
             self._is_loaded = True
-            self._complain(await self._book.load(self._now()))
+            await self._book.load(self._now())
 
     def _now(self) -> int:
         return max(1, int(self._clock()))
-
-    def _complain(self, complaint: str) -> None:
-        if complaint and complaint not in self._complaints:
-            self._complaints.add(complaint)
-            logger.warning("%s", complaint)
 
 
 class _Found:
