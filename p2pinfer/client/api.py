@@ -45,10 +45,11 @@ from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.disk.whereabouts import nodes_here
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
-from p2pinfer.overlay.first_peers import FirstPeers, OpenNeighbours, open_first_peers
+from p2pinfer.overlay.first_peers import FirstPeers, open_first_peers
 from p2pinfer.overlay.greeting import Greeting
 from p2pinfer.overlay.libp2p import check_addresses, open_libp2p_network, open_mdns
 from p2pinfer.overlay.links import KEEP_S
+from p2pinfer.overlay.neighbours import OpenNeighbours
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.reach import reach
 
@@ -294,7 +295,7 @@ class Client:
         await running.settled.wait()  # until then its stages keep a window for it
         if running.generation.ids:
             for peer in running.generation.route:
-                self._first_peers.note_served(peer)
+                self._first_peers.book.note_served(peer)
         self._turns.release()
 
     async def _first_answering(self, request: Request) -> tuple[Trying, Running]:
@@ -303,10 +304,10 @@ class Client:
         model = await self.models.wait(request.model, waiting)
         hides = self._directory.hides(model.id)
         if hides:
-            self._first_peers.listen()  # while the prompt is prepared
+            self._first_peers.ear.listen()  # while the prompt is prepared
         task = await self._prepare(request, model)
         if hides:
-            await self._first_peers.wait_heard()
+            await self._first_peers.ear.wait_heard()
         while True:
             await waiting.get(task.check, model.id)
             trying = task.trying(max(waiting.ends, trio.current_time() + REACH_LEAST_S))

@@ -1,6 +1,5 @@
 """A client keeps what it learnt of nodes for the next one of its data folder, while it runs and at its end."""
 
-import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,8 +13,6 @@ from p2pinfer.disk.experience_file import ExperienceFile
 
 SAVE_S: Final = 30.0  # every so often, where there is news: who is killed forgets no more
 
-logger = logging.getLogger(__name__)
-
 
 @asynccontextmanager
 async def open_experience(path: Path, clock: Callable[[], float] = time.time) -> AsyncIterator[Experience]:
@@ -24,12 +21,6 @@ async def open_experience(path: Path, clock: Callable[[], float] = time.time) ->
     clock: the wall clock, Unix seconds
     """
     kept = ExperienceFile(path)
-    complaints: set[str] = set()
-
-    def complain(complaint: str) -> None:
-        if complaint and complaint not in complaints:
-            complaints.add(complaint)
-            logger.warning("%s", complaint)
 
     def now() -> int:
         return max(0, int(clock()))
@@ -37,9 +28,9 @@ async def open_experience(path: Path, clock: Callable[[], float] = time.time) ->
     async def keep() -> None:
         while True:
             await trio.sleep(SAVE_S)
-            complain(await kept.save(now()))
+            await kept.save(now())
 
-    complain(await kept.load(now()))
+    await kept.load(now())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(keep)
         try:
@@ -47,4 +38,4 @@ async def open_experience(path: Path, clock: Callable[[], float] = time.time) ->
         finally:
             nursery.cancel_scope.cancel()
             with trio.CancelScope(shield=True):  # a disk, and no peer
-                complain(await kept.save(now()))
+                await kept.save(now())

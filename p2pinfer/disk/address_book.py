@@ -31,28 +31,24 @@ class AddressBook(Acquaintances):
         self._loaded_s: float | None = None  # when it was read first
         self._is_early = False  # by our clock, before what is written there
 
-    async def load(self, now: int) -> str:
-        """Take in what the file holds; return a complaint, or nothing."""
-        found, complaint = await self._file.read()
-        if found is not None:
+    async def load(self, now: int) -> None:
+        """Take in what the file holds."""
+        if (found := await self._file.read()) is not None:
             self._is_early = self._doubts(found, now)
             self.take(found)
             if not self._is_early:
                 self._known = {peer: _until(one, now) for peer, one in self._known.items()}
-        return complaint
 
-    async def save(self, now: int) -> str:
-        """Write down what was noted, where it is news; return a complaint, or nothing."""
+    async def save(self, now: int) -> None:
+        """Write down what was noted, where it is news."""
         if not self.is_news:
-            return ""
-        complaint = await self.load(now)  # others write, too
+            return
+        await self.load(now)  # others write, too
         kept = self.keep(now)
-        if self._is_early:
-            return complaint
-        self.is_news = False
-        failure = await self._file.write({"peers": [_plain(one) for one in kept]})
-        self.is_news = self.is_news or bool(failure)
-        return failure or complaint
+        if not self._is_early:
+            self.is_news = False
+            is_written = await self._file.write({"peers": [_plain(one) for one in kept]})
+            self.is_news = self.is_news or not is_written
 
     def _doubts(self, found: Sequence[Acquaintance], now: int) -> bool:
         """True if our clock may be wrong, where times that are still to come are written: nothing is lost for it."""

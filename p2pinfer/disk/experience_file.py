@@ -29,23 +29,18 @@ class ExperienceFile(Experience):
         self._began_s: float | None = None  # when it was read first
         self._is_unwritten = False  # though it was tried
 
-    async def load(self, clock: int) -> str:
-        """Take in what the file holds; return a complaint, or nothing. clock: Unix time now."""
-        found, complaint = await self._file.read()
-        now = trio.current_time()
+    async def load(self, clock: int) -> None:
+        """Take in what the file holds. clock: Unix time now."""
+        found, now = await self._file.read(), trio.current_time()
         self._began_s = now if self._began_s is None else self._began_s
         self.take(found or {}, self._began_s, now, clock)
-        return complaint
 
-    async def save(self, clock: int) -> str:
-        """Write down what was noted, where it is news; return a complaint, or nothing. clock: Unix time now."""
-        if not self.is_news and not self._is_unwritten:
-            return ""
-        self._is_unwritten = True  # whatever ends us before it is
-        complaint = await self.load(clock)  # others write, too
-        failure = await self._file.write(_plain(self.keep(trio.current_time(), clock)))
-        self._is_unwritten = bool(failure)
-        return failure or complaint
+    async def save(self, clock: int) -> None:
+        """Write down what was noted, where it is news. clock: Unix time now."""
+        if self.is_news or self._is_unwritten:
+            self._is_unwritten = True  # whatever ends us before it is
+            await self.load(clock)  # others write, too
+            self._is_unwritten = not await self._file.write(_plain(self.keep(trio.current_time(), clock)))
 
 
 def _plain(kept: Kept) -> dict[str, dict[str, list[float]]]:

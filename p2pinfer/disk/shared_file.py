@@ -1,10 +1,11 @@
 """A file of JSON that processes of one data folder share, each adding to it what it knows: a help and nothing more.
 
 It is readable by its user alone: whom somebody asked is nobody's business. What cannot be read is put aside, what
-cannot be written is lost, and both are told in a sentence.
+cannot be written is lost, and both are told in the log.
 """
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
@@ -20,6 +21,8 @@ ASIDE: Final = ".damaged"
 
 T = TypeVar("T")
 
+logger = logging.getLogger(__name__)
+
 
 def parse_time(value: object) -> int:
     """Unix seconds, as such files have them. Raises ValueError."""
@@ -29,7 +32,7 @@ def parse_time(value: object) -> int:
 
 
 class SharedFile(Generic[T]):
-    """One such file.
+    """One such file. What is wrong with it is told once, however often it is read and written.
 
     name:  as people call it
     parse: makes of what is written there what it means; raises ValueError
@@ -40,25 +43,33 @@ class SharedFile(Generic[T]):
         self._words = f"{name} {path}"
         self._parse = parse
         self._is_ours = True  # we may write it
+        self._complaints: set[str] = set()
 
-    async def read(self) -> tuple[T | None, str]:
-        """What is written there, None where that is nothing; and a complaint, or nothing."""
+    async def read(self) -> T | None:
+        """What is written there, None where that is nothing."""
         try:
-            return await trio.to_thread.run_sync(self._read), ""
+            return await trio.to_thread.run_sync(self._read)
         except OSError as error:
             self._is_ours = False
-            return None, f"{self._words} cannot be read, and is left as it is: {error.strerror}"
+            self._complain(f"cannot be read, and is left as it is: {error.strerror}")
         except (ValueError, RecursionError) as error:
-            return None, f"{self._words} is damaged ({error}); {self._put_aside()}"
+            self._complain(f"is damaged ({error}); {self._put_aside()}")
+        return None
 
-    async def write(self, plain: object) -> str:
-        """Replace it, unless it is none of ours; return a complaint, or nothing."""
+    async def write(self, plain: object) -> bool:
+        """Replace it, unless it is none of ours; False where the disk does not take it."""
         try:
             if self._is_ours:
                 await trio.to_thread.run_sync(self._write, plain)
         except OSError as error:
-            return f"{self._words} cannot be written: {error.strerror}"
-        return ""
+            self._complain(f"cannot be written: {error.strerror}")
+            return False
+        return True
+
+    def _complain(self, complaint: str) -> None:
+        if complaint not in self._complaints:
+            self._complaints.add(complaint)
+            logger.warning("%s %s", self._words, complaint)
 
     def _read(self) -> T | None:
         try:

@@ -38,7 +38,7 @@ from p2pinfer.node.shard import Shard
 from p2pinfer.node.whereabouts import keep_whereabouts, nodes_of_this_machine
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
-from p2pinfer.overlay.first_peers import keep_first_peers, nobody
+from p2pinfer.overlay.first_peers import keep_first_peers, open_first_peers
 from p2pinfer.overlay.greeting import Greeting
 from p2pinfer.overlay.libp2p import open_libp2p_network
 from p2pinfer.overlay.link import Link
@@ -112,8 +112,9 @@ async def open_node(
                 directory = Directory(peers, exchange, settings.network.bootstrap)
                 outlook = Outlook(peers, settings.network, node_network(data))
                 exchange.on_up = partial(_greet, directory, settling, outlook)
-                book, here = AddressBook(address_book(data)), nobody if network else nodes_of_this_machine
-                nursery.start_soon(keep_first_peers, peers, directory, exchange, book, here)
+                book, here = AddressBook(address_book(data)), None if network else nodes_of_this_machine
+                first_peers = open_first_peers(peers, directory, exchange, book, here=here)
+                nursery.start_soon(keep_first_peers, directory, first_peers)
                 nursery.start_soon(keep_whereabouts, data, peers, settings.network.listen, network is None)
                 certifying, doubling = Certifying(data, identity, journal), Doubling(boots)
                 directory.on_own = doubling.hear

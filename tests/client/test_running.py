@@ -45,7 +45,8 @@ from p2pinfer.disk.journal_reader import read_journal
 from p2pinfer.disk.places import client_experience
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.node.offering import Offering
-from p2pinfer.overlay.first_peers import AGAIN_S, SOON_S
+from p2pinfer.overlay.book import SOON_S
+from p2pinfer.overlay.leads import AGAIN_S
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network

@@ -6,18 +6,19 @@ from contextlib import asynccontextmanager
 import trio
 
 from p2pinfer.core.acquaintances import Acquaintances
-from p2pinfer.core.keys import PrivateKey
+from p2pinfer.core.keys import PrivateKey, peer_name
 from p2pinfer.core.offer import State
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import ModelId, PeerKey, Roles, Span
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
+from p2pinfer.overlay.first_peers import FirstPeers, open_first_peers
 from p2pinfer.overlay.greeting import Greeting
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.news import News
 from p2pinfer.overlay.pipe import Address
-from tests.core.paid_route import BOOT, MODEL, NOW, certificate_for, key, offer_of
+from tests.core.paid_route import BOOT, NOW, certificate_for, key, offer_of
 
 LIFE_S = 60.0
 RENEW_S = 20.0
@@ -27,13 +28,11 @@ WHOLE = Span(0, 30)
 class Book(Acquaintances):
     """An address book without a disk: the clock that jumps does not wait for one."""
 
-    async def load(self, _now: int) -> str:
+    async def load(self, _now: int) -> None:
         await trio.lowlevel.checkpoint()
-        return ""
 
-    async def save(self, _now: int) -> str:
+    async def save(self, _now: int) -> None:
         await trio.lowlevel.checkpoint()
-        return ""
 
 
 class Near:
@@ -136,4 +135,58 @@ async def open_one_side(world: MemoryWorld, name: str, bootstrap: Sequence[str] 
                 inner.cancel_scope.cancel()
 
 
-__all__ = ["LIFE_S", "MODEL", "NOW", "RENEW_S", "WHOLE", "Book", "Near", "OpenSide", "Side", "open_one_side"]
+class Sought:
+    """A peer of a test."""
+
+    def __init__(self, network: Network, directory: Directory, first_peers: FirstPeers, read: list[str]) -> None:
+        self.network = network
+        self.directory = directory
+        self.first_peers = first_peers
+        self.read = read
+
+    @property
+    def linked(self) -> set[PeerKey]:
+        return {link.peer for link in self.network.links()}
+
+
+@asynccontextmanager
+async def open_sought(
+    world: MemoryWorld,
+    key: PrivateKey,
+    book: Book,
+    *named: str,
+    here: Sequence[str] = (),
+    near: Near | None = None,
+) -> AsyncIterator[Sought]:
+    read: list[str] = []
+
+    async def nodes_here() -> list[str]:
+        await trio.lowlevel.checkpoint()
+        read.extend(here)
+        return list(here)
+
+    async with trio.open_nursery() as nursery:
+        exchange = Exchange(nursery)
+        async with open_memory_network(world, key.public, exchange) as network:
+            directory = Directory(network, exchange, named)
+            neighbours = near.open if near is not None else None
+            options = {"here": nodes_here, "neighbours": neighbours, "clock": trio.current_time}
+            async with open_first_peers(network, directory, exchange, book, **options) as first_peers:
+                yield Sought(network, directory, first_peers, read)
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def open_plain(world: MemoryWorld, key: PrivateKey) -> AsyncIterator[Sought]:
+    async with open_sought(world, key, Book()) as peer:
+        yield peer
+
+
+def address_of(key: PrivateKey) -> str:
+    return f"/memory/p2p/{peer_name(key.public)}"
+
+
+async def look_until_linked(we: Sought) -> None:
+    while not we.linked:
+        await we.directory.look()
+        await trio.sleep(0.5)

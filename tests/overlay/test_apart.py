@@ -10,13 +10,13 @@ from p2pinfer.core.keys import peer_name
 from p2pinfer.core.source import Source
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.directory import model_key
-from p2pinfer.overlay.first_peers import open_first_peers
+from p2pinfer.overlay.first_peers import keep_first_peers, open_first_peers
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.memory import MemoryWorld
 from p2pinfer.overlay.pipe import Address
 from p2pinfer.overlay.seeking import OTHERS
-from tests.core.paid_route import key
-from tests.overlay.sides import MODEL, Book, OpenSide, Side
+from tests.core.paid_route import MODEL, key
+from tests.overlay.sides import Book, OpenSide, Side
 
 APART_S = 100.0, 200.0  # a third of what it is, for the sake of those who wait for the test
 WELL_S = 30.0  # that the swarm is one
@@ -26,14 +26,13 @@ HEARD_S = 90.0  # for news to reach everybody, once two have met
 @pytest.fixture(autouse=True)
 def _looks_are_less_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("p2pinfer.overlay.directory.APART_S", APART_S)
-    monkeypatch.setattr("p2pinfer.overlay.first_peers.APART_S", APART_S)
+    monkeypatch.setattr("p2pinfer.overlay.recall.APART_S", APART_S)
 
 
 async def keep_book(side: Side, book: Book) -> None:
     """As a node does."""
     parts = side.network, side.directory, side.exchange, book
-    async with open_first_peers(*parts, clock=trio.current_time) as first_peers:
-        await first_peers.keep_recalling()
+    await keep_first_peers(side.directory, open_first_peers(*parts, clock=trio.current_time))
 
 
 async def fall_apart(world: MemoryWorld, nodes: Sequence[Side], boot: Side) -> None:

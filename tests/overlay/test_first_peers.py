@@ -1,90 +1,25 @@
 """First peers are found without those that were named, on the memory network with a clock that jumps."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 
 import pytest
 import trio
 from trio.testing import MockClock
 
 from p2pinfer.core.codes import Code
-from p2pinfer.core.keys import PrivateKey, peer_name
+from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.source import Scope, Source
 from p2pinfer.core.units import PeerKey
-from p2pinfer.overlay.directory import MEET_S, Directory
-from p2pinfer.overlay.exchange import Exchange
-from p2pinfer.overlay.first_peers import (
-    AGAIN_S,
-    ALONE_AGAIN_S,
-    BATCH,
-    HEAR_S,
-    HERE_S,
-    HUSH_S,
-    LISTEN_S,
-    MAX_BATCHES,
-    NAMED_S,
-    SAVE_S,
-    FirstPeers,
-    open_first_peers,
-)
-from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
+from p2pinfer.overlay.book import SAVE_S
+from p2pinfer.overlay.directory import MEET_S
+from p2pinfer.overlay.first_peers import BATCH, MAX_BATCHES, NAMED_S
+from p2pinfer.overlay.leads import AGAIN_S, ALONE_AGAIN_S, HERE_S
+from p2pinfer.overlay.memory import MemoryWorld
+from p2pinfer.overlay.neighbours import HEAR_S
 from p2pinfer.overlay.network import Network
-from p2pinfer.overlay.pipe import Address
 
 from .conftest import KEYS
-from .sides import Book, Near
-
-
-class Sought:
-    """A peer of a test."""
-
-    def __init__(self, network: Network, directory: Directory, first_peers: FirstPeers, read: list[str]) -> None:
-        self.network = network
-        self.directory = directory
-        self.first_peers = first_peers
-        self.read = read
-
-    @property
-    def linked(self) -> set[PeerKey]:
-        return {link.peer for link in self.network.links()}
-
-
-@asynccontextmanager
-async def open_sought(
-    world: MemoryWorld,
-    key: PrivateKey,
-    book: Book,
-    *named: str,
-    here: Sequence[str] = (),
-    near: Near | None = None,
-) -> AsyncIterator[Sought]:
-    read: list[str] = []
-
-    async def nodes_here() -> list[str]:
-        await trio.lowlevel.checkpoint()
-        read.extend(here)
-        return list(here)
-
-    async with trio.open_nursery() as nursery:
-        exchange = Exchange(nursery)
-        async with open_memory_network(world, key.public, exchange) as network:
-            directory = Directory(network, exchange, named)
-            neighbours = near.open if near is not None else None
-            options = {"here": nodes_here, "neighbours": neighbours, "clock": trio.current_time}
-            async with open_first_peers(network, directory, exchange, book, **options) as first_peers:
-                yield Sought(network, directory, first_peers, read)
-        nursery.cancel_scope.cancel()
-
-
-@asynccontextmanager
-async def open_plain(world: MemoryWorld, key: PrivateKey) -> AsyncIterator[Sought]:
-    async with open_sought(world, key, Book()) as peer:
-        yield peer
-
-
-def address_of(key: PrivateKey) -> str:
-    return f"/memory/p2p/{peer_name(key.public)}"
-
+from .sides import Book, Near, address_of, look_until_linked, open_plain, open_sought
 
 US, ONE, OTHER, DEAD = KEYS[:4]
 
@@ -138,79 +73,6 @@ async def test_a_node_of_this_machine_is_found_by_itself(autojump_clock: MockClo
         await we.directory.look()
         assert we.linked == {ONE.public}
         assert trio.current_time() < 0.1
-
-
-async def test_neighbours_are_listened_for_once_and_met_as_they_are_heard(autojump_clock: MockClock) -> None:
-    world, near = MemoryWorld(), Near()
-    async with (
-        open_plain(world, ONE),
-        open_sought(world, US, Book(), near=near) as we,
-        trio.open_nursery() as nursery,
-    ):
-        nursery.start_soon(we.directory.look)
-        await trio.sleep(0.7)
-        assert near.opened == 1
-        near.hear(address_of(DEAD))
-        near.hear(address_of(ONE))
-        await trio.sleep(0.1)
-        assert we.linked == {ONE.public}
-    assert near.opened == 1
-
-
-async def test_who_knows_others_listens_once_and_waits_for_those_that_are_heard(autojump_clock: MockClock) -> None:
-    world, near = MemoryWorld(), Near()
-    async with (
-        open_plain(world, ONE),
-        open_plain(world, OTHER),
-        open_sought(world, US, Book(), address_of(ONE), near=near) as we,
-    ):
-        await we.directory.look()
-        world.latency_s = 0.2  # a dial and a Hello take six times as long
-        we.first_peers.listen()
-        await trio.sleep(HUSH_S / 2)
-        near.hear(address_of(OTHER))
-        await we.first_peers.wait_heard()
-        assert we.linked == {ONE.public, OTHER.public}
-        await trio.sleep(LISTEN_S)
-        we.first_peers.listen()
-        assert near.opened == 1
-
-
-@pytest.mark.parametrize(("heard", "waited_s"), [([], HUSH_S), ([DEAD], HEAR_S)])
-async def test_on_a_network_where_nobody_answers_little_is_waited_for(
-    autojump_clock: MockClock, heard: list[PrivateKey], waited_s: float
-) -> None:
-    world, near = MemoryWorld(latency_s=2.0), Near()
-    near.heard = [Address(address_of(key)) for key in heard]
-    async with open_sought(world, US, Book(), near=near) as we:
-        we.first_peers.listen()
-        await we.first_peers.wait_heard()
-        assert trio.current_time() == waited_s
-        await we.first_peers.wait_heard()
-        assert trio.current_time() == waited_s
-
-
-async def test_a_neighbour_that_was_away_is_met_soon_after_it_is_back(autojump_clock: MockClock) -> None:
-    world, near = MemoryWorld(), Near()
-    near.hear(address_of(ONE))
-    async with open_sought(world, US, Book(), near=near) as we:
-        await we.directory.look()
-        async with open_plain(world, ONE):
-            with trio.fail_after(ALONE_AGAIN_S + 1):
-                await look_until_linked(we)
-
-
-async def test_a_local_network_that_is_none_ends_nothing(autojump_clock: MockClock) -> None:
-    class NoNetwork(Near):
-        @asynccontextmanager
-        async def open(self) -> AsyncIterator[Near]:
-            await trio.lowlevel.checkpoint()
-            raise OSError("no such device")
-            yield self
-
-    async with open_sought(MemoryWorld(), US, Book(), near=NoNetwork()) as we:
-        assert await we.directory.look() == []
-        assert trio.current_time() <= MEET_S
 
 
 async def test_acquaintances_that_are_gone_hold_up_the_others_for_a_moment_only(autojump_clock: MockClock) -> None:
@@ -293,12 +155,6 @@ async def test_after_an_outage_somebody_is_met_again_within_seconds(autojump_clo
             began = trio.current_time()
             await look_until_linked(we)
             assert trio.current_time() - began < ALONE_AGAIN_S + 2 + strangers / 8
-
-
-async def look_until_linked(we: Sought) -> None:
-    while not we.linked:
-        await we.directory.look()
-        await trio.sleep(0.5)
 
 
 async def test_what_a_link_was_dialled_at_is_kept_and_where_it_came_from(autojump_clock: MockClock) -> None:
