@@ -39,14 +39,18 @@ class Greeting:
 class FirstMessages:
     """The first messages on a pipe, before it is a link."""
 
-    def __init__(self, pipe: Pipe) -> None:
+    def __init__(self, pipe: Pipe, ours: Greeting) -> None:
         self.pipe = pipe
         self.taken = False  # a link owns the pipe now
+        self._ours = ours
         self._decoder = FrameDecoder()
         self._sent = 0
         self._received = 0
 
-    async def say(self, message: Message) -> None:
+    async def say_hello(self) -> None:
+        await self._say(self._ours.hello(self.pipe.source))
+
+    async def _say(self, message: Message) -> None:
         frame = encode_frame(message)
         self._sent += len(frame)
         try:
@@ -57,7 +61,7 @@ class FirstMessages:
     async def refuse(self, code: Code, text: str = "") -> None:
         """Say goodbye, and wait for the peer to close: closing first could lose the goodbye."""
         try:
-            await self.say(Goodbye(code, cut_text(text)))
+            await self._say(Goodbye(code, cut_text(text)))
             with trio.move_on_after(GOODBYE_S):
                 while await self.pipe.read():
                     pass
@@ -89,7 +93,6 @@ class FirstMessages:
         turn: Turn,
         backlog: Backlog,
         toll: Toll,
-        wall_clock: Callable[[], float],
         address: str | None,
         rtt_s: float | None,
     ) -> Link:
@@ -104,7 +107,7 @@ class FirstMessages:
             toll,
             sent=self._sent,
             received=self._received,
-            clock_offset_s=hello.clock_ms / 1000 - wall_clock(),
+            clock_offset_s=hello.clock_ms / 1000 - self._ours.clock(),
             address=address,
             rtt_s=rtt_s,
         )

@@ -3,8 +3,8 @@
 Its reader and its writer alone wait for the pipe, and they are cancelled only together with the link: a cancelled
 operation loses the stream below. Callers put frames into queues and may be cancelled at any time; what the pipe takes
 without waiting leaves at the end of their turn, the rest is the writer's. Links are symmetric: nothing here depends on
-who dialled. The first messages, and which of two streams becomes the link, are for `links.py`; what session and call
-messages mean is for the receiver.
+who dialled. The first messages, and which of two streams becomes the link, are for `attempts.py` and `admission.py`;
+what session and call messages mean is for the receiver.
 """
 
 from collections import deque

@@ -139,7 +139,7 @@ async def test_a_fault_of_ours_in_a_greeting_lets_the_stream_go(
     world, collector = MemoryWorld(), Collector()
     async with open_memory_network(world, KEYS[0].public, collector) as network:
         with monkeypatch.context() as patch:
-            patch.setattr("p2pinfer.overlay.links.checked_hello", lambda message: 1 / 0)
+            patch.setattr("p2pinfer.overlay.admission.checked_hello", lambda message: 1 / 0)
             pipe = await MemoryGround(world, KEYS[7].public).dial(network.addresses()[0])
             await say(pipe, HELLO)
             assert await pipe.read() == b""
@@ -157,7 +157,7 @@ async def test_a_fault_of_ours_in_a_dial_fails_the_dial(
     nursery.start_soon(greet_all, ground)
     async with open_memory_network(world, KEYS[0].public, Collector()) as network:
         with monkeypatch.context() as patch:
-            patch.setattr("p2pinfer.overlay.links.checked_hello", lambda message: 1 / 0)
+            patch.setattr("p2pinfer.overlay.attempts.checked_hello", lambda message: 1 / 0)
             with pytest.raises(LinkDead) as caught:
                 await network.dial(ground.addresses()[0])
         assert caught.value.code is Code.INTERNAL
