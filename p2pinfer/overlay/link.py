@@ -7,7 +7,6 @@ who dialled. The first messages, and which of two streams becomes the link, are 
 what session and call messages mean is for the receiver.
 """
 
-from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol
@@ -35,9 +34,6 @@ from p2pinfer.overlay.turn import Turn
 ACK_S: Final = 0.1  # after a message that is not acknowledged yet
 GOODBYE_S: Final = 1.0  # for the last message to leave, and the peer to close after it
 LINGER_S: Final = GOODBYE_S + ABORT_S  # for what lives on after a cancellation
-CHECK_S: Final = 1.0  # for a peer to prove that a link lives, beside two round trips, in
-CHECK_PARTS: Final = 8  # parts, between which what has come is read
-CHECK_UNMEASURED_S: Final = 5.0  # where no round trip is known yet
 OWN: Final = frozenset((Hello, Ack, Ping, Pong, Goodbye))  # messages that are the link's own
 
 
@@ -110,7 +106,6 @@ class Link:
         self._wake = trio.Event()  # the writer has something to look at
         self._pulse = Pulse(clock())
         self._ping_due = False
-        self._pings: deque[int] = deque()  # times of those that wait for their pong
         self._pong_due: int | None = None  # the peer's clock, to be returned
         # receiving
         self._received = received
@@ -226,18 +221,8 @@ class Link:
         return self._pulse.heard_s
 
     async def check(self) -> bool:
-        """True if the peer answers a ping in the time that pings to it take, however busy it is.
-
-        A stalled process of ours counts for one part of it at most.
-        """
-        pong_came, rtt_s = self._pulse.pong_came, self.rtt_s
-        within_s = CHECK_UNMEASURED_S if rtt_s is None else CHECK_S + 2 * rtt_s
-        self._ping()
-        for _ in range(CHECK_PARTS):
-            with trio.move_on_after(within_s / CHECK_PARTS):
-                await pong_came.wait()
-                break
-        return self._death is None and pong_came.is_set()
+        """True if the peer answers a ping in the time that pings to it take, however busy it is."""
+        return await self._pulse.check(self._ping, self.rtt_s) and self._death is None
 
     async def check_or_end(self) -> None:
         """End the link if it fails the check; one that is needed, twice: its peer may be busy."""
@@ -355,17 +340,10 @@ class Link:
                 self._pong_due = message.at_us
                 self._turn.at_end(self._flush)
             case Pong():
-                self._take_pong(message)
+                self._pulse.note_pong(message.at_us)
+                self._pace.add_round_trip(max(0.0, self._clock() - message.at_us / 1e6))
             case _:
                 raise RemoteProtocolError("a second Hello", Code.BAD_STATE)
-
-    def _take_pong(self, pong: Pong) -> None:
-        if pong.at_us not in self._pings:
-            raise RemoteProtocolError("a pong of no ping of ours", Code.BAD_STATE)
-        while self._pings.popleft() != pong.at_us:
-            pass  # of several pings the latest need be answered only
-        self._pace.add_round_trip(max(0.0, self._clock() - pong.at_us / 1e6))
-        self._pulse.note_pong()
 
     def _flush(self) -> None:
         """Write what is due, as far as the pipe takes it without waiting; the writer does the rest."""
@@ -428,8 +406,9 @@ class Link:
             self._ack_due = False
             self._acknowledged = self._received
         if self._ping_due:
-            self._pings.append(_microseconds(self._clock()))
-            frames.append(encode_frame(Ping(self._pings[-1])))
+            ping = Ping(_microseconds(self._clock()))
+            frames.append(encode_frame(ping))
+            self._pulse.note_ping(ping.at_us)
             self._ping_due = False
         return frames
 
