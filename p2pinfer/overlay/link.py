@@ -1,10 +1,9 @@
 """A link: our one long-lived framed connection to a peer (protocols/wire.md).
 
-Its reader and its writer alone wait for the pipe, and they are cancelled only together with the link: a cancelled
-operation loses the stream below. Callers put frames into queues and may be cancelled at any time; what the pipe takes
-without waiting leaves at the end of their turn, the rest is the writer's. Links are symmetric: nothing here depends on
-who dialled. The first messages, and which of two streams becomes the link, are for `attempts.py` and `admission.py`;
-what session and call messages mean is for the receiver.
+Its reader and its writer (`writer.py`) alone wait for the pipe, and they are cancelled only together with the link: a
+cancelled operation loses the stream below. Callers put frames into queues and may be cancelled at any time. Links are
+symmetric: nothing here depends on who dialled. The first messages, and which of two streams becomes the link, are for
+`attempts.py` and `admission.py`; what session and call messages mean is for the receiver.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -30,6 +29,7 @@ from p2pinfer.overlay.pipe import ABORT_S, Pipe, abort
 from p2pinfer.overlay.pulse import PING_S, SILENT_PINGS, Pulse
 from p2pinfer.overlay.toll import PAY_S, Toll
 from p2pinfer.overlay.turn import Turn
+from p2pinfer.overlay.writer import Writer
 
 ACK_S: Final = 0.1  # after a message that is not acknowledged yet
 GOODBYE_S: Final = 1.0  # for the last message to leave, and the peer to close after it
@@ -92,18 +92,14 @@ class Link:
         self._scope = trio.CancelScope()  # death ends it; a cancellation only after the goodbye
         self.contained = Contained(f"the link to {short_name(self.peer)}", self.fail)
         self._death: tuple[str, Code] | None = None
-        self._goodbye: Goodbye | None = None
         # sending
         self._pace = Pace(sent)
-        self._said = 0  # bytes after which the last message ended that the peer has to acknowledge
-        self._says = False  # such messages wait to be written
         self._first_rtt_s = rtt_s  # of the Hellos, where we dialled
         self._backlog = backlog
         self._weight = Weight(backlog, self._end_too_heavy)
         self._outbox = Outbox(self._weight)
-        self._unwritten = b""  # taken from the outbox, and the writer's now
-        self._writing = False  # the writer writes, or has said goodbye
-        self._wake = trio.Event()  # the writer has something to look at
+        self._writer = Writer(pipe, self._outbox, self._pace, self._own_frames, self.contained, self._end)
+        self._flush = self._writer.flush  # kept, for it is named with every frame
         self._pulse = Pulse(clock())
         self._ping_due = False
         self._pong_due: int | None = None  # the peer's clock, to be returned
@@ -173,7 +169,7 @@ class Link:
         frame = encode_frame(message)  # which the peer takes, whatever it holds: MIN_BODY
         self._outbox.put(frame, priority)
         if not _is_announcement(message):
-            self._says = True
+            self._writer.says = True
             if self._pulse.rests:
                 self._pulse.note_said()
                 self._note_use(message)
@@ -201,9 +197,8 @@ class Link:
         """Say goodbye and end the link; of what is queued, control frames still leave. Again does nothing."""
         if self._death is not None:
             return
-        self._goodbye = Goodbye(code, cut_text(text))
+        self._writer.close(Goodbye(code, cut_text(text)))
         self._die(text or f"we closed the link: {code.label}", code)
-        self._wake.set()
         self._scope.deadline = trio.current_time() + GOODBYE_S
 
     @contextmanager
@@ -243,7 +238,7 @@ class Link:
         try:
             with self.contained:
                 async with outlasting(self._scope, LINGER_S), trio.open_nursery() as nursery:
-                    for task in (self._write, self._read, self._watch, self._acknowledge):
+                    for task in (self._writer.run, self._read, self._watch, self._acknowledge):
                         nursery.start_soon(task)
         finally:
             self._die("the link was cut", Code.LOST)
@@ -268,7 +263,7 @@ class Link:
         if self._death is not None:
             return
         self._death = text, code
-        self._outbox.drop_all_but_control()
+        self._writer.drop()
         self._pulse.pong_came.set()
         self._receiver.on_closed(self, LinkDead(text, code))
 
@@ -345,56 +340,6 @@ class Link:
             case _:
                 raise RemoteProtocolError("a second Hello", Code.BAD_STATE)
 
-    def _flush(self) -> None:
-        """Write what is due, as far as the pipe takes it without waiting; the writer does the rest."""
-        if self._writing or self._unwritten or (self._death is not None and self._goodbye is None):
-            return
-        with self.contained:  # it may run in the turn of another link
-            try:
-                while data := self._next_write():
-                    self._pace.add_sent(len(data))
-                    if not self._pipe.write_nowait(data):
-                        self._unwritten = data
-                        self._wake.set()
-                        break
-                self._outbox.set_pending(self._pipe.unsent + len(self._unwritten))
-            except trio.BrokenResourceError as error:
-                self._end(f"the connection broke: {error}", Code.LOST)
-
-    async def _write(self) -> None:
-        """Write what could not be written at once, the most urgent first, until the goodbye is out."""
-        try:
-            while True:
-                await self._wake.wait()
-                self._wake = trio.Event()
-                self._writing = True
-                await self._write_rest()
-                if self._goodbye is not None:
-                    break
-                self._writing = False
-            await self._pipe.write(encode_frame(self._goodbye))
-        except trio.BrokenResourceError as error:
-            self._end(f"the connection broke: {error}", Code.LOST)
-
-    async def _write_rest(self) -> None:
-        data, self._unwritten = self._unwritten, b""
-        while data:
-            self._outbox.set_pending(len(data))
-            await self._pipe.write(data)
-            self._outbox.set_pending(0)
-            if data := self._next_write():
-                self._pace.add_sent(len(data))
-
-    def _next_write(self) -> bytes:
-        """Frames to write together now; empty while there are none, or the window is full."""
-        room = self._pace.window - self._pace.unacknowledged
-        taken = self._outbox.take(self._pace.frame_budget, room)
-        data = b"".join((*self._own_frames(), *taken))
-        if taken and self._says:
-            self._said = self._pace.sent + len(data)
-            self._says = not self._outbox.is_empty
-        return data
-
     def _own_frames(self) -> list[bytes]:
         """What the link itself has to say. It is kept in one place each, so no queue can be too full for it."""
         frames = []
@@ -424,7 +369,7 @@ class Link:
 
     async def _watch(self) -> None:
         """End the link when the peer no longer answers."""
-        await self._pulse.watch(self._ping, self._is_needed, self._awaits_ack)
+        await self._pulse.watch(self._ping, self._is_needed, self._writer.awaits_ack)
         self._end(f"no answer to {SILENT_PINGS} pings in {SILENT_PINGS * PING_S:.0f} s", Code.SILENT)
 
     def _ping(self) -> None:
@@ -433,9 +378,6 @@ class Link:
 
     def _is_needed(self) -> bool:
         return self.peer in self._receiver.needed()
-
-    def _awaits_ack(self) -> bool:
-        return self._says or self._said > self._pace.acknowledged
 
 
 def _is_announcement(message: Message) -> bool:
