@@ -14,9 +14,9 @@ from p2pinfer.core.messages import Hello
 from p2pinfer.overlay.attempts import Attempts
 from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.crowd import Crowd
-from p2pinfer.overlay.greeting import FirstMessages, Greeting, checked_hello
+from p2pinfer.overlay.greeting import GOODBYE_S, FirstMessages, Greeting, checked_hello
 from p2pinfer.overlay.limits import MAX_HANDSHAKES, NETWORK_HANDSHAKES
-from p2pinfer.overlay.link import GOODBYE_S, Link
+from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.links import Links
 from p2pinfer.overlay.pipe import Ground, Pipe, abort
 

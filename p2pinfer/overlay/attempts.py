@@ -1,4 +1,4 @@
-"""Links in the making: who dials a peer shares the attempt with others who want it (protocols/wire.md, 4.1).
+"""Links in the making: callers who want the same peer share an attempt (protocols/wire.md, 4.1).
 
 Of two streams dialled at once the one dialled by the smaller key becomes the link, and nobody above notices the other.
 How several addresses are dialled is for `dialling.py`; whether a stream that a peer opened waits for ours, and is let

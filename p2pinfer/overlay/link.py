@@ -6,7 +6,7 @@ symmetric: nothing here depends on who dialled. The first messages, and which of
 `attempts.py` and `admission.py`; what session and call messages mean is for the receiver.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol
 
@@ -14,7 +14,7 @@ import trio
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, RemoteProtocolError
-from p2pinfer.core.frames import FrameDecoder, encode_frame
+from p2pinfer.core.frames import encode_frame
 from p2pinfer.core.keys import short_name
 from p2pinfer.core.messages import Ack, Goodbye, Hello, Message, Offers, Ping, Pong, cut_text, reason_given
 from p2pinfer.core.pace import ACK_BYTES, Pace
@@ -23,16 +23,16 @@ from p2pinfer.core.source import Source
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.backlog import Backlog, Weight
 from p2pinfer.overlay.contained import Contained, outlasting
+from p2pinfer.overlay.greeting import GOODBYE_S, FirstMessages
 from p2pinfer.overlay.limits import BACKLOG_BYTES
 from p2pinfer.overlay.outbox import Outbox, Priority
-from p2pinfer.overlay.pipe import ABORT_S, Pipe, abort
+from p2pinfer.overlay.pipe import ABORT_S, abort
 from p2pinfer.overlay.pulse import PING_S, SILENT_PINGS, Pulse
 from p2pinfer.overlay.toll import PAY_S, Toll
 from p2pinfer.overlay.turn import Turn
 from p2pinfer.overlay.writer import Writer
 
 ACK_S: Final = 0.1  # after a message that is not acknowledged yet
-GOODBYE_S: Final = 1.0  # for the last message to leave, and the peer to close after it
 LINGER_S: Final = GOODBYE_S + ABORT_S  # for what lives on after a cancellation
 OWN: Final = frozenset((Hello, Ack, Ping, Pong, Goodbye))  # messages that are the link's own
 
@@ -61,53 +61,46 @@ class Link:
 
     def __init__(
         self,
-        pipe: Pipe,
+        greeting: FirstMessages,
         hello: Hello,
-        decoder: FrameDecoder,
         receiver: Receiver,
         turn: Turn,
         backlog: Backlog,
         toll: Toll,
-        *,
-        sent: int,
-        received: int,
-        clock_offset_s: float,
         address: str | None,
-        rtt_s: float | None = None,
-        clock: Callable[[], float] = trio.current_time,
+        rtt_s: float | None,
     ) -> None:
+        pipe = greeting.pipe
         self.peer: PeerKey = pipe.peer
         self.source: Source = pipe.source
         self.address = address  # where we dialled it; None where it dialled us
-        self.came_s = clock()
+        self.came_s = trio.current_time()
         self.hello = hello  # the peer's
-        self.clock_offset_s = clock_offset_s  # the peer's wall clock less ours, within one latency
+        self.clock_offset_s = hello.clock_ms / 1000 - greeting.ours.clock()  # the peer's less ours, within one latency
         self.closed = trio.Event()  # the pipe is gone, too
         self._pipe = pipe
-        self._decoder = decoder
+        self._decoder = greeting.decoder
         self._receiver = receiver
         self._turn = turn
         self._toll = toll
-        self._clock = clock
         self._scope = trio.CancelScope()  # death ends it; a cancellation only after the goodbye
         self.contained = Contained(f"the link to {short_name(self.peer)}", self.fail)
         self._death: tuple[str, Code] | None = None
         # sending
-        self._pace = Pace(sent)
+        self._pace = Pace(greeting.sent)
         self._first_rtt_s = rtt_s  # of the Hellos, where we dialled
         self._backlog = backlog
         self._weight = Weight(backlog, self._end_too_heavy)
         self._outbox = Outbox(self._weight)
         self._writer = Writer(pipe, self._outbox, self._pace, self._own_frames, self.contained, self._end)
         self._flush = self._writer.flush  # kept, for it is named with every frame
-        self._pulse = Pulse(clock())
+        self._pulse = Pulse(trio.current_time())
         self._ping_due = False
         self._pong_due: int | None = None  # the peer's clock, to be returned
         # receiving
-        self._received = received
+        self._received = self._acknowledged = greeting.received
         self._partial = 0  # bytes of a message that has not all come
-        self._received_at = clock()
-        self._acknowledged = received
+        self._received_at = trio.current_time()
         self._deaf = False  # after bytes that were no frames
         self._ack_due = False
         self._ack_wanted = trio.Event()
@@ -297,7 +290,7 @@ class Link:
         if self._deaf:
             return
         self._received += len(data)
-        self._received_at = self._pulse.heard_s = self._clock()
+        self._received_at = self._pulse.heard_s = trio.current_time()
         self._decoder.feed(data)
         try:
             while (message := self._decoder.next_message()) is not None:
@@ -336,7 +329,7 @@ class Link:
                 self._turn.at_end(self._flush)
             case Pong():
                 self._pulse.note_pong(message.at_us)
-                self._pace.add_round_trip(max(0.0, self._clock() - message.at_us / 1e6))
+                self._pace.add_round_trip(max(0.0, trio.current_time() - message.at_us / 1e6))
             case _:
                 raise RemoteProtocolError("a second Hello", Code.BAD_STATE)
 
@@ -351,7 +344,7 @@ class Link:
             self._ack_due = False
             self._acknowledged = self._received
         if self._ping_due:
-            ping = Ping(_microseconds(self._clock()))
+            ping = Ping(_microseconds(trio.current_time()))
             frames.append(encode_frame(ping))
             self._pulse.note_ping(ping.at_us)
             self._ping_due = False

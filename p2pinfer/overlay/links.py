@@ -18,9 +18,9 @@ from p2pinfer.core.source import Source
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.backlog import Backlog
 from p2pinfer.overlay.contained import Contained
-from p2pinfer.overlay.greeting import FirstMessages
+from p2pinfer.overlay.greeting import GOODBYE_S, FirstMessages
 from p2pinfer.overlay.limits import ALL_BACKLOG_BYTES, NETWORK_LINKS
-from p2pinfer.overlay.link import GOODBYE_S, Link, Receiver
+from p2pinfer.overlay.link import Link, Receiver
 from p2pinfer.overlay.pipe import ABORT_S, Address
 from p2pinfer.overlay.room import HeldLink, room_for
 from p2pinfer.overlay.toll import Toll
@@ -54,7 +54,7 @@ class Links:
         return link
 
     def held(self, peer: PeerKey) -> Link | None:
-        """The link to `peer`, if there is one; to look at it is no use."""
+        """The link to `peer`, if there is one; to ask for it here counts as no use."""
         return self._links.get(peer)
 
     def links(self) -> tuple[Link, ...]:
@@ -84,7 +84,8 @@ class Links:
             raise LinkDead("the network is closing", Code.LEAVING)
         if (old := self._links.get(greeting.pipe.peer)) is not None:
             old.close(Code.DUPLICATE)  # the peer answered this stream knowing of the other
-        link = greeting.make_link(hello, self, self.turn, self._backlog, self._toll, at, rtt_s)
+        greeting.taken = True
+        link = Link(greeting, hello, self, self.turn, self._backlog, self._toll, at, rtt_s)
         self._nursery.start_soon(link.run)  # first, for it lets go of the pipe, whatever fails
         self.on_link(link)
 

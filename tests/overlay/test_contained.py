@@ -10,7 +10,8 @@ from p2pinfer.core.message_codec import encode_message
 from p2pinfer.core.messages import MAX_BODY, AskContacts, Contacts, Goodbye, Message
 from p2pinfer.overlay.contained import Contained, outlasting
 from p2pinfer.overlay.exchange import Ask, Exchange
-from p2pinfer.overlay.link import ABORT_S, GOODBYE_S, LINGER_S, Link
+from p2pinfer.overlay.greeting import GOODBYE_S
+from p2pinfer.overlay.link import ABORT_S, LINGER_S, Link
 from p2pinfer.overlay.memory import MemoryGround, MemoryPipe, MemoryWorld, open_memory_network
 
 from .conftest import HELLO, KEYS, Collector, OpenPeer, OpenRaw, hear_goodbye, say

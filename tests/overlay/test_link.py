@@ -15,8 +15,9 @@ from p2pinfer.core.messages import Ack, AskContacts, FilePart, Message, Offers, 
 from p2pinfer.core.pace import MIN_WINDOW
 from p2pinfer.overlay.admission import GREET_S
 from p2pinfer.overlay.attempts import DIAL_S
+from p2pinfer.overlay.greeting import GOODBYE_S
 from p2pinfer.overlay.limits import BACKLOG_BYTES
-from p2pinfer.overlay.link import ACK_S, GOODBYE_S, Link
+from p2pinfer.overlay.link import ACK_S, Link
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network, Priority
 from p2pinfer.overlay.outbox import QUEUE_BYTES
