@@ -23,7 +23,7 @@ from p2pinfer.node.daemon import Node, open_node
 from p2pinfer.node.settings import Network as NetworkSettings
 from p2pinfer.node.settings import Serve, Settings
 from p2pinfer.overlay.exchange import Exchange
-from p2pinfer.overlay.links import Greeting
+from p2pinfer.overlay.greeting import Greeting
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network
 

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 import trio
 
@@ -12,11 +13,9 @@ from p2pinfer.core.errors import LinkDead, RemoteProtocolError
 from p2pinfer.core.frames import FrameDecoder, encode_frame
 from p2pinfer.core.messages import MAX_BODY, VERSION, Goodbye, Hello, Message, cut_text
 from p2pinfer.core.source import Source
-from p2pinfer.overlay.backlog import Backlog
-from p2pinfer.overlay.link import GOODBYE_S, Link, Receiver
 from p2pinfer.overlay.pipe import Pipe
-from p2pinfer.overlay.toll import Toll
-from p2pinfer.overlay.turn import Turn
+
+GOODBYE_S: Final = 1.0  # for the last message to leave, and the peer to close after it
 
 
 def _new_boot() -> bytes:
@@ -37,18 +36,28 @@ class Greeting:
 
 
 class FirstMessages:
-    """The first messages on a pipe, before it is a link."""
+    """The first messages on a pipe, before it is a link.
 
-    def __init__(self, pipe: Pipe) -> None:
+    ours:           what we say of ourselves
+    taken:          a link owns the pipe now
+    decoder:        holds what came after the first message
+    sent, received: bytes so far
+    """
+
+    def __init__(self, pipe: Pipe, ours: Greeting) -> None:
         self.pipe = pipe
-        self.taken = False  # a link owns the pipe now
-        self._decoder = FrameDecoder()
-        self._sent = 0
-        self._received = 0
+        self.ours = ours
+        self.taken = False
+        self.decoder = FrameDecoder()
+        self.sent = 0
+        self.received = 0
 
-    async def say(self, message: Message) -> None:
+    async def say_hello(self) -> None:
+        await self._say(self.ours.hello(self.pipe.source))
+
+    async def _say(self, message: Message) -> None:
         frame = encode_frame(message)
-        self._sent += len(frame)
+        self.sent += len(frame)
         try:
             await self.pipe.write(frame)
         except trio.BrokenResourceError as error:
@@ -57,7 +66,7 @@ class FirstMessages:
     async def refuse(self, code: Code, text: str = "") -> None:
         """Say goodbye, and wait for the peer to close: closing first could lose the goodbye."""
         try:
-            await self.say(Goodbye(code, cut_text(text)))
+            await self._say(Goodbye(code, cut_text(text)))
             with trio.move_on_after(GOODBYE_S):
                 while await self.pipe.read():
                     pass
@@ -72,42 +81,15 @@ class FirstMessages:
             RemoteProtocolError: it is no message.
         """
         try:
-            while (message := self._decoder.next_message()) is None:
+            while (message := self.decoder.next_message()) is None:
                 data = await self.pipe.read()
                 if not data:
                     raise LinkDead("the connection ended before a Hello")
-                self._received += len(data)
-                self._decoder.feed(data)
+                self.received += len(data)
+                self.decoder.feed(data)
         except trio.BrokenResourceError as error:
             raise LinkDead(f"the connection broke: {error}") from None
         return message
-
-    def make_link(
-        self,
-        hello: Hello,
-        receiver: Receiver,
-        turn: Turn,
-        backlog: Backlog,
-        toll: Toll,
-        wall_clock: Callable[[], float],
-        address: str | None,
-        rtt_s: float | None,
-    ) -> Link:
-        self.taken = True
-        return Link(
-            self.pipe,
-            hello,
-            self._decoder,
-            receiver,
-            turn,
-            backlog,
-            toll,
-            sent=self._sent,
-            received=self._received,
-            clock_offset_s=hello.clock_ms / 1000 - wall_clock(),
-            address=address,
-            rtt_s=rtt_s,
-        )
 
 
 def checked_hello(message: Message) -> Hello:

@@ -1,14 +1,12 @@
 """A link: our one long-lived framed connection to a peer (protocols/wire.md).
 
-Its reader and its writer alone wait for the pipe, and they are cancelled only together with the link: a cancelled
-operation loses the stream below. Callers put frames into queues and may be cancelled at any time; what the pipe takes
-without waiting leaves at the end of their turn, the rest is the writer's. Links are symmetric: nothing here depends on
-who dialled. The first messages, and which of two streams becomes the link, are for `links.py`; what session and call
-messages mean is for the receiver.
+Its reader and its writer (`writer.py`) alone wait for the pipe, and they are cancelled only together with the link: a
+cancelled operation loses the stream below. Callers put frames into queues and may be cancelled at any time. Links are
+symmetric: nothing here depends on who dialled. The first messages, and which of two streams becomes the link, are for
+`attempts.py` and `admission.py`; what session and call messages mean is for the receiver.
 """
 
-from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol
 
@@ -16,7 +14,7 @@ import trio
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, RemoteProtocolError
-from p2pinfer.core.frames import FrameDecoder, encode_frame
+from p2pinfer.core.frames import encode_frame
 from p2pinfer.core.keys import short_name
 from p2pinfer.core.messages import Ack, Goodbye, Hello, Message, Offers, Ping, Pong, cut_text, reason_given
 from p2pinfer.core.pace import ACK_BYTES, Pace
@@ -25,19 +23,17 @@ from p2pinfer.core.source import Source
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.backlog import Backlog, Weight
 from p2pinfer.overlay.contained import Contained, outlasting
+from p2pinfer.overlay.greeting import GOODBYE_S, FirstMessages
 from p2pinfer.overlay.limits import BACKLOG_BYTES
 from p2pinfer.overlay.outbox import Outbox, Priority
-from p2pinfer.overlay.pipe import ABORT_S, Pipe, abort
+from p2pinfer.overlay.pipe import ABORT_S, abort
 from p2pinfer.overlay.pulse import PING_S, SILENT_PINGS, Pulse
 from p2pinfer.overlay.toll import PAY_S, Toll
 from p2pinfer.overlay.turn import Turn
+from p2pinfer.overlay.writer import Writer
 
 ACK_S: Final = 0.1  # after a message that is not acknowledged yet
-GOODBYE_S: Final = 1.0  # for the last message to leave, and the peer to close after it
 LINGER_S: Final = GOODBYE_S + ABORT_S  # for what lives on after a cancellation
-CHECK_S: Final = 1.0  # for a peer to prove that a link lives, beside two round trips, in
-CHECK_PARTS: Final = 8  # parts, between which what has come is read
-CHECK_UNMEASURED_S: Final = 5.0  # where no round trip is known yet
 OWN: Final = frozenset((Hello, Ack, Ping, Pong, Goodbye))  # messages that are the link's own
 
 
@@ -65,58 +61,46 @@ class Link:
 
     def __init__(
         self,
-        pipe: Pipe,
+        greeting: FirstMessages,
         hello: Hello,
-        decoder: FrameDecoder,
         receiver: Receiver,
         turn: Turn,
         backlog: Backlog,
         toll: Toll,
-        *,
-        sent: int,
-        received: int,
-        clock_offset_s: float,
         address: str | None,
-        rtt_s: float | None = None,
-        clock: Callable[[], float] = trio.current_time,
+        rtt_s: float | None,
     ) -> None:
+        pipe = greeting.pipe
         self.peer: PeerKey = pipe.peer
         self.source: Source = pipe.source
         self.address = address  # where we dialled it; None where it dialled us
-        self.came_s = clock()
+        self.came_s = trio.current_time()
         self.hello = hello  # the peer's
-        self.clock_offset_s = clock_offset_s  # the peer's wall clock less ours, within one latency
+        self.clock_offset_s = hello.clock_ms / 1000 - greeting.ours.clock()  # the peer's less ours, within one latency
         self.closed = trio.Event()  # the pipe is gone, too
         self._pipe = pipe
-        self._decoder = decoder
+        self._decoder = greeting.decoder
         self._receiver = receiver
         self._turn = turn
         self._toll = toll
-        self._clock = clock
         self._scope = trio.CancelScope()  # death ends it; a cancellation only after the goodbye
         self.contained = Contained(f"the link to {short_name(self.peer)}", self.fail)
         self._death: tuple[str, Code] | None = None
-        self._goodbye: Goodbye | None = None
         # sending
-        self._pace = Pace(sent)
-        self._said = 0  # bytes after which the last message ended that the peer has to acknowledge
-        self._says = False  # such messages wait to be written
+        self._pace = Pace(greeting.sent)
         self._first_rtt_s = rtt_s  # of the Hellos, where we dialled
         self._backlog = backlog
         self._weight = Weight(backlog, self._end_too_heavy)
         self._outbox = Outbox(self._weight)
-        self._unwritten = b""  # taken from the outbox, and the writer's now
-        self._writing = False  # the writer writes, or has said goodbye
-        self._wake = trio.Event()  # the writer has something to look at
-        self._pulse = Pulse(clock())
+        self._writer = Writer(pipe, self._outbox, self._pace, self._own_frames, self.contained, self._end)
+        self._flush = self._writer.flush  # kept, for it is named with every frame
+        self._pulse = Pulse(trio.current_time())
         self._ping_due = False
-        self._pings: deque[int] = deque()  # times of those that wait for their pong
         self._pong_due: int | None = None  # the peer's clock, to be returned
         # receiving
-        self._received = received
+        self._received = self._acknowledged = greeting.received
         self._partial = 0  # bytes of a message that has not all come
-        self._received_at = clock()
-        self._acknowledged = received
+        self._received_at = trio.current_time()
         self._deaf = False  # after bytes that were no frames
         self._ack_due = False
         self._ack_wanted = trio.Event()
@@ -178,7 +162,7 @@ class Link:
         frame = encode_frame(message)  # which the peer takes, whatever it holds: MIN_BODY
         self._outbox.put(frame, priority)
         if not _is_announcement(message):
-            self._says = True
+            self._writer.says = True
             if self._pulse.rests:
                 self._pulse.note_said()
                 self._note_use(message)
@@ -206,9 +190,8 @@ class Link:
         """Say goodbye and end the link; of what is queued, control frames still leave. Again does nothing."""
         if self._death is not None:
             return
-        self._goodbye = Goodbye(code, cut_text(text))
+        self._writer.close(Goodbye(code, cut_text(text)))
         self._die(text or f"we closed the link: {code.label}", code)
-        self._wake.set()
         self._scope.deadline = trio.current_time() + GOODBYE_S
 
     @contextmanager
@@ -226,18 +209,8 @@ class Link:
         return self._pulse.heard_s
 
     async def check(self) -> bool:
-        """True if the peer answers a ping in the time that pings to it take, however busy it is.
-
-        A stalled process of ours counts for one part of it at most.
-        """
-        pong_came, rtt_s = self._pulse.pong_came, self.rtt_s
-        within_s = CHECK_UNMEASURED_S if rtt_s is None else CHECK_S + 2 * rtt_s
-        self._ping()
-        for _ in range(CHECK_PARTS):
-            with trio.move_on_after(within_s / CHECK_PARTS):
-                await pong_came.wait()
-                break
-        return self._death is None and pong_came.is_set()
+        """True if the peer answers a ping in the time that pings to it take, however busy it is."""
+        return await self._pulse.check(self._ping, self.rtt_s) and self._death is None
 
     async def check_or_end(self) -> None:
         """End the link if it fails the check; one that is needed, twice: its peer may be busy."""
@@ -258,7 +231,7 @@ class Link:
         try:
             with self.contained:
                 async with outlasting(self._scope, LINGER_S), trio.open_nursery() as nursery:
-                    for task in (self._write, self._read, self._watch, self._acknowledge):
+                    for task in (self._writer.run, self._read, self._watch, self._acknowledge):
                         nursery.start_soon(task)
         finally:
             self._die("the link was cut", Code.LOST)
@@ -283,7 +256,7 @@ class Link:
         if self._death is not None:
             return
         self._death = text, code
-        self._outbox.drop_all_but_control()
+        self._writer.drop()
         self._pulse.pong_came.set()
         self._receiver.on_closed(self, LinkDead(text, code))
 
@@ -317,7 +290,7 @@ class Link:
         if self._deaf:
             return
         self._received += len(data)
-        self._received_at = self._pulse.heard_s = self._clock()
+        self._received_at = self._pulse.heard_s = trio.current_time()
         self._decoder.feed(data)
         try:
             while (message := self._decoder.next_message()) is not None:
@@ -355,67 +328,10 @@ class Link:
                 self._pong_due = message.at_us
                 self._turn.at_end(self._flush)
             case Pong():
-                self._take_pong(message)
+                self._pulse.note_pong(message.at_us)
+                self._pace.add_round_trip(max(0.0, trio.current_time() - message.at_us / 1e6))
             case _:
                 raise RemoteProtocolError("a second Hello", Code.BAD_STATE)
-
-    def _take_pong(self, pong: Pong) -> None:
-        if pong.at_us not in self._pings:
-            raise RemoteProtocolError("a pong of no ping of ours", Code.BAD_STATE)
-        while self._pings.popleft() != pong.at_us:
-            pass  # of several pings the latest need be answered only
-        self._pace.add_round_trip(max(0.0, self._clock() - pong.at_us / 1e6))
-        self._pulse.note_pong()
-
-    def _flush(self) -> None:
-        """Write what is due, as far as the pipe takes it without waiting; the writer does the rest."""
-        if self._writing or self._unwritten or (self._death is not None and self._goodbye is None):
-            return
-        with self.contained:  # it may run in the turn of another link
-            try:
-                while data := self._next_write():
-                    self._pace.add_sent(len(data))
-                    if not self._pipe.write_nowait(data):
-                        self._unwritten = data
-                        self._wake.set()
-                        break
-                self._outbox.set_pending(self._pipe.unsent + len(self._unwritten))
-            except trio.BrokenResourceError as error:
-                self._end(f"the connection broke: {error}", Code.LOST)
-
-    async def _write(self) -> None:
-        """Write what could not be written at once, the most urgent first, until the goodbye is out."""
-        try:
-            while True:
-                await self._wake.wait()
-                self._wake = trio.Event()
-                self._writing = True
-                await self._write_rest()
-                if self._goodbye is not None:
-                    break
-                self._writing = False
-            await self._pipe.write(encode_frame(self._goodbye))
-        except trio.BrokenResourceError as error:
-            self._end(f"the connection broke: {error}", Code.LOST)
-
-    async def _write_rest(self) -> None:
-        data, self._unwritten = self._unwritten, b""
-        while data:
-            self._outbox.set_pending(len(data))
-            await self._pipe.write(data)
-            self._outbox.set_pending(0)
-            if data := self._next_write():
-                self._pace.add_sent(len(data))
-
-    def _next_write(self) -> bytes:
-        """Frames to write together now; empty while there are none, or the window is full."""
-        room = self._pace.window - self._pace.unacknowledged
-        taken = self._outbox.take(self._pace.frame_budget, room)
-        data = b"".join((*self._own_frames(), *taken))
-        if taken and self._says:
-            self._said = self._pace.sent + len(data)
-            self._says = not self._outbox.is_empty
-        return data
 
     def _own_frames(self) -> list[bytes]:
         """What the link itself has to say. It is kept in one place each, so no queue can be too full for it."""
@@ -428,8 +344,9 @@ class Link:
             self._ack_due = False
             self._acknowledged = self._received
         if self._ping_due:
-            self._pings.append(_microseconds(self._clock()))
-            frames.append(encode_frame(Ping(self._pings[-1])))
+            ping = Ping(_microseconds(trio.current_time()))
+            frames.append(encode_frame(ping))
+            self._pulse.note_ping(ping.at_us)
             self._ping_due = False
         return frames
 
@@ -445,7 +362,7 @@ class Link:
 
     async def _watch(self) -> None:
         """End the link when the peer no longer answers."""
-        await self._pulse.watch(self._ping, self._is_needed, self._awaits_ack)
+        await self._pulse.watch(self._ping, self._is_needed, self._writer.awaits_ack)
         self._end(f"no answer to {SILENT_PINGS} pings in {SILENT_PINGS * PING_S:.0f} s", Code.SILENT)
 
     def _ping(self) -> None:
@@ -454,9 +371,6 @@ class Link:
 
     def _is_needed(self) -> bool:
         return self.peer in self._receiver.needed()
-
-    def _awaits_ack(self) -> bool:
-        return self._says or self._said > self._pace.acknowledged
 
 
 def _is_announcement(message: Message) -> bool:

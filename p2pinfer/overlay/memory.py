@@ -17,9 +17,9 @@ from p2pinfer.core.keys import peer_name
 from p2pinfer.core.source import NOWHERE, Source
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.greeting import Greeting
+from p2pinfer.overlay.ground_network import open_ground_network
 from p2pinfer.overlay.limits import MAX_LINKS
 from p2pinfer.overlay.link import Receiver
-from p2pinfer.overlay.links import open_links
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.pipe import Address, Pipe, hear_nothing, peer_of
 from p2pinfer.overlay.toll import Meter
@@ -58,12 +58,12 @@ async def open_memory_network(
     keep_s: float = inf,
     most: int = MAX_LINKS,
 ) -> AsyncIterator[Network]:
-    """A peer of `world` for as long as the block lasts. keep_s, most: as of `open_links`."""
+    """A peer of `world` for as long as the block lasts. keep_s, most: as of `open_ground_network`."""
     ground = MemoryGround(world, key)
     world.grounds[key] = ground
     try:
-        async with open_links(ground, receiver, greeting or Greeting(), keep_s, most) as links:
-            yield links
+        async with open_ground_network(ground, receiver, greeting or Greeting(), keep_s, most) as network:
+            yield network
     finally:
         del world.grounds[key]
 

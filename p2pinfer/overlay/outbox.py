@@ -1,4 +1,4 @@
-"""What waits to be written on a link, and what goes first (protocols/wire.md, 5). Decides; `link.py` writes."""
+"""What waits to be written on a link, and what goes first (protocols/wire.md, 5). Decides; `writer.py` writes."""
 
 from collections import deque
 from collections.abc import Sequence

@@ -5,26 +5,34 @@ seconds, so those links are pinged all the time; so are those on which what was 
 whatever comes shows that the peer lives, renewals of its offer most of all, and only who hears nothing for long asks.
 """
 
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 import trio
 
+from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import RemoteProtocolError
+
 PING_S: Final = 2.0  # a ping this often, where it matters
 SILENT_PINGS: Final = 3  # so many without a pong, and the peer is gone; as many measure a new link
 QUIET_S: Final = 30.0  # without a byte from the peer, before it is pinged; nodes renew their offers sooner
+CHECK_S: Final = 1.0  # for a peer to prove that a link lives, beside two round trips, in
+CHECK_PARTS: Final = 8  # parts, between which what has come is read
+CHECK_UNMEASURED_S: Final = 5.0  # where no round trip is known yet
 
 
 class Pulse:
     """Of one link, from its first ping on.
 
     heard_s:   when something came last
-    pong_came: is set by the next pong
+    pong_came: is set by the next pong, or when the link dies
     """
 
     def __init__(self, now: float) -> None:
         self.heard_s = now
         self.pong_came = trio.Event()
+        self._pings: deque[int] = deque()  # times of those that wait for their pong
         self._awaits_s: float | None = None  # since when what was said may not be acknowledged
         self._resting: trio.CancelScope | None = None
         self._is_stirred = False
@@ -34,7 +42,15 @@ class Pulse:
         """True while no ping is due for now: then the link has to tell of what is said."""
         return self._resting is not None
 
-    def note_pong(self) -> None:
+    def note_ping(self, at_us: int) -> None:
+        self._pings.append(at_us)
+
+    def note_pong(self, at_us: int) -> None:
+        """Raises RemoteProtocolError where it answers no ping of ours."""
+        if at_us not in self._pings:
+            raise RemoteProtocolError("a pong of no ping of ours", Code.BAD_STATE)
+        while self._pings.popleft() != at_us:
+            pass  # of several pings the latest need be answered only
         self.pong_came.set()
         self.pong_came = trio.Event()
 
@@ -49,6 +65,17 @@ class Pulse:
         self._is_stirred = True
         if self._resting is not None:
             self._resting.cancel()
+
+    async def check(self, ping: Callable[[], None], rtt_s: float | None) -> bool:
+        """True if `pong_came` in time. A stalled process of ours counts for one part of it at most."""
+        pong_came = self.pong_came
+        within_s = CHECK_UNMEASURED_S if rtt_s is None else CHECK_S + 2 * rtt_s
+        ping()
+        for _ in range(CHECK_PARTS):
+            with trio.move_on_after(within_s / CHECK_PARTS):
+                await pong_came.wait()
+                break
+        return pong_came.is_set()
 
     async def watch(self, ping: Callable[[], None], is_needed: Callable[[], bool], awaits: Callable[[], bool]) -> None:
         """Return when the peer is silent. A stalled process of ours counts as one ping at most.

@@ -17,8 +17,8 @@ from p2pinfer.core.session_messages import Accept, Close, Open, Prompt, SessionM
 from p2pinfer.core.units import Codec, PeerKey
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
+from p2pinfer.overlay.greeting import Greeting
 from p2pinfer.overlay.link import Link
-from p2pinfer.overlay.links import Greeting
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.reach import reach
 from tests.swarms import LAYERS, TinySwarm

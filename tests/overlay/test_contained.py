@@ -10,7 +10,8 @@ from p2pinfer.core.message_codec import encode_message
 from p2pinfer.core.messages import MAX_BODY, AskContacts, Contacts, Goodbye, Message
 from p2pinfer.overlay.contained import Contained, outlasting
 from p2pinfer.overlay.exchange import Ask, Exchange
-from p2pinfer.overlay.link import ABORT_S, GOODBYE_S, LINGER_S, Link
+from p2pinfer.overlay.greeting import GOODBYE_S
+from p2pinfer.overlay.link import ABORT_S, LINGER_S, Link
 from p2pinfer.overlay.memory import MemoryGround, MemoryPipe, MemoryWorld, open_memory_network
 
 from .conftest import HELLO, KEYS, Collector, OpenPeer, OpenRaw, hear_goodbye, say
@@ -139,7 +140,7 @@ async def test_a_fault_of_ours_in_a_greeting_lets_the_stream_go(
     world, collector = MemoryWorld(), Collector()
     async with open_memory_network(world, KEYS[0].public, collector) as network:
         with monkeypatch.context() as patch:
-            patch.setattr("p2pinfer.overlay.links.checked_hello", lambda message: 1 / 0)
+            patch.setattr("p2pinfer.overlay.admission.checked_hello", lambda message: 1 / 0)
             pipe = await MemoryGround(world, KEYS[7].public).dial(network.addresses()[0])
             await say(pipe, HELLO)
             assert await pipe.read() == b""
@@ -157,7 +158,7 @@ async def test_a_fault_of_ours_in_a_dial_fails_the_dial(
     nursery.start_soon(greet_all, ground)
     async with open_memory_network(world, KEYS[0].public, Collector()) as network:
         with monkeypatch.context() as patch:
-            patch.setattr("p2pinfer.overlay.links.checked_hello", lambda message: 1 / 0)
+            patch.setattr("p2pinfer.overlay.attempts.checked_hello", lambda message: 1 / 0)
             with pytest.raises(LinkDead) as caught:
                 await network.dial(ground.addresses()[0])
         assert caught.value.code is Code.INTERNAL

@@ -13,14 +13,16 @@ from p2pinfer.core.errors import LinkDead
 from p2pinfer.core.frames import FrameDecoder
 from p2pinfer.core.messages import Ack, AskContacts, FilePart, Message, Offers, Ping, Pong
 from p2pinfer.core.pace import MIN_WINDOW
+from p2pinfer.overlay.admission import GREET_S
+from p2pinfer.overlay.attempts import DIAL_S
+from p2pinfer.overlay.greeting import GOODBYE_S
 from p2pinfer.overlay.limits import BACKLOG_BYTES
-from p2pinfer.overlay.link import ACK_S, CHECK_S, GOODBYE_S, Link
-from p2pinfer.overlay.links import DIAL_S, GREET_S
+from p2pinfer.overlay.link import ACK_S, Link
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network, Priority
 from p2pinfer.overlay.outbox import QUEUE_BYTES
 from p2pinfer.overlay.pipe import Address, Pipe
-from p2pinfer.overlay.pulse import PING_S, QUIET_S, SILENT_PINGS
+from p2pinfer.overlay.pulse import CHECK_S, PING_S, QUIET_S, SILENT_PINGS
 
 from .conftest import HELLO, KEYS, Collector, say
 

@@ -500,7 +500,8 @@ async def test_a_peer_that_our_own_limit_left_undialled_is_not_taken_for_dead(
 ) -> None:
     boot, node, other = [await open_side(name) for name in ("boot", "node", "other")]
     nursery.start_soon(boot.directory.keep_meeting)
-    monkeypatch.setattr(boot.network, "_dials", Allowance(Rate(0.5, 0.1), Rate(0.5, 0.1)))  # one in five seconds
+    one_in_5_s = Allowance(Rate(0.5, 0.1), Rate(0.5, 0.1))
+    monkeypatch.setattr(boot.network._attempts, "_dials", one_in_5_s)  # type: ignore[attr-defined]
     link = await other.network.dial(boot.address)
     link.send_nowait(Offers(0, (node.offer().relay(trio.current_time()),)))
     await trio.sleep(3)

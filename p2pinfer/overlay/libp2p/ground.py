@@ -20,6 +20,7 @@ from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.crowd import Crowd
 from p2pinfer.overlay.greeting import Greeting
+from p2pinfer.overlay.ground_network import open_ground_network
 from p2pinfer.overlay.libp2p.connection import Handshaker, YamuxPipe
 from p2pinfer.overlay.libp2p.dht_door import DhtDoor
 from p2pinfer.overlay.libp2p.mdns import Neighbourhood, open_mdns
@@ -35,7 +36,6 @@ from p2pinfer.overlay.limits import (
     NETWORK_LINKS,
 )
 from p2pinfer.overlay.link import Receiver
-from p2pinfer.overlay.links import open_links
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.pipe import Address, Pipe, hear_nothing, peer_of
 
@@ -65,7 +65,7 @@ async def open_libp2p_network(
     announce: multiaddrs others reach us at, where those of the listeners are not it (a forwarded port)
     mdns:     find peers on the local network, and be found there; never over loopback
     dht:      have a part in the DHT, in a process of its own; never without listeners
-    keep_s:   as of `open_links`
+    keep_s:   as of `open_ground_network`
     ports:    what port 0 stood for before, and is to stand for again
 
     Raises UsageError if an address is no address, or in use.
@@ -86,8 +86,8 @@ async def open_libp2p_network(
             if mdns and listeners:
                 nursery.start_soon(ground.run_mdns)
             most = max(NETWORK_LINKS, min(MAX_LINKS, _descriptors() - DESCRIPTORS))
-            async with open_links(ground, receiver, greeting or Greeting(), keep_s, most) as links:
-                yield links
+            async with open_ground_network(ground, receiver, greeting or Greeting(), keep_s, most) as network:
+                yield network
             nursery.cancel_scope.cancel()
 
 
