@@ -15,6 +15,7 @@ from p2pinfer.client.asking import Request
 from p2pinfer.client.finding import FoundRoute, RouteFinder
 from p2pinfer.client.models import Models
 from p2pinfer.client.preparation import Prepared, encode_prompt
+from p2pinfer.client.route_links import RouteLinks
 from p2pinfer.client.running import Running
 from p2pinfer.client.settling import Settling
 from p2pinfer.client.trying import Trying
@@ -65,6 +66,7 @@ class Generations:
         self._models = models
         self._nursery = nursery
         self._finder = RouteFinder(directory, network, experience.failures, experience.measures)
+        self._links = RouteLinks(directory, network, experience.measures)
         self._turns = trio.Semaphore(MAX_IN_FLIGHT)
         self._running: set[Running] = set()
         self._settled = trio.Event()  # renewed whenever a generation is over and paid
@@ -138,9 +140,9 @@ class Generations:
 
     def _trying(self, prepared: Prepared, until: float) -> Trying:
         """Begin to try routes, which have to be reached until then."""
+        parts = self._finder, self._links, self._failures
         start = partial(self._begin, prepared)
-        model, sought = prepared.model.id, prepared.sought
-        return Trying(self._finder, self._failures, model, sought, start, self._wait_room, until)
+        return Trying(*parts, prepared.model.id, prepared.sought, start, self._wait_room, until)
 
     async def _wait_room(self, patience_s: float) -> bool:
         """Wait so long for a generation of ours to give up its room; False where none had any."""
@@ -181,7 +183,7 @@ class Generations:
                     nursery.cancel_scope.cancel()
         finally:
             if (times := running.times) is not None:
-                self._finder.note_answer(route, times)
+                self._links.note_answer(route, times)
             if (account := running.unpaid) is not None:
                 with trio.CancelScope(shield=True):  # commits are ours, and end by themselves
                     await self._settling.remember(generation.session, account, int(time.time()))

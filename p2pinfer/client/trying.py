@@ -17,6 +17,7 @@ import trio
 
 from p2pinfer.client.contracts import StagePlan
 from p2pinfer.client.finding import FoundRoute, RouteFinder
+from p2pinfer.client.route_links import RouteLinks
 from p2pinfer.client.routes import Sought
 from p2pinfer.client.running import Running
 from p2pinfer.core.codes import Code
@@ -50,6 +51,7 @@ class Trying:
     def __init__(
         self,
         finder: RouteFinder,
+        links: RouteLinks,
         failures: Failures,
         model: ModelId,
         sought: Sought,
@@ -58,6 +60,7 @@ class Trying:
         until: float = inf,
     ) -> None:
         self._finder = finder
+        self._links = links
         self._failures = failures
         self._model = model
         self._sought = sought
@@ -111,7 +114,7 @@ class Trying:
                 continue
             del self._under_way[running]
             if winner is not None and not running.begun and running.started_s < winner.started_s:
-                self._finder.note_late(route.stages, trio.current_time() - running.started_s)
+                self._links.note_late(route.stages, trio.current_time() - running.started_s)
             running.fail("another route answered, or the client cancelled", Code.CANCELLED)
 
     async def _next(self, at_once: int) -> Running | None:
@@ -187,7 +190,7 @@ class Trying:
         """The first route that is linked; those that are not linked soon come later, if there are others."""
         nodes = self._left_out().union(*(route.nodes for route in routes))
         hasty = self._hasty and (bool(self._under_way) or self._finder.has_route(self._model, self._sought, nodes))
-        route, missing, late = await self._finder.reach(routes, hasty)
+        route, missing, late = await self._links.reach(routes, hasty)
         if route is None and missing | late:
             self._failure = Unreached(f"no route could be opened: {short_names(missing | late)} cannot be reached")
         self._leave_out(missing, (stage for found in routes for stage in found.stages))
@@ -235,7 +238,7 @@ class Trying:
         now = trio.current_time()
         self._give_up_at[running] = now + FIRST_ID_S + FIRST_ID_FACTOR * route.first_id_s
         # Beside a route that may take something and bring nothing, another might pass the limit on the cost
-        trusted = route.nodes <= set(self._sought.proven) and self._finder.hears(route)
+        trusted = route.nodes <= set(self._sought.proven) and self._links.hears(route)
         alone = route.lent or trusted or len(self._under_way) >= MAX_UNDER_WAY
         return await self._wait_first(inf if alone else now + _soon_s(route, len(self._under_way)))
 
