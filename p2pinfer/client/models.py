@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from hashlib import sha256
-from itertools import zip_longest
 from math import inf
 from typing import Final
 
@@ -18,6 +17,7 @@ from p2pinfer.client.fetching import Fetcher
 from p2pinfer.client.manifests import Manifests
 from p2pinfer.client.scribe import Scribe
 from p2pinfer.client.waiting import NotYet, Waiting
+from p2pinfer.core.alternation import in_turn
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import ModelError, PeerError, RemoteProtocolError
 from p2pinfer.core.manifest import MAX_MANIFEST, TOKENIZER, File
@@ -212,8 +212,7 @@ def _most_served(offers: Sequence[KnownOffer]) -> list[ModelId]:
     tellers, owners = Counter(model for model, _ in told), Counter(model for model, _ in owned)
     ranked = sorted(tellers, key=lambda model: (-tellers[model], -owners[model], model))
     by_network = {network: [model for model in ranked if (model, network) in told] for _, network in sorted(told)}
-    turns = zip_longest(*by_network.values())
-    return list(dict.fromkeys(model for turn in turns for model in turn if model is not None))
+    return list(dict.fromkeys(in_turn(by_network.values())))
 
 
 def _models(count: int) -> str:

@@ -1,22 +1,23 @@
 """Trying routes until one answers: a stage that refuses, vanishes, lies or keeps silent costs a try, not the answer.
 
 Only until the first id comes: what was delivered is not asked for again. Whoever failed is left out for the rest of the
-request, and remembered for a while, with its owner (`core/failures.py`). A route over nodes that never answered us is
-not waited for alone: soon the next one is tried beside it, the first id counts, and the others are cancelled in the
-same step, so that at most one route of a request ever has an id. What the others were paid before it, and what the one
-may come to, stay within the price limit together: a route that could pass it is not tried beside others.
+request, and remembered for a while (`left_out.py`). A route over nodes that never answered us is not waited for alone:
+soon the next one is tried beside it, the first id counts, and the others are cancelled in the same step, so that at
+most one route of a request ever has an id. What the others were paid before it, and what the one may come to, stay
+within the price limit together: a route that could pass it is not tried beside others.
 """
 
 import random
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from math import inf
 from typing import Final
 
 import trio
 
-from p2pinfer.client.contracts import StagePlan
 from p2pinfer.client.finding import FoundRoute, RouteFinder
+from p2pinfer.client.left_out import LeftOut
+from p2pinfer.client.route_links import RouteLinks
 from p2pinfer.client.routes import Sought
 from p2pinfer.client.running import Running
 from p2pinfer.core.codes import Code
@@ -32,7 +33,6 @@ FIRST_ID_S: Final = 5.0  # a route is given this, and
 FIRST_ID_FACTOR: Final = 4  # so many times the predicted time, to deliver its first id, where there is another route
 SOON_S: Final = 0.75  # a route over nodes that never answered us is given this, and
 SOON_FACTOR: Final = 2  # so many times the predicted time, before another is tried beside it; less beside many
-MOVED: Final = frozenset((Code.LEAVING, Code.LAPSED, Code.UNKNOWN_OFFER))  # words of a node that did nothing wrong
 ROOM_S: Final = 60.0  # a client none of whose generations has room waits so long for others to leave
 
 Start = Callable[[FoundRoute], Running]
@@ -50,6 +50,7 @@ class Trying:
     def __init__(
         self,
         finder: RouteFinder,
+        links: RouteLinks,
         failures: Failures,
         model: ModelId,
         sought: Sought,
@@ -58,16 +59,14 @@ class Trying:
         until: float = inf,
     ) -> None:
         self._finder = finder
+        self._links = links
         self._failures = failures
         self._model = model
         self._sought = sought
         self._start = start
         self._wait_room = wait_room
         self._reach_until = until
-        self._excluded: set[bytes] = set()
-        self._full: dict[bytes, float] = {}  # who had no room, and seconds until it may have some
-        self._late: set[bytes] = set()  # who was not linked soon
-        self._hasty = True  # whoever is late comes after others
+        self._left_out = LeftOut(finder, failures, model, sought)
         self._under_way: dict[Running, FoundRoute] = {}  # opened, and no id yet; the first of them first
         self._give_up_at: dict[Running, float] = {}
         self._failure: P2pinferError | None = None
@@ -111,7 +110,7 @@ class Trying:
                 continue
             del self._under_way[running]
             if winner is not None and not running.begun and running.started_s < winner.started_s:
-                self._finder.note_late(route.stages, trio.current_time() - running.started_s)
+                self._links.note_late(route.stages, trio.current_time() - running.started_s)
             running.fail("another route answered, or the client cancelled", Code.CANCELLED)
 
     async def _next(self, at_once: int) -> Running | None:
@@ -165,36 +164,30 @@ class Trying:
 
     async def _find(self, count: int) -> list[FoundRoute]:
         """Routes to try; none where others are under way, or some may have room by now. Raises NoRoute."""
-        if self._late and not self._finder.has_route(self._model, self._sought, self._left_out()):
-            self._late.clear()
-            self._hasty = False  # then they are waited for
+        under_way = self._under_way.values()
+        self._left_out.admit_late(under_way)
+        nodes = self._left_out.nodes(under_way)
         try:
-            return await self._finder.find(self._model, self._sought, self._left_out(), self._committed, count)
+            return await self._finder.find(self._model, self._sought, nodes, self._committed, count)
         except NoRoute as error:
-            if not self._under_way and not self._full:
+            if not self._under_way and not self._left_out.full:
                 used_up = isinstance(error, TooDear) and self.spent > 0
                 raise (error if used_up or self._failure is None else self._failure) from None
             if not self._under_way:
                 await self._wait_for_room()
             return []
 
-    def _left_out(self) -> frozenset[bytes]:
-        """Nodes that are not to be asked now."""
-        under_way = (route.nodes for route in self._under_way.values())
-        return frozenset(self._excluded | self._full.keys() | self._late).union(*under_way)
-
     async def _reach(self, routes: Sequence[FoundRoute]) -> FoundRoute | None:
         """The first route that is linked; those that are not linked soon come later, if there are others."""
-        nodes = self._left_out().union(*(route.nodes for route in routes))
-        hasty = self._hasty and (bool(self._under_way) or self._finder.has_route(self._model, self._sought, nodes))
-        route, missing, late = await self._finder.reach(routes, hasty)
+        hasty = self._left_out.is_hasty and (bool(self._under_way) or self._left_out.leaves_route(routes))
+        route, missing, late = await self._links.reach(routes, hasty)
         if route is None and missing | late:
             self._failure = Unreached(f"no route could be opened: {short_names(missing | late)} cannot be reached")
-        self._leave_out(missing, (stage for found in routes for stage in found.stages))
+        self._left_out.shun(missing, (stage for found in routes for stage in found.stages))
         if hasty or route is not None:
-            self._late |= late
+            self._left_out.put_off(late)
         else:
-            self._excluded |= late  # they had all the time that a dial takes
+            self._left_out.exclude(late)  # they had all the time that a dial takes
         return route
 
     def _with_losses(self, error: NoRoute | GenerationFailed) -> NoRoute | GenerationFailed:
@@ -211,14 +204,14 @@ class Trying:
 
     async def _wait_for_room(self) -> None:
         """Wait as long as the full ones said, or until a generation of ours ends. Raises the last refusal."""
-        wait_s = min(self._full.values()) * random.uniform(1, 1.5)  # clients that were refused together part
+        wait_s = min(self._left_out.full.values()) * random.uniform(1, 1.5)  # clients that were refused together part
         wait_s = min(wait_s, ROOM_S - self._waited_s)  # whatever they said
         began = trio.current_time()
         if self._waited_s >= ROOM_S:
             assert self._failure is not None
             raise self._failure
         self._waited_s = 0 if await self._wait_room(wait_s) else self._waited_s + wait_s
-        self._full.clear()
+        self._left_out.admit_full()
         self._over_at += trio.current_time() - began
 
     async def _try(self, route: FoundRoute) -> Running | None:
@@ -235,7 +228,7 @@ class Trying:
         now = trio.current_time()
         self._give_up_at[running] = now + FIRST_ID_S + FIRST_ID_FACTOR * route.first_id_s
         # Beside a route that may take something and bring nothing, another might pass the limit on the cost
-        trusted = route.nodes <= set(self._sought.proven) and self._finder.hears(route)
+        trusted = route.nodes <= set(self._sought.proven) and self._links.hears(route)
         alone = route.lent or trusted or len(self._under_way) >= MAX_UNDER_WAY
         return await self._wait_first(inf if alone else now + _soon_s(route, len(self._under_way)))
 
@@ -261,7 +254,7 @@ class Trying:
     def _give_up(self, running: Running) -> None:
         """End a route that has kept silent for long; where nobody else serves it may take all its time."""
         route = self._under_way[running]
-        if trio.current_time() < self._over_at and self._spare(route):
+        if trio.current_time() < self._over_at and self._left_out.spare(route):
             running.give_up(trio.current_time() - running.started_s)
         self._give_up_at[running] = inf
 
@@ -276,49 +269,20 @@ class Trying:
         assert self._failure is not None
         paid = zip(route.stages, running.costs, strict=True)
         self._failures.note_taken(stage.key for stage, cost in paid if cost)
-        if running.retry_s and running.refused_by:
-            self._full |= dict.fromkeys(running.refused_by, running.retry_s)
-        elif running.refused_by and self._has_moved(running, route):
-            self._excluded |= running.refused_by
-        elif running.refused_by:
-            self._leave_out(running.refused_by, route.stages)
+        if running.refused_by:
+            at_once = trio.current_time() <= running.started_s + _soon_s(route)
+            self._left_out.note_refusal(route, running, at_once)
         else:
             self._replace(route, self._failure)
         return None
 
-    def _has_moved(self, running: Running, route: FoundRoute) -> bool:
-        """It said at once, and for nothing, that it does not take this any more: no reason to shun it, or its owner."""
-        failure = running.generation.failure
-        soon = trio.current_time() <= running.started_s + _soon_s(route)
-        return failure is not None and failure.code in MOVED and soon and not running.cost
-
     def _replace(self, route: FoundRoute, failure: P2pinferError, failed: bool = True) -> None:
-        """Leave out what can be done without, of a route in which nobody knows who failed.
-
-        failed: it was opened; one whose stages do not fit each other is nobody's failure
-
-        Raises `failure` where that is nobody, and no other route is under way.
-        """
-        if spare := self._spare(route):
-            self._leave_out(spare, route.stages if failed else ())
-        elif self._under_way:
-            self._excluded |= route.nodes  # whoever is under way may answer yet, though it offers nothing any more
-        else:
+        """As `LeftOut.replace`. Raises `failure` where nobody can be done without, and no other route is under way."""
+        if self._left_out.replace(route, failed):
+            return
+        if not self._under_way:
             raise failure
-
-    def _spare(self, route: FoundRoute) -> frozenset[bytes]:
-        """Nodes of a route without which there is another: all of them, or the last that can be spared, or none."""
-        groups = [route.nodes, *(frozenset({stage.key}) for stage in reversed(route.stages))]
-        without = self._excluded | self._full.keys()
-        found = (group for group in groups if self._finder.has_route(self._model, self._sought, without | group))
-        return next(found, frozenset())
-
-    def _leave_out(self, nodes: Collection[bytes], stages: Iterable[StagePlan]) -> None:
-        """Ask these no more for this request, and remember for the next ones that they failed."""
-        self._excluded |= set(nodes)
-        for stage in stages:
-            if stage.key in nodes:
-                self._failures.note(stage.key, stage.offer.record.owner, trio.current_time())
+        self._left_out.exclude(route.nodes)  # whoever is under way may answer yet, though it offers nothing any more
 
 
 def _soon_s(route: FoundRoute, under_way: int = 1) -> float:

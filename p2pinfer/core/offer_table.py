@@ -5,12 +5,13 @@ caller's monotonic clock in seconds. Where a node can be reached is nobody's sig
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from itertools import chain, zip_longest
+from itertools import chain
 from math import inf
 from typing import Final
 
+from p2pinfer.core.alternation import in_turn
 from p2pinfer.core.coverage import covers
 from p2pinfer.core.messages import RelayedOffer
 from p2pinfer.core.offer import MAX_OFFER_S, contradict
@@ -202,7 +203,7 @@ class OfferTable:
         for one in fresh:
             by_span[one.offer.record.model, one.offer.record.span].append(one)
         routes = covers(fresh, now) if model is not None else []
-        order = [one.node for one in chain(routes, _in_turn(by_span.values()))]
+        order = [one.node for one in chain(routes, in_turn(by_span.values()))]
         if len(self._known) > SMALL:
             self._orders[model] = now, order
             if len(self._orders) > MAX_ORDERS:
@@ -217,7 +218,3 @@ def _newer(known: KnownOffer, held: KnownOffer) -> bool:
     if one.boot == other.boot:
         return one.seq > other.seq
     return one.issued > other.issued
-
-
-def _in_turn(groups: Iterable[list[KnownOffer]]) -> Iterator[KnownOffer]:
-    return (known for known in chain.from_iterable(zip_longest(*groups)) if known is not None)

@@ -5,9 +5,9 @@ Addresses are signed by nobody. What a node told us itself comes first, and then
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from itertools import chain, zip_longest
 from typing import Final
 
+from p2pinfer.core.alternation import in_turn
 from p2pinfer.core.messages import MAX_ADDRESSES
 
 KEPT: Final = MAX_ADDRESSES // 2  # of those that the node told itself, whatever others say
@@ -43,6 +43,5 @@ def with_relayed(words: Words, addresses: Iterable[str], network: str, draw: Cal
             longest = [group for group in groups.values() if len(group) == most]
             first = min(KEPT, most - 1)
             longest[draw(len(longest))].pop(first + draw(most - first))
-    in_turn = (address for address in chain.from_iterable(zip_longest(*groups.values())) if address is not None)
     namers = {address: namer for namer, named in groups.items() for address in named}
-    return dict.fromkeys(own) | {address: namers[address] for address in in_turn}
+    return dict.fromkeys(own) | {address: namers[address] for address in in_turn(groups.values())}

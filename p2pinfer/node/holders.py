@@ -5,14 +5,14 @@ comes last the next time: however many are made up, the others are found.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
-from itertools import chain, zip_longest
+from collections.abc import Collection, Iterable, Sequence
 from math import inf
 from random import SystemRandom
 from typing import Final
 
 import trio
 
+from p2pinfer.core.alternation import in_turn
 from p2pinfer.core.errors import Refused
 from p2pinfer.core.offer import State
 from p2pinfer.core.offers import KnownOffer
@@ -83,7 +83,7 @@ class Holders:
         first = [known for known in ours if known.node in linked]
         new = [known for known in ours if known.node not in linked and known.node not in self._absent]
         old = [known for known in ours if known.node not in linked and known.node in self._absent]
-        return [*first, *_in_turn(new), *_in_turn(old)]
+        return [*first, *in_turn(_by_network(new)), *in_turn(_by_network(old))]
 
 
 def holds(known: KnownOffer, mine: Span) -> bool:
@@ -96,8 +96,9 @@ def _common(known: KnownOffer, mine: Span) -> range:
     return range(max(span.first, mine.first), min(span.last, mine.last))
 
 
-def _in_turn(offers: Sequence[KnownOffer]) -> Iterator[KnownOffer]:
+def _by_network(offers: Sequence[KnownOffer]) -> Iterable[list[KnownOffer]]:
+    """Those of each network, networks and nodes in an order drawn by lot."""
     groups: dict[str, list[KnownOffer]] = defaultdict(list)
     for known in sorted(offers, key=lambda _: LOTS.random()):
         groups[known.network].append(known)
-    return (known for known in chain.from_iterable(zip_longest(*groups.values())) if known is not None)
+    return groups.values()

@@ -4,7 +4,6 @@ Where to is `placing.py`'s decision. A node that moves lets open sessions end an
 that they are on.
 """
 
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -16,26 +15,23 @@ import trio
 from p2pinfer.core.budget import LEAST, Risk
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import EngineError, ModelError, sole
-from p2pinfer.core.pages import PAGE
-from p2pinfer.core.schedule import GROUPS
 from p2pinfer.core.session_messages import Open
-from p2pinfer.core.units import Roles, Span
+from p2pinfer.core.units import Span
 from p2pinfer.disk.boots import Boots
 from p2pinfer.disk.identity import Identity
 from p2pinfer.disk.journal import Journal
-from p2pinfer.disk.store import Store
+from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.engine.steps import ShardSpec
 from p2pinfer.node.announcing import Announcing
-from p2pinfer.node.batcher import Batcher
 from p2pinfer.node.certifying import Certifying
 from p2pinfer.node.deciding import decided
-from p2pinfer.node.measuring import Measured, measure
 from p2pinfer.node.offering import Offering, offering_of
 from p2pinfer.node.placing import Placing
 from p2pinfer.node.reception import Reception, refuse_leaving
 from p2pinfer.node.settings import Settings, Trust
 from p2pinfer.node.settling import Settling
 from p2pinfer.node.shard import Shard, open_shard, shard_spec
+from p2pinfer.node.stint import Stint, measured_stint
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.link import Link
@@ -48,9 +44,9 @@ UNLOADABLE: Final = (EngineError, ModelError, OSError)  # what loading raises wh
 
 T = TypeVar("T")
 Parts = TypeVarTuple("Parts")
-Look = Callable[[Span], Awaitable[ShardSpec]]
-
-logger = logging.getLogger(__name__)
+Progress = Callable[[int, int], None]  # hears of bytes that are read, and of all
+Show = Callable[[Shard | None], None]  # hears of each shard that begins to serve; of None as it goes to other layers
+Look = Callable[[Span], Awaitable[ShardSpec]]  # says what is to be loaded for a span; raises ModelError
 
 
 class Serving:
@@ -81,13 +77,8 @@ class Serving:
         self._settling = settling
 
     @asynccontextmanager
-    async def open(
-        self, progress: Callable[[int, int], None], hold: Callable[[Shard | None], None]
-    ) -> AsyncIterator[None]:
-        """Serve while the block lasts; it begins when the node serves.
-
-        hold: told of each shard that begins to serve, and with None that it goes to other layers
-        """
+    async def open(self, progress: Progress, hold: Show) -> AsyncIterator[None]:
+        """Serve while the block lasts; it begins when the node serves."""
         stop, ready = trio.Event(), trio.Event()
 
         def show(shard: Shard | None) -> None:
@@ -100,83 +91,89 @@ class Serving:
             yield
             stop.set()
 
-    async def _run(
-        self, progress: Callable[[int, int], None], show: Callable[[Shard | None], None], stop: trio.Event
-    ) -> None:
+    async def _run(self, progress: Progress, show: Show, stop: trio.Event) -> None:
         """Serve one span after the other until `stop` is set."""
+        duty = await self._duty(progress, show, stop)
+        first = await duty.placing.choose(duty.join)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(duty.announcing.run)
+            nursery.start_soon(self._directory.keep_providing, duty.model.id)
+            await self._serve_spans(duty, first)
+            nursery.cancel_scope.cancel()
+
+    async def _duty(self, progress: Progress, show: Show, stop: trio.Event) -> "_Duty":
+        """The duty as the settings have it, and as is decided where they leave something open."""
         store, directory = self._store, self._directory
         model = store.find(self._settings.serve.model)
         serve = await trio.to_thread.run_sync(decided, self._settings.serve, store, model)
         settings = replace(self._settings, serve=serve)
         announcing = Announcing(self._boots, self._certifying, directory, self._network)
+        placing = Placing(directory, self._network, model, serve)
         make = partial(offering_of, self._certifying, self._identity.key, self._boots, model, settings)
         spec = partial(shard_spec, store, model, serve=serve)
         look = partial(trio.to_thread.run_sync, spec, abandon_on_cancel=True)  # type: ignore[call-arg]  # old stubs
-        placing = Placing(directory, self._network, model, serve)
+        return _Duty(model, announcing, placing, make, look, progress, show, stop)
 
-        async def hold(span: Span, loaded: trio.Event) -> Span | None:
-            """Load a span, serve it, and return where to go then; None where `stop` was set."""
-            to: Span | None = None
-            async with (
-                _heeding(stop, loaded),
-                open_shard(store, model, await look(span), progress) as shard,
-            ):
-                stint = await self._stint(shard, announcing, make)
-                loaded.set()
-                to = await self._serve(stint, placing, look, show, stop)
-            if not loaded.is_set():
-                announcing.leave()
-            return to
+    async def _serve_spans(self, duty: "_Duty", first: Span) -> None:
+        """Serve this one, then each that the node moves to; where that cannot be loaded, the last one again."""
+        span: Span | None = first
+        last: Span | None = None  # the layers to go back to; once, and there are none before the first move
+        while span is not None:
+            loaded = trio.Event()
+            try:
+                to = await self._hold(duty, span, loaded)
+            except ExceptionGroup as failure:
+                # This does no peer's job: a failure ends the node, but for that of a move which can be taken back
+                why = sole(failure)
+                if last is None or loaded.is_set() or not isinstance(why, UNLOADABLE):
+                    raise
+                duty.placing.keep(last, span, str(why))
+                await duty.join(last)
+                span, last = last, None
+            else:
+                span, last = to, span
 
-        span: Span | None = await placing.choose(lambda span: announcing.join(make(span)))
-        back: Span | None = None  # to the layers that were held last, where those of a move cannot be loaded
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(announcing.run)
-            nursery.start_soon(directory.keep_providing, model.id)
-            while span is not None:
-                loaded = trio.Event()
-                try:
-                    span, back = await hold(span, loaded), span
-                except Exception as error:
-                    why = sole(error)
-                    if back is None or loaded.is_set() or not isinstance(why, UNLOADABLE):
-                        raise
-                    assert span is not None
-                    placing.keep(back, span, str(why))
-                    await announcing.join(make(back))
-                    span, back = back, None
-            nursery.cancel_scope.cancel()
+    async def _hold(self, duty: "_Duty", span: Span, loaded: trio.Event) -> Span | None:
+        """Load a span, serve it, and return where to go then; None where the node is to stop.
 
-    async def _stint(self, shard: Shard, announcing: Announcing, make: Callable[[Span], Offering]) -> "_Stint":
-        measured = await measure(shard)
-        batcher = Batcher(shard.engine, measured.speed, self._network.turn, _groups(shard))
-        return _Stint(shard, make(shard.span), measured, batcher, announcing, make)
+        loaded: set between the two
 
-    async def _serve(
-        self, stint: "_Stint", placing: Placing, look: Look, show: Callable[[Shard | None], None], stop: trio.Event
-    ) -> Span | None:
-        """Serve one span until other layers are needed, which are returned, or `stop` is set."""
+        Its tasks raise groups, so whatever fails raises one.
+        """
+        to: Span | None = None
+        async with (
+            _heeding(duty.stop, loaded),
+            open_shard(self._store, duty.model, await duty.look(span), duty.progress) as shard,
+        ):
+            stint = await measured_stint(shard, self._network.turn, duty.announcing, duty.make)
+            loaded.set()
+            to = await self._serve(duty, stint)
+        if not loaded.is_set():
+            duty.announcing.leave()
+        return to
+
+    async def _serve(self, duty: "_Duty", stint: Stint) -> Span | None:
+        """Serve one span until other layers are needed, which are returned, or the node is to stop."""
         async with self._sessions(stint) as ending, trio.open_nursery() as nursery:
-            nursery.start_soon(_watch_engine, stint.shard, stint.announcing)
-            nursery.start_soon(_watch_batches, stint.batcher)
-            await stint.stay()
-            _log_start(stint.shard, stint.measured)
-            show(stint.shard)
-            span = await _unless(stop, placing.wait_move, stint.shard.span, stint, look)
+            nursery.start_soon(stint.watch_engine)
+            nursery.start_soon(stint.watch_batches)
+            await stint.begin()
+            duty.show(stint.shard)
+            span = await _unless(duty.stop, duty.placing.wait_move, stint.shard.span, stint, duty.look)
             ending.code, ending.text = Code.LEAVING, "it goes to other layers"
             if span is not None:
-                show(None)
+                duty.show(None)
                 self._exchange.on_open = refuse_leaving
                 with trio.move_on_after(DRAIN_S):
-                    await _unless(stop, stint.batcher.wait_empty)
-            if stop.is_set():
+                    await _unless(duty.stop, stint.batcher.wait_empty)
+            if duty.stop.is_set():
                 span, ending.text = None, "it stops"
-                stint.announcing.leave()
+                duty.announcing.leave()
             nursery.cancel_scope.cancel()
         return span
 
     @asynccontextmanager
-    async def _sessions(self, stint: "_Stint") -> AsyncIterator["_Ending"]:
+    async def _sessions(self, stint: Stint) -> AsyncIterator["_Ending"]:
         """Take sessions while the block lasts. However it ends, open ones are told, and paid if they can be."""
         settling, shard = self._settling, stint.shard
         settling.exposure.dare(risk_of(self._settings.trust, len(shard.span)))
@@ -218,22 +215,20 @@ class _Ending:
 
 
 @dataclass(frozen=True, slots=True)
-class _Stint:
-    """A span while it is served, and what the swarm is told of it. make: offerings of other spans"""
+class _Duty:
+    """The part of serving that is the same for all spans. make: the offering of a span. stop: set to end it all"""
 
-    shard: Shard
-    offering: Offering
-    measured: Measured
-    batcher: Batcher
+    model: StoredModel
     announcing: Announcing
+    placing: Placing
     make: Callable[[Span], Offering]
+    look: Look
+    progress: Progress
+    show: Show
+    stop: trio.Event
 
     async def join(self, span: Span) -> None:
         await self.announcing.join(self.make(span))
-
-    async def stay(self) -> None:
-        self.announcing.set_speed(self.measured)
-        await self.announcing.serve(self.offering, self.shard, self.batcher)
 
 
 def risk_of(trust: Trust, layers: int) -> Risk:
@@ -271,33 +266,3 @@ async def _unless(stop: trio.Event, wait: Callable[[*Parts], Awaitable[T]], *par
         await stop.wait()
         nursery.cancel_scope.cancel()
     return found
-
-
-def _groups(shard: Shard) -> int:
-    """In which sessions are computed: together, where they are not to go elsewhere."""
-    return 1 if shard.roles == Roles.HEAD | Roles.TAIL else GROUPS
-
-
-async def _watch_engine(shard: Shard, announcing: Announcing) -> None:
-    error = await shard.engine.wait_ended()
-    announcing.leave()
-    raise error
-
-
-async def _watch_batches(batcher: Batcher) -> None:
-    await batcher.failed.wait()
-    raise EngineError("a batch could not be made, for the fault of ours that is logged above")
-
-
-def _log_start(shard: Shard, measured: Measured) -> None:
-    facts = shard.engine.facts
-    logger.info(
-        "serving layers %s of %s in %s on %s, %d threads: %.0f tokens/s alone, KV cache for %d positions",
-        shard.span,
-        shard.model.name,
-        shard.numerics.label,
-        facts.device,
-        facts.threads,
-        measured.decode,
-        facts.pages * PAGE,
-    )

@@ -218,7 +218,7 @@ def test_leaving_the_loop_gives_the_answer_up(loop: Loop) -> None:
 def test_closing_the_client_ends_what_runs_and_settles_it(loop: Loop, tmp_path: Path) -> None:
     async def ask() -> None:
         async with loop.swarm.client(tmp_path) as client:
-            stream = await client._start(_request("hello", max_tokens=100))
+            stream = await client._generations.start(_request("hello", max_tokens=100))
             async for _ in stream:
                 break
         await wait_free(loop.swarm)

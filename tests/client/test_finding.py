@@ -10,6 +10,7 @@ from trio.testing import MockClock
 
 from p2pinfer.client.finding import FoundRoute, RouteFinder
 from p2pinfer.client.promised import Times
+from p2pinfer.client.route_links import RouteLinks
 from p2pinfer.client.routes import Sought
 from p2pinfer.core.errors import NoRoute, TooDear
 from p2pinfer.core.failures import Failures
@@ -186,7 +187,8 @@ async def test_a_node_that_crawls_is_left_for_its_idle_twin_after_one_answer() -
     measures = Measures()
     finder = RouteFinder(Known(whole(0), whole(1, owner=STRANGER.public)), Alone(), Failures(), measures)  # type: ignore[arg-type]
     first = await one_of_both(finder)
-    finder.note_answer(first, Times(first_s=3.0, others_s=20.0, ids=100))
+    times = Times(first_s=3.0, others_s=20.0, ids=100)
+    RouteLinks(Known(), Alone(), measures).note_answer(first, times)  # type: ignore[arg-type]
     assert all(route.nodes != first.nodes for route in [await one_of_both(finder) for _ in range(20)])
 
 
@@ -256,30 +258,33 @@ class Far(Alone):
 @pytest.mark.parametrize(("near", "late"), [(NODES[0], 0), (STRANGER, 3)])
 async def test_late_is_who_had_its_time(autojump_clock: MockClock, near: PrivateKey, late: int) -> None:
     network, measures = Far(near.public, dial_s=5.0), Measures()
-    finder = RouteFinder(Known(*map(whole, range(3))), network, Failures(), measures)  # type: ignore[arg-type]
+    directory = Known(*map(whole, range(3)))
+    finder = RouteFinder(directory, network, Failures(), measures)  # type: ignore[arg-type]
     routes = await finder.find(MODEL, SOUGHT, (), count=3)
-    await finder.reach(routes, hasty=True)
+    await RouteLinks(directory, network, measures).reach(routes, hasty=True)  # type: ignore[arg-type]
     measured = [measures.of(Who(node.public, OwnerKey(bytes(32))), trio.current_time()).late_s for node in NODES[:3]]
     assert sum(late_s > 0 for late_s in measured) == late
 
 
 async def test_a_linked_node_that_is_known_to_be_late_is_asked_after_a_dial() -> None:
     near = NODES[0].public
-    finder = RouteFinder(
-        Known(whole(0), whole(1, owner=OwnerKey(STRANGER.public))), Far(near, 0.1), Failures(), Measures()
-    )  # type: ignore[arg-type]
+    directory = Known(whole(0), whole(1, owner=OwnerKey(STRANGER.public)))
+    network, measures = Far(near, 0.1), Measures()
+    finder = RouteFinder(directory, network, Failures(), measures)  # type: ignore[arg-type]
     routes = await finder.find(MODEL, SOUGHT, (), count=2)
     assert routes[0].nodes == {near}
-    finder.note_late(routes[0].stages)
+    RouteLinks(directory, network, measures).note_late(routes[0].stages)  # type: ignore[arg-type]
     assert (await finder.find(MODEL, SOUGHT, (), count=2))[0].nodes == {NODES[1].public}
 
 
 async def test_equal_nodes_take_turns_and_an_answer_as_promised_changes_nothing() -> None:
-    finder = RouteFinder(Known(whole(0), whole(1)), Alone(), Failures(), Measures())  # type: ignore[arg-type]
+    directory, network, measures = Known(whole(0), whole(1)), Alone(), Measures()
+    finder = RouteFinder(directory, network, Failures(), measures)  # type: ignore[arg-type]
+    links = RouteLinks(directory, network, measures)  # type: ignore[arg-type]
     seen = []
     for _ in range(40):
         seen.append(route := await one_of_both(finder))
-        finder.note_answer(route, Times(first_s=0.3, others_s=99 / 40, ids=100))
+        links.note_answer(route, Times(first_s=0.3, others_s=99 / 40, ids=100))
     assert len({route.nodes for route in seen}) == 2
 
 
@@ -331,7 +336,7 @@ async def test_where_nothing_could_be_dialled_nobody_has_failed(autojump_clock: 
     routes = await finder.find(MODEL, SOUGHT, (), count=2)
     gone, there = routes[0], routes[1]
     gone = replace(gone, stages=tuple(replace(stage, addresses=()) for stage in gone.stages))
-    found, missing, late = await finder.reach([gone, there], hasty=False)
+    found, missing, late = await RouteLinks(directory, network, measures).reach([gone, there], hasty=False)  # type: ignore[arg-type]
     assert found is not None
     assert (found.nodes, missing, late) == (there.nodes, set(), gone.nodes)
     [node] = gone.nodes

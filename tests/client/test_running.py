@@ -17,7 +17,8 @@ from trio.testing import MockClock
 
 from p2pinfer.client import models
 from p2pinfer.client.answer import Answer
-from p2pinfer.client.api import MAX_IN_FLIGHT, Client, open_client
+from p2pinfer.client.api import Client, open_client
+from p2pinfer.client.generations import MAX_IN_FLIGHT
 from p2pinfer.client.patience import CRAWL_S, STALL_S
 from p2pinfer.client.running import HELD_UP_S
 from p2pinfer.client.scribe import Scribe
@@ -965,7 +966,7 @@ def test_what_was_signed_and_not_stored_is_sent_again_at_the_next_contact(tmp_pa
         link.close(Code.IDLE)
         await link.closed.wait()
         await client._network.dial(stage.network.addresses()[0])
-        while await client._journal.read(lambda reader: reader.unstored()):  # noqa: ASYNC110 - nobody tells of it
+        while await client.settling._journal.read(lambda reader: reader.unstored()):  # noqa: ASYNC110 - nobody tells of it
             await trio.sleep(0.1)
         assert stage.account.closed
 

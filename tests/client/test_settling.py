@@ -151,7 +151,7 @@ def test_a_client_that_was_killed_in_mid_answer_signs_what_it_had_been_given(tmp
                     await client.answer(PROMPT, max_tokens=100)
 
             nursery.start_soon(ask)
-            while not await client._journal.read(lambda reader: reader.unpaid_sessions()):  # noqa: ASYNC110
+            while not await client.settling._journal.read(lambda reader: reader.unpaid_sessions()):  # noqa: ASYNC110
                 await trio.sleep(0.1)
             copytree(tmp_path / "killed", tmp_path / "client")  # what kill -9 would leave
         async with world.client() as client:

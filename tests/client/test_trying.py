@@ -181,7 +181,7 @@ class Swarm:
 
     def trying(self, failures: Failures | None = None, proven: Collection[PeerKey] = (), until: float = inf) -> Trying:
         sought, model = replace(SOUGHT, proven=proven), ModelId(bytes(32))
-        return Trying(self, failures or Failures(), model, sought, self.start, self.wait_room, until)  # type: ignore[arg-type]
+        return Trying(self, self, failures or Failures(), model, sought, self.start, self.wait_room, until)  # type: ignore[arg-type]
 
 
 LIARS = [route_of(f"liar {number}") for number in range(8)]

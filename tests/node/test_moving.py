@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import EngineError, GenerationFailed
+from p2pinfer.core.errors import EngineError, GenerationFailed, sole
 from p2pinfer.core.receipt import FINAL
 from p2pinfer.core.units import Span
 from p2pinfer.disk.journal_reader import JournalReader
@@ -124,6 +124,22 @@ async def test_a_node_goes_back_where_the_new_layers_cannot_be_loaded(
         async with swarm.client() as client:
             assert (await client.answer("hello", max_tokens=4)).tokens == 4
     assert "killed by signal 9 while it loaded; the node stays with 0:3" in caplog.text
+
+
+async def test_a_fault_of_ours_while_new_layers_are_loaded_ends_the_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = Call(monkeypatch)
+
+    async def fail() -> None:
+        raise ValueError("a fault of ours")
+
+    before_second_load(monkeypatch, fail)
+    with pytest.raises(ExceptionGroup) as failure:
+        async with open_tiny_swarm(tmp_path, ["0:3"]):
+            call.go(Span(0, 1))
+            await trio.sleep_forever()
+    assert str(sole(failure.value)) == "a fault of ours"
 
 
 async def test_a_node_that_loads_new_layers_heeds_that_it_should_stop(

@@ -5,7 +5,6 @@ import resource
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from itertools import chain, zip_longest
 from math import inf
 from typing import Final
 
@@ -13,6 +12,7 @@ import trio
 
 from p2pinfer.core.address import may_dial, may_tell
 from p2pinfer.core.allowance import Allowance, Rate
+from p2pinfer.core.alternation import in_turn
 from p2pinfer.core.errors import LinkDead, UsageError
 from p2pinfer.core.keys import PrivateKey, peer_name, short_name
 from p2pinfer.core.source import NOWHERE, Source
@@ -270,5 +270,4 @@ class Libp2pGround:
     async def find(self, key: bytes) -> tuple[Address, ...]:
         found = await self._dht.find(key) if self._dht is not None else ()
         # In turn: whoever is met is so many at most, and neither is to hide the other
-        both = chain.from_iterable(zip_longest(self.neighbours(), found))
-        return tuple(dict.fromkeys(address for address in both if address is not None))
+        return tuple(dict.fromkeys(in_turn((self.neighbours(), found))))

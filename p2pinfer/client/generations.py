@@ -1,0 +1,206 @@
+"""The generations of one client: each waits for its turn, tries routes, and is seen through until it is paid.
+
+How a request becomes ids is in `preparation.py`, which of its routes counts in `trying.py`; a generation itself is
+`running.py`.
+"""
+
+import time
+from functools import partial
+from typing import Final
+
+import trio
+
+from p2pinfer.client.answer import AnswerStream
+from p2pinfer.client.asking import Request
+from p2pinfer.client.finding import FoundRoute, RouteFinder
+from p2pinfer.client.models import Models
+from p2pinfer.client.preparation import Prepared, encode_prompt
+from p2pinfer.client.route_links import RouteLinks
+from p2pinfer.client.running import Running
+from p2pinfer.client.settling import Settling
+from p2pinfer.client.trying import Trying
+from p2pinfer.client.waiting import Waiting
+from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import GenerationFailed, Unreached
+from p2pinfer.core.experience import Experience
+from p2pinfer.core.keys import PrivateKey
+from p2pinfer.disk.journal import Journal
+from p2pinfer.disk.store import StoredModel
+from p2pinfer.overlay.directory import Directory
+from p2pinfer.overlay.exchange import Exchange
+from p2pinfer.overlay.first_peers import FirstPeers
+from p2pinfer.overlay.network import Network
+
+KEEP_DELIVERED_S: Final = 1.0  # a client that is killed forgets what came within it
+REACH_LEAST_S: Final = 10.0  # nodes are dialled so long, however little patience there is
+MAX_IN_FLIGHT: Final = 32  # generations of one client at once; more would wait at the nodes, and be refused there
+
+
+class Generations:
+    """Many may run at once; beyond MAX_IN_FLIGHT they wait for their turn.
+
+    max_cost: the price limit of requests that name none; None is the default limit
+    """
+
+    def __init__(
+        self,
+        key: PrivateKey,
+        journal: Journal,
+        network: Network,
+        exchange: Exchange,
+        directory: Directory,
+        first_peers: FirstPeers,
+        settling: Settling,
+        experience: Experience,
+        models: Models,
+        nursery: trio.Nursery,
+    ) -> None:
+        self._key = key
+        self._journal = journal
+        self._network = network
+        self._exchange = exchange
+        self._directory = directory
+        self._first_peers = first_peers
+        self._settling = settling
+        self._failures = experience.failures
+        self._models = models
+        self._nursery = nursery
+        self._finder = RouteFinder(directory, network, experience.failures, experience.measures)
+        self._links = RouteLinks(directory, network, experience.measures)
+        self._turns = trio.Semaphore(MAX_IN_FLIGHT)
+        self._running: set[Running] = set()
+        self._settled = trio.Event()  # renewed whenever a generation is over and paid
+        self._room = trio.lowlevel.ParkingLot()  # who was refused for want of room, while others of ours have it
+        self.max_cost: int | None = None
+        self.is_closed = False
+
+    async def start(self, request: Request) -> AnswerStream:
+        """Wait for a turn, then try routes until one has delivered an id. The turn ends when it is paid."""
+        await self._turns.acquire()
+        try:
+            trying, running = await self._first_answering(request)
+        except BaseException:  # a cancellation too: nobody else would end the turn
+            self._turns.release()
+            raise
+        self._nursery.start_soon(self._end_turn, running)
+        return AnswerStream(running, lambda: trying.spent - running.cost)
+
+    def close(self) -> None:
+        """Begin no more, and give up those under way; what was delivered is paid."""
+        self.is_closed = True
+        for running in self._running:
+            running.fail("the client was closed", Code.CANCELLED)
+
+    async def wait_settled(self) -> None:
+        """Wait until the receipts of all are signed and stored, or are given up."""
+        while self._running:
+            await self._settled.wait()
+
+    async def _end_turn(self, running: Running) -> None:
+        await running.settled.wait()  # until then its stages keep a window for it
+        if running.generation.ids:
+            for peer in running.generation.route:
+                self._first_peers.book.note_served(peer)
+        self._turns.release()
+
+    # Trying routes
+
+    async def _first_answering(self, request: Request) -> tuple[Trying, Running]:
+        """Waits for what is missing; but once a stage was opened, its failures are the request's."""
+        waiting = Waiting(self._directory, request.wait_s, request.on_wait)
+        model = await self._models.wait(request.model, waiting)
+        hides = self._directory.hides(model.id)
+        if hides:
+            self._first_peers.ear.listen()  # while the prompt is prepared
+        prepared = await self._prepare(request, model)
+        if hides:
+            await self._first_peers.ear.wait_heard()
+        while True:
+            await waiting.get(partial(self._check, prepared), model.id)
+            trying = self._trying(prepared, max(waiting.ends, trio.current_time() + REACH_LEAST_S))
+            try:
+                return trying, await trying.first_answering()
+            except Unreached as failure:
+                if trying.tries:
+                    raise
+                await waiting.rest(failure)
+
+    async def _prepare(self, request: Request, model: StoredModel) -> Prepared:
+        scribe = await self._models.scribe(model)
+        words, ids = await scribe.words(), await encode_prompt(request, model, scribe)
+        known = await self._journal.read(lambda reader: reader.known_nodes(self._key.public))
+        self._directory.note_layers(model.id, model.manifest.layers)
+        max_cost = self.max_cost if request.max_cost is None else request.max_cost
+        return Prepared(request, model, ids, words, known, max_cost)
+
+    async def _check(self, prepared: Prepared) -> None:
+        """Raises NotYet where there is no route, as far as is known now."""
+        self._finder.check(prepared.model.id, prepared.sought, prepared.model.name)
+        await trio.lowlevel.checkpoint()
+
+    def _trying(self, prepared: Prepared, until: float) -> Trying:
+        """Begin to try routes, which have to be reached until then."""
+        parts = self._finder, self._links, self._failures
+        start = partial(self._begin, prepared)
+        return Trying(*parts, prepared.model.id, prepared.sought, start, self._wait_room, until)
+
+    async def _wait_room(self, patience_s: float) -> bool:
+        """Wait so long for a generation of ours to give up its room; False where none had any."""
+        ours = any(running.holds_room for running in self._running)
+        with trio.move_on_after(patience_s) as scope:
+            await self._room.park()
+        return ours or not scope.cancelled_caught
+
+    # Seeing generations through
+
+    def _begin(self, prepared: Prepared, route: FoundRoute) -> Running:
+        """Raises as `make_plan` does, and GenerationFailed where the client was closed."""
+        if self.is_closed:
+            raise GenerationFailed("the client was closed", Code.CANCELLED)
+        running = Running(
+            prepared.plan(self._key, route, int(time.time())),
+            prepared.ids,
+            prepared.model.manifest.vocabulary,
+            self._key,
+            prepared.ending(),
+            self._journal,
+            self._network.link,
+            route.step_s,
+        )
+        self._running.add(running)
+        self._nursery.start_soon(self._see_through, running, route)
+        return running
+
+    async def _see_through(self, running: Running, route: FoundRoute) -> None:
+        generation = running.generation
+        try:
+            with self._exchange.open_session(
+                generation.session, generation.route, is_over=lambda: generation.over
+            ) as incoming:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._keep_delivered, running)
+                    await running.run(incoming)
+                    nursery.cancel_scope.cancel()
+        finally:
+            if (times := running.times) is not None:
+                self._links.note_answer(route, times)
+            if (account := running.unpaid) is not None:
+                with trio.CancelScope(shield=True):  # commits are ours, and end by themselves
+                    await self._settling.remember(generation.session, account, int(time.time()))
+            self._running.discard(running)
+            self._settled.set()
+            self._settled = trio.Event()
+            if not any(other.holds_room for other in self._running):
+                self._room.unpark_all()
+            elif running.holds_room:
+                self._room.unpark()
+
+    async def _keep_delivered(self, running: Running) -> None:
+        """Keep what was delivered and not signed for, now and then, so that a client that is killed can pay for it."""
+        kept = 0
+        while True:
+            await trio.sleep(KEEP_DELIVERED_S)
+            account, count = running.unpaid, len(running.generation.ids)
+            if account is not None and count > kept:
+                await self._settling.keep(running.plan.session, account, int(time.time()))
+                kept = count
