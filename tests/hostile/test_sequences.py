@@ -33,7 +33,7 @@ def test_no_sequence_of_messages_ends_a_node(memory_yard: MemoryYard, kind: str,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "sequences"), [("orders", 500), ("jumps", 500), ("leaving", 20)])
+@pytest.mark.parametrize(("kind", "sequences"), [("orders", 200), ("jumps", 200), ("leaving", 20)])
 def test_no_longer_round_of_sequences_ends_a_node(memory_yard: MemoryYard, kind: str, sequences: int) -> None:
     run_round(machine_for(memory_yard, KINDS[kind][0]), SEED + 1, sequences)
 
