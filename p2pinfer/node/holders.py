@@ -21,7 +21,7 @@ from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.reach import REACH_S, reach
 
 LOTS: Final = SystemRandom()
-MEET_S: Final = 3.0  # to link to holders of our layers; who has answered by then, and is far, has REACH_S
+HOLDERS_S: Final = 3.0  # to link to holders of our layers; who has answered by then, and is far, has REACH_S
 AT_ONCE: Final = 8  # of them
 ENOUGH: Final = 2  # of each layer: one of them may go as we do
 MAX_TRIED: Final = 64  # in one search
@@ -68,9 +68,9 @@ class Holders:
         return met
 
     async def _end_in_time(self, dialled: Collection[PeerKey], scope: trio.CancelScope) -> None:
-        """Cancel it after MEET_S; later, where the next step of somebody who is dialled is not due yet."""
+        """Cancel it after HOLDERS_S; later, where the next step of somebody who is dialled is not due yet."""
         began = trio.current_time()
-        until = began + MEET_S
+        until = began + HOLDERS_S
         while until > trio.current_time():
             await trio.sleep_until(until)
             until = min(began + REACH_S, max(map(self._network.due_s, dialled), default=-inf))

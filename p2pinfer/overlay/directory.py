@@ -20,7 +20,7 @@ from p2pinfer.core.units import ModelId, PeerKey
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.limits import MAX_ASKED
 from p2pinfer.overlay.link import Link
-from p2pinfer.overlay.meeting import APART_S, RETRY_S, SOON_S, Meeting
+from p2pinfer.overlay.meeting import APART_S, LOOK_AROUND_S, SOON_S, Meeting
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.news import News
 from p2pinfer.overlay.pipe import leads_to
@@ -28,7 +28,7 @@ from p2pinfer.overlay.reach import reach
 from p2pinfer.overlay.seeking import Seeking, model_key
 from p2pinfer.overlay.tidings import LOOK_S, LOTS, MEET_S, Tidings
 
-__all__ = ["MEET_S", "RETRY_S", "Directory", "model_key"]
+__all__ = ["LOOK_AROUND_S", "MEET_S", "Directory", "model_key"]
 
 HASTE_S: Final = 0.5  # before the DHT is asked, too, while layers are missing
 FURTHER: Final = 4  # peers that we have just heard of and ask, too, while layers are missing
@@ -216,7 +216,7 @@ class Directory:
                 own = self._tidings.own
                 if own is not None and not self._network.links():
                     await self._seeking.seek(own.offer.record.model)  # alone: the DHT or the local network may help
-                with trio.move_on_after(SOON_S if self._meeting.is_hasty else RETRY_S):
+                with trio.move_on_after(SOON_S if self._meeting.is_hasty else LOOK_AROUND_S):
                     await silence.wait()
 
     async def _keep_seeking_others(self) -> None:

@@ -30,7 +30,7 @@ from p2pinfer.overlay.pipe import Address, leads_to
 from p2pinfer.overlay.reach import reach
 from p2pinfer.overlay.tidings import LOTS, Tidings
 
-RETRY_S: Final = 5.0  # between attempts to meet a bootstrap peer that is away
+LOOK_AROUND_S: Final = 5.0  # between looks for whom to dial, bootstrap peers that are away among them
 SOON_S: Final = 0.25  # before those are dialled of whom we have just heard
 REVISIT_S: Final = 600.0  # between visits to bootstrap peers by who has links enough: halves of a swarm meet there
 NEAR: Final = 2  # links to peers on the local network, whomever we know: through a router they may be out of our reach
@@ -89,7 +89,7 @@ class Meeting:
 
     async def _visit_in_time(self, address: str) -> None:
         """Wait for one that is silent no longer than until it is tried again; its dial goes on."""
-        with trio.move_on_after(RETRY_S):
+        with trio.move_on_after(LOOK_AROUND_S):
             await self.visit(address, None)
 
     def _to_visit(self) -> list[str]:
@@ -250,11 +250,11 @@ class Meeting:
     async def keep_looking_after(self) -> None:
         """Dial those whose links broke, until cancelled; the offer of one that does not answer is no offer any more.
 
-        While nobody answers, some of them every RETRY_S.
+        While nobody answers, some of them every LOOK_AROUND_S.
         """
         async with trio.open_nursery() as nursery:
             while True:
-                with trio.move_on_after(RETRY_S if self._is_cut else inf):
+                with trio.move_on_after(LOOK_AROUND_S if self._is_cut else inf):
                     await self._suspected.wait()
                 self._suspected = trio.Event()
                 suspects, self._suspects = self._suspects, {}

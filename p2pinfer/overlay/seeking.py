@@ -44,7 +44,7 @@ MAX_SOUGHT: Final = 64  # models of which we remember when they were sought
 MAX_TRIED: Final = 1_024  # peers of which we remember when we tried them
 LOTS: Final = SystemRandom()
 PROVIDE_FIRST_S: Final = (1.0, 10.0, 60.0)  # sooner while others are met: what is told to nobody is lost
-PROVIDE_S: Final = 3_600.0  # DHT records live a day; renewing them hourly survives restarts of those who hold them
+PROVIDE_AGAIN_S: Final = 3_600.0  # DHT records live a day, and renewed hourly they outlive who holds them
 
 logger = logging.getLogger(__name__)
 
@@ -188,6 +188,6 @@ class Seeking:
 
     async def keep_providing(self, model: ModelId) -> None:
         """Say in the DHT that we serve a model, until cancelled."""
-        for wait_s in chain(PROVIDE_FIRST_S, repeat(PROVIDE_S)):
+        for wait_s in chain(PROVIDE_FIRST_S, repeat(PROVIDE_AGAIN_S)):
             await trio.sleep(wait_s)
             await self._network.provide(model_key(model))

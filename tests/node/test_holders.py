@@ -5,7 +5,7 @@ from trio.testing import MockClock
 
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import Roles, Span
-from p2pinfer.node.holders import MEET_S, Holders
+from p2pinfer.node.holders import HOLDERS_S, Holders
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.greeting import Greeting
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
@@ -53,4 +53,4 @@ async def test_a_holder_that_never_answers_is_waited_for_no_longer(
         open_memory_network(world, key("n").public, exchange, Greeting()) as network,
     ):
         assert await Holders(network).meet(MINE, [known("real", real.addresses(), "10.0.0.0/24")]) == set()
-        assert trio.current_time() == MEET_S
+        assert trio.current_time() == HOLDERS_S

@@ -12,7 +12,7 @@ from p2pinfer.core.keys import PrivateKey, peer_name
 from p2pinfer.core.messages import MAX_OFFERS, AskOffers, Offers
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import Roles, Span
-from p2pinfer.overlay.directory import MEET_S, RETRY_S, model_key
+from p2pinfer.overlay.directory import LOOK_AROUND_S, MEET_S, model_key
 from p2pinfer.overlay.limits import MAX_ASKED, MAX_FOUND
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld
@@ -212,10 +212,10 @@ async def test_a_bootstrap_peer_that_comes_late_is_met(
     address = f"/memory/p2p/{peer_name(key('late').public)}"
     node = await open_side("node", address)
     nursery.start_soon(node.directory.keep_meeting)
-    await trio.sleep(RETRY_S / 2)
+    await trio.sleep(LOOK_AROUND_S / 2)
     late = await open_side("late")
     late.serve()
-    await trio.sleep(RETRY_S)
+    await trio.sleep(LOOK_AROUND_S)
     assert node.nodes() == {late.key.public}
 
 

@@ -12,8 +12,8 @@ from zeroconf import DNSAddress, DNSPointer, DNSText, NotRunningException, Recor
 from p2pinfer.core.keys import peer_name
 from p2pinfer.overlay.libp2p import mdns
 from p2pinfer.overlay.libp2p.mdns import (
+    MAX_MDNS_TEXT,
     MAX_NEIGHBOURS,
-    MAX_TEXT,
     NEIGHBOUR_PEERS,
     NEIGHBOUR_RECORDS,
     SERVICE,
@@ -182,7 +182,7 @@ def test_records_of_other_services_hosts_and_giants_are_not_kept() -> None:
         DNSPointer("_printer._tcp.local.", const._TYPE_PTR, const._CLASS_IN, 120, printer),
         DNSPointer(SERVICE, const._TYPE_PTR, const._CLASS_IN, 120, printer),
         DNSAddress("x.local.", const._TYPE_A, const._CLASS_IN, 120, bytes(4)),
-        text("x", bytes(MAX_TEXT + 1)),
+        text("x", bytes(MAX_MDNS_TEXT + 1)),
     ]
     assert not shelf.async_add_records(others)
     assert kept(shelf) == 0

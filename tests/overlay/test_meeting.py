@@ -21,7 +21,7 @@ from p2pinfer.core.units import PeerKey, Roles, Span
 from p2pinfer.overlay.degree import BESIDE, LEAST_DEGREE, OF_NETWORK, OURS, Kept, missing, sides, unneeded
 from p2pinfer.overlay.limits import DEGREE_S, MAX_DEGREE
 from p2pinfer.overlay.link import Link
-from p2pinfer.overlay.meeting import NEAR, NETWORK_SUSPECTS, RETRY_S, STRANGE_ADDRESSES, TOLD_OF
+from p2pinfer.overlay.meeting import LOOK_AROUND_S, NEAR, NETWORK_SUSPECTS, STRANGE_ADDRESSES, TOLD_OF
 from p2pinfer.overlay.memory import MemoryWorld
 from p2pinfer.overlay.pipe import Address
 from tests.core.paid_route import MODEL, certificate_for, key, offer_of
@@ -305,7 +305,7 @@ async def test_a_neighbour_that_does_not_answer_makes_way_for_others_and_is_left
 
     node.network.reach = noting_reach  # type: ignore[method-assign]
     nursery.start_soon(node.directory.keep_meeting)
-    await trio.sleep(10 * RETRY_S)
+    await trio.sleep(10 * LOOK_AROUND_S)
     assert node.linked() == {neighbour.key.public}
     assert node.nodes() == {neighbour.key.public}
     assert len(dialled) == len(set(dialled)) == len(gone) + 1
@@ -476,7 +476,7 @@ async def test_who_was_cut_off_is_back_at_once_though_the_bootstrap_node_died_me
     assert away.linked() == set()
     await boot.kill()
     world.unreachable -= everybody - {boot.key.public}
-    await trio.sleep(2 * RETRY_S)
+    await trio.sleep(2 * LOOK_AROUND_S)
     assert away.linked() >= {other.key.public for other in others}
     assert away.nodes() == {other.key.public for other in others}
 
@@ -487,11 +487,11 @@ async def test_who_moved_and_finds_a_link_silent_dials_its_bootstrap_peer_at_onc
     boot = await open_side("boot")
     node = await open_side("node", boot.address)
     nursery.start_soon(node.directory.keep_meeting)
-    await trio.sleep(RETRY_S / 2)
+    await trio.sleep(LOOK_AROUND_S / 2)
     link = node.network.link(boot.key.public)
     assert link is not None
     link._end("no answer after our addresses have changed", Code.SILENT)
-    await trio.sleep(RETRY_S / 5)
+    await trio.sleep(LOOK_AROUND_S / 5)
     assert node.network.link(boot.key.public) is not None
 
 
@@ -529,6 +529,6 @@ async def test_of_a_stranger_few_addresses_are_dialled_at_once(
     )
     link = await other.network.dial(boot.address)
     link.send_nowait(Offers(0, (told.relay(trio.current_time()),)))
-    await trio.sleep(2 * RETRY_S)
+    await trio.sleep(2 * LOOK_AROUND_S)
     assert [len(some) for some in dialled] == [STRANGE_ADDRESSES]
     assert node.key.public in boot.nodes()  # there are others, where it may be

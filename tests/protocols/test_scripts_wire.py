@@ -2,7 +2,7 @@
 
 import json
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any, Final
 
@@ -12,7 +12,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, Refused, RemoteProtocolError
-from p2pinfer.core.frames import FrameDecoder, encode_frame
+from p2pinfer.core.frames import PREFIX, FrameDecoder, encode_frame
+from p2pinfer.core.message_codec import decode_message
 from p2pinfer.core.messages import Ack, AskContacts, Contacts, Message, Ping, Pong
 from p2pinfer.core.units import PeerKey, SessionId
 from p2pinfer.overlay.exchange import Ask, Exchange, Incoming
@@ -34,12 +35,16 @@ class Stream:
         self.pipe = pipe
         self.silent = False
         self.acks = 0
+        self.opened_s = trio.current_time()
+        self.pings: list[float] = []
+        self.received = 0  # bytes
         self.heard: deque[Message] = deque()
 
     async def listen(self) -> None:
         decoder = FrameDecoder()
         try:
             while data := await self.pipe.read():
+                self.received += len(data)
                 decoder.feed(data)
                 for message in iter(decoder.next_message, None):
                     await self._hear(message)
@@ -49,6 +54,7 @@ class Stream:
     async def _hear(self, message: Message) -> None:
         match message:
             case Ping(at_us=at_us):
+                self.pings.append(trio.current_time() - self.opened_s)
                 if not self.silent:
                     await self.pipe.write(encode_frame(Pong(at_us)))
             case Ack():
@@ -78,8 +84,7 @@ class Replay:
         self.told: list[str] = []
         self.sessions = ExitStack()
         self.incoming: trio.MemoryReceiveChannel[Incoming] | None = None
-        self.over = False
-        self.slow = False
+        self.over = self.rests = self.slow = False
         exchange.answer(AskContacts, self.answer)
 
     async def answer(self, peer: PeerKey, ask: Ask) -> Contacts:
@@ -103,16 +108,30 @@ class Replay:
                 assert "code" not in step or Code.read(getattr(message, "code", 0)).label == step["code"]
             case {"acks": count, "stream": stream}:
                 assert self.streams[stream].acks == count
+            case {"pings": at_s, "stream": stream}:
+                assert self.streams[stream].pings == pytest.approx(at_s, abs=0.1)
+            case {"acknowledges": stream}:
+                ack = Ack(self.streams[stream].received, int(trio.current_time() * 1e6))
+                await self.streams[stream].pipe.write(encode_frame(ack))
             case {"closes": stream}:
                 await self.streams[stream].pipe.abort()
             case {"silent": stream}:
                 self.streams[stream].silent = True
+            case {"answers": stream}:
+                self.streams[stream].silent = False
             case {"session": session, "peers": peers}:
                 keys = [self.keys[peer] for peer in peers]
-                opened = self.exchange.open_session(SessionId(bytes.fromhex(session)), keys, None, lambda: self.over)
+                states: list[Callable[[], bool]] = [lambda: self.over, lambda: self.rests]
+                opened = self.exchange.open_session(SessionId(bytes.fromhex(session)), keys, None, *states)
                 self.incoming = self.sessions.enter_context(opened)
             case {"ended": _}:
                 self.over = True
+            case {"rests": rests}:
+                self.rests = rests
+            case {"sends": peer, "frame": frame}:
+                link = self.network.link(self.keys[peer])
+                assert link is not None
+                link.send_nowait(decode_message(bytes.fromhex(frame)[PREFIX:]))
             case {"takes": peer, "frame": frame}:
                 assert self.incoming is not None
                 with trio.fail_after(SOON_S):

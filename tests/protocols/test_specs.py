@@ -95,6 +95,12 @@ def test_every_requirement_of_a_protocol_has_a_case(name: str) -> None:
     assert set(requirements(text_of(name))) - rules == set()
 
 
+def test_every_requirement_on_offers_has_a_group() -> None:
+    groups = tables_with(chapter_on_vectors("offer.md"), "group", "what is checked", "rules")
+    rules = {rule for _, rows in groups for row in rows for rule in expanded(row["rules"])}
+    assert set(requirements(text_of("offer.md"))) - rules == set()
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in PROTOCOLS.glob("vectors/*.json")))
 def test_every_list_of_vectors_and_every_field_of_a_case_is_described(name: str) -> None:
     """In the chapter Vectors of its spec, or in README.md."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import pytest
 
+from p2pinfer.client.patience import Patience
 from p2pinfer.core.certificate import NodeCert
 from p2pinfer.core.client_account import ClientAccount
 from p2pinfer.core.codes import Code
@@ -176,6 +177,17 @@ def test_a_client_does_as_the_vector_says(case: Case) -> None:
     replay = ClientReplay(dict(case))
     assert [{**step, **replay.step(step)} for step in case["steps"]] == case["steps"]
     assert {**case, **replay.left()} == case
+
+
+@pytest.mark.parametrize("case", cases("patience"))
+def test_a_clients_patience_runs_down(case: Case) -> None:
+    patience = Patience(case["expected_s"], case["accepted_s"] - 1.0)
+    patience.note_opened(case["accepted_s"])
+    lasts = [patience.ends]
+    for step in case["steps"]:
+        patience.note_ids(step["ids"], step["at_s"])
+        lasts.append(patience.ends)
+    assert lasts == pytest.approx([case["until_s"], *(step["until_s"] for step in case["steps"])])
 
 
 @pytest.mark.parametrize("case", cases("rings"))

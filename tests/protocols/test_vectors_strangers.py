@@ -19,6 +19,8 @@ from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.backlog import Backlog, Weight
 from p2pinfer.overlay.crowd import Crowd
 from p2pinfer.overlay.limits import (
+    ALL_ASKS_BURST,
+    ALL_ASKS_RATE,
     ALL_BACKLOG_BYTES,
     ALL_DIALS_BURST,
     ALL_DIALS_RATE,
@@ -26,6 +28,8 @@ from p2pinfer.overlay.limits import (
     ALL_FILES_RATE,
     ALL_OPENS_BURST,
     ALL_OPENS_RATE,
+    ASKS_BURST,
+    ASKS_RATE,
     DIALS_BURST,
     DIALS_RATE,
     FILES_BURST,
@@ -58,6 +62,7 @@ RATES: Final = {
     "dials": (Rate(DIALS_BURST, DIALS_RATE), Rate(ALL_DIALS_BURST, ALL_DIALS_RATE)),
     "files": (Rate(FILES_BURST, FILES_RATE), Rate(ALL_FILES_BURST, ALL_FILES_RATE)),
     "opens": (Rate(OPENS_BURST, OPENS_RATE), Rate(ALL_OPENS_BURST, ALL_OPENS_RATE)),
+    "asks": (Rate(ASKS_BURST, ASKS_RATE), Rate(ALL_ASKS_BURST, ALL_ASKS_RATE)),
 }
 
 

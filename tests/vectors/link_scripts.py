@@ -85,6 +85,18 @@ class Script:
     def silent(self, stream: str) -> "Script":
         return self._step(silent=stream)
 
+    def answers(self, stream: str) -> "Script":
+        """Pings again, from the next one on."""
+        return self._step(answers=stream)
+
+    def acknowledges(self, stream: str) -> "Script":
+        """All that has come on it."""
+        return self._step(acknowledges=stream)
+
+    def pings(self, stream: str, *at_s: float) -> "Script":
+        """These have come on it, so many seconds after it was opened."""
+        return self._step(pings=list(at_s), stream=stream)
+
     def acks(self, stream: str, count: int) -> "Script":
         """So many Acks have come on it; the last is of all bytes that had been said when it was sent."""
         return self._step(acks=count, stream=stream)
@@ -95,6 +107,14 @@ class Script:
 
     def ends(self) -> "Script":
         return self._step(ended=SESSION.hex())
+
+    def rests(self, rests: bool = True) -> "Script":
+        """The session is at rest from now on, or is not."""
+        return self._step(rests=rests)
+
+    def sends(self, peer: str, message: SessionMessage) -> "Script":
+        """The session sends this."""
+        return self._step(sends=peer, frame=encode_frame(message).hex())
 
     def takes(self, peer: str, message: SessionMessage) -> "Script":
         """The session is given this."""
@@ -126,6 +146,7 @@ class Script:
 def scripts() -> Iterator[Case]:
     yield from link_scripts()
     yield from quiet_scripts()
+    yield from ping_scripts()
     yield from ack_scripts()
     yield from twin_scripts()
     yield from call_scripts()
@@ -170,6 +191,46 @@ def quiet_scripts() -> Iterator[Case]:
     yield script.told("silent").linked("a")
     script = gone("a link is pinged where an ack does not come").asks("a").hears("a", "AskContacts").waits(8.6)
     yield script.told("silent").linked()
+
+
+def ping_scripts() -> Iterator[Case]:
+    """When pings come, to the second. Bytes that say nothing else are an empty announcement, which makes no Ack due."""
+    nothing = Offers(0, (), ())
+
+    def up(name: str) -> Script:
+        return Script(name, "WIRE-30").up()
+
+    def owed(name: str) -> Script:
+        """Here answers a question at 10 s: an Ack is due."""
+        return up(name).waits(10).says("a", AskContacts(9)).hears("a", Contacts(9, (), ()))
+
+    yield up("nothing comes but pongs").waits(100).pings("a", 0, 2, 4, 34, 64, 94).linked("a")
+    script = up("what comes meanwhile saves none of the first three").waits(1).says("a", nothing).waits(2)
+    yield script.says("a", nothing).waits(32).pings("a", 0, 2, 4, 34).linked("a")
+    script = up("quiet is since the last byte").waits(20).says("a", nothing).waits(29).pings("a", 0, 2, 4).waits(2)
+    yield script.pings("a", 0, 2, 4, 50).linked("a")
+    script = up("a ping whose pong does not come is followed by another").waits(30).silent("a").waits(5).answers("a")
+    yield script.waits(40).pings("a", 0, 2, 4, 34, 36, 66).linked("a")
+    script = up("three without a pong are the last").waits(33).silent("a").waits(6.5).pings("a", 0, 2, 4, 34, 36, 38)
+    yield script.waits(1).linked()
+    script = up("a session that is opened, until it is over").waits(11).runs("a").waits(8).ends().waits(40)
+    yield script.pings("a", 0, 2, 4, 11, 13, 15, 17, 19, 49).linked("a")
+    script = up("a session at rest has none").waits(11).runs("a").waits(4).rests().waits(20)
+    yield script.pings("a", 0, 2, 4, 11, 13, 15).linked("a")
+    script = up("a session that goes on after a rest, at the peer's word").waits(11).runs("a").rests().waits(20)
+    script.rests(False).says("a", credit(5)).takes("a", credit(5)).waits(5)
+    yield script.pings("a", 0, 2, 4, 11, 31, 33, 35).linked("a")
+    script = up("a session that goes on after a rest, at the word of here").waits(11).runs("a").rests().waits(20)
+    script.rests(False).sends("a", credit(5)).hears("a", credit(5)).acknowledges("a").waits(5)
+    yield script.pings("a", 0, 2, 4, 11, 31, 33, 35).linked("a")
+    script = owed("an Ack that does not come").waits(7).pings("a", 0, 2, 4, 12, 14, 16).acknowledges("a").waits(40)
+    yield script.pings("a", 0, 2, 4, 12, 14, 16, 47).linked("a")
+    script = owed("an Ack that comes in time").waits(1).acknowledges("a").waits(40).pings("a", 0, 2, 4, 41)
+    yield script.linked("a")
+    script = owed("other bytes are no Ack").waits(1).says("a", nothing).waits(2).pings("a", 0, 2, 4, 12)
+    yield script.linked("a")
+    script = up("an Ack that is owed when the first three are done").waits(5).says("a", AskContacts(9))
+    yield script.hears("a", Contacts(9, (), ())).waits(4).pings("a", 0, 2, 4, 8).linked("a")
 
 
 def ack_scripts() -> Iterator[Case]:

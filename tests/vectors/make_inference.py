@@ -39,6 +39,7 @@ from p2pinfer.core.session_messages import (
     pack_ids,
 )
 from p2pinfer.core.units import Codec, PeerKey, SessionId
+from tests.vectors.patience_cases import patience
 from tests.vectors.ring_scripts import ring_cases
 from tests.vectors.rings import generation_cases, stage_cases
 from tests.vectors.route_cases import opens, routes
@@ -66,6 +67,7 @@ def make() -> dict[str, Any]:
         "routes": list(routes()),
         "stage": list(stage_cases()),
         "generation": list(generation_cases()),
+        "patience": list(patience()),
         "rings": list(ring_cases()),
     }
 

@@ -45,6 +45,7 @@ from tests.core.paid_route import (
 )
 from tests.vectors.account_cases import proposing_cases, signing_cases
 from tests.vectors.news_cases import news, renewals
+from tests.vectors.placing_cases import leaving, passed
 
 SEED: Final = 0  # nothing is drawn
 FOLDER: Final = Path(__file__).parents[2] / "protocols" / "vectors"
@@ -344,6 +345,8 @@ def offer() -> dict[str, list[Vector]]:
         "order": list(_order()),
         "news": list(news()),
         "renewals": list(renewals()),
+        "passed": list(passed()),
+        "leaving": list(leaving()),
     }
 
 

@@ -70,8 +70,8 @@ def dials() -> Iterator[Case]:
 
 
 def allowances() -> Iterator[Case]:
-    """Dials on the word of networks, Opens of theirs, or parts of files for them: at a time so many are wanted, and
-    so many begin."""
+    """Dials on the word of networks, Opens or questions of theirs, or parts of files for them: at a time so many are
+    wanted, and so many begin."""
     for name, steps in (
         ("one network, at once", [(0, PUBLIC, 20, 16)]),
         ("one network, and a second later", [(0, PUBLIC, 16, 16), (1, PUBLIC, 10, 4), (1, PUBLIC, 1, 0)]),
@@ -92,6 +92,15 @@ def allowances() -> Iterator[Case]:
     ):
         looks = [{"at_s": at, "from": source, "wanted": wanted, "begun": begun} for at, source, wanted, begun in steps]
         yield {"name": name, "rule": "WIRE-26", "of": "opens", "steps": looks}
+    many = [(0, f"9.9.9.{n}", 64, 64) for n in range(4)]
+    for name, steps in (
+        ("questions of one network, at once", [(0, PUBLIC, 70, 64)]),
+        ("questions of one network, and a second later", [(0, PUBLIC, 64, 64), (1, PUBLIC, 20, 16)]),
+        ("questions of many networks", [*many, (0, PUBLIC, 9, 0), (1, PUBLIC, 70, 64)]),
+        ("questions of this machine", [(0, LOOPBACK, 300, 256), (1, LOOPBACK, 100, 64)]),
+    ):
+        looks = [{"at_s": at, "from": source, "wanted": wanted, "begun": begun} for at, source, wanted, begun in steps]
+        yield {"name": name, "rule": "WIRE-12", "of": "asks", "steps": looks}
     for name, steps in (
         ("bytes of files for one network, a MiB each", [(0, PUBLIC, 20, 16), (1, PUBLIC, 20, 8)]),
         ("bytes of files for many networks", [*((0, f"9.9.9.{n}", 16, 16) for n in range(4)), (1, PUBLIC, 40, 16)]),

@@ -3,13 +3,34 @@
 A reader that leaves a check out would otherwise pass all vectors, and take what others refuse.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from functools import cache, partial
-from typing import Final
+from typing import Any, Final
 
 import pytest
+import trio
+from trio.testing import MockClock
 
-from tests.protocols import test_vectors_inference, test_vectors_strangers, test_vectors_wire
+from p2pinfer.client import patience
+from p2pinfer.client.patience import STALL_S, Patience
+from p2pinfer.core import offers
+from p2pinfer.core.moving import Swarm
+from p2pinfer.core.offer import Offer
+from p2pinfer.core.offers import KnownOffer
+from p2pinfer.core.placement import Served
+from p2pinfer.core.units import PeerKey
+from p2pinfer.node.placing import Placing
+from p2pinfer.overlay import pulse
+from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.pulse import Pulse
+from tests.protocols import (
+    test_scripts_wire,
+    test_vectors_inference,
+    test_vectors_offers,
+    test_vectors_strangers,
+    test_vectors_wire,
+)
 from tests.vectors import test_accounts, test_manifest_vectors, test_records
 from tests.vectors.mutants import Mutant, mutants_of
 from tests.vectors.test_records import read
@@ -233,3 +254,121 @@ def test_without_a_check_a_vector_fails(module: str) -> None:
     mutants = [mutant for mutant in mutants_of(f"p2pinfer.core.{module}") if mutant.where not in OURS]
     survivors = [str(mutant) for mutant in mutants if survives(mutant)]
     assert sorted(set(survivors)) == sorted(EQUIVALENT.get(module, {}))
+
+
+# Rules that are no checks: what another reader of the text might do, and which vectors find it
+
+
+def _of_scripts() -> Iterator[Case]:
+    for case in test_scripts_wire.SCRIPTS:
+        if case["rule"] in ("WIRE-24", "WIRE-30"):
+            yield partial(_run, test_scripts_wire.test_a_script_of_links_is_followed, None, case)
+
+
+def _of_patience() -> Iterator[Case]:
+    tests = test_vectors_inference
+    yield from (partial(tests.test_a_clients_patience_runs_down, case.values[0]) for case in tests.cases("patience"))
+
+
+def _of_passed() -> Iterator[Case]:
+    tests = test_vectors_offers
+    for case in tests.cases("passed"):
+        yield partial(_run, tests.test_an_offer_is_passed_on_with_its_age, None, case.values[0])
+
+
+def _of_leaving() -> Iterator[Case]:
+    tests = test_vectors_offers
+    for case in tests.cases("leaving"):
+        yield partial(_run, tests.test_a_node_keeps_what_it_alone_serves, None, case.values[0])
+
+
+def _run(test: Callable[..., Any], *parts: object) -> None:
+    trio.run(test, *parts, clock=MockClock(autojump_threshold=0))
+
+
+def _nothing(*_: object) -> None:
+    """In place of what a method does."""
+
+
+def _adds_at_the_first_id(self: Patience, count: int, now: float) -> None:
+    self.ends = min(now + STALL_S, self.ends + count * max(patience.CRAWL_S, patience.CRAWL_FACTOR * self.step_s))
+
+
+def _gives_back_all(self: Patience, count: int, now: float) -> None:
+    self.ends = now + STALL_S
+
+
+def _counts_messages(self: Patience, count: int, now: float) -> None:
+    OF_PATIENCE(self, 1, now)
+
+
+def _has_no_end(self: Patience, count: int, now: float) -> None:
+    before, first = self.ends, not self._has_ids
+    OF_PATIENCE(self, count, now)
+    if not first:
+        self.ends = before + count * max(patience.CRAWL_S, patience.CRAWL_FACTOR * self.step_s)
+
+
+def _all_loaded(offers: Sequence[KnownOffer], absent: Collection[PeerKey] = ()) -> list[Served]:
+    return [replace(one, loaded=True) for one in SERVED(offers, absent)]
+
+
+def _of_any_class(self: Placing, offer: Offer) -> bool:
+    return FITS(self, replace(offer, numerics=self._numerics))
+
+
+SERVED, FITS = Placing._served, Placing._fits
+OF_PATIENCE: Final = Patience.note_ids
+SCRIPTS, PATIENCE, PASSED, LEAVING = _of_scripts, _of_patience, _of_passed, _of_leaving
+OTHERWISE: Final[dict[str, tuple[Callable[[], Iterator[Case]], object, str, object]]] = {
+    "pings further apart": (SCRIPTS, pulse, "PING_S", 2.5),
+    "pings nearer to each other": (SCRIPTS, pulse, "PING_S", 1.5),
+    "four pings at first, and before it gives up": (SCRIPTS, pulse, "SILENT_PINGS", 4),
+    "two pings at first, and before it gives up": (SCRIPTS, pulse, "SILENT_PINGS", 2),
+    "later on a quiet link": (SCRIPTS, pulse, "QUIET_S", 31.0),
+    "sooner on a quiet link": (SCRIPTS, pulse, "QUIET_S", 29.0),
+    "no ping for a session that is opened or goes on": (SCRIPTS, Pulse, "stir", _nothing),
+    "no ping for a message after a rest": (SCRIPTS, Link, "_note_use", _nothing),
+    "a link that a session needs may be left alone": (SCRIPTS, Link, "_is_needed", lambda _: False),
+    "every link is needed": (SCRIPTS, Link, "_is_needed", lambda _: True),
+    "no ping for want of an ack": (SCRIPTS, Link, "_awaits_ack", lambda _: False),
+    "an ack that comes makes no difference": (SCRIPTS, Link, "_awaits_ack", lambda link: link._said > 0),
+    "what is said is not noted": (SCRIPTS, Pulse, "note_said", _nothing),
+    "no pong counts": (SCRIPTS, Pulse, "note_pong", _nothing),
+    "quiet is since the link came up": (SCRIPTS, Pulse, "heard_s", property(lambda _: 0.0, _nothing)),
+    "a shorter patience": (PATIENCE, patience, "STALL_S", 59.0),
+    "an id gives back less": (PATIENCE, patience, "CRAWL_S", 7.5),
+    "an id gives back less of what was expected": (PATIENCE, patience, "CRAWL_FACTOR", 9),
+    "what was expected does not count": (PATIENCE, patience, "CRAWL_FACTOR", 0),
+    "the minute begins with the Opens": (PATIENCE, Patience, "note_opened", _nothing),
+    "the first id gives back as others": (PATIENCE, Patience, "note_ids", _adds_at_the_first_id),
+    "every id gives back a minute": (PATIENCE, Patience, "note_ids", _gives_back_all),
+    "of several ids one gives back": (PATIENCE, Patience, "note_ids", _counts_messages),
+    "patience is saved up": (PATIENCE, Patience, "note_ids", _has_no_end),
+    "the way adds nothing to an age": (PASSED, offers, "HOP_MS", 0),
+    "an offer is passed on that is not fresh": (PASSED, KnownOffer, "left_s", lambda *_: 1.0),
+    "what another is only about to load is held": (LEAVING, Placing, "_served", staticmethod(_all_loaded)),
+    "what is served in another class is held": (LEAVING, Placing, "_fits", _of_any_class),
+    "nothing is held by one alone": (LEAVING, Swarm, "sole", lambda *_: None),
+}
+
+
+@pytest.mark.parametrize("made", [SCRIPTS, PATIENCE, PASSED, LEAVING])
+def test_who_does_as_the_text_says_fails_none(made: Callable[[], Iterator[Case]]) -> None:
+    for case in made():
+        case()
+
+
+@pytest.mark.parametrize("name", OTHERWISE)
+def test_who_does_otherwise_fails_a_vector(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, owner, what, instead = OTHERWISE[name]
+    monkeypatch.setattr(owner, what, instead, raising=False)
+    assert any(_fails(case) for case in made())
+
+
+def _fails(case: Case) -> bool:
+    try:
+        case()
+    except (Exception, pytest.fail.Exception):  # noqa: BLE001 - whatever it is, the vector fails
+        return True
+    return False

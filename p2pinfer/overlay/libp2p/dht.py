@@ -31,7 +31,7 @@ from multiaddr.exceptions import Error as MultiaddrError
 from p2pinfer.core.address import may_dial, may_tell
 from p2pinfer.core.errors import RemoteProtocolError
 from p2pinfer.core.frames import FrameDecoder, encode_frame
-from p2pinfer.core.messages import Contacts
+from p2pinfer.core.messages import MAX_ADDRESSES, Contacts
 from p2pinfer.core.source import NOWHERE, Scope, Source, source_of
 from p2pinfer.overlay.libp2p.dht_bounds import bound_dht, bound_libp2p, forget_strangers
 from p2pinfer.overlay.libp2p.dht_rest import calm_libp2p, fill_table
@@ -44,6 +44,7 @@ WHERE: Final = TProtocol("/p2pinfer/where/1")
 MULTIHASH_SHA256: Final = "1220"  # hex of the code and the length before a SHA-256
 FIND_S: Final = 2.0  # for a whole look-up: no answer is worth waiting for a dead peer
 WHERE_S: Final = 2.0  # for one DHT host to say where its links are taken
+MAX_CONTACTS: Final = 8_192  # bytes in which it says so: 16 addresses of 256, and what is around them
 PROVIDE_S: Final = 30.0  # to tell those nearest to a key
 FORGET_S: Final = 300.0  # a DHT host that did not answer is not asked again for so long
 MAX_SILENT: Final = 1_024  # DHT hosts that are remembered for that: anybody may name more, in any number
@@ -160,7 +161,7 @@ class Dht:
             with trio.fail_after(WHERE_S):
                 there = _source_of(stream)
                 links, own = ([one for one in all_ if may_tell(one, there)] for all_ in (self._links, self.addresses()))
-                await stream.write(encode_frame(Contacts(0, tuple(links[:8]), tuple(own[:8]))))
+                await stream.write(encode_frame(Contacts(0, tuple(links[:MAX_ADDRESSES]), tuple(own[:MAX_ADDRESSES]))))
                 await stream.close()
         except DHT_ERRORS as error:
             logger.info("a peer asked where we are, and left: %s", error)
@@ -179,9 +180,9 @@ def _source_of(stream: INetStream) -> Source:
 
 async def _read_contacts(stream: INetStream) -> Contacts:
     decoder = FrameDecoder()
-    decoder.limit = 8192  # 16 addresses of 256 bytes, and what is around them
+    decoder.limit = MAX_CONTACTS
     while (message := decoder.next_message()) is None:
-        decoder.feed(await stream.read(8192))
+        decoder.feed(await stream.read(MAX_CONTACTS))
     if not isinstance(message, Contacts):
         raise RemoteProtocolError(f"{type(message).__name__} for Contacts")
     return message

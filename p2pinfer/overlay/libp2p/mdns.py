@@ -47,7 +47,7 @@ FIELD: Final = b"dnsaddr="
 LOCAL: Final = Source("the local network", Scope.PRIVATE)
 MAX_NEIGHBOURS: Final = 256
 NEIGHBOUR_RECORDS: Final = 4  # of one of them; an honest one has two, and a moment's more when its addresses change
-MAX_TEXT: Final = 2_048  # bytes of a record with addresses; eight of them take a third
+MAX_MDNS_TEXT: Final = 2_048  # bytes of a record with addresses; eight of them take a third
 ASK_S: Final = (1.0, 2.0, 4.0)  # between questions at first, for packets get lost; then
 ASK_AGAIN_S: Final = 2_700.0  # what is known lives for 75 minutes, and is not told again in the first half of them
 MAX_SAID: Final = 30  # of those we know, in a question: they need not answer; so many fit into one packet
@@ -184,7 +184,7 @@ def _neighbour(record: DNSRecord) -> str | None:
     """The peer that a record is about, by the name of its announcement; None where it is about something else."""
     if isinstance(record, DNSPointer) and record.key == SERVICE:
         return _of_service(record.alias.lower())
-    if isinstance(record, DNSText) and len(record.text) <= MAX_TEXT:
+    if isinstance(record, DNSText) and len(record.text) <= MAX_MDNS_TEXT:
         return _of_service(record.key)
     return None
 
