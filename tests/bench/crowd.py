@@ -1,7 +1,8 @@
 """Offers and links in a crowd: the directory's own code, a thousand times in one process, on a clock that jumps.
 
 Links are as thin as can be: what is sent arrives after LATENCY_S, and its bytes are counted. So no ping is among them
-(`python -m tests.bench idle` measures a node's own), and time passes as fast as the processor computes.
+(`python -m tests.bench idle` measures a node's own), and time passes as fast as the processor computes. Who dies does
+so without a word, as in a power cut: who is linked to it notices when pings tell, who calls it waits in vain.
 """
 
 import random
@@ -17,7 +18,7 @@ from trio.testing import MockClock
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.coverage import thinnest
-from p2pinfer.core.errors import LinkDead
+from p2pinfer.core.errors import LinkDead, Refused
 from p2pinfer.core.keys import PrivateKey, peer_name
 from p2pinfer.core.message_codec import encode_message
 from p2pinfer.core.messages import MAX_BODY, MAX_OFFERS, VERSION, Hello, Message, Offers
@@ -27,7 +28,10 @@ from p2pinfer.core.records import sign
 from p2pinfer.core.source import NOWHERE, Source
 from p2pinfer.core.units import PeerKey, Roles, Span
 from p2pinfer.overlay.directory import Directory
+from p2pinfer.overlay.exchange import CALL_S
 from p2pinfer.overlay.pipe import Address, peer_of
+from p2pinfer.overlay.pulse import PING_S, QUIET_S, SILENT_PINGS
+from p2pinfer.overlay.reach import REACH_S
 from tests.bench.figures import Bound, Figure
 from tests.core.paid_route import MODEL, NOW, certificate_for, key, offer_of
 
@@ -40,12 +44,14 @@ SPANS: Final = tuple(Span(first, first + 10) for first in (0, 10, 20)) + tuple(
 )
 SETTLE_S: Final = 120.0
 WATCH_S: Final = 120.0
+SILENT_S: Final = PING_S * SILENT_PINGS  # from the first ping that is not answered
 
 
 class World:
-    """Who is there."""
+    """Who is there. lots: decides what nobody knows, such as when the next ping of a link is due"""
 
-    def __init__(self) -> None:
+    def __init__(self, nursery: trio.Nursery, lots: random.Random) -> None:
+        self.nursery, self.lots = nursery, lots
         self.peers: dict[PeerKey, ThinNetwork] = {}
         self.bytes: Counter[PeerKey] = Counter()
         self.dialled: set[PeerKey] = set()
@@ -70,7 +76,8 @@ class ThinLink:
         if self.dead is not None:
             raise self.dead
         self._network.world.bytes[self._network.key] += len(encode_message(message)) + 4
-        self._other.nursery.start_soon(self._arrive, message)
+        if self._other.key in self._network.world.peers:
+            self._other.nursery.start_soon(self._arrive, message)
 
     async def _arrive(self, message: Message) -> None:
         await trio.sleep(LATENCY_S)
@@ -79,12 +86,23 @@ class ThinLink:
             hear(self.far, message)
 
     def close(self, code: Code, text: str = "") -> None:
-        for end, network in ((self, self._network), (self.far, self._other)):
-            if end.dead is None:
-                end.dead = LinkDead(text or code.label, code)
-                network.held.pop(end.peer, None)
-                if network.on_down is not None:
-                    network.on_down(end, end.dead)
+        for end in (self, self.far):
+            end.end(LinkDead(text or code.label, code))
+
+    def end(self, why: LinkDead) -> None:
+        if self.dead is None:
+            self.dead = why
+            self._network.held.pop(self.peer, None)
+            if self._network.on_down is not None:
+                self._network.on_down(self, why)
+
+    def fail(self) -> None:
+        raise AssertionError("a node could not take what another one said")
+
+    async def notice(self) -> None:
+        """The peer is gone: nobody says so."""
+        await trio.sleep(self._network.world.lots.uniform(0.0, QUIET_S) + SILENT_S)
+        self.end(LinkDead("no answer", Code.SILENT))
 
 
 class ThinNetwork:
@@ -107,8 +125,17 @@ class ThinNetwork:
     def links(self) -> tuple[ThinLink, ...]:
         return tuple(self.held.values())
 
+    def told(self, to: Source) -> Sequence[str]:
+        return self.addresses()
+
+    def may_tell(self, address: str, to: Source) -> bool:
+        return True
+
     def may_dial(self, address: str, word: Source) -> bool:
         return True
+
+    def neighbours(self) -> tuple[()]:
+        return ()
 
     def dialable(self, peer: PeerKey, addresses: Sequence[str], word: Source) -> Sequence[str]:
         return addresses
@@ -128,6 +155,7 @@ class ThinNetwork:
             return there
         other = self.world.peers.get(peer)
         if other is None or self.key not in self.world.peers:
+            await trio.sleep(REACH_S)
             raise LinkDead("nobody is there", Code.UNREACHABLE)
         near, far = ThinLink(self, other, True), ThinLink(other, self, False)
         near.far, far.far = far, near
@@ -145,8 +173,11 @@ class ThinNetwork:
         self.world.bytes[self.key] += len(encode_message(question)) + 4
         await trio.sleep(LATENCY_S)
         other = self.world.peers.get(link.peer)
-        if other is None or link.dead is not None:
-            raise LinkDead("it died", Code.LOST)
+        if link.dead is not None:
+            raise link.dead
+        if other is None:
+            await trio.sleep(CALL_S)
+            raise Refused(f"no answer within {CALL_S:.0f} s", Code.SILENT)
         answer: Message = await other._answers[type(question)](link.far, question)
         self.world.bytes[other.key] += len(encode_message(answer)) + 4
         await trio.sleep(LATENCY_S)
@@ -158,7 +189,7 @@ class ThinNetwork:
     def die(self) -> None:
         del self.world.peers[self.key]
         for link in self.links():
-            link.close(Code.LOST)
+            self.world.nursery.start_soon(link.far.notice)
         self.nursery.cancel_scope.cancel()
 
 
@@ -173,7 +204,7 @@ class Crowd:
     """Nodes that come and go."""
 
     def __init__(self, nursery: trio.Nursery, lots: random.Random) -> None:
-        self.world, self.members = World(), dict[PeerKey, Member]()
+        self.world, self.members = World(nursery, lots), dict[PeerKey, Member]()
         self._nursery, self._lots, self._count = nursery, lots, 0
 
     async def add(self) -> None:
