@@ -10,7 +10,7 @@ the client, and chance is an argument.
 
 from bisect import bisect
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from math import inf
@@ -103,11 +103,11 @@ def _routes(candidates: Sequence[Candidate], load: Load, chance: Chance, most: f
     """What is best, and then what asks for less and less: a fast route may be too dear where a slow one is not."""
     for worth in WORTHS:
         weighed = replace(load, second_worth=worth * load.second_worth)
-        lines = [_line(candidate, weighed, weighed.second_worth) for candidate in candidates]
+        lines = [*_lines(candidates, weighed, weighed.second_worth)]
         near = _best(candidates, _raised(lines, chance), load.layers)
         yield _drawn_anew(near, candidates, lines, weighed, chance, most)
         yield _best(candidates, lines, load.layers)
-    yield _best(candidates, [_line(candidate, load, 0.0, risk=0.0) for candidate in candidates], load.layers)
+    yield _best(candidates, [*_lines(candidates, load, 0.0, risk=0.0)], load.layers)
 
 
 # What a stage adds to a route
@@ -144,20 +144,33 @@ def lent_to(stage: Stage) -> int:
 
 
 def _line(candidate: Candidate, load: Load, time: float, money: float = 1.0, risk: float = 1.0) -> Line:
-    """What a stage adds. time: worth of a second; money: of a nano-credit asked; risk: of one that may be lost."""
-    prompt, tokens, prices = load.prompt, load.tokens, candidate.prices
-    # A round passes S hops; each stage has half a round trip on either side of it. A solo stage has no ring.
-    hop_s = candidate.rtt_s / 2
-    waiting_s = candidate.queue_s + candidate.late_s + candidate.slow_s * tokens + hop_s
-    computing_s = prompt / max(candidate.prefill_rate, LEAST_RATE) + tokens / max(candidate.decode_rate, LEAST_RATE)
-    sending_s = (prompt + tokens) * load.row_bytes / candidate.uplink if candidate.uplink else 0.0
-    fixed = time * waiting_s + money * candidate.flat + risk * candidate.risk
-    asked = prices.prefill * prompt + prices.decode * (tokens - 1)
-    layer = time * computing_s / len(candidate.span) + money * asked / PRICE_UNIT
-    if candidate.ahead:
-        lent = risk * LENT_WORTH
-        fixed, layer = fixed + lent * candidate.flat, layer + lent * candidate.ahead * prices.prefill / PRICE_UNIT
-    return fixed, layer, money * prices.sampled * tokens / PRICE_UNIT, time * sending_s, time * hop_s * (tokens - 1)
+    return next(_lines([candidate], load, time, money, risk))
+
+
+def _lines(
+    candidates: Iterable[Candidate], load: Load, time: float, money: float = 1.0, risk: float = 1.0
+) -> Iterator[Line]:
+    """What a stage adds. time: worth of a second; money: of a nano-credit asked; risk: of one that may be lost.
+
+    There may be ten thousand candidates, so nothing is called in here.
+    """
+    prompt, tokens = load.prompt, load.tokens
+    rows_bytes, lent = (prompt + tokens) * load.row_bytes, risk * LENT_WORTH / PRICE_UNIT
+    priced, sampled = money / PRICE_UNIT, money * tokens / PRICE_UNIT
+    for one in candidates:
+        prices, span = one.prices, one.span
+        # A round passes S hops; each stage has half a round trip on either side of it. A solo stage has no ring.
+        hop_s = one.rtt_s / 2
+        prefill, decode = one.prefill_rate, one.decode_rate
+        computing_s = prompt / (prefill if prefill > LEAST_RATE else LEAST_RATE)
+        computing_s += tokens / (decode if decode > LEAST_RATE else LEAST_RATE)
+        fixed = time * (one.queue_s + one.late_s + one.slow_s * tokens + hop_s) + money * one.flat + risk * one.risk
+        layer = time * computing_s / (span.last - span.first)
+        layer += priced * (prices.prefill * prompt + prices.decode * (tokens - 1))
+        if one.ahead:
+            fixed, layer = fixed + lent * PRICE_UNIT * one.flat, layer + lent * one.ahead * prices.prefill
+        sending_s = rows_bytes / one.uplink if one.uplink else 0.0
+        yield fixed, layer, sampled * prices.sampled, time * sending_s, time * hop_s * (tokens - 1)
 
 
 # The draw
