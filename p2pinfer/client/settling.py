@@ -14,10 +14,11 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.client_account import ClientAccount, Sign
+from p2pinfer.client.signing import store_signed
+from p2pinfer.core.client_account import ClientAccount
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract
-from p2pinfer.core.errors import LinkDead, RemoteProtocolError
+from p2pinfer.core.errors import JournalError, LinkDead, RemoteProtocolError
 from p2pinfer.core.keys import PrivateKey, short_name
 from p2pinfer.core.ledger import Earned
 from p2pinfer.core.receipt import Receipt, verify_proposal
@@ -89,7 +90,10 @@ class Settling:
     async def remember(self, session: SessionId, account: ClientAccount, now: int) -> None:
         """A generation is over, and some of its stages are not paid up: their links broke, or they are slow."""
         self._remember(session, account)
-        await self.keep(session, account, now)
+        try:
+            await self.keep(session, account, now)
+        except JournalError as error:
+            logger.error("what an answer left unsigned is not known after a restart: %s", error)
 
     async def keep(self, session: SessionId, account: ClientAccount, now: int) -> None:
         """Make durable what is needed to sign later what is not signed yet; now: Unix seconds."""
@@ -149,9 +153,8 @@ class Settling:
             proposal = verify_proposal(message.receipt, message.signature, unpaid.contracts[place])
             return signed is not None and proposal.record.seq <= signed.record.seq
         decisions = account.propose(place, message.receipt, message.signature, trio.current_time())
-        signs = [decision for decision in decisions if isinstance(decision, Sign)]
+        signs = await store_signed(self._journal, account, decisions)
         for decision in signs:
-            await self._journal.complete(decision.receipt)
             self.claims.pop(decision.receipt.record.contract, None)
         if signs and not account.unsigned:
             await self._journal.drop(unpaid.session)

@@ -123,12 +123,17 @@ class Journal:
         """Forget what nobody signed: what expired UNSIGNED_S ago, and the least beyond MAX_UNSIGNED contracts."""
         await self._store(lambda db: _prune(db, now))
 
-    async def complete(self, receipt: SignedRecord[Receipt]) -> None:
-        """Store a receipt with both signatures; lower numbers of its contract mean nothing from then on.
+    async def complete(self, *receipts: SignedRecord[Receipt]) -> None:
+        """Store receipts with both signatures, all or none; lower numbers of their contracts mean nothing from then on.
 
         Raises LocalProtocolError for a second body under one number.
         """
-        await self._store(lambda db: _complete(db, receipt))
+
+        def change(db: sqlite3.Connection) -> None:
+            for receipt in receipts:
+                _complete(db, receipt)
+
+        await self._store(change)
 
     async def acknowledge(self, contract: RecordId, seq: int) -> None:
         """The node said that it has the receipt: there is no need to send it again."""
@@ -163,11 +168,19 @@ class Journal:
                         self._write_next()
                 finally:
                     self._batches.put([])
+                    self._give_up()
 
     def stop(self) -> None:
         """Store nothing more; what waits is committed."""
         self._stopped = True
         self._changed.set()
+
+    def _give_up(self) -> None:
+        """After a fault of ours nothing is stored any more: nobody waits for it, shielded or not."""
+        self._stopped = True
+        for store in (*self._writing, *self._waiting):
+            store.error = store.error or JournalError("not stored: the journal has ended")
+            store.done.set()
 
     async def _store(self, change: Change) -> None:
         if self._stopped:

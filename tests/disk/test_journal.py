@@ -430,6 +430,17 @@ def sign_unknown(receipt: SignedRecord[Receipt]) -> SignedRecord[Receipt]:
     return countersign(sign(replace(receipt.record, contract=RecordId(bytes(32))), NODES[0]), CLIENT)
 
 
+async def test_after_a_fault_of_ours_nobody_waits_for_the_journal(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fault(*_: object) -> int:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(journal_module, "_commit", fault)
+    with pytest.RaisesGroup(pytest.RaisesGroup(ZeroDivisionError)):  # the error ends its owner
+        async with open_journal(path) as journal:
+            with trio.CancelScope(shield=True), pytest.raises(JournalError, match="has ended"):
+                await journal.certify(certificate_for(NODES[0]))
+
+
 async def test_a_cancelled_caller_does_not_undo_its_store(path: Path) -> None:
     async with open_journal(path) as journal:
         with trio.CancelScope() as scope:
