@@ -30,6 +30,7 @@ from p2pinfer.disk.journal_reader import JournalReader
 from p2pinfer.disk.tally import Tally, open_tally
 
 MAX_BATCH: Final = 256  # changes in one commit
+COMMIT_S: Final = 2.0  # so long its last commit is waited for by what is cut off
 MAX_DELIVERED: Final = 1_024  # generations that are not paid for in full; some 40 kB each where a window is unsigned
 UNSIGNED_S: Final = 30 * 86_400  # after its contract expires, a proposal that nobody signed is kept
 
