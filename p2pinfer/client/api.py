@@ -233,7 +233,6 @@ async def _open_client(
     ):
         exchange = Exchange(nursery)
         settling = Settling(journal, key, nursery)
-        nursery.start_soon(settling.run)
         exchange.on_up, exchange.on_stray = settling.greet, settling.take
         experience.failures.note_taken(await journal.read(lambda reader: reader.paid_in_vain(key.public)))
         async with network(key, exchange, Greeting(boot=os.urandom(16))) as peers:

@@ -21,7 +21,7 @@ from p2pinfer.client.settling import Settling
 from p2pinfer.client.trying import Trying
 from p2pinfer.client.waiting import Waiting
 from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import GenerationFailed, Unreached
+from p2pinfer.core.errors import GenerationFailed, JournalError, Unreached
 from p2pinfer.core.experience import Experience
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.disk.journal import Journal
@@ -184,16 +184,22 @@ class Generations:
         finally:
             if (times := running.times) is not None:
                 self._links.note_answer(route, times)
-            if (account := running.unpaid) is not None:
-                with trio.CancelScope(shield=True):  # commits are ours, and end by themselves
-                    await self._settling.remember(generation.session, account, int(time.time()))
-            self._running.discard(running)
-            self._settled.set()
-            self._settled = trio.Event()
-            if not any(other.holds_room for other in self._running):
-                self._room.unpark_all()
-            elif running.holds_room:
-                self._room.unpark()
+            try:
+                if (account := running.unpaid) is not None:
+                    with trio.CancelScope(shield=True):  # commits are ours, and end by themselves
+                        await self._settling.remember(generation.session, account, int(time.time()))
+            finally:
+                self._let_go(running)
+
+    def _let_go(self, running: Running) -> None:
+        """It is over, and nothing more is done for it. Others wait for that, also for its room."""
+        self._running.discard(running)
+        self._settled.set()
+        self._settled = trio.Event()
+        if not any(other.holds_room for other in self._running):
+            self._room.unpark_all()
+        elif running.holds_room:
+            self._room.unpark()
 
     async def _keep_delivered(self, running: Running) -> None:
         """Keep what was delivered and not signed for, now and then, so that a client that is killed can pay for it."""
@@ -202,5 +208,9 @@ class Generations:
             await trio.sleep(KEEP_DELIVERED_S)
             account, count = running.unpaid, len(running.generation.ids)
             if account is not None and count > kept:
-                await self._settling.keep(running.plan.session, account, int(time.time()))
+                try:
+                    await self._settling.keep(running.plan.session, account, int(time.time()))
+                except JournalError as error:
+                    running.fail_to_keep(error)
+                    return
                 kept = count

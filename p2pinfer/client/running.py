@@ -4,6 +4,7 @@ Decisions are `generation.py`'s and `client_account.py`'s; this sends, stores be
 Choosing the route is the caller's.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -12,11 +13,12 @@ import trio
 from p2pinfer.client.contracts import Plan
 from p2pinfer.client.patience import STALL_S, Patience
 from p2pinfer.client.promised import Times
-from p2pinfer.core.client_account import ClientAccount, Decision, Refuse, Sign
+from p2pinfer.client.signing import store_signed
+from p2pinfer.core.client_account import ClientAccount, Decision, Refuse
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract, verify_contract
 from p2pinfer.core.ending import Ending
-from p2pinfer.core.errors import LinkDead, RemoteProtocolError
+from p2pinfer.core.errors import JournalError, LinkDead, RemoteProtocolError
 from p2pinfer.core.generation import Generation
 from p2pinfer.core.keys import PrivateKey, short_name, short_names
 from p2pinfer.core.receipt import FINAL
@@ -40,6 +42,8 @@ from p2pinfer.overlay.outbox import Priority
 OPEN_S: Final = 15.0  # for every stage to accept, which may link to the next one first (REACH_S)
 HELD_UP_S: Final = 1.0  # past a deadline: our own process was stopped, or its machine slept
 SETTLE_S: Final = 5.0  # for final receipts to be proposed, signed and acknowledged
+
+logger = logging.getLogger(__name__)
 
 Incoming = tuple[PeerKey, SessionMessage | LinkDead]
 
@@ -79,6 +83,7 @@ class Running:
         self._contracts: dict[int, SignedRecord[Contract]] = {}  # by place in the route
         self._settled: set[int] = set()  # places whose final receipt the node stored, or that are gone
         self._refused_by: set[PeerKey] = set()
+        self.cannot_keep = False  # its records: our disk is full
         self.retry_s: float | None = None  # a stage had no room, and says when it may have some
         self._accepted_s = self.started_s  # when a stage did so last
         self._patience = Patience(step_s, self.started_s)
@@ -89,6 +94,13 @@ class Running:
     async def run(self, incoming: trio.MemoryReceiveChannel[Incoming]) -> None:
         """See the generation through, and its receipts; returns when nothing more is to be done."""
         try:
+            await self._run_until_over(incoming)
+            await self._settle(incoming)
+        finally:
+            self.settled.set()
+
+    async def _run_until_over(self, incoming: trio.MemoryReceiveChannel[Incoming]) -> None:
+        try:
             with self._until_over:
                 for stage, open_ in zip(self.plan.stages, self.plan.opens, strict=True):
                     self._open(stage.key, open_)
@@ -98,10 +110,6 @@ class Running:
             self.fail("the client was closed", Code.CANCELLED)
             self.over.set()
             self._notify()
-        try:
-            await self._settle(incoming)
-        finally:
-            self.settled.set()
 
     async def wait_begun(self) -> None:
         """Wait until an id has come, or the generation has failed."""
@@ -141,6 +149,13 @@ class Running:
             if self._account is not None:
                 self._account.give_up()  # not a step later: what is being taken may be a proposal
             self._until_over.cancel()
+
+    def fail_to_keep(self, error: JournalError) -> None:
+        """Our disk takes no records, so nothing more may be owed; what is owed by then is signed once it takes some."""
+        if self.generation.over and not self.cannot_keep:
+            logger.error("receipts of an answer that is over cannot be kept: %s", error)
+        self.cannot_keep = True
+        self.fail(f"its receipts cannot be kept: {error}", Code.INTERNAL)
 
     def give_up(self, patience_s: float) -> None:
         """Nothing came for so long: blame whoever was to speak, where there is but one."""
@@ -240,6 +255,8 @@ class Running:
         except RemoteProtocolError as error:
             self._blame(sender)
             self.fail(f"stage {short_name(sender)} broke the protocol: {error}", error.code)
+        except JournalError as error:
+            self.fail_to_keep(error)
 
     async def _take_accept(self, sender: PeerKey, message: Accept) -> None:
         """Check the stage's signature and store the contract; then the generation may go on."""
@@ -305,12 +322,12 @@ class Running:
         await self._decide(self._account.late(now))
 
     async def _decide(self, decisions: Sequence[Decision]) -> None:
+        assert self._account is not None
+        await store_signed(self._journal, self._account, decisions)
         refused = [decision for decision in decisions if isinstance(decision, Refuse)]
         for decision in decisions:
             if isinstance(decision, Refuse):
                 continue
-            if isinstance(decision, Sign):
-                await self._journal.complete(decision.receipt)
             signed = Signed(self.plan.session, decision.receipt.body, decision.receipt.signatures[1])
             self._send(self.generation.route[decision.stage], signed)
         for decision in refused:  # after what is owed was sent, since it ends the generation

@@ -6,18 +6,20 @@ justify is a claim: it is signed when a person says so, and one window at most.
 """
 
 import logging
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import trio
 
-from p2pinfer.core.client_account import ClientAccount, Sign
+from p2pinfer.client.signing import store_signed
+from p2pinfer.core.client_account import ClientAccount
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract
-from p2pinfer.core.errors import LinkDead, RemoteProtocolError
+from p2pinfer.core.errors import JournalError, LinkDead, RemoteProtocolError
 from p2pinfer.core.keys import PrivateKey, short_name
 from p2pinfer.core.ledger import Earned
 from p2pinfer.core.receipt import Receipt, verify_proposal
@@ -31,7 +33,9 @@ from p2pinfer.overlay.link import Link
 
 MAX_REMEMBERED: Final = 64  # generations in memory; a long one takes some 100 kB
 MAX_CLAIMS: Final = 256
-MAX_WAITING: Final = 256  # messages; what they say is said again at the next contact
+MAX_WAITING: Final = 256  # messages on one link; what they say is said again at the next contact
+
+Settle = Callable[[], Awaitable[None]]
 
 logger = logging.getLogger(__name__)
 
@@ -74,22 +78,17 @@ class Settling:
         self._key = key
         self._nursery = nursery
         self._accounts: OrderedDict[SessionId, ClientAccount] = OrderedDict()  # the oldest first
-        self._came, self._waiting = trio.open_memory_channel[tuple[Link, Propose | Stored]](MAX_WAITING)
+        self._waiting: dict[Link, deque[Settle]] = {}  # a link has a task while something waits on it
+        self._one_at_a_time = trio.Lock()  # what is signed for one stage may be due to its neighbour's word
         self.claims: dict[RecordId, Claim] = {}  # by contract, the highest of each
-
-    async def run(self) -> None:
-        """Take what nodes say of sessions that are over, one message after the other, until cancelled."""
-        async for link, message in self._waiting:
-            with Contained(f"a receipt of stage {short_name(link.peer)}"):
-                if isinstance(message, Propose):
-                    await self._answer(link, message)
-                else:
-                    await self._acknowledge(link.peer, message)
 
     async def remember(self, session: SessionId, account: ClientAccount, now: int) -> None:
         """A generation is over, and some of its stages are not paid up: their links broke, or they are slow."""
         self._remember(session, account)
-        await self.keep(session, account, now)
+        try:
+            await self.keep(session, account, now)
+        except JournalError as error:
+            logger.error("what an answer left unsigned is not known after a restart: %s", error)
 
     async def keep(self, session: SessionId, account: ClientAccount, now: int) -> None:
         """Make durable what is needed to sign later what is not signed yet; now: Unix seconds."""
@@ -100,15 +99,17 @@ class Settling:
 
     def greet(self, link: Link) -> None:
         """A node may be back: send it what it has not stored."""
-        self._nursery.start_soon(self._send_unstored, link)
+        self._settle(link, partial(self._send_unstored, link))
 
     def take(self, link: Link, message: SessionMessage) -> None:
         """A message of a session that is not open here."""
-        if isinstance(message, Propose | Stored):
-            with suppress(trio.WouldBlock):
-                self._came.send_nowait((link, message))
-        elif isinstance(message, Accept):
-            self._close(link, message)
+        match message:
+            case Propose():
+                self._settle(link, partial(self._answer, link, message))
+            case Stored():
+                self._settle(link, partial(self._acknowledge, link.peer, message))
+            case Accept():
+                self._close(link, message)
 
     async def sign(self, claim: Claim) -> None:
         """Sign a claim on a person's word, store it, and leave it to `greet` to send it.
@@ -120,19 +121,47 @@ class Settling:
                 f"{claim.positions} positions claimed, the window has {claim.contract.record.limits.window}",
                 Code.RECEIPT_MISMATCH,
             )
-        await self._journal.complete(countersign(claim.proposal, self._key))
-        self.claims.pop(claim.contract.id, None)
-        self._accounts.pop(claim.session, None)
-        await self._drop_if_paid(claim.session)
+        async with self._one_at_a_time:
+            await self._journal.complete(countersign(claim.proposal, self._key))
+            self.claims.pop(claim.contract.id, None)
+            self._accounts.pop(claim.session, None)
+            await self._drop_if_paid(claim.session)
+
+    # Each link in a task of its own: a node that does not read what it is sent holds up nobody but itself
+
+    def _settle(self, link: Link, settle: Settle) -> None:
+        waiting = self._waiting.setdefault(link, deque())
+        if not waiting:
+            self._nursery.start_soon(self._run, link, waiting)
+        if len(waiting) < MAX_WAITING:
+            waiting.append(settle)
+
+    async def _run(self, link: Link, waiting: deque[Settle]) -> None:
+        """One after the other, until none waits."""
+        while waiting:
+            with Contained(f"a settlement with stage {short_name(link.peer)}"):
+                try:
+                    await waiting[0]()
+                except JournalError as error:
+                    logger.error("nothing is settled with %s, for the journal fails: %s", short_name(link.peer), error)
+            waiting.popleft()
+        del self._waiting[link]
 
     # What is proposed
 
     async def _answer(self, link: Link, message: Propose) -> None:
         """Sign what may be signed, and send what the node has not stored. What waits for ids becomes a claim."""
+        async with self._one_at_a_time:
+            is_ours = await self._take_proposal(link, message)
+        if is_ours:
+            await self._send_unstored(link)
+
+    async def _take_proposal(self, link: Link, message: Propose) -> bool:
+        """Say if it is about a session of ours, with that node."""
         unpaid = await self._journal.read(lambda reader: reader.unpaid(message.session))
         place = _place(unpaid, link.peer)
         if unpaid is None or place is None or unpaid.client != self._key.public:
-            return
+            return False
         try:
             signed = await self._sign_justified(unpaid, place, message)
             if not signed:
@@ -140,7 +169,7 @@ class Settling:
         except RemoteProtocolError as error:
             why = "a receipt of an earlier answer is not signed for stage %s: %s"
             logger.warning(why, short_name(link.peer), error)
-        await self._send_unstored(link)
+        return True
 
     async def _sign_justified(self, unpaid: Unpaid, place: int, message: Propose) -> bool:
         """Say if the proposal is signed, now or before. Raises RemoteProtocolError for one that never will be."""
@@ -149,9 +178,8 @@ class Settling:
             proposal = verify_proposal(message.receipt, message.signature, unpaid.contracts[place])
             return signed is not None and proposal.record.seq <= signed.record.seq
         decisions = account.propose(place, message.receipt, message.signature, trio.current_time())
-        signs = [decision for decision in decisions if isinstance(decision, Sign)]
+        signs = await store_signed(self._journal, account, decisions)
         for decision in signs:
-            await self._journal.complete(decision.receipt)
             self.claims.pop(decision.receipt.record.contract, None)
         if signs and not account.unsigned:
             await self._journal.drop(unpaid.session)

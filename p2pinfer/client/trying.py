@@ -269,6 +269,8 @@ class Trying:
         assert self._failure is not None
         paid = zip(route.stages, running.costs, strict=True)
         self._failures.note_taken(stage.key for stage, cost in paid if cost)
+        if running.cannot_keep:  # nor could any other of ours
+            raise self._failure
         if running.refused_by:
             at_once = trio.current_time() <= running.started_s + _soon_s(route)
             self._left_out.note_refusal(route, running, at_once)

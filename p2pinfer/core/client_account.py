@@ -81,12 +81,21 @@ class _Stage:
     last: Receipt | None = None  # the highest proposed
     proposed: int = 0  # positions of it
     complete: SignedRecord[Receipt] | None = None
+    before: tuple[SignedRecord[Receipt] | None, list[_Waiting]] = (None, [])  # complete and waiting, as they were
+    withdrawn: bool = False  # something that waits would be complete, had it been stored
     lost: bool = False
 
     @property
     def ended(self) -> bool:
         """No more proposals will come."""
         return self.lost or (self.last is not None and self.last.state == FINAL)
+
+    def sign(self, ready: _Waiting, key: PrivateKey) -> SignedRecord[Receipt]:
+        """One that waits is complete; it stands for those before it."""
+        self.before, self.withdrawn = (self.complete, self.waiting), False
+        self.waiting = self.waiting[self.waiting.index(ready) + 1 :]
+        self.complete = countersign(ready.signed, key)
+        return self.complete
 
 
 class ClientAccount:
@@ -190,7 +199,7 @@ class ClientAccount:
         if at.complete is not None and seq <= at.complete.record.seq:
             return [Repeat(stage, at.complete)]
         if any(waiting.signed.record.seq == seq for waiting in at.waiting):
-            return []
+            return self._release() if at.withdrawn else []
         committed = self._check(at, signed.record)
         at.last, at.proposed = signed.record, committed
         roots = signed.record.in_root, signed.record.out_root
@@ -203,6 +212,15 @@ class ClientAccount:
         """A stage is gone and will propose no more: its neighbours' receipts no longer wait for its roots."""
         self._stages[stage].lost = True
         return self._release()
+
+    def withdraw(self, sign: Sign) -> None:
+        """It could not be stored, so it is not signed: with whatever comes next that is decided anew.
+
+        Nothing has come since it was decided to be.
+        """
+        stage = self._stages[sign.stage]
+        if stage.complete is sign.receipt:
+            (stage.complete, stage.waiting), stage.withdrawn = stage.before, True
 
     def give_up(self) -> None:
         """The generation is over: where no id came, nothing more is signed."""
@@ -245,9 +263,7 @@ class ClientAccount:
                     case Agreement.WHOLE if self._counts(stage, waiting.committed):
                         ready = waiting
             if ready is not None:
-                stage.complete = countersign(ready.signed, self._key)
-                stage.waiting = stage.waiting[stage.waiting.index(ready) + 1 :]
-                decisions.append(Sign(place, stage.complete))
+                decisions.append(Sign(place, stage.sign(ready, self._key)))
         return decisions
 
     def _counts(self, stage: _Stage, committed: int) -> bool:

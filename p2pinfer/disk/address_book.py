@@ -17,7 +17,7 @@ from p2pinfer.core.keys import parse_peer_name, peer_name
 from p2pinfer.disk.shared_file import SharedFile, parse_time
 
 AHEAD_S: Final = 60  # of stored times before our clock: more of them and one of the two is wrong
-DOUBT_S: Final = 3_600.0  # of our running; by then somebody has set a clock that began in 1970
+DOUBT_S: Final = 3_600.0  # of our running; by then somebody has set a clock that was wrong
 TIMES: Final = ("met", "linked", "failed", "served")
 MAX_NETWORK: Final = 64  # characters
 

@@ -25,11 +25,13 @@ from p2pinfer.core.errors import JournalError, LocalProtocolError, P2pinferError
 from p2pinfer.core.receipt import FINAL, Receipt
 from p2pinfer.core.records import SignedRecord
 from p2pinfer.core.units import PeerKey, RecordId, SessionId
+from p2pinfer.disk.address_book import DOUBT_S
 from p2pinfer.disk.journal_file import connect_reader, connect_writer, not_stored, row_digest
 from p2pinfer.disk.journal_reader import JournalReader
 from p2pinfer.disk.tally import Tally, open_tally
 
 MAX_BATCH: Final = 256  # changes in one commit
+COMMIT_S: Final = 2.0  # so long its last commit is waited for by what is cut off
 MAX_DELIVERED: Final = 1_024  # generations that are not paid for in full; some 40 kB each where a window is unsigned
 UNSIGNED_S: Final = 30 * 86_400  # after its contract expires, a proposal that nobody signed is kept
 
@@ -80,6 +82,7 @@ class Journal:
         self._batches: SimpleQueue[list[_Store]] = SimpleQueue()  # to the thread; an empty one is the last
         self._changed = trio.Event()
         self._stopped = False
+        self._opened_s = trio.current_time()
         self.failing = False  # the last commit: the disk may be full
 
     async def read(self, query: Callable[[JournalReader], T]) -> T:
@@ -120,15 +123,25 @@ class Journal:
         await self._store(change)
 
     async def prune(self, now: int) -> None:
-        """Forget what nobody signed: what expired UNSIGNED_S ago, and the least beyond MAX_UNSIGNED contracts."""
-        await self._store(lambda db: _prune(db, now))
+        """Forget what nobody signed: the least beyond MAX_UNSIGNED contracts, and what expired UNSIGNED_S ago.
 
-    async def complete(self, receipt: SignedRecord[Receipt]) -> None:
-        """Store a receipt with both signatures; lower numbers of its contract mean nothing from then on.
+        now: Unix seconds, of a clock that may be wrong. It says nothing before DOUBT_S, and never goes beyond the
+        newest contract, to whose time another clock agreed.
+        """
+        is_doubted = trio.current_time() < self._opened_s + DOUBT_S
+        await self._store(lambda db: _prune(db, 0 if is_doubted else now))
+
+    async def complete(self, *receipts: SignedRecord[Receipt]) -> None:
+        """Store receipts with both signatures, all or none; lower numbers of their contracts mean nothing from then on.
 
         Raises LocalProtocolError for a second body under one number.
         """
-        await self._store(lambda db: _complete(db, receipt))
+
+        def change(db: sqlite3.Connection) -> None:
+            for receipt in receipts:
+                _complete(db, receipt)
+
+        await self._store(change)
 
     async def acknowledge(self, contract: RecordId, seq: int) -> None:
         """The node said that it has the receipt: there is no need to send it again."""
@@ -143,9 +156,12 @@ class Journal:
         await self._store(lambda db: _add_statement(db, number, id_, created, before))
 
     async def keep(self, session: SessionId, client: PeerKey, delivered: Delivered, now: int) -> None:
-        """Keep what a client was given until it is paid for in full, and not for ever; now: Unix seconds."""
+        """Keep what a client was given until it is paid for in full, or MAX_DELIVERED came later.
+
+        now: Unix seconds, of a clock that may be wrong: it forgets nothing
+        """
         row = (session, client, encode_delivered(delivered), now)
-        await self._store(lambda db: _keep(db, row, now))
+        await self._store(lambda db: _keep(db, row))
 
     async def drop(self, session: SessionId) -> None:
         """Forget the ids of a session, all of which are paid for."""
@@ -163,11 +179,19 @@ class Journal:
                         self._write_next()
                 finally:
                     self._batches.put([])
+                    self._give_up()
 
     def stop(self) -> None:
         """Store nothing more; what waits is committed."""
         self._stopped = True
         self._changed.set()
+
+    def _give_up(self) -> None:
+        """After a fault of ours nothing is stored any more: nobody waits for it, shielded or not."""
+        self._stopped = True
+        for store in (*self._writing, *self._waiting):
+            store.error = store.error or JournalError("not stored: the journal has ended")
+            store.done.set()
 
     async def _store(self, change: Change) -> None:
         if self._stopped:
@@ -278,9 +302,13 @@ def _settle(db: sqlite3.Connection, contract: RecordId) -> None:
     )
 
 
-def _keep(db: sqlite3.Connection, row: tuple[object, ...], now: int) -> None:
-    _execute(db, "INSERT OR REPLACE INTO delivered VALUES (?, ?, ?, ?)", row)
-    _execute(db, "DELETE FROM delivered WHERE time < ?", (now - UNSIGNED_S,))
+def _keep(db: sqlite3.Connection, row: tuple[object, ...]) -> None:
+    # Later than all others, though the clock was set back: the oldest go
+    _execute(
+        db,
+        "INSERT OR REPLACE INTO delivered SELECT ?, ?, ?, max(?, coalesce(max(time) + 1, 0)) FROM delivered",
+        row,
+    )
     oldest = "SELECT session FROM delivered ORDER BY time DESC, session LIMIT -1 OFFSET ?"
     _execute(db, f"DELETE FROM delivered WHERE session IN ({oldest})", (MAX_DELIVERED,))
 
@@ -293,11 +321,12 @@ def _add_statement(db: sqlite3.Connection, number: int, id_: RecordId, created: 
 
 
 def _prune(db: sqlite3.Connection, now: int) -> None:
+    ((newest,),) = db.execute("SELECT coalesce(max(expires), 0) FROM contract").fetchall()
     # The most proposals first: many contracts of a little work must not push out a few of much
     query = """SELECT id, expires FROM proposal JOIN contract ON contract = id
                GROUP BY id ORDER BY count(*) DESC, expires DESC, id"""
     for rank, (contract, expires) in enumerate(db.execute(query).fetchall()):
-        if rank >= MAX_UNSIGNED or expires + UNSIGNED_S < now:
+        if rank >= MAX_UNSIGNED or expires + UNSIGNED_S < min(now, newest):
             _execute(db, "DELETE FROM proposal WHERE contract = ?", (contract,))
             unpaid = "NOT EXISTS (SELECT * FROM receipt WHERE contract = id)"
             _execute(db, f"DELETE FROM contract WHERE id = ? AND {unpaid}", (contract,))

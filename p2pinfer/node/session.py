@@ -27,7 +27,7 @@ from p2pinfer.core.session_messages import Close, Forward, Propose, Sampled, Ses
 from p2pinfer.core.stage import Part, Result, Send, StageSession, State, Work
 from p2pinfer.core.stage_account import StageAccount
 from p2pinfer.core.units import PeerKey, Roles
-from p2pinfer.disk.journal import Journal
+from p2pinfer.disk.journal import COMMIT_S, Journal
 from p2pinfer.engine.steps import Output, Step
 from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.link import Link
@@ -81,7 +81,18 @@ class Session:
         """Serve the session until its final receipt is complete, or nobody waits for it any more.
 
         incoming: the deaths of its links; its messages come to `take_message`
+
+        Cancelled, it ends, and proposes what is owed for what it computed (RCT-19): after a restart nothing is proposed
+        anew.
         """
+        try:
+            with self.contained:  # here, for after a fault of ours nothing more is proposed
+                await self._serve(incoming)
+        finally:
+            if not self._settled.is_set():
+                await self._close_books()
+
+    async def _serve(self, incoming: trio.MemoryReceiveChannel[Incoming]) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_links, incoming)
             nursery.start_soon(self._send_rows)
@@ -90,9 +101,6 @@ class Session:
             with trio.move_on_after(FINAL_S):
                 await self._settled.wait()
             nursery.cancel_scope.cancel()
-        if not self._settled.is_set() and self.account.unproposed:
-            self.account.abandon(self.stage.reason)  # the final is ready for the client's next contact
-            await self._try_books()
 
     @property
     def is_over(self) -> bool:
@@ -292,6 +300,15 @@ class Session:
         while True:
             await self._books_due.wait()
             self._books_due = trio.Event()
+            with trio.CancelScope(shield=True):  # commits are ours, and end by themselves
+                await self._try_books()
+
+    async def _close_books(self) -> None:
+        """The client has not said how far it signs: make the final ready for its next contact."""
+        self.fail(Code.LEAVING, "it stops")
+        self.account.abandon(self.stage.reason)
+        with trio.move_on_after(COMMIT_S) as scope:
+            scope.shield = True
             await self._try_books()
 
     async def _try_books(self) -> None:

@@ -60,6 +60,7 @@ class FakeRunning:
         self.generation = Generated()
         self.refused_by: frozenset[PeerKey] = frozenset()
         self.retry_s = retry_s
+        self.cannot_keep = False
         self.costs = tuple(0 for _ in route.stages)
         self.reserve = 0
         self.on_first_id: Callable[[], None] = lambda: None
@@ -119,6 +120,7 @@ class Swarm:
         self.dial_s = 0.0  # to any node
         self.reserve = 0  # nano-credits that each may come to
         self.retry_s = 1.0  # what the full ones say
+        self.is_disk_full = False  # of the client
         self.unfit: FoundRoute | None = None  # its stages' limits do not fit each other
         self.refusals: dict[frozenset[bytes], tuple[float, Code]] = {}
         self.broken: frozenset[bytes] = frozenset()  # their route fails soon; then nobody serves the model any more
@@ -168,7 +170,7 @@ class Swarm:
             running = FakeRunning(route, STALL_S, GenerationFailed("no id came within 60 s", Code.SILENT))
         else:
             running = FakeRunning(route, self.after_s.get(route.nodes, PREDICTED_S))
-        running.reserve = self.reserve
+        running.reserve, running.cannot_keep = self.reserve, self.is_disk_full
         return running  # type: ignore[return-value]
 
     async def wait_room(self, patience_s: float) -> bool:
@@ -473,3 +475,13 @@ async def test_a_prediction_in_minutes_is_believed(autojump_clock: MockClock) ->
     swarm.silent = nodes_of([slow])
     await swarm.trying().first_answering()
     assert trio.current_time() == pytest.approx(STALL_S + PREDICTED_S)
+
+
+async def test_a_client_that_cannot_keep_receipts_blames_nobody_and_tries_no_other(autojump_clock: MockClock) -> None:
+    swarm, failures = Swarm(LIARS[0], HONEST), Failures()
+    swarm.is_disk_full = True
+    swarm.refusals[LIARS[0].nodes] = 0.1, Code.INTERNAL
+    with pytest.raises(GenerationFailed):
+        await swarm.trying(failures).first_answering()
+    assert swarm.tried == [LIARS[0]]
+    assert failures.risk(*who(LIARS[0]), trio.current_time()) == 0

@@ -283,16 +283,45 @@ async def test_a_contract_is_stored_with_its_first_proposal(journal: Journal) ->
     assert await journal.read(JournalReader.pending) == [(route.contracts[0], proposal.signed)]
 
 
-async def test_what_nobody_signed_is_forgotten_after_a_month(journal: Journal) -> None:
+async def sure(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal was open for DOUBT_S, and a contract of long after the others is in it."""
+    monkeypatch.setattr(journal_module, "DOUBT_S", 0.0)
+    later = {"issued": NOW + UNSIGNED_S + 1, "expires": EXPIRES + UNSIGNED_S + 1}
+    terms = replace(solo().contracts[0].record, nonce=bytes(16), **later)
+    await journal.agree(countersign(sign(terms, CLIENT), NODES[0]), SESSION)
+
+
+async def test_what_nobody_signed_is_forgotten_after_a_month(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    await sure(journal, monkeypatch)
     await proposed(journal, solo(), 8)
     await journal.prune(EXPIRES + UNSIGNED_S)
     assert len(await journal.read(JournalReader.pending)) == 2
     await journal.prune(EXPIRES + UNSIGNED_S + 1)
     assert await journal.read(JournalReader.pending) == []
-    assert rows(journal, "contract") == 0
+    assert rows(journal, "contract") == 1
 
 
-async def test_a_receipt_is_never_forgotten(journal: Journal) -> None:
+async def test_a_clock_that_is_wrong_at_the_start_forgets_nothing(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await sure(journal, monkeypatch)
+    monkeypatch.setattr(journal_module, "DOUBT_S", 3_600.0)
+    await proposed(journal, solo(), 8)
+    await journal.prune(EXPIRES + UNSIGNED_S + 1)
+    assert len(await journal.read(JournalReader.pending)) == 2
+
+
+async def test_a_clock_that_stays_wrong_forgets_nothing_while_nobody_agrees_to_it(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "DOUBT_S", 0.0)
+    await proposed(journal, solo(), 8)
+    await journal.prune(EXPIRES + 100 * UNSIGNED_S)
+    assert len(await journal.read(JournalReader.pending)) == 2
+
+
+async def test_a_receipt_is_never_forgotten(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    await sure(journal, monkeypatch)
     route, complete = finished()
     await journal.agree(route.contracts[0], SESSION)
     await journal.complete(complete[0])
@@ -428,6 +457,17 @@ async def test_one_refused_store_does_not_spoil_the_others(journal: Journal, gat
 def sign_unknown(receipt: SignedRecord[Receipt]) -> SignedRecord[Receipt]:
     """The receipt, for a contract the journal does not know."""
     return countersign(sign(replace(receipt.record, contract=RecordId(bytes(32))), NODES[0]), CLIENT)
+
+
+async def test_after_a_fault_of_ours_nobody_waits_for_the_journal(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fault(*_: object) -> int:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(journal_module, "_commit", fault)
+    with pytest.RaisesGroup(pytest.RaisesGroup(ZeroDivisionError)):  # the error ends its owner
+        async with open_journal(path) as journal:
+            with trio.CancelScope(shield=True), pytest.raises(JournalError, match="has ended"):
+                await journal.certify(certificate_for(NODES[0]))
 
 
 async def test_a_cancelled_caller_does_not_undo_its_store(path: Path) -> None:

@@ -50,14 +50,17 @@ class MemoryLink:
 
 @dataclass
 class MemoryJournal:
-    """What was stored, until it is full."""
+    """What was stored, until it is full, or hangs."""
 
     proposed: list[SignedRecord[Receipt]] = field(default_factory=list)
     completed: list[SignedRecord[Receipt]] = field(default_factory=list)
     full: bool = False
+    hangs: bool = False
 
     async def propose(self, receipt: SignedRecord[Receipt]) -> None:
         await trio.lowlevel.checkpoint()
+        if self.hangs:
+            await trio.sleep_forever()
         if self.full:
             raise JournalError("not stored: database or disk is full")
         self.proposed.append(receipt)

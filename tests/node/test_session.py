@@ -16,6 +16,7 @@ from p2pinfer.core.receipt import FINAL
 from p2pinfer.core.records import countersign
 from p2pinfer.core.room import FIRST_ROWS_S, POSITION_S, RESTING_S
 from p2pinfer.core.session_messages import Close, Credit, Propose, Signed, Stored
+from p2pinfer.disk.journal import COMMIT_S
 from p2pinfer.engine.steps import Output
 from p2pinfer.node.session import FINAL_S, IDLE_S, UNPAID_S
 from p2pinfer.overlay.outbox import Priority
@@ -339,3 +340,52 @@ async def test_where_all_is_proposed_a_lost_client_finds_nothing_more(
     middle.heard(CLIENT.public, LinkDead("gone"))
     await middle.over.wait()  # type: ignore[attr-defined]
     assert [receipt.record.seq for receipt in middle.journal.proposed] == [1, 2]
+
+
+@pytest.mark.parametrize("said_stop", [False, True])
+async def test_a_session_that_is_cut_off_proposes_what_it_computed(autojump_clock: MockClock, said_stop: bool) -> None:
+    """RCT-19"""
+    middle = Middle()
+    async with trio.open_nursery() as nursery:
+        run_middle(nursery, middle)
+        await middle.rows(7)
+        await middle.compute()
+        assert (middle.account.committed, middle.account.proposed) == (7, 4)
+        if said_stop:
+            middle.session.fail(Code.LEAVING, "it stops")
+            await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    final = middle.journal.proposed[-1].record
+    assert (final.state, final.reason, middle.account.proposed) == (FINAL, Code.LEAVING, 7)
+    assert len(middle.said(Close)) == 1
+
+
+async def test_a_disk_that_does_not_answer_holds_up_no_end_for_long(autojump_clock: MockClock) -> None:
+    middle = Middle()
+    async with trio.open_nursery() as nursery:
+        run_middle(nursery, middle)
+        await middle.rows(7)
+        await middle.compute()
+        middle.journal.hangs = True
+        began = trio.current_time()
+        nursery.cancel_scope.cancel()
+    assert trio.current_time() == began + COMMIT_S
+
+
+async def test_after_a_fault_of_ours_nothing_more_is_proposed(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fault(*_: object) -> None:
+        await trio.lowlevel.checkpoint()
+        raise ZeroDivisionError
+
+    middle = Middle()
+    async with trio.open_nursery() as nursery:
+        run_middle(nursery, middle)
+        await middle.rows(7)
+        await middle.compute()
+        with monkeypatch.context() as broken:
+            broken.setattr(middle.journal, "complete", fault)
+            await middle.sign()
+        await middle.over.wait()  # type: ignore[attr-defined]
+    assert [receipt.record.seq for receipt in middle.journal.proposed] == [1]

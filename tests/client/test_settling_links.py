@@ -1,0 +1,112 @@
+"""Settling with several nodes: each has its turn, whatever another one sends or does not read."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from p2pinfer.client import settling as settling_module
+from p2pinfer.client.settling import Settling
+from p2pinfer.core.errors import JournalError
+from p2pinfer.core.messages import Message
+from p2pinfer.core.session_messages import Propose, Signed
+from p2pinfer.core.units import PeerKey, SessionId
+from p2pinfer.disk.journal import Journal, open_journal
+from tests.core.paid_route import CLIENT, NODES, NOW, SMALL, PaidRoute, paid_route
+
+SESSION = SessionId(b"session of 16 by")
+
+
+class FakeLink:
+    """clogged: it takes nothing more."""
+
+    def __init__(self, place: int) -> None:
+        self.peer: PeerKey = NODES[place].public
+        self.clogged = False
+        self.sent: list[Message] = []
+
+    async def send(self, message: Message) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.clogged:
+            await trio.sleep_forever()
+        self.sent.append(message)
+
+
+class Owing:
+    """A client that owes three nodes what an answer left unsigned."""
+
+    def __init__(self, settling: Settling, route: PaidRoute) -> None:
+        self.settling = settling
+        self.links = [FakeLink(place) for place in range(3)]
+        self._proposals = [stage.due(NOW)[-1].signed for stage in route.stages]
+
+    def propose(self, place: int) -> None:
+        proposal = self._proposals[place]
+        message = Propose(SESSION, proposal.body, proposal.signatures[0])
+        self.settling.take(self.links[place], message)  # type: ignore[arg-type]
+
+    @property
+    def signed(self) -> list[bool]:
+        """Which nodes were sent a signature."""
+        return [any(isinstance(message, Signed) for message in link.sent) for link in self.links]
+
+
+@pytest.fixture
+async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
+    async with open_journal(tmp_path / "client.sqlite") as journal:
+        yield journal
+
+
+@pytest.fixture
+async def owing(journal: Journal) -> AsyncIterator[Owing]:
+    route = paid_route(prompt=6, limits=SMALL)
+    for contract in route.contracts:
+        await journal.agree(contract, SESSION)
+    route.compute(8)
+    route.deliver(3)
+    async with trio.open_nursery() as nursery:
+        settling = Settling(journal, CLIENT, nursery)
+        await settling.remember(SESSION, route.client, NOW)
+        yield Owing(settling, route)
+        nursery.cancel_scope.cancel()
+
+
+async def settled(owing: Owing, *places: int) -> None:
+    """Nodes propose, in no order; and again, since some did before their neighbours' roots were known."""
+    for _ in range(2):
+        for place in places:
+            owing.propose(place)
+        await trio.sleep(0.3)
+
+
+async def test_all_are_signed_and_each_node_gets_its_own(owing: Owing) -> None:
+    await settled(owing, 0, 1, 2)
+    assert owing.signed == [True, True, True]
+
+
+async def test_a_node_that_reads_nothing_holds_up_no_other(owing: Owing) -> None:
+    owing.links[0].clogged = True
+    await settled(owing, 0)
+    await settled(owing, 1, 2)
+    await settled(owing, 0, 1, 2)
+    assert owing.signed == [False, True, True]
+
+
+async def test_a_flood_of_one_node_takes_no_turn_of_another(owing: Owing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settling_module, "MAX_WAITING", 3)
+    await settled(owing, *[0] * 100, 1, 2)
+    assert owing.signed == [True, True, True]
+
+
+async def test_a_full_disk_ends_no_settling(owing: Owing, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(*_: object) -> None:
+        await trio.lowlevel.checkpoint()
+        raise JournalError("not stored: the disk is full")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Journal, "_store", full)
+        await settled(owing, 0, 1, 2)
+    assert owing.signed == [False, False, False]
+    await settled(owing, 0, 1, 2)
+    assert owing.signed == [True, True, True]
