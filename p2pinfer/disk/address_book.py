@@ -31,13 +31,14 @@ class AddressBook(Acquaintances):
         self._loaded_s: float | None = None  # when it was read first
         self._is_early = False  # by our clock, before what is written there
 
-    async def load(self, now: int) -> None:
-        """Take in what the file holds."""
+    async def load(self, now: int) -> bool:
+        """Take in what the file holds; False where it could not be read, and may be later."""
         if (found := await self._file.read()) is not None:
             self._is_early = self._doubts(found, now)
             self.take(found)
             if not self._is_early:
                 self._known = {peer: _until(one, now) for peer, one in self._known.items()}
+        return self._file.is_read
 
     async def save(self, now: int) -> None:
         """Write down what was noted, where it is news."""

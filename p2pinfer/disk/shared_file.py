@@ -34,33 +34,36 @@ def parse_time(value: object) -> int:
 class SharedFile(Generic[T]):
     """One such file. What is wrong with it is told once, however often it is read and written.
 
-    name:  as people call it
-    parse: makes of what is written there what it means; raises ValueError
+    name:    as people call it
+    parse:   makes of what is written there what it means; raises ValueError
+    is_read: what is written there could be read last, if anything is; over what could not nothing is written
     """
 
     def __init__(self, path: Path, name: str, parse: Callable[[Any], T]) -> None:
         self._path = path
         self._words = f"{name} {path}"
         self._parse = parse
-        self._is_ours = True  # we may write it
+        self.is_read = True
         self._complaints: set[str] = set()
 
     async def read(self) -> T | None:
         """What is written there, None where that is nothing."""
+        self.is_read = True
         try:
             return await trio.to_thread.run_sync(self._read)
         except OSError as error:
-            self._is_ours = False
+            self.is_read = False
             self._complain(f"cannot be read, and is left as it is: {error.strerror}")
         except (ValueError, RecursionError) as error:
             self._complain(f"is damaged ({error}); {self._put_aside()}")
         return None
 
     async def write(self, plain: object) -> bool:
-        """Replace it, unless it is none of ours; False where the disk does not take it."""
+        """Replace it; False where it could not be read before, or the disk does not take it: it may be tried again."""
+        if not self.is_read:
+            return False
         try:
-            if self._is_ours:
-                await trio.to_thread.run_sync(self._write, plain)
+            await trio.to_thread.run_sync(self._write, plain)
         except OSError as error:
             self._complain(f"cannot be written: {error.strerror}")
             return False

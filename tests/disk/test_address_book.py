@@ -1,5 +1,6 @@
 """The address book is kept, shared, bounded, and in nobody's way when it is damaged or cannot be written."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -225,3 +226,23 @@ def test_a_disk_that_takes_nothing_is_told_once_and_tried_again(
     assert caplog.messages == [f"the address book {path} cannot be written: No space left on device"]
     save(book)
     assert [one.peer for one in read(path)] == [ONE]
+
+
+def test_after_a_moment_without_free_files_the_book_is_written_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A node full of links may have none left; what was noted meanwhile is no less worth."""
+
+    def short(*_words: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    book = filled(path)
+    book.note_link(OTHER, "203.0.113.8", PLACE, NOW)
+    with monkeypatch.context() as broken:
+        broken.setattr("p2pinfer.disk.shared_file.read_small", short)
+        save(book)
+        assert not trio.run(book.load, NOW)  # whoever needs it tries again
+    assert caplog.messages == [f"the address book {path} cannot be read, and is left as it is: Too many open files"]
+    assert [one.peer for one in read(path)] == [ONE]
+    save(book)
+    assert {one.peer for one in read(path)} == {ONE, OTHER}
