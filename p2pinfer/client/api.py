@@ -8,7 +8,6 @@ async with open_client(bootstrap=[...]) as client:
 import os
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -30,7 +29,7 @@ from p2pinfer.disk.identity import hold_client_key
 from p2pinfer.disk.journal import open_journal
 from p2pinfer.disk.places import address_book, client_experience, client_journal, default_data, default_store
 from p2pinfer.disk.store import Store, StoredModel
-from p2pinfer.disk.whereabouts import nodes_here
+from p2pinfer.disk.whereabouts import NodesHere
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.first_peers import FirstPeers, open_first_peers
@@ -239,7 +238,7 @@ async def _open_client(
             directory = Directory(peers, exchange, bootstrap)
             nursery.start_soon(directory.keep_pulling)
             book = AddressBook(address_book(data))
-            here = partial(trio.to_thread.run_sync, nodes_here, (data, default_data()), network is _open_libp2p)
+            here = NodesHere((data, default_data()), network is _open_libp2p).find
             async with open_first_peers(
                 peers, directory, exchange, book, here=here, neighbours=neighbours
             ) as first_peers:

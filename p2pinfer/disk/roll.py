@@ -44,9 +44,10 @@ def enter(data: Path) -> str:
             return f"{folder} is a link, or others may use it"
         if _data_of(entry) == data.resolve():
             return ""
-        if len(name) > MAX_PATH or len(_without_ended(folder)) >= MAX_ENTRIES:
+        if len(name) > MAX_PATH or _is_full(folder):
             return "too many nodes of this user run here, or the folder's name is too long"
         write_atomic(entry, name, MODE)
+        _remove_ended(folder)  # last, for a folder among them may be on a mount that hangs
     except OSError as error:
         return f"cannot write in {folder}: {error.strerror}"
     return ""
@@ -126,14 +127,16 @@ def _data_of(entry: Path) -> Path | None:
     return Path(name) if name.startswith("/") and "\0" not in name else None
 
 
-def _without_ended(folder: Path) -> list[Path]:
-    """The entries of nodes that run, once the others are removed."""
-    running = []
+def _is_full(folder: Path) -> bool:
+    if len(_entries(folder)) < MAX_ENTRIES:
+        return False
+    _remove_ended(folder)
+    return len(_entries(folder)) >= MAX_ENTRIES
+
+
+def _remove_ended(folder: Path) -> None:
     for entry in _entries(folder):
         data = _data_of(entry)
-        if data is not None and is_held(node_lock(data)):
-            running.append(entry)
-        else:
+        if data is None or not is_held(node_lock(data)):
             with suppress(OSError):
                 entry.unlink()
-    return running

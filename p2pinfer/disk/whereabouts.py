@@ -1,15 +1,20 @@
 """Where a data folder's node is to be met by clients of this machine: a file `node.addresses`, while the node runs.
 
-Clients and nodes look into folders that they know, and into those that are on the user's roll (`roll.py`).
+Clients and nodes look into folders that they know, and into those that are on the user's roll (`roll.py`). One of them
+may lie on a mount that hangs, as one over a network does whose server is gone: it holds up nobody but its own thread.
 A node that was killed leaves its file behind. So whoever reads it looks if somebody holds the folder's lock; and at
 worst dials an address of this machine where another program answers, or nobody, which the handshake tells.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import chain, islice
+from math import inf
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
+
+import trio
 
 from p2pinfer.core.address import endpoint_of
 from p2pinfer.disk.atomic import write_atomic
@@ -22,7 +27,10 @@ MODE: Final = 0o600
 MAX_FILE: Final = 8_192  # bytes
 MAX_HERE: Final = 16  # addresses of a node
 MAX_NODES: Final = 8  # that are named to who looks; they know the others
+LOOK_S: Final = 1.0  # for the disk; a folder that takes longer has no node, as far as can be told
 LOOPBACK: Final = {4: "/ip4/127.0.0.1", 6: "/ip6/::1"}
+
+T = TypeVar("T")
 
 
 def from_here(listened: Iterable[str], told: Iterable[str], name: str) -> list[str]:
@@ -56,14 +64,39 @@ def untell(data: Path) -> None:
         node_addresses(data).unlink(missing_ok=True)
 
 
-def nodes_here(folders: Iterable[Path], on_roll: bool = False) -> list[str]:
-    """Addresses of the nodes that run on these folders; blocks for the disk. What cannot be read names nobody.
+class NodesHere:
+    """Looks for the nodes that run on these folders. on_roll: and for this user's others, the last one started first"""
 
-    on_roll: and of this user's other nodes, the last one started first; MAX_NODES in all
-    """
-    known = dict.fromkeys([*folders, *(entered() if on_roll else ())])
-    running = islice(filter(None, map(_addresses, known)), MAX_NODES)
-    return list(dict.fromkeys(chain.from_iterable(running)))
+    def __init__(self, folders: Iterable[Path], on_roll: bool = False) -> None:
+        self._folders = tuple(folders)
+        self._on_roll = on_roll
+        self._looked_at: set[Path] = set()  # now, each in a thread: one that hangs has one, however often we look
+        self._threads = trio.CapacityLimiter(inf)  # of those that all share, each that hangs would be missing for good
+
+    async def find(self) -> list[str]:
+        """Addresses of MAX_NODES of them at most. What cannot be read within LOOK_S names nobody."""
+        found: dict[Path, list[str]] = {}
+        with trio.move_on_after(LOOK_S):
+            for data in (*self._folders, *(await self._in_thread(entered) if self._on_roll else ())):
+                found.setdefault(data, [])
+            async with trio.open_nursery() as nursery:
+                for data in found.keys() - self._looked_at:
+                    nursery.start_soon(self._look, data, found)
+        running = islice(filter(None, found.values()), MAX_NODES)
+        return list(dict.fromkeys(chain.from_iterable(running)))
+
+    async def _look(self, data: Path, found: dict[Path, list[str]]) -> None:
+        found[data] = await self._in_thread(partial(self._read, data))
+
+    def _read(self, data: Path) -> list[str]:
+        self._looked_at.add(data)
+        try:
+            return _addresses(data)
+        finally:
+            self._looked_at.discard(data)
+
+    async def _in_thread(self, read: Callable[[], list[T]]) -> list[T]:
+        return await trio.to_thread.run_sync(read, abandon_on_cancel=True, limiter=self._threads)  # type: ignore[call-arg]  # old stubs
 
 
 def _addresses(data: Path) -> list[str]:

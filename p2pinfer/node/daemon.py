@@ -22,9 +22,10 @@ from p2pinfer.disk.address_book import AddressBook
 from p2pinfer.disk.boots import Boots
 from p2pinfer.disk.identity import Identity, hold_folder, load_identity, undone_unless_kept
 from p2pinfer.disk.journal import Journal, open_journal
-from p2pinfer.disk.places import address_book, node_boots, node_journal, node_network, node_ports
+from p2pinfer.disk.places import address_book, default_data, node_boots, node_journal, node_network, node_ports
 from p2pinfer.disk.ports import Ports
 from p2pinfer.disk.store import Store
+from p2pinfer.disk.whereabouts import NodesHere
 from p2pinfer.node.addresses import check_network
 from p2pinfer.node.certifying import Certifying
 from p2pinfer.node.doubling import Doubling
@@ -35,7 +36,7 @@ from p2pinfer.node.serving import Serving, risk_of
 from p2pinfer.node.settings import Settings
 from p2pinfer.node.settling import Settling
 from p2pinfer.node.shard import Shard
-from p2pinfer.node.whereabouts import keep_whereabouts, nodes_of_this_machine
+from p2pinfer.node.whereabouts import keep_whereabouts
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.first_peers import keep_first_peers, open_first_peers
@@ -112,7 +113,8 @@ async def open_node(
                 directory = Directory(peers, exchange, settings.network.bootstrap)
                 outlook = Outlook(peers, settings.network, node_network(data))
                 exchange.on_up = partial(_greet, directory, settling, outlook)
-                book, here = AddressBook(address_book(data)), None if network else nodes_of_this_machine
+                book = AddressBook(address_book(data))
+                here = None if network else NodesHere((default_data(),), True).find
                 first_peers = open_first_peers(peers, directory, exchange, book, here=here)
                 nursery.start_soon(keep_first_peers, directory, first_peers)
                 nursery.start_soon(keep_whereabouts, data, peers, settings.network.listen, network is None)

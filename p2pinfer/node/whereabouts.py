@@ -8,19 +8,14 @@ from typing import Final
 import trio
 
 from p2pinfer.core.keys import peer_name
-from p2pinfer.disk.places import default_data
 from p2pinfer.disk.roll import enter, leave
-from p2pinfer.disk.whereabouts import from_here, nodes_here, tell, untell
+from p2pinfer.disk.whereabouts import from_here, tell, untell
 from p2pinfer.overlay.network import Network
 
+ENTER_S: Final = 5.0  # for the roll; who is not on it is met by who knows the folder
 LOOK_S: Final = 10.0  # between looks if the addresses have changed, or the roll was lost, as where a user logs out
 
 logger = logging.getLogger(__name__)
-
-
-async def nodes_of_this_machine() -> list[str]:
-    """Addresses of nodes that this user runs here, ours among them."""
-    return await trio.to_thread.run_sync(nodes_here, (default_data(),), True)
 
 
 async def keep_whereabouts(data: Path, network: Network, listened: Sequence[str], on_roll: bool) -> None:
@@ -40,7 +35,7 @@ async def keep_whereabouts(data: Path, network: Network, listened: Sequence[str]
                 except OSError as error:
                     logger.warning("clients of this machine do not find the node by themselves: %s", error)
             if on_roll:
-                why, said = said, await trio.to_thread.run_sync(enter, data)
+                why, said = said, await _enter(data)
                 if said and why != said:
                     logger.info("only who names %s finds this node without an address: %s", data, said)
             await trio.sleep(LOOK_S)
@@ -48,3 +43,11 @@ async def keep_whereabouts(data: Path, network: Network, listened: Sequence[str]
         untell(data)
         if on_roll:
             leave(data)
+
+
+async def _enter(data: Path) -> str:
+    """Be on the roll; nodes of folders that hang are looked at there after ours is entered. Returns a complaint."""
+    with trio.move_on_after(ENTER_S):
+        own = trio.CapacityLimiter(1)  # of threads that all share, one that hangs would be missing for good
+        return await trio.to_thread.run_sync(enter, data, abandon_on_cancel=True, limiter=own)  # type: ignore[call-arg]  # old stubs
+    return ""

@@ -12,7 +12,7 @@ from p2pinfer.core.keys import PrivateKey, peer_name
 from p2pinfer.core.units import PeerKey
 from p2pinfer.disk.identity import hold_client_key
 from p2pinfer.disk.places import address_book, node_addresses
-from p2pinfer.disk.whereabouts import nodes_here
+from p2pinfer.disk.whereabouts import NodesHere
 from p2pinfer.node.daemon import open_node
 from p2pinfer.node.settings import Settings, change
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld
@@ -82,7 +82,8 @@ def test_a_node_on_the_clients_folder_is_found_by_itself(loop: Loop, tmp_path: P
     async def test() -> None:
         swarm = alone(loop)
         async with swarm.node(tmp_path / "both", "0:3", bootstrap=[]) as node:
-            while not (told := nodes_here([tmp_path / "both"])):  # noqa: ASYNC110 - a file tells no event
+            here = NodesHere([tmp_path / "both"])
+            while not (told := await here.find()):  # noqa: ASYNC110 - a file tells no event
                 await trio.sleep(0.01)
             assert tuple(told) == node.addresses
             assert await ask(swarm, tmp_path / "both") == 3

@@ -2,18 +2,19 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+import trio
 
 from p2pinfer.core.keys import peer_name
 from p2pinfer.disk import roll as roll_file
 from p2pinfer.disk.identity import hold_folder
 from p2pinfer.disk.places import runtime_folders
 from p2pinfer.disk.roll import enter, entered, leave
-from p2pinfer.disk.whereabouts import MAX_NODES, nodes_here, tell
+from p2pinfer.disk.whereabouts import MAX_NODES, NodesHere, tell
 from tests.core.paid_route import NODES
 
 NAME = peer_name(NODES[0].public)
@@ -27,6 +28,10 @@ def running(data: Path, port: int = 4001) -> Iterator[str]:
         tell(data, [address])
         assert enter(data) == ""
         yield address
+
+
+def nodes_here(folders: Iterable[Path], on_roll: bool = False) -> list[str]:
+    return trio.run(NodesHere(folders, on_roll).find)
 
 
 def entries(roll: Path) -> list[Path]:
@@ -96,6 +101,18 @@ def test_a_roll_that_is_full_takes_nobody_else(monkeypatch: pytest.MonkeyPatch, 
         with hold_folder(tmp_path / "late"):
             assert "too many" in enter(tmp_path / "late")
         assert len(entered()) == 3
+
+
+def test_a_node_is_entered_though_anothers_folder_hangs(
+    monkeypatch: pytest.MonkeyPatch, roll: Path, tmp_path: Path
+) -> None:
+    def hang(_path: Path) -> bool:
+        raise TimeoutError
+
+    with running(tmp_path / "far"):
+        monkeypatch.setattr(roll_file, "is_held", hang)
+        enter(tmp_path / "near")
+        assert set(entered()) == {tmp_path / "near", tmp_path / "far"}
 
 
 def test_who_looks_is_named_a_few_nodes(tmp_path: Path) -> None:

@@ -2,21 +2,30 @@
 
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+import trio
 
 from p2pinfer.core.errors import UsageError
 from p2pinfer.core.keys import peer_name
 from p2pinfer.disk.identity import hold_folder
 from p2pinfer.disk.locks import hold_lock, is_held
 from p2pinfer.disk.places import node_addresses, node_lock
-from p2pinfer.disk.whereabouts import MAX_HERE, from_here, nodes_here, tell, untell
+from p2pinfer.disk.plain import read_small
+from p2pinfer.disk.whereabouts import MAX_HERE, NodesHere, from_here, tell, untell
 from tests.core.paid_route import NODES
 
 NAME = peer_name(NODES[0].public)
 PLACE = f"/ip4/127.0.0.1/tcp/4001/p2p/{NAME}"
+OTHER = f"/ip4/127.0.0.1/tcp/4002/p2p/{NAME}"
+
+
+def nodes_here(folders: Iterable[Path]) -> list[str]:
+    return trio.run(NodesHere(folders).find)
 
 
 def test_a_running_node_is_found_and_one_that_ended_is_not(tmp_path: Path) -> None:
@@ -90,3 +99,32 @@ def test_loopback_comes_first_whatever_others_are_told(listened: list[str], told
 
 def test_many_interfaces_do_not_make_the_file_long() -> None:
     assert len(from_here([], [f"/ip4/10.0.0.1/tcp/{port}" for port in range(1, 100)], NAME)) == MAX_HERE
+
+
+async def test_a_mount_that_hangs_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has one thread, however often we look, and its node is found once it answers again."""
+    answers, reads = threading.Event(), list[Path]()
+
+    def read(path: Path, limit: int) -> bytes:
+        reads.append(path.parent)
+        if path.parent.name == "far" and not answers.is_set():
+            answers.wait()
+        return read_small(path, limit)
+
+    monkeypatch.setattr("p2pinfer.disk.whereabouts.read_small", read)
+    monkeypatch.setattr("p2pinfer.disk.whereabouts.LOOK_S", 0.2)
+    with hold_folder(tmp_path / "far"), hold_folder(tmp_path / "near"):
+        tell(tmp_path / "far", [PLACE])
+        tell(tmp_path / "near", [OTHER])
+        here = NodesHere([tmp_path / "far", tmp_path / "near"])
+        try:
+            assert [await here.find() for _ in range(3)] == [[OTHER]] * 3
+            assert reads.count(tmp_path / "far") == 1
+            with trio.move_on_after(0.01) as scope:
+                await NodesHere([tmp_path / "far"]).find()
+            assert scope.cancelled_caught
+        finally:
+            answers.set()
+        while len(found := await here.find()) < 2:  # noqa: ASYNC110 - a thread tells no event
+            await trio.sleep(0.01)
+        assert found == [PLACE, OTHER]
