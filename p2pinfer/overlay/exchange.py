@@ -29,8 +29,8 @@ from p2pinfer.core.messages import (
     cut_text,
     reason_given,
 )
-from p2pinfer.core.records import MAX_SKEW_S
 from p2pinfer.core.session_messages import Close, Forward, Open, SessionMessage, SessionRefused
+from p2pinfer.core.skews import Skews
 from p2pinfer.core.source import Scope, Source
 from p2pinfer.core.units import PeerKey, SessionId
 from p2pinfer.overlay.contained import Contained
@@ -125,6 +125,7 @@ class Exchange:
         self._last_call = 0
         self._sessions: dict[SessionId, _Session] = {}
         self._early = EarlyRows()
+        self._skews = Skews()
 
     # Calls
 
@@ -211,13 +212,19 @@ class Exchange:
 
     def on_link(self, link: Link) -> None:
         self._links[link.peer] = link
-        if abs(link.clock_offset_s) > MAX_SKEW_S:
-            logger.warning(
-                "the clock of a peer is %+.0f s from ours: contracts between the two will be refused until one is set",
-                link.clock_offset_s,
-            )
+        self._note_clock(link)
         if self.on_up is not None:
             self.on_up(link)
+
+    def _note_clock(self, link: Link) -> None:
+        """Processes of this machine have our clock, and say nothing of it."""
+        if (network := link.source.network) is not None:
+            skew_s = self._skews.note(network, link.clock_offset_s, trio.current_time())
+            if skew_s is not None:
+                text = (
+                    "the clocks of most peers are %+.0f s from ours: until this machine's is set, contracts are refused"
+                )
+                logger.warning(text, skew_s)
 
     def on_message(self, link: Link, message: Message) -> None:
         match message:

@@ -29,6 +29,7 @@ from p2pinfer.core.units import Codec, PeerKey, SessionId
 from p2pinfer.overlay import memory
 from p2pinfer.overlay.early import EARLY_S, MAX_EARLY, MAX_EARLY_BYTES, EarlyRows
 from p2pinfer.overlay.exchange import CALL_S, MAX_CALLS, Ask, Exchange
+from p2pinfer.overlay.greeting import Greeting
 from p2pinfer.overlay.limits import (
     ALL_CALLS,
     ASKS_BURST,
@@ -743,3 +744,21 @@ async def test_whoever_wants_to_hear_of_links_does(autojump_clock: MockClock, op
     await near.dial(far)
     await trio.sleep(0.1)
     assert ups == [near.network.key]
+
+
+async def test_the_log_warns_of_a_clock_when_several_networks_say_so_and_once(
+    autojump_clock: MockClock, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Or whoever links with a wrong clock would write it."""
+    world = MemoryWorld()
+    warnings: list[int] = []
+    async with open_memory_network(world, KEYS[0].public, Exchange(nursery)) as network:
+        for number in range(1, 4):
+            world.sources[KEYS[number].public] = Source(f"203.0.113.{number}", Scope.PUBLIC)
+            for _ in range(5):
+                behind = Greeting(clock=lambda: 1.0)
+                async with open_memory_network(world, KEYS[number].public, Exchange(nursery), behind) as other:
+                    await other.dial(network.addresses()[0])
+                    await trio.sleep(1)
+            warnings.append(caplog.text.count("clocks of most peers"))
+    assert warnings == [0, 0, 1]
