@@ -3,10 +3,13 @@
 Keys cost nothing, addresses little, and an answer costs its node work. So of one network few are kept; who answered us
 goes before who did not, whom we reached before who came to us, and among equals, as in Kademlia's tables, whom we have
 known for longer. Pure: `now` is the wall clock, Unix seconds, and 0 is never.
+
+That clock may be wrong, and the machine off for months. So a time in which nothing was noted makes nobody older, but
+for REST_S of it: who was met before it is as old after it as who was met before any other.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -20,6 +23,7 @@ TOLD_PLACES: Final = 2  # of them for those that the peer itself named last, how
 MAX_ADDRESS: Final = 200  # characters
 SERVED_S: Final = 30 * 86_400  # an answer is worth something for so long
 FORGET_S: Final = 90 * 86_400  # after the last link
+REST_S: Final = 86_400
 OFTEN_S: Final = 3_600  # what was noted within the hour is no news
 NETWORK_DIALS: Final = 4  # of one network among the first that are dialled: it may be gone as a whole
 
@@ -80,6 +84,17 @@ class Acquaintance:
         """After it could not be reached."""
         return replace(self, failed=now, places=_best(self.places, now))
 
+    def retimed(self, right: Callable[[int], int]) -> "Acquaintance":
+        """With all its times as `right` has them."""
+        places = tuple(Place(place.address, right(place.reached), right(place.told)) for place in self.places)
+        met, linked, failed, served = map(right, (self.met, self.linked, self.failed, self.served))
+        return Acquaintance(self.peer, self.network, places, met, linked, failed, served)
+
+    @property
+    def noted(self) -> int:
+        """When something of it was noted last."""
+        return max(self.linked, self.failed, self.served, *(max(place.reached, place.told) for place in self.places))
+
 
 class Acquaintances:
     """The peers that we met, at most twice as many as are kept.
@@ -90,6 +105,7 @@ class Acquaintances:
     def __init__(self) -> None:
         self.is_news = False
         self._known: dict[PeerKey, Acquaintance] = {}
+        self._noted = 0  # when something was
 
     def to_dial(self, now: int) -> list[Acquaintance]:
         """Everybody, in the order in which to dial them."""
@@ -97,27 +113,28 @@ class Acquaintances:
 
     def note_link(self, peer: PeerKey, network: str, address: str | None, now: int) -> None:
         """A link came up; address: where the peer was dialled from here, None where it came to us."""
-        known = self._known.get(peer, Acquaintance(peer, network, (), now, now))
+        known = self._get(peer, now) or Acquaintance(peer, network, (), now, now)
         self._put(known.seen_at(address, network, now), now)
 
     def note_told(self, peer: PeerKey, addresses: Iterable[str], now: int) -> None:
         """A peer that was linked announces these addresses."""
-        if (known := self._known.get(peer)) is not None:
+        if (known := self._get(peer, now)) is not None:
             self._put(known.told(addresses, now), now)
 
     def note_failed(self, peer: PeerKey, now: int) -> None:
         """A peer cannot be reached."""
-        if (known := self._known.get(peer)) is not None:
+        if (known := self._get(peer, now)) is not None:
             self._put(known.missed(now), now)
 
     def note_served(self, peer: PeerKey, now: int) -> None:
         """A peer had a part in an answer."""
-        if (known := self._known.get(peer)) is not None:
+        if (known := self._get(peer, now)) is not None:
             self._put(replace(known, served=now), now)
 
-    def take(self, found: Iterable[Acquaintance]) -> None:
+    def take(self, found: Sequence[Acquaintance], now: int) -> None:
         """Add what another process, or an earlier one, knew."""
-        for one in found:
+        self._rest(now)
+        for one in rested(found, max((one.noted for one in found), default=now), now):
             known = self._known.get(one.peer)
             self._known[one.peer] = one if known is None else merged(known, one)
 
@@ -127,12 +144,29 @@ class Acquaintances:
         self._known = {one.peer: one for one in kept}
         return kept
 
+    def _get(self, peer: PeerKey, now: int) -> Acquaintance | None:
+        """A peer of which something is noted now."""
+        self._rest(now)
+        return self._known.get(peer)
+
+    def _rest(self, now: int) -> None:
+        self._known = {one.peer: one for one in rested(self._known.values(), self._noted, now)}
+        self._noted = now
+
     def _put(self, one: Acquaintance, now: int) -> None:
         before = self._known.get(one.peer)
         self._known[one.peer] = one
         self.is_news = self.is_news or before is None or _is_news(before, one)
         if len(self._known) > 2 * MAX_PEERS:
             self.keep(now)
+
+
+def rested(known: Iterable[Acquaintance], noted: int, now: int) -> Iterable[Acquaintance]:
+    """With later times, where nothing was noted from `noted` to now for longer than REST_S."""
+    over = now - noted - REST_S
+    if over <= 0:
+        return known
+    return [one.retimed(lambda time: time + over if 0 < time <= noted else time) for one in known]
 
 
 def _is_news(before: Acquaintance, after: Acquaintance) -> bool:

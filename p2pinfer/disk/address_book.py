@@ -5,7 +5,6 @@ it knows.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,9 +34,9 @@ class AddressBook(Acquaintances):
         """Take in what the file holds; False where it could not be read, and may be later."""
         if (found := await self._file.read()) is not None:
             self._is_early = self._doubts(found, now)
-            self.take(found)
-            if not self._is_early:
-                self._known = {peer: _until(one, now) for peer, one in self._known.items()}
+            self.take(found, now)
+            if not self._is_early:  # times that are still to come, of a clock that was wrong, are now
+                self._known = {one.peer: one.retimed(lambda time: min(time, now)) for one in self._known.values()}
         return self._file.is_read
 
     async def save(self, now: int) -> None:
@@ -55,7 +54,7 @@ class AddressBook(Acquaintances):
         """True if our clock may be wrong, where times that are still to come are written: nothing is lost for it."""
         if self._loaded_s is None:
             self._loaded_s = trio.current_time()
-        newest = max((max(one.linked, one.failed, one.served) for one in found), default=0)
+        newest = max((one.noted for one in found), default=0)
         return newest > now + AHEAD_S and trio.current_time() < self._loaded_s + DOUBT_S
 
 
@@ -73,12 +72,6 @@ def _plain(one: Acquaintance) -> dict[str, object]:
         "addresses": {place.address: [place.reached, place.told] for place in one.places},
         **{name: getattr(one, name) for name in TIMES},
     }
-
-
-def _until(one: Acquaintance, now: int) -> Acquaintance:
-    """Times that are still to come, of a clock that was wrong, are now."""
-    places = tuple(Place(place.address, min(place.reached, now), min(place.told, now)) for place in one.places)
-    return replace(one, places=places, **{name: min(getattr(one, name), now) for name in TIMES})
 
 
 def _acquaintance(found: Any) -> Acquaintance:

@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from p2pinfer.core.acquaintances import MAX_PEERS, Acquaintance
+from p2pinfer.core.acquaintances import FORGET_S, MAX_PEERS, Acquaintance
 from p2pinfer.core.keys import peer_name
 from p2pinfer.core.units import PeerKey
 from p2pinfer.disk.address_book import DOUBT_S, AddressBook
 from p2pinfer.disk.shared_file import MAX_FILE
-from tests.core.paid_route import NODES
+from tests.core.paid_route import NODES, key
 
 ONE, OTHER = (PeerKey(node.public) for node in NODES[:2])
 PLACE = "/ip4/203.0.113.7/tcp/4001/p2p/x"
@@ -192,6 +192,68 @@ async def test_a_clock_that_begins_in_1970_makes_nobody_forgotten(path: Path, au
     book.note_link(OTHER, "203.0.113.8", PLACE, NOW + 1)
     await book.save(NOW + 1)
     assert linked_in(path) == {NOW, NOW + 1}
+
+
+DAY_S = 86_400
+
+
+def peer(number: int) -> PeerKey:
+    return key(f"peer {number}").public
+
+
+async def old_book(path: Path) -> None:
+    """One a day was met, the first 19 days before the last."""
+    book = AddressBook(path)
+    for number in range(20):
+        book.note_link(peer(number), f"203.0.113.{number}", PLACE, NOW - (19 - number) * DAY_S)
+    await book.save(NOW)
+
+
+async def test_a_clock_that_is_months_ahead_makes_nobody_forgotten(path: Path, autojump_clock: MockClock) -> None:
+    """Whether it is wrong, or the machine was off, nobody can tell; links come up with a wrong one, too."""
+    await old_book(path)
+    late = NOW + 10 * FORGET_S
+    for start in range(3):
+        book = AddressBook(path)
+        await book.load(late)
+        for number in range(3):
+            book.note_link(peer(100 + start), "203.0.113.99", PLACE, late + 60 * number)
+            book.note_failed(peer(5), late + 60 * number)
+            await book.save(late + 60 * number)
+    assert len(read_peers(path)) == 23
+    book = AddressBook(path)
+    await book.load(NOW)  # and now it is right
+    await trio.sleep(DOUBT_S)
+    book.note_link(ONE, "203.0.113.98", PLACE, NOW + 3_600)
+    await book.save(NOW + 3_600)
+    assert len(read_peers(path)) == 24
+
+
+async def test_a_clock_that_jumps_while_we_run_makes_nobody_forgotten(path: Path, autojump_clock: MockClock) -> None:
+    await old_book(path)
+    book = AddressBook(path)
+    await book.load(NOW)
+    for number in range(2 * MAX_PEERS):  # there may be no room for all, and no look at the file before some are left
+        book.note_link(peer(1_000 + number), f"2001:db8:{number:x}::/64", None, NOW + 10 * FORGET_S)
+    await book.save(NOW + 10 * FORGET_S)
+    assert {peer_name(peer(number)) for number in range(20)} <= read_peers(path)
+
+
+async def test_who_is_not_met_while_others_are_is_forgotten_in_the_end(path: Path, autojump_clock: MockClock) -> None:
+    """Those who were met first go first, though the machine was off for long."""
+    await old_book(path)
+    late = NOW + FORGET_S
+    for day in range(FORGET_S // DAY_S - 10):
+        book = AddressBook(path)
+        book.note_link(ONE, "203.0.113.99", PLACE, late + day * DAY_S)
+        await book.save(late + day * DAY_S)
+    left = read_peers(path)
+    assert peer_name(peer(0)) not in left
+    assert {peer_name(peer(19)), peer_name(ONE)} <= left
+
+
+def read_peers(path: Path) -> set[str]:
+    return {one["peer"] for one in json.loads(path.read_text())["peers"]}
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "giant"])
