@@ -4,7 +4,11 @@ The evidence is an offer that the key signed, of another boot, made while this p
 and one of an earlier process of ours is older than we are, or is one that we know of: a clock may have been set back
 between two starts, and whoever kept an old offer could end us by it.
 
-Contracts and receipts of the two never contradict each other, for each names one offer of one boot; but they cut each
+A machine that was copied while it ran, or set back to a snapshot, makes two of one boot. They count on from one number,
+so an offer of our own boot is another's if we made none of its number, or one that says something else. Neither was
+there first, and both end.
+
+Contracts and receipts of two boots never contradict each other, for each names one offer of one boot; but they cut each
 other's links, and nobody earns.
 """
 
@@ -12,9 +16,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from p2pinfer.core.offer import Offer, State
+from p2pinfer.core.records import MAX_SKEW_S
 
 TOGETHER: Final = 6  # offers after which equal numbers mean that both started at once; before, a renewal may be due
-SKEW_S: Final = 5  # that another machine's clock may be ahead of ours
 
 
 def is_double(offer: Offer, boot: bytes, past: Mapping[bytes, int], now: int, running_s: float) -> bool:
@@ -27,7 +31,16 @@ def is_double(offer: Offer, boot: bytes, past: Mapping[bytes, int], now: int, ru
     last = past.get(offer.boot, -1) + (offer.state == State.LEAVING)
     if offer.boot == boot or offer.seq <= last:
         return False
-    return -SKEW_S <= now - offer.issued < running_s - 1  # seconds are whole
+    return -MAX_SKEW_S <= now - offer.issued < running_s - 1  # seconds are whole
+
+
+def is_twin(offer: Offer, boot: bytes, made: int, own: Offer | None) -> bool:
+    """True if another process of our own boot made this offer of our key.
+
+    made: offers that we made
+    own:  ours of that number, None where it is not remembered
+    """
+    return offer.boot == boot and (offer.seq > made or (own is not None and own != offer))
 
 
 def is_elder(offer: Offer, boot: bytes, past: Mapping[bytes, int], made: int) -> bool:
@@ -37,6 +50,6 @@ def is_elder(offer: Offer, boot: bytes, past: Mapping[bytes, int], made: int) ->
     """
     if offer.state == State.LEAVING:
         return False
-    if offer.boot in past:  # our folder is a copy of its, made while it ran
+    if offer.boot == boot or offer.boot in past:  # our folder is a copy of its, made while it ran
         return True
     return offer.seq > made or (offer.seq == made > TOGETHER and offer.boot > boot)

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Final
 
 from p2pinfer.core.errors import JournalError
+from p2pinfer.core.offer import Offer
 from p2pinfer.disk.atomic import write_atomic
 from p2pinfer.disk.plain import read_small
 
 KEPT: Final = 1_024  # starts
+REMEMBERED: Final = 64  # offers: 20 minutes of them, far beyond the life of any
 LINE: Final = re.compile(rb"([0-9a-f]{32}) ([0-9]{1,16})\n")
 MAX_FILE: Final = KEPT * 50  # bytes: the longest lines, and no more of them
 
@@ -21,8 +23,9 @@ MAX_FILE: Final = KEPT * 50  # bytes: the longest lines, and no more of them
 class Boots:
     """boot: 16 bytes, random for each start, so that no offer outlives its process.
 
-    past: the earlier starts, and how many offers each made
-    made: offers of this start
+    past:   the earlier starts, and how many offers each made
+    made:   offers of this start
+    latest: the last of them, by number
 
     Raises JournalError where the file cannot be read.
     """
@@ -31,12 +34,19 @@ class Boots:
         self.boot = boot
         self.past: Mapping[bytes, int] = _read(path)
         self.made = 0
+        self.latest: dict[int, Offer] = {}
         self._path = path
 
     def next_seq(self) -> int:
         """The number of a new offer: whatever the node offers, no two of one start have the same."""
         self.made += 1
         return self.made
+
+    def keep(self, offer: Offer) -> None:
+        """Remember an offer that was made."""
+        self.latest[offer.seq] = offer
+        if len(self.latest) > REMEMBERED:
+            del self.latest[next(iter(self.latest))]
 
     def note(self) -> None:
         """Note the next offer before it is made, so that no crash forgets it; blocks for the disk.

@@ -13,14 +13,13 @@ from p2pinfer.core.records import SignedRecord, sign
 from p2pinfer.core.session_messages import MAX_ROWS
 from p2pinfer.core.terms import Limits
 from p2pinfer.core.units import Codec, ModelId, Numerics, RecordId, Roles, Span, row_bytes
-from p2pinfer.disk.boots import Boots
+from p2pinfer.disk.boots import REMEMBERED, Boots
 from p2pinfer.disk.store import StoredModel
 from p2pinfer.node.certifying import Certifying
 from p2pinfer.node.settings import Settings, numerics_of
 from p2pinfer.node.shard import longest_session
 
 RENEW_S: Final = 20.0
-REMEMBERED: Final = 64  # offers: 20 minutes of them, far beyond the life of any
 
 Made = tuple[SignedRecord[Offer], SignedRecord[NodeCert]]
 
@@ -83,6 +82,7 @@ class Offering:
             load=load,
             speed=speed,
         )
+        self._boots.keep(offer)
         signed = sign(offer, self.key)
         self._made[signed.id] = signed, certificate
         while len(self._made) > REMEMBERED:

@@ -31,7 +31,7 @@ from p2pinfer.core.messages import (
     Renewal,
     model_or_none,
 )
-from p2pinfer.core.offer import Offer
+from p2pinfer.core.offer import Offer, contradict
 from p2pinfer.core.offer_table import OfferTable
 from p2pinfer.core.offers import KnownOffer, reachable, verify_relayed
 from p2pinfer.core.records import SignedRecord
@@ -137,8 +137,11 @@ class Tidings:
 
     def tell(self, link: Link, offers: Sequence[KnownOffer]) -> None:
         """Tell a peer of others, unasked."""
+        self._tell(link, [known for known in offers if not _made_by(known, link)])
+
+    def _tell(self, link: Link, offers: Sequence[KnownOffer]) -> None:
         now = trio.current_time()
-        fresh = [known for known in offers if known.left_s(now) > 0 and not _made_by(known, link)]
+        fresh = [known for known in offers if known.left_s(now) > 0]
         if told := tuple(self._relay(known, link, now) for known in fresh):
             with suppress(LinkDead):
                 link.send_nowait(Offers(0, told[:MAX_OFFERS]))
@@ -265,6 +268,8 @@ class Tidings:
         known = replace(known, network=link.source.key, addresses=_leading_to(known.node, known.addresses))
         held = self.table.get(known.node)
         if not self.table.add(known, now, itself=known.node == link.peer, renews=renews):
+            if held is not None:
+                self._tell_of_twin(known, held, link.peer)
             return known
         if held is not None and _made_by(known, link) and not _made_by(held, link):
             self.tell(link, [held])  # of another process with its key: who was a copy, or started anew, finds out which
@@ -273,6 +278,15 @@ class Tidings:
         if self.on_news is not None and (held is None or _differs(known, held)):
             self.on_news(known)
         return known
+
+    def _tell_of_twin(self, known: KnownOffer, held: KnownOffer, heard_from: PeerKey) -> None:
+        """Tell a node what another process of its boot says, as a machine has one that was copied while it ran."""
+        one, other = known.offer.record, held.offer.record
+        is_its_own = heard_from == known.node
+        is_late = is_its_own and one.boot == other.boot and one.seq < other.seq
+        link = next((link for link in self._network.links() if link.peer == known.node), None)
+        if link is not None and (is_late or contradict(one, other)):
+            self._tell(link, [held] if is_its_own else [known, held])
 
     def _pass_on(self, known: KnownOffer, heard_from: PeerKey, now: float) -> None:
         """Tell a few others at once what is quite new, so that all of a small swarm know it within a second."""

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from p2pinfer.core.doubles import TOGETHER, is_double, is_elder
-from p2pinfer.core.offer import State
+from p2pinfer.core.doubles import TOGETHER, is_double, is_elder, is_twin
+from p2pinfer.core.offer import Offer, State
+from p2pinfer.core.records import MAX_SKEW_S
 from p2pinfer.core.renewal import RENEW_CERTIFICATE_S, WARN_S, Standing, standing
 from p2pinfer.core.statement import next_number
 from p2pinfer.core.units import Roles, Span
@@ -36,6 +37,32 @@ def test_a_certificate_stands_by_the_present_clock(now: int, expected: Standing)
 def test_an_offer_that_another_process_makes_while_we_run_shows_a_double() -> None:
     assert is_double(OFFER, BOOT, {}, NOW + 20, running_s=60)
     assert not is_double(OFFER, OFFER.boot, {}, NOW + 20, running_s=60)
+
+
+def test_a_clock_that_is_minutes_ahead_hides_no_double() -> None:
+    """Of two clocks that honest peers may have; the later process would never end."""
+    assert is_double(OFFER, BOOT, {}, NOW - MAX_SKEW_S, running_s=60)
+    assert not is_double(OFFER, BOOT, {}, NOW - MAX_SKEW_S - 1, running_s=60)
+
+
+@pytest.mark.parametrize(
+    ("seq", "own", "expected"),
+    [
+        (5, None, True),  # a number that we are yet to reach
+        (4, OFFER, True),
+        (4, replace(OFFER, seq=4), False),
+        (4, None, False),  # ours of long ago
+    ],
+)
+def test_an_offer_of_our_own_boot_that_we_did_not_make_shows_a_twin(
+    seq: int, own: Offer | None, expected: bool
+) -> None:
+    """A machine was copied while it ran. Neither process was there first."""
+    offer = replace(OFFER, seq=seq)
+    assert is_twin(offer, OFFER.boot, 4, own) is expected
+    assert not is_twin(offer, BOOT, 4, own)
+    assert is_elder(offer, OFFER.boot, {}, 4)
+    assert not is_elder(replace(offer, state=State.LEAVING), OFFER.boot, {}, 4)
 
 
 def test_an_offer_of_an_earlier_process_of_ours_shows_nothing() -> None:

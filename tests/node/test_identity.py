@@ -2,6 +2,7 @@
 
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,20 @@ async def test_of_two_processes_with_one_key_the_later_one_ends(
     offer = offer_of(NODES[0], Span(0, 3), Roles.HEAD, issued=NOW - 10, seq=5).record
     doubling.hear(offer)
     with pytest.raises(KeyInUse, match="was there first: is this data folder a copy"):
+        await doubling.run()
+
+
+async def test_of_two_copies_of_one_process_both_end(clock: Clock, autojump_clock: MockClock, boots: Boots) -> None:
+    """They count on from one number, in one boot."""
+    doubling = Doubling(boots)
+    ours = offer_of(NODES[0], Span(0, 3), Roles.HEAD, boot=boots.boot, seq=boots.next_seq()).record
+    boots.keep(ours)
+    doubling.hear(ours)
+    with trio.move_on_after(1) as scope:
+        await doubling.run()
+    assert scope.cancelled_caught
+    doubling.hear(replace(ours, flat=7))
+    with pytest.raises(KeyInUse, match="began as this one, before the machine was copied or set back"):
         await doubling.run()
 
 

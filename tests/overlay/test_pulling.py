@@ -11,7 +11,7 @@ from trio.testing import MockClock
 from p2pinfer.core.coverage import thinnest
 from p2pinfer.core.digest import renewal_of
 from p2pinfer.core.messages import AskOffers, Offers
-from p2pinfer.core.offer import State
+from p2pinfer.core.offer import Offer, State
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import ModelId, Roles, Span
 from p2pinfer.overlay.directory import INTEREST_S, PULL_S
@@ -395,3 +395,54 @@ async def test_false_renewals_do_not_take_all_questions(autojump_clock: MockCloc
     await trio.sleep(1)
     asked = [node.directory._to_pull(MODEL)[0].peer == stranger.key.public for _ in range(400)]
     assert 100 < sum(asked) < 300
+
+
+@pytest.mark.parametrize(("others", "ours"), [(9, 3), (3, 3)], ids=["ahead of it", "under the same number"])
+async def test_a_node_is_told_what_a_copy_of_its_process_says(
+    autojump_clock: MockClock, open_side: OpenSide, others: int, ours: int
+) -> None:
+    """A machine that was copied while it ran has two of one boot: neither is asked for what itself made."""
+    node, peer, relay = [await open_side(name) for name in ("node", "peer", "relay")]
+    heard: list[Offer] = []
+    node.directory.on_own = heard.append
+    await node.network.dial(peer.address)
+    to_peer = await relay.network.dial(peer.address)
+    node.serve(seq=2)
+    await trio.sleep(1)
+    twin = node.offer(seq=others, flat=7)
+    relay.directory._tidings.tell(to_peer, [twin])
+    await trio.sleep(1)
+    node.serve(seq=ours)
+    await trio.sleep(1)
+    assert heard == [twin.offer.record]
+
+
+async def test_a_node_hears_of_a_copy_whichever_was_heard_first(autojump_clock: MockClock, open_side: OpenSide) -> None:
+    node, peer, relay = [await open_side(name) for name in ("node", "peer", "relay")]
+    heard: list[Offer] = []
+    node.directory.on_own = heard.append
+    await node.network.dial(peer.address)
+    to_peer = await relay.network.dial(peer.address)
+    node.serve(seq=2)
+    await trio.sleep(1)
+    twin = node.offer(seq=2, flat=7)
+    for _ in range(9):
+        relay.directory._tidings.tell(to_peer, [twin])
+    await trio.sleep(1)
+    assert [offer for offer in heard if offer.flat == 7] == [twin.offer.record]
+
+
+async def test_an_older_offer_that_a_relay_still_tells_is_no_news_to_its_node(
+    autojump_clock: MockClock, open_side: OpenSide
+) -> None:
+    node, peer, relay = [await open_side(name) for name in ("node", "peer", "relay")]
+    heard: list[Offer] = []
+    node.directory.on_own = heard.append
+    await node.network.dial(peer.address)
+    to_peer = await relay.network.dial(peer.address)
+    older = node.serve(seq=1)
+    node.serve(seq=2)
+    await trio.sleep(1)
+    relay.directory._tidings.tell(to_peer, [older])
+    await trio.sleep(1)
+    assert heard == []
