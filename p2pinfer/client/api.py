@@ -21,6 +21,7 @@ from p2pinfer.client.models import Models
 from p2pinfer.client.remembering import open_experience
 from p2pinfer.client.settling import Settling
 from p2pinfer.core.errors import P2pinferError, Refused, sole
+from p2pinfer.core.experience import Experience
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import PeerKey
@@ -39,6 +40,7 @@ from p2pinfer.overlay.links import KEEP_S
 from p2pinfer.overlay.neighbours import OpenNeighbours
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.reach import reach
+from p2pinfer.overlay.waking import Sleep
 
 OpenNetwork = Callable[[PrivateKey, Exchange, Greeting], AbstractAsyncContextManager[Network]]
 
@@ -237,6 +239,7 @@ async def _open_client(
         async with network(key, exchange, Greeting(boot=os.urandom(16))) as peers:
             directory = Directory(peers, exchange, bootstrap)
             nursery.start_soon(directory.keep_pulling)
+            nursery.start_soon(_keep_fading, experience, peers)
             book = AddressBook(address_book(data))
             here = NodesHere((data, default_data()), network is _open_libp2p).find
             async with open_first_peers(
@@ -254,6 +257,15 @@ async def _open_client(
                         await client.wait_settled()
                         await client.models.aclose()
         nursery.cancel_scope.cancel()
+
+
+async def _keep_fading(experience: Experience, network: Network) -> None:
+    """What was learnt of nodes fades while the machine sleeps, too."""
+    sleep = Sleep(network.asleep_s)
+    while True:
+        await network.wait_moved()
+        if slept_s := sleep.passed_s():
+            experience.age(slept_s)
 
 
 def _open_libp2p(key: PrivateKey, exchange: Exchange, greeting: Greeting) -> AbstractAsyncContextManager[Network]:

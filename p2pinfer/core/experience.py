@@ -44,6 +44,11 @@ class Experience:
             notes.is_news = False
         return kept
 
+    def age(self, slept_s: float) -> None:
+        """The monotonic clock stood still for so long, as the machine slept."""
+        for _, notes in self._kinds():
+            notes.age(slept_s)
+
     def _kinds(self) -> Iterator[tuple[str, Notes[Any, Any]]]:
         yield "failures", self.failures.counts
         yield "lags", self.measures.lags

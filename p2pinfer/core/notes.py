@@ -53,6 +53,11 @@ class Notes(Generic[K, V]):
         if len(self._notes) > self._most:
             del self._notes[next(iter(self._notes))]
 
+    def age(self, slept_s: float) -> None:
+        """The clock stood still for so long."""
+        self._notes = {key: Note(note.value, note.at_s - slept_s) for key, note in self._notes.items()}
+        self.changes += 1
+
     def take(self, others: Iterable[tuple[K, Note[V]]]) -> None:
         """Add what another process noted, or an earlier one."""
         for key, note in others:

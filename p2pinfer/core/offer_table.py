@@ -151,6 +151,14 @@ class OfferTable:
             self._itself.discard(node)
             self._count(known.network, -1)
 
+    def age(self, slept_s: float) -> None:
+        """Our clock stood still for so long, as the machine slept: all that we know is older than it seems."""
+        for offers in (self._known, self._silent):
+            for node, known in offers.items():
+                offers[node] = known.aged(slept_s)
+        self._two_faced = {node: end_s - slept_s for node, end_s in self._two_faced.items()}
+        self._orders.clear()
+
     def _count(self, network: str, change: int) -> None:
         self._counts[network] += change
         if not self._counts[network]:

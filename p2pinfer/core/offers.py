@@ -6,7 +6,7 @@ clock in seconds. All offers that a peer knows are in `offer_table.py`.
 """
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from p2pinfer.core.certificate import NodeCert, verify_certificate
@@ -47,6 +47,10 @@ class KnownOffer:
     def left_s(self, now: float) -> float:
         """Seconds until it is past its time; negative afterwards."""
         return self.until_s - now
+
+    def aged(self, slept_s: float) -> "KnownOffer":
+        """After our clock stood still for so long."""
+        return replace(self, born_s=self.born_s - slept_s)
 
     def relay(self, now: float) -> RelayedOffer:
         """As we pass it on."""

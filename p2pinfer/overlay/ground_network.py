@@ -16,7 +16,9 @@ from p2pinfer.overlay.limits import MAX_LINKS, MAX_MET
 from p2pinfer.overlay.link import Link, Receiver
 from p2pinfer.overlay.links import Links
 from p2pinfer.overlay.network import Network
+from p2pinfer.overlay.news import News
 from p2pinfer.overlay.pipe import Address, Ground, leads_to, peer_of
+from p2pinfer.overlay.waking import WAKE_S, Sleep
 
 
 @asynccontextmanager
@@ -32,11 +34,14 @@ async def open_ground_network(
         links = Links(receiver, nursery, most)
         attempts = Attempts(ground, links, greeting, nursery)
         nursery.start_soon(Admission(ground, links, attempts, greeting).accept_all, nursery)
-        nursery.start_soon(links.check_when_moved, ground.wait_moved)
+        network = GroundNetwork(ground, links, attempts)
+        nursery.start_soon(network.keep_telling_moves)
+        nursery.start_soon(network.keep_telling_wakes)
+        nursery.start_soon(links.check_when_moved, network.wait_moved)
         if keep_s < inf:
             nursery.start_soon(links.close_unused, keep_s)
         try:
-            yield GroundNetwork(ground, links, attempts)
+            yield network
         finally:
             with trio.CancelScope(shield=True):
                 await links.close_all()
@@ -51,6 +56,7 @@ class GroundNetwork:
         self._ground = ground
         self._links = links
         self._attempts = attempts
+        self._moves = News()
 
     @property
     def key(self) -> PeerKey:
@@ -66,7 +72,24 @@ class GroundNetwork:
         return self._ground.may_tell(address, to)
 
     async def wait_moved(self) -> None:
-        await self._ground.wait_moved()
+        await self._moves.coming.wait()
+
+    def asleep_s(self) -> float:
+        return self._ground.asleep_s()
+
+    async def keep_telling_moves(self) -> None:
+        """Tell those who wait that our addresses have changed, until cancelled."""
+        while True:
+            await self._ground.wait_moved()
+            self._moves.tell()
+
+    async def keep_telling_wakes(self) -> None:
+        """Tell them that this machine has slept, until cancelled."""
+        sleep = Sleep(self.asleep_s)
+        while True:
+            await trio.sleep(WAKE_S)
+            if sleep.passed_s():
+                self._moves.tell()
 
     def link(self, peer: PeerKey) -> Link | None:
         return self._links.link(peer)

@@ -36,6 +36,7 @@ class MemoryWorld:
     sources:   the networks that peers come from; who is not in it comes from none
     parts:     into which the world fell, by peer: nobody can dial into another
     neighbours: that each peer hears on its local network
+    asleep_s:  how long each peer's machine has slept
     """
 
     def __init__(self, *, latency_s: float = 0.0, rate: float = 0.0) -> None:
@@ -47,6 +48,7 @@ class MemoryWorld:
         self.sources: dict[PeerKey, Source] = {}
         self.parts: dict[PeerKey, int] = {}
         self.neighbours: dict[PeerKey, list[Address]] = {}
+        self.asleep_s: dict[PeerKey, float] = {}
 
 
 @asynccontextmanager
@@ -92,6 +94,9 @@ class MemoryGround:
 
     async def wait_moved(self) -> None:
         await trio.sleep_forever()
+
+    def asleep_s(self) -> float:
+        return self._world.asleep_s.get(self._key, 0.0)
 
     def check(self, address: str) -> None:
         peer_of(address)

@@ -38,7 +38,10 @@ class Network(Protocol):
         """True if an address of anybody's is of use to somebody at `to`, and its business."""
 
     async def wait_moved(self) -> None:
-        """Wait until our addresses change."""
+        """Wait until our addresses change, or this machine has slept: where we are, and who is there, is to be seen."""
+
+    def asleep_s(self) -> float:
+        """Seconds that this machine slept since it started, in which trio's clock stood still."""
 
     def link(self, peer: PeerKey) -> Link | None:
         """The live link to `peer`, if there is one; asking for it counts as its use."""

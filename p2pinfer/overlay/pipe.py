@@ -112,6 +112,9 @@ class Ground(Protocol):
     async def wait_moved(self) -> None:
         """Wait until our addresses change."""
 
+    def asleep_s(self) -> float:
+        """As of `waking.py`."""
+
     def check(self, address: str) -> None:
         """Raises UsageError where an address that a person gave is none that could be dialled."""
 

@@ -187,7 +187,14 @@ class Seeking:
                 await self.seek(model, SOUGHT_AGAIN_S)
 
     async def keep_providing(self, model: ModelId) -> None:
-        """Say in the DHT that we serve a model, until cancelled."""
+        """Say in the DHT that we serve a model, until cancelled; after a move or a sleep as at first."""
+        while True:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._provide_again, model)
+                await self._network.wait_moved()
+                nursery.cancel_scope.cancel()
+
+    async def _provide_again(self, model: ModelId) -> None:
         for wait_s in chain(PROVIDE_FIRST_S, repeat(PROVIDE_AGAIN_S)):
             await trio.sleep(wait_s)
             await self._network.provide(model_key(model))

@@ -49,6 +49,7 @@ from p2pinfer.overlay.limits import (
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.pipe import leads_to
+from p2pinfer.overlay.waking import Sleep
 
 LOTS: Final = SystemRandom()  # nobody foretells who is asked
 MEET_S: Final = 2.0  # for peers that one look-up meets and asks to answer
@@ -84,6 +85,7 @@ class Tidings:
         self._network = network
         self._exchange = exchange
         self._clock = clock
+        self._sleep = Sleep(network.asleep_s)
         # What each told us whole; the table may hold that of another process with its key
         self._announced: WeakKeyDictionary[Link, KnownOffer] = WeakKeyDictionary()
         self._told: WeakKeyDictionary[Link, object] = WeakKeyDictionary()  # the terms of ours that a peer was told
@@ -92,7 +94,7 @@ class Tidings:
         exchange.on_offers = self._hear
 
     def fresh(self, model: ModelId | None = None) -> list[KnownOffer]:
-        return self.table.fresh(trio.current_time(), model)
+        return self.table.fresh(self._now(), model)
 
     def is_thin(self, model: ModelId) -> bool:
         """True if layers of a model are missing, or would be if one node left."""
@@ -100,7 +102,7 @@ class Tidings:
 
     def held(self, model: ModelId) -> int:
         """The number of nodes within reach that serve the layer that fewest serve, our own among them."""
-        own = [one for one in self._own_fresh(trio.current_time()) if one.offer.record.model == model]
+        own = [one for one in self._own_fresh(self._now()) if one.offer.record.model == model]
         offers = (known.offer.record for known in (*self.reachable(model), *own))
         return thinnest(offers, self._layers.get(model))
 
@@ -118,6 +120,7 @@ class Tidings:
 
     def announce(self, offer: KnownOffer) -> None:
         """Make `offer` ours, and tell everybody we are linked to: what changed, where they know the rest."""
+        self._now()  # a sleep before it makes it no older
         self.own = offer
         for link in self._network.links():
             self.greet(link)
@@ -125,7 +128,7 @@ class Tidings:
     def greet(self, link: Link) -> None:
         """Tell the peer of a link what we serve. It lives, whatever we thought."""
         self.table.heard(link.peer)
-        now = trio.current_time()
+        now = self._now()
         for own in self._own_fresh(now):
             terms = terms_of(own.offer), self._network.told(link.source)
             with suppress(LinkDead):  # then it needs no offers
@@ -140,11 +143,18 @@ class Tidings:
         self._tell(link, [known for known in offers if not _made_by(known, link)])
 
     def _tell(self, link: Link, offers: Sequence[KnownOffer]) -> None:
-        now = trio.current_time()
+        now = self._now()
         fresh = [known for known in offers if known.left_s(now) > 0]
         if told := tuple(self._relay(known, link, now) for known in fresh):
             with suppress(LinkDead):
                 link.send_nowait(Offers(0, told[:MAX_OFFERS]))
+
+    def _now(self) -> float:
+        """Trio's time. Where the machine slept all that we know is older first: nobody uses or tells it as fresh."""
+        if slept_s := self._sleep.passed_s():
+            self.table.age(slept_s)
+            self.own = None if self.own is None else self.own.aged(slept_s)
+        return trio.current_time()
 
     def _own_fresh(self, now: float) -> list[KnownOffer]:
         """Our offer while it is one: who slept wakes with one past its time, and signs the next in a moment."""
@@ -166,7 +176,7 @@ class Tidings:
         return answer
 
     def _answer_of(self, link: Link, ask: AskOffers) -> Offers:
-        now, digest, model = trio.current_time(), Digest(ask), model_or_none(ask.model)
+        now, digest, model = self._now(), Digest(ask), model_or_none(ask.model)
         ours = [own for own in self._own_fresh(now) if model in (None, own.offer.record.model)]
         whole = [own for own in ours if not digest.names(own)]
         renewals: list[Renewal] = []
@@ -203,7 +213,7 @@ class Tidings:
         """
         known = self.fresh(model)
         named = LOTS.sample(known, min(MAX_NAMED, max(0, len(known) - (LOTS.random() < UNNAMED))))
-        at, now = LOTS.randrange(LAST_SLICE + 1), trio.current_time()
+        at, now = LOTS.randrange(LAST_SLICE + 1), self._now()
         names = name_all(named, at, now)
 
         def question(call: int) -> AskOffers:
@@ -251,7 +261,7 @@ class Tidings:
         self, link: Link, told: RelayedOffer, certificate: SignedRecord[NodeCert] | None = None
     ) -> KnownOffer | None:
         """The offer, whether it is news or not; None for our own, and where it is not sound."""
-        now, renews = trio.current_time(), certificate is not None
+        now, renews = self._now(), certificate is not None
         if (node := self.table.node_of(told.offer)) is not None:
             told = replace(told, addresses=_leading_to(node, told.addresses))
         if self.table.recognise(told, link.peer, link.source.key, now=now):

@@ -140,6 +140,9 @@ class ThinNetwork:
     def dialable(self, peer: PeerKey, addresses: Sequence[str], word: Source) -> Sequence[str]:
         return addresses
 
+    def asleep_s(self) -> float:
+        return 0.0
+
     def directory_addresses(self) -> tuple[()]:
         return ()
 

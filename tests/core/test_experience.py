@@ -102,3 +102,13 @@ def test_whatever_the_clocks_say_nothing_counts_for_longer(ours: int, theirs: in
     found = later(before, age, 0, clock=ours, begins=theirs)
     assert found.failures.risk(NODE, OWNER, 5.0 + FORGET_S) == 0
     assert found.measures.of(WHO, 5.0 + HALF_S).late_s <= 2.0
+
+
+def test_what_was_learnt_fades_while_the_clock_stands_still() -> None:
+    """The machine slept."""
+    experience = learnt(100.0)
+    experience.age(FORGET_S)
+    assert experience.failures.risk(NODE, OWNER, 100.0) == 0
+    assert experience.keep(100.0, CLOCK)["rates"]
+    experience.age(KEEP_S - FORGET_S)
+    assert not experience.keep(100.0, CLOCK)["rates"]

@@ -359,3 +359,15 @@ def test_the_freshest_offers_of_a_span_come_first() -> None:
     for number in range(4):
         table.add(known(key(f"crowd {number}"), Span(0, 30), float(number)))
     assert [held.born_s for held in table.spread(5.0, MODEL, 3)] == [3.0, 2.0, 1.0]
+
+
+def test_what_is_known_grows_older_while_the_clock_stands_still() -> None:
+    """The machine slept: offers end, and so does what two that contradict each other, or a silence, count for."""
+    table = OfferTable()
+    for node in NODES[:3]:
+        table.add(known(node), 0.0)
+    table.add(known(NODES[0], flat=7), 0.0)
+    table.silence(NODES[1].public)
+    table.age(2 * LIFE_S)
+    assert table.fresh(0.0) == []
+    assert all(table.add(known(node), 0.0) for node in NODES[:3])

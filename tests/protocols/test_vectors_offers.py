@@ -58,6 +58,9 @@ class Asked:
     def may_tell(self, address: str, to: object) -> bool:
         return True
 
+    def asleep_s(self) -> float:
+        return 0.0
+
     async def ages(self) -> list[int]:
         link = SimpleNamespace(peer=bytes(32), source=NOWHERE, hello=SimpleNamespace(boot=b""), charged=nullcontext)
         return [told.age_ms for told in (await self.answering(link, AskOffers(1, b"", 64))).offers]

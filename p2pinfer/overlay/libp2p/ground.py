@@ -38,6 +38,7 @@ from p2pinfer.overlay.limits import (
 from p2pinfer.overlay.link import Receiver
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.pipe import Address, Pipe, hear_nothing, peer_of
+from p2pinfer.overlay.waking import asleep_s
 
 MDNS_AGAIN_S: Final = 30.0  # before mDNS is tried again where it failed
 MOVE_REST_S: Final = 5.0  # from one move of the DHT's host, or of mDNS, to the next: an interface may come and go
@@ -166,6 +167,9 @@ class Libp2pGround:
 
     async def wait_moved(self) -> None:
         await self._where.wait_moved()
+
+    def asleep_s(self) -> float:
+        return asleep_s()
 
     def check(self, address: str) -> None:
         ip_of(address)
