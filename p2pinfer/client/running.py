@@ -37,7 +37,7 @@ from p2pinfer.disk.journal import Journal
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.outbox import Priority
 
-OPEN_S: Final = 15.0  # for every stage to accept, which may link to the next one first (REACH_S)
+OPEN_S: Final = 15.0  # from the Open, for every stage to accept, which may link to the next one first (REACH_S)
 HELD_UP_S: Final = 1.0  # past a deadline: our own process was stopped, or its machine slept
 SETTLE_S: Final = 5.0  # for final receipts to be proposed, signed and acknowledged
 
@@ -80,7 +80,7 @@ class Running:
         self._settled: set[int] = set()  # places whose final receipt the node stored, or that are gone
         self._refused_by: set[PeerKey] = set()
         self.retry_s: float | None = None  # a stage had no room, and says when it may have some
-        self._accepted_s = self.started_s  # when a stage did so last
+        self._open_by = self.started_s + OPEN_S  # however many stages dawdle: each accepts by itself
         self._patience = Patience(step_s, self.started_s)
         self._given_up_s: float | None = None  # after some ids, since no more came, or too slowly
         self.on_first_id: Callable[[], None] = lambda: None  # called in the step in which it comes
@@ -201,7 +201,7 @@ class Running:
 
     async def _take_next(self, incoming: trio.MemoryReceiveChannel[Incoming]) -> None:
         opening = self.generation.opening
-        silent_at = self._accepted_s + OPEN_S if opening else self._patience.ends
+        silent_at = self._open_by if opening else self._patience.ends
         while trio.current_time() < silent_at:
             late_at = self._account.deadline if self._account is not None else None
             with trio.move_on_at(silent_at if late_at is None else min(silent_at, late_at)) as scope:
@@ -214,7 +214,7 @@ class Running:
         else:
             now = trio.current_time()
             if now > silent_at + HELD_UP_S:  # it was we who did nothing: what came meanwhile lies unread
-                self._accepted_s = now + HELD_UP_S - OPEN_S
+                self._open_by = now + HELD_UP_S
                 self._patience.ends = now + HELD_UP_S
             elif opening:
                 self.give_up(OPEN_S)
@@ -245,8 +245,7 @@ class Running:
         """Check the stage's signature and store the contract; then the generation may go on."""
         if not self.generation.over:  # too late, nothing is done under it
             await self._agree(sender, message)
-            self._accepted_s = trio.current_time()
-            self._patience.note_opened(self._accepted_s)
+            self._patience.note_opened(trio.current_time())
         self._pass_on(sender, message)
 
     async def _agree(self, sender: PeerKey, message: Accept) -> None:
