@@ -16,13 +16,14 @@ from p2pinfer.core.codes import Code
 from p2pinfer.core.failures import Failures
 from p2pinfer.core.units import ModelId
 
+LEAST_RETRY_S: Final = 0.1  # whatever a node says: who has no room again and again must not keep us busy
 MOVED: Final = frozenset((Code.LEAVING, Code.LAPSED, Code.UNKNOWN_OFFER))  # words of a node that did nothing wrong
 
 
 class LeftOut:
     """The nodes that one request does not ask now.
 
-    full:     who had no room, and seconds until it may have some
+    full:     who had no room, and when it may have some
     is_hasty: whoever is linked late comes after others
     """
 
@@ -63,9 +64,9 @@ class LeftOut:
             self._late.clear()
             self.is_hasty = False
 
-    def admit_full(self) -> None:
-        """Some of those who had no room may have some by now."""
-        self.full.clear()
+    def admit_full(self, until: float) -> None:
+        """Ask those again who had no room, and may have some by then: each comes back when it was told to."""
+        self.full = {node: at for node, at in self.full.items() if at > until}
 
     # Who is asked no more
 
@@ -83,7 +84,8 @@ class LeftOut:
     def note_refusal(self, route: FoundRoute, running: Running, at_once: bool) -> None:
         """Leave out who refused, vanished, or broke the protocol. at_once: it did so as soon as it was asked"""
         if running.retry_s:
-            self.full |= dict.fromkeys(running.refused_by, running.retry_s)
+            again_at = trio.current_time() + max(LEAST_RETRY_S, running.retry_s)
+            self.full |= dict.fromkeys(running.refused_by, again_at)
         elif at_once and _has_moved(running):
             self.exclude(running.refused_by)
         else:

@@ -204,15 +204,17 @@ class Trying:
 
     async def _wait_for_room(self) -> None:
         """Wait as long as the full ones said, or until a generation of ours ends. Raises the last refusal."""
-        wait_s = min(self._left_out.full.values()) * random.uniform(1, 1.5)  # clients that were refused together part
-        wait_s = min(wait_s, ROOM_S - self._waited_s)  # whatever they said
         began = trio.current_time()
+        wait_s = max(0.0, min(self._left_out.full.values()) - began)
+        wait_s *= random.uniform(1, 1.5)  # clients that were refused together part
+        wait_s = min(wait_s, ROOM_S - self._waited_s)  # whatever they said
         if self._waited_s >= ROOM_S:
             assert self._failure is not None
             raise self._failure
         self._waited_s = 0 if await self._wait_room(wait_s) else self._waited_s + wait_s
-        self._left_out.admit_full()
-        self._over_at += trio.current_time() - began
+        now = trio.current_time()
+        self._left_out.admit_full(now if now >= began + wait_s else inf)  # ours that left may have had room of any
+        self._over_at += now - began
 
     async def _try(self, route: FoundRoute) -> Running | None:
         """Open a route, and wait for an id of it or of those under way; None where another is to be tried."""
