@@ -127,10 +127,16 @@ class Swarm:
         self.broken: frozenset[bytes] = frozenset()  # their route fails soon; then nobody serves the model any more
 
     async def find(
-        self, _model: ModelId, _sought: Sought, excluded: Collection[bytes], spent: int = 0, count: int = 1
+        self,
+        _model: ModelId,
+        _sought: Sought,
+        excluded: Collection[bytes],
+        spent: int = 0,
+        count: int = 1,
+        tried: Sequence[frozenset[bytes]] = (),
     ) -> list[FoundRoute]:
         await trio.lowlevel.checkpoint()
-        if found := [route for route in self.routes if not route.nodes & set(excluded)]:
+        if found := self.without(excluded, tried):
             return found[:count] if self.limit is None else [replace(found[0], most=self.limit - spent)]
         await trio.sleep(self.look_s)
         raise NoRoute("nobody serves layers 0:30 of 30")
@@ -138,8 +144,19 @@ class Swarm:
     def hears(self, route: FoundRoute) -> bool:
         return not route.nodes & self.unheard
 
-    def has_route(self, _model: ModelId, _sought: Sought, excluded: Collection[bytes]) -> bool:
-        return any(not route.nodes & set(excluded) for route in self.routes)
+    def without(self, excluded: Collection[bytes], tried: Sequence[frozenset[bytes]]) -> list[FoundRoute]:
+        nodes = set(excluded)
+        return [
+            route for route in self.routes if not route.nodes & nodes and not any(one <= route.nodes for one in tried)
+        ]
+
+    def has_route(
+        self, _model: ModelId, _sought: Sought, excluded: Collection[bytes], tried: Sequence[frozenset[bytes]]
+    ) -> bool:
+        return bool(self.without(excluded, tried))
+
+    def needed(self, _model: ModelId, _sought: Sought, _excluded: Collection[bytes], spare: set[bytes]) -> set[bytes]:
+        return spare
 
     async def reach(
         self, routes: Sequence[FoundRoute], hasty: bool
