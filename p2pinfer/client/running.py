@@ -16,13 +16,14 @@ from p2pinfer.core.client_account import ClientAccount, Decision, Refuse, Sign
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract, verify_contract
 from p2pinfer.core.ending import Ending
-from p2pinfer.core.errors import LinkDead, RemoteProtocolError
+from p2pinfer.core.errors import Disputed, LinkDead, RemoteProtocolError
 from p2pinfer.core.generation import Generation
 from p2pinfer.core.keys import PrivateKey, short_name, short_names
 from p2pinfer.core.receipt import FINAL
 from p2pinfer.core.records import SignedRecord
 from p2pinfer.core.session_messages import (
     Accept,
+    Close,
     Open,
     Prompt,
     Propose,
@@ -40,6 +41,9 @@ from p2pinfer.overlay.outbox import Priority
 OPEN_S: Final = 15.0  # from the Open, for every stage to accept, which may link to the next one first (REACH_S)
 HELD_UP_S: Final = 1.0  # past a deadline: our own process was stopped, or its machine slept
 SETTLE_S: Final = 5.0  # for final receipts to be proposed, signed and acknowledged
+# A stage that ends a session with one of these had that from nobody else in it. Not so the others: `idle` where another
+# sent it nothing, `engine` where rows it was sent overflow in its layers, `lost` where another closed their link.
+OWN_ENDS: Final = frozenset((Code.LEAVING, Code.DRAINED, Code.INTERNAL))
 
 Incoming = tuple[PeerKey, SessionMessage | LinkDead]
 
@@ -130,7 +134,10 @@ class Running:
 
     @property
     def refused_by(self) -> frozenset[PeerKey]:
-        """The stages that refused, vanished, or broke the protocol before the first id; others may not."""
+        """The stages that refused, vanished, or broke the protocol before the first id, whatever the others did.
+
+        Of several, none is here for what another could have brought about.
+        """
         return frozenset(self._refused_by)
 
     def fail(self, text: str, code: Code) -> None:
@@ -143,11 +150,10 @@ class Running:
             self._until_over.cancel()
 
     def give_up(self, patience_s: float) -> None:
-        """Nothing came for so long: blame whoever was to speak, where there is but one."""
+        """Nothing came for so long. Of several stages one that does not accept may wait for its link to the next."""
         awaited = [stage.key for place, stage in enumerate(self.plan.stages) if place not in self._contracts]
-        if not awaited and len(self.plan.stages) == 1:
+        if self._is_solo:
             self._blame(self.plan.stages[0].key)
-        self._blame(*awaited)
         who = f"stage {short_names(awaited)} did not accept" if awaited else "no id came"
         self.fail(f"{who} within {patience_s:.0f} s", Code.SILENT)
 
@@ -238,7 +244,8 @@ class Running:
                 case _:
                     self._pass_on(sender, message)
         except RemoteProtocolError as error:
-            self._blame(sender)
+            if self._is_solo or not isinstance(error, Disputed):
+                self._blame(sender)
             self.fail(f"stage {short_name(sender)} broke the protocol: {error}", error.code)
 
     async def _take_accept(self, sender: PeerKey, message: Accept) -> None:
@@ -278,15 +285,30 @@ class Running:
         self._blame(peer)
         self.fail(f"the link to stage {short_name(peer)} broke: {why}", Code.LOST)
 
-    def _blame(self, *peers: PeerKey) -> None:
-        """Before the first id, others may take the place of these."""
+    def _blame(self, peer: PeerKey) -> None:
+        """Before the first id, another may take its place."""
         if not self.begun:
-            self._refused_by.update(peers)
+            self._refused_by.add(peer)
+
+    @property
+    def _is_solo(self) -> bool:
+        return len(self.plan.stages) == 1
+
+    def _is_proof(self, sender: PeerKey, message: SessionRefused | Close) -> bool:
+        """The stage did not serve, and no other one can have brought that about."""
+        code = Code.read(message.code)
+        if self._is_solo:
+            return True
+        if isinstance(message, SessionRefused):
+            return code is not Code.UNREACHABLE
+        is_head = sender == self.generation.route[0]  # its engine is given ids, none of which overflows
+        return code in OWN_ENDS or (code is Code.ENGINE and is_head)
 
     def _pass_on(self, sender: PeerKey, message: SessionMessage) -> None:
         """Let the generation decide, and send what follows."""
-        if isinstance(message, SessionRefused):
+        if isinstance(message, SessionRefused | Close) and self._is_proof(sender, message):
             self._blame(sender)
+        if isinstance(message, SessionRefused):
             self.retry_s = message.retry_ms / 1000 or None
         for send in self.generation.receive(sender, message):
             self._send(send.to, send.message)
