@@ -39,13 +39,14 @@ class LeftOut:
         self._late: set[bytes] = set()  # who was not linked soon
         self._suspects: set[bytes] = set()  # of routes that failed, by whomever
         self._tried: list[frozenset[bytes]] = []  # the nodes of each such route, one of which at least is at fault
+        self._taken = failures.taken_together  # the same of earlier requests, where it took something
         self.full: dict[bytes, float] = {}
         self.is_hasty = True
 
     @property
     def tried(self) -> Sequence[frozenset[bytes]]:
         """Sets of nodes of which no further route has all."""
-        return self._tried
+        return [*self._tried, *self._taken]
 
     def nodes(self, asked: Iterable[FoundRoute]) -> frozenset[bytes]:
         """All of them, and those of routes that are being asked."""
@@ -56,12 +57,12 @@ class LeftOut:
 
     def leaves_route(self, asked: Iterable[FoundRoute]) -> bool:
         """There is a route without any of these nodes, as far as is known now."""
-        return self._finder.has_route(self._model, self._sought, self.nodes(asked), self._tried)
+        return self._finder.has_route(self._model, self._sought, self.nodes(asked), self.tried)
 
     def leaves_other(self, route: FoundRoute) -> bool:
         """If this one failed, too, there would be another."""
         without = self._excluded | self.full.keys()
-        return self._finder.has_route(self._model, self._sought, without, [*self._tried, route.nodes])
+        return self._finder.has_route(self._model, self._sought, without, [*self.tried, route.nodes])
 
     # Who comes later
 
@@ -70,18 +71,20 @@ class LeftOut:
         self._late.update(late)
 
     def admit(self, asked: Collection[FoundRoute]) -> None:
-        """Where there is no other route any more, ask those who were put off, and then suspects."""
+        """Where there is no other route any more, ask those who were put off, then suspects, last who took money."""
         if self._late and not self.leaves_route(asked):
             self._late.clear()
             self.is_hasty = False  # whoever is linked late is waited for
         if self._suspects and not self.leaves_route(asked):
             self._admit_suspects(self._others(asked))
+        if self._taken and not asked and not self.leaves_route(asked):
+            self._taken.clear()
 
     def _admit_suspects(self, others: Collection[bytes]) -> None:
         """Ask those again whose layers nobody else serves, or all, if that leaves a route which was not tried."""
         model, sought, suspects = self._model, self._sought, self._suspects
         for left in (suspects - self._finder.needed(model, sought, others, suspects), set[bytes]()):
-            if self._finder.has_route(model, sought, left.union(others), self._tried):
+            if self._finder.has_route(model, sought, left.union(others), self.tried):
                 self._suspects = left
                 return
 

@@ -267,11 +267,12 @@ class Trying:
         if running.generation.ids:
             for stage in route.stages:
                 self._failures.forgive(stage.key, stage.offer.record.owner, trio.current_time())
+            self._failures.forgive_together(route.nodes)
             return running
         self._failure = running.generation.failure
         assert self._failure is not None
-        paid = zip(route.stages, running.costs, strict=True)
-        self._failures.note_taken(stage.key for stage, cost in paid if cost)
+        if running.cost:
+            self._failures.note_taken([running.refused_by or route.nodes])
         if running.refused_by:
             at_once = trio.current_time() <= running.started_s + _soon_s(route)
             self._left_out.note_refusal(route, running, at_once)

@@ -35,14 +35,14 @@ BACK = Span(20, 30)
 class Ended:
     """A generation with an id, or one that a stage ended after some seconds."""
 
-    def __init__(self, route: FoundRoute, failed: bool, after_s: float) -> None:
+    def __init__(self, route: FoundRoute, failed: bool, after_s: float, cost: int) -> None:
         self.ids = [] if failed else [1]
         self.failure: GenerationFailed | None = None
         self.generation = self
         self.refused_by: frozenset[PeerKey] = frozenset()
         self.retry_s = None
-        self.costs = tuple(0 for _ in route.stages)
-        self.cost = self.reserve = 0
+        self.cost = cost if failed else 0
+        self.reserve = 0
         self.started_s = trio.current_time()
         self._failed, self._at = failed, self.started_s + after_s
 
@@ -65,10 +65,10 @@ class Ended:
 class World:
     """Nodes of these names, spans and prices for anything; the names of liars begin with `liar`."""
 
-    def __init__(self, *nodes: tuple[str, Span, int], after_s: float = FAIL_S) -> None:
+    def __init__(self, *nodes: tuple[str, Span, int], after_s: float = FAIL_S, cost: int = 0) -> None:
         self.names = {key(name).public: name for name, _, _ in nodes}
         self._offers = [self._offer(*node) for node in nodes]
-        self._after_s = after_s
+        self._after_s, self._cost = after_s, cost  # of a route that fails
         self.failures = Failures()
         self.tries: list[tuple[str, ...]] = []
         self.finder = RouteFinder(self, self, self.failures, Measures())  # type: ignore[arg-type]
@@ -109,7 +109,8 @@ class World:
     def start(self, route: FoundRoute) -> Running:
         names = tuple(self.names[stage.key] for stage in route.stages)
         self.tries.append(names)
-        return Ended(route, any(name.startswith("liar") for name in names), self._after_s)  # type: ignore[return-value]
+        lies = any(name.startswith("liar") for name in names)
+        return Ended(route, lies, self._after_s, self._cost)  # type: ignore[return-value]
 
     async def wait_room(self, patience_s: float) -> bool:
         await trio.sleep(patience_s)
@@ -186,6 +187,24 @@ async def test_silent_liars_beside_an_honest_route_cost_no_more_than_their_patie
     world = World(*liars, ("head", HEAD, 500), ("tail", TAIL, 500), after_s=inf)
     assert await world.ask() == ("head", "tail")
     assert trio.current_time() < 5
+
+
+async def test_who_was_paid_and_brought_nothing_is_asked_again_in_other_company_at_once(
+    autojump_clock: MockClock,
+) -> None:
+    world = World(("head", HEAD, 500), ("tail", TAIL, 500), ("liar", TAIL, 1), cost=1)
+    assert await world.ask() == ("head", "tail")
+    assert await world.ask() == ("head", "tail")
+    assert world.tries == [("head", "liar"), ("head", "tail"), ("head", "tail")]
+    assert world.noted == set()
+
+
+async def test_those_who_were_paid_and_brought_nothing_are_asked_last(autojump_clock: MockClock) -> None:
+    world = World(("head", HEAD, 500), ("liar", TAIL, 1), cost=1)
+    for _ in range(2):
+        with pytest.raises(GenerationFailed, match="gave up"):
+            await world.ask()
+    assert world.tries == [("head", "liar")] * 2
 
 
 async def test_where_every_route_has_a_liar_each_is_tried_once(autojump_clock: MockClock) -> None:
