@@ -13,6 +13,8 @@ from p2pinfer.core.routing import Candidate, Route, choose_route, cost, lent_to,
 from p2pinfer.core.terms import CADENCE_PART
 from p2pinfer.core.units import PeerKey
 
+MAX_LOOKS: Final = 32  # for a route that was not tried
+LOOKED_AT: Final = 40_000  # candidates, in all of them: a look at 10,000 takes some 40 ms
 MAX_CADENCES: Final = 4  # the most usual ones, which are tried where those of a route do not fit each other
 
 Classes = Mapping[int, Sequence[Candidate]]  # by numerics class
@@ -24,6 +26,7 @@ class Choice:
 
     cadences: of every node's offer; in a route none is more than CADENCE_PART times another
     most:     nano-credits that are left; spent: that are gone
+    tried:    sets of nodes of which no route may have all
     """
 
     classes: Classes
@@ -31,22 +34,56 @@ class Choice:
     sought: Sought
     most: int
     spent: int
+    tried: Sequence[frozenset[bytes]] = ()
 
     def without_ruin(self, excluded: Collection[bytes]) -> Route:
         """The cheapest route; but not one that could take for nothing what a route paid for ids alone would need.
 
         So liars cannot use up a limit before an honest node was asked. Raises NoRoute.
         """
-        route = self._cheapest(excluded)
+        route = self._untried(excluded)
         if not (lent := sum(map(lent_to, route))):
             return route
         trusted = {one.key for candidates in self.classes.values() for one in candidates if one.ahead}
         try:
-            safe = self._cheapest(trusted.union(excluded))
+            safe = self._untried(trusted.union(excluded))
         except NoRoute:
             return route
         price = sum(price_of(stage, self.sought.load) for stage in safe)
         return route if lent + price <= self.most else safe
+
+    def _untried(self, excluded: Collection[bytes]) -> Route:
+        """The cheapest route, or one of the next that was not tried, in so many looks. Raises NoRoute.
+
+        Where the cheapest has all the nodes A, B, C of one that was tried, any other has A and B without C, or A
+        without B, or is without A: each of these is looked at in turn. Whoever was tried with all that are kept is left
+        out at once: else a node that stands in all routes would cost a look for each of its partners.
+        """
+        failure = NoRoute("every route was tried, or so many that no other one was found")
+        looks = [(frozenset(excluded), frozenset[bytes]())]  # nodes left out, and kept
+        for _ in range(self._most_looks if self.tried else 1):
+            if not looks:
+                break
+            without, kept = looks.pop()
+            try:
+                route = self._cheapest(without)
+            except NoRoute as error:
+                failure = failure if isinstance(failure, TooDear) else error
+                continue
+            nodes = [stage.candidate.key for stage in route]
+            held = next((one for one in self.tried if one.issubset(nodes)), None)
+            if held is None:
+                return route
+            order = [node for node in nodes if node in held - kept]
+            for at, node in enumerate(order):
+                keeping = kept.union(order[:at])
+                partners = (one - keeping for one in self.tried)
+                looks.append((without.union([node], *(one for one in partners if len(one) == 1)), keeping))
+        raise failure
+
+    @property
+    def _most_looks(self) -> int:
+        return min(MAX_LOOKS, LOOKED_AT // max(1, sum(map(len, self.classes.values()))) + 2)
 
     def _cheapest(self, excluded: Collection[bytes]) -> Route:
         """The route of one numerics class, of the cheapest class. Raises NoRoute."""

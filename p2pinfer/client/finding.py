@@ -5,7 +5,7 @@ Its stages are linked by `route_links.py`.
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -23,6 +23,7 @@ from p2pinfer.core.failures import Failures
 from p2pinfer.core.keys import short_names
 from p2pinfer.core.measures import Measures
 from p2pinfer.core.offers import KnownOffer, reachable
+from p2pinfer.core.placement import gaps
 from p2pinfer.core.price_limit import default_limit
 from p2pinfer.core.pricing import Usage, amount_of
 from p2pinfer.core.routing import Route, lent_to, predicted_s
@@ -71,7 +72,13 @@ class RouteFinder:
         self._measures = measures
 
     async def find(
-        self, model: ModelId, sought: Sought, excluded: Collection[bytes], spent: int = 0, count: int = 1
+        self,
+        model: ModelId,
+        sought: Sought,
+        excluded: Collection[bytes],
+        spent: int = 0,
+        count: int = 1,
+        tried: Sequence[frozenset[bytes]] = (),
     ) -> list[FoundRoute]:
         """At least one route and at most `count`, the cheapest first, that share no node; without those excluded.
 
@@ -79,16 +86,17 @@ class RouteFinder:
         than who is linked and known to be late.
 
         spent: nano-credits of the price limit that earlier tries have cost
+        tried: sets of nodes of which no route may have all
 
         Raises NoRoute, naming the layers that nobody serves, and nodes that may not be asked for them, or TooDear.
         """
         now = int(time.time())
         try:
-            return self._choose(self._directory.offers(model), sought, excluded, spent, count, now)
+            return self._choose(self._directory.offers(model), sought, excluded, tried, spent, count, now)
         except NoRoute:
             found = await self._directory.look(model)
         try:
-            return self._choose(found, sought, excluded, spent, count, now)
+            return self._choose(found, sought, excluded, tried, spent, count, now)
         except TooDear:
             raise
         except NoRoute as error:
@@ -101,7 +109,7 @@ class RouteFinder:
         """
         offers, now = self._directory.offers(model), int(time.time())
         try:
-            self._choose(offers, sought, (), 0, 1, now)
+            self._choose(offers, sought, (), (), 0, 1, now)
         except TooDear as error:
             raise NotYet(error, "a cheaper route", 0) from None
         except NoRoute as error:
@@ -111,17 +119,29 @@ class RouteFinder:
                 raise NotYet(whole, f"layers {', '.join(map(str, missing))} of {name}{so}") from None
             raise NotYet(whole, f"other nodes that serve {name}", 0) from None
 
-    def has_route(self, model: ModelId, sought: Sought, excluded: Collection[bytes]) -> bool:
-        """Say if there is a route without the nodes excluded, as far as is known now."""
+    def has_route(
+        self, model: ModelId, sought: Sought, excluded: Collection[bytes], tried: Sequence[frozenset[bytes]] = ()
+    ) -> bool:
+        """Say if there is a route without the nodes excluded, as far as is known now. tried: as in `find`"""
         with suppress(NoRoute):
-            return bool(self._choose(self._directory.offers(model), sought, excluded, 0, 1, int(time.time())))
+            return bool(self._choose(self._directory.offers(model), sought, excluded, tried, 0, 1, int(time.time())))
         return False
+
+    def needed(self, model: ModelId, sought: Sought, excluded: Collection[bytes], spare: Set[bytes]) -> set[bytes]:
+        """Of the nodes to spare, those that serve layers which no other does, in some numerics class."""
+        offers, found = self._reachable(self._directory.offers(model)), set[bytes]()
+        for known in usable(offers, sought, excluded, int(time.time())).values():
+            spans: dict[bytes, Span] = {one.node: one.offer.record.span for one in known}
+            missing = gaps(sought.layers, (span for node, span in spans.items() if node not in spare))
+            found |= {node for node in spare & spans.keys() if any(spans[node].meets(gap) for gap in missing)}
+        return found
 
     def _choose(
         self,
         offers: Sequence[KnownOffer],
         sought: Sought,
         excluded: Collection[bytes],
+        tried: Sequence[frozenset[bytes]],
         spent: int,
         count: int,
         now: int,
@@ -139,7 +159,7 @@ class RouteFinder:
         if limit is None:
             limit = default_limit([one for candidates in classes.values() for one in candidates], sought.load)
         cadences = {known.node: known.offer.record.limits.cadence for known in offers}
-        choice = Choice(classes, cadences, sought, limit - spent, spent)
+        choice = Choice(classes, cadences, sought, limit - spent, spent, tried)
         everybody = (one for candidates in classes.values() for one in candidates)
         afar = {one.key for one in everybody if not one.live or one.late_s > HASTY_S} if count > 1 else set()
         chosen: list[Route] = []

@@ -1,9 +1,12 @@
 """Nodes that a request leaves out of its further tries: for good, until they may have room, or until others were tried.
 
-Whoever failed is remembered for the next requests, too, with its owner (`core/failures.py`).
+Whoever failed is remembered for the next requests, too, with its owner (`core/failures.py`): but only who failed by its
+own doing. Where a route of several stages fails and nobody can say by whose, all are suspects. Routes without suspects
+are tried first; where there is none any more, suspects are asked again, in other company. For a liar costs nothing: if
+its partners fell with it, a few would bring down all the honest nodes of a swarm.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 import trio
@@ -16,13 +19,14 @@ from p2pinfer.core.codes import Code
 from p2pinfer.core.failures import Failures
 from p2pinfer.core.units import ModelId
 
+LEAST_RETRY_S: Final = 0.1  # whatever a node says: who has no room again and again must not keep us busy
 MOVED: Final = frozenset((Code.LEAVING, Code.LAPSED, Code.UNKNOWN_OFFER))  # words of a node that did nothing wrong
 
 
 class LeftOut:
     """The nodes that one request does not ask now.
 
-    full:     who had no room, and seconds until it may have some
+    full:     who had no room, and when it may have some
     is_hasty: whoever is linked late comes after others
     """
 
@@ -33,23 +37,32 @@ class LeftOut:
         self._sought = sought
         self._excluded: set[bytes] = set()
         self._late: set[bytes] = set()  # who was not linked soon
+        self._suspects: set[bytes] = set()  # of routes that failed, by whomever
+        self._tried: list[frozenset[bytes]] = []  # the nodes of each such route, one of which at least is at fault
+        self._taken = failures.taken_together  # the same of earlier requests, where it took something
         self.full: dict[bytes, float] = {}
         self.is_hasty = True
 
+    @property
+    def tried(self) -> Sequence[frozenset[bytes]]:
+        """Sets of nodes of which no further route has all."""
+        return [*self._tried, *self._taken]
+
     def nodes(self, asked: Iterable[FoundRoute]) -> frozenset[bytes]:
         """All of them, and those of routes that are being asked."""
+        return self._others(asked) | self._suspects
+
+    def _others(self, asked: Iterable[FoundRoute]) -> frozenset[bytes]:
         return frozenset(self._excluded | self.full.keys() | self._late).union(*(route.nodes for route in asked))
 
     def leaves_route(self, asked: Iterable[FoundRoute]) -> bool:
         """There is a route without any of these nodes, as far as is known now."""
-        return self._finder.has_route(self._model, self._sought, self.nodes(asked))
+        return self._finder.has_route(self._model, self._sought, self.nodes(asked), self.tried)
 
-    def spare(self, route: FoundRoute) -> frozenset[bytes]:
-        """Nodes of a route without which there is another: all of them, or the last that can be spared, or none."""
-        groups = [route.nodes, *(frozenset({stage.key}) for stage in reversed(route.stages))]
+    def leaves_other(self, route: FoundRoute) -> bool:
+        """If this one failed, too, there would be another."""
         without = self._excluded | self.full.keys()
-        found = (group for group in groups if self._finder.has_route(self._model, self._sought, without | group))
-        return next(found, frozenset())
+        return self._finder.has_route(self._model, self._sought, without, [*self.tried, route.nodes])
 
     # Who comes later
 
@@ -57,15 +70,27 @@ class LeftOut:
         """Ask those who were not linked soon after others."""
         self._late.update(late)
 
-    def admit_late(self, asked: Iterable[FoundRoute]) -> None:
-        """Where there is no other route any more, ask those who were put off, and wait for whoever is linked late."""
+    def admit(self, asked: Collection[FoundRoute]) -> None:
+        """Where there is no other route any more, ask those who were put off, then suspects, last who took money."""
         if self._late and not self.leaves_route(asked):
             self._late.clear()
-            self.is_hasty = False
+            self.is_hasty = False  # whoever is linked late is waited for
+        if self._suspects and not self.leaves_route(asked):
+            self._admit_suspects(self._others(asked))
+        if self._taken and not asked and not self.leaves_route(asked):
+            self._taken.clear()
 
-    def admit_full(self) -> None:
-        """Some of those who had no room may have some by now."""
-        self.full.clear()
+    def _admit_suspects(self, others: Collection[bytes]) -> None:
+        """Ask those again whose layers nobody else serves, or all, if that leaves a route which was not tried."""
+        model, sought, suspects = self._model, self._sought, self._suspects
+        for left in (suspects - self._finder.needed(model, sought, others, suspects), set[bytes]()):
+            if self._finder.has_route(model, sought, left.union(others), self.tried):
+                self._suspects = left
+                return
+
+    def admit_full(self, until: float) -> None:
+        """Ask those again who had no room, and may have some by then: each comes back when it was told to."""
+        self.full = {node: at for node, at in self.full.items() if at > until}
 
     # Who is asked no more
 
@@ -83,20 +108,23 @@ class LeftOut:
     def note_refusal(self, route: FoundRoute, running: Running, at_once: bool) -> None:
         """Leave out who refused, vanished, or broke the protocol. at_once: it did so as soon as it was asked"""
         if running.retry_s:
-            self.full |= dict.fromkeys(running.refused_by, running.retry_s)
+            again_at = trio.current_time() + max(LEAST_RETRY_S, running.retry_s)
+            self.full |= dict.fromkeys(running.refused_by, again_at)
         elif at_once and _has_moved(running):
             self.exclude(running.refused_by)
         else:
             self.shun(running.refused_by, route.stages)
 
-    def replace(self, route: FoundRoute, failed: bool) -> bool:
-        """Leave out what can be done without, of a route in which nobody knows who failed; False where that is nobody.
+    def suspect(self, route: FoundRoute, failed: bool) -> None:
+        """Leave out a route of which nobody knows who failed; its only stage needs no proof.
 
         failed: it was opened; one whose stages do not fit each other is nobody's failure
         """
-        spare = self.spare(route)
-        self.shun(spare, route.stages if failed else ())
-        return bool(spare)
+        if len(route.stages) == 1:
+            self.shun(route.nodes, route.stages if failed else ())
+            return
+        self._tried.append(route.nodes)
+        self._suspects |= route.nodes
 
 
 def _has_moved(running: Running) -> bool:

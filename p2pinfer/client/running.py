@@ -18,13 +18,14 @@ from p2pinfer.core.client_account import ClientAccount, Decision, Refuse
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract, verify_contract
 from p2pinfer.core.ending import Ending
-from p2pinfer.core.errors import JournalError, LinkDead, RemoteProtocolError
+from p2pinfer.core.errors import Disputed, JournalError, LinkDead, RemoteProtocolError
 from p2pinfer.core.generation import Generation
 from p2pinfer.core.keys import PrivateKey, short_name, short_names
 from p2pinfer.core.receipt import FINAL
 from p2pinfer.core.records import SignedRecord
 from p2pinfer.core.session_messages import (
     Accept,
+    Close,
     Open,
     Prompt,
     Propose,
@@ -39,9 +40,12 @@ from p2pinfer.disk.journal import Journal
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.outbox import Priority
 
-OPEN_S: Final = 15.0  # for every stage to accept, which may link to the next one first (REACH_S)
+OPEN_S: Final = 15.0  # from the Open, for every stage to accept, which may link to the next one first (REACH_S)
 HELD_UP_S: Final = 1.0  # past a deadline: our own process was stopped, or its machine slept
 SETTLE_S: Final = 5.0  # for final receipts to be proposed, signed and acknowledged
+# A stage that ends a session with one of these had that from nobody else in it. Not so the others: `idle` where another
+# sent it nothing, `engine` where rows it was sent overflow in its layers, `lost` where another closed their link.
+OWN_ENDS: Final = frozenset((Code.LEAVING, Code.DRAINED, Code.INTERNAL))
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +89,7 @@ class Running:
         self._refused_by: set[PeerKey] = set()
         self.cannot_keep = False  # its records: our disk is full
         self.retry_s: float | None = None  # a stage had no room, and says when it may have some
-        self._accepted_s = self.started_s  # when a stage did so last
+        self._open_by = self.started_s + OPEN_S  # however many stages dawdle: each accepts by itself
         self._patience = Patience(step_s, self.started_s)
         self._given_up_s: float | None = None  # after some ids, since no more came, or too slowly
         self.on_first_id: Callable[[], None] = lambda: None  # called in the step in which it comes
@@ -138,7 +142,10 @@ class Running:
 
     @property
     def refused_by(self) -> frozenset[PeerKey]:
-        """The stages that refused, vanished, or broke the protocol before the first id; others may not."""
+        """The stages that refused, vanished, or broke the protocol before the first id, whatever the others did.
+
+        Of several, none is here for what another could have brought about.
+        """
         return frozenset(self._refused_by)
 
     def fail(self, text: str, code: Code) -> None:
@@ -158,11 +165,10 @@ class Running:
         self.fail(f"its receipts cannot be kept: {error}", Code.INTERNAL)
 
     def give_up(self, patience_s: float) -> None:
-        """Nothing came for so long: blame whoever was to speak, where there is but one."""
+        """Nothing came for so long. Of several stages one that does not accept may wait for its link to the next."""
         awaited = [stage.key for place, stage in enumerate(self.plan.stages) if place not in self._contracts]
-        if not awaited and len(self.plan.stages) == 1:
+        if self._is_solo:
             self._blame(self.plan.stages[0].key)
-        self._blame(*awaited)
         who = f"stage {short_names(awaited)} did not accept" if awaited else "no id came"
         self.fail(f"{who} within {patience_s:.0f} s", Code.SILENT)
 
@@ -216,7 +222,7 @@ class Running:
 
     async def _take_next(self, incoming: trio.MemoryReceiveChannel[Incoming]) -> None:
         opening = self.generation.opening
-        silent_at = self._accepted_s + OPEN_S if opening else self._patience.ends
+        silent_at = self._open_by if opening else self._patience.ends
         while trio.current_time() < silent_at:
             late_at = self._account.deadline if self._account is not None else None
             with trio.move_on_at(silent_at if late_at is None else min(silent_at, late_at)) as scope:
@@ -229,7 +235,7 @@ class Running:
         else:
             now = trio.current_time()
             if now > silent_at + HELD_UP_S:  # it was we who did nothing: what came meanwhile lies unread
-                self._accepted_s = now + HELD_UP_S - OPEN_S
+                self._open_by = now + HELD_UP_S
                 self._patience.ends = now + HELD_UP_S
             elif opening:
                 self.give_up(OPEN_S)
@@ -253,7 +259,8 @@ class Running:
                 case _:
                     self._pass_on(sender, message)
         except RemoteProtocolError as error:
-            self._blame(sender)
+            if self._is_solo or not isinstance(error, Disputed):
+                self._blame(sender)
             self.fail(f"stage {short_name(sender)} broke the protocol: {error}", error.code)
         except JournalError as error:
             self.fail_to_keep(error)
@@ -262,8 +269,7 @@ class Running:
         """Check the stage's signature and store the contract; then the generation may go on."""
         if not self.generation.over:  # too late, nothing is done under it
             await self._agree(sender, message)
-            self._accepted_s = trio.current_time()
-            self._patience.note_opened(self._accepted_s)
+            self._patience.note_opened(trio.current_time())
         self._pass_on(sender, message)
 
     async def _agree(self, sender: PeerKey, message: Accept) -> None:
@@ -296,15 +302,30 @@ class Running:
         self._blame(peer)
         self.fail(f"the link to stage {short_name(peer)} broke: {why}", Code.LOST)
 
-    def _blame(self, *peers: PeerKey) -> None:
-        """Before the first id, others may take the place of these."""
+    def _blame(self, peer: PeerKey) -> None:
+        """Before the first id, another may take its place."""
         if not self.begun:
-            self._refused_by.update(peers)
+            self._refused_by.add(peer)
+
+    @property
+    def _is_solo(self) -> bool:
+        return len(self.plan.stages) == 1
+
+    def _is_proof(self, sender: PeerKey, message: SessionRefused | Close) -> bool:
+        """The stage did not serve, and no other one can have brought that about."""
+        code = Code.read(message.code)
+        if self._is_solo:
+            return True
+        if isinstance(message, SessionRefused):
+            return code is not Code.UNREACHABLE
+        is_head = sender == self.generation.route[0]  # its engine is given ids, none of which overflows
+        return code in OWN_ENDS or (code is Code.ENGINE and is_head)
 
     def _pass_on(self, sender: PeerKey, message: SessionMessage) -> None:
         """Let the generation decide, and send what follows."""
-        if isinstance(message, SessionRefused):
+        if isinstance(message, SessionRefused | Close) and self._is_proof(sender, message):
             self._blame(sender)
+        if isinstance(message, SessionRefused):
             self.retry_s = message.retry_ms / 1000 or None
         for send in self.generation.receive(sender, message):
             self._send(send.to, send.message)

@@ -1,7 +1,8 @@
 """Trying routes until one answers: a stage that refuses, vanishes, lies or keeps silent costs a try, not the answer.
 
 Only until the first id comes: what was delivered is not asked for again. Whoever failed is left out for the rest of the
-request, and remembered for a while (`left_out.py`). A route over nodes that never answered us is not waited for alone:
+request, and remembered for a while; of a route of which nobody knows who did, all are left out until they are needed
+(`left_out.py`). A route over nodes that never answered us is not waited for alone:
 soon the next one is tried beside it, the first id counts, and the others are cancelled in the same step, so that at
 most one route of a request ever has an id. What the others were paid before it, and what the one may come to, stay
 within the price limit together: a route that could pass it is not tried beside others.
@@ -164,13 +165,13 @@ class Trying:
 
     async def _find(self, count: int) -> list[FoundRoute]:
         """Routes to try; none where others are under way, or some may have room by now. Raises NoRoute."""
-        under_way = self._under_way.values()
-        self._left_out.admit_late(under_way)
-        nodes = self._left_out.nodes(under_way)
+        left_out, under_way = self._left_out, self._under_way.values()
+        left_out.admit(under_way)
+        nodes, tried = left_out.nodes(under_way), left_out.tried
         try:
-            return await self._finder.find(self._model, self._sought, nodes, self._committed, count)
+            return await self._finder.find(self._model, self._sought, nodes, self._committed, count, tried)
         except NoRoute as error:
-            if not self._under_way and not self._left_out.full:
+            if not self._under_way and not left_out.full:
                 used_up = isinstance(error, TooDear) and self.spent > 0
                 raise (error if used_up or self._failure is None else self._failure) from None
             if not self._under_way:
@@ -204,15 +205,17 @@ class Trying:
 
     async def _wait_for_room(self) -> None:
         """Wait as long as the full ones said, or until a generation of ours ends. Raises the last refusal."""
-        wait_s = min(self._left_out.full.values()) * random.uniform(1, 1.5)  # clients that were refused together part
-        wait_s = min(wait_s, ROOM_S - self._waited_s)  # whatever they said
         began = trio.current_time()
+        wait_s = max(0.0, min(self._left_out.full.values()) - began)
+        wait_s *= random.uniform(1, 1.5)  # clients that were refused together part
+        wait_s = min(wait_s, ROOM_S - self._waited_s)  # whatever they said
         if self._waited_s >= ROOM_S:
             assert self._failure is not None
             raise self._failure
         self._waited_s = 0 if await self._wait_room(wait_s) else self._waited_s + wait_s
-        self._left_out.admit_full()
-        self._over_at += trio.current_time() - began
+        now = trio.current_time()
+        self._left_out.admit_full(now if now >= began + wait_s else inf)  # ours that left may have had room of any
+        self._over_at += now - began
 
     async def _try(self, route: FoundRoute) -> Running | None:
         """Open a route, and wait for an id of it or of those under way; None where another is to be tried."""
@@ -220,7 +223,7 @@ class Trying:
             running = self._start(route)
         except NoRoute as error:
             self._failure = error
-            self._replace(route, error, failed=False)
+            self._left_out.suspect(route, failed=False)
             return None
         self.tries.append(running)
         self._under_way[running] = route
@@ -254,37 +257,30 @@ class Trying:
     def _give_up(self, running: Running) -> None:
         """End a route that has kept silent for long; where nobody else serves it may take all its time."""
         route = self._under_way[running]
-        if trio.current_time() < self._over_at and self._left_out.spare(route):
+        if trio.current_time() < self._over_at and self._left_out.leaves_other(route):
             running.give_up(trio.current_time() - running.started_s)
         self._give_up_at[running] = inf
 
     def _take(self, route: FoundRoute, running: Running) -> Running | None:
-        """One has begun: it is the one, or has failed. Raises the failure where nobody can be done without."""
+        """One has begun: it is the one, or has failed."""
         del self._under_way[running]
         if running.generation.ids:
             for stage in route.stages:
                 self._failures.forgive(stage.key, stage.offer.record.owner, trio.current_time())
+            self._failures.forgive_together(route.nodes)
             return running
         self._failure = running.generation.failure
         assert self._failure is not None
-        paid = zip(route.stages, running.costs, strict=True)
-        self._failures.note_taken(stage.key for stage, cost in paid if cost)
         if running.cannot_keep:  # nor could any other of ours
             raise self._failure
+        if running.cost:
+            self._failures.note_taken([running.refused_by or route.nodes])
         if running.refused_by:
             at_once = trio.current_time() <= running.started_s + _soon_s(route)
             self._left_out.note_refusal(route, running, at_once)
         else:
-            self._replace(route, self._failure)
+            self._left_out.suspect(route, failed=True)
         return None
-
-    def _replace(self, route: FoundRoute, failure: P2pinferError, failed: bool = True) -> None:
-        """As `LeftOut.replace`. Raises `failure` where nobody can be done without, and no other route is under way."""
-        if self._left_out.replace(route, failed):
-            return
-        if not self._under_way:
-            raise failure
-        self._left_out.exclude(route.nodes)  # whoever is under way may answer yet, though it offers nothing any more
 
 
 def _soon_s(route: FoundRoute, under_way: int = 1) -> float:

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract
 from p2pinfer.core.delivered import Delivered, delivered
-from p2pinfer.core.errors import LocalProtocolError, RemoteProtocolError
+from p2pinfer.core.errors import Disputed, LocalProtocolError, RemoteProtocolError
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.receipt import FINAL, Receipt, verify_proposal
 from p2pinfer.core.records import SignedRecord, countersign
@@ -188,8 +188,8 @@ class ClientAccount:
     def propose(self, stage: int, body: bytes, signature: bytes, now: float) -> list[Decision]:
         """Take a proposal; return what follows, for this stage and for others that waited for it.
 
-        Raises RemoteProtocolError: BAD_RECORD, BAD_SIGNATURE, RECEIPT_MISMATCH or RECEIPT_CONFLICT. Nothing of this
-        proposal is signed then, or ever.
+        Raises RemoteProtocolError: BAD_RECORD, BAD_SIGNATURE, RECEIPT_MISMATCH or RECEIPT_CONFLICT; Disputed where its
+        roots are not another stage's, of which one lies. Nothing of this proposal is signed then, or ever.
         """
         at = self._stages[stage]
         signed = verify_proposal(body, signature, at.contract)
@@ -203,8 +203,10 @@ class ClientAccount:
         committed = self._check(at, signed.record)
         at.last, at.proposed = signed.record, committed
         roots = signed.record.in_root, signed.record.out_root
-        if at.roots.setdefault(committed, roots) != roots or self._agreement(stage, committed) is Agreement.BROKEN:
-            raise _mismatch(f"roots at {committed} positions are not those of the neighbours or of the ids delivered")
+        if at.roots.setdefault(committed, roots) != roots or self._contradicts_us(stage, committed):
+            raise _mismatch(f"roots at {committed} positions are not those of before, or of the ids delivered")
+        if self._agreement(stage, committed) is Agreement.BROKEN:
+            raise Disputed(f"roots at {committed} positions are not those of the other sides", Code.RECEIPT_MISMATCH)
         at.waiting.append(_Waiting(committed, signed, now if committed > max(self.counted, self._prompt) else None))
         return self._release()
 
@@ -298,6 +300,14 @@ class ClientAccount:
             if other is None and not (0 <= neighbour < len(self._stages) and self._stages[neighbour].ended):
                 return Agreement.OPEN
         return Agreement.WHOLE
+
+    def _contradicts_us(self, place: int, committed: int) -> bool:
+        """A head states another prompt than it had of us, or a tail other ids than we had of it."""
+        in_root, out_root = self._stages[place].roots[committed]
+        of_prompt = place == 0 and committed <= self._prompt  # later ids a head has of the tail
+        given = self._root_before(place, committed) if of_prompt else None
+        got = self._root_after(place, committed) if place == len(self._stages) - 1 else None
+        return given not in (None, in_root) or got not in (None, out_root)
 
     def _root_before(self, place: int, committed: int) -> bytes | None:
         """The root of the rows that came in, by the predecessor's word or the client's own ids; None while unknown."""

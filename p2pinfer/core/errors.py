@@ -6,7 +6,8 @@ P2pinferError
 ├── ProtocolError
 │   ├── LocalProtocolError  our own bug: we were about to break the spec
 │   └── RemoteProtocolError a peer broke the spec; `code` is what it is told
-│       └── Stranger        it sent a message of a session in which it has no part
+│       ├── Stranger        it sent a message of a session in which it has no part
+│       └── Disputed        it did, or another stage of its route made it: nobody can tell
 ├── PeerError               a peer did what the spec allows, and we cannot go on with it
 │   ├── LinkDead            the link closed; `code` says why, where the peer said so
 │   └── Refused             the peer refused an open or a call; `retry_s` says when to try again
@@ -52,6 +53,10 @@ class RemoteProtocolError(ProtocolError):
 
 class Stranger(RemoteProtocolError):
     """A peer sent a message of a session in which it has no part: its link ends, and the session goes on."""
+
+
+class Disputed(RemoteProtocolError):
+    """A stage broke the spec, or another of its route made it, or lies about it: a client cannot tell which."""
 
 
 class PeerError(P2pinferError):

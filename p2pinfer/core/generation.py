@@ -16,7 +16,7 @@ from typing import Final
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.ending import Ending
-from p2pinfer.core.errors import GenerationFailed, RemoteProtocolError, Stranger
+from p2pinfer.core.errors import Disputed, GenerationFailed, RemoteProtocolError, Stranger
 from p2pinfer.core.keys import short_name
 from p2pinfer.core.messages import Message, reason_given
 from p2pinfer.core.session_messages import (
@@ -111,7 +111,8 @@ class Generation:
 
         Raises:
             Stranger: the sender is no stage of the route; the generation goes on.
-            RemoteProtocolError: the sender may not send it, or not now; `fail` has to follow.
+            RemoteProtocolError: the sender may not send it, or not now; `fail` has to follow. Disputed where another
+                stage may have made it do so.
         """
         if self.over:
             too_late = self.phase is Phase.FAILED and isinstance(message, Accept) and sender in self.route
@@ -119,7 +120,8 @@ class Generation:
         if sender not in self.route:
             raise Stranger(f"{type(message).__name__} of a session of others", Code.BAD_STATE)
         if (self.phase, type(message)) not in ALLOWED:
-            raise RemoteProtocolError(f"{type(message).__name__} while {self.phase.name}", Code.BAD_STATE)
+            fault = Disputed if self._may_come_of_others(sender, message) else RemoteProtocolError
+            raise fault(f"{type(message).__name__} while {self.phase.name}", Code.BAD_STATE)
         match message:
             case Accept():
                 return self._accept(sender, message)
@@ -142,6 +144,11 @@ class Generation:
         self.phase, self.reason = Phase.FAILED, code
         self.failure = GenerationFailed(text, code)
         return [Send(stage, self._close()) for stage in self.route if stage not in self._refused]
+
+    def _may_come_of_others(self, sender: PeerKey, message: SessionMessage) -> bool:
+        """Too early, but of a stage that has accepted: another sent it rows and keeps its own Accept from us."""
+        at_work = isinstance(message, Propose) or (isinstance(message, Sampled) and sender == self.route[-1])
+        return self.opening and at_work and sender not in self._awaited
 
     def _fail_by(self, stage: PeerKey, did: str, message: SessionRefused | Close) -> list[Send]:
         why = reason_given(message.text, message.code)

@@ -35,6 +35,10 @@ class Span:
     def covers(self, other: "Span") -> bool:
         return self.first <= other.first and other.last <= self.last
 
+    def meets(self, other: "Span") -> bool:
+        """They have a layer in common."""
+        return self.first < other.last and other.first < self.last
+
 
 class Roles(IntFlag):
     """What a stage does beside its layers."""

@@ -172,11 +172,18 @@ class JournalReader:
         return frozenset(PeerKey(node) for (node,) in rows)
 
     @_query
-    def paid_in_vain(self, client: PeerKey) -> frozenset[PeerKey]:
-        """Nodes that a client of ours signed something for, and nothing in full: no answer of theirs got to its end."""
-        query = """SELECT node FROM receipt JOIN contract ON id = receipt.contract WHERE NOT final AND client = :client
-                   EXCEPT SELECT node FROM signed WHERE client = :client"""
-        return frozenset(PeerKey(node) for (node,) in self._connection.execute(query, {"client": client}))
+    def paid_in_vain(self, client: PeerKey) -> list[frozenset[bytes]]:
+        """The nodes of each session in which a client of ours signed something, and nothing in full.
+
+        Without those of which each has brought an answer to its end, in whatever session.
+        """
+        paid = "SELECT session FROM receipt JOIN contract ON id = receipt.contract WHERE NOT final AND client = ?"
+        query = f"SELECT session, node FROM contract WHERE session IN ({paid})"
+        routes: dict[bytes, set[bytes]] = {}
+        for session, node in self._connection.execute(query, (client,)):
+            routes.setdefault(session, set()).add(node)
+        proven = {node for (node,) in self._connection.execute("SELECT node FROM signed WHERE client = ?", (client,))}
+        return [frozenset(nodes) for nodes in routes.values() if not nodes <= proven]
 
     @_query
     def unpaid(self, session: SessionId) -> Unpaid | None:

@@ -341,3 +341,32 @@ async def test_where_nothing_could_be_dialled_nobody_has_failed(autojump_clock: 
     assert (found.nodes, missing, late) == (there.nodes, set(), gone.nodes)
     [node] = gone.nodes
     assert measures.of(Who(PeerKey(node), OwnerKey(bytes(32))), trio.current_time()).late_s == 0
+
+
+# Routes that failed, by whomever
+
+
+HALVES = Span(0, 15), Span(15, 30)
+
+
+def half(node: int, side: int) -> KnownOffer:
+    return replace(whole(node), offer=offer_of(NODES[node], HALVES[side], (Roles.HEAD, Roles.TAIL)[side]))
+
+
+async def test_a_route_that_was_tried_is_found_no_more_but_its_nodes_with_others_are() -> None:
+    finder = finder_over(half(0, 0), half(1, 1), half(2, 1))
+    [first] = await finder.find(MODEL, SOUGHT, ())
+    [other] = await finder.find(MODEL, SOUGHT, (), tried=[first.nodes])
+    assert first.nodes & other.nodes == {NODES[0].public}
+    tried = [first.nodes, other.nodes]
+    assert not finder.has_route(MODEL, SOUGHT, (), tried)
+    with pytest.raises(NoRoute):
+        await finder.find(MODEL, SOUGHT, (), tried=tried)
+
+
+def test_of_the_nodes_to_spare_those_are_needed_whose_layers_nobody_else_serves() -> None:
+    finder = finder_over(half(0, 0), half(1, 1), half(2, 1))
+    head, tail, other = (node.public for node in NODES)
+    assert finder.needed(MODEL, SOUGHT, (), {head, tail}) == {head}
+    assert finder.needed(MODEL, SOUGHT, {other}, {head, tail}) == {head, tail}
+    assert finder.needed(MODEL, SOUGHT, {head}, {head, tail}) == set()

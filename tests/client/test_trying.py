@@ -10,6 +10,7 @@ from trio.testing import MockClock
 
 from p2pinfer.client.contracts import StagePlan
 from p2pinfer.client.finding import HASTY_S, FoundRoute
+from p2pinfer.client.left_out import LEAST_RETRY_S
 from p2pinfer.client.patience import STALL_S
 from p2pinfer.client.routes import Sought
 from p2pinfer.client.running import Running
@@ -119,17 +120,25 @@ class Swarm:
         self.look_s = 0.0  # until it is known that there is no further route
         self.dial_s = 0.0  # to any node
         self.reserve = 0  # nano-credits that each may come to
-        self.retry_s = 1.0  # what the full ones say
+        self.retry_s = 1.0  # what the full ones say, but for
+        self.hasty: dict[frozenset[bytes], float] = {}  # those who say something else
+        self.ours_leave_s = inf  # until a generation of the same client gives room up
         self.is_disk_full = False  # of the client
         self.unfit: FoundRoute | None = None  # its stages' limits do not fit each other
         self.refusals: dict[frozenset[bytes], tuple[float, Code]] = {}
         self.broken: frozenset[bytes] = frozenset()  # their route fails soon; then nobody serves the model any more
 
     async def find(
-        self, _model: ModelId, _sought: Sought, excluded: Collection[bytes], spent: int = 0, count: int = 1
+        self,
+        _model: ModelId,
+        _sought: Sought,
+        excluded: Collection[bytes],
+        spent: int = 0,
+        count: int = 1,
+        tried: Sequence[frozenset[bytes]] = (),
     ) -> list[FoundRoute]:
         await trio.lowlevel.checkpoint()
-        if found := [route for route in self.routes if not route.nodes & set(excluded)]:
+        if found := self.without(excluded, tried):
             return found[:count] if self.limit is None else [replace(found[0], most=self.limit - spent)]
         await trio.sleep(self.look_s)
         raise NoRoute("nobody serves layers 0:30 of 30")
@@ -137,8 +146,19 @@ class Swarm:
     def hears(self, route: FoundRoute) -> bool:
         return not route.nodes & self.unheard
 
-    def has_route(self, _model: ModelId, _sought: Sought, excluded: Collection[bytes]) -> bool:
-        return any(not route.nodes & set(excluded) for route in self.routes)
+    def without(self, excluded: Collection[bytes], tried: Sequence[frozenset[bytes]]) -> list[FoundRoute]:
+        nodes = set(excluded)
+        return [
+            route for route in self.routes if not route.nodes & nodes and not any(one <= route.nodes for one in tried)
+        ]
+
+    def has_route(
+        self, _model: ModelId, _sought: Sought, excluded: Collection[bytes], tried: Sequence[frozenset[bytes]]
+    ) -> bool:
+        return bool(self.without(excluded, tried))
+
+    def needed(self, _model: ModelId, _sought: Sought, _excluded: Collection[bytes], spare: set[bytes]) -> set[bytes]:
+        return spare
 
     async def reach(
         self, routes: Sequence[FoundRoute], hasty: bool
@@ -159,7 +179,8 @@ class Swarm:
         now = trio.current_time()
         full = [node for node, until in self.full_until.items() if node in route.nodes and now < until]
         if full:
-            running = FakeRunning(route, 0, GenerationFailed("no pages", Code.BUSY), self.retry_s)
+            retry_s = self.hasty.get(route.nodes, self.retry_s)
+            running = FakeRunning(route, 0, GenerationFailed("no pages", Code.BUSY), retry_s)
         elif route.nodes in self.refusals:
             after_s, code = self.refusals[route.nodes]
             running = FakeRunning(route, after_s, GenerationFailed("refused", code))
@@ -174,8 +195,8 @@ class Swarm:
         return running  # type: ignore[return-value]
 
     async def wait_room(self, patience_s: float) -> bool:
-        await trio.sleep(patience_s)
-        return False
+        await trio.sleep(min(patience_s, self.ours_leave_s))
+        return self.ours_leave_s < patience_s
 
     def note_late(self, stages: Sequence[StagePlan], waited_s: float = 0.0) -> None:
         self.late += stages
@@ -440,6 +461,25 @@ async def test_not_for_ever(autojump_clock: MockClock, retry_s: float) -> None:
     with pytest.raises(GenerationFailed, match="no pages"):
         await swarm.trying().first_answering()
     assert ROOM_S <= trio.current_time() < ROOM_S + 2
+
+
+async def test_one_that_says_to_come_back_at_once_has_nobody_else_asked_the_sooner(autojump_clock: MockClock) -> None:
+    swarm = Swarm(LIARS[0], HONEST)
+    swarm.full_until = dict.fromkeys(nodes_of([LIARS[0], HONEST]), 1e9)
+    swarm.hasty = {LIARS[0].nodes: 0.001}
+    with pytest.raises(GenerationFailed, match="no pages"):
+        await swarm.trying().first_answering()
+    assert ROOM_S <= trio.current_time() < ROOM_S + 2
+    assert swarm.tried.count(HONEST) <= ROOM_S / swarm.retry_s + 1
+    assert swarm.tried.count(LIARS[0]) <= ROOM_S / LEAST_RETRY_S + 1
+
+
+async def test_room_that_a_generation_of_ours_gave_up_is_asked_for_at_once(autojump_clock: MockClock) -> None:
+    swarm = Swarm(HONEST)
+    swarm.retry_s, swarm.ours_leave_s = 30.0, 2.0
+    swarm.full_until = dict.fromkeys(nodes_of([HONEST]), 1.0)
+    await swarm.trying().first_answering()
+    assert trio.current_time() == pytest.approx(2.0 + PREDICTED_S)
 
 
 async def test_somebody_else_is_asked_before_one_without_room(autojump_clock: MockClock) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from p2pinfer.core.client_account import AHEAD_S, ClientAccount, Refuse, Repeat, Sign
 from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LocalProtocolError, RemoteProtocolError
+from p2pinfer.core.errors import Disputed, LocalProtocolError, RemoteProtocolError
 from p2pinfer.core.keys import domain
 from p2pinfer.core.pricing import amount_of
 from p2pinfer.core.receipt import FINAL, Receipt
@@ -524,6 +524,35 @@ def test_neighbours_whose_roots_differ_are_both_refused() -> None:
     assert refused(route, 1, lie) is Code.RECEIPT_MISMATCH
     refusals = [decision for decision in route.client.lost(1) if isinstance(decision, Refuse)]
     assert [(refusal.stage, refusal.seq, refusal.code) for refusal in refusals] == [(0, 1, Code.RECEIPT_MISMATCH)]
+
+
+def disputed(route: PaidRoute, place: int, receipt: Receipt) -> bool:
+    with pytest.raises(RemoteProtocolError) as error:
+        route.hand_over(place, Proposal(0, sign(receipt, NODES[place])))
+    assert error.value.code is Code.RECEIPT_MISMATCH
+    return isinstance(error.value, Disputed)
+
+
+@pytest.mark.parametrize(("liar", "honest", "root"), [(0, 1, "out_root"), (1, 0, "in_root"), (2, 1, "in_root")])
+def test_of_two_stages_whose_roots_differ_nobody_can_say_who_lies(liar: int, honest: int, root: str) -> None:
+    route = small()
+    route.compute(4)
+    lie = replace(first_due(route, liar), **{root: bytes(32)})
+    route.hand_over(liar, Proposal(0, sign(lie, NODES[liar])))
+    assert disputed(route, honest, first_due(route, honest))
+
+
+def test_a_head_lies_about_the_prompt_alone_and_a_tail_about_ids() -> None:
+    route = small()
+    route.compute(8)
+    route.deliver(3)
+    assert not disputed(route, 0, replace(first_due(route, 0), in_root=bytes(32)))
+    assert not disputed(route, 2, replace(first_due(route, 2), out_root=bytes(32)))
+    again = small()
+    again.compute(8)
+    again.deliver(3)
+    [_, later] = again.head.due(NOW)
+    assert disputed(again, 0, replace(later.signed.record, in_root=bytes(32)))  # the tail may have sent it other ids
 
 
 def test_a_root_over_other_ids_than_were_delivered_is_refused_when_they_come() -> None:

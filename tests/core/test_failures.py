@@ -36,7 +36,7 @@ def test_one_that_was_paid_and_brought_nothing_comes_behind_all_that_failed_unti
     failures = Failures()
     for at in range(100):
         failures.note(node(1), ALICE, at)
-    failures.note_taken([node(2)])
+    failures.note_taken([frozenset({node(2)})])
     assert failures.risk(node(2), BOB, 100.0 + FORGET_S) > failures.risk(node(1), ALICE, 100.0) > 0
     failures.forgive(node(2), BOB, 100.0)
     assert failures.risk(node(2), BOB, 100.0) == 0
@@ -44,9 +44,19 @@ def test_one_that_was_paid_and_brought_nothing_comes_behind_all_that_failed_unti
 
 def test_who_was_paid_for_nothing_is_remembered_up_to_a_bound() -> None:
     failures = Failures()
-    failures.note_taken(node(number) for number in range(MAX_FAILURES + 1))
+    failures.note_taken(frozenset({node(number)}) for number in range(MAX_FAILURES + 1))
     assert failures.risk(node(0), ALICE, 0.0) == 0
     assert failures.risk(node(1), ALICE, 0.0) > 0
+
+
+def test_of_several_that_were_paid_for_nothing_the_company_is_remembered_and_no_node() -> None:
+    failures = Failures()
+    pair, other = frozenset({node(1), node(2)}), frozenset({node(1), node(3)})
+    failures.note_taken([pair, other])
+    assert failures.risk(node(1), ALICE, 0.0) == failures.risk(node(2), BOB, 0.0) == 0
+    assert failures.taken_together == [pair, other]
+    failures.forgive_together(pair | {node(4)})
+    assert failures.taken_together == [other]
 
 
 def test_memory_is_bounded() -> None:

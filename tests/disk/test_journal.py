@@ -255,6 +255,32 @@ async def test_work_counts_once_when_its_final_receipt_is_complete(journal: Jour
     assert await journal.read(signed) == usage.prefill + usage.decode
 
 
+async def test_who_was_paid_in_vain_is_named_with_all_of_the_session_until_each_has_answered(journal: Journal) -> None:
+    route = paid_route(stages=2, prompt=22, layers=6, limits=SMALL)
+    for contract in route.contracts:
+        await journal.agree(contract, SESSION)
+    route.compute(16)
+    [first, *_] = [decision.receipt for decision in route.propose_all() if isinstance(decision, Sign)]
+    await journal.complete(first)
+    pair = frozenset(node.public for node in NODES[:2])
+    read = lambda reader: reader.paid_in_vain(CLIENT.public)  # noqa: E731
+    assert await journal.read(read) == [pair]
+    alone, complete = finished()  # of the first of the two
+    await journal.agree(alone.contracts[0], SessionId(b"another session "))
+    await journal.complete(complete[-1])
+    assert await journal.read(read) == [pair]
+
+
+async def test_the_only_stage_that_was_paid_in_vain_is_named_until_it_has_answered(journal: Journal) -> None:
+    route, complete = finished()
+    await journal.agree(route.contracts[0], SESSION)
+    await journal.complete(complete[0])
+    read = lambda reader: reader.paid_in_vain(CLIENT.public)  # noqa: E731
+    assert await journal.read(read) == [frozenset({NODES[0].public})]
+    await journal.complete(complete[-1])
+    assert await journal.read(read) == []
+
+
 async def test_a_node_knows_a_client_once_it_said_that_it_has_the_final_receipt(journal: Journal) -> None:
     route, complete = finished()
     await journal.agree(route.contracts[0], SESSION)
