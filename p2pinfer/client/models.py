@@ -182,15 +182,18 @@ class Models:
     # What a client needs of it
 
     async def _tokenizer(self, model: StoredModel, until: float) -> bytes:
-        """Raises ModelError where it was altered, or nobody hands it out."""
+        """Raises ModelError where an imported one was altered, or nobody hands out one that is missing or spoilt."""
         if self._store.get(model.id) is not None and not self._store.missing(model.id, [TOKENIZER]):
             return await trio.to_thread.run_sync(self._store.read, model.id, TOKENIZER)
         if self._fetched.get(model.id) is None:
             manifest = self._manifests.data(model.id) or self._store.read_part(model.id, "", 0, MAX_MANIFEST)[1]
             await trio.to_thread.run_sync(self._fetched.add_manifest, manifest, model.id)
-        if self._fetched.missing(model.id, [TOKENIZER]):
+        read = partial(self._fetched.read, model.id, TOKENIZER)
+        try:
+            return await trio.to_thread.run_sync(read)
+        except ModelError:  # it is missing, or not what peers sent: nobody imported it who could do so again
             await self._fetch_tokenizer(model, until)
-        return await trio.to_thread.run_sync(self._fetched.read, model.id, TOKENIZER)
+        return await trio.to_thread.run_sync(read)
 
     async def _fetch_tokenizer(self, model: StoredModel, until: float) -> None:
         file = model.manifest.file(TOKENIZER)
