@@ -1,6 +1,6 @@
 """A person's request, as the protocol has it: floats become integers, words become codecs and classes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Final, TypedDict
@@ -75,22 +75,27 @@ class Request:
     def __post_init__(self) -> None:
         if not self.prompt:
             raise UsageError("the prompt is empty")
-        _check_text(self.prompt)
+        _check_prompt(self.prompt)
+        for name in ("model", "codec", "numerics"):
+            if not isinstance(value := getattr(self, name), str):
+                raise UsageError(f"{name} is text, not {value!r:.80}")
+        if not _are_texts(self.stop):
+            raise UsageError(f"stop is a list of texts, not {self.stop!r:.80}")
         if self.codec not in CODECS:
             raise UsageError(f"unknown codec {self.codec!r}; there are {', '.join(CODECS)}")
         if self.numerics and self.numerics not in CLASSES:
             raise UsageError(f"unknown numerics class {self.numerics!r}; there are {', '.join(CLASSES)}")
         check_cost(self.max_cost)
-        if not 0 <= self.wait_s <= MAX_WAIT_S:
+        if not (isinstance(self.wait_s, int | float) and 0 <= self.wait_s <= MAX_WAIT_S):
             raise UsageError(f"wait_s is {self.wait_s!r:.80}; it is seconds, from 0 to {MAX_WAIT_S}")
         _ = self.sampling
 
     @property
     def sampling(self) -> SamplingRecord:
         """Raises UsageError for numbers that make no sense."""
-        if not (isfinite(self.temperature) and isfinite(self.top_p)):
-            raise UsageError(f"cannot sample so: temperature {self.temperature} and top_p {self.top_p} must be finite")
         try:
+            if not (isfinite(self.temperature) and isfinite(self.top_p)):
+                raise ValueError(f"temperature {self.temperature} and top_p {self.top_p} must be finite")
             return SamplingRecord(
                 temperature=round(self.temperature * MILLIONTHS),
                 top_k=self.top_k,
@@ -99,7 +104,7 @@ class Request:
                 max_tokens=self.max_tokens,
                 stops=tuple(stop.encode() for stop in self.stop),
             )
-        except (ValueError, OverflowError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise UsageError(f"cannot sample so: {error}") from None
 
 
@@ -109,11 +114,24 @@ def check_cost(max_cost: int | None) -> None:
         raise UsageError(f"max_cost is a whole number of nano-credits, not {max_cost!r:.80}")
 
 
-def _check_text(prompt: Prompt) -> None:
-    """Raises UsageError where there are bytes that were no text."""
-    texts = [prompt] if isinstance(prompt, str) else [message.get("content", "") for message in prompt]
+def _check_prompt(prompt: Prompt) -> None:
+    """Raises UsageError for what is neither text nor chat messages, and where there are bytes that were no text."""
+    if not isinstance(prompt, str) and (isinstance(prompt, bytes) or not isinstance(prompt, Sequence)):
+        raise UsageError(f"a prompt is text, or a list of chat messages, not {prompt!r:.80}")
+    texts = [prompt] if isinstance(prompt, str) else [_content(message) for message in prompt]
     try:
         for text in texts:
             text.encode()
     except UnicodeEncodeError as error:
         raise UsageError(f"the prompt is no Unicode text: character {error.start} is half of one") from None
+
+
+def _content(message: ChatMessage) -> str:
+    """The text of a message. Raises UsageError where it has none."""
+    if isinstance(message, Mapping) and _are_texts((message.get("role"), content := message.get("content"))):
+        return str(content)
+    raise UsageError(f"a chat message has a role and a content, both text: {message!r:.80}")
+
+
+def _are_texts(values: object) -> bool:
+    return isinstance(values, Sequence) and not isinstance(values, str) and all(isinstance(one, str) for one in values)

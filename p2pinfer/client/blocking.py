@@ -51,7 +51,11 @@ def connect(
 
     worker = Thread(target=thread, name="p2pinfer client")
     worker.start()
-    swarm = started.get()
+    try:
+        swarm = started.get()
+    except BaseException:  # Ctrl-C: nobody waits for the client, but it keeps the process until it has closed
+        Thread(target=_close_opened, args=(started,), name="p2pinfer client closing").start()
+        raise
     if isinstance(swarm, BaseException):
         worker.join()
         raise sole(swarm)
@@ -123,6 +127,12 @@ class Swarm:
         finally:
             self._calls.discard(scope)
         raise _closed()
+
+
+def _close_opened(started: "SimpleQueue[Swarm | BaseException]") -> None:
+    """Close the client as soon as it is open."""
+    if isinstance(swarm := started.get(), Swarm):
+        swarm.close()
 
 
 def _closed() -> UsageError:

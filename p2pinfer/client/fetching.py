@@ -1,16 +1,16 @@
 """Files of a model from peers that may be slow, silent or liars: bounded in all, and the first good copy wins.
 
-Each peer is asked for part after part, and left where it stalls; the next one is asked beside it when a second has
-passed, or at once where one failed. Whatever comes is checked against the model's id by the caller.
+Each peer is asked for part after part; who is asked, and who else beside it, is for `offerers.py`. Whatever comes is
+checked against the model's id by the caller.
 """
 
-import random
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
 import trio
 
+from p2pinfer.client.offerers import Ask, Offerers
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import PeerError, Refused, RemoteProtocolError
 from p2pinfer.core.measures import Measures
@@ -20,13 +20,10 @@ from p2pinfer.core.units import ModelId
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
-from p2pinfer.overlay.reach import reach
 
 PART: Final = 16 << 10  # bytes asked for at once, which every peer sends whole; one that sends fewer plays for time
 AHEAD: Final = 8  # parts asked for at once
 BUSY_S: Final = 1.0  # at most, before a busy peer is asked again
-NEXT_S: Final = 1.0  # before the next peer is asked too
-MAX_PEERS: Final = 16  # asked for one file
 SHORTEST_S: Final = 0.001  # that a transfer is taken to last
 FILE_S: Final = 10.0  # for a file in all, and a second more
 FILE_BYTES: Final = 50_000  # for so many of its bytes
@@ -37,6 +34,7 @@ class Fetcher:
 
     def __init__(self, network: Network, exchange: Exchange, measures: Measures) -> None:
         self._network = network
+        self._offerers = Offerers(network)
         self._exchange = exchange
         self._measures = measures
 
@@ -54,41 +52,23 @@ class Fetcher:
 
         Raises PeerError: the last peer's reason, or SILENT where time was up.
         """
-        found: list[bytes] = []
-        failures: list[PeerError | RemoteProtocolError] = []
 
-        async def ask(known: KnownOffer, failed: trio.Event) -> None:
-            try:
-                data = await self._fetch_from(known, model, name, limit)
-                check(data)
-                found.append(data)
-                nursery.cancel_scope.cancel()
-            except (PeerError, RemoteProtocolError) as error:
-                failures.append(error)
-                failed.set()
+        async def fetch_from(link: Link, ask: Ask) -> bytes:
+            data = await self._fetch_from(link, ask, model, name, limit)
+            check(data)
+            return data
 
-        linked = [known for known in peers if self._network.link(known.node) is not None]
-        others = [known for known in peers if known not in linked]
-        random.shuffle(others)  # whoever offers first is not asked first
         with trio.move_on_after(FILE_S + limit / FILE_BYTES):
-            async with trio.open_nursery() as nursery:
-                for known in [*linked, *others][:MAX_PEERS]:
-                    failed = trio.Event()
-                    nursery.start_soon(ask, known, failed)
-                    with trio.move_on_after(NEXT_S):
-                        await failed.wait()
-        if found:
-            return found[0]
-        why = str(failures[-1]) if failures else "nobody sent it in time"
-        raise Refused(why, Code.NOT_FOUND if failures else Code.SILENT)
+            return await self._offerers.first(peers, fetch_from)
+        raise Refused("nobody sent it in time", Code.SILENT)
 
-    async def _fetch_from(self, known: KnownOffer, model: ModelId, name: str, limit: int) -> bytes:
+    async def _fetch_from(self, link: Link, ask: Ask, model: ModelId, name: str, limit: int) -> bytes:
         """The first part says how long the file is; of the others AHEAD are asked for at once."""
-        link = await reach(self._network, known.node, known.addresses)
         first = await self._part(link, model, name, 0)
         if first.size > limit:
             raise Refused(f"{name or 'the manifest'} of {first.size} bytes, limit {limit}", Code.NOT_FOUND)
         parts = {0: first.data}
+        ask.received = len(first.data)
         offsets = iter(range(len(first.data), first.size, PART))
         failures: list[PeerError | RemoteProtocolError] = []
 
@@ -99,6 +79,7 @@ class Fetcher:
                     if len(part.data) != min(PART, first.size - offset):
                         raise Refused(f"a part of {len(part.data)} bytes, {PART} were asked for", Code.SILENT)
                     parts[offset] = part.data
+                    ask.received += len(part.data)
             except (PeerError, RemoteProtocolError) as error:
                 failures.append(error)
                 nursery.cancel_scope.cancel()
@@ -111,7 +92,7 @@ class Fetcher:
             raise failures[0]
         if (size := first.size - len(first.data)) >= AHEAD * PART:
             now = trio.current_time()
-            self._measures.note_rate(known.node, size / max(now - began, SHORTEST_S), now)
+            self._measures.note_rate(link.peer, size / max(now - began, SHORTEST_S), now)
         return b"".join(parts[offset] for offset in sorted(parts))
 
     async def _part(self, link: Link, model: ModelId, name: str, offset: int) -> FilePart:

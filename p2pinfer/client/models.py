@@ -14,7 +14,7 @@ from typing import Final
 import trio
 
 from p2pinfer.client.fetching import Fetcher
-from p2pinfer.client.manifests import Manifests
+from p2pinfer.client.manifests import AGAIN_S, Manifests
 from p2pinfer.client.scribe import Scribe
 from p2pinfer.client.waiting import NotYet, Waiting
 from p2pinfer.core.alternation import in_turn
@@ -82,11 +82,16 @@ class Models:
         imported = {id_: model.name for id_, model in self._imported(served).items()}
         return imported | await self._manifests.all_names([id_ for id_ in served if id_ not in imported], offers)
 
-    async def scribe(self, model: StoredModel) -> Scribe:
-        """The model's tokenizer and template at work, fetched if they are not here. Raises ModelError."""
+    async def scribe(self, model: StoredModel, until: float = -inf) -> Scribe:
+        """The model's tokenizer and template at work, fetched if they are not here.
+
+        until: who hands it out is looked for till then, monotonic, and once in any case
+
+        Raises ModelError.
+        """
         async with self._loading.setdefault(model.id, trio.Lock()):  # many ask at once, and one loads
             if model.id not in self._scribes:
-                self._scribes[model.id] = Scribe(model, await self._tokenizer(model))
+                self._scribes[model.id] = Scribe(model, await self._tokenizer(model, until))
         return self._scribes[model.id]
 
     async def aclose(self) -> None:
@@ -176,28 +181,35 @@ class Models:
 
     # What a client needs of it
 
-    async def _tokenizer(self, model: StoredModel) -> bytes:
-        """Raises ModelError where it was altered, or nobody hands it out."""
+    async def _tokenizer(self, model: StoredModel, until: float) -> bytes:
+        """Raises ModelError where an imported one was altered, or nobody hands out one that is missing or spoilt."""
         if self._store.get(model.id) is not None and not self._store.missing(model.id, [TOKENIZER]):
             return await trio.to_thread.run_sync(self._store.read, model.id, TOKENIZER)
         if self._fetched.get(model.id) is None:
             manifest = self._manifests.data(model.id) or self._store.read_part(model.id, "", 0, MAX_MANIFEST)[1]
             await trio.to_thread.run_sync(self._fetched.add_manifest, manifest, model.id)
-        if self._fetched.missing(model.id, [TOKENIZER]):
-            await self._fetch_tokenizer(model)
-        return await trio.to_thread.run_sync(self._fetched.read, model.id, TOKENIZER)
+        read = partial(self._fetched.read, model.id, TOKENIZER)
+        try:
+            return await trio.to_thread.run_sync(read)
+        except ModelError:  # it is missing, or not what peers sent: nobody imported it who could do so again
+            await self._fetch_tokenizer(model, until)
+        return await trio.to_thread.run_sync(read)
 
-    async def _fetch_tokenizer(self, model: StoredModel) -> None:
+    async def _fetch_tokenizer(self, model: StoredModel, until: float) -> None:
         file = model.manifest.file(TOKENIZER)
         assert file is not None  # a manifest without it is none
         if file.size > MAX_CLIENT_FILE:
             raise ModelError(f"{model.name}: a tokenizer of {file.size:,} bytes, limit {MAX_CLIENT_FILE:,}")
-        try:
-            data = await self._fetcher.fetch(
-                self._directory.offers(model.id), model.id, TOKENIZER, file.size, partial(_check_file, file)
-            )
-        except PeerError as error:
-            raise ModelError(f"{model.name}: no peer hands out {TOKENIZER}: {error}") from None
+        while True:
+            try:
+                data = await self._fetcher.fetch(
+                    self._directory.offers(model.id), model.id, TOKENIZER, file.size, partial(_check_file, file)
+                )
+                break
+            except PeerError as error:
+                if trio.current_time() >= until:
+                    raise ModelError(f"{model.name}: no peer hands out {TOKENIZER}: {error}") from None
+            await trio.sleep(AGAIN_S)  # others may offer the model by then
         await trio.to_thread.run_sync(self._fetched.add_file, model.id, TOKENIZER, [data])
 
 

@@ -14,6 +14,7 @@ from p2pinfer.client.scribe import Scribe, Words
 from p2pinfer.core.ending import Ending
 from p2pinfer.core.errors import UsageError
 from p2pinfer.core.keys import PrivateKey
+from p2pinfer.core.session_messages import MAX_IDS
 from p2pinfer.core.text import TextStream
 from p2pinfer.core.units import PeerKey
 from p2pinfer.disk.store import StoredModel
@@ -81,6 +82,10 @@ def _check_length(model: StoredModel, prompt: int, request: Request) -> None:
         raise UsageError(
             f"the prompt has {prompt} tokens and {request.max_tokens} are asked for; {model.name} takes {context} "
             f"together: shorten the prompt by {prompt + request.max_tokens - context}, or ask for fewer tokens"
+        )
+    if prompt > MAX_IDS:
+        raise UsageError(
+            f"the prompt has {prompt} tokens, and no peer takes more than {MAX_IDS}: shorten it by {prompt - MAX_IDS}"
         )
     if not prompt:
         raise UsageError("the prompt has no tokens")

@@ -11,6 +11,7 @@ from p2pinfer.core.offer import Offer, State
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.placement import gaps
 from p2pinfer.core.routing import Candidate, Load
+from p2pinfer.core.terms import MAX_PROPOSED
 from p2pinfer.core.units import Codec, Numerics, PeerKey, Span, row_bytes
 from p2pinfer.overlay.link import Link
 
@@ -98,6 +99,7 @@ def _fits(known: KnownOffer, sought: Sought, excluded: Collection[bytes]) -> boo
         and offer.numerics in CLASSES
         and sought.numerics in (None, offer.numerics)
         and offer.roles == roles_of(offer.span, sought.layers)
+        and offer.limits.proposed(sought.positions) <= MAX_PROPOSED
         and offer.node not in excluded
     )
 

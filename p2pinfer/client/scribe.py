@@ -21,6 +21,7 @@ from p2pinfer.disk.store import StoredModel
 
 COMMAND: Final = (sys.executable, "-m", "p2pinfer.client.scribe_process")
 LENGTH: Final = 4
+MAX_QUESTION: Final = 256 << 20  # bytes; the longest words of the longest prompt have fewer
 MAX_ANSWER: Final = 64 << 20  # bytes; the table of 260,000 ids has two million
 
 
@@ -155,6 +156,8 @@ def _pack(question: Sequence[Any]) -> bytes:
         data: bytes = msgpack.packb(question)
     except (TypeError, ValueError, OverflowError, UnicodeEncodeError) as error:
         raise UsageError(f"chat messages are plain text, numbers, lists and mappings: {error}") from None
+    if len(data) > MAX_QUESTION:
+        raise UsageError(f"the prompt has {len(data):,} bytes, limit {MAX_QUESTION:,}: shorten it")
     return data
 
 

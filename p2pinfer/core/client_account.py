@@ -63,10 +63,15 @@ class Agreement(Enum):
 
 @dataclass(slots=True)
 class _Waiting:
-    """A proposal that may not be signed yet; `ahead_since` is when it was first beyond the client's count."""
+    """A proposal that may not be signed yet.
+
+    agreement:   as it was when something new was known of its roots
+    ahead_since: when it was first beyond the client's count
+    """
 
     committed: int
     signed: SignedRecord[Receipt]
+    agreement: Agreement = Agreement.OPEN
     ahead_since: float | None = None
 
 
@@ -110,6 +115,8 @@ class ClientAccount:
         _check_route([contract.record for contract in contracts], len(prompt))
         self._stages = [_Stage(contract) for contract in contracts]
         self._over = False
+        self._fresh: set[int] = set()  # positions at which a root is known since the proposals there were looked at
+        self._is_fresh = False  # a stage has ended since: all are to be looked at again
         self._salt = Salt(secret)
         self._key = key
         self._prompt = len(prompt)
@@ -183,6 +190,7 @@ class ClientAccount:
             leaf = self._salt.leaf(self._prompt + len(self._outputs), id_.to_bytes(4, "big"))
             self._inputs.add((leaf,))
             self._outputs.add((leaf,))
+            self._fresh |= {self.counted, self.counted + 1}  # out of the tail, and into the head
         return self._release()
 
     def propose(self, stage: int, body: bytes, signature: bytes, now: float) -> list[Decision]:
@@ -200,19 +208,22 @@ class ClientAccount:
             return [Repeat(stage, at.complete)]
         if any(waiting.signed.record.seq == seq for waiting in at.waiting):
             return self._release() if at.withdrawn else []
-        committed = self._check(at, signed.record)
+        committed = self._check(at, signed.record, self.signed(stage))
         at.last, at.proposed = signed.record, committed
+        self._fresh.add(committed)
+        self._is_fresh |= signed.record.state == FINAL
         roots = signed.record.in_root, signed.record.out_root
         if at.roots.setdefault(committed, roots) != roots or self._contradicts_us(stage, committed):
             raise _mismatch(f"roots at {committed} positions are not those of before, or of the ids delivered")
         if self._agreement(stage, committed) is Agreement.BROKEN:
             raise Disputed(f"roots at {committed} positions are not those of the other sides", Code.RECEIPT_MISMATCH)
-        at.waiting.append(_Waiting(committed, signed, now if committed > max(self.counted, self._prompt) else None))
+        ahead_since = now if committed > max(self.counted, self._prompt) else None
+        at.waiting.append(_Waiting(committed, signed, ahead_since=ahead_since))
         return self._release()
 
     def lost(self, stage: int) -> list[Decision]:
         """A stage is gone and will propose no more: its neighbours' receipts no longer wait for its roots."""
-        self._stages[stage].lost = True
+        self._stages[stage].lost = self._is_fresh = True
         return self._release()
 
     def withdraw(self, sign: Sign) -> None:
@@ -239,14 +250,19 @@ class ClientAccount:
                     refusals.append(Refuse(place, waiting.signed.record.seq, Code.RECEIPT_AHEAD, text))
         return refusals
 
-    def _check(self, stage: _Stage, receipt: Receipt) -> int:
-        """Hold a proposal to the client's count; return its positions."""
+    def _check(self, stage: _Stage, receipt: Receipt, complete: int) -> int:
+        """Hold a proposal to its contract, of which so many positions are signed; return its positions.
+
+        What a stage may not have computed yet it does not propose: so few proposals wait, whatever it sends.
+        """
         terms = stage.contract.record
         if stage.last is not None and (why := receipt.follows(stage.last)):
             raise _mismatch(why)
         committed = terms.work.committed(receipt.usage)
         if receipt.state != FINAL and committed % terms.limits.cadence:
             raise _mismatch(f"{committed} positions are no multiple of the cadence {terms.limits.cadence}")
+        if committed > complete + terms.limits.window:
+            raise _mismatch(f"{committed} positions, {complete} are signed, and the window is {terms.limits.window}")
         return committed
 
     def _release(self) -> list[Decision]:
@@ -257,7 +273,9 @@ class ClientAccount:
             for waiting in tuple(stage.waiting):
                 if waiting.committed <= self.counted:
                     waiting.ahead_since = None
-                match self._agreement(place, waiting.committed):
+                if self._is_fresh or waiting.committed in self._fresh:
+                    waiting.agreement = self._agreement(place, waiting.committed)
+                match waiting.agreement:
                     case Agreement.BROKEN:
                         text = f"roots at {waiting.committed} positions differ"
                         decisions.append(Refuse(place, waiting.signed.record.seq, Code.RECEIPT_MISMATCH, text))
@@ -266,6 +284,8 @@ class ClientAccount:
                         ready = waiting
             if ready is not None:
                 decisions.append(Sign(place, stage.sign(ready, self._key)))
+        self._fresh.clear()
+        self._is_fresh = False
         return decisions
 
     def _counts(self, stage: _Stage, committed: int) -> bool:

@@ -11,6 +11,10 @@ class Reader(Protocol):
 
     stop: str | None  # the stop string that was found
 
+    @property
+    def rest(self) -> str:
+        """The text that is not settled yet, as it is if no id follows."""
+
     def add(self, id_: int) -> str:
         """Take the next id; return the text that is settled by it."""
 
@@ -31,6 +35,11 @@ class Ending:
         self._max_tokens = max_tokens
         self._reader = reader
         self._count = 0
+
+    @property
+    def rest(self) -> str:
+        """The text of the ids so far that no piece has yet."""
+        return self._reader.rest
 
     def add(self, id_: int) -> Code:
         """Why the generation ends with this id; NONE if it goes on."""

@@ -62,7 +62,7 @@ ALLOWED: Final[frozenset[tuple[Phase, type[Message]]]] = frozenset(
 
 
 class Generation:
-    """ids: sampled so far, the truth after any failure. pieces: the text of each, in order.
+    """ids: sampled so far, the truth after any failure. pieces: the text of each, in order; after a failure, the rest.
 
     failure: why it FAILED.
     """
@@ -87,6 +87,7 @@ class Generation:
         self.failure: GenerationFailed | None = None
         self._vocabulary = vocabulary
         self._ending = ending
+        self._rest = ""  # text of the ids that is in no piece yet
         self._awaited = set(route)  # stages that have not accepted yet
         self._refused: set[PeerKey] = set()
 
@@ -142,6 +143,7 @@ class Generation:
         if self.over:
             return []
         self.phase, self.reason = Phase.FAILED, code
+        self.pieces.append(self._rest)
         self.failure = GenerationFailed(text, code)
         return [Send(stage, self._close()) for stage in self.route if stage not in self._refused]
 
@@ -192,5 +194,6 @@ class Generation:
                 )
         self.ids += message.ids  # all or none: ids of a message that lies are no one's answer
         self.pieces += pieces
+        self._rest = self._ending.rest
         if message.reason:
             self.phase, self.reason = Phase.ANSWERED, Code(message.reason)

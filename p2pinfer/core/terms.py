@@ -9,6 +9,9 @@ from p2pinfer.core.units import Roles, Span
 
 POSITION_BITS: Final = 32
 CADENCE_PART: Final = 4  # a contract has a receipt at least as often as offered, and at most so many times as often
+MAX_PROPOSED: Final = (
+    256  # receipts, by the offer's cadence, that may wait for a client at once: it looks at them again
+)
 ALL_ROLES: Final = Roles.HEAD | Roles.TAIL
 
 
@@ -69,6 +72,10 @@ class Limits:
         The least multiple of the cadence with which the window reaches the end; 0 where the window holds the prompt.
         """
         return max(0, -((self.window - prompt) // self.cadence)) * self.cadence
+
+    def proposed(self, positions: int) -> int:
+        """Receipts that may wait for the client of a session of so many positions at once."""
+        return min(self.window, positions) // self.cadence
 
     def within(self, offered: "Limits") -> bool:
         """A node that offered those takes these; max_positions is another matter, with a code of its own."""

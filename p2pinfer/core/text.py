@@ -185,12 +185,20 @@ class TextStream:
             return text
         return self._shown(self._take(self._decoder.decode(self._texts.bytes_of(id_))))
 
-    def finish(self) -> str:
-        """The rest of the text, now that no id follows. No stop string is found in it: it would end nothing."""
+    @property
+    def rest(self) -> str:
+        """What is held back, as it would be shown if no id followed. No stop string is found in it."""
         if self.stop is not None:
             return ""
-        text, self._held = self._held + self._decoder.decode(b"", final=True), ""
-        return self._shown(text)
+        unfinished, _ = self._decoder.getstate()
+        text = self._held + unfinished.decode(errors="replace")
+        return text.removeprefix(" ") if self._at_start else text
+
+    def finish(self) -> str:
+        """The rest of the text, now that no id follows."""
+        rest, self._held = self.rest, ""
+        self._decoder.reset()
+        return rest
 
     def _take(self, text: str) -> str:
         if self.stop is not None or not text:

@@ -12,6 +12,7 @@ from typing import Any, Final, get_type_hints
 from p2pinfer.core.budget import NETWORK_PART
 from p2pinfer.core.errors import UsageError
 from p2pinfer.core.shown import brief
+from p2pinfer.core.terms import MAX_PROPOSED
 from p2pinfer.core.units import Numerics, Span
 from p2pinfer.disk.plain import read_small
 from p2pinfer.engine.steps import CPU
@@ -110,6 +111,11 @@ class Settings:
             raise UsageError(
                 f"trust.window is {trust.window}; it must be at least 2 x max_chunk + 2 x cadence = "
                 f"{2 * trust.max_chunk + 2 * trust.cadence}, or a prompt waits for every signature"
+            )
+        if trust.window > MAX_PROPOSED * trust.cadence:
+            raise UsageError(
+                f"trust.window is {trust.window}; it must be at most {MAX_PROPOSED} x cadence = "
+                f"{MAX_PROPOSED * trust.cadence}, or clients leave the node aside"
             )
         if not trust.window <= trust.client_window <= trust.client_window_max:
             raise UsageError("trust: window <= client_window <= client_window_max must hold")

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from pathlib import Path
-from shutil import rmtree
+from shutil import copytree, rmtree
 
 import pytest
 import trio
@@ -265,15 +265,31 @@ def test_a_client_with_an_empty_store_gets_what_it_needs_from_peers(loop: Loop, 
     assert store.read(id_, TOKENIZER) == loop.swarm.store.read(id_, TOKENIZER)
 
 
-def test_an_altered_tokenizer_in_the_store_is_noticed(loop: Loop, tmp_path: Path) -> None:
+def test_a_fetched_tokenizer_that_was_spoilt_is_fetched_again(loop: Loop, tmp_path: Path) -> None:
     async def ask() -> None:
         async with loop.swarm.client(store=tmp_path) as client:
             await client.answer("hello", max_tokens=5)
 
     loop.run(ask)
     path = tmp_path / "fetched" / "models" / loop.swarm.model.id.hex() / TOKENIZER
-    path.write_bytes(path.read_bytes().replace(b"the", b"eht"))
-    with pytest.raises(ModelError, match=r"tokenizer\.json"):
+    whole = path.read_bytes()
+    for spoilt in (whole.replace(b"the", b"eht"), whole[:-1], b""):
+        path.write_bytes(spoilt)
+        loop.run(ask)
+        assert path.read_bytes() == whole
+
+
+def test_an_imported_tokenizer_that_was_altered_is_noticed(loop: Loop, tmp_path: Path) -> None:
+    path = tmp_path / "models" / loop.swarm.model.id.hex()
+    copytree(loop.swarm.model.folder, path)
+    tokenizer = path / TOKENIZER
+    tokenizer.write_bytes(tokenizer.read_bytes().replace(b"the", b"eht"))
+
+    async def ask() -> None:
+        async with loop.swarm.client(store=tmp_path) as client:
+            await client.answer("hello", max_tokens=5)
+
+    with pytest.raises(ModelError, match=r"tokenizer\.json was altered.*import the model again"):
         loop.run(ask)
 
 

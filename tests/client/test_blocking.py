@@ -1,7 +1,9 @@
 """A client that ends by itself, below the blocking one: its failure is told, and by no call for ever waited."""
 
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from queue import SimpleQueue
 
 import pytest
 import trio
@@ -47,3 +49,27 @@ def test_it_is_raised_in_place_of_what_followed_from_it(monkeypatch: pytest.Monk
     monkeypatch.setattr(blocking, "open_client", open_dying)
     with pytest.raises(JournalError, match="the disk is full"), blocking.connect() as swarm:
         swarm.answer("hello")
+
+
+def test_a_client_whose_caller_was_interrupted_while_it_opened_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else its thread would keep the process for ever."""
+    interrupted, closed = threading.Event(), threading.Event()
+
+    @asynccontextmanager
+    async def open_slowly(*_: object, **__: object) -> AsyncIterator[Asleep]:
+        await trio.to_thread.run_sync(interrupted.wait)
+        yield Asleep()
+        closed.set()
+
+    class Interrupted(SimpleQueue):  # type: ignore[type-arg]
+        def get(self) -> object:  # type: ignore[override]
+            if interrupted.is_set():
+                return super().get()
+            interrupted.set()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(blocking, "open_client", open_slowly)
+    monkeypatch.setattr(blocking, "SimpleQueue", Interrupted)
+    with pytest.raises(KeyboardInterrupt), blocking.connect():
+        raise AssertionError("it is not open")
+    assert closed.wait(10)

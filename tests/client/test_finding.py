@@ -206,7 +206,7 @@ def part(node: PrivateKey, first: int, last: int, cadence: int, prices: Prices =
 
 async def test_a_stage_whose_cadence_fits_nobody_is_left_out_though_it_is_free() -> None:
     head, middle, tail = part(NODES[0], 0, 10, 32), part(NODES[1], 10, 20, 128), part(NODES[2], 20, 30, 64)
-    free = part(STRANGER, 10, 20, 1, Prices(0, 0, 0, 0))
+    free = part(STRANGER, 10, 20, 2, Prices(0, 0, 0, 0))
     sought = replace(SOUGHT, max_cost=1 << 40)
     [route] = await finder_over(head, middle, tail, free).find(MODEL, sought, ())
     assert [stage.key for stage in route.stages] == [node.public for node in NODES[:3]]

@@ -12,7 +12,9 @@ import trio
 from trio.testing import MockClock
 
 from p2pinfer.client.api import Client, open_client
-from p2pinfer.core.errors import ModelError
+from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import ModelError, Refused
+from p2pinfer.core.manifest import TOKENIZER
 from p2pinfer.core.messages import AskFile, FilePart
 from p2pinfer.core.units import ModelId, PeerKey
 from p2pinfer.disk.identity import load_identity
@@ -198,3 +200,25 @@ def test_files_of_another_model_are_not_taken_for_this_one(tmp_path: Path, impor
         assert await ask(client, honest.model.id.hex()) == 2
 
     run(test, tmp_path, Store(tmp_path / "store"), false, false, honest)
+
+
+def test_a_tokenizer_that_is_refused_is_asked_for_as_long_as_there_is_time(
+    tmp_path: Path, imports: list[Imported]
+) -> None:
+    honest, asked = imports[0], 0
+
+    async def answer(peer: PeerKey, ask: Ask) -> FilePart:
+        nonlocal asked
+        assert isinstance(ask, AskFile)
+        asked += ask.name == TOKENIZER
+        if ask.name == TOKENIZER and asked < 3:
+            raise Refused("not yet", Code.NOT_FOUND)
+        return await Files(honest.store).answer(peer, ask)
+
+    async def test(client: Client) -> None:
+        with pytest.raises(ModelError, match=r"no peer hands out tokenizer\.json: not yet"):
+            await client.answer("hello", max_tokens=2, wait_s=0)
+        assert await ask(client, "tiny") == 2
+
+    run(test, tmp_path, Store(tmp_path / "store"), honest.offered(honest.model.id, answer))
+    assert asked == 3

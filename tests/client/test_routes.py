@@ -7,6 +7,7 @@ import pytest
 from p2pinfer.client.routes import CERTIFIED_S, Sought, longest_too_short, uncertified, usable
 from p2pinfer.core.offer import State
 from p2pinfer.core.offers import KnownOffer
+from p2pinfer.core.terms import MAX_PROPOSED
 from p2pinfer.core.units import Codec, Numerics, Roles, Span
 from tests.core.paid_route import LIMITS, NODES, NOW, certificate_for, offer_of
 
@@ -36,6 +37,7 @@ def test_an_offer_that_fits_is_taken_under_its_class() -> None:
         {"span": Span(20, 31), "roles": Roles.TAIL},
         {"roles": Roles.HEAD},
         {"span": Span(0, 29)},
+        {"limits": replace(LIMITS, cadence=(SOUGHT.positions - 1) // MAX_PROPOSED)},
     ],
 )
 def test_one_that_does_not_fit_is_left(changes: dict[str, object]) -> None:

@@ -797,6 +797,21 @@ def test_an_answer_that_breaks_off_says_what_was_paid_for_it(tmp_path: Path, sto
     run(ask, tmp_path, store, PaidForNothing, BreakingOff)
 
 
+def test_text_of_an_answer_that_breaks_off_is_all_that_came(tmp_path: Path, store: Store) -> None:
+    """Also what might have become a stop string."""
+
+    async def ask(client: Client, _stages: list[SoloStage]) -> None:
+        pieces: list[str] = []
+        async with client.open_answer(PROMPT, max_tokens=TOKENS, max_cost=1_000_000, stop=("bcdxyz",)) as stream:
+            with pytest.raises(GenerationFailed, match="the engine failed"):
+                async for piece in stream:
+                    pieces.append(piece)  # noqa: PERF401 - what came before the error counts
+            assert stream.so_far.text == "abcd"
+        assert pieces == ["a", "bcd"]
+
+    run(ask, tmp_path, store, BreakingOff)
+
+
 def test_an_answer_that_breaks_off_unpaid_says_that_more_may_be_due(tmp_path: Path, store: Store) -> None:
     async def ask(client: Client, _stages: list[SoloStage]) -> None:
         words = r"; 0 nano-credits were signed for what came before; more of it may be due \(p2pinfer owed shows it\)"

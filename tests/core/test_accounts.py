@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from p2pinfer.core.client_account import AHEAD_S, ClientAccount, Refuse, Repeat, Sign
+from p2pinfer.core.client_account import AHEAD_S, Agreement, ClientAccount, Refuse, Repeat, Sign
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import Disputed, LocalProtocolError, RemoteProtocolError
 from p2pinfer.core.keys import domain
@@ -462,6 +462,35 @@ def test_usage_beyond_the_count_is_refused(field: str) -> None:
     usage = replace(receipt.usage, **{field: getattr(receipt.usage, field) + 6})
     amount = amount_of(PRICES, 0, usage)
     assert refused(route, 0, replace(receipt, usage=usage, amount=amount)) is Code.RECEIPT_MISMATCH
+
+
+def test_a_proposal_beyond_the_window_of_what_was_signed_is_refused() -> None:
+    route = small(stages=1)
+    route.compute(SMALL.window + SMALL.cadence)
+    receipts = [proposal.signed.record for proposal in route.head.due(NOW)]
+    for receipt in receipts[:-1]:
+        route.hand_over(0, Proposal(0, sign(receipt, NODES[0])))
+    assert refused(route, 0, receipts[-1]) is Code.RECEIPT_MISMATCH
+
+
+def test_what_waits_is_looked_at_again_only_where_something_new_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+    look = ClientAccount._agreement
+
+    def count(account: ClientAccount, place: int, committed: int) -> Agreement:
+        looks.append(committed)
+        return look(account, place, committed)
+
+    monkeypatch.setattr(ClientAccount, "_agreement", count)
+    route = small(stages=1, prompt=16)
+    route.compute(16)
+    proposals = route.head.due(NOW)
+    for proposal in proposals:
+        route.hand_over(0, proposal)
+    assert looks == [4, 4, 8, 8, 12, 12, 16, 16]  # when it comes, and when what may be signed is sought
+    looks.clear()
+    route.deliver(1)
+    assert set(looks) == {16}
 
 
 def test_a_running_receipt_off_the_cadence_is_refused() -> None:

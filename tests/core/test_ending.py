@@ -31,6 +31,10 @@ class Letters:
         self._held = text[settled:]
         return text[:settled]
 
+    @property
+    def rest(self) -> str:
+        return self._held
+
     def finish(self) -> str:
         held, self._held = self._held, ""
         return held

@@ -43,6 +43,8 @@ CHUNK = 4
 class Letters:
     """Text of an id is one letter; a stop string is looked for in all of them."""
 
+    rest = ""
+
     def __init__(self, stops: Sequence[str] = ()) -> None:
         self.stop: str | None = None
         self.text = ""

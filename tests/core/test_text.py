@@ -104,6 +104,17 @@ def test_an_unfinished_character_is_replaced_at_the_end() -> None:
     assert [reader.add(0xC3), reader.finish()] == ["", "\ufffd"]
 
 
+def test_the_rest_is_what_would_come_if_no_id_followed() -> None:
+    reader = TextStream(TEXTS, ["END"])
+    rests = []
+    for byte in b"aE\xc3":
+        reader.add(byte)
+        rests.append(reader.rest)
+    assert rests == ["", "E", "E\ufffd"]
+    assert reader.add(0xA9) == "E\xe9"
+    assert (reader.rest, reader.finish()) == ("", "")
+
+
 def test_the_text_ends_before_the_stop_string() -> None:
     pieces, reader = stream("one END two", "END")
     assert "".join(pieces) == "one "

@@ -41,6 +41,7 @@ class Letters:
     """Every id is a letter."""
 
     stop = None
+    rest = ""
 
     def add(self, id_: int) -> str:
         return "a"

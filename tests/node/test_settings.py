@@ -53,6 +53,7 @@ def test_an_option_that_was_not_given_changes_nothing() -> None:
         ("[network]\nlisten = '/ip4/127.0.0.1/tcp/0'", r"network\.listen must be a list"),
         ("[network]\nmdns = 1", r"network\.mdns must be true or false"),
         ("[trust]\nwindow = 100", r"at least 2 x max_chunk"),
+        ("[trust]\ncadence = 1", r"window is 1024; it must be at most 256 x cadence = 256"),
         ("[trust]\ncadence = 0", r"trust\.cadence must be at least 1"),
         ("[trust]\nclient_window = 1", r"client_window"),
         ("[trust]\nstrangers_window = 8191", r"strangers_window is 8191; it must be at least 8 x window = 8192"),

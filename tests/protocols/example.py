@@ -25,6 +25,7 @@ class Silent:
     """A reader of ids without text, for generations without stop strings."""
 
     stop: str | None = None
+    rest = ""
 
     def add(self, id_: int) -> str:
         return ""

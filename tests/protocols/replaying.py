@@ -26,6 +26,8 @@ ROLES: Final = {"head": Roles.HEAD, "middle": Roles.MIDDLE, "tail": Roles.TAIL, 
 class Letters:
     """The text of id i is the letter number i mod 26."""
 
+    rest = ""
+
     def __init__(self, stops: Sequence[str]) -> None:
         self.stop: str | None = None
         self._text = ""

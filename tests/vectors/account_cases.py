@@ -229,6 +229,8 @@ def _good_signing() -> Iterator[Signing]:
     yield lower.proposes(0, 3, 7, expect="receipt-mismatch").proposes(0, 2, 8, signs(0, 2))
     left_out = solo("a number that was left out is answered with the highest signed", "RCT-9, 2")
     yield left_out.proposes(0, 2, 8, signs(0, 2)).proposes(0, 1, 4, repeats(0, 2))
+    early = solo("a proposal beyond the window of what was signed", "RCT-9, 3").proposes(0, 4, 16)
+    yield early.proposes(0, 5, 20, expect="receipt-mismatch").ids(8, signs(0, 4)).proposes(0, 5, 20)
     several = solo("of several that may be signed the highest is", "RCT-9").proposes(0, 3, 12).proposes(0, 4, 16)
     yield several.ids(8, signs(0, 4))
     other = solo("a number that is not p / cadence", "RCT-9, 3").proposes(0, 5, 8, signs(0, 5))

@@ -77,7 +77,7 @@ def allowances() -> Iterator[Case]:
         ("one network, and a second later", [(0, PUBLIC, 16, 16), (1, PUBLIC, 10, 4), (1, PUBLIC, 1, 0)]),
         ("a rest fills the burst, and no more", [(0, PUBLIC, 16, 16), (3600, PUBLIC, 20, 16)]),
         ("two networks", [(0, PUBLIC, 20, 16), (0, OTHER, 20, 16), (0, "9.9.9.9", 1, 0)]),
-        ("all networks, and a second later", [*((0, f"9.9.9.{n}", 1, 1) for n in range(32)), (1, PUBLIC, 20, 8)]),
+        ("all networks, and a second later", [*((0, f"9.9.9.{n}", 1, 1) for n in range(32)), (1, PUBLIC, 20, 16)]),
         ("addresses of one /64", [(0, "2620:fe::1", 10, 10), (0, "2620:fe::2", 10, 6)]),
         ("addresses of two /64", [(0, "2620:fe::1", 10, 10), (0, "2620:fe:0:1::1", 10, 10)]),
         ("this machine counts for all alone", [(0, LOOPBACK, 40, 32)]),
