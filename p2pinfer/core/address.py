@@ -6,9 +6,10 @@ place; so only plain IP addresses are dialled, and those of this machine or of a
 
 import ipaddress
 import re
+from functools import lru_cache
 from typing import Final
 
-from p2pinfer.core.source import IP, Scope, Source, scope_of
+from p2pinfer.core.source import IP, Scope, Source, scope_of, source_of
 
 _ADDRESS: Final = re.compile(r"/ip[46]/([0-9a-fA-F:.]{2,45})/tcp/([1-9][0-9]{0,4})(?:/p2p/[0-9A-Za-z]{1,80})?")
 
@@ -22,6 +23,13 @@ def endpoint_of(address: str) -> tuple[IP, int] | None:
     except ValueError:
         return None
     return (ip, port) if address.startswith(f"/ip{ip.version}/") and port < 1 << 16 else None
+
+
+@lru_cache(maxsize=16_384)  # all that are known, which are looked at every few seconds
+def network_of(address: str) -> str | None:
+    """The network that an address leads to, as of `Source`; None on our own machine, and where there is no IP."""
+    endpoint = endpoint_of(address)
+    return None if endpoint is None else source_of(str(endpoint[0])).network
 
 
 def may_dial(address: str, word: Source) -> bool:

@@ -14,12 +14,13 @@ from typing import Final
 
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import PeerKey, Span
+from p2pinfer.overlay.drawing import drawn, place_of
 from p2pinfer.overlay.limits import DEGREE_S, MAX_DEGREE
 
 BESIDE: Final = 2  # on each side of our span
 OF_MODEL: Final = 4
 LEAST_DEGREE: Final = 6  # links, whatever they are
-OF_NETWORK: Final = 3  # of one network that count for these; what we dialled ourselves counts anyway
+OF_NETWORK: Final = 2  # the links of one network count for one part in so many of these, while there are others
 OURS: Final = 2  # links to one network that end last, of those that we dialled
 
 
@@ -52,37 +53,80 @@ def missing(
     links: all that there are
     away:  peers that are not dialled now
     """
-    linked = {link.peer for link in links}
     chosen: dict[PeerKey, KnownOffer] = {}
-    for fit, count in _kinds(own, known):
-        have = sum(one.node in linked or one.node in chosen for one in fit)
-        left = [one for one in fit if one.node not in linked and one.node not in chosen and one.node not in away]
-        chosen.update((one.node, one) for one in lots.sample(left, max(0, min(count - have, len(left)))))
-    have = _counted(links) + len(chosen)
-    left = [one for one in known if one.node not in linked and one.node not in chosen and one.node not in away]
-    chosen.update((one.node, one) for one in lots.sample(left, max(0, min(LEAST_DEGREE - have, len(left)))))
+    for fit, held, count in (*_kinds(own, known, links), (known, links, LEAST_DEGREE)):
+        beside = chosen.values() if fit is known else [one for one in fit if one.node in chosen]
+        lacking = count - _counted(held, count) - len(beside)
+        there = [*(link.network for link in held), *map(place_of, beside)]
+        for fitting in (_elsewhere(fit, there, count), fit) if lacking > 0 else ():
+            more = drawn(_left(fitting, links, {*away, *chosen}), lacking, lots)
+            lacking -= len(more)
+            chosen.update((one.node, one) for one in more)
     return list(chosen.values())
 
 
-def _counted(links: Sequence[Kept]) -> int:
-    """Links that count for LEAST_DEGREE.
+def _counted(links: Sequence[Kept], count: int) -> int:
+    """Links that count among so many that are wanted.
 
-    A crowd from one network counts for OF_NETWORK. Those that we dialled count all: who lives among neighbours alone
-    would else dial them for ever.
+    A crowd that came to us from one network counts for its share. Those that we dialled count all: who lives among
+    neighbours alone would else dial them for ever.
     """
-    counts = Counter(link.network for link in links)
-    several = sum(count if network is None else min(count, OF_NETWORK) for network, count in counts.items())
-    return max(several, sum(link.ours for link in links))
+    ours = Counter(link.network for link in links if link.ours)
+    counts = Counter(link.network for link in links).items()
+    return sum(max(ours[network], _most(network, there, count)) for network, there in counts)
 
 
-def _kinds(own: KnownOffer | None, known: Sequence[KnownOffer]) -> Iterator[tuple[list[KnownOffer], int]]:
-    """Peers of each kind that a node needs, and how many of them."""
+def elsewhere(
+    own: KnownOffer | None,
+    known: Sequence[KnownOffer],
+    links: Sequence[Kept],
+    away: Collection[PeerKey],
+    lots: Random,
+) -> list[KnownOffer]:
+    """A peer to dial where there are enough of a kind, but of too few networks while more are known; or none."""
+    for fit, held, count in (*_kinds(own, known, links), (known, links, LEAST_DEGREE)):
+        there = [link.network for link in held]
+        if _spread(held, count) < count and (others := _elsewhere(_left(fit, links, away), there, count)):
+            return drawn(others, 1, lots)
+    return []
+
+
+def _left(fit: Sequence[KnownOffer], links: Sequence[Kept], away: Collection[PeerKey]) -> list[KnownOffer]:
+    linked = {link.peer for link in links}
+    return [one for one in fit if one.node not in linked and one.node not in away]
+
+
+def _elsewhere(left: Sequence[KnownOffer], there: Sequence[str | None], count: int) -> list[KnownOffer]:
+    """Those who would be linked at networks of which there may be one more among those that count."""
+    full = {network for network, links in Counter(there).items() if network is not None and links >= _share(count)}
+    return [one for one in left if place_of(one) not in full]
+
+
+def _spread(links: Sequence[Kept], count: int) -> int:
+    """Links that count where what we dialled ourselves counts no more than what came to us."""
+    return sum(_most(network, there, count) for network, there in Counter(link.network for link in links).items())
+
+
+def _most(network: str | None, links: int, count: int) -> int:
+    """How many links to one network count among so many that are wanted: within our own machine, all."""
+    return links if network is None else min(links, _share(count))
+
+
+def _share(count: int) -> int:
+    """How many links of one network count among so many that are wanted."""
+    return max(1, count // OF_NETWORK)
+
+
+def _kinds(
+    own: KnownOffer | None, known: Sequence[KnownOffer], links: Sequence[Kept]
+) -> Iterator[tuple[list[KnownOffer], list[Kept], int]]:
+    """Peers of each kind that a node needs, the links to such, and how many of them there should be."""
     if own is None:
         return
     of_model = [one for one in known if one.offer.record.model == own.offer.record.model]
-    for side in sides(own.offer.record.span, of_model):
-        yield side, BESIDE
-    yield of_model, OF_MODEL
+    by_peer = {link.peer: link for link in links}
+    for fit, count in (*((side, BESIDE) for side in sides(own.offer.record.span, of_model)), (of_model, OF_MODEL)):
+        yield fit, [by_peer[one.node] for one in fit if one.node in by_peer], count
 
 
 def sides(span: Span, known: Sequence[KnownOffer]) -> tuple[list[KnownOffer], list[KnownOffer]]:
@@ -103,13 +147,25 @@ def unneeded(
     excess = len(old) - MAX_DEGREE
     if excess <= 0:
         return []
-    linked = {link.peer for link in links}
     needed: set[PeerKey] = set()
-    for fit, count in _kinds(own, known):
-        held = [one.node for one in fit if one.node in linked]
-        if len(held) <= count:
-            needed.update(held)
+    for _, held, count in _kinds(own, known, links):
+        needed.update(_counting(held, count))
     return _drawn([link for link in old if not link.needed and link.peer not in needed], excess, lots)
+
+
+def _counting(held: Sequence[Kept], count: int) -> list[PeerKey]:
+    """Links of a kind without which others would be dialled: none where more than are wanted count."""
+    if len(held) <= count:
+        return [link.peer for link in held]
+    if _spread(held, count) > count:
+        return []
+    counts = Counter[str | None]()
+    counting = []
+    for link in sorted(held, key=lambda link: link.came_s):
+        counts[link.network] += 1
+        if link.network is None or counts[link.network] <= _share(count):
+            counting.append(link.peer)
+    return counting
 
 
 def _drawn(idle: Sequence[Kept], count: int, lots: Random) -> list[PeerKey]:

@@ -17,6 +17,7 @@ from p2pinfer.core.offer import Offer
 from p2pinfer.core.offer_table import OfferTable
 from p2pinfer.core.offers import KnownOffer, reachable
 from p2pinfer.core.units import ModelId, PeerKey
+from p2pinfer.overlay.drawing import drawn, drawn_links
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.limits import MAX_ASKED
 from p2pinfer.overlay.link import Link
@@ -186,7 +187,7 @@ class Directory:
         linked = {link.peer for link in self._network.links()}
         strangers = [known for known in self._tidings.reachable(model) if known.node not in linked]
         async with self._tidings.gathering() as gathering:
-            for known in LOTS.sample(strangers, min(FURTHER, len(strangers))):
+            for known in drawn(strangers, FURTHER, LOTS):
                 gathering.start(known.node, self._ask_stranger, known, model)
 
     async def _ask_stranger(self, known: KnownOffer, model: ModelId) -> None:
@@ -197,7 +198,9 @@ class Directory:
     @staticmethod
     def _some(links: Sequence[Link]) -> list[Link]:
         """Those to ask something now: first those that we dialled, then whoever chance will have."""
-        return sorted(links, key=lambda link: (not link.dialled, LOTS.random()))[:MAX_ASKED]
+        ours, theirs = ([link for link in links if link.dialled == dialled] for dialled in (True, False))
+        chosen = drawn_links(ours, MAX_ASKED, LOTS)
+        return chosen + drawn_links(theirs, MAX_ASKED - len(chosen), LOTS)
 
     # For as long as we run
 
@@ -263,9 +266,8 @@ class Directory:
         links = self._network.links()
         owed = [link for link in links if link in self._tidings.owed] if LOTS.random() < OWED else []
         first = owed or [one for one in links if one.peer in serving]
-        chosen = LOTS.sample(first, min(1, len(first)))
-        others = [link for link in links if link not in chosen]
-        return chosen + LOTS.sample(others, min(1, len(others)))
+        chosen = drawn_links(first, 1, LOTS)
+        return chosen + drawn_links([link for link in links if link not in chosen], 1, LOTS)
 
     @property
     def _has_dht(self) -> bool:

@@ -20,7 +20,8 @@ from p2pinfer.core.errors import LinkDead, Refused, RemoteProtocolError
 from p2pinfer.core.messages import MAX_ADDRESSES, AskContacts, Contacts
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import ModelId, PeerKey
-from p2pinfer.overlay.degree import LEAST_DEGREE, Kept, missing, unneeded
+from p2pinfer.overlay.degree import LEAST_DEGREE, Kept, elsewhere, missing, unneeded
+from p2pinfer.overlay.drawing import drawn, drawn_links
 from p2pinfer.overlay.exchange import Ask, Exchange
 from p2pinfer.overlay.limits import MAX_ASKED
 from p2pinfer.overlay.link import Link
@@ -111,7 +112,7 @@ class Meeting:
             for peer, addresses in self._near_to_meet():
                 nursery.start_soon(self._meet_near, peer, addresses)
             links = [link for link in self._network.links() if link not in self._met]
-            for link in sorted(links, key=lambda _: LOTS.random())[:MAX_ASKED]:
+            for link in drawn_links(links, MAX_ASKED, LOTS):
                 nursery.start_soon(self._meet_in_dht, link)
         self._let_go()
 
@@ -119,12 +120,13 @@ class Meeting:
         now, known = trio.current_time(), self._tidings.reachable()
         self._away = {peer: until_s for peer, until_s in self._away.items() if until_s > now}
         links = self._links()
-        chosen = missing(self._tidings.own, known, links, self._away, LOTS)
+        want = self._tidings.own, known, links, self._away, LOTS
+        chosen = missing(*want) or elsewhere(*want)
         if now >= self._strange_s:
             self._strange_s = now + LOTS.uniform(*STRANGE_S)
             taken = {link.peer for link in links}.union(self._away, (one.node for one in chosen))
             strangers = [one for one in known if one.node not in taken]
-            chosen += LOTS.sample(strangers, min(1, len(strangers)))
+            chosen += drawn(strangers, 1, LOTS)
         return chosen
 
     @property
@@ -259,7 +261,7 @@ class Meeting:
                 self._suspected = trio.Event()
                 suspects, self._suspects = self._suspects, {}
                 if self._is_cut and not suspects:
-                    suspects = dict(LOTS.sample(list(self._lost.items()), min(LEAST_DEGREE, len(self._lost))))
+                    suspects = {one.node: one for one in drawn(self._lost.values(), LEAST_DEGREE, LOTS)}
                 for known in suspects.values():
                     nursery.start_soon(self._dial_suspect, known)
 

@@ -37,6 +37,7 @@ from p2pinfer.core.offers import KnownOffer, reachable, verify_relayed
 from p2pinfer.core.records import SignedRecord
 from p2pinfer.core.units import ModelId, PeerKey
 from p2pinfer.overlay.contained import Contained
+from p2pinfer.overlay.drawing import drawn_links
 from p2pinfer.overlay.exchange import Ask, Exchange
 from p2pinfer.overlay.gathering import Gathering, open_gathering
 from p2pinfer.overlay.limits import (
@@ -305,7 +306,7 @@ class Tidings:
         links = [link for link in self._network.links() if link.peer not in (heard_from, known.node)]
         source = next((link.source for link in self._network.links() if link.peer == heard_from), None)
         if links and source is not None and self._rumours.take(source, now):
-            for link in LOTS.sample(links, min(RUMOUR_LINKS, len(links))):
+            for link in drawn_links(links, RUMOUR_LINKS, LOTS):
                 self.tell(link, [known])
 
 

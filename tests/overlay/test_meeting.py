@@ -18,7 +18,8 @@ from p2pinfer.core.messages import Offers
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.source import Scope, Source
 from p2pinfer.core.units import PeerKey, Roles, Span
-from p2pinfer.overlay.degree import BESIDE, LEAST_DEGREE, OF_NETWORK, OURS, Kept, missing, sides, unneeded
+from p2pinfer.overlay.degree import BESIDE, LEAST_DEGREE, OF_NETWORK, OURS, Kept, elsewhere, missing, sides, unneeded
+from p2pinfer.overlay.drawing import place_of
 from p2pinfer.overlay.limits import DEGREE_S, MAX_DEGREE
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.meeting import LOOK_AROUND_S, NEAR, NETWORK_SUSPECTS, STRANGE_ADDRESSES, TOLD_OF
@@ -31,9 +32,10 @@ LOTS = random.Random(7)
 THIRDS = (Span(0, 10), Span(10, 20), Span(20, 30))
 
 
-def known(name: str, span: Span, **changes: object) -> KnownOffer:
-    signer = key(name)
-    return KnownOffer(offer_of(signer, span, Roles.MIDDLE, **changes), certificate_for(signer), (), 0.0)
+def known(name: str, span: Span, *at: str, network: str = "", **changes: object) -> KnownOffer:
+    """at: IP addresses of the node. network: of who told of it"""
+    signer, addresses = key(name), tuple(f"/ip4/{ip}/tcp/4001" for ip in at)
+    return KnownOffer(offer_of(signer, span, Roles.MIDDLE, **changes), certificate_for(signer), addresses, 0.0, network)
 
 
 def crowd(count: int, span: Span, **changes: object) -> list[KnownOffer]:
@@ -129,9 +131,72 @@ def test_links_that_we_dialled_end_last_but_for_a_crowd_of_one_network() -> None
 
 def test_a_crowd_of_one_network_does_not_stand_for_all_links() -> None:
     others = crowd(20, Span(0, 30))
-    assert len(missing(None, others, of_network("stranger", 40), (), LOTS)) == LEAST_DEGREE - OF_NETWORK
+    lacking = LEAST_DEGREE - LEAST_DEGREE // OF_NETWORK
+    assert len(missing(None, others, of_network("stranger", 40), (), LOTS)) == lacking
     assert missing(None, others, links(LEAST_DEGREE), (), LOTS) == []  # of our own machine
     assert missing(None, others, of_network("neighbours", LEAST_DEGREE, ours=True), (), LOTS) == []
+
+
+def strangers(count: int, told_by: str, *at: str) -> list[KnownOffer]:
+    """Offers of as many keys as anybody likes, of all spans."""
+    one = known("stranger", Span(0, 10), *at, network=told_by)
+    keys = (PeerKey(number.to_bytes(32, "big")) for number in range(count))
+    return [
+        replace(one, offer=replace(one.offer, record=replace(one.offer.record, node=node, span=THIRDS[place % 3])))
+        for place, node in enumerate(keys)
+    ]
+
+
+HONEST = [known(f"honest {place}", THIRDS[place % 3], f"198.41.0.{place}") for place in range(24)]
+STRANGE = "203.0.113.66"
+
+
+@pytest.mark.parametrize(
+    ("told_by", "at"),
+    [(STRANGE, STRANGE), (STRANGE, ""), ("192.88.98.1", STRANGE)],
+    ids=["of one network", "without addresses of their own", "told by those who tell of all others"],
+)
+def test_a_thousand_keys_of_one_network_take_no_more_of_what_is_dialled_than_one(told_by: str, at: str) -> None:
+    own, honest = known("own", THIRDS[1]), [replace(one, network="192.88.98.1") for one in HONEST]
+    told = strangers(1000, told_by, *([at] if at else []))
+    for _ in range(20):
+        chosen = missing(own, [*honest, *told], (), (), LOTS)
+        assert sum(one in HONEST or one in honest for one in chosen) >= len(chosen) // 2
+
+
+def test_a_node_that_lost_its_links_one_by_one_is_not_left_with_those_of_one_network() -> None:
+    """An hour in which honest links break three times each; those of the stranger never do."""
+    own, everybody = known("own", THIRDS[1]), [*HONEST, *strangers(1000, STRANGE, STRANGE)]
+    by_node = {one.node: one for one in everybody}
+    held: dict[PeerKey, Kept] = {}
+    for minute in range(60):
+        now = 100.0 + 60 * minute
+        held = {peer: one for peer, one in held.items() if one.network == STRANGE or LOTS.random() > 1 / 20}
+        for _ in range(12):
+            want = own, everybody, list(held.values()), (), LOTS
+            for one in missing(*want) or elsewhere(*want):
+                held[one.node] = Kept(one.node, now, False, place_of(one), True)
+        for peer in unneeded(own, everybody, list(held.values()), now + DEGREE_S, LOTS):
+            del held[peer]
+    honest = sum(by_node[peer] in HONEST for peer in held)
+    assert honest >= len(held) // 2
+
+
+def test_who_knows_peers_of_one_network_alone_links_to_as_many_and_looks_for_no_others() -> None:
+    own, told = known("own", THIRDS[1]), strangers(30, STRANGE, STRANGE)
+    chosen = missing(own, told, (), (), LOTS)
+    assert len(chosen) == LEAST_DEGREE
+    held = [Kept(one.node, 0.0, False, STRANGE, True) for one in chosen]
+    want = own, told, held, (), LOTS
+    assert missing(*want) == elsewhere(*want) == []
+
+
+def test_one_peer_of_another_network_at_a_time_is_met_beside_links_enough_of_one() -> None:
+    own, told = known("own", THIRDS[1]), strangers(30, STRANGE, STRANGE)
+    held = [Kept(one.node, 0.0, False, STRANGE, True) for one in told]
+    want = own, [*told, *HONEST], held, (), LOTS
+    assert missing(*want) == []
+    assert [one in HONEST for one in elsewhere(*want)] == [True]
 
 
 # A swarm
