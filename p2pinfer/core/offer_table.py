@@ -69,7 +69,8 @@ class OfferTable:
         if not renews or held is None:
             says = itself and not renews
             words = self._with({} if held is None or says else words, known.addresses, says, known.network)
-        known = replace(known, addresses=tuple(words), network=network)
+        born_s = known.born_s if held is None else _born_s(known, held)
+        known = replace(known, addresses=tuple(words), network=network, born_s=born_s)
         self.forget(known.node)  # so that the dictionary is in order of hearing
         self.heard(known.node)
         self._known[known.node] = known
@@ -95,8 +96,10 @@ class OfferTable:
     def recognise(self, relayed: RelayedOffer, relay: PeerKey, network: str = "", *, now: float | None = None) -> bool:
         """True if these very bytes are known: then there is no need to check their signatures again.
 
-        now: when they came; once their time is past they count as new ones would. Left out, it is not past
+        now: when they came; once their time is past they count as new ones would. Left out, it is not past, and the
+             age that they came with plays no part
 
+        Of the ages that they came with the least counts: whoever says that an offer is older makes nobody forget it.
         Whoever passed the offer on first may have lied of addresses: all that were named are kept, as far as there is
         room, and where the node itself is the relay its own come first, and the offer counts for its own network.
         """
@@ -112,7 +115,9 @@ class OfferTable:
         self._count(known.network, -1)
         self._count(heard_from, 1)
         self._words[node] = self._with(self._words[node], relayed.addresses, itself, network)
-        self._known[node] = replace(known, addresses=tuple(self._words[node]), network=heard_from)
+        born_s = known.born_s if now is None else max(known.born_s, now - relayed.age_ms / 1000)
+        addresses = tuple(self._words[node])
+        self._known[node] = replace(known, addresses=addresses, network=heard_from, born_s=born_s)
         if itself:
             self._itself.add(node)
         return True
@@ -226,3 +231,9 @@ def _newer(known: KnownOffer, held: KnownOffer) -> bool:
     if one.boot == other.boot:
         return one.seq > other.seq
     return one.issued > other.issued
+
+
+def _born_s(known: KnownOffer, held: KnownOffer) -> float:
+    """When a newer offer was signed: after the one that it follows, however old it is said to be."""
+    is_later = known.offer.record.boot == held.offer.record.boot
+    return max(known.born_s, held.born_s) if is_later else known.born_s

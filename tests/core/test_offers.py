@@ -181,15 +181,27 @@ def test_bytes_that_are_known_need_no_second_check() -> None:
     assert table.recognise(relayed(offer, 3.0), RELAY)
 
 
-def test_bytes_that_are_known_keep_their_age_until_their_time_is_past() -> None:
+def test_of_bytes_that_are_known_the_least_age_counts_until_their_time_is_past() -> None:
     """OFF-8: then they count as new ones do."""
     table = OfferTable()
+    table.add(replace(known(), born_s=-59.5), 0.0)  # somebody was faster than the node, and lied
+    assert table.recognise(relayed(known()), RELAY, now=0.1)
+    assert table.fresh(0.0)[0].born_s == pytest.approx(0.1 - HOP_S)
+    assert table.recognise(relayed(known(), LIFE_S), RELAY, now=LIFE_S - 0.001)
+    assert table.fresh(0.0)[0].born_s == pytest.approx(0.1 - HOP_S)
+    later_s = LIFE_S + 0.1
+    assert not table.recognise(relayed(known()), RELAY, now=later_s)
+    assert table.add(replace(known(), born_s=later_s), later_s)
+    assert table.recognise(relayed(known()), RELAY, now=later_s)
+
+
+def test_a_renewal_is_no_older_than_what_it_renews_whatever_a_relay_says() -> None:
+    """OFF-8"""
+    table = OfferTable()
     table.add(known())
-    assert table.recognise(relayed(known()), RELAY, now=LIFE_S - 0.001)
-    assert table.fresh(0.0)[0].born_s == 0.0
-    assert not table.recognise(relayed(known()), RELAY, now=LIFE_S)
-    assert table.add(replace(known(), born_s=LIFE_S), LIFE_S)
-    assert table.recognise(relayed(known()), RELAY, now=LIFE_S)
+    assert table.add(known(NODES[0], ALL, 20.0 - 59.9, seq=2), 20.0)
+    assert [held.offer.record.seq for held in table.fresh(LIFE_S - 0.001)] == [2]
+    assert table.fresh(LIFE_S) == []
 
 
 def test_a_lie_about_the_address_does_not_hide_the_true_one() -> None:

@@ -458,7 +458,30 @@ def _order() -> Iterable[Vector]:
         ("a lower number, once the first is over", [(60, {"seq": 6, "issued": NOW - 20})], 1),
         ("a higher number by a clock that was set back", [(20, {"seq": 8, "issued": NOW - 900})], 1),
         ("the same bytes", [(20, {})], 0),
-        ("the same bytes again, which keep their first age", [(20, {}), (60, {"seq": 6, "issued": NOW - 20})], 2),
+        ("the same bytes again, of more age", [(20, {"age_s": 59}), (59, {"seq": 6})], 0),
+        (
+            "the same bytes again, of more age, once they are over by the first",
+            [(20, {"age_s": 59}), (60, {"seq": 6})],
+            2,
+        ),
+        ("the same bytes again, of less age", [(20, {"age_s": 10}), (69, {"seq": 6})], 0),
+        ("the same bytes again, of less age, once they are over by it", [(20, {"age_s": 10}), (70, {"seq": 6})], 2),
+        ("a higher number, told to be older than the lower", [(20, {"seq": 8, "age_s": 59}), (59, {"seq": 6})], 1),
+        (
+            "a higher number, told to be older than the lower, once that would be over",
+            [(20, {"seq": 8, "age_s": 59}), (60, {"seq": 6})],
+            2,
+        ),
+        (
+            "a higher number, told to be older than the lower, and then of its own age",
+            [(20, {"seq": 8, "age_s": 59}), (21, {"seq": 8, "age_s": 1}), (79, {"seq": 6})],
+            1,
+        ),
+        (
+            "another boot, as old as it is told to be",
+            [(20, {**other, "issued": NOW + 1, "age_s": 59}), (21, {"seq": 6})],
+            2,
+        ),
         ("the same bytes, once the first are over", [(60, {}), (80, {"seq": 6, "issued": NOW - 20})], 1),
         ("another body under one number", [(20, {"flat": 1})], None),
         (

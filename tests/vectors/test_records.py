@@ -24,6 +24,7 @@ from p2pinfer.core.records import SignedRecord, decode, record_id
 from p2pinfer.core.statement import Paid
 from p2pinfer.core.statement_check import Verdict, compare_statements, verify_statement
 from p2pinfer.core.tree import Salt, Tree
+from p2pinfer.core.units import PeerKey
 from tests.core.paid_route import NOW
 from tests.vectors import second_reader
 from tests.vectors.make_records import CERTIFICATE, FILES, FOLDER, text_of
@@ -156,7 +157,9 @@ def counting(heard: list[Vector], *, asked: bool) -> list[str]:
         signed = SignedRecord(decode(Offer, body), record_id(Offer, body), body, ())
         if asked:
             table.fresh(now)
-        table.add(KnownOffer(signed, CERTIFICATE, (), now - one["age_s"]), now)
+        told = RelayedOffer(1000 * one["age_s"], body, bytes(64), b"", bytes(64), ())
+        if not table.recognise(told, PeerKey(bytes(32)), now=now):
+            table.add(KnownOffer(signed, CERTIFICATE, (), now - one["age_s"]), now)
     return [known.offer.body.hex() for known in table.fresh(now)]
 
 
