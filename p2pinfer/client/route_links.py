@@ -19,7 +19,8 @@ from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.pulse import PING_S
-from p2pinfer.overlay.reach import HEARSAY, REACH_S, reach
+from p2pinfer.overlay.reach import REACH_S, reach
+from p2pinfer.overlay.word import OURS
 
 LATER_S: Final = 0.3  # for a better route to be reached, once another one is
 HASTY_TRIPS: Final = 8  # or so many round trips to the usual node, where they take longer: more than a dial takes
@@ -74,7 +75,7 @@ class RouteLinks:
             try:
                 await self._link(stage, dialled_s)
             except Refused:
-                if not self._network.dialable(stage.key, stage.addresses, HEARSAY):
+                if not self._network.dialable(stage.key, stage.addresses, OURS):
                     undialled.add(stage.key)
                     return
                 missing.add(stage.key)

@@ -27,12 +27,14 @@ class Allowance:
         self._total = _Bucket(total)
         self._sources: dict[str, _Bucket] = {}
 
-    def take(self, source: Source, now: float, amount: float = 1) -> bool:
+    def take(self, source: Source, now: float, amount: float = 1, kept: float = 0) -> bool:
         """Use up some of it; False, and nothing is used, where it is not there.
 
         More than a burst is taken when a full one is there, and missing afterwards: else it would be refused for ever.
+
+        kept: what has to be left of the total, for others
         """
-        if not self._total.holds(amount, now):
+        if not self._total.holds(amount + kept, now):
             return False
         if source.scope is not Scope.LOOPBACK:
             bucket = self._bucket(source.key, now)

@@ -56,6 +56,11 @@ def source_of(text: str) -> Source:
     return Source(str(ipaddress.ip_network((ip, 64), strict=False)), scope_of(ip))
 
 
+def source_named(key: str) -> Source:
+    """The source of this key."""
+    return source_of(key.replace("/64", "1")) if key else NOWHERE  # of an IPv6 one as of an address within it
+
+
 def plain_ip(ip: IP) -> IP:
     """An IPv4 address that is written as an IPv6 one as itself."""
     return (ip.version == 6 and ip.ipv4_mapped) or ip

@@ -50,7 +50,7 @@ class Holders:
                 self._absent.add(known.node)
                 dialled.add(known.node)
                 try:
-                    await reach(self._network, known.node, known.addresses)
+                    await reach(self._network, known.node, known.addresses, told_by=known.network)
                 except Refused:
                     continue
                 finally:

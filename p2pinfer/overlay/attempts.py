@@ -18,16 +18,17 @@ from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, RemoteProtocolError
 from p2pinfer.core.keys import short_name
 from p2pinfer.core.messages import Goodbye
-from p2pinfer.core.source import NOWHERE, Source
+from p2pinfer.core.source import NOWHERE
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.dialling import dial_first
 from p2pinfer.overlay.expecting import Expecting
 from p2pinfer.overlay.greeting import FirstMessages, Greeting, checked_hello
-from p2pinfer.overlay.limits import ALL_DIALS_BURST, ALL_DIALS_RATE, DIALS_BURST, DIALS_RATE
+from p2pinfer.overlay.limits import ALL_DIALS_BURST, ALL_DIALS_RATE, DIALS_BURST, DIALS_RATE, KEPT_DIALS
 from p2pinfer.overlay.link import Link, farewell
 from p2pinfer.overlay.links import Links
 from p2pinfer.overlay.pipe import Address, Ground, Pipe, abort
+from p2pinfer.overlay.word import Word
 
 DIAL_S: Final = 15.0  # from dialling to the peer's Hello, for who gets on; what is silent is given up before
 YIELD_S: Final = 2.0  # for the other stream to become the link, after ours was turned away as the second
@@ -47,7 +48,7 @@ class Attempts:
     def due_s(self, peer: PeerKey) -> float:
         return max((attempt.expecting.due_s for attempt in self._attempts.get(peer, ())), default=-inf)
 
-    async def reach(self, peer: PeerKey, addresses: tuple[Address, ...], word: Source | None) -> Link:
+    async def reach(self, peer: PeerKey, addresses: tuple[Address, ...], word: Word | None) -> Link:
         """As of `Network`. word: who gave the addresses; None for a person at this machine."""
         ours = Attempt(addresses, word)
         if peer == self._ground.key:
@@ -141,11 +142,14 @@ class Attempts:
                 await abort(pipe)
 
     async def _dial(self, attempt: "Attempt", address: Address, heard: Callable[[], None]) -> Pipe:
-        if attempt.word is not None and not self._dials.take(attempt.word, trio.current_time()):
+        if attempt.word is not None and not self._may_dial(attempt.word):
             raise LinkDead("too many dials at once on the word of others", Code.BUSY)
         pipe = await self._ground.dial(address, heard)
         attempt.places[pipe] = address
         return pipe
+
+    def _may_dial(self, word: Word) -> bool:
+        return self._dials.take(word.charged, trio.current_time(), kept=0 if word.awaited else KEPT_DIALS)
 
     async def _wait_link(self, peer: PeerKey) -> None:
         """Wait for the link the peer said it has; its Hello may still be under way."""
@@ -166,7 +170,7 @@ class Attempt:
     failure:   why there is none when it is done
     """
 
-    def __init__(self, addresses: tuple[Address, ...] | None = None, word: Source | None = None) -> None:
+    def __init__(self, addresses: tuple[Address, ...] | None = None, word: Word | None = None) -> None:
         self.addresses = addresses
         self.word = word
         self.greets = False

@@ -192,7 +192,7 @@ class Directory:
 
     async def _ask_stranger(self, known: KnownOffer, model: ModelId) -> None:
         with suppress(Refused):
-            link = await reach(self._network, known.node, known.addresses)
+            link = await reach(self._network, known.node, known.addresses, told_by=known.network)
             await self._tidings.ask(link, model, seek=not self._has_dht)
 
     @staticmethod

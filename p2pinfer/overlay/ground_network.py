@@ -19,6 +19,7 @@ from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.news import News
 from p2pinfer.overlay.pipe import Address, Ground, leads_to, peer_of
 from p2pinfer.overlay.waking import WAKE_S, Sleep
+from p2pinfer.overlay.word import Word
 
 
 @asynccontextmanager
@@ -112,8 +113,8 @@ class GroundNetwork:
         given = dict.fromkeys(addresses)  # one that is named twice is dialled once
         return tuple(Address(one) for one in given if self.may_dial(one, word) and leads_to(one) == peer)
 
-    async def reach(self, peer: PeerKey, addresses: Sequence[str], word: Source) -> Link:
-        return await self._attempts.reach(peer, self.dialable(peer, addresses, word), word)
+    async def reach(self, peer: PeerKey, addresses: Sequence[str], word: Word) -> Link:
+        return await self._attempts.reach(peer, self.dialable(peer, addresses, word.source), word)
 
     def neighbours(self) -> tuple[Address, ...]:
         return self._ground.neighbours()

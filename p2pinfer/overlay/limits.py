@@ -65,6 +65,7 @@ DIALS_BURST: Final = 16  # connections that one network has us begin, by naming 
 DIALS_RATE: Final = 4.0
 ALL_DIALS_BURST: Final = 32  # and all networks together; a DHT host has as many of its own
 ALL_DIALS_RATE: Final = 16.0
+KEPT_DIALS: Final = 8  # of ALL_DIALS_BURST, for sessions and for people who wait
 MAX_MET: Final = 2  # addresses of a peer's part of the DHT that are dialled
 MAX_ASKED: Final = 16  # peers of links that one look-up asks
 ASKS_BURST: Final = 64  # offers and contacts that one network asks for: each answer is looked up and written

@@ -142,16 +142,16 @@ class Meeting:
         """Dial a stranger, at its first addresses and another one."""
         first, others = known.addresses[: STRANGE_ADDRESSES - 1], known.addresses[STRANGE_ADDRESSES - 1 :]
         answers = await self._dial(known, [*first, *LOTS.sample(others, min(1, len(others)))])
-        if not answers and self._network.links():
+        if answers is False and self._network.links():
             self._leave_alone(known.node)
 
-    async def _dial(self, known: KnownOffer, addresses: Sequence[str]) -> bool:
-        """False if the peer did not answer."""
+    async def _dial(self, known: KnownOffer, addresses: Sequence[str]) -> bool | None:
+        """False if the peer did not answer; None if it was not dialled, for too many are."""
         try:
-            await reach(self._network, known.node, addresses)
+            await reach(self._network, known.node, addresses, told_by=known.network)
         except Refused as refusal:
             if refusal.code is Code.BUSY:  # nobody was dialled, which says nothing of it
-                return True
+                return None
             if any(link.peer == known.node for link in self._network.links()):
                 return True  # it came to us meanwhile
             self._note_silence(known, was_tried=len(addresses) == len(known.addresses))
@@ -222,7 +222,7 @@ class Meeting:
 
     async def _meet_near(self, peer: PeerKey, addresses: Sequence[Address]) -> None:
         try:
-            link = await reach(self._network, peer, addresses)
+            link = await reach(self._network, peer, addresses, told_by="")
         except Refused as refusal:
             if refusal.code is not Code.BUSY:
                 self._leave_alone(peer)
@@ -271,7 +271,11 @@ class Meeting:
         So those who fell apart from us are met as soon as we hear of them, though a stranger would be left alone.
         """
         try:
-            await self._dial(known, known.addresses)
+            while True:
+                was_dialled = await self._dial(known, known.addresses) is not None
+                if was_dialled or known.left_s(trio.current_time()) <= 0:
+                    break
+                await trio.sleep(LOOK_AROUND_S)
         finally:
             self._doubted.pop(known.node, None)
 

@@ -13,6 +13,7 @@ from p2pinfer.overlay.link import Link, Receiver
 from p2pinfer.overlay.outbox import Priority
 from p2pinfer.overlay.pipe import Address, peer_of
 from p2pinfer.overlay.turn import Turn
+from p2pinfer.overlay.word import Word
 
 __all__ = ["Address", "Link", "Network", "Priority", "Receiver", "peer_of"]
 
@@ -68,7 +69,7 @@ class Network(Protocol):
     def dialable(self, peer: PeerKey, addresses: Sequence[str], word: Source) -> tuple[Address, ...]:
         """Those at which `peer` may be dialled on the word of somebody from `word`."""
 
-    async def reach(self, peer: PeerKey, addresses: Sequence[str], word: Source) -> Link:
+    async def reach(self, peer: PeerKey, addresses: Sequence[str], word: Word) -> Link:
         """The live link to `peer`, or a new one at those of its addresses that are dialable.
 
         A cancelled caller leaves the attempt to others.

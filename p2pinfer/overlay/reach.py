@@ -8,27 +8,34 @@ import trio
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, Refused
 from p2pinfer.core.keys import short_name
-from p2pinfer.core.source import Scope, Source
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
+from p2pinfer.overlay.word import hearsay, word_of
 
 REACH_S: Final = 8.0  # for all addresses together: three round trips of 2 s, and the last of 8 is dialled late
-HEARSAY: Final = Source("hearsay", Scope.LOOPBACK)  # of addresses that were looked at when they were heard
 
 
-async def reach(network: Network, peer: PeerKey, addresses: Sequence[str], word_of: Link | None = None) -> Link:
+async def reach(
+    network: Network,
+    peer: PeerKey,
+    addresses: Sequence[str],
+    asker: Link | None = None,
+    *,
+    told_by: str | None = None,
+) -> Link:
     """The live link to `peer`, or a new one at the first of its addresses that answers.
 
-    word_of: who gave the addresses and is told of the outcome. What is there is none of its business: addresses that
+    asker:   who gave the addresses and is told of the outcome. What is there is none of its business: addresses that
              may not be dialled fail at once, and all others in the same words after the same time.
+    told_by: as of `hearsay`, where nobody asks
 
     Raises Refused: UNREACHABLE, or BUSY after too many dials on others' word.
     """
     if (link := network.link(peer)) is not None:
         return link
-    word = HEARSAY if word_of is None else word_of.source
-    if not network.dialable(peer, addresses, word):
+    word = hearsay(told_by) if asker is None else word_of(asker.source)
+    if not network.dialable(peer, addresses, word.source):
         raise Refused(f"peer {short_name(peer)} cannot be reached: no address of it may be dialled", Code.UNREACHABLE)
     ends = trio.current_time() + REACH_S
     with trio.move_on_at(ends):
@@ -37,6 +44,6 @@ async def reach(network: Network, peer: PeerKey, addresses: Sequence[str], word_
         except LinkDead as error:
             if error.code is Code.BUSY:
                 raise Refused(str(error), Code.BUSY, 1.0) from None
-        if word_of is not None:
+        if asker is not None:
             await trio.sleep_until(ends)
     raise Refused(f"peer {short_name(peer)} cannot be reached", Code.UNREACHABLE)

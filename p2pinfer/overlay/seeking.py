@@ -143,7 +143,7 @@ class Seeking:
         """Meet a peer at addresses that somebody else gave us."""
         known = self._network.link(peer)
         try:
-            link = await reach(self._network, peer, addresses)
+            link = await reach(self._network, peer, addresses, told_by="")
         except Refused as error:
             logger.info("who serves the model is not there: %s", error)
             return

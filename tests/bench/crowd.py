@@ -32,6 +32,7 @@ from p2pinfer.overlay.exchange import CALL_S
 from p2pinfer.overlay.pipe import Address, peer_of
 from p2pinfer.overlay.pulse import PING_S, QUIET_S, SILENT_PINGS
 from p2pinfer.overlay.reach import REACH_S
+from p2pinfer.overlay.word import Word, word_of
 from tests.bench.figures import Bound, Figure
 from tests.core.paid_route import MODEL, NOW, certificate_for, key, offer_of
 
@@ -150,9 +151,9 @@ class ThinNetwork:
         return ()
 
     async def dial(self, address: str) -> ThinLink:
-        return await self.reach(peer_of(address), (), NOWHERE)
+        return await self.reach(peer_of(address), (), word_of(NOWHERE))
 
-    async def reach(self, peer: PeerKey, addresses: Sequence[str], word: Source) -> ThinLink:
+    async def reach(self, peer: PeerKey, addresses: Sequence[str], word: Word) -> ThinLink:
         await trio.sleep(4 * LATENCY_S)
         if (there := self.held.get(peer)) is not None:
             return there

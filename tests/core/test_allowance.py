@@ -27,6 +27,14 @@ def test_one_source_does_not_take_what_is_anothers() -> None:
     assert taken(allowance, OTHER, 0.0) == 5
 
 
+def test_a_part_of_what_all_have_is_kept_for_others() -> None:
+    allowance = Allowance(Rate(5, 2), Rate(8, 1))
+    assert [allowance.take(NOWHERE, 0.0, kept=6) for _ in range(4)] == [True, True, False, False]
+    assert taken(allowance, ONE, 0.0) == 5
+    assert not allowance.take(NOWHERE, 5.0, kept=6)
+    assert allowance.take(NOWHERE, 6.0, kept=6)
+
+
 def test_all_sources_together_are_bounded() -> None:
     allowance = Allowance(Rate(5, 2), Rate(12, 3))
     assert sum(taken(allowance, Source(str(number), Scope.PUBLIC), 0.0) for number in range(10)) == 12

@@ -2,7 +2,7 @@
 
 import pytest
 
-from p2pinfer.core.source import Scope, Source, source_of
+from p2pinfer.core.source import NOWHERE, Scope, Source, source_named, source_of
 
 
 @pytest.mark.parametrize(
@@ -23,8 +23,13 @@ from p2pinfer.core.source import Scope, Source, source_of
 )
 def test_an_address_comes_from_a_network(text: str, key: str, scope: Scope) -> None:
     assert source_of(text) == Source(key, scope)
+    assert source_named(key) == Source(key, scope)
 
 
 def test_whoever_has_one_ipv6_address_has_its_whole_network() -> None:
     assert source_of("2a00:1450:4001:80b::1") == source_of("2a00:1450:4001:80b:ffff:ffff:ffff:ffff")
     assert source_of("2a00:1450:4001:80b::1") != source_of("2a00:1450:4001:80c::1")
+
+
+def test_what_has_no_name_comes_from_this_process() -> None:
+    assert source_named("") == NOWHERE

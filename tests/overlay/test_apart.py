@@ -7,7 +7,6 @@ import trio
 from trio.testing import MockClock
 
 from p2pinfer.core.keys import peer_name
-from p2pinfer.core.source import Source
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.directory import model_key
 from p2pinfer.overlay.first_peers import keep_first_peers, open_first_peers
@@ -15,6 +14,7 @@ from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.memory import MemoryWorld
 from p2pinfer.overlay.pipe import Address
 from p2pinfer.overlay.seeking import OTHERS
+from p2pinfer.overlay.word import Word
 from tests.core.paid_route import MODEL, key
 from tests.overlay.sides import Book, OpenSide, Side
 
@@ -89,7 +89,7 @@ async def test_whose_model_is_well_held_asks_the_dht_seldom_and_meets_few(
     finds: list[bytes] = []
     reach, find = node.network.reach, node.network.find
 
-    async def noting_reach(peer: PeerKey, addresses: Sequence[str], word: Source) -> Link:
+    async def noting_reach(peer: PeerKey, addresses: Sequence[str], word: Word) -> Link:
         dialled.append(peer)
         return await reach(peer, addresses, word)
 

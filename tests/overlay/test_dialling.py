@@ -12,10 +12,11 @@ from p2pinfer.core.keys import PrivateKey, peer_name
 from p2pinfer.core.source import NOWHERE, Scope, Source
 from p2pinfer.overlay.dialling import SILENT_S, STAGGER_S, dial_first
 from p2pinfer.overlay.libp2p import open_libp2p_network
-from p2pinfer.overlay.limits import ALL_DIALS_BURST, DIALS_BURST, DIALS_RATE
+from p2pinfer.overlay.limits import ALL_DIALS_BURST, DIALS_BURST, DIALS_RATE, KEPT_DIALS
 from p2pinfer.overlay.memory import MemoryGround, MemoryPipe, MemoryWorld, memory_pipe_pair, open_memory_network
 from p2pinfer.overlay.pipe import Address, Pipe, hear_nothing
 from p2pinfer.overlay.reach import REACH_S, reach
+from p2pinfer.overlay.word import Word, hearsay, word_of
 
 from .conftest import KEYS, Collector
 
@@ -160,10 +161,27 @@ async def test_dials_on_the_word_of_all_strangers_are_few_a_second(autojump_cloc
         assert codes.count(Code.UNREACHABLE) == ALL_DIALS_BURST
 
 
-async def dial_code(reach_: Callable[..., Awaitable[object]], number: int, word: Source) -> Code:
+async def test_dials_on_hearsay_count_for_the_network_that_told_and_leave_sessions_theirs(
+    autojump_clock: MockClock,
+) -> None:
+    """WIRE-20: however many told, and whatever others named."""
+    world = MemoryWorld()
+    async with open_memory_network(world, KEYS[0].public, Collector()) as network:
+        codes = [await dial_code(network.reach, number, hearsay(STRANGER.key)) for number in range(40)]
+        assert codes.count(Code.UNREACHABLE) == DIALS_BURST
+        others = [hearsay(f"198.41.1.{number}") for number in range(40)]
+        codes = [await dial_code(network.reach, number, one) for number, one in enumerate(others)]
+        assert codes.count(Code.UNREACHABLE) == ALL_DIALS_BURST - DIALS_BURST - KEPT_DIALS
+        assert await dial_code(network.reach, 40, hearsay("")) == Code.BUSY
+        codes = [await dial_code(network.reach, number, hearsay(None)) for number in range(40)]
+        assert codes.count(Code.UNREACHABLE) == KEPT_DIALS
+
+
+async def dial_code(reach_: Callable[..., Awaitable[object]], number: int, word: Source | Word) -> Code:
     peer = PrivateKey(bytes([100 + number]) * 32).public
     try:
-        await reach_(peer, [f"/memory/p2p/{peer_name(peer)}"], word)
+        by = word if isinstance(word, Word) else word_of(word)
+        await reach_(peer, [f"/memory/p2p/{peer_name(peer)}"], by)
     except LinkDead as error:
         return error.code
     return Code.NONE
@@ -208,7 +226,7 @@ async def test_a_stranger_from_outside_has_nobody_dial_inside(place: str) -> Non
         address = f"{place}/p2p/{peer_name(PEER)}"
         assert network.dialable(PEER, [address], STRANGER) == ()
         with pytest.raises(LinkDead, match="no address"):
-            await network.reach(PEER, [address], STRANGER)
+            await network.reach(PEER, [address], word_of(STRANGER))
 
 
 async def test_an_address_that_is_named_twice_is_dialled_once() -> None:
@@ -245,12 +263,12 @@ async def test_who_names_dead_addresses_of_a_peer_keeps_nobody_from_it(
 
         async def stranger() -> None:
             with pytest.raises(LinkDead):
-                await network.reach(far, [dead], NOWHERE)
+                await network.reach(far, [dead], word_of(NOWHERE))
 
         nursery.start_soon(stranger)
         await trio.testing.wait_all_tasks_blocked()
         began = trio.current_time()
-        link = await network.reach(far, other.addresses(), NOWHERE)
+        link = await network.reach(far, other.addresses(), word_of(NOWHERE))
         assert (link.peer, trio.current_time()) == (far, began)
         nursery.cancel_scope.cancel()
 
@@ -267,7 +285,7 @@ async def test_a_dial_that_reaches_nobody_does_not_keep_its_peer_waiting(
 
         async def stranger() -> None:
             with pytest.raises(LinkDead):
-                await network.reach(far, [f"/memory/nowhere/p2p/{peer_name(far)}"], NOWHERE)
+                await network.reach(far, [f"/memory/nowhere/p2p/{peer_name(far)}"], word_of(NOWHERE))
 
         nursery.start_soon(stranger)
         await trio.testing.wait_all_tasks_blocked()

@@ -25,6 +25,7 @@ from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.meeting import LOOK_AROUND_S, NEAR, NETWORK_SUSPECTS, STRANGE_ADDRESSES, TOLD_OF
 from p2pinfer.overlay.memory import MemoryWorld
 from p2pinfer.overlay.pipe import Address
+from p2pinfer.overlay.word import Word
 from tests.core.paid_route import MODEL, certificate_for, key, offer_of
 from tests.overlay.sides import LIFE_S, OpenSide, Side
 
@@ -364,7 +365,7 @@ async def test_a_neighbour_that_does_not_answer_makes_way_for_others_and_is_left
     dialled: list[PeerKey] = []
     reach = node.network.reach
 
-    async def noting_reach(peer: PeerKey, addresses: Sequence[str], word: Source) -> Link:
+    async def noting_reach(peer: PeerKey, addresses: Sequence[str], word: Word) -> Link:
         dialled.append(peer)
         return await reach(peer, addresses, word)
 
@@ -395,6 +396,30 @@ async def test_the_offer_of_a_node_whose_link_broke_and_that_does_not_answer_is_
     assert [one.node for one in await client.directory.look(MODEL)] == [nodes[0].key.public]
     await trio.sleep(10)  # nor from others, who tell it again
     assert boot.nodes() == {nodes[0].key.public}
+
+
+async def test_one_whose_link_broke_while_too_many_were_dialled_is_dialled_later(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
+) -> None:
+    node, other = await open_side("node"), await open_side("other")
+    nursery.start_soon(node.directory._meeting.keep_looking_after)  # and nobody is met for other reasons
+    await node.network.dial(other.address)
+    other.serve()
+    await trio.sleep(1)
+    reach, busy = node.network.reach, [True]
+
+    async def busy_reach(peer: PeerKey, addresses: Sequence[str], word: Word) -> Link:
+        if busy:
+            raise LinkDead("too many dials", Code.BUSY)
+        return await reach(peer, addresses, word)
+
+    node.network.reach = busy_reach  # type: ignore[method-assign]
+    await other.kill()
+    await trio.sleep(LOOK_AROUND_S + 1)
+    assert node.nodes() == {other.key.public}  # nothing says that it is dead
+    busy.clear()
+    await trio.sleep(LOOK_AROUND_S + 1)
+    assert node.nodes() == set()
 
 
 async def test_a_node_that_says_that_it_leaves_is_left_out_at_once(
@@ -487,7 +512,7 @@ async def test_one_that_answers_slowly_keeps_no_other_from_being_found_dead(
     await trio.sleep(3)
     reach = boot.network.reach
 
-    async def slow_reach(peer: PeerKey, addresses: Sequence[str], word: Source) -> Link:
+    async def slow_reach(peer: PeerKey, addresses: Sequence[str], word: Word) -> Link:
         if peer == slow.key.public:
             await trio.sleep_forever()
         return await reach(peer, addresses, word)
@@ -584,7 +609,7 @@ async def test_of_a_stranger_few_addresses_are_dialled_at_once(
     dialled: list[Sequence[str]] = []
     reach = boot.network.reach
 
-    async def noting_reach(peer: PeerKey, addresses: Sequence[str], word: Source) -> Link:
+    async def noting_reach(peer: PeerKey, addresses: Sequence[str], word: Word) -> Link:
         dialled.append(addresses)
         return await reach(peer, addresses, word)
 

@@ -41,6 +41,7 @@ from p2pinfer.overlay.limits import (
 )
 from p2pinfer.overlay.reach import reach
 from p2pinfer.overlay.room import HeldLink, room_for
+from p2pinfer.overlay.word import Word
 from tests.protocols.reading import PROTOCOLS
 
 Case = Mapping[str, Any]
@@ -96,7 +97,7 @@ class FakeNetwork:
     def dialable(self, peer: PeerKey, addresses: list[str], word: Source) -> bool:
         return any(may_dial(address, word) for address in addresses)
 
-    async def reach(self, peer: PeerKey, addresses: list[str], word: Source) -> None:
+    async def reach(self, peer: PeerKey, addresses: list[str], word: Word) -> None:
         if self.finds == "silent":
             await trio.sleep_forever()
         raise LinkDead("as the case says", Code.BUSY if self.finds == "too many" else Code.UNREACHABLE)

@@ -1,0 +1,36 @@
+"""On whose word a peer is dialled (protocols/wire.md, 6.1): where it came from, who pays for it, and who waits."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from p2pinfer.core.source import NOWHERE, Source, source_named
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """Of somebody who gave the addresses of a peer.
+
+    source:  where it came from; it decides which addresses may be dialled
+    charged: whose dials are counted
+    awaited: a session or a person waits for the dial, which finds the part that is kept for these
+    """
+
+    source: Source
+    charged: Source
+    awaited: bool = True
+
+
+OURS: Final = NOWHERE  # of addresses that were looked at when they were heard, all may be dialled
+
+
+def word_of(source: Source) -> Word:
+    """Of a peer at `source`, for its session."""
+    return Word(source, source)
+
+
+def hearsay(told_by: str | None) -> Word:
+    """Of addresses that we know.
+
+    told_by: the network that they were heard from, "" for none, where we dial for our own sake; None for a session
+    """
+    return Word(OURS, NOWHERE) if told_by is None else Word(OURS, source_named(told_by), awaited=False)
