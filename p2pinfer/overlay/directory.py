@@ -5,6 +5,7 @@ the DHT in `seeking.py`; the life of offers is kept in `core/offer_table.py`.
 """
 
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
@@ -14,7 +15,7 @@ import trio
 
 from p2pinfer.core.errors import Refused
 from p2pinfer.core.offer import Offer
-from p2pinfer.core.offer_table import OfferTable
+from p2pinfer.core.offer_table import ANSWER_PART, OfferTable
 from p2pinfer.core.offers import KnownOffer, reachable
 from p2pinfer.core.units import ModelId, PeerKey
 from p2pinfer.overlay.drawing import drawn, drawn_links
@@ -275,8 +276,14 @@ class Directory:
         return bool(self._network.directory_addresses())
 
     async def _pull(self, link: Link, model: ModelId | None, seek: bool) -> None:
-        room = KNOWN_ENOUGH - len(self._tidings.fresh(model))
-        await self._tidings.ask(link, model, seek=seek, gain_s=PULL_GAIN_S, limit=min(PULL_NEW, max(1, room)))
+        limit = min(PULL_NEW, max(1, self._unknown(model)))
+        await self._tidings.ask(link, model, seek=seek, gain_s=PULL_GAIN_S, limit=limit)
+
+    def _unknown(self, model: ModelId | None) -> int:
+        """How many are missing to KNOWN_ENOUGH. One network tells a part of these at most, while another tells some."""
+        counts = Counter(known.network for known in self._tidings.fresh(model)).values()
+        share = KNOWN_ENOUGH // ANSWER_PART if len(counts) > 1 else KNOWN_ENOUGH
+        return KNOWN_ENOUGH - sum(min(count, share) for count in counts)
 
     def _is_time_for_dht(self, model: ModelId) -> bool:
         """True while the model is thinly held, ever more rarely: who is the only one for a year asks no more."""

@@ -37,7 +37,7 @@ from p2pinfer.core.offers import KnownOffer, reachable, verify_relayed
 from p2pinfer.core.records import SignedRecord
 from p2pinfer.core.units import ModelId, PeerKey
 from p2pinfer.overlay.contained import Contained
-from p2pinfer.overlay.drawing import drawn_links
+from p2pinfer.overlay.drawing import drawn, drawn_links
 from p2pinfer.overlay.exchange import Ask, Exchange
 from p2pinfer.overlay.gathering import Gathering, open_gathering
 from p2pinfer.overlay.limits import (
@@ -213,7 +213,7 @@ class Tidings:
         limit:  offers that it may tell whole
         """
         known = self.fresh(model)
-        named = LOTS.sample(known, min(MAX_NAMED, max(0, len(known) - (LOTS.random() < UNNAMED))))
+        named = drawn(known, min(MAX_NAMED, max(0, len(known) - (LOTS.random() < UNNAMED))), LOTS)
         at, now = LOTS.randrange(LAST_SLICE + 1), self._now()
         names = name_all(named, at, now)
 

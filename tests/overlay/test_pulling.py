@@ -9,12 +9,13 @@ import trio
 from trio.testing import MockClock
 
 from p2pinfer.core.coverage import thinnest
-from p2pinfer.core.digest import renewal_of
-from p2pinfer.core.messages import AskOffers, Offers
+from p2pinfer.core.digest import Digest, renewal_of
+from p2pinfer.core.messages import MAX_NAMED, NAMED_BYTES, AskOffers, Offers
 from p2pinfer.core.offer import Offer, State
 from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.units import ModelId, Roles, Span
-from p2pinfer.overlay.directory import INTEREST_S, PULL_S
+from p2pinfer.core.records import encode
+from p2pinfer.core.units import ModelId, PeerKey, Roles, Span
+from p2pinfer.overlay.directory import INTEREST_S, PULL_NEW, PULL_S
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld
 from p2pinfer.overlay.seeking import model_key
@@ -446,3 +447,37 @@ async def test_an_older_offer_that_a_relay_still_tells_is_no_news_to_its_node(
     relay.directory._tidings.tell(to_peer, [older])
     await trio.sleep(1)
     assert heard == []
+
+
+async def test_who_tells_of_many_nodes_takes_no_others_place_in_a_question(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
+) -> None:
+    """Else these would run out before they are named, and be told one at a time."""
+    client, boot = await open_side("client"), await open_side("boot")
+    await client.network.dial(boot.address)
+    questions: list[AskOffers] = []
+
+    async def note(link: Link, ask: AskOffers) -> Offers:
+        questions.append(ask)
+        await trio.lowlevel.checkpoint()
+        return Offers(ask.call, ())
+
+    boot.exchange.answer(AskOffers, note)  # type: ignore[arg-type]
+    nursery.start_soon(client.directory.keep_pulling)
+    told = boot.offer()
+    honest, made_up = [of_node(told, number, "198.41.0.4") for number in range(24)], range(1000, 2000)
+    for one in [*honest, *(of_node(told, number, "203.0.113.66") for number in made_up)]:
+        client.directory.table.add(one)
+    client.directory.offers(MODEL)
+    await trio.sleep(PULL_S[1])
+    asked = questions[0]
+    assert len(asked.known) == MAX_NAMED * NAMED_BYTES
+    assert sum(Digest(asked).names(one) for one in honest) >= len(honest) - 1
+    assert asked.limit == PULL_NEW
+
+
+def of_node(known: KnownOffer, number: int, network: str) -> KnownOffer:
+    """The same offer of another node, told by a network."""
+    record = replace(known.offer.record, node=PeerKey(number.to_bytes(2, "big") * 16))
+    offer = replace(known.offer, record=record, body=encode(record))
+    return replace(known, offer=offer, network=network)
