@@ -37,7 +37,7 @@ def place_of(known: KnownOffer) -> str | None:
 def drawn_in_turn(
     members: Sequence[T], count: int, networks: Sequence[Callable[[T], Hashable]], lots: Random
 ) -> list[T]:
-    """So many of them, or all if they are fewer. networks: by the first turns go, by the others within each turn"""
+    """So many of them in turn, or all if they are fewer. networks: by the first turns go, by the others within each"""
     if not networks:
         return lots.sample(members, max(0, min(count, len(members))))
     by_network: dict[Hashable, list[T]] = defaultdict(list)
@@ -46,4 +46,4 @@ def drawn_in_turn(
     groups = lots.sample(list(by_network.values()), len(by_network))
     turns = in_turn(repeat(place, len(group)) for place, group in enumerate(groups))
     counts = Counter(islice(turns, max(0, count)))
-    return [one for place, share in counts.items() for one in drawn_in_turn(groups[place], share, networks[1:], lots)]
+    return list(in_turn(drawn_in_turn(groups[place], share, networks[1:], lots) for place, share in counts.items()))

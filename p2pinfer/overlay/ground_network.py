@@ -123,7 +123,8 @@ class GroundNetwork:
         return self._ground.directory_addresses()
 
     async def meet(self, addresses: Sequence[str], word: Source) -> None:
-        await self._ground.meet([address for address in addresses if self.may_dial(address, word)][:MAX_MET])
+        dialable = [address for address in addresses if self.may_dial(address, word)]
+        await self._ground.meet(dialable[:MAX_MET], word)
 
     async def provide(self, key: bytes) -> None:
         await self._ground.provide(key)

@@ -63,6 +63,7 @@ class Meeting:
         self._tidings = tidings
         self._visited: WeakSet[Link] = WeakSet()  # to bootstrap peers that told us what they know
         self._met: WeakSet[Link] = WeakSet()  # links whose peers' part of the DHT we have asked for
+        self._met_by: tuple[Address, ...] = ()  # where our part was then: one that starts anew knows few of them
         self._away: dict[PeerKey, float] = {}  # until when a peer is left alone
         self._suspects: dict[PeerKey, KnownOffer] = {}
         self._doubted: dict[PeerKey, str | None] = {}  # suspects until they were dialled, and where their links led
@@ -111,8 +112,7 @@ class Meeting:
                 nursery.start_soon(self._meet, known)
             for peer, addresses in self._near_to_meet():
                 nursery.start_soon(self._meet_near, peer, addresses)
-            links = [link for link in self._network.links() if link not in self._met]
-            for link in drawn_links(links, MAX_ASKED, LOTS):
+            for link in drawn_links(self._to_meet_in_dht(), MAX_ASKED, LOTS):
                 nursery.start_soon(self._meet_in_dht, link)
         self._let_go()
 
@@ -281,10 +281,15 @@ class Meeting:
 
     # The DHT's hosts
 
+    def _to_meet_in_dht(self) -> list[Link]:
+        part = self._network.directory_addresses()
+        if part and part != self._met_by:
+            self._met.clear()
+            self._met_by = part
+        return [link for link in self._network.links() if link not in self._met] if part else []
+
     async def _meet_in_dht(self, link: Link) -> None:
         """Let our part of the DHT know the peer's, once for each link: a peer that starts anew has a new part."""
-        if not self._network.directory_addresses():
-            return
         self._met.add(link)
         try:
             contacts = await self._exchange.call(link, AskContacts, Contacts)

@@ -129,7 +129,7 @@ class MemoryGround:
     def directory_addresses(self) -> tuple[Address, ...]:
         return ()  # the world's one directory needs no meeting
 
-    async def meet(self, addresses: Sequence[str]) -> None:
+    async def meet(self, addresses: Sequence[str], word: Source) -> None:
         await trio.lowlevel.checkpoint()
 
     async def provide(self, key: bytes) -> None:

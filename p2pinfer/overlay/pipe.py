@@ -138,8 +138,11 @@ class Ground(Protocol):
     def directory_addresses(self) -> tuple[Address, ...]:
         """Where our part of the directory can be met; none while there is none."""
 
-    async def meet(self, addresses: Sequence[str]) -> None:
-        """Take another peer's part of the directory, found at any of these, into ours; all passed `may_dial`."""
+    async def meet(self, addresses: Sequence[str], word: Source) -> None:
+        """Take another peer's part of the directory, found at any of these, into ours; all passed `may_dial`.
+
+        word: of who said so
+        """
 
     async def provide(self, key: bytes) -> None:
         """Say in the directory that we serve what the 32 bytes of `key` stand for."""

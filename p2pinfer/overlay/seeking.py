@@ -5,7 +5,7 @@ Nobody waits long for it: what comes late is told to those who asked, as news.
 
 import logging
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import chain, repeat
@@ -15,11 +15,13 @@ from typing import Final
 
 import trio
 
+from p2pinfer.core.address import network_of
 from p2pinfer.core.allowance import Allowance, Rate
 from p2pinfer.core.errors import Refused
 from p2pinfer.core.messages import MAX_ADDRESSES, MAX_OFFERS
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import ModelId, PeerKey
+from p2pinfer.overlay.drawing import drawn_in_turn
 from p2pinfer.overlay.limits import (
     ALL_SEEKS_BURST,
     ALL_SEEKS_RATE,
@@ -127,11 +129,11 @@ class Seeking:
             for peer in self._to_meet(found, most):
                 gathering.start(peer, self._meet, peer, found[peer][:MAX_ADDRESSES], model)
 
-    def _to_meet(self, found: Iterable[PeerKey], most: int) -> list[PeerKey]:
-        """So many of those that are not linked: who was not met yet, then whose turn was longest ago."""
+    def _to_meet(self, found: Mapping[PeerKey, Sequence[str]], most: int) -> list[PeerKey]:
+        """So many of those that are not linked, networks in turn: who was not met yet, then who was tried first."""
         there = [peer for peer in found if self._network.link(peer) is None]
-        LOTS.shuffle(there)
-        chosen = sorted(there, key=lambda peer: self._tried.get(peer, -inf))[:most]
+        drawn = drawn_in_turn(there, len(there), [lambda peer: network_of(found[peer][0])], LOTS)
+        chosen = sorted(drawn, key=lambda peer: self._tried.get(peer, -inf))[:most]
         for peer in chosen:
             self._tried[peer] = trio.current_time()
             self._tried.move_to_end(peer)

@@ -15,7 +15,7 @@ from trio.testing import MockClock
 from p2pinfer.core.keys import peer_name
 from p2pinfer.core.source import NOWHERE
 from p2pinfer.overlay.libp2p import open_libp2p_network
-from p2pinfer.overlay.libp2p.dht import ANYWHERE, FIND_S, open_dht
+from p2pinfer.overlay.libp2p.dht import ANYWHERE, FIND_S, of_one_peer, open_dht
 from p2pinfer.overlay.libp2p.dht_door import LATE_S, START_S
 from p2pinfer.overlay.libp2p.dht_transport import GuardedTcp
 from p2pinfer.overlay.libp2p.tcp import dial_tcp
@@ -160,3 +160,11 @@ async def test_one_network_knocks_so_often(elsewhere: None, monkeypatch: pytest.
     monkeypatch.setattr("p2pinfer.overlay.libp2p.dht_transport.HANDSHAKES_RATE", 0.0)
     async with connected(HANDSHAKES_BURST + 2) as streams:
         assert await is_closed(streams[-1])
+
+
+def test_a_host_is_one_peers_whatever_it_says() -> None:
+    names = [peer_name(key.public) for key in KEYS[:2]]
+    addresses = [f"/ip4/198.41.0.{number}/tcp/1/p2p/{names[number % 2]}" for number in range(4)]
+    assert of_one_peer(addresses) == addresses[::2]
+    assert of_one_peer(["no address", *addresses]) == []
+    assert of_one_peer([]) == []

@@ -9,9 +9,9 @@ import psutil
 import pytest
 import trio
 
-from p2pinfer.core.source import NOWHERE
+from p2pinfer.core.source import NOWHERE, source_of
 from p2pinfer.overlay.libp2p import dht_door, open_libp2p_network
-from p2pinfer.overlay.libp2p.dht_door import DhtDoor
+from p2pinfer.overlay.libp2p.dht_door import KEPT_HOSTS, DhtDoor
 from p2pinfer.overlay.libp2p.dht_frames import MAX_FRAME, MOST, addresses_in, pack, size_of, unpack
 
 from .conftest import KEYS, Collector
@@ -182,6 +182,18 @@ async def test_questions_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
                 nursery.start_soon(door.find, KEY)
         with trio.fail_after(dht_door.FIND_S):
             assert await door.find(KEY) == ()
+
+
+async def test_hosts_that_one_network_named_take_no_others_place_after_a_new_start() -> None:
+    door = DhtDoor([], [])
+    door.settled.set()  # and no process is there
+    for number in range(KEPT_HOSTS - 2):
+        await door.meet([f"/ip4/198.41.0.{number}/tcp/1"], source_of(f"198.41.0.{number}"))
+    for number in range(3 * KEPT_HOSTS):
+        await door.meet([f"/ip4/192.88.98.{number}/tcp/1"], source_of("203.0.113.66"))
+    assert sorted(door._hosts.values()) == sorted(
+        [*(f"198.41.0.{n}" for n in range(KEPT_HOSTS - 2)), *["203.0.113.66"] * 2]
+    )
 
 
 async def test_a_peer_that_only_dials_has_no_process() -> None:

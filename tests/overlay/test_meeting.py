@@ -14,7 +14,7 @@ from p2pinfer.core.codes import Code
 from p2pinfer.core.coverage import thinnest
 from p2pinfer.core.errors import LinkDead
 from p2pinfer.core.keys import peer_name
-from p2pinfer.core.messages import Offers
+from p2pinfer.core.messages import AskContacts, Contacts, Offers
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.source import Scope, Source
 from p2pinfer.core.units import PeerKey, Roles, Span
@@ -622,3 +622,39 @@ async def test_of_a_stranger_few_addresses_are_dialled_at_once(
     await trio.sleep(2 * LOOK_AROUND_S)
     assert [len(some) for some in dialled] == [STRANGE_ADDRESSES]
     assert node.key.public in boot.nodes()  # there are others, where it may be
+
+
+# The DHT
+
+
+async def test_peers_are_asked_once_for_each_life_of_our_part_of_the_dht(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
+) -> None:
+    node, other = await open_side("node"), await open_side("other")
+    asked, part = [], [Address("/ip4/127.0.0.1/tcp/9")]
+
+    async def note(link: Link, ask: AskContacts) -> Contacts:
+        asked.append(link)
+        await trio.lowlevel.checkpoint()
+        return Contacts(ask.call, (), ())
+
+    other.exchange.answer(AskContacts, note)  # type: ignore[arg-type]
+    node.network.directory_addresses = lambda: tuple(part)  # type: ignore[method-assign]
+    await node.network.dial(other.address)
+    nursery.start_soon(node.directory.keep_meeting)
+    await trio.sleep(3 * LOOK_AROUND_S)
+    assert len(asked) == 1
+    part[:] = []  # its process ended
+    await trio.sleep(2 * LOOK_AROUND_S)
+    part[:] = [Address("/ip4/127.0.0.1/tcp/10")]
+    await trio.sleep(3 * LOOK_AROUND_S)
+    assert len(asked) == 2
+
+
+async def test_of_those_that_the_dht_names_networks_have_turns(open_side: OpenSide) -> None:
+    node = await open_side("node")
+    lured = {key(f"lured {number}").public: ["/ip4/203.0.113.66/tcp/1"] for number in range(18)}
+    honest = {key(f"honest {number}").public: [f"/ip4/198.41.0.{number}/tcp/1"] for number in range(2)}
+    for _ in range(20):
+        node.directory._seeking._tried.clear()
+        assert honest.keys() <= set(node.directory._seeking._to_meet({**lured, **honest}, 3))

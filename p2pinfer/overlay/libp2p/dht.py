@@ -38,7 +38,7 @@ from p2pinfer.overlay.libp2p.dht_rest import calm_libp2p, fill_table
 from p2pinfer.overlay.libp2p.dht_transport import GuardedTcp
 from p2pinfer.overlay.libp2p.tcp import ip_of
 from p2pinfer.overlay.limits import DHT_CONNECTIONS, MAX_FOUND
-from p2pinfer.overlay.pipe import Address
+from p2pinfer.overlay.pipe import Address, leads_to
 
 WHERE: Final = TProtocol("/p2pinfer/where/1")
 MULTIHASH_SHA256: Final = "1220"  # hex of the code and the length before a SHA-256
@@ -154,7 +154,9 @@ class Dht:
             logger.info("no answer from the DHT host %s: %s", name, error)
             return
         self._silent_since.pop(name, None)
-        found.update(dict.fromkeys(Address(address) for address in contacts.link if may_dial(address, word)))
+        found.update(
+            dict.fromkeys(Address(address) for address in of_one_peer(contacts.link) if may_dial(address, word))
+        )
 
     async def _say_where(self, stream: INetStream) -> None:
         try:
@@ -165,6 +167,12 @@ class Dht:
                 await stream.close()
         except DHT_ERRORS as error:
             logger.info("a peer asked where we are, and left: %s", error)
+
+
+def of_one_peer(addresses: Sequence[str]) -> list[str]:
+    """Those that lead to the peer that the first one does: a DHT host is one peer's, whatever it says."""
+    peer = leads_to(addresses[0]) if addresses else None
+    return [address for address in addresses if peer is not None and leads_to(address) == peer]
 
 
 def _word_of_others(listen: Sequence[str]) -> Source:

@@ -9,7 +9,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain, count, repeat
@@ -19,6 +19,7 @@ import psutil
 import trio
 
 from p2pinfer.core.shown import shown_line
+from p2pinfer.core.source import Source
 from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.libp2p.dht import FIND_S, PROVIDE_S, WHERE_S
 from p2pinfer.overlay.libp2p.dht_frames import LENGTH, MAX_REASON, addresses_in, fitting, pack, size_of, unpack
@@ -36,7 +37,7 @@ CPU_S: Final = 30.0  # over which it may take CPU_SHARE
 CPU_SHARE: Final = 0.5  # of a core
 SPARE_BYTES: Final = 150 << 20  # of memory, above what it has at rest
 MAX_UNANSWERED: Final = 64  # questions; many links that come up at once are as many hosts to meet
-KEPT_HOSTS: Final = 16  # that were met last, and are met again after a new start
+KEPT_HOSTS: Final = 16  # that were met, and are met again after a new start
 KEPT_KEYS: Final = 64  # that are provided again then
 
 logger = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class DhtDoor:
         self._opening = (fitting(listen), fitting(links))
         self._moved = trio.Event()
         self._process: _Process | None = None
-        self._hosts: deque[list[str]] = deque(maxlen=KEPT_HOSTS)
+        self._hosts: dict[tuple[str, ...], str | None] = {}  # that were met, and the networks of those who named them
         self._keys: deque[bytes] = deque(maxlen=KEPT_KEYS)
 
     def move(self, listen: Sequence[str], links: Sequence[Address]) -> None:
@@ -116,18 +117,26 @@ class DhtDoor:
         """Tell a process that starts anew what the one before knew: first whom it may tell what we provide."""
         async with trio.open_nursery() as nursery:
             for addresses in self._hosts:
-                nursery.start_soon(life.ask, "meet", addresses, WHERE_S * MAX_MET)
+                nursery.start_soon(life.ask, "meet", list(addresses), WHERE_S * MAX_MET)
         for key in tuple(self._keys):  # more may come meanwhile
             await life.ask("provide", key, PROVIDE_S)
 
     def addresses(self) -> tuple[Address, ...]:
         return self._process.addresses if self._process is not None else ()
 
-    async def meet(self, addresses: Sequence[str]) -> None:
-        """Take another DHT host, found at any of these, into our table."""
+    async def meet(self, addresses: Sequence[str], word: Source) -> None:
+        """Take another DHT host, found at any of these, into our table. word: of whoever said so"""
         if addresses:
-            self._hosts.append(list(addresses))
+            self._keep(tuple(addresses), word.network)
         await self._ask("meet", list(addresses), WHERE_S * MAX_MET)
+
+    def _keep(self, host: tuple[str, ...], network: str | None) -> None:
+        """Remember a host; of too many, the first of the network that named most is forgotten."""
+        self._hosts.pop(host, None)
+        self._hosts[host] = network
+        if len(self._hosts) > KEPT_HOSTS:
+            most, _ = Counter(self._hosts.values()).most_common(1)[0]
+            del self._hosts[next(one for one, named_by in self._hosts.items() if named_by == most)]
 
     async def provide(self, key: bytes) -> None:
         if key not in self._keys:

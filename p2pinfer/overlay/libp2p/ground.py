@@ -263,9 +263,9 @@ class Libp2pGround:
     def directory_addresses(self) -> tuple[Address, ...]:
         return self._dht.addresses() if self._dht is not None else ()
 
-    async def meet(self, addresses: Sequence[str]) -> None:
+    async def meet(self, addresses: Sequence[str], word: Source) -> None:
         if self._dht is not None:
-            await self._dht.meet(addresses)
+            await self._dht.meet(addresses, word)
 
     async def provide(self, key: bytes) -> None:
         if self._dht is not None:
