@@ -13,6 +13,7 @@ from typing import Final
 import trio
 
 from p2pinfer.core.alternation import in_turn
+from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import Refused
 from p2pinfer.core.offer import State
 from p2pinfer.core.offers import KnownOffer
@@ -47,11 +48,14 @@ class Holders:
                 common = _common(known, mine)
                 if all(held[layer] >= ENOUGH for layer in common):
                     continue
+                is_new = known.node not in self._absent
                 self._absent.add(known.node)
                 dialled.add(known.node)
                 try:
                     await reach(self._network, known.node, known.addresses, told_by=known.network)
-                except Refused:
+                except Refused as refusal:
+                    if refusal.code is Code.BUSY and is_new:  # nobody was dialled, which says nothing of it
+                        self._absent.discard(known.node)
                     continue
                 finally:
                     dialled.discard(known.node)

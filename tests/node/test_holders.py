@@ -3,11 +3,13 @@
 import trio
 from trio.testing import MockClock
 
+from p2pinfer.core.keys import peer_name
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import Roles, Span
 from p2pinfer.node.holders import HOLDERS_S, Holders
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.greeting import Greeting
+from p2pinfer.overlay.limits import DIALS_BURST
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
 from tests.core.paid_route import certificate_for, key, offer_of
 
@@ -26,12 +28,24 @@ async def test_holders_that_do_not_answer_hide_nobody(autojump_clock: MockClock)
             open_memory_network(world, key("real").public, exchange, Greeting()) as real,
             open_memory_network(world, key("n").public, exchange, Greeting()) as network,
         ):
-            fakes = [known(f"fake{number}", ("/memory/nobody",), "10.0.9.0/24") for number in range(60)]
+            fakes = [known(f"fake{number}", ("/memory/nobody",), "10.0.9.1") for number in range(60)]
             holders = Holders(network)
-            there = known("real", real.addresses(), "10.0.0.0/24")
+            there = known("real", real.addresses(), "10.0.0.1")
             assert await holders.meet(MINE, [*fakes, there]) == {there.node}
             assert await Holders(network).meet(MINE, fakes) == set()
         nursery.cancel_scope.cancel()
+
+
+async def test_who_was_not_dialled_since_too_many_are_comes_last_the_next_time_no_more_than_others(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    world, exchange = MemoryWorld(), Exchange(nursery)
+    async with open_memory_network(world, key("n").public, exchange, Greeting()) as network:
+        names = [f"fake {number}" for number in range(DIALS_BURST + 4)]
+        fakes = [known(name, (f"/memory/p2p/{peer_name(key(name).public)}",), "10.0.9.1") for name in names]
+        holders = Holders(network)
+        await holders.meet(MINE, fakes)
+        assert len(holders._absent) == DIALS_BURST
 
 
 async def test_a_far_holder_is_met(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
@@ -40,7 +54,7 @@ async def test_a_far_holder_is_met(autojump_clock: MockClock, nursery: trio.Nurs
         open_memory_network(world, key("real").public, exchange, Greeting()) as real,
         open_memory_network(world, key("n").public, exchange, Greeting()) as network,
     ):
-        there = known("real", real.addresses(), "10.0.0.0/24")
+        there = known("real", real.addresses(), "10.0.0.1")
         assert await Holders(network).meet(MINE, [there]) == {there.node}
 
 
@@ -52,5 +66,5 @@ async def test_a_holder_that_never_answers_is_waited_for_no_longer(
         open_memory_network(world, key("real").public, exchange, Greeting()) as real,
         open_memory_network(world, key("n").public, exchange, Greeting()) as network,
     ):
-        assert await Holders(network).meet(MINE, [known("real", real.addresses(), "10.0.0.0/24")]) == set()
+        assert await Holders(network).meet(MINE, [known("real", real.addresses(), "10.0.0.1")]) == set()
         assert trio.current_time() == HOLDERS_S
