@@ -44,6 +44,28 @@ class Allowance:
         self._total.level -= amount
         return True
 
+    def owe(self, source: Source, now: float, amount: float) -> None:
+        """Use up what was taken already, whether it is there or not: what is missing is had back first."""
+        self._total.holds(0, now)
+        self._total.level -= amount
+        if source.scope is not Scope.LOOPBACK:
+            bucket = self._bucket(source.key, now)
+            bucket.holds(0, now)
+            bucket.level -= amount
+
+    def left(self, source: Source, now: float) -> float:
+        """What the source may have of its own; below 0 is what it owes."""
+        if source.scope is Scope.LOOPBACK:
+            return self._each.burst
+        bucket = self._bucket(source.key, now)
+        bucket.holds(0, now)
+        return bucket.level
+
+    def left_in_all(self, now: float) -> float:
+        """What all sources together may have, likewise."""
+        self._total.holds(0, now)
+        return self._total.level
+
     def _bucket(self, key: str, now: float) -> "_Bucket":
         if (bucket := self._sources.get(key)) is None:
             if len(self._sources) >= KEPT:

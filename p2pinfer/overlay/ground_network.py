@@ -35,6 +35,7 @@ async def open_ground_network(
         links = Links(receiver, nursery, most)
         attempts = Attempts(ground, links, greeting, nursery)
         nursery.start_soon(Admission(ground, links, attempts, greeting).accept_all, nursery)
+        nursery.start_soon(links.toll.run)
         network = GroundNetwork(ground, links, attempts)
         nursery.start_soon(network.keep_telling_moves)
         nursery.start_soon(network.keep_telling_wakes)

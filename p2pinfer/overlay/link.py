@@ -217,7 +217,10 @@ class Link:
         for _ in range(2 if self._is_needed() else 1):
             if await self.check() or self._death is not None:
                 return
-        self._end("no answer after our addresses have changed", Code.SILENT)
+        if self._pulse.was_unread:
+            self._pulse.stir()  # its pong may lie there
+        else:
+            self._end("no answer after our addresses have changed", Code.SILENT)
 
     def stir(self) -> None:
         """Find out soon whether the peer is still there."""
@@ -235,6 +238,7 @@ class Link:
                         nursery.start_soon(task)
         finally:
             self._die("the link was cut", Code.LOST)
+            self._toll.owe(self.peer, self.source, self._pipe.meter.take(0.0))
             await abort(self._pipe)
             self._weight.leave()
             self._decoder.clear()  # now, for others need the room, and who knows how long somebody keeps the link
@@ -270,21 +274,30 @@ class Link:
     async def _read_all(self) -> None:
         """Take what comes, and wait for nobody but the peer. After our goodbye, wait for the peer's, or the end."""
         data = b""  # first the messages that came together with the peer's Hello
-        meter = self._pipe.meter
+        meter, toll = self._pipe.meter, self._toll
         try:
             while True:
+                if toll.is_owed and self.peer not in toll.partners:
+                    await self._pay()
                 with self._turn:
                     meter.run()
                     self._take_bytes(data)
                     meter.rest()
                 if meter.cost_s >= PAY_S and (cost_s := meter.take()) > 0:
-                    await self._toll.pay(self.source, cost_s, is_partner=self.peer in self._receiver.needed())
+                    await self._pay(cost_s)
                 if not (data := await self._pipe.read()):
                     break
         except trio.BrokenResourceError as error:
             self._end(f"the connection broke: {error}", Code.LOST)
         else:
             self._end("the connection ended without a goodbye", Code.LOST)
+
+    async def _pay(self, cost_s: float = 0.0) -> None:
+        """Wait until it may be read, after it has cost so much."""
+        self._toll.owe(self.peer, self.source, cost_s)
+        if not self._toll.lets(self.peer, self.source):
+            with self._pulse.unread():
+                await self._toll.wait(self.peer, self.source)
 
     def _take_bytes(self, data: bytes) -> None:
         if self._deaf:

@@ -43,7 +43,7 @@ class Links:
         self._nursery = nursery
         self._most = most
         self._backlog = Backlog(ALL_BACKLOG_BYTES)
-        self._toll = Toll()
+        self.toll = Toll(self.needed)
         self._links: dict[PeerKey, Link] = {}
         self._used: dict[PeerKey, float] = {}  # when each link was last asked for, or something came on it
         self._link_came = trio.Event()
@@ -85,7 +85,7 @@ class Links:
         if (old := self._links.get(greeting.pipe.peer)) is not None:
             old.close(Code.DUPLICATE)  # the peer answered this stream knowing of the other
         greeting.taken = True
-        link = Link(greeting, hello, self, self.turn, self._backlog, self._toll, at, rtt_s)
+        link = Link(greeting, hello, self, self.turn, self._backlog, self.toll, at, rtt_s)
         self._nursery.start_soon(link.run)  # first, for it lets go of the pipe, whatever fails
         self.on_link(link)
 

@@ -6,7 +6,8 @@ whatever comes shows that the peer lives, renewals of its offer most of all, and
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import trio
@@ -25,17 +26,20 @@ CHECK_UNMEASURED_S: Final = 5.0  # where no round trip is known yet
 class Pulse:
     """Of one link, from its first ping on.
 
-    heard_s:   when something came last
-    pong_came: is set by the next pong, or when the link dies
+    heard_s:    when something came last
+    pong_came:  is set by the next pong, or when the link dies
+    was_unread: since the latest ping that is due, what came was left unread for a while
     """
 
     def __init__(self, now: float) -> None:
         self.heard_s = now
         self.pong_came = trio.Event()
+        self.was_unread = False
         self._pings: deque[int] = deque()  # times of those that wait for their pong
         self._awaits_s: float | None = None  # since when what was said may not be acknowledged
         self._resting: trio.CancelScope | None = None
         self._is_stirred = False
+        self._is_unread = False
 
     @property
     def rests(self) -> bool:
@@ -53,6 +57,15 @@ class Pulse:
             pass  # of several pings the latest need be answered only
         self.pong_came.set()
         self.pong_came = trio.Event()
+
+    @contextmanager
+    def unread(self) -> Iterator[None]:
+        """What comes is left unread meanwhile, and pongs may lie there: that is not held against the peer."""
+        self._is_unread = self.was_unread = True
+        try:
+            yield
+        finally:
+            self._is_unread = False
 
     def note_said(self) -> None:
         """Something was said to the peer that it has to acknowledge."""
@@ -86,11 +99,15 @@ class Pulse:
         pings = unanswered = 0
         while unanswered < SILENT_PINGS:
             pong_came = self.pong_came
+            self.was_unread = self._is_unread
             ping()
             pings += 1
             await trio.sleep(PING_S)
-            unanswered = 0 if pong_came.is_set() else unanswered + 1
-            if unanswered == 0 and pings >= SILENT_PINGS and not is_needed():
+            if pong_came.is_set():
+                unanswered = 0
+            elif not self.was_unread:
+                unanswered += 1
+            if pong_came.is_set() and pings >= SILENT_PINGS and not is_needed():
                 await self._rest(awaits)
 
     async def _rest(self, awaits: Callable[[], bool]) -> None:

@@ -16,7 +16,7 @@ from p2pinfer.core.pace import MIN_WINDOW
 from p2pinfer.overlay.admission import GREET_S
 from p2pinfer.overlay.attempts import DIAL_S
 from p2pinfer.overlay.greeting import GOODBYE_S
-from p2pinfer.overlay.limits import BACKLOG_BYTES
+from p2pinfer.overlay.limits import ALL_STRANGERS_BURST, ALL_STRANGERS_RATE, BACKLOG_BYTES
 from p2pinfer.overlay.link import ACK_S, Link
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network, Priority
@@ -115,6 +115,24 @@ async def test_who_moves_learns_soon_which_links_are_dead(
             await answer(pipe, [])
         assert (await collector.wait_closed()).code is Code.SILENT
         assert trio.current_time() == pytest.approx(QUIET_S / 2 + CHECK_S)
+
+
+async def test_a_link_that_we_do_not_read_is_not_held_against_its_peer(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pongs lie there unread, of those too by which links are checked where our addresses have changed."""
+
+    async def wait_moved(_ground: MemoryGround) -> None:
+        await trio.sleep(4)
+
+    monkeypatch.setattr(MemoryGround, "wait_moved", wait_moved)
+    async with open_to_raw(MemoryWorld()) as (link, collector, pipe):
+        link._toll.owe(link.peer, link.source, ALL_STRANGERS_BURST + 3 * ALL_STRANGERS_RATE * SILENT_PINGS * PING_S)
+        with trio.move_on_after(5 * SILENT_PINGS * PING_S):
+            await answer(pipe, [])
+        assert not collector.closed
+        assert link.rtt_s is not None
+        assert (await collector.wait_closed()).code is Code.SILENT
 
 
 async def answer(pipe: Pipe, pings: list[Ping]) -> None:

@@ -1,61 +1,145 @@
 """What reading for peers costs, and who is read later for it."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import pytest
 import trio
 from trio.testing import MockClock
 
+from p2pinfer.core.allowance import KEPT
 from p2pinfer.core.messages import AskContacts
 from p2pinfer.core.source import NOWHERE, Scope, Source
+from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.limits import (
     ALL_STRANGERS_BURST,
     ALL_STRANGERS_RATE,
     LINK_RATE,
+    PARTNERS_RATE,
     STRANGERS_BURST,
     STRANGERS_RATE,
 )
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
 from p2pinfer.overlay.toll import PAY_S, READ_S, WAIT_S, Meter, Toll
+from tests.core.paid_route import key
 
 from .conftest import KEYS, Collector
+
+
+def network_of(number: int) -> Source:
+    return Source(f"198.42.{number // 256}.{number % 256}", Scope.PUBLIC)
+
 
 ONE, OTHER = Source("198.41.0.1", Scope.PUBLIC), Source("198.41.0.2", Scope.PUBLIC)
 
 
-async def wait_of(toll: Toll, source: Source, cost_s: float, *, is_partner: bool = False) -> float:
+STRANGER, PARTNER = KEYS[5].public, KEYS[6].public
+
+
+@asynccontextmanager
+async def open_toll() -> AsyncIterator[Toll]:
+    toll = Toll(lambda: {PARTNER})
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(toll.run)
+        yield toll
+        nursery.cancel_scope.cancel()
+
+
+async def pay(toll: Toll, peer: PeerKey, source: Source, cost_s: float = 0.0) -> None:
+    toll.owe(peer, source, cost_s)
+    if not toll.lets(peer, source):
+        await toll.wait(peer, source)
+
+
+async def wait_of(toll: Toll, source: Source, cost_s: float, peer: PeerKey = STRANGER) -> float:
     """How long a link has to wait."""
     began = trio.current_time()
-    await toll.pay(source, cost_s, is_partner=is_partner)
+    await pay(toll, peer, source, cost_s)
     return trio.current_time() - began
 
 
 async def test_a_network_that_took_too_much_is_read_later(autojump_clock: MockClock) -> None:
-    toll = Toll()
-    assert await wait_of(toll, ONE, STRANGERS_BURST) == 0
-    cost_s = 0.02
-    assert await wait_of(toll, ONE, cost_s) == pytest.approx(cost_s / STRANGERS_RATE, abs=WAIT_S)
-    assert await wait_of(toll, OTHER, cost_s) == 0
+    async with open_toll() as toll:
+        assert await wait_of(toll, ONE, STRANGERS_BURST) == 0
+        cost_s = 0.02
+        assert await wait_of(toll, ONE, cost_s) == pytest.approx(cost_s / STRANGERS_RATE, abs=WAIT_S)
+        assert await wait_of(toll, OTHER, cost_s) == 0
 
 
 async def test_all_strangers_together_take_no_more_than_their_share(autojump_clock: MockClock) -> None:
-    toll = Toll()
-    assert await wait_of(toll, NOWHERE, ALL_STRANGERS_BURST) == 0
-    assert await wait_of(toll, OTHER, 0.02) == pytest.approx(0.02 / ALL_STRANGERS_RATE, abs=WAIT_S)
+    async with open_toll() as toll:
+        assert await wait_of(toll, NOWHERE, ALL_STRANGERS_BURST) == 0
+        assert await wait_of(toll, OTHER, 0.02) == pytest.approx(0.02 / ALL_STRANGERS_RATE, abs=WAIT_S)
 
 
-@pytest.mark.parametrize("is_partner", [False, True])
+@pytest.mark.parametrize(("peer", "rate"), [(STRANGER, STRANGERS_RATE), (PARTNER, PARTNERS_RATE)])
 async def test_one_read_that_took_longer_than_all_may_at_once_is_paid_for_too(
-    autojump_clock: MockClock, is_partner: bool
+    autojump_clock: MockClock, peer: PeerKey, rate: float
 ) -> None:
     """A slow machine, a large portion: the link is read later, and not never."""
-    toll = Toll()
-    assert await wait_of(toll, ONE, 60.0, is_partner=is_partner) == 0
-    assert await wait_of(toll, ONE, 0.02, is_partner=is_partner) > 60
+    async with open_toll() as toll:
+        assert 50 / rate < await wait_of(toll, ONE, 60.0, peer) <= 60 / rate
+        assert await wait_of(toll, ONE, 0.0, peer) == 0
 
 
 async def test_who_is_in_a_session_does_not_pay_for_strangers(autojump_clock: MockClock) -> None:
-    toll = Toll()
-    await toll.pay(NOWHERE, ALL_STRANGERS_BURST, is_partner=False)
-    assert await wait_of(toll, NOWHERE, 0.5, is_partner=True) == 0
+    async with open_toll() as toll:
+        toll.owe(STRANGER, NOWHERE, 2 * ALL_STRANGERS_BURST)
+        assert await wait_of(toll, NOWHERE, 0.5, PARTNER) == 0
+
+
+@pytest.mark.parametrize(("peer", "networks"), [(STRANGER, 3), (PARTNER, 2)])
+async def test_networks_are_read_in_turn(autojump_clock: MockClock, peer: PeerKey, networks: int) -> None:
+    """A few that use up what there is for all keep nobody else's link unread, however little each wants at a time."""
+
+    async def use_up(number: int) -> None:
+        await trio.sleep(number * 0.0137 % WAIT_S)
+        while True:
+            await pay(toll, peer, network_of(number % networks), 0.012)
+
+    async with open_toll() as toll, trio.open_nursery() as nursery:
+        for number in range(40):
+            nursery.start_soon(use_up, number)
+        await trio.sleep(30)
+        for _ in range(5):
+            assert await wait_of(toll, OTHER, 0.025, peer) < 1
+            await trio.sleep(1.03)
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_becomes_a_partner_while_it_waits_is_read_as_one(autojump_clock: MockClock) -> None:
+    needed: set[PeerKey] = set()
+    toll = Toll(lambda: needed)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(toll.run)
+        toll.owe(STRANGER, ONE, 10.0)
+        with trio.fail_after(1 + 2 * WAIT_S):
+            async with trio.open_nursery() as waiting:
+                waiting.start_soon(toll.wait, STRANGER, ONE)
+                await trio.sleep(1)
+                assert toll._waiting
+                needed.add(STRANGER)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_network_owes_whatever_becomes_of_its_links(autojump_clock: MockClock) -> None:
+    async with open_toll() as toll:
+        with trio.move_on_after(1):
+            await pay(toll, STRANGER, ONE, STRANGERS_BURST + 1)
+        assert toll.is_owed
+        assert await wait_of(toll, ONE, 0.0, KEYS[7].public) == pytest.approx(1 / STRANGERS_RATE - 1, abs=2 * WAIT_S)
+        await trio.sleep(WAIT_S)
+        assert not toll.is_owed
+
+
+async def test_turns_of_networks_without_end_take_no_memory_without_end(autojump_clock: MockClock) -> None:
+    async with open_toll() as toll, trio.open_nursery() as nursery:
+        toll.owe(STRANGER, NOWHERE, ALL_STRANGERS_BURST + WAIT_S)
+        for number in range(KEPT + 10):
+            nursery.start_soon(pay, toll, STRANGER, network_of(number))
+        await trio.sleep(60)
+        assert not toll._waiting
+        assert len(toll._of_strangers._turns) == KEPT
 
 
 async def test_a_meter_counts_what_it_took_to_take_what_came(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,12 +178,16 @@ async def test_what_others_had_of_our_processor_costs_nothing(monkeypatch: pytes
     assert meter.take() == pytest.approx(3 * PAY_S, abs=PAY_S / 10)
 
 
-async def test_a_flood_is_held_back_and_others_are_read_at_once(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def dear_reads(monkeypatch: pytest.MonkeyPatch) -> float:
+    """Seconds that each read costs."""
     monkeypatch.setattr("p2pinfer.overlay.toll.READ_S", 0.05)
     times = iter(range(10**6))
     monkeypatch.setattr("p2pinfer.overlay.toll.thread_time", lambda: next(times))  # all of it was ours
+    return 0.05
+
+
+async def test_a_flood_is_held_back_and_others_are_read_at_once(autojump_clock: MockClock, dear_reads: float) -> None:
     world, collector = MemoryWorld(), Collector()
     world.sources |= {KEYS[1].public: ONE, KEYS[2].public: OTHER}
     async with (
@@ -112,13 +200,28 @@ async def test_a_flood_is_held_back_and_others_are_read_at_once(
         link = await quiet.dial(network.addresses()[0])
         nursery.start_soon(flood_with_asks, flood.send_nowait)
         await trio.sleep(2)
-        assert collector.waiting() < 2 * (STRANGERS_BURST + 2 * STRANGERS_RATE) / 0.05
+        assert collector.waiting() < 2 * (STRANGERS_BURST + 2 * STRANGERS_RATE) / dear_reads
         began = trio.current_time()
         link.send_nowait(AskContacts(9999))
         while await collector.next() != AskContacts(9999):
             pass
         assert trio.current_time() - began < WAIT_S
         nursery.cancel_scope.cancel()
+
+
+async def test_who_comes_with_ever_new_keys_is_read_no_more_than_with_one(
+    autojump_clock: MockClock, dear_reads: float
+) -> None:
+    world, collector = MemoryWorld(), Collector()
+    async with open_memory_network(world, KEYS[0].public, collector) as network:
+        for number in range(40):
+            peer = key(f"new {number}").public
+            world.sources[peer] = ONE
+            async with open_memory_network(world, peer, Collector()) as other:
+                link = await other.dial(network.addresses()[0])
+                link.send_nowait(AskContacts(1))
+                await trio.sleep(0.2)
+        assert collector.waiting() <= (STRANGERS_BURST + 8 * STRANGERS_RATE) / dear_reads + 1
 
 
 async def flood_with_asks(send: object) -> None:
