@@ -16,7 +16,7 @@ WELL_HELD: Final = 2  # nodes of each layer: with fewer, one that leaves takes t
 COVERS: Final = 3  # routes of different nodes that an answer begins with: one liar is in one of them
 
 Kind = tuple[Span, Roles]
-Groups = dict[Kind, dict[str, list[KnownOffer]]]  # offers of nodes that serve, by network, freshest first
+Groups = dict[Kind, dict[str, list[KnownOffer]]]  # by first layer; of nodes that serve, by network, freshest first
 
 
 def thinnest(offers: Iterable[Offer], layers: int | None = None) -> int:
@@ -67,7 +67,9 @@ def covers(offers: Sequence[KnownOffer], now: float) -> list[KnownOffer]:
     for _ in range(COVERS):
         taken = {known.node for known in chosen}
         networks = {known.network for known in chosen}
-        route = _cover(groups, taken, networks, end, now) or _cover(groups, taken, (), end, now)
+        route = _cover(groups, taken, networks, end, now)
+        if not route and networks:
+            route = _cover(groups, taken, (), end, now)
         if not route:
             break
         chosen += route
@@ -80,7 +82,7 @@ def _grouped(offers: Iterable[KnownOffer]) -> Groups:
         record = known.offer.record
         if record.state == State.SERVING:
             groups.setdefault((record.span, record.roles), {}).setdefault(known.network, []).append(known)
-    return groups
+    return dict(sorted(groups.items(), key=lambda one: one[0][0].first))
 
 
 def _end_of(groups: Groups) -> int | None:
@@ -112,19 +114,24 @@ def _first(offers: Iterable[KnownOffer], taken: Collection[PeerKey]) -> KnownOff
 
 
 def _route(freshest: dict[Kind, KnownOffer], end: int) -> list[KnownOffer]:
-    """One route through all layers, of few nodes; empty where there is none. freshest: the offer of each kind"""
-    at = 0
+    """One route through all layers, of few nodes; empty where there is none.
+
+    freshest: the offer of each kind, by first layer: one sweep finds who of all that begin in time goes farthest
+    """
+    fit = [(*kind, known) for kind, known in freshest.items() if kind[0].last < end or Roles.TAIL in kind[1]]
+    heads = [(span.last, known) for span, roles, known in fit if span.first == 0 and Roles.HEAD in roles]
+    farthest = max(heads, key=_reach, default=None)
     route: list[KnownOffer] = []
-    while at < end:
-        fit = [
-            (span.last, known)
-            for (span, roles), known in freshest.items()
-            if span.first <= at < span.last
-            and (at > 0 or Roles.HEAD in roles)
-            and (span.last < end or Roles.TAIL in roles)
-        ]
-        if not fit:
-            return []
-        at, known = max(fit, key=lambda one: (one[0], one[1].born_s))
+    at = looked_at = 0
+    while farthest is not None and farthest[0] > at:
+        at, known = farthest
         route.append(known)
-    return route
+        while looked_at < len(fit) and fit[looked_at][0].first <= at:
+            span, _, known = fit[looked_at]
+            farthest = max(farthest, (span.last, known), key=_reach)
+            looked_at += 1
+    return route if at == end else []
+
+
+def _reach(one: tuple[int, KnownOffer]) -> tuple[int, float]:
+    return one[0], one[1].born_s

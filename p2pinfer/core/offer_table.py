@@ -16,13 +16,14 @@ from p2pinfer.core.coverage import covers
 from p2pinfer.core.messages import RelayedOffer
 from p2pinfer.core.offer import MAX_OFFER_S, contradict
 from p2pinfer.core.offers import KnownOffer
+from p2pinfer.core.selection import Selection
 from p2pinfer.core.told_addresses import Words, with_own, with_relayed
 from p2pinfer.core.units import ModelId, PeerKey, Span
 
 MAX_KNOWN: Final = 10_000  # nodes; beyond it the oldest are forgotten
 MAX_FROM: Final = 1_024  # of them that peers of one network told us
 ANSWER_PART: Final = 4  # one network has one part in so many of an answer, while others have something to say
-SMALL: Final = 512  # offers, of which the order of an answer is made in no time; of more it serves for
+SMALL: Final = 512  # offers, of which the order of an answer is made in no time; of more it serves for ORDER_S
 ORDER_S: Final = 1.0
 MAX_ORDERS: Final = 64  # models
 
@@ -36,6 +37,7 @@ class OfferTable:
         self._words: dict[PeerKey, Words] = {}  # who named the addresses of each
         self._itself: set[PeerKey] = set()  # nodes that told us their offer, or an earlier one, themselves
         self._bodies: dict[bytes, PeerKey] = {}
+        self._selection = Selection()
         self._counts: Counter[str] = Counter()  # of offers, by the network they were heard from
         self._two_faced: dict[PeerKey, float] = {}  # nodes whose offers contradict each other, and until when
         self._silent: dict[PeerKey, KnownOffer] = {}  # the last offers of nodes that were found dead
@@ -74,6 +76,7 @@ class OfferTable:
         self.forget(known.node)  # so that the dictionary is in order of hearing
         self.heard(known.node)
         self._known[known.node] = known
+        self._selection.add(known)
         self._words[known.node] = words
         if itself or (told and held is not None):
             self._itself.add(known.node)
@@ -117,7 +120,9 @@ class OfferTable:
         self._words[node] = self._with(self._words[node], relayed.addresses, itself, network)
         born_s = known.born_s if now is None else max(known.born_s, now - relayed.age_ms / 1000)
         addresses = tuple(self._words[node])
+        self._selection.remove(known)
         self._known[node] = replace(known, addresses=addresses, network=heard_from, born_s=born_s)
+        self._selection.add(self._known[node])
         if itself:
             self._itself.add(node)
         return True
@@ -153,6 +158,7 @@ class OfferTable:
     def forget(self, node: PeerKey) -> None:
         if (known := self._known.pop(node, None)) is not None:
             del self._bodies[known.offer.body], self._words[node]
+            self._selection.remove(known)
             self._itself.discard(node)
             self._count(known.network, -1)
 
@@ -207,11 +213,12 @@ class OfferTable:
         return [*within.values(), *beyond.values()][:limit]
 
     def _in_order(self, now: float, model: ModelId | None) -> list[PeerKey]:
-        """Nodes in the order in which they are told. Of a large table it may be a moment old: anybody may ask."""
+        """Nodes in the order in which they are told, of a large table some. It may be a moment old: anybody may ask."""
         held = self._orders.get(model)
         if held is not None and 0 <= now - held[0] < ORDER_S:
             return held[1]
-        fresh = sorted(self.fresh(now, model), key=lambda known: -known.born_s)
+        selected = (self._known[node] for node in self._selection.nodes(model))
+        fresh = sorted((known for known in selected if known.until_s > now), key=lambda known: -known.born_s)
         by_span: dict[tuple[ModelId, Span], list[KnownOffer]] = defaultdict(list)
         for one in fresh:
             by_span[one.offer.record.model, one.offer.record.span].append(one)

@@ -1,15 +1,20 @@
 """How thinly a model is held, and the few offers that make whole routes through it."""
 
 import random
+import sys
+from collections.abc import Callable
 from dataclasses import replace
+from types import FrameType
+from typing import Any
 
 import pytest
 
 from p2pinfer.core.coverage import COVERS, YOUNG_S, covers, thinnest
 from p2pinfer.core.offer import State
-from p2pinfer.core.offer_table import ANSWER_PART, ORDER_S, OfferTable
+from p2pinfer.core.offer_table import ANSWER_PART, MAX_KNOWN, ORDER_S, OfferTable
 from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.units import Roles, Span
+from p2pinfer.core.selection import MAX_SELECTED
+from p2pinfer.core.units import PeerKey, Roles, Span
 from tests.core.paid_route import MODEL, certificate_for, key, offer_of
 
 LAYERS = 30
@@ -139,9 +144,110 @@ def test_an_answer_of_a_large_table_is_of_what_is_fresh(monkeypatch: pytest.Monk
     renewed = held("node 1", 0, 30, 0.2, seq=9)
     table.add(renewed, 0.2)
     table.forget(nodes[2].node)
-    table.add(new := held("new", 0, 30, 0.2), 0.2)
+    table.add(new := held("new", 0, 30, 0.1), 0.2)
     assert table.spread(0.5, MODEL, 64) == [nodes[0], renewed, nodes[3]]
     assert table.spread(0.0 + ORDER_S, MODEL, 64)[:2] == [renewed, new]
+
+
+# Whatever is offered
+
+
+def many(spans: list[tuple[int, int]], networks: int) -> list[KnownOffer]:
+    """An offer of each, of nodes of so many networks; they are not signed."""
+    base = held("base", 0, 30)
+    end = max(last for _, last in spans)
+    offers = []
+    for number, (first, last) in enumerate(spans):
+        roles = (Roles.HEAD if first == 0 else Roles.MIDDLE) | (Roles.TAIL if last == end else Roles.MIDDLE)
+        node = PeerKey(number.to_bytes(32, "big"))
+        record = replace(base.offer.record, node=node, span=Span(first, last), roles=roles)
+        offer = replace(base.offer, record=record, body=node)
+        offers.append(replace(base, offer=offer, network=f"{number % networks}"))
+    return offers
+
+
+def steps_of(work: Callable[[], object]) -> int:
+    """Lines of Python that the work takes."""
+    steps = 0
+
+    def trace(_frame: FrameType, event: str, _argument: object) -> Callable[..., Any]:
+        nonlocal steps
+        steps += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return steps
+
+
+@pytest.mark.parametrize("networks", [10, 10_000])
+@pytest.mark.parametrize(
+    "spans",
+    [
+        [(at, at + 1) for at in range(10_001) if at != 9_998],
+        [(at // 2, 10_000 - at // 2) for at in range(10_000)],
+        [(at % 100 * 100, at % 100 * 100 + 1 + at // 100) for at in range(10_000)],
+        [(0, 30)] * 10_000,
+    ],
+    ids=["one layer is missing", "one in another", "all kinds", "all of it"],
+)
+def test_an_answer_takes_few_steps_whatever_is_offered(spans: list[tuple[int, int]], networks: int) -> None:
+    table = OfferTable()
+    for one in many(spans, networks):
+        table.add(one, 0.0)
+    assert len(table.fresh(0.0)) == min(len(spans), MAX_KNOWN)
+    for model in (MODEL, None):
+        assert steps_of(lambda model=model: table.spread(0.0, model, 64)) < 100 * MAX_SELECTED  # type: ignore[misc]
+
+
+def test_a_crowd_of_spans_hides_no_span() -> None:
+    """Neither spans that three networks make up, nor a crowd of nodes of one span."""
+    table = OfferTable()
+    for one in many([(0, at) for at in range(1, 3_000)], 3):
+        table.add(replace(one, network=f"crowd {one.network}"), 0.0)
+    for number, one in enumerate(many([(0, 30)] * 2_000, 2_000)):
+        node = PeerKey((1 << 32 | number).to_bytes(32, "big"))
+        offer = replace(one.offer, record=replace(one.offer.record, node=node), body=node)
+        table.add(replace(one, offer=offer), 0.0)
+    thin = [held(f"thin {at}", at, at + 6, network="relay") for at in range(0, LAYERS, 6)]
+    for one in thin:
+        table.add(one, 0.0)
+    assert len(table.fresh(0.0)) == 2_999 + 2_000 + len(thin)
+    assert {one.node for one in thin} <= set(table._selection.nodes(MODEL))
+
+
+def test_nothing_is_left_of_offers_that_are_forgotten() -> None:
+    table = OfferTable()
+    offers = many([(at, at + 1) for at in range(30)], 3)
+    for one in offers:
+        table.add(one, 0.0)
+    for one in offers:
+        assert table.recognise(one.relay(1.0), one.node, "its own")
+        table.forget(one.node)
+    selection = table._selection
+    assert not (selection._nodes or selection._ranks or selection._kinds or selection._networks)
+
+
+def test_routes_are_those_of_a_search_through_all() -> None:
+    lots = random.Random(5)
+    for _ in range(300):
+        spans = [
+            (first, lots.randrange(first + 1, 9)) for first in (lots.randrange(8) for _ in range(lots.randrange(1, 9)))
+        ]
+        offers = [replace(one, born_s=-lots.random()) for one in many(spans, 3)]
+        offers.sort(key=lambda one: -one.born_s)
+        route = covers(offers, 0.0)
+        end = max(one.offer.record.span.last for one in offers)
+        assert bool(route) == (thinnest((one.offer.record for one in offers), end) > 0)
+        at = 0
+        for one in route:
+            span = one.offer.record.span
+            assert span.first <= at < span.last
+            at = span.last % end
 
 
 # The dead
