@@ -1,7 +1,7 @@
 """The network that a peer comes from, as far as its IP address tells, and the reach of that address.
 
 Keys cost nothing, addresses do: what strangers may take is counted by the network they come from. An IPv4 address is a
-network of its own; of IPv6 whoever holds one address holds its /64.
+network of its own; of IPv6 whoever holds one address holds its /64, and may hold the /48 around it.
 """
 
 import ipaddress
@@ -59,6 +59,13 @@ def source_of(text: str) -> Source:
 def source_named(key: str) -> Source:
     """The source of this key."""
     return source_of(key.replace("/64", "1")) if key else NOWHERE  # of an IPv6 one as of an address within it
+
+
+def site_of(source: Source) -> Source:
+    """What one customer of a provider holds, where that is more than a network: an IPv6 /48."""
+    if ":" not in source.key:
+        return source
+    return Source(str(ipaddress.ip_network(source.key).supernet(new_prefix=48)), source.scope)
 
 
 def plain_ip(ip: IP) -> IP:

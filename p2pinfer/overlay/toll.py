@@ -9,14 +9,14 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from math import inf
-from operator import itemgetter
 from time import perf_counter, thread_time
 from typing import Final
 
 import trio
 
-from p2pinfer.core.allowance import KEPT, Allowance, Rate
+from p2pinfer.core.allowance import Allowance, Rate
 from p2pinfer.core.source import Source
+from p2pinfer.core.turns import Turns
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.limits import (
     ALL_PARTNERS_BURST,
@@ -125,37 +125,28 @@ class _Share:
     def __init__(self, burst: float, rate: float, all_burst: float, all_rate: float) -> None:
         self.is_short = False
         self.allowance = Allowance(Rate(burst, rate), Rate(all_burst, all_rate))
-        self._turns: dict[str, float] = {}  # when one of each network's links that waited was read last, in this order
+        self._turns = Turns()
 
     def lets(self, source: Source, now: float) -> bool:
         """True if a link of that network may be read at once."""
         return not self.is_short and self.allowance.left_in_all(now) >= 0 <= self.allowance.left(source, now)
 
     def ready(self, waiting: Sequence[_Waiting], now: float) -> list[_Waiting]:
-        """Of links that wait those that may be read: as many as if each cost PAY_S until the next look.
-
-        One of each network, and then a second; the network comes first whose last turn was longest ago.
-        """
+        """Of links that wait those that may be read, in turn: as many as if each cost PAY_S until the next look."""
         spare_s = self.allowance.left_in_all(now)
         if spare_s < 0:
             self.is_short = bool(waiting)
             return []
         counts = Counter[str]()
-        clear: list[tuple[int, float, _Waiting]] = []
+        clear: list[tuple[str, _Waiting]] = []
         for one in waiting:
             key = one.source.key
             if self.allowance.left(one.source, now) >= PAY_S * counts[key]:
-                clear.append((counts[key], self._turns.get(key, -inf), one))
+                clear.append((key, one))
             counts[key] += 1
-        clear.sort(key=itemgetter(0, 1))
         most = 1 + int(spare_s / PAY_S)
         self.is_short = len(clear) > most
-        for _, _, one in clear[:most]:
-            self._turns.pop(one.source.key, None)
-            self._turns[one.source.key] = now
-        while len(self._turns) > KEPT:
-            del self._turns[next(iter(self._turns))]
-        return [one for _, _, one in clear[:most]]
+        return self._turns.take(clear, most)
 
 
 class Meter:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from p2pinfer.core.source import NOWHERE, Scope, Source, source_named, source_of
+from p2pinfer.core.source import NOWHERE, Scope, Source, site_of, source_named, source_of
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,10 @@ def test_whoever_has_one_ipv6_address_has_its_whole_network() -> None:
 
 def test_what_has_no_name_comes_from_this_process() -> None:
     assert source_named("") == NOWHERE
+
+
+def test_whoever_has_one_ipv6_address_may_have_the_networks_around_it() -> None:
+    assert site_of(source_of("2a00:1450:4001:80b::1")) == site_of(source_of("2a00:1450:4001:80c::1"))
+    assert site_of(source_of("2a00:1450:4001::1")) != site_of(source_of("2a00:1450:4002::1"))
+    assert site_of(source_of("::ffff:198.41.0.4")) == source_of("198.41.0.4")
+    assert site_of(NOWHERE) == NOWHERE

@@ -157,7 +157,7 @@ async def test_one_network_holds_some_of_the_hosts_connections(
 
 
 async def test_one_network_knocks_so_often(elsewhere: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2pinfer.overlay.libp2p.dht_transport.HANDSHAKES_RATE", 0.0)
+    monkeypatch.setattr("p2pinfer.overlay.libp2p.knocks.HANDSHAKES_RATE", 0.0)
     async with connected(HANDSHAKES_BURST + 2) as streams:
         assert await is_closed(streams[-1])
 

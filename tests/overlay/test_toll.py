@@ -7,7 +7,6 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.core.allowance import KEPT
 from p2pinfer.core.messages import AskContacts
 from p2pinfer.core.source import NOWHERE, Scope, Source
 from p2pinfer.core.units import PeerKey
@@ -130,16 +129,6 @@ async def test_a_network_owes_whatever_becomes_of_its_links(autojump_clock: Mock
         assert await wait_of(toll, ONE, 0.0, KEYS[7].public) == pytest.approx(1 / STRANGERS_RATE - 1, abs=2 * WAIT_S)
         await trio.sleep(WAIT_S)
         assert not toll.is_owed
-
-
-async def test_turns_of_networks_without_end_take_no_memory_without_end(autojump_clock: MockClock) -> None:
-    async with open_toll() as toll, trio.open_nursery() as nursery:
-        toll.owe(STRANGER, NOWHERE, ALL_STRANGERS_BURST + WAIT_S)
-        for number in range(KEPT + 10):
-            nursery.start_soon(pay, toll, STRANGER, network_of(number))
-        await trio.sleep(60)
-        assert not toll._waiting
-        assert len(toll._of_strangers._turns) == KEPT
 
 
 async def test_a_meter_counts_what_it_took_to_take_what_came(monkeypatch: pytest.MonkeyPatch) -> None:

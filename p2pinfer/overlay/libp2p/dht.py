@@ -83,6 +83,7 @@ async def open_dht(seed: bytes, listen: Sequence[str], links: Sequence[Address])
     bound_dht(host, dht)
     try:
         async with host.run(listen_addrs=addresses), background_trio_service(dht), trio.open_nursery() as nursery:
+            nursery.start_soon(transport.knocks.run)
             nursery.start_soon(forget_strangers, host, dht)
             nursery.start_soon(fill_table, dht)
             yield Dht(host, dht, transport, links)

@@ -5,7 +5,6 @@ to the others.
 """
 
 from collections import deque
-from math import inf
 from typing import Final
 from weakref import WeakSet
 
@@ -23,13 +22,12 @@ from p2pinfer.core.allowance import Allowance, Rate
 from p2pinfer.core.errors import LinkDead, UsageError
 from p2pinfer.core.source import Source, source_of
 from p2pinfer.overlay.crowd import Crowd
+from p2pinfer.overlay.libp2p.knocks import Knocks
 from p2pinfer.overlay.libp2p.tcp import Socket, dial_tcp
 from p2pinfer.overlay.limits import (
     ALL_DIALS_BURST,
     ALL_DIALS_RATE,
     DHT_CONNECTIONS,
-    HANDSHAKES_BURST,
-    HANDSHAKES_RATE,
     NETWORK_HANDSHAKES,
 )
 
@@ -50,7 +48,7 @@ class GuardedTcp(TCP):  # type: ignore[misc]  # libp2p is untyped to us
         self._introduced: deque[object] = deque(maxlen=MAX_INTRODUCED)
         rate = Rate(ALL_DIALS_BURST, ALL_DIALS_RATE)
         self._dials = Allowance(rate, rate)
-        self._knocks = Allowance(Rate(HANDSHAKES_BURST, HANDSHAKES_RATE), Rate(inf, inf))
+        self.knocks = Knocks()
         self._connections = Crowd(NETWORK_HANDSHAKES, DHT_CONNECTIONS)
 
     def introduce(self, address: str) -> None:
@@ -76,8 +74,9 @@ class GuardedTcp(TCP):  # type: ignore[misc]  # libp2p is untyped to us
             if remote is None:
                 return  # it broke meanwhile
             source = source_of(remote[0])
-            if self._knocks.take(source, trio.current_time()):
+            if self.knocks.may_wait(source):
                 with self._connections.entered(source):
+                    await self.knocks.wait(source)
                     await handler_function(stream)
 
         return super().create_listener(handle)

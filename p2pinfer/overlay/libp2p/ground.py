@@ -11,7 +11,6 @@ from typing import Final
 import trio
 
 from p2pinfer.core.address import may_dial, may_tell
-from p2pinfer.core.allowance import Allowance, Rate
 from p2pinfer.core.alternation import in_turn
 from p2pinfer.core.errors import LinkDead, UsageError
 from p2pinfer.core.keys import PrivateKey, peer_name, short_name
@@ -23,13 +22,12 @@ from p2pinfer.overlay.greeting import Greeting
 from p2pinfer.overlay.ground_network import open_ground_network
 from p2pinfer.overlay.libp2p.connection import Handshaker, YamuxPipe
 from p2pinfer.overlay.libp2p.dht_door import DhtDoor
+from p2pinfer.overlay.libp2p.knocks import Knocks
 from p2pinfer.overlay.libp2p.mdns import Neighbourhood, open_mdns
 from p2pinfer.overlay.libp2p.tcp import KeptPorts, dial_tcp, ip_of, listen_again, listen_tcp, place_of, source_at
 from p2pinfer.overlay.libp2p.whereabouts import Whereabouts
 from p2pinfer.overlay.limits import (
     DESCRIPTORS,
-    HANDSHAKES_BURST,
-    HANDSHAKES_RATE,
     MAX_HANDSHAKES,
     MAX_LINKS,
     NETWORK_HANDSHAKES,
@@ -80,6 +78,7 @@ async def open_libp2p_network(
             where = Whereabouts(peer_name(key.public), [place_of(one) for one in listeners], announce)
             ground = Libp2pGround(key, nursery, where)
             if listeners:
+                nursery.start_soon(ground.knocks.run)
                 nursery.start_soon(partial(trio.serve_listeners, ground.shake_hands, listeners))
                 nursery.start_soon(where.follow)
             if dht and listeners:
@@ -149,7 +148,7 @@ class Libp2pGround:
         self._where = where or Whereabouts(peer_name(key.public))
         self._handshaker = Handshaker(key)
         self._handshakes = Crowd(NETWORK_HANDSHAKES, MAX_HANDSHAKES)
-        self._knocks = Allowance(Rate(HANDSHAKES_BURST, HANDSHAKES_RATE), Rate(inf, inf))
+        self.knocks = Knocks()
         self._accepted, self._to_accept = trio.open_memory_channel[Pipe](0)
 
     @property
@@ -199,9 +198,10 @@ class Libp2pGround:
     async def _proven(self, stream: trio.SocketStream) -> YamuxPipe | None:
         """A pipe to whoever connected, or None; strangers come to nothing all day."""
         source = source_at(stream)
-        if source is None or not self._knocks.take(source, trio.current_time()):
+        if source is None or not self.knocks.may_wait(source):
             return None
         with self._handshakes.entered(source), trio.move_on_after(HANDSHAKE_S):
+            await self.knocks.wait(source)
             try:
                 return await self._handshaker.accept(stream)
             except LinkDead:
