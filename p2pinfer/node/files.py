@@ -5,6 +5,7 @@ all, the more so while somebody's answer is computed.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import trio
 
@@ -44,10 +45,14 @@ class Files:
         cost = max(limit, LEAST_FILE_PART) * (SESSION_SHARE if self._is_busy() else 1)
         if not self._bytes.take(link.source, trio.current_time(), cost):
             raise Refused("too much of files at once", Code.BUSY, 0.5)
+        part = partial(self._store.read_part, ModelId(ask.model), ask.name, ask.offset, limit)
         try:
-            size, data = await trio.to_thread.run_sync(
-                self._store.read_part, ModelId(ask.model), ask.name, ask.offset, limit, limiter=self._readers
-            )
+            size, data = await self._read(part)
         except ModelError:  # its words are for the owner: they name folders of this machine
             raise Refused("this peer does not have that file", Code.NOT_FOUND) from None
         return FilePart(ask.call, size, data)
+
+    async def _read(self, part: Callable[[], tuple[int, bytes]]) -> tuple[int, bytes]:
+        """A disk that hangs keeps its reader, and nobody who waits for it."""
+        read = partial(trio.to_thread.run_sync, part, abandon_on_cancel=True, limiter=self._readers)  # type: ignore[call-arg]  # old stubs
+        return await read()

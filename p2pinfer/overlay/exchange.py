@@ -116,6 +116,7 @@ class Exchange:
         self._nursery = nursery
         self._answering: dict[type[Message], Answering] = {}
         self._seats = Seats(MAX_CALLS, NETWORK_CALLS, ALL_CALLS)
+        self._file_seats = Seats(MAX_CALLS, NETWORK_CALLS, ALL_CALLS)  # disks are slow, and other answers do not wait
         self._opens_of_keys = Allowance(Rate(KEY_OPENS_BURST, KEY_OPENS_RATE), Rate(inf, inf))
         self._asks = Allowance(Rate(ASKS_BURST, ASKS_RATE), Rate(ALL_ASKS_BURST, ALL_ASKS_RATE))
         self._opens = Allowance(Rate(OPENS_BURST, OPENS_RATE), Rate(ALL_OPENS_BURST, ALL_OPENS_RATE))
@@ -263,38 +264,46 @@ class Exchange:
         return {call.link.peer for call in self._calls.values()}.union(*(session.peers for session in running))
 
     def _take_ask(self, link: Link, ask: Ask) -> None:
-        if link.is_clogged:
+        if not link.has_room(Priority.CONTROL):
             return  # it asks and does not listen: refusals would wait there, too, before what we have to say
         answering = self._answering.get(type(ask))
+        seats = self._file_seats if isinstance(ask, AskFile) else self._seats
         if answering is None:
             self._say(link, CallRefused(ask.call, Code.UNSUPPORTED, "this peer does not answer that", 0))
+        elif isinstance(ask, AskFile) and not link.has_room(Priority.BULK):
+            self._say(link, _untaken(ask))
         elif not isinstance(ask, AskFile) and not self._asks.take(link.source, trio.current_time()):
             self._say(link, CallRefused(ask.call, Code.BUSY, "too many calls a second", BUSY_MS))
-        elif not self._seats.take(link.peer, link.source):
+        elif not seats.take(link.peer, link.source):
             self._say(link, CallRefused(ask.call, Code.BUSY, "too many calls at once", BUSY_MS))
         else:
-            self._nursery.start_soon(self._answer, link, ask, answering)
+            self._nursery.start_soon(self._answer, link, ask, answering, seats)
 
-    async def _answer(self, link: Link, ask: Ask, answering: Answering) -> None:
-        """Answer a call. It holds its seat until the answer is under way; the asker waits no longer than CALL_S."""
+    async def _answer(self, link: Link, ask: Ask, answering: Answering, seats: Seats) -> None:
+        """Answer a call. It holds its seat until there is an answer, and not until the asker takes it."""
         answer: Message = CallRefused(ask.call, Code.INTERNAL, "a fault of this peer's own", 0)
         try:
             with Contained(f"an answer to {short_name(link.peer)}"):
                 answer = await self._answer_of(link, ask, answering)
-            with trio.move_on_after(CALL_S):
-                await link.send(answer, Priority.BULK if isinstance(answer, FilePart) else Priority.CONTROL)
-        except LinkDead:
-            return  # nobody waits for it any more
         finally:
-            self._seats.leave(link.peer, link.source)
+            seats.leave(link.peer, link.source)
+        if not isinstance(answer, FilePart):
+            self._say(link, answer)
+        elif link.has_room(Priority.BULK):
+            self._say(link, answer, Priority.BULK)
+        else:
+            self._say(link, _untaken(ask))
 
     @staticmethod
     async def _answer_of(link: Link, ask: Ask, answering: Answering) -> Message:
-        try:
-            return await answering(link, ask)
-        except Refused as refusal:
-            retry_ms = round((refusal.retry_s or 0) * 1000)
-            return CallRefused(ask.call, refusal.code, cut_text(str(refusal)), retry_ms)
+        """The asker waits no longer than CALL_S, nor do we for a disk."""
+        with trio.move_on_after(CALL_S):
+            try:
+                return await answering(link, ask)
+            except Refused as refusal:
+                retry_ms = round((refusal.retry_s or 0) * 1000)
+                return CallRefused(ask.call, refusal.code, cut_text(str(refusal)), retry_ms)
+        return CallRefused(ask.call, Code.BUSY, "an answer takes too long", BUSY_MS)
 
     def _take_answer(self, link: Link, answer: Offers | FilePart | Contacts | CallRefused) -> None:
         call = self._calls.get(answer.call)
@@ -366,8 +375,12 @@ class Exchange:
             return  # it is being closed
 
     @staticmethod
-    def _say(link: Link, message: Message) -> None:
+    def _say(link: Link, message: Message, priority: Priority = Priority.CONTROL) -> None:
         try:
-            link.send_nowait(message)
+            link.send_nowait(message, priority)
         except LinkDead:
             return  # nobody waits for it any more
+
+
+def _untaken(ask: Ask) -> CallRefused:
+    return CallRefused(ask.call, Code.BUSY, "answers wait to be taken", BUSY_MS)

@@ -137,10 +137,9 @@ class Link:
         """Bytes of rows or file to put into one message: at most 5 ms of the measured rate."""
         return min(self._pace.frame_budget, self.hello.max_body)
 
-    @property
-    def is_clogged(self) -> bool:
-        """True while so much waits for the peer to take it that not even the most urgent is queued at once."""
-        return not self._outbox.has_room(Priority.CONTROL)
+    def has_room(self, priority: Priority) -> bool:
+        """False while so much of a priority waits for the peer to take it that no more is queued at once."""
+        return self._outbox.has_room(priority)
 
     async def send(self, message: Message, priority: Priority = Priority.CONTROL) -> None:
         """Queue the message; waits while too much of its priority waits already.

@@ -1,5 +1,7 @@
 """Files for peers: cut so that nothing waits long behind a part, and few enough a second beside sessions."""
 
+import threading
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -89,3 +91,16 @@ async def test_bytes_for_all_are_bounded_the_more_so_beside_sessions(
 ) -> None:
     """WIRE-27"""
     assert await bytes_at_once(Files(OneFile(), lambda: is_busy), At(NOWHERE, MAX_FILE_PART)) == most
+
+
+async def test_a_disk_that_hangs_keeps_nobody() -> None:
+    """Who waits is let go; the thread is not, and counts as a reader."""
+    woken, files = threading.Event(), Files(OneFile())
+    files._store.read_part = lambda *_: (woken.wait(), b"")  # type: ignore[method-assign,assignment]
+    try:
+        with trio.move_on_after(0.05) as scope:
+            await files.answer(At(), ASK)
+        assert scope.cancelled_caught
+        assert files._readers.borrowed_tokens == 1
+    finally:
+        woken.set()

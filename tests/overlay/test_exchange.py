@@ -1,5 +1,6 @@
 """Calls and sessions between peers of the memory network: every answer, every silence, every stranger."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -35,6 +36,7 @@ from p2pinfer.overlay.limits import (
     ASKS_BURST,
     KEY_OPENS_BURST,
     MAX_BACKLOG,
+    MAX_FILE_PART,
     NETWORK_CALLS,
     OPENING_S,
     OPENS_BURST,
@@ -42,6 +44,7 @@ from p2pinfer.overlay.limits import (
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network
+from p2pinfer.overlay.outbox import QUEUE_BYTES, Priority
 from p2pinfer.overlay.pipe import Address
 
 from .conftest import HELLO, KEYS, say
@@ -333,23 +336,66 @@ async def test_offers_and_contacts_are_told_a_network_few_times_a_second(
     assert caught.value.code is Code.BUSY
 
 
-async def test_an_answer_that_is_not_taken_keeps_its_seat_and_is_given_up(
+async def test_answers_that_are_not_taken_keep_nobody_elses_question_waiting(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
-    """A peer that asks for files and does not read costs a seat, not memory."""
-    world, far = MemoryWorld(), Exchange(nursery)
-    begun = []
+    """WIRE-12: who asks for files and does not read gets no more than QUEUE_BYTES of them, and holds no seat."""
+    world, far, near = MemoryWorld(), Exchange(nursery), Exchange(nursery)
+    read = Counter[PeerKey]()
 
-    async def read(asker: Link, ask: Ask) -> FilePart:
-        begun.append(ask)
-        return FilePart(ask.call, 1 << 30, bytes(1 << 20))
+    async def read_part(asker: Link, ask: Ask) -> FilePart:
+        await trio.lowlevel.checkpoint()
+        read[asker.peer] += 1
+        return FilePart(ask.call, 1 << 30, bytes(MAX_FILE_PART))
 
-    far.answer(AskFile, read)
-    async with open_memory_network(world, KEYS[0].public, far) as node:
-        pipe = await MemoryGround(world, KEYS[7].public).dial(node.addresses()[0])
-        await say(pipe, HELLO, *(AskFile(call, bytes(32), "", 0, 1 << 20) for call in range(1, 100)))
-        await trio.sleep(1)
-        assert len(begun) == MAX_CALLS
+    far.answer(AskFile, read_part)
+    far.answer(AskContacts, say_where)
+    async with (
+        open_memory_network(world, KEYS[0].public, far) as node,
+        open_memory_network(world, KEYS[1].public, near) as other,
+    ):
+        link = await other.dial(node.addresses()[0])
+        for number in range(ALL_CALLS // MAX_CALLS):
+            silent = PrivateKey(bytes([100 + number]) * 32).public
+            pipe = await MemoryGround(world, silent).dial(Address(node.addresses()[0]))
+            await say(pipe, HELLO)
+            for first in range(1, 8 * MAX_CALLS, MAX_CALLS):
+                await say(pipe, *(AskFile(first + more, bytes(32), "", 0, MAX_FILE_PART) for more in range(MAX_CALLS)))
+                await trio.sleep(0.01)
+        assert len(read) == ALL_CALLS // MAX_CALLS
+        assert max(read.values()) * MAX_FILE_PART < 3 * QUEUE_BYTES
+        await near.call(link, AskContacts, Contacts)
+        await near.call(link, lambda call: AskFile(call, bytes(32), "", 0, MAX_FILE_PART), FilePart)
+
+
+async def test_a_disk_that_hangs_holds_up_files_alone_and_none_beyond_its_time(
+    autojump_clock: MockClock, open_side: OpenSide
+) -> None:
+    near, far = await open_side(0), await open_side(1)
+    hangs = True
+
+    async def read_part(_asker: Link, ask: Ask) -> FilePart:
+        if hangs:
+            await trio.sleep_forever()
+        await trio.lowlevel.checkpoint()
+        return FilePart(ask.call, 1, b"1")
+
+    far.exchange.answer(AskFile, read_part)
+    far.exchange.answer(AskContacts, say_where)
+    link = await near.dial(far)
+    for call in range(1, MAX_CALLS + 1):
+        link.send_nowait(ask_file(1000 + call))
+    await trio.sleep(0.1)
+    await near.exchange.call(link, AskContacts, Contacts)
+    with pytest.raises(Refused, match="too many calls at once"):
+        await near.exchange.call(link, ask_file, FilePart)
+    hangs = False
+    await trio.sleep(CALL_S)
+    await near.exchange.call(link, ask_file, FilePart)
+
+
+def ask_file(call: int) -> AskFile:
+    return AskFile(call, bytes(32), "", 0, 1)
 
 
 async def test_a_peer_that_asks_and_does_not_listen_holds_no_caller(
@@ -363,7 +409,7 @@ async def test_a_peer_that_asks_and_does_not_listen_holds_no_caller(
     [link] = near.network.links()
     for number in range(1, 30_000):  # refused, for nobody answers that here, and not read
         near.exchange.on_message(link, AskContacts(number))
-    assert link.is_clogged
+    assert not link.has_room(Priority.CONTROL)
     waiting = link._outbox._control.size
     near.exchange.on_message(link, AskContacts(1))
     assert link._outbox._control.size == waiting
