@@ -24,6 +24,7 @@ from p2pinfer.node.placing import Placing
 from p2pinfer.overlay import pulse
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.pulse import Pulse
+from p2pinfer.overlay.writer import Writer
 from tests.protocols import (
     test_scripts_wire,
     test_vectors_inference,
@@ -331,8 +332,8 @@ OTHERWISE: Final[dict[str, tuple[Callable[[], Iterator[Case]], object, str, obje
     "no ping for a message after a rest": (SCRIPTS, Link, "_note_use", _nothing),
     "a link that a session needs may be left alone": (SCRIPTS, Link, "_is_needed", lambda _: False),
     "every link is needed": (SCRIPTS, Link, "_is_needed", lambda _: True),
-    "no ping for want of an ack": (SCRIPTS, Link, "_awaits_ack", lambda _: False),
-    "an ack that comes makes no difference": (SCRIPTS, Link, "_awaits_ack", lambda link: link._said > 0),
+    "no ping for want of an ack": (SCRIPTS, Writer, "awaits_ack", lambda _: False),
+    "an ack that comes makes no difference": (SCRIPTS, Writer, "awaits_ack", lambda writer: writer._said > 0),
     "what is said is not noted": (SCRIPTS, Pulse, "note_said", _nothing),
     "no pong counts": (SCRIPTS, Pulse, "note_pong", _nothing),
     "quiet is since the link came up": (SCRIPTS, Pulse, "heard_s", property(lambda _: 0.0, _nothing)),
