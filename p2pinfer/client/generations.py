@@ -112,7 +112,7 @@ class Generations:
         hides = self._directory.hides(model.id)
         if hides:
             self._first_peers.ear.listen()  # while the prompt is prepared
-        prepared = await self._prepare(request, model, waiting.ends)
+        prepared = await self._prepare(request, model, waiting)
         if hides:
             await self._first_peers.ear.wait_heard()
         while True:
@@ -125,9 +125,8 @@ class Generations:
                     raise
                 await waiting.rest(failure)
 
-    async def _prepare(self, request: Request, model: StoredModel, until: float) -> Prepared:
-        """until: as of `Models.scribe`"""
-        scribe = await self._models.scribe(model, until)
+    async def _prepare(self, request: Request, model: StoredModel, waiting: Waiting) -> Prepared:
+        scribe = await self._models.scribe(model, waiting)
         words, ids = await scribe.words(), await encode_prompt(request, model, scribe)
         known = await self._journal.read(lambda reader: reader.known_nodes(self._key.public))
         self._directory.note_layers(model.id, model.manifest.layers)

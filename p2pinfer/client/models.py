@@ -43,6 +43,7 @@ class Models:
         self._manifests = Manifests(self._fetched, fetcher, nursery, directory.news)
         self._scribes: dict[ModelId, Scribe] = {}
         self._loading: dict[ModelId, trio.Lock] = {}
+        self._failed: dict[ModelId, NotYet] = {}  # the last fetch that came to nothing
 
     async def find(self, name_or_id: str) -> StoredModel:
         """The model of that name or id that the swarm serves; of an empty name the only one. Looks once.
@@ -82,17 +83,19 @@ class Models:
         imported = {id_: model.name for id_, model in self._imported(served).items()}
         return imported | await self._manifests.all_names([id_ for id_ in served if id_ not in imported], offers)
 
-    async def scribe(self, model: StoredModel, until: float = -inf) -> Scribe:
+    async def scribe(self, model: StoredModel, waiting: Waiting) -> Scribe:
         """The model's tokenizer and template at work, fetched if they are not here.
 
-        until: who hands it out is looked for till then, monotonic, and once in any case
+        waiting: the patience with those who hand it out, each of whom is asked once in any case
 
         Raises ModelError.
         """
-        async with self._loading.setdefault(model.id, trio.Lock()):  # many ask at once, and one loads
-            if model.id not in self._scribes:
-                self._scribes[model.id] = Scribe(model, await self._tokenizer(model, until))
-        return self._scribes[model.id]
+        while True:
+            try:
+                return await self._load(model)
+            except NotYet as failure:
+                waiting.check(failure)
+            await trio.sleep_until(min(waiting.ends, trio.current_time() + AGAIN_S))  # others may offer it by then
 
     async def aclose(self) -> None:
         """End the processes of all scribes."""
@@ -181,8 +184,26 @@ class Models:
 
     # What a client needs of it
 
-    async def _tokenizer(self, model: StoredModel, until: float) -> bytes:
-        """Raises ModelError where an imported one was altered, or nobody hands out one that is missing or spoilt."""
+    async def _load(self, model: StoredModel) -> Scribe:
+        """Many ask at once, and one loads; where that comes to nothing, it does for all who waited for it.
+
+        So nobody waits for longer than one fetch, however patient the others are. Raises as `_tokenizer` does.
+        """
+        before = self._failed.get(model.id)
+        async with self._loading.setdefault(model.id, trio.Lock()):
+            last = self._failed.get(model.id)
+            if last is not None and last is not before:
+                raise NotYet(last.error, last.missing)
+            if model.id not in self._scribes:
+                try:
+                    self._scribes[model.id] = Scribe(model, await self._tokenizer(model))
+                except NotYet as failure:
+                    self._failed[model.id] = failure
+                    raise
+        return self._scribes[model.id]
+
+    async def _tokenizer(self, model: StoredModel) -> bytes:
+        """Raises ModelError where an imported one was altered, NotYet where nobody hands out one that is not here."""
         if self._store.get(model.id) is not None and not self._store.missing(model.id, [TOKENIZER]):
             return await trio.to_thread.run_sync(self._store.read, model.id, TOKENIZER)
         if self._fetched.get(model.id) is None:
@@ -192,24 +213,21 @@ class Models:
         try:
             return await trio.to_thread.run_sync(read)
         except ModelError:  # it is missing, or not what peers sent: nobody imported it who could do so again
-            await self._fetch_tokenizer(model, until)
+            await self._fetch_tokenizer(model)
         return await trio.to_thread.run_sync(read)
 
-    async def _fetch_tokenizer(self, model: StoredModel, until: float) -> None:
+    async def _fetch_tokenizer(self, model: StoredModel) -> None:
         file = model.manifest.file(TOKENIZER)
         assert file is not None  # a manifest without it is none
         if file.size > MAX_CLIENT_FILE:
             raise ModelError(f"{model.name}: a tokenizer of {file.size:,} bytes, limit {MAX_CLIENT_FILE:,}")
-        while True:
-            try:
-                data = await self._fetcher.fetch(
-                    self._directory.offers(model.id), model.id, TOKENIZER, file.size, partial(_check_file, file)
-                )
-                break
-            except PeerError as error:
-                if trio.current_time() >= until:
-                    raise ModelError(f"{model.name}: no peer hands out {TOKENIZER}: {error}") from None
-            await trio.sleep(AGAIN_S)  # others may offer the model by then
+        try:
+            data = await self._fetcher.fetch(
+                self._directory.offers(model.id), model.id, TOKENIZER, file.size, partial(_check_file, file)
+            )
+        except PeerError as error:
+            failure = ModelError(f"{model.name}: no peer hands out {TOKENIZER}: {error}")
+            raise NotYet(failure, f"a peer that hands out {TOKENIZER} of {model.name}") from None
         await trio.to_thread.run_sync(self._fetched.add_file, model.id, TOKENIZER, [data])
 
 

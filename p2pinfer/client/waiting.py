@@ -93,11 +93,15 @@ class Waiting:
     async def rest(self, failure: Unreached) -> None:
         """After nodes could not be reached: wait for news, or a moment. Raises the failure where time is over."""
         self._failure = failure
-        if trio.current_time() >= self.ends:
-            raise failure
-        self._say(f"nodes that answer ({failure})")
+        self.check(NotYet(failure, f"nodes that answer ({failure})"))
         with trio.move_on_at(min(self.ends, trio.current_time() + REACH_AGAIN_S)):
             await self._directory.news.coming.wait()
+
+    def check(self, missing: NotYet) -> None:
+        """Say what is waited for. Raises the error where time is over."""
+        if trio.current_time() >= self.ends:
+            raise missing.error from None
+        self._say(missing.missing)
 
     async def _keep_looking(self, model: ModelId | None, looked: trio.Event) -> None:
         for pause_s in chain(LOOK_AGAIN_S, repeat(LOOK_LAST_S)):

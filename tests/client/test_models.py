@@ -4,6 +4,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -222,3 +223,41 @@ def test_a_tokenizer_that_is_refused_is_asked_for_as_long_as_there_is_time(
 
     run(test, tmp_path, Store(tmp_path / "store"), honest.offered(honest.model.id, answer))
     assert asked == 3
+
+
+def test_nobody_waits_for_a_tokenizer_as_long_as_others_do_and_who_waits_hears_for_what(
+    tmp_path: Path, imports: list[Imported]
+) -> None:
+    honest, asked = imports[0], 0
+
+    async def answer(peer: PeerKey, ask: Ask) -> FilePart:
+        nonlocal asked
+        assert isinstance(ask, AskFile)
+        if ask.name == TOKENIZER:
+            asked += 1
+            await trio.sleep(0.5)
+            raise Refused("not yet", Code.NOT_FOUND)
+        return await Files(honest.store).answer(peer, ask)
+
+    async def test(client: Client) -> None:
+        said: list[str] = []
+
+        async def give_up_at_once() -> None:
+            with pytest.raises(ModelError, match=r"no peer hands out tokenizer\.json: not yet"):
+                await client.answer("hello", model="tiny", max_tokens=2, wait_s=0)
+
+        with pytest.raises(trio.TooSlowError):  # who is patient waits on
+            with trio.fail_after(SOON_S):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(partial(client.answer, "hello", wait_s=600, on_wait=said.append))
+                    await client.model("tiny")
+                    with trio.fail_after(SOON_S / 2):
+                        async with trio.open_nursery() as impatient:
+                            for _ in range(20):
+                                impatient.start_soon(give_up_at_once)
+                    before = asked
+                    await trio.sleep_forever()
+        assert said == ["a peer that hands out tokenizer.json of tiny"]
+        assert before < 5 < asked
+
+    run(test, tmp_path, Store(tmp_path / "store"), honest.offered(honest.model.id, answer))
