@@ -16,7 +16,15 @@ import trio
 from p2pinfer.client.choice import Choice
 from p2pinfer.client.contracts import StagePlan
 from p2pinfer.client.promised import Promised
-from p2pinfer.client.routes import Sought, candidate_of, longest_too_short, missing_layers, uncertified, usable
+from p2pinfer.client.routes import (
+    Sought,
+    candidate_of,
+    longest_too_short,
+    missing_layers,
+    too_often_proposing,
+    uncertified,
+    usable,
+)
 from p2pinfer.client.waiting import NotYet
 from p2pinfer.core.errors import NoRoute, TooDear
 from p2pinfer.core.failures import Failures
@@ -27,6 +35,7 @@ from p2pinfer.core.placement import gaps
 from p2pinfer.core.price_limit import default_limit
 from p2pinfer.core.pricing import Usage, amount_of
 from p2pinfer.core.routing import Route, lent_to, predicted_s
+from p2pinfer.core.terms import MAX_PROPOSED
 from p2pinfer.core.units import ModelId, PeerKey, Span
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.network import Network
@@ -238,6 +247,12 @@ def _left_out(offers: Sequence[KnownOffer], sought: Sought, excluded: Collection
             f"prompt and answer need {sought.positions} positions, and others take {longest} at most: ask for fewer "
             "tokens or shorten the prompt"
         )
+    if nodes := too_often_proposing(offers, sought, excluded):
+        hint = (
+            f"for {sought.positions} positions they would have more than {MAX_PROPOSED} receipts wait at once: ask for "
+            "fewer tokens or shorten the prompt"
+        )
+        yield f"{short_names(nodes)} may not be asked: {hint}"
     if nodes := uncertified(offers, sought, excluded, now):
         hint = "their certificates end within the hour, and their owners have to renew them"
         yield f"{short_names(nodes)} may not be asked: {hint}"

@@ -63,7 +63,12 @@ def usable(
     """
     found: dict[int, list[KnownOffer]] = {}
     for known in offers:
-        if _is_long_enough(known, sought) and _fits(known, sought, excluded) and _is_certified(known, now):
+        if (
+            _is_long_enough(known, sought)
+            and _fits(known, sought, excluded)
+            and _proposes_seldom(known, sought)
+            and _is_certified(known, now)
+        ):
             found.setdefault(known.offer.record.numerics, []).append(known)
     return found
 
@@ -77,6 +82,11 @@ def longest_too_short(offers: Iterable[KnownOffer], sought: Sought, excluded: Co
     """The most positions of those that `usable` leaves out for taking too few; None where it leaves out nobody so."""
     fitting = (known for known in offers if _fits(known, sought, excluded))
     return max((_positions(known) for known in fitting if not _is_long_enough(known, sought)), default=None)
+
+
+def too_often_proposing(offers: Iterable[KnownOffer], sought: Sought, excluded: Collection[bytes]) -> set[bytes]:
+    """The nodes that `usable` leaves out for the receipts that they might have wait for us at once."""
+    return {known.node for known in offers if _fits(known, sought, excluded) and not _proposes_seldom(known, sought)}
 
 
 def missing_layers(offers: Iterable[KnownOffer], sought: Sought) -> list[Span]:
@@ -99,13 +109,16 @@ def _fits(known: KnownOffer, sought: Sought, excluded: Collection[bytes]) -> boo
         and offer.numerics in CLASSES
         and sought.numerics in (None, offer.numerics)
         and offer.roles == roles_of(offer.span, sought.layers)
-        and offer.limits.proposed(sought.positions) <= MAX_PROPOSED
         and offer.node not in excluded
     )
 
 
 def _is_long_enough(known: KnownOffer, sought: Sought) -> bool:
     return _positions(known) >= sought.positions
+
+
+def _proposes_seldom(known: KnownOffer, sought: Sought) -> bool:
+    return known.offer.record.limits.proposed(sought.positions) <= MAX_PROPOSED
 
 
 def _positions(known: KnownOffer) -> int:

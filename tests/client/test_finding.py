@@ -69,6 +69,12 @@ async def test_nodes_that_may_not_be_asked_are_named() -> None:
         await finder.find(MODEL, SOUGHT, ())
 
 
+async def test_nodes_whose_cadence_is_too_short_are_named() -> None:
+    often = whole(0, limits=replace(LIMITS, window=1_024, cadence=1))
+    with pytest.raises(NoRoute, match=f"{short_name(NODES[0].public)} may not be asked: .*more than 256 receipts"):
+        await finder_over(often).find(MODEL, SOUGHT, ())
+
+
 async def test_where_nobody_offers_anything_no_certificate_is_to_blame() -> None:
     finder = finder_over()
     with pytest.raises(NoRoute, match=r"nobody serves layers 0:30 of 30$"):

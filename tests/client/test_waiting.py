@@ -196,8 +196,9 @@ async def test_attempts_that_cost_much_are_further_apart(
     [
         (part(0, 0, 30, prices=DEAR), SOUGHT, TooDear),
         (part(0, 0, 30, limits=replace(LIMITS, max_positions=256)), SOUGHT, NoRoute),
+        (part(0, 0, 30, limits=replace(LIMITS, window=1_024, cadence=1)), SOUGHT, NoRoute),
     ],
-    ids=["too dear", "too short"],
+    ids=["too dear", "too short", "too many receipts"],
 )
 async def test_what_waiting_does_not_mend_fails_at_once(
     autojump_clock: MockClock, offer: KnownOffer, sought: object, error: type[NoRoute]
