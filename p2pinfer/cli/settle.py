@@ -5,7 +5,6 @@ signed only after a typed yes: where the record is lost, or where a node compute
 """
 
 import json
-import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from rich.table import Table
 
 from p2pinfer.cli.options import bootstrap_option, data_option, json_option, mdns_option, store_option
 from p2pinfer.cli.terminal import Terminal, say
-from p2pinfer.cli.unsigned import Unsigned, plain, print_unsigned, read_unsigned
+from p2pinfer.cli.unsigned import Unsigned, forgotten_before, plain, print_unsigned, read_unsigned
 from p2pinfer.cli.words import SHORT_ID, many, time_words, unit_for
 from p2pinfer.core.keys import peer_name, short_name, short_names
 from p2pinfer.core.units import PeerKey, RecordId
@@ -86,10 +85,8 @@ def settle(bootstrap: tuple[str, ...], mdns: bool, data: Path, store: Path, as_j
 
 def _payers(data: Path) -> dict[PeerKey, set[PeerKey]]:
     """Keys of this machine's clients with contracts that are not paid in full, and with which nodes."""
-    from p2pinfer.disk.journal import UNSIGNED_S
-
     with read_journal(client_journal(data)) as reader:
-        contracts = reader.unfinished(int(time.time()) - UNSIGNED_S)
+        contracts = reader.unfinished(forgotten_before())
     found: dict[PeerKey, set[PeerKey]] = {}
     for contract in contracts:
         found.setdefault(contract.record.client, set()).add(contract.record.node)
@@ -142,7 +139,7 @@ def _plain_claim(claim: "Claim") -> dict[str, object]:
 
 def _print_settled(before: Sequence[Unsigned], after: Sequence[Unsigned], missed: Collection[PeerKey]) -> None:
     if not before:
-        say("your own record has nothing that is unsigned")
+        say("your own record has nothing that is unsigned, and that a node still asks for")
     elif not after:
         count = sum(one.positions for one in before)
         say(f"all is signed that your own record justifies: {many(count, 'position')}")

@@ -1,5 +1,6 @@
 """Work delivered to clients and not signed for, by their journal: a lost link or a killed client leaves it."""
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,13 +37,23 @@ class Unsigned:
     since: int
 
 
+def forgotten_before() -> int:
+    """Nodes have forgotten what was unsigned under contracts that expired until then, Unix seconds."""
+    from p2pinfer.disk.journal import UNSIGNED_S
+
+    return int(time.time()) - UNSIGNED_S
+
+
 def read_unsigned(data: Path) -> list[Unsigned]:
-    """The work that a data folder's clients left unsigned, the node with most of it first."""
-    own = own_keys(data)
+    """The work that a data folder's clients left unsigned, the node with most of it first.
+
+    Without what no node asks for any more: there is no way to be rid of that debt, and no need.
+    """
+    own, forgotten = own_keys(data), forgotten_before()
     with read_journal(client_journal(data)) as reader:
         found = [unpaid for session in reader.unpaid_sessions() if (unpaid := reader.unpaid(session)) is not None]
     by_node: dict[PeerKey, Unsigned] = {}
-    for one in (part for unpaid in found for part in _parts(unpaid, own)):
+    for one in (part for unpaid in found for part in _parts(unpaid, own, forgotten)):
         by_node[one.node] = _added(by_node[one.node], one) if one.node in by_node else one
     return sorted(by_node.values(), key=lambda one: (-one.owed, -one.own, peer_name(one.node)))
 
@@ -75,12 +86,17 @@ def print_unsigned(unsigned: Sequence[Unsigned], terminal: Terminal) -> None:
     terminal.print(f"\n{MEANING}", highlight=False)
 
 
-def _parts(unpaid: Unpaid, own: Iterable[PeerKey]) -> Iterator[Unsigned]:
-    """The part that each stage of a generation is owed, by the count of ids that were delivered."""
+def _parts(unpaid: Unpaid, own: Iterable[PeerKey], forgotten: int) -> Iterator[Unsigned]:
+    """The part that each stage of a generation is owed, by the count of ids that were delivered.
+
+    forgotten: contracts that expired until then are left out
+    """
     if unpaid.delivered is None:
         return
     for contract in unpaid.contracts:
         terms, receipt = contract.record, unpaid.complete.get(contract.id)
+        if terms.expires <= forgotten:
+            continue
         signed = terms.work.committed(receipt.record.usage) if receipt else 0
         if (positions := unpaid.delivered.counted - signed) > 0:
             amount = terms.amount(unpaid.delivered.counted) - _amount(receipt)

@@ -1,13 +1,15 @@
 """`p2pinfer owed`: the same receipts as the owners', from the other side."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 import trio
 
+from p2pinfer.cli.words import time_words
 from p2pinfer.core.keys import peer_name
-from p2pinfer.disk.journal import open_journal
+from p2pinfer.disk.journal import UNSIGNED_S, open_journal
 from p2pinfer.disk.places import client_journal
 from tests.cli.books import (
     NODE,
@@ -136,7 +138,8 @@ def test_a_folder_without_journal_is_a_usage_error(p2pinfer: Shell, tmp_path: Pa
 
 # What is unsigned
 
-BROKEN = paid(4, 200, final=False)
+LATELY = int(time.time()) - 3_600
+BROKEN = paid(4, 200, final=False, time=LATELY)
 DELIVERED = 150  # ids; with the prompt of 100, 249 positions
 
 
@@ -167,7 +170,7 @@ def test_what_a_lost_link_left_unsigned_is_told_by_node(p2pinfer: Shell, broken:
         }
     ]
     out = p2pinfer("owed", "--data", broken).out
-    assert f"49  {owed:>9}          0  2026-09-21" in " ".join(out.splitlines())
+    assert f"49  {owed:>9}          0  {time_words(terms.issued)[:10]}" in " ".join(out.splitlines())
     assert "p2pinfer owed settle" in out
     assert told(p2pinfer, broken)["total"]["receipts"] == 4  # type: ignore[index]
 
@@ -182,3 +185,20 @@ def test_what_is_unsigned_for_own_nodes_stands_apart(p2pinfer: Shell, broken: Pa
 def test_where_all_is_signed_nothing_is_said_of_it(p2pinfer: Shell, data: Path) -> None:
     assert told(p2pinfer, data)["unsigned"] == []
     assert "owed settle" not in p2pinfer("owed", "--data", data).out
+
+
+def test_what_every_node_has_forgotten_is_shown_no_more(p2pinfer: Shell, data: Path) -> None:
+    """Nobody will ask for it, so nothing would ever take it off the list."""
+
+    async def leave(expired: int, number: int) -> None:
+        old = paid(number, 200, final=False, time=int(time.time()) - UNSIGNED_S - 4_000, expires=expired)
+        async with open_journal(client_journal(data)) as journal:
+            await store(journal, old)
+        await leave_unsigned(client_journal(data), old, DELIVERED)
+
+    edge = int(time.time()) - UNSIGNED_S
+    trio.run(leave, edge, 5)
+    assert told(p2pinfer, data)["unsigned"] == []
+    assert "not met" not in p2pinfer("owed", "settle", "--data", data).out
+    trio.run(leave, edge + 60, 6)
+    assert len(told(p2pinfer, data)["unsigned"]) == 1  # type: ignore[arg-type]
