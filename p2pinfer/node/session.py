@@ -304,12 +304,25 @@ class Session:
                 await self._try_books()
 
     async def _close_books(self) -> None:
-        """The client has not said how far it signs: make the final ready for its next contact."""
+        """The client has not said how far it signs: make the final ready for its next contact.
+
+        A slow disk has the time that it takes, and COMMIT_S where this is cut off, before or meanwhile.
+        """
         self.fail(Code.LEAVING, "it stops")
         self.account.abandon(self.stage.reason)
-        with trio.move_on_after(COMMIT_S) as scope:
-            scope.shield = True
-            await self._try_books()
+        scope = trio.CancelScope(shield=True)
+
+        async def bound() -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                scope.deadline = trio.current_time() + COMMIT_S
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bound)
+            with scope:
+                await self._try_books()
+            nursery.cancel_scope.cancel()
 
     async def _try_books(self) -> None:
         try:

@@ -4,6 +4,7 @@ Nothing here waits for a thread.
 """
 
 import time
+from math import inf
 
 import pytest
 import trio
@@ -12,8 +13,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import EXPIRY_S
 from p2pinfer.core.errors import LinkDead
-from p2pinfer.core.receipt import FINAL
-from p2pinfer.core.records import countersign
+from p2pinfer.core.receipt import FINAL, Receipt
+from p2pinfer.core.records import SignedRecord, countersign
 from p2pinfer.core.room import FIRST_ROWS_S, POSITION_S, RESTING_S
 from p2pinfer.core.session_messages import Close, Credit, Propose, Signed, Stored
 from p2pinfer.disk.journal import COMMIT_S
@@ -370,6 +371,31 @@ async def test_a_disk_that_does_not_answer_holds_up_no_end_for_long(autojump_clo
         began = trio.current_time()
         nursery.cancel_scope.cancel()
     assert trio.current_time() == began + COMMIT_S
+
+
+@pytest.mark.parametrize("cut_off_s", [inf, 1.0])
+async def test_a_slow_disk_gets_the_final_of_an_ordinary_end_but_holds_up_nobody_who_cuts_it_off(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, cut_off_s: float
+) -> None:
+    middle = Middle()
+
+    async def slow(receipt: SignedRecord[Receipt]) -> None:
+        await trio.sleep(2 * COMMIT_S)
+        middle.journal.proposed.append(receipt)
+
+    async with trio.open_nursery() as nursery:
+        run_middle(nursery, middle)
+        await middle.rows(7)
+        await middle.compute()
+        monkeypatch.setattr(middle.journal, "propose", slow)
+        middle.heard(TAIL.public, LinkDead("gone"))
+        began = trio.current_time()
+        with trio.move_on_after(FINAL_S + cut_off_s):
+            await middle.over.wait()  # type: ignore[attr-defined]
+        nursery.cancel_scope.cancel()
+    is_whole = cut_off_s == inf
+    assert (middle.journal.proposed[-1].record.state == FINAL) == is_whole
+    assert trio.current_time() == began + FINAL_S + (2 * COMMIT_S if is_whole else cut_off_s + COMMIT_S)
 
 
 async def test_after_a_fault_of_ours_nothing_more_is_proposed(
