@@ -175,9 +175,11 @@ class JournalReader:
     def paid_in_vain(self, client: PeerKey) -> list[frozenset[bytes]]:
         """The nodes of each session in which a client of ours signed something, and nothing in full.
 
-        Without those of which each has brought an answer to its end, in whatever session.
+        Where no id came no final is signed; so one that stands says that the session brought something, and that only
+        a link was lost. Without those of which each has brought an answer to its end, in whatever session.
         """
-        paid = "SELECT session FROM receipt JOIN contract ON id = receipt.contract WHERE NOT final AND client = ?"
+        paid = """SELECT session FROM receipt JOIN contract ON id = receipt.contract WHERE client = ?
+                  GROUP BY session HAVING NOT max(final)"""
         query = f"SELECT session, node FROM contract WHERE session IN ({paid})"
         routes: dict[bytes, set[bytes]] = {}
         for session, node in self._connection.execute(query, (client,)):

@@ -271,6 +271,24 @@ async def test_who_was_paid_in_vain_is_named_with_all_of_the_session_until_each_
     assert await journal.read(read) == [pair]
 
 
+async def test_an_answer_that_came_was_not_paid_in_vain_though_a_stage_was_lost_before_its_final(
+    journal: Journal,
+) -> None:
+    route = paid_route(stages=2, prompt=6, layers=6, limits=SMALL)
+    for contract in route.contracts:
+        await journal.agree(contract, SESSION)
+    route.compute(8)
+    route.deliver(3)
+    await journal.complete(*route.settle(route.propose_all()))
+    read = lambda reader: reader.paid_in_vain(CLIENT.public)  # noqa: E731
+    assert await journal.read(read) == [frozenset(node.public for node in NODES[:2])]
+    for stage in route.stages:
+        stage.close(Code.END)
+    [final, _of_the_lost] = route.settle(route.propose_all())
+    await journal.complete(final)
+    assert await journal.read(read) == []
+
+
 async def test_the_only_stage_that_was_paid_in_vain_is_named_until_it_has_answered(journal: Journal) -> None:
     route, complete = finished()
     await journal.agree(route.contracts[0], SESSION)
