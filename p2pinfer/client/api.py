@@ -21,11 +21,11 @@ from p2pinfer.client.models import Models
 from p2pinfer.client.remembering import open_experience
 from p2pinfer.client.settling import Settling
 from p2pinfer.core.errors import P2pinferError, Refused, sole
-from p2pinfer.core.experience import Experience
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import PeerKey
 from p2pinfer.disk.address_book import AddressBook
+from p2pinfer.disk.experience_file import ExperienceFile
 from p2pinfer.disk.identity import hold_client_key
 from p2pinfer.disk.journal import open_journal
 from p2pinfer.disk.places import address_book, client_experience, client_journal, default_data, default_store
@@ -239,6 +239,7 @@ async def _open_client(
         async with network(key, exchange, Greeting(boot=os.urandom(16))) as peers:
             directory = Directory(peers, exchange, bootstrap)
             nursery.start_soon(directory.keep_pulling)
+            experience.slept_s = Sleep(peers.asleep_s).passed_s
             nursery.start_soon(_keep_fading, experience, peers)
             book = AddressBook(address_book(data))
             here = NodesHere((data, default_data()), network is _open_libp2p).find
@@ -259,13 +260,11 @@ async def _open_client(
         nursery.cancel_scope.cancel()
 
 
-async def _keep_fading(experience: Experience, network: Network) -> None:
+async def _keep_fading(experience: ExperienceFile, network: Network) -> None:
     """What was learnt of nodes fades while the machine sleeps, too."""
-    sleep = Sleep(network.asleep_s)
     while True:
         await network.wait_moved()
-        if slept_s := sleep.passed_s():
-            experience.age(slept_s)
+        experience.fade()
 
 
 def _open_libp2p(key: PrivateKey, exchange: Exchange, greeting: Greeting) -> AbstractAsyncContextManager[Network]:

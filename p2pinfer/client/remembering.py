@@ -8,14 +8,13 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.experience import Experience
 from p2pinfer.disk.experience_file import ExperienceFile
 
 SAVE_S: Final = 30.0  # every so often, where there is news: who is killed forgets no more
 
 
 @asynccontextmanager
-async def open_experience(path: Path, clock: Callable[[], float] = time.time) -> AsyncIterator[Experience]:
+async def open_experience(path: Path, clock: Callable[[], float] = time.time) -> AsyncIterator[ExperienceFile]:
     """Experience with nodes, for as long as the block lasts; what is learnt in it is there for the next one.
 
     clock: the wall clock, Unix seconds

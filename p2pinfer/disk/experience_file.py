@@ -21,13 +21,22 @@ MOST_RATE: Final = 1e12  # bytes/s
 
 
 class ExperienceFile(Experience):
-    """What the clients of a data folder learnt."""
+    """What the clients of a data folder learnt.
+
+    slept_s: seconds that the machine slept since this was asked before
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._file = SharedFile(path, "the record of nodes", _parse)
         self._began_s: float | None = None  # when it was read first
         self._is_unwritten = False  # though it was tried
+        self.slept_s: Callable[[], float] = lambda: 0.0
+
+    def fade(self) -> None:
+        """It fades while the machine sleeps, too."""
+        if slept_s := self.slept_s():
+            self.age(slept_s)
 
     async def load(self, clock: int) -> None:
         """Take in what the file holds. clock: Unix time now."""
@@ -37,6 +46,7 @@ class ExperienceFile(Experience):
 
     async def save(self, clock: int) -> None:
         """Write down what was noted, where it is news. clock: Unix time now."""
+        self.fade()  # or what is written now is of now, and comes back so
         if self.is_news or self._is_unwritten:
             self._is_unwritten = True  # whatever ends us before it is
             await self.load(clock)  # others write, too

@@ -103,6 +103,20 @@ def test_a_crowd_of_nodes_is_bounded_on_the_disk(path: Path) -> None:
     assert path.stat().st_size < MAX_FILE / 2
 
 
+def test_what_is_written_right_after_a_sleep_is_as_old_as_it_is(path: Path) -> None:
+    night_s = 1_800
+
+    async def wake() -> None:
+        experience, sleeps = ExperienceFile(path), [night_s]
+        experience.slept_s = lambda: sleeps.pop() if sleeps else 0.0
+        experience.failures.note(NODE, OWNER, trio.current_time())
+        await experience.save(CLOCK + night_s)
+
+    trio.run(wake)
+    found = json.loads(path.read_bytes())["failures"]
+    assert all(abs(at_s - CLOCK) <= 1 for _, at_s in found.values())
+
+
 KEY = "node " + "6e" * 32
 HEX = "6e" * 32
 
