@@ -7,8 +7,7 @@ with connect(bootstrap=[...]) as swarm:
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Thread
+from threading import Event, Thread
 from typing import Any, TypeVar, Unpack
 
 import trio
@@ -35,37 +34,38 @@ def connect(
     It runs in a thread of its own, so it works where an event loop is running already. Raises UsageError; and at the
     end of the block whatever ended the client before that.
     """
-    started: SimpleQueue[Swarm | BaseException] = SimpleQueue()
+    opened: list[Swarm] = []
+    failed: list[BaseException] = []
+    begun = Event()  # it is open, or has ended
 
     async def run() -> None:
         async with open_client(data, store, bootstrap, max_cost=max_cost, mdns=mdns) as client:
-            swarm = Swarm(client, trio.lowlevel.current_trio_token())
-            started.put(swarm)
+            opened.append(swarm := Swarm(client, trio.lowlevel.current_trio_token()))
+            begun.set()
             await swarm.wait_closed()
 
     def thread() -> None:
         try:
             trio.run(run)
         except BaseException as error:  # noqa: BLE001 - it is raised where the thread was started
-            started.put(error)
+            failed.append(error)
+        finally:
+            begun.set()
 
     worker = Thread(target=thread, name="p2pinfer client")
     worker.start()
     try:
-        swarm = started.get()
-    except BaseException:  # Ctrl-C: nobody waits for the client, but it keeps the process until it has closed
-        Thread(target=_close_opened, args=(started,), name="p2pinfer client closing").start()
-        raise
-    if isinstance(swarm, BaseException):
-        worker.join()
-        raise sole(swarm)
-    try:
-        yield swarm
+        begun.wait()
+        if opened:
+            yield opened[0]
     finally:
-        swarm.close()
-        worker.join()
-        if not started.empty() and isinstance(failure := started.get(), BaseException):
-            raise sole(failure)
+        if begun.is_set():
+            _close(opened)
+            worker.join()
+            if failed:
+                raise sole(failed[0])
+        else:  # Ctrl-C: nobody waits for the client, but it keeps the process until it has closed
+            Thread(target=_close_begun, args=(begun, opened), name="p2pinfer client closing").start()
 
 
 class Swarm:
@@ -129,10 +129,15 @@ class Swarm:
         raise _closed()
 
 
-def _close_opened(started: "SimpleQueue[Swarm | BaseException]") -> None:
-    """Close the client as soon as it is open."""
-    if isinstance(swarm := started.get(), Swarm):
+def _close(opened: "Sequence[Swarm]") -> None:
+    for swarm in opened:
         swarm.close()
+
+
+def _close_begun(begun: Event, opened: "Sequence[Swarm]") -> None:
+    """Close the client as soon as it is open, if it comes to that."""
+    begun.wait()
+    _close(opened)
 
 
 def _closed() -> UsageError:

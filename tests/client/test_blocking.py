@@ -3,7 +3,6 @@
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from queue import SimpleQueue
 
 import pytest
 import trio
@@ -51,25 +50,43 @@ def test_it_is_raised_in_place_of_what_followed_from_it(monkeypatch: pytest.Monk
         swarm.answer("hello")
 
 
-def test_a_client_whose_caller_was_interrupted_while_it_opened_closes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else its thread would keep the process for ever."""
+@pytest.mark.parametrize("is_open", [False, True])
+def test_a_client_whose_caller_was_interrupted_while_it_opened_closes(
+    monkeypatch: pytest.MonkeyPatch, is_open: bool
+) -> None:
+    """Also where it had just heard that it is open; else its thread would keep the process for ever."""
     interrupted, closed = threading.Event(), threading.Event()
 
     @asynccontextmanager
     async def open_slowly(*_: object, **__: object) -> AsyncIterator[Asleep]:
-        await trio.to_thread.run_sync(interrupted.wait)
+        if not is_open:
+            await trio.to_thread.run_sync(interrupted.wait)
         yield Asleep()
         closed.set()
 
-    class Interrupted(SimpleQueue):  # type: ignore[type-arg]
-        def get(self) -> object:  # type: ignore[override]
+    class Interrupted(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
             if interrupted.is_set():
-                return super().get()
+                return super().wait(timeout)
+            if is_open:
+                super().wait(10)
             interrupted.set()
             raise KeyboardInterrupt
 
     monkeypatch.setattr(blocking, "open_client", open_slowly)
-    monkeypatch.setattr(blocking, "SimpleQueue", Interrupted)
+    monkeypatch.setattr(blocking, "Event", Interrupted)
     with pytest.raises(KeyboardInterrupt), blocking.connect():
         raise AssertionError("it is not open")
     assert closed.wait(10)
+
+
+def test_what_keeps_it_from_opening_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    @asynccontextmanager
+    async def open_never(*_: object, **__: object) -> AsyncIterator[Asleep]:
+        await trio.lowlevel.checkpoint()
+        raise UsageError("no such folder")
+        yield Asleep()
+
+    monkeypatch.setattr(blocking, "open_client", open_never)
+    with pytest.raises(UsageError, match="no such folder"), blocking.connect():
+        raise AssertionError("it is not open")
