@@ -90,7 +90,8 @@ OURS: Final = (
     *("StageAccount.__init__", "StageAccount.add_inputs", "StageAccount.add_outputs", "StageAccount._cut"),
     *("StageAccount.commit", "StageAccount.close", "StageAccount.closed", "StageAccount.may_compute"),
     *("StageSession.take", "Generation.opening"),
-    *("Digest.names", "OfferTable.silence", "OfferTable.heard", "may_tell"),
+    *("Digest.names", "OfferTable.silence", "OfferTable.heard", "may_tell", "Span.meets"),
+    *("Allowance.left", "Allowance.left_in_all", "Allowance.owe", "Generation._may_come_of_others"),
 )
 # Checks whose absence no vector can show, each with the reason
 WE_WRITE: Final = "holds what we write; what was read keeps it by the way it is read"
@@ -98,6 +99,7 @@ MEMORY: Final = "bounds memory and time: nothing good is so long"
 NO_ARRAY: Final = "what begins so is no array, or one of so many items that they are not there"
 SIGNATURE: Final = "a signature of another length would be read as one over other bytes, which nobody signs"
 WHOSE: Final = "which network an offer counts for bounds our own memory (tests/core/test_offers.py)"
+ANSWERS: Final = "of which offers an answer is made is the teller's choice (tests/core/test_coverage.py)"
 VERSION: Final = "written again it has another version"
 EQUIVALENT: Final = {
     "canonical": {"unpack_array: if len(data) > max_bytes": MEMORY},
@@ -123,12 +125,23 @@ EQUIVALENT: Final = {
         "_end: if size > MAX_STATEMENT_FRAME": MEMORY,
         "_end: if size > left": "a frame that was cut is not canonical, and none at all is no array",
     },
+    "offer": {
+        "contradict: one != other and (one.node, one.boot, one.seq) == (other.node, other.boot, other.seq), without "
+        "one != other": "the same offer is known by its bytes before"
+    },
     "offer_table": {
+        "OfferTable.forget: self._selection.remove(known)": ANSWERS,
+        "OfferTable.recognise: self._selection.remove(known)": ANSWERS,
         "OfferTable.add: self._itself.add(known.node)": WHOSE,
         "OfferTable.forget: self._itself.discard(node)": WHOSE,
         "OfferTable.recognise: self._itself.add(node)": WHOSE,
         "OfferTable.add: self.heard(known.node)": "whom we found dead is our own word (tests/core/test_offers.py)",
         "OfferTable.fresh: self.heard(node)": MEMORY,
+    },
+    "client_account": {
+        "ClientAccount.propose: at.roots.setdefault(committed, roots) != roots or self._contradicts_us(stage, "
+        "committed), without self._contradicts_us(stage, committed)": "it is disputed then, with the same code; whom a "
+        "client blames is its own affair (tests/client/test_rings.py)"
     },
     "stage_account": {"StageAccount.sign: check_receipt(complete.record, self.contract)": "what we proposed fits"},
     "message_codec": {
