@@ -39,6 +39,7 @@ class LeftOut:
         self._late: set[bytes] = set()  # who was not linked soon
         self._suspects: set[bytes] = set()  # of routes that failed, by whomever
         self._tried: list[frozenset[bytes]] = []  # the nodes of each such route, one of which at least is at fault
+        self._crowded: list[frozenset[bytes]] = []  # the same, where one said that it had no room
         self._taken = failures.taken_together  # the same of earlier requests, where it took something
         self.full: dict[bytes, float] = {}
         self.is_hasty = True
@@ -46,7 +47,7 @@ class LeftOut:
     @property
     def tried(self) -> Sequence[frozenset[bytes]]:
         """Sets of nodes of which no further route has all."""
-        return [*self._tried, *self._taken]
+        return [*self._tried, *self._crowded, *self._taken]
 
     def nodes(self, asked: Iterable[FoundRoute]) -> frozenset[bytes]:
         """All of them, and those of routes that are being asked."""
@@ -58,6 +59,11 @@ class LeftOut:
     def leaves_route(self, asked: Iterable[FoundRoute]) -> bool:
         """There is a route without any of these nodes, as far as is known now."""
         return self._finder.has_route(self._model, self._sought, self.nodes(asked), self.tried)
+
+    def _leaves_route_in_time(self) -> bool:
+        """The same, once those who are full have room."""
+        without = self._excluded | self._late | self._suspects
+        return self._finder.has_route(self._model, self._sought, without, self.tried)
 
     def leaves_other(self, route: FoundRoute) -> bool:
         """If this one failed, too, there would be another."""
@@ -77,6 +83,8 @@ class LeftOut:
             self.is_hasty = False  # whoever is linked late is waited for
         if self._suspects and not self.leaves_route(asked):
             self._admit_suspects(self._others(asked))
+        if self._crowded and not asked and not self._leaves_route_in_time():
+            self._crowded.clear()
         if self._taken and not asked and not self.leaves_route(asked):
             self._taken.clear()
 
@@ -106,8 +114,13 @@ class LeftOut:
                 self._failures.note(stage.key, stage.offer.record.owner, trio.current_time())
 
     def note_refusal(self, route: FoundRoute, running: Running, at_once: bool) -> None:
-        """Leave out who refused, vanished, or broke the protocol. at_once: it did so as soon as it was asked"""
+        """Leave out who refused, vanished, or broke the protocol. at_once: it did so as soon as it was asked
+
+        Who says that it has no room may have been kept busy by another of the route, so both come after others.
+        """
         if running.retry_s:
+            if len(route.stages) > 1:
+                self._crowded.append(route.nodes)
             again_at = trio.current_time() + max(LEAST_RETRY_S, running.retry_s)
             self.full |= dict.fromkeys(running.refused_by, again_at)
         elif at_once and _has_moved(running):

@@ -12,7 +12,8 @@ from p2pinfer.client.finding import FoundRoute, RouteFinder
 from p2pinfer.client.promised import Times
 from p2pinfer.client.route_links import RouteLinks
 from p2pinfer.client.routes import Sought
-from p2pinfer.core.errors import NoRoute, TooDear
+from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import LinkDead, NoRoute, TooDear
 from p2pinfer.core.failures import Failures
 from p2pinfer.core.keys import PrivateKey, short_name
 from p2pinfer.core.measures import Measures, Who
@@ -341,6 +342,24 @@ async def test_where_nothing_could_be_dialled_nobody_has_failed(autojump_clock: 
     assert (found.nodes, missing, late) == (there.nodes, set(), gone.nodes)
     [node] = gone.nodes
     assert measures.of(Who(PeerKey(node), OwnerKey(bytes(32))), trio.current_time()).late_s == 0
+
+
+class Full(Far):
+    """A network in which no peer has room for a link."""
+
+    async def reach(self, peer: PeerKey, *_how: object) -> Linked:
+        raise LinkDead("no room", Code.BUSY)
+
+
+async def test_who_has_no_room_for_a_link_has_not_failed_and_comes_after_others(autojump_clock: MockClock) -> None:
+    network, measures = Full(STRANGER.public, dial_s=1.0), Measures()
+    directory = Known(whole(0))
+    finder = RouteFinder(directory, network, Failures(), measures)  # type: ignore[arg-type]
+    routes = await finder.find(MODEL, SOUGHT, ())
+    found = await RouteLinks(directory, network, measures).reach(routes, hasty=False)  # type: ignore[arg-type]
+    assert found == (None, set(), routes[0].nodes)
+    assert trio.current_time() == 0
+    assert measures.of(Who(NODES[0].public, OwnerKey(bytes(32))), 0).late_s > 0
 
 
 # Routes that failed, by whomever

@@ -40,7 +40,7 @@ class Ended:
         self.failure: GenerationFailed | None = None
         self.generation = self
         self.refused_by: frozenset[PeerKey] = frozenset()
-        self.retry_s = None
+        self.retry_s: float | None = None
         self.cost = cost if failed else 0
         self.reserve = 0
         self.cannot_keep = False
@@ -72,6 +72,8 @@ class World:
         self._after_s, self._cost = after_s, cost  # of a route that fails
         self.failures = Failures()
         self.tries: list[tuple[str, ...]] = []
+        self.full_s: float | None = None  # the head of a route that fails says that it has no room for so long
+        self.full_until_s = 0.0  # every route fails
         self.finder = RouteFinder(self, self, self.failures, Measures())  # type: ignore[arg-type]
 
     def _offer(self, name: str, span: Span, price: int) -> KnownOffer:
@@ -110,8 +112,11 @@ class World:
     def start(self, route: FoundRoute) -> Running:
         names = tuple(self.names[stage.key] for stage in route.stages)
         self.tries.append(names)
-        lies = any(name.startswith("liar") for name in names)
-        return Ended(route, lies, self._after_s, self._cost)  # type: ignore[return-value]
+        lies = any(name.startswith("liar") for name in names) or trio.current_time() < self.full_until_s
+        ended = Ended(route, lies, self._after_s, self._cost)
+        if lies and self.full_s is not None:
+            ended.refused_by, ended.retry_s = frozenset({route.stages[0].key}), self.full_s
+        return ended  # type: ignore[return-value]
 
     async def wait_room(self, patience_s: float) -> bool:
         await trio.sleep(patience_s)
@@ -214,3 +219,21 @@ async def test_where_every_route_has_a_liar_each_is_tried_once(autojump_clock: M
         await world.ask()
     assert len(world.tries) == len(set(world.tries)) == 3 * 4
     assert world.noted == set()
+
+
+async def test_a_tail_that_keeps_heads_busy_is_asked_in_no_route_twice_before_others(
+    autojump_clock: MockClock,
+) -> None:
+    world = World(*many("head", 3, HEAD, 500), ("tail", TAIL, 500), ("liar", TAIL, 1))
+    world.full_s = 1.0
+    assert (await world.ask())[1] == "tail"
+    assert len(world.tries) == len(set(world.tries)) == 4
+
+
+async def test_a_route_of_which_one_had_no_room_is_asked_again_where_there_is_no_other(
+    autojump_clock: MockClock,
+) -> None:
+    world = World(("head", HEAD, 500), ("tail", TAIL, 500))
+    world.full_s, world.full_until_s = 1.0, 3.0
+    assert await world.ask() == ("head", "tail")
+    assert len(world.tries) > 2
