@@ -120,11 +120,17 @@ class RouteFinder:
             raise NotYet(whole, f"other nodes that serve {name}", 0) from None
 
     def has_route(
-        self, model: ModelId, sought: Sought, excluded: Collection[bytes], tried: Sequence[frozenset[bytes]] = ()
+        self,
+        model: ModelId,
+        sought: Sought,
+        excluded: Collection[bytes],
+        spent: int = 0,
+        tried: Sequence[frozenset[bytes]] = (),
     ) -> bool:
-        """Say if there is a route without the nodes excluded, as far as is known now. tried: as in `find`"""
+        """Say if `find` would find a route among what is known now."""
+        offers, now = self._directory.offers(model), int(time.time())
         with suppress(NoRoute):
-            return bool(self._choose(self._directory.offers(model), sought, excluded, tried, 0, 1, int(time.time())))
+            return bool(self._choose(offers, sought, excluded, tried, spent, 1, now))
         return False
 
     def needed(self, model: ModelId, sought: Sought, excluded: Collection[bytes], spare: Set[bytes]) -> set[bytes]:

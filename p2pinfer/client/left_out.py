@@ -56,19 +56,21 @@ class LeftOut:
     def _others(self, asked: Iterable[FoundRoute]) -> frozenset[bytes]:
         return frozenset(self._excluded | self.full.keys() | self._late).union(*(route.nodes for route in asked))
 
-    def leaves_route(self, asked: Iterable[FoundRoute]) -> bool:
-        """There is a route without any of these nodes, as far as is known now."""
-        return self._finder.has_route(self._model, self._sought, self.nodes(asked), self.tried)
+    def leaves_route(self, asked: Iterable[FoundRoute], spent: int) -> bool:
+        """There is a route without any of these nodes, as far as is known now. spent: of the price limit"""
+        return self._has_route(self.nodes(asked), spent)
 
-    def _leaves_route_in_time(self) -> bool:
+    def _leaves_route_in_time(self, spent: int) -> bool:
         """The same, once those who are full have room."""
-        without = self._excluded | self._late | self._suspects
-        return self._finder.has_route(self._model, self._sought, without, self.tried)
+        return self._has_route(self._excluded | self._late | self._suspects, spent)
 
-    def leaves_other(self, route: FoundRoute) -> bool:
+    def leaves_other(self, route: FoundRoute, spent: int) -> bool:
         """If this one failed, too, there would be another."""
         without = self._excluded | self.full.keys()
-        return self._finder.has_route(self._model, self._sought, without, [*self.tried, route.nodes])
+        return self._finder.has_route(self._model, self._sought, without, spent, [*self.tried, route.nodes])
+
+    def _has_route(self, without: Collection[bytes], spent: int) -> bool:
+        return self._finder.has_route(self._model, self._sought, without, spent, self.tried)
 
     # Who comes later
 
@@ -76,23 +78,26 @@ class LeftOut:
         """Ask those who were not linked soon after others."""
         self._late.update(late)
 
-    def admit(self, asked: Collection[FoundRoute]) -> None:
-        """Where there is no other route any more, ask those who were put off, then suspects, last who took money."""
-        if self._late and not self.leaves_route(asked):
+    def admit(self, asked: Collection[FoundRoute], spent: int) -> None:
+        """Where there is no other route any more, ask those who were put off, then suspects, last who took money.
+
+        spent: nano-credits of the price limit; a route that was within it before they were is none any more
+        """
+        if self._late and not self.leaves_route(asked, spent):
             self._late.clear()
             self.is_hasty = False  # whoever is linked late is waited for
-        if self._suspects and not self.leaves_route(asked):
-            self._admit_suspects(self._others(asked))
-        if self._crowded and not asked and not self._leaves_route_in_time():
+        if self._suspects and not self.leaves_route(asked, spent):
+            self._admit_suspects(self._others(asked), spent)
+        if self._crowded and not asked and not self._leaves_route_in_time(spent):
             self._crowded.clear()
-        if self._taken and not asked and not self.leaves_route(asked):
+        if self._taken and not asked and not self.leaves_route(asked, spent):
             self._taken.clear()
 
-    def _admit_suspects(self, others: Collection[bytes]) -> None:
+    def _admit_suspects(self, others: Collection[bytes], spent: int) -> None:
         """Ask those again whose layers nobody else serves, or all, if that leaves a route which was not tried."""
-        model, sought, suspects = self._model, self._sought, self._suspects
-        for left in (suspects - self._finder.needed(model, sought, others, suspects), set[bytes]()):
-            if self._finder.has_route(model, sought, left.union(others), self.tried):
+        suspects = self._suspects
+        for left in (suspects - self._finder.needed(self._model, self._sought, others, suspects), set[bytes]()):
+            if self._has_route(left.union(others), spent):
                 self._suspects = left
                 return
 

@@ -166,10 +166,11 @@ class Trying:
     async def _find(self, count: int) -> list[FoundRoute]:
         """Routes to try; none where others are under way, or some may have room by now. Raises NoRoute."""
         left_out, under_way = self._left_out, self._under_way.values()
-        left_out.admit(under_way)
+        spent = self._committed
+        left_out.admit(under_way, spent)
         nodes, tried = left_out.nodes(under_way), left_out.tried
         try:
-            return await self._finder.find(self._model, self._sought, nodes, self._committed, count, tried)
+            return await self._finder.find(self._model, self._sought, nodes, spent, count, tried)
         except NoRoute as error:
             if not self._under_way and not left_out.full:
                 used_up = isinstance(error, TooDear) and self.spent > 0
@@ -180,15 +181,16 @@ class Trying:
 
     async def _reach(self, routes: Sequence[FoundRoute]) -> FoundRoute | None:
         """The first route that is linked; those that are not linked soon come later, if there are others."""
-        hasty = self._left_out.is_hasty and (bool(self._under_way) or self._left_out.leaves_route(routes))
+        left_out = self._left_out
+        hasty = left_out.is_hasty and (bool(self._under_way) or left_out.leaves_route(routes, self._committed))
         route, missing, late = await self._links.reach(routes, hasty)
         if route is None and missing | late:
             self._failure = Unreached(f"no route could be opened: {short_names(missing | late)} cannot be reached")
-        self._left_out.shun(missing, (stage for found in routes for stage in found.stages))
+        left_out.shun(missing, (stage for found in routes for stage in found.stages))
         if hasty or route is not None:
-            self._left_out.put_off(late)
+            left_out.put_off(late)
         else:
-            self._left_out.exclude(late)  # they had all the time that a dial takes
+            left_out.exclude(late)  # they had all the time that a dial takes
         return route
 
     def _with_losses(self, error: NoRoute | GenerationFailed) -> NoRoute | GenerationFailed:
@@ -257,7 +259,7 @@ class Trying:
     def _give_up(self, running: Running) -> None:
         """End a route that has kept silent for long; where nobody else serves it may take all its time."""
         route = self._under_way[running]
-        if trio.current_time() < self._over_at and self._left_out.leaves_other(route):
+        if trio.current_time() < self._over_at and self._left_out.leaves_other(route, self._committed):
             running.give_up(trio.current_time() - running.started_s)
         self._give_up_at[running] = inf
 

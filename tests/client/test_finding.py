@@ -378,7 +378,7 @@ async def test_a_route_that_was_tried_is_found_no_more_but_its_nodes_with_others
     [other] = await finder.find(MODEL, SOUGHT, (), tried=[first.nodes])
     assert first.nodes & other.nodes == {NODES[0].public}
     tried = [first.nodes, other.nodes]
-    assert not finder.has_route(MODEL, SOUGHT, (), tried)
+    assert not finder.has_route(MODEL, SOUGHT, (), tried=tried)
     with pytest.raises(NoRoute):
         await finder.find(MODEL, SOUGHT, (), tried=tried)
 

@@ -5,6 +5,7 @@ Routes are those of the real finder, over offers that are made up here; so are t
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from math import inf
 
 import pytest
@@ -22,6 +23,7 @@ from p2pinfer.core.failures import Failures
 from p2pinfer.core.measures import Measures
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.pricing import Prices
+from p2pinfer.core.routing import ask_of
 from p2pinfer.core.units import Codec, OwnerKey, PeerKey, Span
 from tests.core.paid_route import MODEL, certificate_for, key, offer_of
 
@@ -63,6 +65,10 @@ class Ended:
         self.fail(f"no id came within {patience_s:.0f} s", Code.SILENT)
 
 
+def prices_at(price: int) -> Prices:
+    return Prices(*[1_000 * price] * 4)
+
+
 class World:
     """Nodes of these names, spans and prices for anything; the names of liars begin with `liar`."""
 
@@ -74,12 +80,17 @@ class World:
         self.tries: list[tuple[str, ...]] = []
         self.full_s: float | None = None  # the head of a route that fails says that it has no room for so long
         self.full_until_s = 0.0  # every route fails
+        self.sought = SOUGHT
         self.finder = RouteFinder(self, self, self.failures, Measures())  # type: ignore[arg-type]
 
-    def _offer(self, name: str, span: Span, price: int) -> KnownOffer:
+    def add(self, name: str, span: Span, price: int, flat: int) -> None:
+        self.names[key(name).public] = name
+        self._offers.append(self._offer(name, span, price, flat))
+
+    def _offer(self, name: str, span: Span, price: int, flat: int = 0) -> KnownOffer:
         certificate = certificate_for(key(name), not_after=int(time.time()) + 86_400)
-        prices, owner = Prices(*[1_000 * price] * 4), OwnerKey(key(f"owner of {name}").public)
-        offer = offer_of(key(name), span, roles_of(span, LAYERS), prices=prices, owner=owner)
+        owner = OwnerKey(key(f"owner of {name}").public)
+        offer = offer_of(key(name), span, roles_of(span, LAYERS), prices=prices_at(price), flat=flat, owner=owner)
         return KnownOffer(offer, certificate, ("/ip4/203.0.113.7/tcp/4001",), 0.0)
 
     # A directory, a network without links, and links to all who are asked for
@@ -124,7 +135,7 @@ class World:
 
     async def ask(self) -> tuple[str, ...]:
         """The route that answered."""
-        parts = self.finder, self, self.failures, MODEL, SOUGHT, self.start, self.wait_room
+        parts = self.finder, self, self.failures, MODEL, self.sought, self.start, self.wait_room
         await Trying(*parts).first_answering()  # type: ignore[arg-type]
         return self.tries[-1]
 
@@ -237,3 +248,14 @@ async def test_a_route_of_which_one_had_no_room_is_asked_again_where_there_is_no
     world.full_s, world.full_until_s = 1.0, 3.0
     assert await world.ask() == ("head", "tail")
     assert len(world.tries) > 2
+
+
+async def test_suspects_are_asked_where_the_losses_left_too_little_for_a_route_without_any(
+    autojump_clock: MockClock,
+) -> None:
+    world = World(("head", HEAD, 500), ("tail", TAIL, 500), ("liar", TAIL, 1), cost=1)
+    flat = 1_000_000_000
+    world.add("dear", WHOLE, 1, flat)
+    world.sought = replace(SOUGHT, max_cost=ask_of(prices_at(1), flat, WHOLE, SOUGHT.load))
+    assert await world.ask() == ("head", "tail")
+    assert world.tries == [("head", "liar"), ("head", "tail")]

@@ -153,7 +153,12 @@ class Swarm:
         ]
 
     def has_route(
-        self, _model: ModelId, _sought: Sought, excluded: Collection[bytes], tried: Sequence[frozenset[bytes]]
+        self,
+        _model: ModelId,
+        _sought: Sought,
+        excluded: Collection[bytes],
+        _spent: int,
+        tried: Sequence[frozenset[bytes]],
     ) -> bool:
         return bool(self.without(excluded, tried))
 
