@@ -12,7 +12,7 @@ from typing import Final
 import trio
 
 from p2pinfer.client.contracts import StagePlan
-from p2pinfer.client.finding import FoundRoute, RouteFinder
+from p2pinfer.client.finding import FoundRoute, RouteFinder, Survey
 from p2pinfer.client.routes import Sought
 from p2pinfer.client.running import Running
 from p2pinfer.core.codes import Code
@@ -58,19 +58,18 @@ class LeftOut:
 
     def leaves_route(self, asked: Iterable[FoundRoute], spent: int) -> bool:
         """There is a route without any of these nodes, as far as is known now. spent: of the price limit"""
-        return self._has_route(self.nodes(asked), spent)
-
-    def _leaves_route_in_time(self, spent: int) -> bool:
-        """The same, once those who are full have room."""
-        return self._has_route(self._excluded | self._late | self._suspects, spent)
+        return self._finder.has_route(self._model, self._sought, self.nodes(asked), spent, self.tried)
 
     def leaves_other(self, route: FoundRoute, spent: int) -> bool:
         """If this one failed, too, there would be another."""
         without = self._excluded | self.full.keys()
         return self._finder.has_route(self._model, self._sought, without, spent, [*self.tried, route.nodes])
 
-    def _has_route(self, without: Collection[bytes], spent: int) -> bool:
-        return self._finder.has_route(self._model, self._sought, without, spent, self.tried)
+    async def _has_route(self, without: Collection[bytes], spent: int, among: Survey) -> bool:
+        """A look among thousands holds everything else for a while, so there is a checkpoint after each."""
+        found = self._finder.has_route(self._model, self._sought, without, spent, self.tried, among)
+        await trio.lowlevel.checkpoint()
+        return found
 
     # Who comes later
 
@@ -78,28 +77,37 @@ class LeftOut:
         """Ask those who were not linked soon after others."""
         self._late.update(late)
 
-    def admit(self, asked: Collection[FoundRoute], spent: int) -> None:
+    async def admit(self, asked: Collection[FoundRoute], spent: int, among: Survey) -> None:
         """Where there is no other route any more, ask those who were put off, then suspects, last who took money.
 
         spent: nano-credits of the price limit; a route that was within it before they were is none any more
         """
-        if self._late and not self.leaves_route(asked, spent):
+        later = self._late or self._suspects or self._crowded or self._taken
+        if not later or await self._has_route(self.nodes(asked), spent, among):
+            return
+        if self._late:
             self._late.clear()
             self.is_hasty = False  # whoever is linked late is waited for
-        if self._suspects and not self.leaves_route(asked, spent):
-            self._admit_suspects(self._others(asked), spent)
-        if self._crowded and not asked and not self._leaves_route_in_time(spent):
-            self._crowded.clear()
-        if self._taken and not asked and not self.leaves_route(asked, spent):
-            self._taken.clear()
+            if await self._has_route(self.nodes(asked), spent, among):
+                return
+        if self._suspects and await self._admit_suspects(self._others(asked), spent, among):
+            return
+        if asked:
+            return
+        if self._crowded and not await self._has_route(self._excluded | self._suspects, spent, among):
+            self._crowded.clear()  # nor will there be another route once those who are full have room
+            if await self._has_route(self.nodes(asked), spent, among):
+                return
+        self._taken.clear()
 
-    def _admit_suspects(self, others: Collection[bytes], spent: int) -> None:
+    async def _admit_suspects(self, others: Collection[bytes], spent: int, among: Survey) -> bool:
         """Ask those again whose layers nobody else serves, or all, if that leaves a route which was not tried."""
         suspects = self._suspects
-        for left in (suspects - self._finder.needed(self._model, self._sought, others, suspects), set[bytes]()):
-            if self._has_route(left.union(others), spent):
+        for left in (suspects - self._finder.needed(among, self._sought, others, suspects), set[bytes]()):
+            if await self._has_route(left.union(others), spent, among):
                 self._suspects = left
-                return
+                return True
+        return False
 
     def admit_full(self, until: float) -> None:
         """Ask those again who had no room, and may have some by then: each comes back when it was told to."""

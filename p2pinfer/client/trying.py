@@ -165,12 +165,12 @@ class Trying:
 
     async def _find(self, count: int) -> list[FoundRoute]:
         """Routes to try; none where others are under way, or some may have room by now. Raises NoRoute."""
-        left_out, under_way = self._left_out, self._under_way.values()
-        spent = self._committed
-        left_out.admit(under_way, spent)
+        left_out, under_way = self._left_out, tuple(self._under_way.values())
+        spent, among = self._committed, self._finder.survey(self._model, self._sought)
+        await left_out.admit(under_way, spent, among)
         nodes, tried = left_out.nodes(under_way), left_out.tried
         try:
-            return await self._finder.find(self._model, self._sought, nodes, spent, count, tried)
+            return await self._finder.find(self._model, self._sought, nodes, spent, count, tried, among)
         except NoRoute as error:
             if not self._under_way and not left_out.full:
                 used_up = isinstance(error, TooDear) and self.spent > 0
@@ -182,6 +182,7 @@ class Trying:
     async def _reach(self, routes: Sequence[FoundRoute]) -> FoundRoute | None:
         """The first route that is linked; those that are not linked soon come later, if there are others."""
         left_out = self._left_out
+        await trio.lowlevel.checkpoint()  # between two looks
         hasty = left_out.is_hasty and (bool(self._under_way) or left_out.leaves_route(routes, self._committed))
         route, missing, late = await self._links.reach(routes, hasty)
         if route is None and missing | late:

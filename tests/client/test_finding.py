@@ -383,9 +383,10 @@ async def test_a_route_that_was_tried_is_found_no_more_but_its_nodes_with_others
         await finder.find(MODEL, SOUGHT, (), tried=tried)
 
 
-def test_of_the_nodes_to_spare_those_are_needed_whose_layers_nobody_else_serves() -> None:
+async def test_of_the_nodes_to_spare_those_are_needed_whose_layers_nobody_else_serves() -> None:
     finder = finder_over(half(0, 0), half(1, 1), half(2, 1))
     head, tail, other = (node.public for node in NODES)
-    assert finder.needed(MODEL, SOUGHT, (), {head, tail}) == {head}
-    assert finder.needed(MODEL, SOUGHT, {other}, {head, tail}) == {head, tail}
-    assert finder.needed(MODEL, SOUGHT, {head}, {head, tail}) == set()
+    among = finder.survey(MODEL, SOUGHT)
+    assert finder.needed(among, SOUGHT, (), {head, tail}) == {head}
+    assert finder.needed(among, SOUGHT, {other}, {head, tail}) == {head, tail}
+    assert finder.needed(among, SOUGHT, {head}, {head, tail}) == set()

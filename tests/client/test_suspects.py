@@ -4,9 +4,10 @@ Routes are those of the real finder, over offers that are made up here; so are t
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import inf
+from typing import TypeVar
 
 import pytest
 import trio
@@ -14,7 +15,7 @@ from trio.testing import MockClock
 
 from p2pinfer.client.contracts import roles_of
 from p2pinfer.client.finding import FoundRoute, RouteFinder
-from p2pinfer.client.routes import Sought
+from p2pinfer.client.routes import Sought, usable
 from p2pinfer.client.running import Running
 from p2pinfer.client.trying import Trying
 from p2pinfer.core.codes import Code
@@ -29,6 +30,7 @@ from tests.core.paid_route import MODEL, certificate_for, key, offer_of
 
 LAYERS = 30
 SOUGHT = Sought(layers=LAYERS, hidden=576, prompt=5, tokens=20, codec=Codec.Q8O4, max_cost=1 << 50)
+T = TypeVar("T")
 FAIL_S = 0.1  # until a liar ends its route
 HEAD, MIDDLE, TAIL, WHOLE = Span(0, 10), Span(10, 20), Span(10, 30), Span(0, 30)
 BACK = Span(20, 30)
@@ -259,3 +261,40 @@ async def test_suspects_are_asked_where_the_losses_left_too_little_for_a_route_w
     world.sought = replace(SOUGHT, max_cost=ask_of(prices_at(1), flat, WHOLE, SOUGHT.load))
     assert await world.ask() == ("head", "tail")
     assert world.tries == [("head", "liar"), ("head", "tail")]
+
+
+class Steps(trio.abc.Instrument):
+    """Counts the steps of all tasks, and says in which of them a function is called."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.count += 1
+
+    def noting(self, calls: list[int], function: Callable[..., T]) -> Callable[..., T]:
+        def call(*parts: object) -> T:
+            calls.append(self.count)
+            return function(*parts)
+
+        return call
+
+
+async def test_nothing_waits_for_two_looks_and_offers_are_read_twice_a_try_at_most(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    liars = [*many("liar head", 2, HEAD, 1), *many("liar tail", 2, TAIL, 1)]
+    world, steps, looks, reads = (
+        World(*liars, ("head", HEAD, 500), ("tail", TAIL, 500)),
+        Steps(),
+        list[int](),
+        list[int](),
+    )
+    monkeypatch.setattr(world.finder, "_choose", steps.noting(looks, world.finder._choose))
+    monkeypatch.setattr("p2pinfer.client.finding.usable", steps.noting(reads, usable))
+    trio.lowlevel.add_instrument(steps)
+    await world.ask()
+    trio.lowlevel.remove_instrument(steps)
+    assert len(looks) > 2 * len(world.tries)
+    assert len(looks) == len(set(looks))
+    assert len(reads) <= 2 * len(world.tries)

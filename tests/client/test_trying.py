@@ -136,6 +136,7 @@ class Swarm:
         spent: int = 0,
         count: int = 1,
         tried: Sequence[frozenset[bytes]] = (),
+        _among: object = None,
     ) -> list[FoundRoute]:
         await trio.lowlevel.checkpoint()
         if found := self.without(excluded, tried):
@@ -159,11 +160,15 @@ class Swarm:
         excluded: Collection[bytes],
         _spent: int,
         tried: Sequence[frozenset[bytes]],
+        _among: object = None,
     ) -> bool:
         return bool(self.without(excluded, tried))
 
-    def needed(self, _model: ModelId, _sought: Sought, _excluded: Collection[bytes], spare: set[bytes]) -> set[bytes]:
+    def needed(self, _among: object, _sought: Sought, _excluded: Collection[bytes], spare: set[bytes]) -> set[bytes]:
         return spare
+
+    def survey(self, *_: object) -> None:
+        pass
 
     async def reach(
         self, routes: Sequence[FoundRoute], hasty: bool
