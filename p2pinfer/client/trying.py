@@ -207,7 +207,11 @@ class Trying:
         return NoRoute(text, self.spent)
 
     async def _wait_for_room(self) -> None:
-        """Wait as long as the full ones said, or until a generation of ours ends. Raises the last refusal."""
+        """Wait as long as the full ones said, or until a generation of ours ends. Raises the last refusal.
+
+        At the end of ROOM_S all are asked once more, whenever they said: else who named a longer time would have been
+        waited for in vain.
+        """
         began = trio.current_time()
         wait_s = max(0.0, min(self._left_out.full.values()) - began)
         wait_s *= random.uniform(1, 1.5)  # clients that were refused together part
@@ -217,7 +221,8 @@ class Trying:
             raise self._failure
         self._waited_s = 0 if await self._wait_room(wait_s) else self._waited_s + wait_s
         now = trio.current_time()
-        self._left_out.admit_full(now if now >= began + wait_s else inf)  # ours that left may have had room of any
+        ours_left = now < began + wait_s  # it may have had room of any
+        self._left_out.admit_full(inf if ours_left or self._waited_s >= ROOM_S else now)
         self._over_at += now - began
 
     async def _try(self, route: FoundRoute) -> Running | None:

@@ -473,6 +473,15 @@ async def test_not_for_ever(autojump_clock: MockClock, retry_s: float) -> None:
     assert ROOM_S <= trio.current_time() < ROOM_S + 2
 
 
+async def test_who_names_a_longer_time_than_is_waited_is_asked_once_more(autojump_clock: MockClock) -> None:
+    swarm = Swarm(HONEST)
+    swarm.retry_s = 100.0
+    swarm.full_until = dict.fromkeys(nodes_of([HONEST]), 30.0)
+    await swarm.trying().first_answering()
+    assert swarm.tried == [HONEST, HONEST]
+    assert trio.current_time() == pytest.approx(ROOM_S + PREDICTED_S)
+
+
 async def test_one_that_says_to_come_back_at_once_has_nobody_else_asked_the_sooner(autojump_clock: MockClock) -> None:
     swarm = Swarm(LIARS[0], HONEST)
     swarm.full_until = dict.fromkeys(nodes_of([LIARS[0], HONEST]), 1e9)
