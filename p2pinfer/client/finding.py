@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from p2pinfer.client.choice import Choice
+from p2pinfer.client.choice import Choice, Classes
 from p2pinfer.client.contracts import StagePlan
 from p2pinfer.client.promised import Promised
 from p2pinfer.client.routes import (
@@ -71,6 +71,20 @@ class FoundRoute:
         return frozenset(stage.key for stage in self.stages)
 
 
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Those who may be asked, as they are known at one moment. To make it of thousands of offers costs a while.
+
+    offers:  of nodes within reach
+    classes: the candidates among them
+    limit:   nano-credits that all tries may cost
+    """
+
+    offers: Sequence[KnownOffer]
+    classes: Classes
+    limit: int
+
+
 class RouteFinder:
     """Finds routes for one client."""
 
@@ -88,6 +102,7 @@ class RouteFinder:
         spent: int = 0,
         count: int = 1,
         tried: Sequence[frozenset[bytes]] = (),
+        among: Survey | None = None,
     ) -> list[FoundRoute]:
         """At least one route and at most `count`, the cheapest first, that share no node; without those excluded.
 
@@ -96,20 +111,24 @@ class RouteFinder:
 
         spent: nano-credits of the price limit that earlier tries have cost
         tried: sets of nodes of which no route may have all
+        among: what is known now, where it was surveyed before
 
         Raises NoRoute, naming the layers that nobody serves, and nodes that may not be asked for them, or TooDear.
         """
-        now = int(time.time())
         try:
-            return self._choose(self._directory.offers(model), sought, excluded, tried, spent, count, now)
+            return self._choose(among or self.survey(model, sought), sought, excluded, tried, spent, count)
         except NoRoute:
             found = await self._directory.look(model)
         try:
-            return self._choose(found, sought, excluded, tried, spent, count, now)
+            return self._choose(self._survey(found, sought), sought, excluded, tried, spent, count)
         except TooDear:
             raise
         except NoRoute as error:
-            raise NoRoute("; ".join([str(error), *self._reasons(found, sought, excluded, now)])) from None
+            reasons = self._reasons(found, sought, excluded, int(time.time()))
+            raise NoRoute("; ".join([str(error), *reasons])) from None
+
+    def survey(self, model: ModelId, sought: Sought) -> Survey:
+        return self._survey(self._directory.offers(model), sought)
 
     def check(self, model: ModelId, sought: Sought, name: str) -> None:
         """Look, among the offers known now, if there is a route through a model that people call `name`.
@@ -118,7 +137,7 @@ class RouteFinder:
         """
         offers, now = self._directory.offers(model), int(time.time())
         try:
-            self._choose(offers, sought, (), (), 0, 1, now)
+            self._choose(self._survey(offers, sought), sought, (), (), 0, 1)
         except TooDear as error:
             raise NotYet(error, "a cheaper route", 0) from None
         except NoRoute as error:
@@ -129,44 +148,53 @@ class RouteFinder:
             raise NotYet(whole, f"other nodes that serve {name}", 0) from None
 
     def has_route(
-        self, model: ModelId, sought: Sought, excluded: Collection[bytes], tried: Sequence[frozenset[bytes]] = ()
+        self,
+        model: ModelId,
+        sought: Sought,
+        excluded: Collection[bytes],
+        spent: int = 0,
+        tried: Sequence[frozenset[bytes]] = (),
+        among: Survey | None = None,
     ) -> bool:
-        """Say if there is a route without the nodes excluded, as far as is known now. tried: as in `find`"""
+        """Say if `find` would find a route among what is known now."""
         with suppress(NoRoute):
-            return bool(self._choose(self._directory.offers(model), sought, excluded, tried, 0, 1, int(time.time())))
+            return bool(self._choose(among or self.survey(model, sought), sought, excluded, tried, spent, 1))
         return False
 
-    def needed(self, model: ModelId, sought: Sought, excluded: Collection[bytes], spare: Set[bytes]) -> set[bytes]:
+    def needed(self, among: Survey, sought: Sought, excluded: Collection[bytes], spare: Set[bytes]) -> set[bytes]:
         """Of the nodes to spare, those that serve layers which no other does, in some numerics class."""
-        offers, found = self._reachable(self._directory.offers(model)), set[bytes]()
-        for known in usable(offers, sought, excluded, int(time.time())).values():
-            spans: dict[bytes, Span] = {one.node: one.offer.record.span for one in known}
+        found = set[bytes]()
+        for candidates in among.classes.values():
+            spans: dict[bytes, Span] = {one.key: one.span for one in candidates if one.key not in excluded}
             missing = gaps(sought.layers, (span for node, span in spans.items() if node not in spare))
             found |= {node for node in spare & spans.keys() if any(spans[node].meets(gap) for gap in missing)}
         return found
 
-    def _choose(
-        self,
-        offers: Sequence[KnownOffer],
-        sought: Sought,
-        excluded: Collection[bytes],
-        tried: Sequence[frozenset[bytes]],
-        spent: int,
-        count: int,
-        now: int,
-    ) -> list[FoundRoute]:
-        """Raises NoRoute where there is not even one."""
+    def _survey(self, offers: Sequence[KnownOffer], sought: Sought) -> Survey:
         offers = self._reachable(offers)
         clock, link = trio.current_time(), self._network.link
         classes = {
             numerics: [
                 candidate_of(one, sought, link(one.node), self._failures, self._measures, clock) for one in known
             ]
-            for numerics, known in usable(offers, sought, (), now).items()
+            for numerics, known in usable(offers, sought, (), int(time.time())).items()
         }
         limit = sought.max_cost
         if limit is None:
             limit = default_limit([one for candidates in classes.values() for one in candidates], sought.load)
+        return Survey(offers, classes, limit)
+
+    def _choose(
+        self,
+        among: Survey,
+        sought: Sought,
+        excluded: Collection[bytes],
+        tried: Sequence[frozenset[bytes]],
+        spent: int,
+        count: int,
+    ) -> list[FoundRoute]:
+        """Raises NoRoute where there is not even one."""
+        offers, classes, limit = among.offers, among.classes, among.limit
         cadences = {known.node: known.offer.record.limits.cadence for known in offers}
         choice = Choice(classes, cadences, sought, limit - spent, spent, tried)
         everybody = (one for candidates in classes.values() for one in candidates)

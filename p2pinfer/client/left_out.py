@@ -12,7 +12,7 @@ from typing import Final
 import trio
 
 from p2pinfer.client.contracts import StagePlan
-from p2pinfer.client.finding import FoundRoute, RouteFinder
+from p2pinfer.client.finding import FoundRoute, RouteFinder, Survey
 from p2pinfer.client.routes import Sought
 from p2pinfer.client.running import Running
 from p2pinfer.core.codes import Code
@@ -39,6 +39,7 @@ class LeftOut:
         self._late: set[bytes] = set()  # who was not linked soon
         self._suspects: set[bytes] = set()  # of routes that failed, by whomever
         self._tried: list[frozenset[bytes]] = []  # the nodes of each such route, one of which at least is at fault
+        self._crowded: list[frozenset[bytes]] = []  # the same, where one said that it had no room
         self._taken = failures.taken_together  # the same of earlier requests, where it took something
         self.full: dict[bytes, float] = {}
         self.is_hasty = True
@@ -46,7 +47,7 @@ class LeftOut:
     @property
     def tried(self) -> Sequence[frozenset[bytes]]:
         """Sets of nodes of which no further route has all."""
-        return [*self._tried, *self._taken]
+        return [*self._tried, *self._crowded, *self._taken]
 
     def nodes(self, asked: Iterable[FoundRoute]) -> frozenset[bytes]:
         """All of them, and those of routes that are being asked."""
@@ -55,14 +56,20 @@ class LeftOut:
     def _others(self, asked: Iterable[FoundRoute]) -> frozenset[bytes]:
         return frozenset(self._excluded | self.full.keys() | self._late).union(*(route.nodes for route in asked))
 
-    def leaves_route(self, asked: Iterable[FoundRoute]) -> bool:
-        """There is a route without any of these nodes, as far as is known now."""
-        return self._finder.has_route(self._model, self._sought, self.nodes(asked), self.tried)
+    def leaves_route(self, asked: Iterable[FoundRoute], spent: int) -> bool:
+        """There is a route without any of these nodes, as far as is known now. spent: of the price limit"""
+        return self._finder.has_route(self._model, self._sought, self.nodes(asked), spent, self.tried)
 
-    def leaves_other(self, route: FoundRoute) -> bool:
+    def leaves_other(self, route: FoundRoute, spent: int) -> bool:
         """If this one failed, too, there would be another."""
         without = self._excluded | self.full.keys()
-        return self._finder.has_route(self._model, self._sought, without, [*self.tried, route.nodes])
+        return self._finder.has_route(self._model, self._sought, without, spent, [*self.tried, route.nodes])
+
+    async def _has_route(self, without: Collection[bytes], spent: int, among: Survey) -> bool:
+        """A look among thousands holds everything else for a while, so there is a checkpoint after each."""
+        found = self._finder.has_route(self._model, self._sought, without, spent, self.tried, among)
+        await trio.lowlevel.checkpoint()
+        return found
 
     # Who comes later
 
@@ -70,23 +77,37 @@ class LeftOut:
         """Ask those who were not linked soon after others."""
         self._late.update(late)
 
-    def admit(self, asked: Collection[FoundRoute]) -> None:
-        """Where there is no other route any more, ask those who were put off, then suspects, last who took money."""
-        if self._late and not self.leaves_route(asked):
+    async def admit(self, asked: Collection[FoundRoute], spent: int, among: Survey) -> None:
+        """Where there is no other route any more, ask those who were put off, then suspects, last who took money.
+
+        spent: nano-credits of the price limit; a route that was within it before they were is none any more
+        """
+        later = self._late or self._suspects or self._crowded or self._taken
+        if not later or await self._has_route(self.nodes(asked), spent, among):
+            return
+        if self._late:
             self._late.clear()
             self.is_hasty = False  # whoever is linked late is waited for
-        if self._suspects and not self.leaves_route(asked):
-            self._admit_suspects(self._others(asked))
-        if self._taken and not asked and not self.leaves_route(asked):
-            self._taken.clear()
-
-    def _admit_suspects(self, others: Collection[bytes]) -> None:
-        """Ask those again whose layers nobody else serves, or all, if that leaves a route which was not tried."""
-        model, sought, suspects = self._model, self._sought, self._suspects
-        for left in (suspects - self._finder.needed(model, sought, others, suspects), set[bytes]()):
-            if self._finder.has_route(model, sought, left.union(others), self.tried):
-                self._suspects = left
+            if await self._has_route(self.nodes(asked), spent, among):
                 return
+        if self._suspects and await self._admit_suspects(self._others(asked), spent, among):
+            return
+        if asked:
+            return
+        if self._crowded and not await self._has_route(self._excluded | self._suspects, spent, among):
+            self._crowded.clear()  # nor will there be another route once those who are full have room
+            if await self._has_route(self.nodes(asked), spent, among):
+                return
+        self._taken.clear()
+
+    async def _admit_suspects(self, others: Collection[bytes], spent: int, among: Survey) -> bool:
+        """Ask those again whose layers nobody else serves, or all, if that leaves a route which was not tried."""
+        suspects = self._suspects
+        for left in (suspects - self._finder.needed(among, self._sought, others, suspects), set[bytes]()):
+            if await self._has_route(left.union(others), spent, among):
+                self._suspects = left
+                return True
+        return False
 
     def admit_full(self, until: float) -> None:
         """Ask those again who had no room, and may have some by then: each comes back when it was told to."""
@@ -106,8 +127,13 @@ class LeftOut:
                 self._failures.note(stage.key, stage.offer.record.owner, trio.current_time())
 
     def note_refusal(self, route: FoundRoute, running: Running, at_once: bool) -> None:
-        """Leave out who refused, vanished, or broke the protocol. at_once: it did so as soon as it was asked"""
+        """Leave out who refused, vanished, or broke the protocol. at_once: it did so as soon as it was asked
+
+        Who says that it has no room may have been kept busy by another of the route, so both come after others.
+        """
         if running.retry_s:
+            if len(route.stages) > 1:
+                self._crowded.append(route.nodes)
             again_at = trio.current_time() + max(LEAST_RETRY_S, running.retry_s)
             self.full |= dict.fromkeys(running.refused_by, again_at)
         elif at_once and _has_moved(running):

@@ -15,7 +15,7 @@ import trio
 
 from p2pinfer.core.alternation import in_turn
 from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import PeerError, Refused, RemoteProtocolError
+from p2pinfer.core.errors import PeerError, Refused, RemoteProtocolError, TurnedAway
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.link import Link
@@ -177,7 +177,7 @@ class _Round:
         try:
             link = await reach(self._offerers.network, known.node, known.addresses)
         except Refused as refusal:
-            if refusal.code is Code.BUSY:  # it is we who may dial no more in this moment, or it has no room for a link
+            if refusal.code is Code.BUSY or isinstance(refusal, TurnedAway):  # we may not dial, or it has no room
                 self._first.append(known)
             else:
                 self._fail(ask, refusal)

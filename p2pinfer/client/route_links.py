@@ -13,7 +13,7 @@ from p2pinfer.client.finding import HASTY_S, FoundRoute
 from p2pinfer.client.promised import Times
 from p2pinfer.client.routes import round_trip_s
 from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import Refused
+from p2pinfer.core.errors import Refused, TurnedAway
 from p2pinfer.core.measures import Lag, Measures, Who
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.directory import Directory
@@ -50,12 +50,12 @@ class RouteLinks:
 
         Routes are in order of preference; a better one is waited for only as long as it may still come soon. Also
         returned are nodes that cannot be reached, and nodes that were not reached in the time that they had. Who could
-        not even be dialled from here is one of the latter: that is no failure of its own.
+        not even be dialled from here, or has no room for a link, is one of the latter: that is no failure of its own.
 
         hasty: wait for no route longer than the usual node takes
         """
         missing: set[bytes] = set()
-        undialled: set[bytes] = set()
+        unlinked: set[bytes] = set()
         linked: set[int] = set()
         over: set[int] = set()  # linked, or never to be
         dialled_s: dict[bytes, float] = {}  # since when each is being dialled; not while that has to wait
@@ -65,7 +65,7 @@ class RouteLinks:
                 for stage in route.stages:
                     stages.start_soon(link, stage)
             over.add(number)
-            if not (missing | undialled) & route.nodes:
+            if not (missing | unlinked) & route.nodes:
                 linked.add(number)
                 waiting.deadline = min(waiting.deadline, trio.current_time() + LATER_S)
             if linked and over.issuperset(range(min(linked))):
@@ -74,9 +74,12 @@ class RouteLinks:
         async def link(stage: StagePlan) -> None:
             try:
                 await self._link(stage, dialled_s)
+            except TurnedAway:  # no failure of its own, but who does that again and again comes after others
+                unlinked.add(stage.key)
+                self.note_late([stage])
             except Refused:
                 if not self._network.dialable(stage.key, stage.addresses, OURS):
-                    undialled.add(stage.key)
+                    unlinked.add(stage.key)
                     return
                 missing.add(stage.key)
                 self._directory.table.forget(stage.key)
@@ -89,12 +92,12 @@ class RouteLinks:
         nodes: set[bytes] = {stage.key for route in routes for stage in route.stages}
         late = {node for node in nodes - missing if self._network.link(PeerKey(node)) is None}
         since_s = trio.current_time() - DIALLED_PART * soon_s
-        had_time = {node for node in late - undialled if dialled_s.get(node, inf) <= since_s}
+        had_time = {node for node in late - unlinked if dialled_s.get(node, inf) <= since_s}
         for stage in (stage for route in routes for stage in route.stages if stage.key in had_time):
             self.note_late([stage])
         if not linked:
             return None, missing, late
-        return self._measured(routes[min(linked)]), missing, late & (had_time | undialled)
+        return self._measured(routes[min(linked)]), missing, late & (had_time | unlinked)
 
     async def _link(self, stage: StagePlan, dialled_s: dict[bytes, float]) -> None:
         """Link to a node; wait where too many dials are under way already. Raises Refused."""

@@ -165,11 +165,12 @@ class Trying:
 
     async def _find(self, count: int) -> list[FoundRoute]:
         """Routes to try; none where others are under way, or some may have room by now. Raises NoRoute."""
-        left_out, under_way = self._left_out, self._under_way.values()
-        left_out.admit(under_way)
+        left_out, under_way = self._left_out, tuple(self._under_way.values())
+        spent, among = self._committed, self._finder.survey(self._model, self._sought)
+        await left_out.admit(under_way, spent, among)
         nodes, tried = left_out.nodes(under_way), left_out.tried
         try:
-            return await self._finder.find(self._model, self._sought, nodes, self._committed, count, tried)
+            return await self._finder.find(self._model, self._sought, nodes, spent, count, tried, among)
         except NoRoute as error:
             if not self._under_way and not left_out.full:
                 used_up = isinstance(error, TooDear) and self.spent > 0
@@ -180,15 +181,17 @@ class Trying:
 
     async def _reach(self, routes: Sequence[FoundRoute]) -> FoundRoute | None:
         """The first route that is linked; those that are not linked soon come later, if there are others."""
-        hasty = self._left_out.is_hasty and (bool(self._under_way) or self._left_out.leaves_route(routes))
+        left_out = self._left_out
+        await trio.lowlevel.checkpoint()  # between two looks
+        hasty = left_out.is_hasty and (bool(self._under_way) or left_out.leaves_route(routes, self._committed))
         route, missing, late = await self._links.reach(routes, hasty)
         if route is None and missing | late:
             self._failure = Unreached(f"no route could be opened: {short_names(missing | late)} cannot be reached")
-        self._left_out.shun(missing, (stage for found in routes for stage in found.stages))
+        left_out.shun(missing, (stage for found in routes for stage in found.stages))
         if hasty or route is not None:
-            self._left_out.put_off(late)
+            left_out.put_off(late)
         else:
-            self._left_out.exclude(late)  # they had all the time that a dial takes
+            left_out.exclude(late)  # they had all the time that a dial takes
         return route
 
     def _with_losses(self, error: NoRoute | GenerationFailed) -> NoRoute | GenerationFailed:
@@ -204,7 +207,11 @@ class Trying:
         return NoRoute(text, self.spent)
 
     async def _wait_for_room(self) -> None:
-        """Wait as long as the full ones said, or until a generation of ours ends. Raises the last refusal."""
+        """Wait as long as the full ones said, or until a generation of ours ends. Raises the last refusal.
+
+        At the end of ROOM_S all are asked once more, whenever they said: else who named a longer time would have been
+        waited for in vain.
+        """
         began = trio.current_time()
         wait_s = max(0.0, min(self._left_out.full.values()) - began)
         wait_s *= random.uniform(1, 1.5)  # clients that were refused together part
@@ -214,7 +221,8 @@ class Trying:
             raise self._failure
         self._waited_s = 0 if await self._wait_room(wait_s) else self._waited_s + wait_s
         now = trio.current_time()
-        self._left_out.admit_full(now if now >= began + wait_s else inf)  # ours that left may have had room of any
+        ours_left = now < began + wait_s  # it may have had room of any
+        self._left_out.admit_full(inf if ours_left or self._waited_s >= ROOM_S else now)
         self._over_at += now - began
 
     async def _try(self, route: FoundRoute) -> Running | None:
@@ -257,7 +265,7 @@ class Trying:
     def _give_up(self, running: Running) -> None:
         """End a route that has kept silent for long; where nobody else serves it may take all its time."""
         route = self._under_way[running]
-        if trio.current_time() < self._over_at and self._left_out.leaves_other(route):
+        if trio.current_time() < self._over_at and self._left_out.leaves_other(route, self._committed):
             running.give_up(trio.current_time() - running.started_s)
         self._give_up_at[running] = inf
 

@@ -10,7 +10,9 @@ P2pinferError
 │       └── Disputed        it did, or another stage of its route made it: nobody can tell
 ├── PeerError               a peer did what the spec allows, and we cannot go on with it
 │   ├── LinkDead            the link closed; `code` says why, where the peer said so
+│   │   └── Undialled       there is none, for our own limit on dials left the peer undialled
 │   └── Refused             the peer refused an open or a call; `retry_s` says when to try again
+│       └── TurnedAway      it is there, and has no room for a link to us
 ├── NoRoute                 nobody serves some layers, or no route fits the limits
 │   ├── TooDear             every route may cost more than the request's price limit
 │   └── Unreached           there are routes, and some stage of each cannot be reached
@@ -71,6 +73,10 @@ class LinkDead(PeerError):
         self.code = code
 
 
+class Undialled(LinkDead):
+    """Our own limit on dials left a peer undialled, which says nothing of it."""
+
+
 class Refused(PeerError):
     """A peer refused what we asked for."""
 
@@ -78,6 +84,10 @@ class Refused(PeerError):
         super().__init__(message)
         self.code = code
         self.retry_s = retry_s
+
+
+class TurnedAway(Refused):
+    """A peer that we dialled has no room for a link to us."""
 
 
 class NoRoute(P2pinferError):

@@ -7,6 +7,7 @@ in, for `admission.py`.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from functools import partial
 from math import inf
 from typing import Final
@@ -15,7 +16,7 @@ import trio
 
 from p2pinfer.core.allowance import Allowance, Rate
 from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead, RemoteProtocolError
+from p2pinfer.core.errors import LinkDead, RemoteProtocolError, Undialled
 from p2pinfer.core.keys import short_name
 from p2pinfer.core.messages import Goodbye
 from p2pinfer.core.source import NOWHERE
@@ -62,7 +63,7 @@ class Attempts:
                 self._nursery.start_soon(self._run, peer, ours)
             await attempt.done.wait()
             if attempt.addresses == ours.addresses and self._links.held(peer) is None:
-                raise LinkDead(*attempt.failure)
+                raise copy(attempt.failure)  # others wait for it, too
         await trio.lowlevel.checkpoint()
         return link
 
@@ -109,11 +110,11 @@ class Attempts:
                 await self._dial_once(peer, attempt)
             if deadline.cancelled_caught:
                 where = " or ".join(attempt.addresses or ())
-                attempt.failure = f"no link to {where} came up within {DIAL_S:.0f} s", Code.UNREACHABLE
+                attempt.failure = LinkDead(f"no link to {where} came up within {DIAL_S:.0f} s", Code.UNREACHABLE)
         except LinkDead as error:
-            attempt.failure = str(error), error.code
+            attempt.failure = error
         except RemoteProtocolError as error:
-            attempt.failure = f"{short_name(peer)} broke the protocol: {error}", error.code
+            attempt.failure = LinkDead(f"{short_name(peer)} broke the protocol: {error}", error.code)
 
     async def _dial_once(self, peer: PeerKey, attempt: "Attempt") -> None:
         """Dial and exchange Hellos; the link is up at the end, ours or the one the peer prefers."""
@@ -143,7 +144,7 @@ class Attempts:
 
     async def _dial(self, attempt: "Attempt", address: Address, heard: Callable[[], None]) -> Pipe:
         if attempt.word is not None and not self._may_dial(attempt.word):
-            raise LinkDead("too many dials at once on the word of others", Code.BUSY)
+            raise Undialled("too many dials at once on the word of others", Code.BUSY)
         pipe = await self._ground.dial(address, heard)
         attempt.places[pipe] = address
         return pipe
@@ -177,11 +178,11 @@ class Attempt:
         self.places: dict[Pipe, Address] = {}
         self.expecting = Expecting()
         self.done = trio.Event()
-        self.failure = "the link was lost as soon as it was up", Code.LOST
+        self.failure = LinkDead("the link was lost as soon as it was up", Code.LOST)
 
     @property
     def accepts(self) -> bool:
         return self.addresses is None
 
     def fail(self) -> None:
-        self.failure = "a fault of this peer's own", Code.INTERNAL
+        self.failure = LinkDead("a fault of this peer's own", Code.INTERNAL)

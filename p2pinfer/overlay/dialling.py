@@ -9,7 +9,7 @@ from typing import Final, Protocol
 import trio
 
 from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead
+from p2pinfer.core.errors import LinkDead, Undialled
 from p2pinfer.overlay.pipe import Address, Pipe, abort, hear_nothing
 
 STAGGER_S: Final = 0.25  # between one address and the next, where the one has neither answered nor failed
@@ -28,8 +28,8 @@ async def dial_first(dial: Dial, addresses: Sequence[Address], heard: Callable[[
 
     heard: is called whenever somebody at one of the addresses gets a step further
 
-    Raises LinkDead as the last address did, or as one that our own limit left undialled (BUSY): then it is not known if
-    the peer is there. UNREACHABLE where there is no address.
+    Raises LinkDead as the last address did, or Undialled where our own limit left one out: then it is not known if the
+    peer is there. UNREACHABLE where there is no address.
     """
     pipes: list[Pipe] = []
     failure = LinkDead("no address is known", Code.UNREACHABLE)
@@ -40,7 +40,7 @@ async def dial_first(dial: Dial, addresses: Sequence[Address], heard: Callable[[
             pipes.append(await _dial_while_heard(dial, address, heard))
             scope.cancel()
         except LinkDead as error:
-            if failure.code is not Code.BUSY:
+            if not isinstance(failure, Undialled):
                 failure = error
             failed.set()
 

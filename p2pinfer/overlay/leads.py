@@ -14,7 +14,7 @@ from typing import Final
 import trio
 
 from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead, Refused, UsageError
+from p2pinfer.core.errors import LinkDead, Refused, TurnedAway, UsageError
 from p2pinfer.core.keys import short_name
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.directory import Directory
@@ -84,7 +84,7 @@ class Leads:
             logger.info("a peer known %s is not there: %s", lead.how, error)
             if isinstance(error, Refused) and error.code is Code.BUSY:  # nobody was dialled
                 self._tried.pop(lead.peer, None)
-            else:
+            elif not isinstance(error, TurnedAway):
                 self._note_failed(lead.peer)
             return False
         logger.info("met %s, known %s", short_name(lead.peer), lead.how)

@@ -16,7 +16,7 @@ from weakref import WeakSet
 import trio
 
 from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead, Refused, RemoteProtocolError
+from p2pinfer.core.errors import LinkDead, Refused, RemoteProtocolError, TurnedAway
 from p2pinfer.core.messages import MAX_ADDRESSES, AskContacts, Contacts
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import ModelId, PeerKey
@@ -149,6 +149,9 @@ class Meeting:
         """False if the peer did not answer; None if it was not dialled, for too many are."""
         try:
             await reach(self._network, known.node, addresses, told_by=known.network)
+        except TurnedAway:  # so it lives
+            if self._network.links():
+                self._leave_alone(known.node)
         except Refused as refusal:
             if refusal.code is Code.BUSY:  # nobody was dialled, which says nothing of it
                 return None

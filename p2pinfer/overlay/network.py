@@ -74,7 +74,7 @@ class Network(Protocol):
 
         A cancelled caller leaves the attempt to others.
 
-        Raises LinkDead: there is none to be had; BUSY after too many dials on others' word.
+        Raises LinkDead: there is none to be had, or Undialled, after too many dials on others' word.
         """
 
     def neighbours(self) -> tuple[Address, ...]:

@@ -6,7 +6,7 @@ from typing import Final
 import trio
 
 from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead, Refused
+from p2pinfer.core.errors import LinkDead, Refused, TurnedAway, Undialled
 from p2pinfer.core.keys import short_name
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.link import Link
@@ -30,7 +30,8 @@ async def reach(
              may not be dialled fail at once, and all others in the same words after the same time.
     told_by: as of `hearsay`, where nobody asks
 
-    Raises Refused: UNREACHABLE, or BUSY after too many dials on others' word.
+    Raises Refused: UNREACHABLE, or BUSY after too many dials on others' word, and never because the peer is busy: it
+    would have an asker blame us. Where nobody asks TurnedAway says that it is there.
     """
     if (link := network.link(peer)) is not None:
         return link
@@ -41,9 +42,12 @@ async def reach(
     with trio.move_on_at(ends):
         try:
             return await network.reach(peer, addresses, word)
+        except Undialled as error:
+            raise Refused(str(error), Code.BUSY, 1.0) from None
         except LinkDead as error:
-            if error.code is Code.BUSY:
-                raise Refused(str(error), Code.BUSY, 1.0) from None
+            if asker is None and error.code is Code.BUSY:
+                text = f"peer {short_name(peer)} has no room for a link"
+                raise TurnedAway(text, Code.UNREACHABLE) from None
         if asker is not None:
             await trio.sleep_until(ends)
     raise Refused(f"peer {short_name(peer)} cannot be reached", Code.UNREACHABLE)

@@ -12,7 +12,8 @@ from p2pinfer.client.finding import FoundRoute, RouteFinder
 from p2pinfer.client.promised import Times
 from p2pinfer.client.route_links import RouteLinks
 from p2pinfer.client.routes import Sought
-from p2pinfer.core.errors import NoRoute, TooDear
+from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import LinkDead, NoRoute, TooDear
 from p2pinfer.core.failures import Failures
 from p2pinfer.core.keys import PrivateKey, short_name
 from p2pinfer.core.measures import Measures, Who
@@ -349,6 +350,24 @@ async def test_where_nothing_could_be_dialled_nobody_has_failed(autojump_clock: 
     assert measures.of(Who(PeerKey(node), OwnerKey(bytes(32))), trio.current_time()).late_s == 0
 
 
+class Full(Far):
+    """A network in which no peer has room for a link."""
+
+    async def reach(self, peer: PeerKey, *_how: object) -> Linked:
+        raise LinkDead("no room", Code.BUSY)
+
+
+async def test_who_has_no_room_for_a_link_has_not_failed_and_comes_after_others(autojump_clock: MockClock) -> None:
+    network, measures = Full(STRANGER.public, dial_s=1.0), Measures()
+    directory = Known(whole(0))
+    finder = RouteFinder(directory, network, Failures(), measures)  # type: ignore[arg-type]
+    routes = await finder.find(MODEL, SOUGHT, ())
+    found = await RouteLinks(directory, network, measures).reach(routes, hasty=False)  # type: ignore[arg-type]
+    assert found == (None, set(), routes[0].nodes)
+    assert trio.current_time() == 0
+    assert measures.of(Who(NODES[0].public, OwnerKey(bytes(32))), 0).late_s > 0
+
+
 # Routes that failed, by whomever
 
 
@@ -365,14 +384,15 @@ async def test_a_route_that_was_tried_is_found_no_more_but_its_nodes_with_others
     [other] = await finder.find(MODEL, SOUGHT, (), tried=[first.nodes])
     assert first.nodes & other.nodes == {NODES[0].public}
     tried = [first.nodes, other.nodes]
-    assert not finder.has_route(MODEL, SOUGHT, (), tried)
+    assert not finder.has_route(MODEL, SOUGHT, (), tried=tried)
     with pytest.raises(NoRoute):
         await finder.find(MODEL, SOUGHT, (), tried=tried)
 
 
-def test_of_the_nodes_to_spare_those_are_needed_whose_layers_nobody_else_serves() -> None:
+async def test_of_the_nodes_to_spare_those_are_needed_whose_layers_nobody_else_serves() -> None:
     finder = finder_over(half(0, 0), half(1, 1), half(2, 1))
     head, tail, other = (node.public for node in NODES)
-    assert finder.needed(MODEL, SOUGHT, (), {head, tail}) == {head}
-    assert finder.needed(MODEL, SOUGHT, {other}, {head, tail}) == {head, tail}
-    assert finder.needed(MODEL, SOUGHT, {head}, {head, tail}) == set()
+    among = finder.survey(MODEL, SOUGHT)
+    assert finder.needed(among, SOUGHT, (), {head, tail}) == {head}
+    assert finder.needed(among, SOUGHT, {other}, {head, tail}) == {head, tail}
+    assert finder.needed(among, SOUGHT, {head}, {head, tail}) == set()

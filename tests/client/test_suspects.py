@@ -4,8 +4,10 @@ Routes are those of the real finder, over offers that are made up here; so are t
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import inf
+from typing import TypeVar
 
 import pytest
 import trio
@@ -13,7 +15,7 @@ from trio.testing import MockClock
 
 from p2pinfer.client.contracts import roles_of
 from p2pinfer.client.finding import FoundRoute, RouteFinder
-from p2pinfer.client.routes import Sought
+from p2pinfer.client.routes import Sought, usable
 from p2pinfer.client.running import Running
 from p2pinfer.client.trying import Trying
 from p2pinfer.core.codes import Code
@@ -22,11 +24,13 @@ from p2pinfer.core.failures import Failures
 from p2pinfer.core.measures import Measures
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.pricing import Prices
+from p2pinfer.core.routing import ask_of
 from p2pinfer.core.units import Codec, OwnerKey, PeerKey, Span
 from tests.core.paid_route import MODEL, certificate_for, key, offer_of
 
 LAYERS = 30
 SOUGHT = Sought(layers=LAYERS, hidden=576, prompt=5, tokens=20, codec=Codec.Q8O4, max_cost=1 << 50)
+T = TypeVar("T")
 FAIL_S = 0.1  # until a liar ends its route
 HEAD, MIDDLE, TAIL, WHOLE = Span(0, 10), Span(10, 20), Span(10, 30), Span(0, 30)
 BACK = Span(20, 30)
@@ -40,7 +44,7 @@ class Ended:
         self.failure: GenerationFailed | None = None
         self.generation = self
         self.refused_by: frozenset[PeerKey] = frozenset()
-        self.retry_s = None
+        self.retry_s: float | None = None
         self.cost = cost if failed else 0
         self.reserve = 0
         self.cannot_keep = False
@@ -63,6 +67,10 @@ class Ended:
         self.fail(f"no id came within {patience_s:.0f} s", Code.SILENT)
 
 
+def prices_at(price: int) -> Prices:
+    return Prices(*[1_000 * price] * 4)
+
+
 class World:
     """Nodes of these names, spans and prices for anything; the names of liars begin with `liar`."""
 
@@ -72,12 +80,19 @@ class World:
         self._after_s, self._cost = after_s, cost  # of a route that fails
         self.failures = Failures()
         self.tries: list[tuple[str, ...]] = []
+        self.full_s: float | None = None  # the head of a route that fails says that it has no room for so long
+        self.full_until_s = 0.0  # every route fails
+        self.sought = SOUGHT
         self.finder = RouteFinder(self, self, self.failures, Measures())  # type: ignore[arg-type]
 
-    def _offer(self, name: str, span: Span, price: int) -> KnownOffer:
+    def add(self, name: str, span: Span, price: int, flat: int) -> None:
+        self.names[key(name).public] = name
+        self._offers.append(self._offer(name, span, price, flat))
+
+    def _offer(self, name: str, span: Span, price: int, flat: int = 0) -> KnownOffer:
         certificate = certificate_for(key(name), not_after=int(time.time()) + 86_400)
-        prices, owner = Prices(*[1_000 * price] * 4), OwnerKey(key(f"owner of {name}").public)
-        offer = offer_of(key(name), span, roles_of(span, LAYERS), prices=prices, owner=owner)
+        owner = OwnerKey(key(f"owner of {name}").public)
+        offer = offer_of(key(name), span, roles_of(span, LAYERS), prices=prices_at(price), flat=flat, owner=owner)
         return KnownOffer(offer, certificate, ("/ip4/203.0.113.7/tcp/4001",), 0.0)
 
     # A directory, a network without links, and links to all who are asked for
@@ -110,8 +125,11 @@ class World:
     def start(self, route: FoundRoute) -> Running:
         names = tuple(self.names[stage.key] for stage in route.stages)
         self.tries.append(names)
-        lies = any(name.startswith("liar") for name in names)
-        return Ended(route, lies, self._after_s, self._cost)  # type: ignore[return-value]
+        lies = any(name.startswith("liar") for name in names) or trio.current_time() < self.full_until_s
+        ended = Ended(route, lies, self._after_s, self._cost)
+        if lies and self.full_s is not None:
+            ended.refused_by, ended.retry_s = frozenset({route.stages[0].key}), self.full_s
+        return ended  # type: ignore[return-value]
 
     async def wait_room(self, patience_s: float) -> bool:
         await trio.sleep(patience_s)
@@ -119,7 +137,7 @@ class World:
 
     async def ask(self) -> tuple[str, ...]:
         """The route that answered."""
-        parts = self.finder, self, self.failures, MODEL, SOUGHT, self.start, self.wait_room
+        parts = self.finder, self, self.failures, MODEL, self.sought, self.start, self.wait_room
         await Trying(*parts).first_answering()  # type: ignore[arg-type]
         return self.tries[-1]
 
@@ -214,3 +232,69 @@ async def test_where_every_route_has_a_liar_each_is_tried_once(autojump_clock: M
         await world.ask()
     assert len(world.tries) == len(set(world.tries)) == 3 * 4
     assert world.noted == set()
+
+
+async def test_a_tail_that_keeps_heads_busy_is_asked_in_no_route_twice_before_others(
+    autojump_clock: MockClock,
+) -> None:
+    world = World(*many("head", 3, HEAD, 500), ("tail", TAIL, 500), ("liar", TAIL, 1))
+    world.full_s = 1.0
+    assert (await world.ask())[1] == "tail"
+    assert len(world.tries) == len(set(world.tries)) == 4
+
+
+async def test_a_route_of_which_one_had_no_room_is_asked_again_where_there_is_no_other(
+    autojump_clock: MockClock,
+) -> None:
+    world = World(("head", HEAD, 500), ("tail", TAIL, 500))
+    world.full_s, world.full_until_s = 1.0, 3.0
+    assert await world.ask() == ("head", "tail")
+    assert len(world.tries) > 2
+
+
+async def test_suspects_are_asked_where_the_losses_left_too_little_for_a_route_without_any(
+    autojump_clock: MockClock,
+) -> None:
+    world = World(("head", HEAD, 500), ("tail", TAIL, 500), ("liar", TAIL, 1), cost=1)
+    flat = 1_000_000_000
+    world.add("dear", WHOLE, 1, flat)
+    world.sought = replace(SOUGHT, max_cost=ask_of(prices_at(1), flat, WHOLE, SOUGHT.load))
+    assert await world.ask() == ("head", "tail")
+    assert world.tries == [("head", "liar"), ("head", "tail")]
+
+
+class Steps(trio.abc.Instrument):
+    """Counts the steps of all tasks, and says in which of them a function is called."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.count += 1
+
+    def noting(self, calls: list[int], function: Callable[..., T]) -> Callable[..., T]:
+        def call(*parts: object) -> T:
+            calls.append(self.count)
+            return function(*parts)
+
+        return call
+
+
+async def test_nothing_waits_for_two_looks_and_offers_are_read_twice_a_try_at_most(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    liars = [*many("liar head", 2, HEAD, 1), *many("liar tail", 2, TAIL, 1)]
+    world, steps, looks, reads = (
+        World(*liars, ("head", HEAD, 500), ("tail", TAIL, 500)),
+        Steps(),
+        list[int](),
+        list[int](),
+    )
+    monkeypatch.setattr(world.finder, "_choose", steps.noting(looks, world.finder._choose))
+    monkeypatch.setattr("p2pinfer.client.finding.usable", steps.noting(reads, usable))
+    trio.lowlevel.add_instrument(steps)
+    await world.ask()
+    trio.lowlevel.remove_instrument(steps)
+    assert len(looks) > 2 * len(world.tries)
+    assert len(looks) == len(set(looks))
+    assert len(reads) <= 2 * len(world.tries)

@@ -136,6 +136,7 @@ class Swarm:
         spent: int = 0,
         count: int = 1,
         tried: Sequence[frozenset[bytes]] = (),
+        _among: object = None,
     ) -> list[FoundRoute]:
         await trio.lowlevel.checkpoint()
         if found := self.without(excluded, tried):
@@ -153,12 +154,21 @@ class Swarm:
         ]
 
     def has_route(
-        self, _model: ModelId, _sought: Sought, excluded: Collection[bytes], tried: Sequence[frozenset[bytes]]
+        self,
+        _model: ModelId,
+        _sought: Sought,
+        excluded: Collection[bytes],
+        _spent: int,
+        tried: Sequence[frozenset[bytes]],
+        _among: object = None,
     ) -> bool:
         return bool(self.without(excluded, tried))
 
-    def needed(self, _model: ModelId, _sought: Sought, _excluded: Collection[bytes], spare: set[bytes]) -> set[bytes]:
+    def needed(self, _among: object, _sought: Sought, _excluded: Collection[bytes], spare: set[bytes]) -> set[bytes]:
         return spare
+
+    def survey(self, *_: object) -> None:
+        pass
 
     async def reach(
         self, routes: Sequence[FoundRoute], hasty: bool
@@ -461,6 +471,15 @@ async def test_not_for_ever(autojump_clock: MockClock, retry_s: float) -> None:
     with pytest.raises(GenerationFailed, match="no pages"):
         await swarm.trying().first_answering()
     assert ROOM_S <= trio.current_time() < ROOM_S + 2
+
+
+async def test_who_names_a_longer_time_than_is_waited_is_asked_once_more(autojump_clock: MockClock) -> None:
+    swarm = Swarm(HONEST)
+    swarm.retry_s = 100.0
+    swarm.full_until = dict.fromkeys(nodes_of([HONEST]), 30.0)
+    await swarm.trying().first_answering()
+    assert swarm.tried == [HONEST, HONEST]
+    assert trio.current_time() == pytest.approx(ROOM_S + PREDICTED_S)
 
 
 async def test_one_that_says_to_come_back_at_once_has_nobody_else_asked_the_sooner(autojump_clock: MockClock) -> None:

@@ -48,6 +48,19 @@ async def test_who_was_not_dialled_since_too_many_are_comes_last_the_next_time_n
         assert len(holders._absent) == DIALS_BURST
 
 
+async def test_a_holder_that_turns_us_away_comes_last_the_next_time(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    world, exchange = MemoryWorld(), Exchange(nursery)
+    async with (
+        open_memory_network(world, key("full").public, exchange, Greeting(), most=0) as full,
+        open_memory_network(world, key("n").public, exchange, Greeting()) as network,
+    ):
+        holders = Holders(network)
+        assert await holders.meet(MINE, [known("full", full.addresses(), "10.0.0.1")]) == set()
+        assert holders._absent == {full.key}
+
+
 async def test_a_far_holder_is_met(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     world, exchange = MemoryWorld(latency_s=1.0), Exchange(nursery)
     async with (

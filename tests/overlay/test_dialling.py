@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead, Refused
+from p2pinfer.core.errors import LinkDead, Refused, TurnedAway
 from p2pinfer.core.keys import PrivateKey, peer_name
 from p2pinfer.core.source import NOWHERE, Scope, Source
 from p2pinfer.overlay.dialling import SILENT_S, STAGGER_S, dial_first
@@ -188,23 +188,36 @@ async def dial_code(reach_: Callable[..., Awaitable[object]], number: int, word:
 
 
 async def test_a_stranger_learns_nothing_of_what_is_at_an_address(autojump_clock: MockClock) -> None:
-    """WIRE-21: open, closed or silent: the same words after the same time."""
+    """WIRE-21: open, closed, silent or full: the same words after the same time."""
     world, collector = MemoryWorld(), Collector()
     silent = world.grounds[KEYS[3].public] = MemoryGround(world, KEYS[3].public)
     async with (
+        open_memory_network(world, KEYS[4].public, Collector(), most=0) as full,
         open_memory_network(world, KEYS[0].public, collector) as network,
         open_memory_network(world, KEYS[1].public, Collector()) as asker,
     ):
         await asker.dial(network.addresses()[0])
         await collector.wait_links(1)
         outcomes = []
-        for peer in (KEYS[2].public, silent.key):
+        for peer in (KEYS[2].public, silent.key, full.key):
             began = trio.current_time()
             with pytest.raises(Refused) as caught:
                 await reach(network, peer, [f"/memory/p2p/{peer_name(peer)}"], collector.links[0])
             text = str(caught.value).replace(peer_name(peer)[-8:], "")
             outcomes.append((text, caught.value.code, trio.current_time() - began))
-        assert outcomes == [("peer … cannot be reached", Code.UNREACHABLE, REACH_S)] * 2
+        assert outcomes == [("peer … cannot be reached", Code.UNREACHABLE, REACH_S)] * 3
+
+
+async def test_who_asks_for_itself_learns_at_once_that_a_peer_is_full(autojump_clock: MockClock) -> None:
+    world = MemoryWorld()
+    async with (
+        open_memory_network(world, KEYS[4].public, Collector(), most=0) as full,
+        open_memory_network(world, KEYS[0].public, Collector()) as network,
+    ):
+        with pytest.raises(TurnedAway) as caught:
+            await reach(network, full.key, full.addresses())
+        assert (caught.value.code, caught.value.retry_s) == (Code.UNREACHABLE, None)
+        assert trio.current_time() < 1
 
 
 async def test_an_address_that_may_not_be_dialled_fails_at_once(autojump_clock: MockClock) -> None:

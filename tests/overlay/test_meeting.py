@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from p2pinfer.core.allowance import Allowance, Rate
 from p2pinfer.core.codes import Code
 from p2pinfer.core.coverage import thinnest
-from p2pinfer.core.errors import LinkDead
+from p2pinfer.core.errors import LinkDead, Undialled
 from p2pinfer.core.keys import peer_name
 from p2pinfer.core.messages import AskContacts, Contacts, Offers
 from p2pinfer.core.offers import KnownOffer
@@ -410,7 +410,7 @@ async def test_one_whose_link_broke_while_too_many_were_dialled_is_dialled_later
 
     async def busy_reach(peer: PeerKey, addresses: Sequence[str], word: Word) -> Link:
         if busy:
-            raise LinkDead("too many dials", Code.BUSY)
+            raise Undialled("too many dials", Code.BUSY)
         return await reach(peer, addresses, word)
 
     node.network.reach = busy_reach  # type: ignore[method-assign]
@@ -420,6 +420,24 @@ async def test_one_whose_link_broke_while_too_many_were_dialled_is_dialled_later
     busy.clear()
     await trio.sleep(LOOK_AROUND_S + 1)
     assert node.nodes() == set()
+
+
+async def test_one_whose_link_broke_and_that_has_no_room_for_another_lives(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
+) -> None:
+    node, other = await open_side("node"), await open_side("other")
+    nursery.start_soon(node.directory._meeting.keep_looking_after)  # and nobody is met for other reasons
+    await node.network.dial(other.address)
+    other.serve()
+    await trio.sleep(1)
+
+    async def full(*_: object) -> Link:
+        raise LinkDead("no room", Code.BUSY)
+
+    node.network.reach = full  # type: ignore[method-assign]
+    await other.kill()
+    await trio.sleep(LOOK_AROUND_S + 1)
+    assert node.nodes() == {other.key.public}
 
 
 async def test_a_node_that_says_that_it_leaves_is_left_out_at_once(

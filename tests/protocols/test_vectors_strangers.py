@@ -13,7 +13,7 @@ from trio.testing import MockClock
 from p2pinfer.core.address import may_dial
 from p2pinfer.core.allowance import Allowance, Rate
 from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead, Refused
+from p2pinfer.core.errors import LinkDead, Refused, Undialled
 from p2pinfer.core.source import Source, source_of
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.backlog import Backlog, Weight
@@ -100,7 +100,9 @@ class FakeNetwork:
     async def reach(self, peer: PeerKey, addresses: list[str], word: Word) -> None:
         if self.finds == "silent":
             await trio.sleep_forever()
-        raise LinkDead("as the case says", Code.BUSY if self.finds == "too many" else Code.UNREACHABLE)
+        if self.finds == "too many":
+            raise Undialled("as the case says", Code.BUSY)
+        raise LinkDead("as the case says", Code.BUSY if self.finds == "full" else Code.UNREACHABLE)
 
 
 class FakeLink:

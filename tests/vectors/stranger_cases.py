@@ -135,6 +135,7 @@ def told() -> Iterator[Case]:
         ("somebody refuses", [good], "refused", "unreachable", 8.0),
         ("nobody answers", [good], "silent", "unreachable", 8.0),
         ("one that may not be dialled and one that may", [bad, good], "refused", "unreachable", 8.0),
+        ("somebody has no room for a link", [good], "full", "unreachable", 8.0),
         ("too many dials", [good], "too many", "busy", 0.0),
     ):
         case = {"name": name, "rule": "WIRE-21", "from": PUBLIC, "addresses": addresses, "finds": finds}
