@@ -394,7 +394,7 @@ async def test_false_renewals_do_not_take_all_questions(autojump_clock: MockCloc
     false = renewal_of(stranger.offer(), 0, trio.current_time())
     link.send_nowait(Offers(0, (), (false,)))
     await trio.sleep(1)
-    asked = [node.directory._to_pull(MODEL)[0].peer == stranger.key.public for _ in range(400)]
+    asked = [node.directory._to_pull(MODEL, node.network.links())[0].peer == stranger.key.public for _ in range(400)]
     assert 100 < sum(asked) < 300
 
 
