@@ -19,7 +19,7 @@ from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.source import Scope, Source
 from p2pinfer.core.units import PeerKey, Roles, Span
 from p2pinfer.overlay.degree import BESIDE, LEAST_DEGREE, OF_NETWORK, OURS, Kept, elsewhere, missing, sides, unneeded
-from p2pinfer.overlay.drawing import place_of
+from p2pinfer.overlay.drawing import drawn, place_of
 from p2pinfer.overlay.limits import DEGREE_S, MAX_DEGREE
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.meeting import LOOK_AROUND_S, NEAR, NETWORK_SUSPECTS, STRANGE_ADDRESSES, TOLD_OF
@@ -163,6 +163,26 @@ def test_a_thousand_keys_of_one_network_take_no_more_of_what_is_dialled_than_one
     for _ in range(20):
         chosen = missing(own, [*honest, *told], (), (), LOTS)
         assert sum(one in HONEST or one in honest for one in chosen) >= len(chosen) // 2
+
+
+class Counted(random.Random):
+    """Lots that count how often they are asked."""
+
+    asked = 0
+
+    def getrandbits(self, k: int) -> int:
+        self.asked += 1
+        return super().getrandbits(k)
+
+
+@pytest.mark.parametrize("count", [0, 1, 8])
+def test_a_draw_of_a_few_among_many_networks_takes_few_lots(count: int) -> None:
+    """Every question draws those that it names, of as many offers as anybody made up."""
+    one, lots = known("one", THIRDS[0]), Counted(7)
+    told = [replace(one, network=f"198.41.{number // 256}.{number % 256}") for number in range(10_000)]
+    chosen = drawn(told, count, lots)
+    assert len(chosen) == len({each.network for each in chosen}) == count
+    assert lots.asked < 100
 
 
 def test_a_node_that_lost_its_links_one_by_one_is_not_left_with_those_of_one_network() -> None:
