@@ -222,6 +222,7 @@ class Directory:
                     await self._seeking.seek(own.offer.record.model)  # alone: the DHT or the local network may help
                 with trio.move_on_after(SOON_S if self._meeting.is_hasty else LOOK_AROUND_S):
                     await silence.wait()
+                    await trio.sleep(SOON_S)  # others fall silent with it
 
     async def _keep_seeking_others(self) -> None:
         """Ask the DHT for our model seldom, however well it is held: another part of the swarm may hold it, too."""

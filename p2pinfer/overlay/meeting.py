@@ -51,7 +51,7 @@ class Meeting:
     """A node's links for its own sake; a client has its bootstrap peers alone.
 
     settles:  the peers with whom something is still to be settled
-    silences: tells of links whose peers fell silent: it is time to look around, for we may have moved
+    silences: tells of links that we dialled, whose peers fell silent: time to look around, for we may have moved
     """
 
     def __init__(self, network: Network, exchange: Exchange, tidings: Tidings, bootstrap: Sequence[str]) -> None:
@@ -236,7 +236,7 @@ class Meeting:
             self._leave_alone(link.peer)
         if why.code is Code.LEAVING:  # its own word
             self._tidings.table.silence(link.peer)
-        if why.code is Code.SILENT:
+        if why.code is Code.SILENT and link.dialled:
             self.silences.tell()
         known = self._tidings.table.get(link.peer)
         if why.code in (Code.LOST, Code.SILENT) and known is not None and self._has_room(link.source.network):

@@ -22,7 +22,7 @@ from p2pinfer.overlay.degree import BESIDE, LEAST_DEGREE, OF_NETWORK, OURS, Kept
 from p2pinfer.overlay.drawing import drawn, place_of
 from p2pinfer.overlay.limits import DEGREE_S, MAX_DEGREE
 from p2pinfer.overlay.link import Link
-from p2pinfer.overlay.meeting import LOOK_AROUND_S, NEAR, NETWORK_SUSPECTS, STRANGE_ADDRESSES, TOLD_OF
+from p2pinfer.overlay.meeting import LOOK_AROUND_S, NEAR, NETWORK_SUSPECTS, SOON_S, STRANGE_ADDRESSES, TOLD_OF
 from p2pinfer.overlay.memory import MemoryWorld
 from p2pinfer.overlay.pipe import Address
 from p2pinfer.overlay.word import Word
@@ -603,6 +603,31 @@ async def test_who_moved_and_finds_a_link_silent_dials_its_bootstrap_peer_at_onc
     link._end("no answer after our addresses have changed", Code.SILENT)
     await trio.sleep(LOOK_AROUND_S / 5)
     assert node.network.link(boot.key.public) is not None
+
+
+@pytest.mark.parametrize(("ours", "most"), [(False, 3), (True, 10 / SOON_S)])
+async def test_who_lets_links_fall_silent_has_nobody_look_around_all_the_time(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery, ours: bool, most: int
+) -> None:
+    """A look costs 20 ms where ten thousand offers are known; clients vanish all the time."""
+    hub, peer = await open_side("hub"), await open_side("peer")
+    looks: list[float] = []
+    look_around = hub.directory._meeting.look_around
+
+    async def noting() -> None:
+        looks.append(trio.current_time())
+        await look_around()
+
+    hub.directory._meeting.look_around = noting  # type: ignore[method-assign]
+    nursery.start_soon(hub.directory.keep_meeting)
+    for _ in range(100):
+        dialler, dialled = (hub, peer) if ours else (peer, hub)
+        await dialler.network.dial(dialled.address)
+        link = hub.network.link(peer.key.public)
+        assert link is not None
+        link._end("it answered no pings", Code.SILENT)
+        await trio.sleep(0.1)
+    assert len(looks) <= most
 
 
 async def test_a_peer_that_our_own_limit_left_undialled_is_not_taken_for_dead(
