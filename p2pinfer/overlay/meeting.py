@@ -121,12 +121,13 @@ class Meeting:
         self._away = {peer: until_s for peer, until_s in self._away.items() if until_s > now}
         links = self._links()
         want = self._tidings.own, known, links, self._away, LOTS
-        chosen = missing(*want) or elsewhere(*want)
-        if now >= self._strange_s:
+        chosen = missing(*want)
+        if now >= self._strange_s:  # one of another network, too: it need not lead where we look for one
             self._strange_s = now + LOTS.uniform(*STRANGE_S)
+            others = [] if chosen else elsewhere(*want)
             taken = {link.peer for link in links}.union(self._away, (one.node for one in chosen))
             strangers = [one for one in known if one.node not in taken]
-            chosen += drawn(strangers, 1, LOTS)
+            chosen += others or drawn(strangers, 1, LOTS)
         return chosen
 
     @property

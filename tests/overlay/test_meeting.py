@@ -193,9 +193,9 @@ def test_a_node_that_lost_its_links_one_by_one_is_not_left_with_those_of_one_net
     for minute in range(60):
         now = 100.0 + 60 * minute
         held = {peer: one for peer, one in held.items() if one.network == STRANGE or LOTS.random() > 1 / 20}
-        for _ in range(12):
+        for look in range(12):
             want = own, everybody, list(held.values()), (), LOTS
-            for one in missing(*want) or elsewhere(*want):
+            for one in missing(*want) or (elsewhere(*want) if look == 0 else []):
                 held[one.node] = Kept(one.node, now, False, place_of(one), True)
         for peer in unneeded(own, everybody, list(held.values()), now + DEGREE_S, LOTS):
             del held[peer]
@@ -628,6 +628,23 @@ async def test_who_lets_links_fall_silent_has_nobody_look_around_all_the_time(
         link._end("it answered no pings", Code.SILENT)
         await trio.sleep(0.1)
     assert len(looks) <= most
+
+
+async def test_where_those_of_other_networks_never_lead_there_few_are_dialled_for_it(
+    autojump_clock: MockClock, open_side: OpenSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an offer names first is the word of whoever told it; where a link leads shows when it is up."""
+    node = await open_side("node")
+    meeting, table = node.directory._meeting, node.directory.table
+    for one in (told := [*strangers(30, STRANGE, STRANGE), *HONEST]):
+        table.add(replace(one, born_s=trio.current_time()), trio.current_time())
+    held = [Kept(one.node, 0.0, False, STRANGE, True) for one in told[:6]]
+    monkeypatch.setattr(meeting, "_links", lambda: held)
+    dialled = 0
+    for _ in range(11):
+        dialled += len(meeting._to_meet())
+        await trio.sleep(LOOK_AROUND_S)
+    assert 1 <= dialled <= 2
 
 
 async def test_a_peer_that_our_own_limit_left_undialled_is_not_taken_for_dead(
