@@ -175,7 +175,8 @@ class _Round:
     async def _take(self, ask: Ask) -> None:
         known = ask.known
         try:
-            link = await reach(self._offerers.network, known.node, known.addresses)
+            # Who makes up holders takes no dial that a session waits for
+            link = await reach(self._offerers.network, known.node, known.addresses, told_by="")
         except Refused as refusal:
             if refusal.code is Code.BUSY:  # it is we who may dial no more in this moment, or it has no room for a link
                 self._first.append(known)
