@@ -175,7 +175,8 @@ class _Round:
     async def _take(self, ask: Ask) -> None:
         known = ask.known
         try:
-            link = await reach(self._offerers.network, known.node, known.addresses)
+            # Who makes up holders takes no dial that a session waits for
+            link = await reach(self._offerers.network, known.node, known.addresses, told_by="")
         except Refused as refusal:
             if refusal.code is Code.BUSY or isinstance(refusal, TurnedAway):  # we may not dial, or it has no room
                 self._first.append(known)

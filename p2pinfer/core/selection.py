@@ -2,13 +2,13 @@
 
 Anybody may offer, whatever spans, and anybody may ask. So what one network tells of one kind of span is a *word*, and
 words are kept in an order that is made as they come: those come first that are among the first of their kind, and of
-their network. A crowd of one network is behind in its own row, a crowd of one kind in that kind's.
+their network. A crowd of one network is behind in its own row, a crowd of one kind in that kind's. Models are made up
+as easily: where all are asked for, the row of a network goes through all of them.
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import chain, islice
-from operator import itemgetter
+from itertools import islice
 from typing import Final, TypeVar
 
 from p2pinfer.core.alternation import in_turn
@@ -28,19 +28,23 @@ class Selection:
 
     def __init__(self) -> None:
         self._nodes: dict[ModelId, dict[Word, dict[PeerKey, None]]] = {}  # in order of hearing
-        self._ranks: dict[ModelId, dict[Word, int]] = {}
+        self._ranks: dict[ModelId, dict[Word, int]] = {}  # among words of one model
+        self._whole_ranks: dict[Word, int] = {}  # and of all
         self._kinds: Counter[tuple[ModelId, Kind]] = Counter()  # words of each
         self._networks: Counter[tuple[ModelId, str]] = Counter()
+        self._whole_networks: Counter[str] = Counter()
 
     def add(self, known: KnownOffer) -> None:
         model, kind, network = word = _word_of(known)
         nodes = self._nodes.setdefault(model, {})
         if word not in nodes:
             nodes[word] = {}
-            rank = self._kinds[model, kind] + self._networks[model, network]
-            self._ranks.setdefault(model, {})[word] = rank
+            rank = self._kinds[model, kind]
+            self._ranks.setdefault(model, {})[word] = rank + self._networks[model, network]
+            self._whole_ranks[word] = rank + self._whole_networks[network]
             self._kinds[model, kind] += 1
             self._networks[model, network] += 1
+            self._whole_networks[network] += 1
         nodes[word][known.node] = None
 
     def remove(self, known: KnownOffer) -> None:
@@ -49,17 +53,17 @@ class Selection:
         del nodes[word][known.node]
         if nodes[word]:
             return
-        del nodes[word], self._ranks[model][word]
+        del nodes[word], self._ranks[model][word], self._whole_ranks[word]
         _lower(self._kinds, (model, kind))
         _lower(self._networks, (model, network))
+        _lower(self._whole_networks, network)
         if not nodes:
             del self._nodes[model], self._ranks[model]
 
     def nodes(self, model: ModelId | None) -> Sequence[PeerKey]:
         """At most MAX_SELECTED: of each word in turn who was heard last."""
-        models = self._ranks if model is None else self._ranks.keys() & {model}
-        ranks = chain.from_iterable(self._ranks[one].items() for one in models)
-        words = [self._nodes[word[0]][word] for word, _ in sorted(ranks, key=itemgetter(1))[:MAX_SELECTED]]
+        ranks = self._whole_ranks if model is None else self._ranks.get(model, {})
+        words = [self._nodes[word[0]][word] for word in sorted(ranks, key=ranks.__getitem__)[:MAX_SELECTED]]
         return list(islice(in_turn(list(reversed(nodes))[:MAX_SELECTED] for nodes in words), MAX_SELECTED))
 
 

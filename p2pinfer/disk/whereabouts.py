@@ -72,12 +72,13 @@ class NodesHere:
         self._on_roll = on_roll
         self._looked_at: set[Path] = set()  # now, each in a thread: one that hangs has one, however often we look
         self._threads = trio.CapacityLimiter(inf)  # of those that all share, each that hangs would be missing for good
+        self._roll = trio.CapacityLimiter(1)
 
     async def find(self) -> list[str]:
         """Addresses of MAX_NODES of them at most. What cannot be read within LOOK_S names nobody."""
         found: dict[Path, list[str]] = {}
         with trio.move_on_after(LOOK_S):
-            for data in (*self._folders, *(await self._in_thread(entered) if self._on_roll else ())):
+            for data in (*self._folders, *(await self._in_thread(entered, self._roll) if self._on_roll else ())):
                 found.setdefault(data, [])
             async with trio.open_nursery() as nursery:
                 for data in found.keys() - self._looked_at:
@@ -86,7 +87,7 @@ class NodesHere:
         return list(dict.fromkeys(chain.from_iterable(running)))
 
     async def _look(self, data: Path, found: dict[Path, list[str]]) -> None:
-        found[data] = await self._in_thread(partial(self._read, data))
+        found[data] = await self._in_thread(partial(self._read, data), self._threads)
 
     def _read(self, data: Path) -> list[str]:
         self._looked_at.add(data)
@@ -95,8 +96,9 @@ class NodesHere:
         finally:
             self._looked_at.discard(data)
 
-    async def _in_thread(self, read: Callable[[], list[T]]) -> list[T]:
-        return await trio.to_thread.run_sync(read, abandon_on_cancel=True, limiter=self._threads)  # type: ignore[call-arg]  # old stubs
+    @staticmethod
+    async def _in_thread(read: Callable[[], list[T]], own: trio.CapacityLimiter) -> list[T]:
+        return await trio.to_thread.run_sync(read, abandon_on_cancel=True, limiter=own)  # type: ignore[call-arg]  # old stubs
 
 
 def _addresses(data: Path) -> list[str]:

@@ -25,6 +25,7 @@ async def keep_whereabouts(data: Path, network: Network, listened: Sequence[str]
     """
     told: list[str] = []
     said = ""
+    own = trio.CapacityLimiter(1)  # of threads that all share, one that hangs would be missing for good
     try:
         while True:
             here = from_here(listened, network.addresses(), peer_name(network.key))
@@ -35,7 +36,7 @@ async def keep_whereabouts(data: Path, network: Network, listened: Sequence[str]
                 except OSError as error:
                     logger.warning("clients of this machine do not find the node by themselves: %s", error)
             if on_roll:
-                why, said = said, await _enter(data)
+                why, said = said, await _enter(data, own)
                 if said and why != said:
                     logger.info("only who names %s finds this node without an address: %s", data, said)
             await trio.sleep(LOOK_S)
@@ -45,9 +46,11 @@ async def keep_whereabouts(data: Path, network: Network, listened: Sequence[str]
             leave(data)
 
 
-async def _enter(data: Path) -> str:
-    """Be on the roll; nodes of folders that hang are looked at there after ours is entered. Returns a complaint."""
+async def _enter(data: Path, own: trio.CapacityLimiter) -> str:
+    """Be on the roll, in one thread at a time. Returns a complaint.
+
+    Nodes of folders that hang are looked at there after ours is entered, and before it where the roll is full.
+    """
     with trio.move_on_after(ENTER_S):
-        own = trio.CapacityLimiter(1)  # of threads that all share, one that hangs would be missing for good
         return await trio.to_thread.run_sync(enter, data, abandon_on_cancel=True, limiter=own)  # type: ignore[call-arg]  # old stubs
     return ""

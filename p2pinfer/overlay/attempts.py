@@ -57,7 +57,7 @@ class Attempts:
         while (link := self._links.link(peer)) is None:
             if self._links.closing:
                 raise LinkDead("the network is closing", Code.LEAVING)
-            under_way = (one for one in self._attempts.get(peer, ()) if one.accepts or one.addresses == ours.addresses)
+            under_way = (one for one in self._attempts.get(peer, ()) if one.serves(ours))
             if (attempt := next(under_way, None)) is None:
                 attempt = self._begin(peer, ours)
                 self._nursery.start_soon(self._run, peer, ours)
@@ -183,6 +183,15 @@ class Attempt:
     @property
     def accepts(self) -> bool:
         return self.addresses is None
+
+    @property
+    def is_awaited(self) -> bool:
+        return self.word is None or self.word.awaited
+
+    def serves(self, wanted: "Attempt") -> bool:
+        """True if who wants another may wait for this one; where nobody awaits it, it finds fewer dials left."""
+        is_as_good = self.is_awaited or not wanted.is_awaited
+        return self.accepts or (self.addresses == wanted.addresses and is_as_good)
 
     def fail(self) -> None:
         self.failure = LinkDead("a fault of this peer's own", Code.INTERNAL)

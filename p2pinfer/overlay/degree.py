@@ -57,11 +57,15 @@ def missing(
     for fit, held, count in (*_kinds(own, known, links), (known, links, LEAST_DEGREE)):
         beside = chosen.values() if fit is known else [one for one in fit if one.node in chosen]
         lacking = count - _counted(held, count) - len(beside)
+        if lacking <= 0:
+            continue
         there = [*(link.network for link in held), *map(place_of, beside)]
-        for fitting in (_elsewhere(fit, there, count), fit) if lacking > 0 else ():
-            more = drawn(_left(fitting, links, {*away, *chosen}), lacking, lots)
-            lacking -= len(more)
-            chosen.update((one.node, one) for one in more)
+        left = _left(fit, links, {*away, *chosen})
+        more = drawn(_elsewhere(left, there, count), lacking, lots)
+        if len(more) < lacking:
+            nodes = {one.node for one in more}
+            more += drawn([one for one in left if one.node not in nodes], lacking - len(more), lots)
+        chosen.update((one.node, one) for one in more)
     return list(chosen.values())
 
 
@@ -99,7 +103,7 @@ def _left(fit: Sequence[KnownOffer], links: Sequence[Kept], away: Collection[Pee
 def _elsewhere(left: Sequence[KnownOffer], there: Sequence[str | None], count: int) -> list[KnownOffer]:
     """Those who would be linked at networks of which there may be one more among those that count."""
     full = {network for network, links in Counter(there).items() if network is not None and links >= _share(count)}
-    return [one for one in left if place_of(one) not in full]
+    return [one for one in left if place_of(one) not in full] if full else list(left)
 
 
 def _spread(links: Sequence[Kept], count: int) -> int:

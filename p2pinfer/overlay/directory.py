@@ -222,6 +222,7 @@ class Directory:
                     await self._seeking.seek(own.offer.record.model)  # alone: the DHT or the local network may help
                 with trio.move_on_after(SOON_S if self._meeting.is_hasty else LOOK_AROUND_S):
                     await silence.wait()
+                    await trio.sleep(SOON_S)  # others fall silent with it
 
     async def _keep_seeking_others(self) -> None:
         """Ask the DHT for our model seldom, however well it is held: another part of the swarm may hold it, too."""
@@ -241,12 +242,12 @@ class Directory:
         """
         while True:
             await trio.sleep(LOTS.uniform(*PULL_S))
-            model = self._model()
+            model, links = self._model(), self._network.links()  # an idle client hears of a sleep by it
             if model is None and not self._tidings.relays:
                 continue
             is_sought = model is not None and self._is_time_for_dht(model)
             async with trio.open_nursery() as nursery:
-                for link in self._to_pull(model):
+                for link in self._to_pull(model, links):
                     nursery.start_soon(self._pull, link, model, is_sought and not self._has_dht)
                 if model is not None and is_sought:
                     nursery.start_soon(self._seeking.seek, model)
@@ -261,10 +262,9 @@ class Directory:
         if model is not None:
             self._interest, self._interest_s = model, trio.current_time()
 
-    def _to_pull(self, model: ModelId | None) -> list[Link]:
+    def _to_pull(self, model: ModelId | None, links: Sequence[Link]) -> list[Link]:
         """One peer of the model, or now and then one whose offer we missed; and one of all others."""
         serving = {known.node for known in self._tidings.fresh(model)}
-        links = self._network.links()
         owed = [link for link in links if link in self._tidings.owed] if LOTS.random() < OWED else []
         first = owed or [one for one in links if one.peer in serving]
         chosen = drawn_links(first, 1, LOTS)

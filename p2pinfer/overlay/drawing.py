@@ -43,7 +43,7 @@ def drawn_in_turn(
     by_network: dict[Hashable, list[T]] = defaultdict(list)
     for one in members:
         by_network[networks[0](one)].append(one)
-    groups = lots.sample(list(by_network.values()), len(by_network))
+    groups = lots.sample(list(by_network.values()), max(0, min(count, len(by_network))))  # none of others has a turn
     turns = in_turn(repeat(place, len(group)) for place, group in enumerate(groups))
     counts = Counter(islice(turns, max(0, count)))
     return list(in_turn(drawn_in_turn(groups[place], share, networks[1:], lots) for place, share in counts.items()))

@@ -18,7 +18,7 @@ from p2pinfer.overlay.links import Links
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.news import News
 from p2pinfer.overlay.pipe import Address, Ground, leads_to, peer_of
-from p2pinfer.overlay.waking import WAKE_S, Sleep
+from p2pinfer.overlay.waking import Sleep
 from p2pinfer.overlay.word import Word
 
 
@@ -38,7 +38,6 @@ async def open_ground_network(
         nursery.start_soon(links.toll.run)
         network = GroundNetwork(ground, links, attempts)
         nursery.start_soon(network.keep_telling_moves)
-        nursery.start_soon(network.keep_telling_wakes)
         nursery.start_soon(links.check_when_moved, network.wait_moved)
         if keep_s < inf:
             nursery.start_soon(links.close_unused, keep_s)
@@ -59,6 +58,7 @@ class GroundNetwork:
         self._links = links
         self._attempts = attempts
         self._moves = News()
+        self._sleep = Sleep(self.asleep_s)
 
     @property
     def key(self) -> PeerKey:
@@ -85,18 +85,12 @@ class GroundNetwork:
             await self._ground.wait_moved()
             self._moves.tell()
 
-    async def keep_telling_wakes(self) -> None:
-        """Tell them that this machine has slept, until cancelled."""
-        sleep = Sleep(self.asleep_s)
-        while True:
-            await trio.sleep(WAKE_S)
-            if sleep.passed_s():
-                self._moves.tell()
-
     def link(self, peer: PeerKey) -> Link | None:
         return self._links.link(peer)
 
     def links(self) -> tuple[Link, ...]:
+        if self._sleep.passed_s():  # seen here, for a timer of its own would wake every process that idles
+            self._moves.tell()
         return self._links.links()
 
     async def dial(self, address: str) -> Link:

@@ -51,7 +51,7 @@ class Meeting:
     """A node's links for its own sake; a client has its bootstrap peers alone.
 
     settles:  the peers with whom something is still to be settled
-    silences: tells of links whose peers fell silent: it is time to look around, for we may have moved
+    silences: tells of links that we dialled, whose peers fell silent: time to look around, for we may have moved
     """
 
     def __init__(self, network: Network, exchange: Exchange, tidings: Tidings, bootstrap: Sequence[str]) -> None:
@@ -121,12 +121,13 @@ class Meeting:
         self._away = {peer: until_s for peer, until_s in self._away.items() if until_s > now}
         links = self._links()
         want = self._tidings.own, known, links, self._away, LOTS
-        chosen = missing(*want) or elsewhere(*want)
-        if now >= self._strange_s:
+        chosen = missing(*want)
+        if now >= self._strange_s:  # one of another network, too: it need not lead where we look for one
             self._strange_s = now + LOTS.uniform(*STRANGE_S)
+            others = [] if chosen else elsewhere(*want)
             taken = {link.peer for link in links}.union(self._away, (one.node for one in chosen))
             strangers = [one for one in known if one.node not in taken]
-            chosen += drawn(strangers, 1, LOTS)
+            chosen += others or drawn(strangers, 1, LOTS)
         return chosen
 
     @property
@@ -239,7 +240,7 @@ class Meeting:
             self._leave_alone(link.peer)
         if why.code is Code.LEAVING:  # its own word
             self._tidings.table.silence(link.peer)
-        if why.code is Code.SILENT:
+        if why.code is Code.SILENT and link.dialled:
             self.silences.tell()
         known = self._tidings.table.get(link.peer)
         if why.code in (Code.LOST, Code.SILENT) and known is not None and self._has_room(link.source.network):

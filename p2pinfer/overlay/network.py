@@ -39,7 +39,10 @@ class Network(Protocol):
         """True if an address of anybody's is of use to somebody at `to`, and its business."""
 
     async def wait_moved(self) -> None:
-        """Wait until our addresses change, or this machine has slept: where we are, and who is there, is to be seen."""
+        """Wait until our addresses change, or this machine has slept: where we are, and who is there, is to be seen.
+
+        A sleep is noticed when somebody asks for the links.
+        """
 
     def asleep_s(self) -> float:
         """Seconds that this machine slept since it started, in which trio's clock stood still."""
@@ -48,7 +51,7 @@ class Network(Protocol):
         """The live link to `peer`, if there is one; asking for it counts as its use."""
 
     def links(self) -> tuple[Link, ...]:
-        """All live links."""
+        """All live links; who waits for a move hears of a sleep by it."""
 
     async def dial(self, address: str) -> Link:
         """The live link to the peer at an address that a person gave, or a new one.

@@ -181,7 +181,7 @@ class Tidings:
         ours = [own for own in self._own_fresh(now) if model in (None, own.offer.record.model)]
         whole = [own for own in ours if not digest.names(own)]
         renewals: list[Renewal] = []
-        for known in (*ours, *self.table.fresh(now, model)):
+        for known in (*ours, *self.table.fresh(now, model)) if ask.known else ():  # anybody may ask, of a full table
             if digest.names(known) and digest.is_news(known, now):
                 if (renewal := digest.renewal(known, now)) is not None:
                     renewals.append(renewal)

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-WAKE_S: Final = 5.0  # between looks for those who only wait; who asks is told at once
 JUMP_S: Final = 1.0  # a shorter sleep makes nothing stale; it counts with the next
 CLOCKS: Final = {"linux": "CLOCK_BOOTTIME", "darwin": "CLOCK_MONOTONIC_RAW"}
 

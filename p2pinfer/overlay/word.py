@@ -12,7 +12,7 @@ class Word:
 
     source:  where it came from; it decides which addresses may be dialled
     charged: whose dials are counted
-    awaited: a session or a person waits for the dial, which finds the part that is kept for these
+    awaited: a session waits for the dial, or who settles one; it finds the part that is kept for these
     """
 
     source: Source
@@ -31,6 +31,6 @@ def word_of(source: Source) -> Word:
 def hearsay(told_by: str | None) -> Word:
     """Of addresses that we know.
 
-    told_by: the network that they were heard from, "" for none, where we dial for our own sake; None for a session
+    told_by: the network that they were heard from, "" for none, as for a file or a look-up; None for a session
     """
     return Word(OURS, NOWHERE) if told_by is None else Word(OURS, source_named(told_by), awaited=False)

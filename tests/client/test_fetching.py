@@ -13,14 +13,17 @@ from p2pinfer.client.offerers import AT_ONCE
 from p2pinfer.client.waiting import DEFAULT_WAIT_S
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import Refused, RemoteProtocolError
+from p2pinfer.core.keys import peer_name
 from p2pinfer.core.measures import Measures
 from p2pinfer.core.messages import AskFile, FilePart
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import ModelId, Roles, Span
 from p2pinfer.overlay.exchange import Ask, Exchange
+from p2pinfer.overlay.limits import ALL_DIALS_BURST
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network
+from p2pinfer.overlay.reach import reach
 from tests.core.paid_route import certificate_for, key, offer_of
 
 MODEL = ModelId(bytes([7]) * 32)
@@ -160,6 +163,24 @@ async def test_only_so_many_are_asked_at_once(autojump_clock: MockClock) -> None
             nursery.cancel_scope.cancel()
         assert most == AT_ONCE
         assert fetcher._offerers.asked == 0
+
+
+async def test_made_up_holders_take_no_dials_that_sessions_wait_for(autojump_clock: MockClock) -> None:
+    async with open_crowd() as crowd:
+        nodes, fetcher = [await crowd.add(f"node {number}", honest) for number in range(4)], await crowd.fetcher()
+        made_up = []
+        for number in range(5 * ALL_DIALS_BURST):
+            signer = key(f"nobody {number}")
+            address = f"/memory/p2p/{peer_name(signer.public)}"
+            offer = offer_of(signer, Span(0, 1), Roles.HEAD | Roles.TAIL, model=MODEL)
+            made_up.append(KnownOffer(offer, certificate_for(signer), (address,), 0.0))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fetcher.fetch, made_up, MODEL, "file", len(FILE), check)
+            await trio.sleep(3)
+            async with trio.open_nursery() as session:
+                for node in nodes:
+                    session.start_soon(reach, fetcher._network, node.node, node.addresses)
+            nursery.cancel_scope.cancel()
 
 
 async def test_who_is_busy_is_asked_again(autojump_clock: MockClock) -> None:

@@ -13,6 +13,7 @@ from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.messages import RelayedOffer
 from p2pinfer.core.offer_table import MAX_KNOWN, OfferTable
 from p2pinfer.core.offers import HOP_MS, KnownOffer, reachable, verify_relayed
+from p2pinfer.core.selection import MAX_SELECTED
 from p2pinfer.core.told_addresses import KEPT, with_own, with_relayed
 from p2pinfer.core.units import ModelId, PeerKey, Roles, Span
 from tests.core.paid_route import MODEL, NODES, NOW, STRANGER, certificate_for, key, offer_of
@@ -364,6 +365,17 @@ def test_one_network_does_not_fill_an_answer_while_others_have_offers() -> None:
     told = Counter(held.network for held in table.spread(6.0, MODEL, 8))
     assert told == {"flood": 4, **{f"honest {number}": 1 for number in range(4)}}
     assert len(table.spread(6.0, MODEL, 64)) == 24
+
+
+def test_made_up_models_of_one_network_hide_nobody_where_all_are_asked_for() -> None:
+    table, flood = OfferTable(), heard(0, "flood", born_s=5.0)
+    for number in range(20):
+        table.add(heard(number, f"honest {number}"))
+    for number in range(2 * MAX_SELECTED):
+        record = replace(flood.offer.record, model=other(f"{number}"), node=PeerKey(number.to_bytes(32, "big")))
+        table.add(replace(flood, offer=replace(flood.offer, record=record, body=number.to_bytes(4, "big"))))
+    told = Counter(held.network for held in table.spread(6.0, None, 64))
+    assert told["flood"] == 64 - 20
 
 
 def test_the_freshest_offers_of_a_span_come_first() -> None:

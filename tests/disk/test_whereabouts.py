@@ -4,7 +4,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,9 @@ from p2pinfer.disk.locks import hold_lock, is_held
 from p2pinfer.disk.places import node_addresses, node_lock
 from p2pinfer.disk.plain import read_small
 from p2pinfer.disk.whereabouts import MAX_HERE, NodesHere, from_here, tell, untell
+from p2pinfer.node.whereabouts import keep_whereabouts
+from p2pinfer.overlay.exchange import Exchange
+from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
 from tests.core.paid_route import NODES
 
 NAME = peer_name(NODES[0].public)
@@ -128,3 +131,47 @@ async def test_a_mount_that_hangs_holds_up_nobody(tmp_path: Path, monkeypatch: p
         while len(found := await here.find()) < 2:  # noqa: ASYNC110 - a thread tells no event
             await trio.sleep(0.01)
         assert found == [PLACE, OTHER]
+
+
+class Hanging:
+    """A step on a disk that does not answer. reads: how often it was begun"""
+
+    def __init__(self) -> None:
+        self.reads = 0
+        self.answers = threading.Event()
+
+    def __call__(self, *_: object) -> list[Path]:
+        self.reads += 1
+        self.answers.wait()
+        return []
+
+
+@pytest.fixture
+def hanging() -> Iterator[Hanging]:
+    hanging = Hanging()
+    yield hanging
+    hanging.answers.set()
+
+
+async def test_a_roll_that_hangs_has_one_thread_of_a_node_however_often_it_is_looked_at(
+    hanging: Hanging, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full roll is looked through before anything is written, be one of its nodes on a mount that hangs."""
+    monkeypatch.setattr("p2pinfer.node.whereabouts.enter", hanging)
+    monkeypatch.setattr("p2pinfer.node.whereabouts.ENTER_S", 0.05)
+    monkeypatch.setattr("p2pinfer.node.whereabouts.LOOK_S", 0.05)
+    monkeypatch.setattr("p2pinfer.node.whereabouts.leave", lambda _data: None)
+    async with open_memory_network(MemoryWorld(), NODES[0].public, Exchange(None)) as network:  # type: ignore[arg-type]
+        with trio.move_on_after(0.5):
+            await keep_whereabouts(tmp_path, network, [], True)
+    assert hanging.reads == 1
+
+
+async def test_a_roll_that_hangs_has_one_thread_of_who_looks_for_nodes(
+    hanging: Hanging, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("p2pinfer.disk.whereabouts.entered", hanging)
+    monkeypatch.setattr("p2pinfer.disk.whereabouts.LOOK_S", 0.1)
+    here = NodesHere([tmp_path], True)
+    assert [await here.find() for _ in range(5)] == [[]] * 5
+    assert hanging.reads == 1

@@ -1,11 +1,13 @@
 """Which addresses are dialled, when, and how often; and what whoever named them learns of it."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import pytest
 import trio
 from trio.testing import MockClock
 
+from p2pinfer.core.allowance import Allowance, Rate
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, Refused, TurnedAway
 from p2pinfer.core.keys import PrivateKey, peer_name
@@ -284,6 +286,31 @@ async def test_who_names_dead_addresses_of_a_peer_keeps_nobody_from_it(
         link = await network.reach(far, other.addresses(), word_of(NOWHERE))
         assert (link.peer, trio.current_time()) == (far, began)
         nursery.cancel_scope.cancel()
+
+
+async def test_a_session_waits_for_no_dial_that_finds_less_left(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery
+) -> None:
+    """A stranger is dialled for our own sake; its second address is one too many for that, and not for a session."""
+    monkeypatch.setattr("p2pinfer.overlay.memory.MemoryGround", Silent)
+    world, [near, far] = MemoryWorld(), [key.public for key in KEYS[:2]]
+    async with (
+        open_memory_network(world, near, Collector()) as network,
+        open_memory_network(world, far, Collector()) as other,
+    ):
+        left = Rate(KEPT_DIALS + 1, 0)
+        monkeypatch.setattr(network._attempts, "_dials", Allowance(left, left))  # type: ignore[attr-defined]
+        given = [f"/memory/nowhere/p2p/{peer_name(far)}", *other.addresses()]
+
+        async def met() -> None:
+            with suppress(LinkDead):
+                await network.reach(far, given, hearsay("198.41.0.4"))
+
+        nursery.start_soon(met)
+        await trio.testing.wait_all_tasks_blocked()
+        await trio.sleep(2 * STAGGER_S)
+        with trio.fail_after(2 * STAGGER_S):
+            assert (await network.reach(far, given, hearsay(None))).peer == far
 
 
 async def test_a_dial_that_reaches_nobody_does_not_keep_its_peer_waiting(

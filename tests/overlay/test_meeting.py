@@ -19,10 +19,10 @@ from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.source import Scope, Source
 from p2pinfer.core.units import PeerKey, Roles, Span
 from p2pinfer.overlay.degree import BESIDE, LEAST_DEGREE, OF_NETWORK, OURS, Kept, elsewhere, missing, sides, unneeded
-from p2pinfer.overlay.drawing import place_of
+from p2pinfer.overlay.drawing import drawn, place_of
 from p2pinfer.overlay.limits import DEGREE_S, MAX_DEGREE
 from p2pinfer.overlay.link import Link
-from p2pinfer.overlay.meeting import LOOK_AROUND_S, NEAR, NETWORK_SUSPECTS, STRANGE_ADDRESSES, TOLD_OF
+from p2pinfer.overlay.meeting import LOOK_AROUND_S, NEAR, NETWORK_SUSPECTS, SOON_S, STRANGE_ADDRESSES, TOLD_OF
 from p2pinfer.overlay.memory import MemoryWorld
 from p2pinfer.overlay.pipe import Address
 from p2pinfer.overlay.word import Word
@@ -165,6 +165,26 @@ def test_a_thousand_keys_of_one_network_take_no_more_of_what_is_dialled_than_one
         assert sum(one in HONEST or one in honest for one in chosen) >= len(chosen) // 2
 
 
+class Counted(random.Random):
+    """Lots that count how often they are asked."""
+
+    asked = 0
+
+    def getrandbits(self, k: int) -> int:
+        self.asked += 1
+        return super().getrandbits(k)
+
+
+@pytest.mark.parametrize("count", [0, 1, 8])
+def test_a_draw_of_a_few_among_many_networks_takes_few_lots(count: int) -> None:
+    """Every question draws those that it names, of as many offers as anybody made up."""
+    one, lots = known("one", THIRDS[0]), Counted(7)
+    told = [replace(one, network=f"198.41.{number // 256}.{number % 256}") for number in range(10_000)]
+    chosen = drawn(told, count, lots)
+    assert len(chosen) == len({each.network for each in chosen}) == count
+    assert lots.asked < 100
+
+
 def test_a_node_that_lost_its_links_one_by_one_is_not_left_with_those_of_one_network() -> None:
     """An hour in which honest links break three times each; those of the stranger never do."""
     own, everybody = known("own", THIRDS[1]), [*HONEST, *strangers(1000, STRANGE, STRANGE)]
@@ -173,9 +193,9 @@ def test_a_node_that_lost_its_links_one_by_one_is_not_left_with_those_of_one_net
     for minute in range(60):
         now = 100.0 + 60 * minute
         held = {peer: one for peer, one in held.items() if one.network == STRANGE or LOTS.random() > 1 / 20}
-        for _ in range(12):
+        for look in range(12):
             want = own, everybody, list(held.values()), (), LOTS
-            for one in missing(*want) or elsewhere(*want):
+            for one in missing(*want) or (elsewhere(*want) if look == 0 else []):
                 held[one.node] = Kept(one.node, now, False, place_of(one), True)
         for peer in unneeded(own, everybody, list(held.values()), now + DEGREE_S, LOTS):
             del held[peer]
@@ -601,6 +621,48 @@ async def test_who_moved_and_finds_a_link_silent_dials_its_bootstrap_peer_at_onc
     link._end("no answer after our addresses have changed", Code.SILENT)
     await trio.sleep(LOOK_AROUND_S / 5)
     assert node.network.link(boot.key.public) is not None
+
+
+@pytest.mark.parametrize(("ours", "most"), [(False, 3), (True, 10 / SOON_S)])
+async def test_who_lets_links_fall_silent_has_nobody_look_around_all_the_time(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery, ours: bool, most: int
+) -> None:
+    """A look costs 20 ms where ten thousand offers are known; clients vanish all the time."""
+    hub, peer = await open_side("hub"), await open_side("peer")
+    looks: list[float] = []
+    look_around = hub.directory._meeting.look_around
+
+    async def noting() -> None:
+        looks.append(trio.current_time())
+        await look_around()
+
+    hub.directory._meeting.look_around = noting  # type: ignore[method-assign]
+    nursery.start_soon(hub.directory.keep_meeting)
+    for _ in range(100):
+        dialler, dialled = (hub, peer) if ours else (peer, hub)
+        await dialler.network.dial(dialled.address)
+        link = hub.network.link(peer.key.public)
+        assert link is not None
+        link._end("it answered no pings", Code.SILENT)
+        await trio.sleep(0.1)
+    assert len(looks) <= most
+
+
+async def test_where_those_of_other_networks_never_lead_there_few_are_dialled_for_it(
+    autojump_clock: MockClock, open_side: OpenSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an offer names first is the word of whoever told it; where a link leads shows when it is up."""
+    node = await open_side("node")
+    meeting, table = node.directory._meeting, node.directory.table
+    for one in (told := [*strangers(30, STRANGE, STRANGE), *HONEST]):
+        table.add(replace(one, born_s=trio.current_time()), trio.current_time())
+    held = [Kept(one.node, 0.0, False, STRANGE, True) for one in told[:6]]
+    monkeypatch.setattr(meeting, "_links", lambda: held)
+    dialled = 0
+    for _ in range(11):
+        dialled += len(meeting._to_meet())
+        await trio.sleep(LOOK_AROUND_S)
+    assert 1 <= dialled <= 2
 
 
 async def test_a_peer_that_our_own_limit_left_undialled_is_not_taken_for_dead(

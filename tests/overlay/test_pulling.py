@@ -113,6 +113,18 @@ async def keep_renewing(side: Side) -> None:
         await trio.sleep(RENEW_S)
 
 
+async def test_who_names_nothing_has_nobody_look_at_all_that_is_known(
+    autojump_clock: MockClock, open_side: OpenSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be ten thousand offers, and anybody may ask."""
+    node, asker = await open_side("node"), await open_side("asker")
+    link = await asker.network.dial(node.address)
+    node.serve()
+    monkeypatch.setattr(node.directory.table, "fresh", None)
+    answer = await asker.exchange.call(link, lambda call: AskOffers(call, b"", 64), Offers)
+    assert len(answer.offers) == 1
+
+
 async def test_a_peer_announces_in_short_what_it_has_announced(autojump_clock: MockClock, open_side: OpenSide) -> None:
     node, other, heard = await open_side("node"), await open_side("other"), []
     node.serve()
@@ -394,7 +406,7 @@ async def test_false_renewals_do_not_take_all_questions(autojump_clock: MockCloc
     false = renewal_of(stranger.offer(), 0, trio.current_time())
     link.send_nowait(Offers(0, (), (false,)))
     await trio.sleep(1)
-    asked = [node.directory._to_pull(MODEL)[0].peer == stranger.key.public for _ in range(400)]
+    asked = [node.directory._to_pull(MODEL, node.network.links())[0].peer == stranger.key.public for _ in range(400)]
     assert 100 < sum(asked) < 300
 
 

@@ -1,11 +1,14 @@
 """A machine that slept knows how old what it knows is: nobody goes by offers of yesterday."""
 
+from math import inf
+
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from p2pinfer.core.messages import AskOffers, Offers
+from p2pinfer.overlay.directory import LOOK_AROUND_S, PULL_S
 from p2pinfer.overlay.memory import MemoryWorld
-from p2pinfer.overlay.waking import JUMP_S, WAKE_S, Sleep, asleep_s
+from p2pinfer.overlay.waking import JUMP_S, Sleep, asleep_s
 from tests.core.paid_route import MODEL
 from tests.overlay.sides import LIFE_S, OpenSide
 
@@ -74,13 +77,24 @@ async def test_a_nap_makes_offers_older_by_so_much(
 
 
 async def test_who_waits_for_a_move_hears_of_a_sleep(
-    autojump_clock: MockClock, world: MemoryWorld, open_side: OpenSide
+    autojump_clock: MockClock, world: MemoryWorld, open_side: OpenSide, nursery: trio.Nursery
 ) -> None:
     """The offer is renewed then, links are looked at, and those who were away are dialled again."""
-    side = await open_side("sleeper")
-    with trio.move_on_after(10 * WAKE_S) as scope:
-        await side.network.wait_moved()
-    assert scope.cancelled_caught
-    world.asleep_s[side.key.public] = NIGHT_S
-    with trio.fail_after(WAKE_S):
-        await side.network.wait_moved()
+    client, node = await open_side("client"), await open_side("node")
+    nursery.start_soon(client.directory.keep_pulling)
+    nursery.start_soon(node.directory.keep_meeting)
+    for sleeper, within_s in ((client, PULL_S[1]), (node, LOOK_AROUND_S)):
+        with trio.move_on_after(100) as scope:
+            await sleeper.network.wait_moved()
+        assert scope.cancelled_caught
+        world.asleep_s[sleeper.key.public] = NIGHT_S
+        with trio.fail_after(within_s + 1):
+            await sleeper.network.wait_moved()
+
+
+async def test_a_peer_that_idles_is_not_woken_to_look_if_it_slept(
+    autojump_clock: MockClock, world: MemoryWorld, open_side: OpenSide
+) -> None:
+    await open_side("idle")
+    await wait_all_tasks_blocked()
+    assert trio.lowlevel.current_statistics().seconds_to_next_deadline == inf
