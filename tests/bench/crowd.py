@@ -45,6 +45,7 @@ SPANS: Final = tuple(Span(first, first + 10) for first in (0, 10, 20)) + tuple(
 )
 SETTLE_S: Final = 120.0
 WATCH_S: Final = 120.0
+SEEN_S: Final = 600.0  # in which a node is dialled by one of those who know it, once in a minute or two each
 SILENT_S: Final = PING_S * SILENT_PINGS  # from the first ping that is not answered
 
 
@@ -292,7 +293,7 @@ async def watch(count: int, a_minute: int, settle_s: float, watch_s: float, seed
                 answers += 1
                 uncovered += not covered(answer)
         cpu = time.process_time() - cpu
-        settled = [peer for peer, member in crowd.members.items() if member.born_s < trio.current_time() - 180]
+        settled = [peer for peer, member in crowd.members.items() if member.born_s < trio.current_time() - SEEN_S]
         seen = Seen(
             sum(crowd.world.bytes.values()) / count / watch_s,
             cpu / count / watch_s,
@@ -326,7 +327,7 @@ def measure(count: int, a_minute: int = 0, settle_s: float = SETTLE_S, watch_s: 
 
 def run() -> Sequence[Figure]:
     few, many = measure(20), measure(200)
-    crowd = measure(1000, 64, 240.0, 60.0)
+    crowd = measure(1000, 64, SEEN_S, 60.0)
     how = f"in {WATCH_S:.0f} s, without pings; {many.known:.0f} offers known"
     return [
         Figure("20 nodes idle, offers", few.bytes_s, Bound.BELOW, 500, "B/s", f"sent by each, {few.degree:.1f} links"),
@@ -337,7 +338,7 @@ def run() -> Sequence[Figure]:
         ),
         Figure("1,000 nodes, dead in answers", 100 * crowd.dead, Bound.BELOW, 10, "%", "64 die a minute"),
         Figure("1,000 nodes, no route in an answer", crowd.uncovered, Bound.BELOW, 1, "", f"of {crowd.answers}"),
-        Figure("1,000 nodes, dialled by nobody", crowd.undialled, Bound.BELOW, 1, "", "of those there for 3 minutes"),
+        Figure("1,000 nodes, dialled by nobody", crowd.undialled, Bound.BELOW, 1, "", "of those there for ten minutes"),
         Figure(
             "1,000 nodes, offers", crowd.bytes_s, Bound.BELOW, 1000, "B/s", f"sent by each; {crowd.degree:.1f} links"
         ),
