@@ -215,7 +215,8 @@ class Directory:
             while True:
                 silence = self._meeting.silences.coming
                 async with trio.open_nursery() as peers:
-                    peers.start_soon(self._seek_peers)
+                    if not self._network.links():
+                        peers.start_soon(self._seek_peers)
                     await self._meeting.look_around()
                 own = self._tidings.own
                 if own is not None and not self._network.links():
