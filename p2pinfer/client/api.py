@@ -261,7 +261,7 @@ async def _open_client(
 
 
 async def _keep_fading(experience: ExperienceFile, network: Network) -> None:
-    """What was learnt of nodes fades while the machine sleeps, too."""
+    """Let what was learnt of nodes fade while the machine sleeps, too, until cancelled."""
     while True:
         await network.wait_moved()
         experience.fade()

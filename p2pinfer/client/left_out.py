@@ -78,7 +78,7 @@ class LeftOut:
         self._late.update(late)
 
     async def admit(self, asked: Collection[FoundRoute], spent: int, among: Survey) -> None:
-        """Where there is no other route any more, ask those who were put off, then suspects, last who took money.
+        """Ask those who were put off, then suspects, last who took money, where there is no other route any more.
 
         spent: nano-credits of the price limit; a route that was within it before they were is none any more
         """

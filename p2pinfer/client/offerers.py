@@ -5,7 +5,7 @@ asked with every moment. Networks have turns, and who brought nothing before com
 still bring the file, but keeps nobody from being asked; only so many are asked at once, and the slowest make way.
 """
 
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from random import SystemRandom
@@ -13,11 +13,11 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.alternation import in_turn
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import PeerError, Refused, RemoteProtocolError, TurnedAway
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import PeerKey
+from p2pinfer.overlay.drawing import drawn
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.reach import reach
@@ -62,7 +62,7 @@ class Offerers:
         self._failed: dict[PeerKey, None] = {}  # who failed first, first
 
     async def first(self, peers: Sequence[KnownOffer], fetch: Fetch) -> bytes:
-        """What the first of these peers brings for which `fetch` raises no error; others are asked until then.
+        """Ask one after the other, and return what `fetch` brings from the first for which it raises no error.
 
         Raises Refused (NOT_FOUND) with the reason of the last peer where all have failed.
         """
@@ -85,11 +85,12 @@ class Offerers:
     def _order(self, peers: Sequence[KnownOffer]) -> tuple[list[KnownOffer], list[KnownOffer]]:
         """Those that we are linked to, then the others; and who failed before, those first who did so long ago."""
         new = [known for known in peers if known.node not in self._failed]
-        linked = [known for known in new if self.network.link(known.node) is not None]
-        others = [known for known in new if self.network.link(known.node) is None]
+        there = {link.peer for link in self.network.links()}  # to ask for each would count as its use
+        linked = [known for known in new if known.node in there]
+        others = [known for known in new if known.node not in there]
         by_node = {known.node: known for known in peers}
         failed = [by_node[node] for node in self._failed if node in by_node]
-        return [*in_turn(_by_network(linked)), *in_turn(_by_network(others))], failed
+        return [*drawn(linked, len(linked), LOTS), *drawn(others, len(others), LOTS)], failed
 
 
 class _Round:
@@ -196,11 +197,3 @@ class _Round:
         self._forget(ask)
         self._offerers.note(ask.known.node, failed=True)
         self._ask_next()
-
-
-def _by_network(offers: Sequence[KnownOffer]) -> Iterable[list[KnownOffer]]:
-    """Those of each network, networks and nodes in an order drawn by lot."""
-    groups: dict[str, list[KnownOffer]] = defaultdict(list)
-    for known in sorted(offers, key=lambda _: LOTS.random()):
-        groups[known.network].append(known)
-    return groups.values()

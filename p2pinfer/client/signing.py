@@ -1,4 +1,4 @@
-"""What a client's account signs becomes durable before it is sent (receipts.md, RCT-26): all that it says, or none.
+"""A client's account stores what it signs before it is sent (receipts.md, RCT-26): all that it decided, or none.
 
 So an account and the journal say the same, whatever is cancelled and whenever the disk is full.
 """

@@ -138,7 +138,7 @@ class Waiting:
             settled = True
 
     def _error(self, missing: NotYet) -> P2pinferError:
-        """Who could not be reached is not on offer any more, and says more than that nobody offers anything."""
+        """Tell of those who could not be reached and are on offer no more, rather than that nobody offers anything."""
         return self._failure if self._failure is not None and missing.patience_s == inf else missing.error
 
     def _say(self, missing: str) -> None:

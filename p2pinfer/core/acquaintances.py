@@ -178,7 +178,7 @@ def _is_news(before: Acquaintance, after: Acquaintance) -> bool:
 
 
 def merged(one: Acquaintance, other: Acquaintance) -> Acquaintance:
-    """What two processes know of a peer."""
+    """Join what two processes know of a peer."""
     later = one if one.linked >= other.linked else other
     failed = max(one.failed, other.failed)
     return replace(

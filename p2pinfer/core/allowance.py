@@ -54,7 +54,7 @@ class Allowance:
             bucket.level -= amount
 
     def left(self, source: Source, now: float) -> float:
-        """What the source may have of its own; below 0 is what it owes."""
+        """Return what the source may have of its own; below 0 it owes so much."""
         if source.scope is Scope.LOOPBACK:
             return self._each.burst
         bucket = self._bucket(source.key, now)
@@ -62,7 +62,7 @@ class Allowance:
         return bucket.level
 
     def left_in_all(self, now: float) -> float:
-        """What all sources together may have, likewise."""
+        """Return what all sources together may have, likewise."""
         self._total.holds(0, now)
         return self._total.level
 
