@@ -1,5 +1,5 @@
 # make demo   watch three peers answer a prompt with a real model
-# make test   the tests: under ten minutes on two cores
+# make test   the tests: some ten minutes on two cores
 # make slow   those that take longer: up to twenty more
 # make long   every attack for a minute beside a good client
 # make fuzz   sequences of valid messages in wrong order; FUZZ_S=600 for so many seconds, FUZZ="--sequences 10000"

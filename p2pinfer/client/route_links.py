@@ -20,16 +20,12 @@ from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.pulse import PING_S
 from p2pinfer.overlay.reach import REACH_S, reach
-from p2pinfer.overlay.word import OURS
+from p2pinfer.overlay.word import LOOKED_AT
 
 LATER_S: Final = 0.3  # for a better route to be reached, once another one is
 HASTY_TRIPS: Final = 8  # or so many round trips to the usual node, where they take longer: more than a dial takes
-PATIENT_S: Final = (
-    2 * REACH_S
-)  # for a route to be reached where there is no other: as long as a dial takes, after others
-DIALLED_PART: Final = (
-    0.9  # of a hasty one's time a dial was under way, or its node was not late: tasks start one by one
-)
+PATIENT_S: Final = 2 * REACH_S  # for a route to be reached where there is no other: a dial, after others
+DIALLED_PART: Final = 0.9  # of a hasty one's time its dial was under way, or its node was not late
 BUSY_S: Final = 1.0  # at most, until we may dial again
 HEARD_S: Final = 2 * PING_S  # a link that is needed is heard so often
 LATE_S: Final = 5.0  # that whoever has not answered yet is taken to need still; it may be more
@@ -78,7 +74,7 @@ class RouteLinks:
                 unlinked.add(stage.key)
                 self.note_late([stage])
             except Refused:
-                if not self._network.dialable(stage.key, stage.addresses, OURS):
+                if not self._network.dialable(stage.key, stage.addresses, LOOKED_AT):
                     unlinked.add(stage.key)
                     return
                 missing.add(stage.key)
