@@ -20,7 +20,7 @@ from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.pulse import PING_S
 from p2pinfer.overlay.reach import REACH_S, reach
-from p2pinfer.overlay.word import LOOKED_AT
+from p2pinfer.overlay.word import CHECKED
 
 LATER_S: Final = 0.3  # for a better route to be reached, once another one is
 HASTY_TRIPS: Final = 8  # or so many round trips to the usual node, where they take longer: more than a dial takes
@@ -74,7 +74,7 @@ class RouteLinks:
                 unlinked.add(stage.key)
                 self.note_late([stage])
             except Refused:
-                if not self._network.dialable(stage.key, stage.addresses, LOOKED_AT):
+                if not self._network.dialable(stage.key, stage.addresses, CHECKED):
                     unlinked.add(stage.key)
                     return
                 missing.add(stage.key)

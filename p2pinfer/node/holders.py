@@ -4,20 +4,20 @@ Offers of nodes that do not exist cost nothing. So only who answers counts, netw
 comes last the next time: however many are made up, the others are found.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from math import inf
 from random import SystemRandom
 from typing import Final
 
 import trio
 
-from p2pinfer.core.alternation import in_turn
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import Refused
 from p2pinfer.core.offer import State
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import PeerKey, Span
+from p2pinfer.overlay.drawing import drawn
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.reach import REACH_S, reach
 
@@ -87,7 +87,7 @@ class Holders:
         first = [known for known in ours if known.node in linked]
         new = [known for known in ours if known.node not in linked and known.node not in self._absent]
         old = [known for known in ours if known.node not in linked and known.node in self._absent]
-        return [*first, *in_turn(_by_network(new)), *in_turn(_by_network(old))]
+        return [*first, *drawn(new, len(new), LOTS), *drawn(old, len(old), LOTS)]
 
 
 def holds(known: KnownOffer, mine: Span) -> bool:
@@ -98,11 +98,3 @@ def holds(known: KnownOffer, mine: Span) -> bool:
 def _common(known: KnownOffer, mine: Span) -> range:
     span = known.offer.record.span
     return range(max(span.first, mine.first), min(span.last, mine.last))
-
-
-def _by_network(offers: Sequence[KnownOffer]) -> Iterable[list[KnownOffer]]:
-    """Those of each network, networks and nodes in an order drawn by lot."""
-    groups: dict[str, list[KnownOffer]] = defaultdict(list)
-    for known in sorted(offers, key=lambda _: LOTS.random()):
-        groups[known.network].append(known)
-    return groups.values()

@@ -22,7 +22,7 @@ from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.pipe import leads_to
 from p2pinfer.overlay.reach import reach
-from p2pinfer.overlay.word import LOOKED_AT
+from p2pinfer.overlay.word import CHECKED
 
 AGAIN_S: Final = 60.0  # before a peer that was tried is tried again
 ALONE_AGAIN_S: Final = 5.0  # the same, while nobody is linked: it may be our own network that was away
@@ -92,6 +92,6 @@ class Leads:
         return True
 
     async def _reach(self, lead: Lead) -> Link:
-        if self._network.dialable(lead.peer, lead.addresses, LOOKED_AT) or not lead.addresses:
+        if self._network.dialable(lead.peer, lead.addresses, CHECKED) or not lead.addresses:
             return await reach(self._network, lead.peer, lead.addresses, told_by="")
         return await self._network.dial(lead.addresses[0])  # a name, which a person dialled from here

@@ -20,7 +20,7 @@ class Word:
     awaited: bool = True
 
 
-LOOKED_AT: Final = NOWHERE  # where addresses come from that were looked at when they were heard: all may be dialled
+CHECKED: Final = NOWHERE  # where addresses come from that were checked when they were heard: all may be dialled
 
 
 def word_of(source: Source) -> Word:
@@ -33,4 +33,4 @@ def hearsay(told_by: str | None) -> Word:
 
     told_by: the network that they were heard from, "" for none, as for a file or a look-up; None for a session
     """
-    return Word(LOOKED_AT, NOWHERE) if told_by is None else Word(LOOKED_AT, source_named(told_by), awaited=False)
+    return Word(CHECKED, NOWHERE) if told_by is None else Word(CHECKED, source_named(told_by), awaited=False)
