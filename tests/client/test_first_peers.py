@@ -9,6 +9,7 @@ import trio
 
 from p2pinfer.client.api import _open_client, open_client
 from p2pinfer.core.keys import PrivateKey, peer_name
+from p2pinfer.core.source import Source
 from p2pinfer.core.units import PeerKey
 from p2pinfer.disk.identity import hold_client_key
 from p2pinfer.disk.places import address_book, node_addresses
@@ -98,7 +99,12 @@ def test_a_client_meets_a_neighbour_of_which_others_know_no_address(
     async def test() -> None:
         swarm, near = alone(loop), Near()
         seen: set[PeerKey] = set()  # others are behind a router, as is the client: their addresses are told to nobody
-        monkeypatch.setattr(MemoryGround, "told", lambda one, _: one.addresses() if one.key in seen else ())
+
+        def told(ground: MemoryGround, _: Source) -> tuple[Address, ...]:
+            is_of_ours = ground._world is swarm.world  # the loop's swarm goes on beside it
+            return ground.addresses() if ground.key in seen or not is_of_ours else ()
+
+        monkeypatch.setattr(MemoryGround, "told", told)
         async with AsyncExitStack() as stack:
             far = await stack.enter_async_context(swarm.node(tmp_path / "far", "0:3"))
             seen.add(far.identity.key.public)
