@@ -234,35 +234,53 @@ class Tidings:
     def _hear(self, link: Link, message: Offers) -> None:
         """Take what nobody asked for."""
         held, announced = self.table.get(link.peer), self._announced.get(link)
-        self._take(link, message.offers, message.renewals[:1], [] if announced is None else [announced])
+        self._take(link, message.offers)
+        for renewal in message.renewals[:1]:
+            if announced is not None and renewal.place == 0:
+                self._take_renewal(link, announced, renewal, renews=False)  # as told whole, with its addresses
         if message.renewals and self.table.get(link.peer) is held:
             self.owed.add(link)
 
     def _take(
-        self, link: Link, offers: Sequence[RelayedOffer], renewals: Sequence[Renewal], named: Sequence[KnownOffer]
+        self,
+        link: Link,
+        offers: Sequence[RelayedOffer],
+        renewals: Sequence[Renewal] = (),
+        named: Sequence[KnownOffer] = (),
     ) -> None:
         """Keep what is sound; one bad offer says nothing of the others, nor of who passed it on."""
         for told in offers:
             addresses = tuple(address for address in told.addresses if self._network.may_dial(address, link.source))
             known = self._take_one(link, replace(told, addresses=addresses))
             if known is not None and _made_by(known, link):
-                self._announced[link] = known
+                self._announced[link] = replace(known, addresses=_leading_to(known.node, addresses))
         left = dict(enumerate(named))
         for renewal in renewals:
             if (base := left.pop(renewal.place, None)) is None:
                 continue
             if (held := self.table.get(base.node)) is not None:
                 base = replace(base, addresses=held.addresses)  # all that were told meanwhile
-            try:
-                self._take_one(link, renewed(base, renewal), base.certificate)
-            except RemoteProtocolError as error:
-                logger.info("a renewal is ignored: %s", error)
+            self._take_renewal(link, base, renewal, renews=True)
+
+    def _take_renewal(self, link: Link, base: KnownOffer, renewal: Renewal, *, renews: bool) -> None:
+        try:
+            self._take_one(link, renewed(base, renewal), base.certificate, renews=renews)
+        except RemoteProtocolError as error:
+            logger.info("a renewal is ignored: %s", error)
 
     def _take_one(
-        self, link: Link, told: RelayedOffer, certificate: SignedRecord[NodeCert] | None = None
+        self,
+        link: Link,
+        told: RelayedOffer,
+        certificate: SignedRecord[NodeCert] | None = None,
+        *,
+        renews: bool = False,
     ) -> KnownOffer | None:
-        """The offer, whether it is news or not; None for our own, and where it is not sound."""
-        now, renews = self._now(), certificate is not None
+        """The offer, whether it is news or not; None for our own, and where it is not sound.
+
+        certificate, renews: as of `verify_relayed` and `OfferTable.add`
+        """
+        now = self._now()
         if (node := self.table.node_of(told.offer)) is not None:
             told = replace(told, addresses=_leading_to(node, told.addresses))
         if self.table.recognise(told, link.peer, link.source.key, now=now):

@@ -10,6 +10,7 @@ from trio.testing import MockClock
 
 from p2pinfer.core.coverage import thinnest
 from p2pinfer.core.digest import Digest, renewal_of
+from p2pinfer.core.keys import peer_name
 from p2pinfer.core.messages import MAX_NAMED, NAMED_BYTES, AskOffers, Offers
 from p2pinfer.core.offer import Offer, State
 from p2pinfer.core.offers import KnownOffer
@@ -139,6 +140,28 @@ async def test_a_peer_announces_in_short_what_it_has_announced(autojump_clock: M
     await trio.sleep(0.1)
     assert [(len(one.offers), len(one.renewals)) for one in heard] == [(1, 0), (0, 1), (1, 0)]
     assert [known.offer.record.seq for known in other.directory.offers()] == [3]
+
+
+@pytest.mark.parametrize("others", [(), ("lie",)], ids=["no address", "another's address"])
+async def test_what_a_node_renews_has_the_addresses_that_it_announced(
+    autojump_clock: MockClock, open_side: OpenSide, others: tuple[str, ...]
+) -> None:
+    """Its offer was forgotten meanwhile, and somebody told of it before the node did."""
+    node, other, relay = await open_side("node"), await open_side("other"), await open_side("relay")
+    node.serve()
+    await other.network.dial(node.address)
+    link = await relay.network.dial(other.address)
+    await trio.sleep(RENEW_S)
+    other.directory.table.forget(node.key.public)
+    newer = node.offer(seq=2)
+    lies = tuple(f"/memory/{lie}/p2p/{peer_name(node.key.public)}" for lie in others)
+    link.send_nowait(Offers(0, (replace(newer.relay(trio.current_time()), addresses=lies),)))
+    await trio.sleep(0.1)
+    node.serve(seq=2)
+    await trio.sleep(0.1)
+    assert other.directory.table.own_word(node.key.public) == (node.address,)
+    [known] = other.directory.offers()
+    assert known.addresses == (node.address, *lies)
 
 
 async def test_who_does_not_know_what_is_renewed_asks_for_it(
