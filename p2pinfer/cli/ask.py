@@ -184,7 +184,7 @@ def summary(answer: Answer) -> dict[str, object]:
 
 
 def _open(bootstrap: tuple[str, ...], mdns: bool, data: Path, store: Path) -> "AbstractAsyncContextManager[Client]":
-    from p2pinfer.client.api import open_client  # libp2p takes half a second to import; `--help` should not
+    from p2pinfer.client.api import open_client  # it takes a while to import; `--help` should not
 
     return open_client(data, store, bootstrap, mdns=mdns)
 

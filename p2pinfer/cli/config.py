@@ -21,7 +21,7 @@ def config(config: Path | None) -> None:
     """
     settings = read_settings(config)
     if config is not None:
-        from p2pinfer.node.addresses import check_network  # libp2p takes half a second to import
+        from p2pinfer.node.addresses import check_network  # it takes a while to import
 
         try:
             check_network(settings.network)

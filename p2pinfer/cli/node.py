@@ -122,7 +122,7 @@ def _end_soon() -> None:
 
 
 async def _run(settings: Settings, data: Path, store: Store, serving: trio.Event, leave: trio.Event) -> None:
-    from p2pinfer.node.daemon import open_node  # libp2p takes half a second to import; wrong settings should not
+    from p2pinfer.node.daemon import open_node  # it takes a while to import; wrong settings should not
 
     console = Terminal(stderr=True)
     with Progress(console=console, disable=not console.has_bars, transient=True) as bars:

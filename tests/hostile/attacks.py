@@ -17,7 +17,6 @@ from dataclasses import dataclass, field, replace
 import trio
 from Crypto.Util.asn1 import DerSequence
 from libp2p.crypto.pb.crypto_pb2 import PublicKey
-from libp2p.security.noise.patterns import PatternXX
 from libp2p.security.noise.pb.noise_pb2 import NoiseHandshakePayload
 
 from p2pinfer.core.codes import Code
@@ -491,21 +490,6 @@ async def unread(arena: Arena, rounds: Rounds) -> None:
     await _again(rounds, once)
 
 
-class _Liar(PatternXX):  # type: ignore[misc]  # libp2p is untyped to us
-    """A handshake in which this is our RSA key."""
-
-    def __init__(self, peer: object, identity: object, static: object, key: bytes) -> None:
-        super().__init__(peer, identity, static)
-        self._key = key
-
-    def make_handshake_payload(self, extensions: object = None) -> "_Liar":
-        return self
-
-    def serialize(self) -> bytes:
-        key = PublicKey(key_type=0, data=self._key).SerializeToString()
-        return bytes(NoiseHandshakePayload(identity_key=key, identity_sig=bytes(64)).SerializeToString())
-
-
 @attack("key parsers", "handshakes with RSA's private keys for the name of a peer")
 async def key_parsers(arena: Arena, rounds: Rounds) -> None:
     primes = 3**160_000, 2**254_000  # of 32 kB each; that they have no common divisor is all that is looked at
@@ -513,8 +497,9 @@ async def key_parsers(arena: Arena, rounds: Rounds) -> None:
 
     async def once() -> None:
         handshaker = Handshaker(new_key())
-        noise = handshaker._noise
-        noise.get_pattern = lambda: _Liar(noise.local_peer, noise.libp2p_privkey, noise.noise_privkey, key)
+        name = PublicKey(key_type=0, data=key).SerializeToString()
+        payload = NoiseHandshakePayload(identity_key=name, identity_sig=bytes(64))
+        handshaker._identity = payload.SerializeToString()
         await handshaker.dial(await dial_tcp(arena.address), peer_of(arena.address))
 
     await _again(rounds, once)

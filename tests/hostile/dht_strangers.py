@@ -5,18 +5,20 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import trio
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from libp2p.kad_dht.pb.kademlia_pb2 import Message
-from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 from varint import encode
 
 from p2pinfer.core.keys import PEER_ID_PREFIX, PrivateKey
-from p2pinfer.overlay.libp2p import connection
-from p2pinfer.overlay.libp2p.connection import CONNECTION_ERRORS, YAMUX, Handshaker
+from p2pinfer.overlay.libp2p.connection import CONNECTION_ERRORS, NOISE, YAMUX, framed, learn_identity
+from p2pinfer.overlay.libp2p.identity import encode_identity
 from p2pinfer.overlay.libp2p.multistream import Dialler, encode_line
+from p2pinfer.overlay.libp2p.noise import Handshake
 from p2pinfer.overlay.libp2p.records import Records
 from p2pinfer.overlay.libp2p.tcp import Socket, dial_tcp
 from p2pinfer.overlay.libp2p.yamux import HEADER, Flag, Type, encode_header
+from p2pinfer.overlay.pipe import peer_of
 
 KAD = "/ipfs/kad/1.0.0"
 WITHIN_S = 10.0
@@ -66,11 +68,13 @@ class DhtStranger:
 async def open_dht_stranger(address: str, key: PrivateKey) -> AsyncIterator[DhtStranger]:
     socket = Socket(await dial_tcp(address))
     try:
-        await _ask(socket, connection.NOISE)
-        noise = Handshaker(key)._noise
-        peer = ID.from_base58(address.rpartition("/")[2])
-        session = await noise.secure_outbound(connection.RawConnection(socket, True), peer)
-        records = Records(socket, session)
+        await _ask(socket, NOISE)
+        static = X25519PrivateKey.generate()
+        noise = Handshake(static, dialled=True)
+        await socket.write(framed(noise.write(b"")))
+        assert await learn_identity(socket, noise) == peer_of(address)
+        await socket.write(framed(noise.write(encode_identity(key, static.public_key().public_bytes_raw()))))
+        records = Records(socket, *noise.ciphers())
         await _ask(records, YAMUX)
         yield DhtStranger(records)
     finally:

@@ -15,8 +15,9 @@ from trio.testing import MockClock
 from p2pinfer.core.keys import peer_name
 from p2pinfer.core.source import NOWHERE
 from p2pinfer.overlay.libp2p import open_libp2p_network
-from p2pinfer.overlay.libp2p.dht import ANYWHERE, FIND_S, of_one_peer, open_dht
+from p2pinfer.overlay.libp2p.dht import ANYWHERE, of_one_peer, open_dht
 from p2pinfer.overlay.libp2p.dht_door import LATE_S, START_S
+from p2pinfer.overlay.libp2p.dht_frames import FIND_S
 from p2pinfer.overlay.libp2p.dht_transport import GuardedTcp
 from p2pinfer.overlay.libp2p.tcp import dial_tcp
 from p2pinfer.overlay.limits import ALL_DIALS_BURST, HANDSHAKES_BURST

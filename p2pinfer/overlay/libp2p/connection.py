@@ -1,53 +1,45 @@
 """One libp2p connection: noise, yamux, and in it the one stream a link uses, as a `Pipe`.
 
-We drive libp2p's handshake ourselves rather than through its host: a host's identify, auto-connect and limits cancel
-reads, and a cancelled read or write loses the connection, for noise has advanced its nonce by then. Here nothing is
-cancelled but together with its connection, and giving one up is closing its socket.
+Here nothing is cancelled but together with its connection, and giving one up is closing its socket: a cancelled read or
+write loses the connection, for noise has advanced its nonce by then.
 """
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
 import trio
-from cryptography.exceptions import InvalidTag
-from libp2p.abc import ISecureConn
-from libp2p.crypto.ed25519 import create_new_key_pair
-from libp2p.crypto.x25519 import create_new_key_pair as create_x25519_key_pair
-from libp2p.exceptions import BaseLibp2pError
-from libp2p.io.abc import ReadWriteCloser
-from libp2p.network.connection.raw_connection import RawConnection
-from libp2p.peer.id import ID
-from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
-from libp2p.security.noise.transport import Transport as NoiseTransport
-from noise.exceptions import NoiseInvalidMessage, NoiseValueError
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, RemoteProtocolError
-from p2pinfer.core.keys import PEER_ID_PREFIX, PrivateKey, check_key
+from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.source import Source
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.contained import outlasting
+from p2pinfer.overlay.libp2p.identity import encode_identity, read_identity
 from p2pinfer.overlay.libp2p.multistream import Acceptor, Dialler
-from p2pinfer.overlay.libp2p.records import Records
-from p2pinfer.overlay.libp2p.tcp import Socket
+from p2pinfer.overlay.libp2p.noise import Handshake
+from p2pinfer.overlay.libp2p.records import PREFIX, Records
+from p2pinfer.overlay.libp2p.tcp import Disconnected, Socket
 from p2pinfer.overlay.libp2p.yamux import Yamux
+from p2pinfer.overlay.limits import MAX_NOISE
 from p2pinfer.overlay.link import LINGER_S
 
+NOISE: Final = "/noise"
 YAMUX: Final = "/yamux/1.0.0"
 LINK: Final = "/p2pinfer/link/1"
 
 # What a connection raises for bytes that are not what they should be, and when it breaks
-CONNECTION_ERRORS: Final = (BaseLibp2pError, NoiseInvalidMessage, InvalidTag, RemoteProtocolError)
-# What libp2p's handshake raises beside these: its parsers', and noise's for keys that are none
-HANDSHAKE_ERRORS: Final = (ValueError, NoiseValueError)
+CONNECTION_ERRORS: Final = (Disconnected, RemoteProtocolError)
 
 
 class Handshaker:
     """Turns TCP connections into pipes to proven peers."""
 
     def __init__(self, key: PrivateKey) -> None:
-        self._noise = NoiseTransport(create_new_key_pair(key.seed), noise_privkey=create_x25519_key_pair().private_key)
+        self._static = X25519PrivateKey.generate()
+        self._identity = encode_identity(key, self._static.public_key().public_bytes_raw())
 
     async def dial(self, stream: trio.SocketStream, peer: PeerKey) -> "YamuxPipe":
         """A pipe to `peer` over a new connection; the connection is closed if it comes to nothing.
@@ -58,12 +50,16 @@ class Handshaker:
         Raises LinkDead (UNREACHABLE) if somebody else answers, or nobody who speaks this.
         """
         async with _shaking_hands(stream, Code.UNREACHABLE):
-            socket = Socket(stream)
-            connection = RawConnection(_Asking(socket, NOISE), True)
-            session = await _secured(self._noise.secure_outbound(connection, ID(PEER_ID_PREFIX + peer)))
-            records = Records(socket, session)
-            muxer, yamux = Dialler(YAMUX), Yamux(LINK, dialled=True)
-            await records.write(muxer.opening + yamux.take_replies())
+            socket, noise = Socket(stream), Handshake(self._static, dialled=True)
+            security, muxer, yamux = Dialler(NOISE), Dialler(YAMUX), Yamux(LINK, dialled=True)
+            await socket.write(security.opening + framed(noise.write(b"")))
+            while not security.receive(await socket.read(1)):
+                pass
+            if await learn_identity(socket, noise) != peer:
+                raise RemoteProtocolError("another peer answers there")
+            last = framed(noise.write(self._identity))
+            records = Records(socket, *noise.ciphers())
+            await socket.write(last + records.encrypt(muxer.opening + yamux.take_replies()))
         return YamuxPipe(peer, socket, records, yamux, muxer)
 
     async def accept(self, stream: trio.SocketStream) -> "YamuxPipe":
@@ -72,12 +68,14 @@ class Handshaker:
         Raises LinkDead if the peer breaks the handshake off.
         """
         async with _shaking_hands(stream, Code.LOST):
-            socket = Socket(stream)
+            socket, noise = Socket(stream), Handshake(self._static, dialled=False)
             await _answer(socket, NOISE)
-            session = await _secured(self._noise.secure_inbound(RawConnection(socket, False)))
-            records = Records(socket, session)
+            noise.read(await _read_message(socket))
+            await socket.write(framed(noise.write(self._identity)))
+            peer = await learn_identity(socket, noise)
+            records = Records(socket, *noise.ciphers())
             await _answer(records, YAMUX)
-            pipe = YamuxPipe(_proven_key(session), socket, records, Yamux(LINK, dialled=False))
+            pipe = YamuxPipe(peer, socket, records, Yamux(LINK, dialled=False))
             await pipe.agree()
         return pipe
 
@@ -94,50 +92,27 @@ async def _shaking_hands(stream: trio.SocketStream, code: Code) -> AsyncIterator
         raise
 
 
-async def _secured(handshake: Awaitable[ISecureConn]) -> ISecureConn:
-    try:
-        return await handshake
-    except HANDSHAKE_ERRORS as error:
-        raise RemoteProtocolError(f"no handshake of noise: {_reason(error)}") from None
-
-
 def _reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _proven_key(session: ISecureConn) -> PeerKey:
-    """Raises RemoteProtocolError unless the peer's key is one that may be a peer."""
-    name: bytes = session.get_remote_peer().to_bytes()
-    if not name.startswith(PEER_ID_PREFIX):
-        raise RemoteProtocolError("the peer's key is no Ed25519 key", Code.BAD_KEY)
-    key = name[len(PEER_ID_PREFIX) :]
-    check_key(key)
-    return PeerKey(key)
+def framed(data: bytes) -> bytes:
+    """A message of noise's handshake behind its length."""
+    return len(data).to_bytes(PREFIX, "big") + data
 
 
-class _Asking(ReadWriteCloser):  # type: ignore[misc]  # libp2p is untyped to us
-    """A connection of which a protocol is asked and which speaks it at once, without waiting for the answer."""
+async def _read_message(socket: Socket) -> bytes:
+    """A message of noise's handshake. Raises RemoteProtocolError for one that is too long, before it has come."""
+    size = int.from_bytes(await socket.read(PREFIX), "big")
+    if size > MAX_NOISE:
+        raise RemoteProtocolError(f"{size} bytes of a handshake, limit {MAX_NOISE}")
+    return await socket.read(size) if size else b""
 
-    def __init__(self, socket: Socket, protocol: str) -> None:
-        self._socket = socket
-        self._dialler = Dialler(protocol)
-        self._opening = self._dialler.opening
-        self._agreed = False
 
-    async def write(self, data: bytes) -> None:
-        opening, self._opening = self._opening, b""
-        await self._socket.write(opening + data)
-
-    async def read(self, n: int | None = None) -> bytes:
-        while not self._agreed:
-            self._agreed = self._dialler.receive(await self._socket.read(1))
-        return await self._socket.read(n)
-
-    async def close(self) -> None:
-        await self._socket.close()
-
-    def get_remote_address(self) -> tuple[str, int] | None:
-        return self._socket.get_remote_address()
+async def learn_identity(socket: Socket, noise: Handshake) -> PeerKey:
+    """The key that the other side proves to be its own."""
+    payload = noise.read(await _read_message(socket))
+    return read_identity(payload, noise.remote_static)
 
 
 async def _answer(connection: Socket | Records, protocol: str) -> None:

@@ -34,18 +34,17 @@ from p2pinfer.core.frames import FrameDecoder, encode_frame
 from p2pinfer.core.messages import MAX_ADDRESSES, Contacts
 from p2pinfer.core.source import NOWHERE, Scope, Source, source_of
 from p2pinfer.overlay.libp2p.dht_bounds import bound_dht, bound_libp2p, forget_strangers
+from p2pinfer.overlay.libp2p.dht_frames import FIND_S, PROVIDE_S, WHERE_S
 from p2pinfer.overlay.libp2p.dht_rest import calm_libp2p, fill_table
 from p2pinfer.overlay.libp2p.dht_transport import GuardedTcp
+from p2pinfer.overlay.libp2p.parsers import bound_parsers
 from p2pinfer.overlay.libp2p.tcp import ip_of
 from p2pinfer.overlay.limits import DHT_CONNECTIONS, MAX_FOUND
 from p2pinfer.overlay.pipe import Address, leads_to
 
 WHERE: Final = TProtocol("/p2pinfer/where/1")
 MULTIHASH_SHA256: Final = "1220"  # hex of the code and the length before a SHA-256
-FIND_S: Final = 2.0  # for a whole look-up: no answer is worth waiting for a dead peer
-WHERE_S: Final = 2.0  # for one DHT host to say where its links are taken
 MAX_CONTACTS: Final = 8_192  # bytes in which it says so: 16 addresses of 256, and what is around them
-PROVIDE_S: Final = 30.0  # to tell those nearest to a key
 FORGET_S: Final = 300.0  # a DHT host that did not answer is not asked again for so long
 MAX_SILENT: Final = 1_024  # DHT hosts that are remembered for that: anybody may name more, in any number
 ANYWHERE: Final = Source("the DHT", Scope.PUBLIC)
@@ -54,6 +53,8 @@ ANYWHERE: Final = Source("the DHT", Scope.PUBLIC)
 DHT_ERRORS: Final = (BaseLibp2pError, MultiaddrError, OSError, trio.TooSlowError, RemoteProtocolError)
 
 logger = logging.getLogger(__name__)
+
+bound_parsers()  # at the import, so that no process of ours has a host without it
 
 
 @asynccontextmanager

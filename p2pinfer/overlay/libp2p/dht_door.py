@@ -21,8 +21,18 @@ import trio
 from p2pinfer.core.shown import shown_line
 from p2pinfer.core.source import Source
 from p2pinfer.overlay.contained import Contained
-from p2pinfer.overlay.libp2p.dht import FIND_S, PROVIDE_S, WHERE_S
-from p2pinfer.overlay.libp2p.dht_frames import LENGTH, MAX_REASON, addresses_in, fitting, pack, size_of, unpack
+from p2pinfer.overlay.libp2p.dht_frames import (
+    FIND_S,
+    LENGTH,
+    MAX_REASON,
+    PROVIDE_S,
+    WHERE_S,
+    addresses_in,
+    fitting,
+    pack,
+    size_of,
+    unpack,
+)
 from p2pinfer.overlay.limits import MAX_MET
 from p2pinfer.overlay.pipe import Address
 

@@ -19,6 +19,10 @@ LENGTH: Final = 4  # bytes before each frame
 MAX_FRAME: Final = 65_536  # bytes; all that one look-up may find take 42,000
 MOST: Final = MAX_FOUND * MAX_ADDRESSES  # addresses in one answer
 MAX_REASON: Final = 500  # characters
+# What an answer may take
+FIND_S: Final = 2.0  # for a whole look-up: no answer is worth waiting for a dead peer
+WHERE_S: Final = 2.0  # for one DHT host to say where its links are taken
+PROVIDE_S: Final = 30.0  # to tell those nearest to a key
 
 
 def pack(message: Sequence[Any]) -> bytes:

@@ -12,6 +12,7 @@ import trio
 from libp2p.abc import IListener
 from libp2p.custom_types import THandler
 from libp2p.io.abc import ReadWriteCloser
+from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.transport.exceptions import OpenConnectionError
 from libp2p.transport.tcp.tcp import TCP
@@ -23,7 +24,7 @@ from p2pinfer.core.errors import LinkDead, UsageError
 from p2pinfer.core.source import Source, source_of
 from p2pinfer.overlay.crowd import Crowd
 from p2pinfer.overlay.libp2p.knocks import Knocks
-from p2pinfer.overlay.libp2p.tcp import Socket, dial_tcp
+from p2pinfer.overlay.libp2p.tcp import Disconnected, Socket, dial_tcp
 from p2pinfer.overlay.limits import (
     ALL_DIALS_BURST,
     ALL_DIALS_RATE,
@@ -66,7 +67,7 @@ class GuardedTcp(TCP):  # type: ignore[misc]  # libp2p is untyped to us
         except (LinkDead, UsageError) as error:
             raise OpenConnectionError(str(error)) from None
         self._streams.add(stream)
-        return RawConnection(Socket(stream), True)
+        return RawConnection(_Buffered(stream), True)
 
     def create_listener(self, handler_function: THandler) -> IListener:
         async def handle(stream: ReadWriteCloser) -> None:
@@ -84,3 +85,35 @@ class GuardedTcp(TCP):  # type: ignore[misc]  # libp2p is untyped to us
     def close(self) -> None:
         for stream in self._streams:
             stream.socket.close()
+
+
+class _Buffered(ReadWriteCloser):  # type: ignore[misc]  # libp2p is untyped to us
+    """Our socket as libp2p has it."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        try:
+            self._socket = Socket(stream)
+        except Disconnected as error:
+            raise OpenConnectionError(str(error)) from None
+
+    async def read(self, n: int | None = None) -> bytes:
+        try:
+            return await self._socket.read(n)
+        except Disconnected as error:
+            raise _closed(error) from None
+
+    async def write(self, data: bytes) -> None:
+        try:
+            await self._socket.write(data)
+        except Disconnected as error:
+            raise _closed(error) from None
+
+    async def close(self) -> None:
+        await self._socket.close()
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        return self._socket.remote
+
+
+def _closed(error: Disconnected) -> ConnectionClosedError:
+    return ConnectionClosedError(str(error), transport="tcp")

@@ -1,4 +1,4 @@
-"""TCP below libp2p: multiaddrs in and out, listeners that know when a port is taken, and one socket as libp2p reads it.
+"""TCP below libp2p's protocols: multiaddrs in and out, listeners that know when a port is taken, and a buffered socket.
 
 libp2p's own listener shares a busy port silently, and keeps a task for every connection it ever took; its own stream
 reads headers of two bytes from the kernel one by one.
@@ -12,8 +12,6 @@ from contextlib import suppress
 from typing import Final, Protocol
 
 import trio
-from libp2p.io.abc import ReadWriteCloser
-from libp2p.io.exceptions import ConnectionClosedError
 from multiaddr import Multiaddr
 from multiaddr.exceptions import Error as MultiaddrError
 
@@ -127,25 +125,30 @@ def source_at(stream: trio.SocketStream) -> Source | None:
         return None
 
 
-class Socket(ReadWriteCloser):  # type: ignore[misc]  # libp2p is untyped to us
-    """A TCP connection the way libp2p wants it, but buffered: `read(n)` returns exactly n bytes.
+class Disconnected(Exception):
+    """There is no connection any more."""
+
+
+class Socket:
+    """A TCP connection, buffered: `read(n)` returns exactly n bytes.
 
     It reads and writes the non-blocking descriptor itself: trio's stream goes round the scheduler once more for each.
 
-    source: the network at the other end
+    remote: the address and port at the other end
+    source: the network there
     buffer: what came and was not taken yet
     unsent: what was written and the connection has not taken yet
     ended:  the peer closed the connection, and not in the middle of something that was being read
 
-    Raises ConnectionClosedError where there is no connection any more.
+    Raises Disconnected.
     """
 
     def __init__(self, stream: trio.SocketStream) -> None:
         try:
-            self._remote: tuple[str, int] = stream.socket.getpeername()[:2]
+            self.remote: tuple[str, int] = stream.socket.getpeername()[:2]
         except OSError as error:  # it broke meanwhile
             raise _closed(error) from None
-        self.source = source_of(self._remote[0])
+        self.source = source_of(self.remote[0])
         self.buffer = bytearray()
         self.unsent = bytearray()
         self.ended = False
@@ -166,7 +169,7 @@ class Socket(ReadWriteCloser):  # type: ignore[misc]  # libp2p is untyped to us
     async def fill(self) -> None:
         """Wait for more, and add it to the buffer.
 
-        Raises ConnectionClosedError at the end, which `ended` tells from a loss.
+        Raises Disconnected at the end, which `ended` tells from a loss.
         """
         try:
             await trio.lowlevel.wait_readable(self._descriptor())
@@ -177,13 +180,13 @@ class Socket(ReadWriteCloser):  # type: ignore[misc]  # libp2p is untyped to us
             raise _closed(error) from None
         if not data:
             self.ended = not self.buffer
-            raise ConnectionClosedError("the connection ended", transport="tcp")
+            raise Disconnected("the connection ended")
         self.buffer += data
 
     async def write(self, data: bytes) -> None:
         """Send the bytes, and before them what is unsent.
 
-        Raises ConnectionClosedError if the connection broke.
+        Raises Disconnected if the connection broke.
         """
         self.write_nowait(data)
         while self.unsent:
@@ -196,7 +199,7 @@ class Socket(ReadWriteCloser):  # type: ignore[misc]  # libp2p is untyped to us
     def write_nowait(self, data: bytes) -> None:
         """Send as far as the connection takes it at once, and keep the rest in `unsent`.
 
-        Raises ConnectionClosedError if the connection broke.
+        Raises Disconnected if the connection broke.
         """
         if self.unsent:
             self.unsent += data
@@ -211,7 +214,7 @@ class Socket(ReadWriteCloser):  # type: ignore[misc]  # libp2p is untyped to us
 
     def _descriptor(self) -> int:
         if self._closed:
-            raise ConnectionClosedError("the connection is closed", transport="tcp")
+            raise Disconnected("the connection is closed")
         return self._stream.socket.fileno()
 
     async def close(self) -> None:
@@ -220,9 +223,6 @@ class Socket(ReadWriteCloser):  # type: ignore[misc]  # libp2p is untyped to us
         self.unsent.clear()
         await trio.aclose_forcefully(self._stream)
 
-    def get_remote_address(self) -> tuple[str, int] | None:
-        return self._remote
 
-
-def _closed(error: Exception) -> ConnectionClosedError:
-    return ConnectionClosedError(f"the connection broke: {error}", transport="tcp")
+def _closed(error: Exception) -> Disconnected:
+    return Disconnected(f"the connection broke: {error}")
