@@ -9,9 +9,39 @@ import re
 from functools import lru_cache
 from typing import Final
 
+from p2pinfer.core.errors import UsageError
 from p2pinfer.core.source import IP, Scope, Source, scope_of, source_of
 
 _ADDRESS: Final = re.compile(r"/ip[46]/([0-9a-fA-F:.]{2,45})/tcp/([1-9][0-9]{0,4})(?:/p2p/[0-9A-Za-z]{1,80})?")
+
+_WRITTEN: Final = re.compile(r"/(ip4|ip6|dns|dns4|dns6)/([^/\s%]{1,253})/tcp/([0-9]{1,5})(?:/p2p/[0-9A-Za-z]{1,80})?")
+MAX_PORT: Final = 65_535
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """IP address or name, and port, of a multiaddr that a person may write: /ip4/HOST/tcp/PORT, or ip6 or dns.
+
+    Raises UsageError for any other.
+    """
+    try:
+        return _host_and_port(address)
+    except ValueError as error:
+        example = "/ip4/127.0.0.1/tcp/4001"
+        raise UsageError(f"{address!r:.200} is no address like {example}: {error}") from None
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    if (match := _WRITTEN.fullmatch(address)) is None:
+        raise ValueError("not TCP over IP")
+    kind, host, port = match[1], match[2], int(match[3])
+    if port > MAX_PORT:
+        raise ValueError(f"port {port}, limit {MAX_PORT}")
+    if kind.startswith("dns"):
+        return host, port
+    ip = ipaddress.ip_address(host)
+    if kind != f"ip{ip.version}":
+        raise ValueError(f"{host} is no address of {kind}")
+    return str(ip), port
 
 
 def endpoint_of(address: str) -> tuple[IP, int] | None:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pinfer.core.address import endpoint_of, may_dial
+from p2pinfer.core.address import endpoint_of, host_and_port, may_dial
+from p2pinfer.core.errors import UsageError
 from p2pinfer.core.source import NOWHERE, Scope, Source
 
 NAME = "12D3KooWQYV9dGMFoRzNStwpXztXaBUjtPqi6aU76ZgUriHhKust"
@@ -92,3 +93,45 @@ def test_an_address_is_dialled_for_those_who_could_dial_it_themselves(ip: str, w
 def test_any_text_is_an_address_or_none(text: str) -> None:
     may_dial(text, NOWHERE)
     may_dial(f"/ip4/{text}", NOWHERE)
+
+
+# What a person writes
+
+
+@pytest.mark.parametrize(
+    ("address", "place"),
+    [
+        ("/ip4/127.0.0.1/tcp/0", ("127.0.0.1", 0)),
+        ("/ip4/192.0.2.1/tcp/65535/p2p/12D3KooW", ("192.0.2.1", 65_535)),
+        ("/ip6/::/tcp/4001", ("::", 4001)),
+        ("/ip6/2001:DB8:0::1/tcp/4001", ("2001:db8::1", 4001)),
+        ("/dns/example.org/tcp/4001", ("example.org", 4001)),
+        ("/dns4/localhost/tcp/4001", ("localhost", 4001)),
+    ],
+)
+def test_host_and_port(address: str, place: tuple[str, int]) -> None:
+    assert host_and_port(address) == place
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("", "not TCP over IP"),
+        ("127.0.0.1:4001", "not TCP over IP"),
+        ("/ip4/127.0.0.1/udp/4001/quic-v1", "not TCP over IP"),
+        ("/ip4/127.0.0.1/tcp/4001/ws", "not TCP over IP"),
+        ("/ip4/127.0.0.1/tcp/", "not TCP over IP"),
+        ("/ip4/127.0.0.1/tcp/4001/p2p/", "not TCP over IP"),
+        ("/ip4/127.0.0.1/tcp/4001\n", "not TCP over IP"),
+        ("/ip6/fe80::1%eth0/tcp/4001", "not TCP over IP"),
+        ("/dns/a b/tcp/4001", "not TCP over IP"),
+        ("/ip4/127.0.0.1/tcp/65536", "port 65536, limit 65535"),
+        ("/ip4/::1/tcp/4001", "::1 is no address of ip4"),
+        ("/ip6/127.0.0.1/tcp/4001", "127.0.0.1 is no address of ip6"),
+        ("/ip4/999.0.0.1/tcp/4001", "does not appear to be an IPv4 or IPv6 address"),
+    ],
+)
+def test_no_host_and_port(address: str, why: str) -> None:
+    with pytest.raises(UsageError, match="is no address like /ip4/127.0.0.1/tcp/4001") as caught:
+        host_and_port(address)
+    assert why in str(caught.value)

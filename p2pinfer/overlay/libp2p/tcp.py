@@ -12,9 +12,8 @@ from contextlib import suppress
 from typing import Final, Protocol
 
 import trio
-from multiaddr import Multiaddr
-from multiaddr.exceptions import Error as MultiaddrError
 
+from p2pinfer.core.address import host_and_port
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, UsageError
 from p2pinfer.core.source import IP, Source, source_of
@@ -28,7 +27,7 @@ async def listen_tcp(address: str) -> Sequence[trio.SocketListener]:
 
     Raises UsageError if it is no such address, or somebody listens there already.
     """
-    host, port = _host_and_port(address)
+    host, port = host_and_port(address)
     try:
         return await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)
     except OSError as error:
@@ -57,7 +56,7 @@ async def listen_again(address: str, ports: KeptPorts) -> Sequence[trio.SocketLi
 
     Raises UsageError as `listen_tcp` does.
     """
-    if _host_and_port(address)[1]:
+    if host_and_port(address)[1]:
         return await listen_tcp(address)
     listeners: Sequence[trio.SocketListener] = ()
     if port := ports.kept(address):
@@ -83,26 +82,13 @@ def _parse_ip(text: str) -> IP | None:
 
 def ip_of(address: str) -> IP | None:
     """The IP address a multiaddr begins with; None for a name."""
-    return _parse_ip(_host_and_port(address)[0])
+    return _parse_ip(host_and_port(address)[0])
 
 
 def host_of(address: str) -> tuple[IP, int] | None:
     """IP address and port of a multiaddr, the port perhaps 0; None for a name."""
-    host, port = _host_and_port(address)
+    host, port = host_and_port(address)
     return None if (ip := _parse_ip(host)) is None else (ip, port)
-
-
-def _host_and_port(address: str) -> tuple[str, int]:
-    """Raises UsageError unless `address` begins with /ip4/HOST/tcp/PORT, or ip6 or a DNS name in place of ip4."""
-    try:
-        parsed = Multiaddr(address)
-        names = [protocol.name for protocol in parsed.protocols()]
-        if names[:2] not in (["ip4", "tcp"], ["ip6", "tcp"], ["dns", "tcp"], ["dns4", "tcp"], ["dns6", "tcp"]):
-            raise ValueError("not TCP over IP")
-        return str(parsed.value_for_protocol(names[0])), int(parsed.value_for_protocol("tcp"))
-    except (ValueError, LookupError, MultiaddrError) as error:
-        example = "/ip4/127.0.0.1/tcp/4001"
-        raise UsageError(f"{address!r:.200} is no address like {example}: {error}") from None
 
 
 async def dial_tcp(address: str) -> trio.SocketStream:
@@ -110,7 +96,7 @@ async def dial_tcp(address: str) -> trio.SocketStream:
 
     Raises LinkDead (UNREACHABLE) where nobody answers.
     """
-    host, port = _host_and_port(address)
+    host, port = host_and_port(address)
     try:
         return await trio.open_tcp_stream(host, port)
     except OSError as error:
