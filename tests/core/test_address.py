@@ -132,6 +132,6 @@ def test_host_and_port(address: str, place: tuple[str, int]) -> None:
     ],
 )
 def test_no_host_and_port(address: str, why: str) -> None:
-    with pytest.raises(UsageError, match="is no address like /ip4/127.0.0.1/tcp/4001") as caught:
+    with pytest.raises(UsageError, match=r"is no address like /ip4/127\.0\.0\.1/tcp/4001: ") as caught:
         host_and_port(address)
     assert why in str(caught.value)

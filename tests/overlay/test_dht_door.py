@@ -196,6 +196,19 @@ async def test_hosts_that_one_network_named_take_no_others_place_after_a_new_sta
     )
 
 
+async def test_without_libp2p_there_is_no_part_and_a_word_says_how_to_have_one(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(dht_door, "find_spec", lambda name: None)
+    door = DhtDoor((), ())
+    await door.run()
+    with trio.fail_after(1):
+        assert await door.find(bytes(32)) == ()
+    assert [record.message for record in caplog.records] == [
+        "no part in the DHT: pip install 'p2pinfer[node]' brings libp2p, which it needs; links go on"
+    ]
+
+
 async def test_a_peer_that_only_dials_has_no_process() -> None:
     async with open_libp2p_network(KEYS[0], Collector()):
         assert not parts()

@@ -12,6 +12,7 @@ import sys
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 from itertools import chain, count, repeat
 from typing import Final
 
@@ -75,7 +76,13 @@ class DhtDoor:
             self._moved.set()
 
     async def run(self) -> None:
-        """Have a part in the DHT, until cancelled."""
+        """Have a part in the DHT, until cancelled; none where libp2p is not installed, which a client need not have."""
+        if find_spec("libp2p") is None:
+            logger.warning(
+                "no part in the DHT: pip install 'p2pinfer[node]' brings libp2p, which it needs; links go on"
+            )
+            self.settled.set()
+            return
         waits_s = _waits_s()
         while True:
             self._moved = trio.Event()
