@@ -205,7 +205,7 @@ async def test_without_libp2p_there_is_no_part_and_a_word_says_how_to_have_one(
     with trio.fail_after(1):
         assert await door.find(bytes(32)) == ()
     assert [record.message for record in caplog.records] == [
-        "no part in the DHT: pip install 'p2pinfer[node]' brings libp2p, which it needs; links go on"
+        "no part in the DHT, which needs libp2p: pip install 'p2pinfer[node]' brings it; links go on"
     ]
 
 

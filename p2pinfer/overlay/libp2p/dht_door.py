@@ -79,7 +79,7 @@ class DhtDoor:
         """Have a part in the DHT, until cancelled; none where libp2p is not installed, which a client need not have."""
         if find_spec("libp2p") is None:
             logger.warning(
-                "no part in the DHT: pip install 'p2pinfer[node]' brings libp2p, which it needs; links go on"
+                "no part in the DHT, which needs libp2p: pip install 'p2pinfer[node]' brings it; links go on"
             )
             self.settled.set()
             return
