@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +14,7 @@ from p2pinfer.disk.whereabouts import from_here, tell, untell
 from p2pinfer.overlay.network import Network
 
 ENTER_S: Final = 5.0  # for the roll; who is not on it is met by who knows the folder
-LOOK_S: Final = 10.0  # between looks if the addresses have changed, or the roll was lost, as where a user logs out
+LOOK_S: Final = 60.0  # between looks if the roll was lost, as where a user logs out, unless our addresses change before
 
 logger = logging.getLogger(__name__)
 
@@ -25,10 +26,11 @@ async def keep_whereabouts(data: Path, network: Network, listened: Sequence[str]
     """
     told: list[str] = []
     said = ""
+    now_here = partial(_from_here, network, listened)
     own = trio.CapacityLimiter(1)  # of threads that all share, one that hangs would be missing for good
     try:
         while True:
-            here = from_here(listened, network.addresses(), peer_name(network.key))
+            here = now_here()
             if here != told:
                 told = here
                 try:
@@ -39,11 +41,17 @@ async def keep_whereabouts(data: Path, network: Network, listened: Sequence[str]
                 why, said = said, await _enter(data, own)
                 if said and why != said:
                     logger.info("only who names %s finds this node without an address: %s", data, said)
-            await trio.sleep(LOOK_S)
+            with trio.move_on_after(LOOK_S):
+                while now_here() == told:
+                    await network.wait_moved()
     finally:
         untell(data)
         if on_roll:
             leave(data)
+
+
+def _from_here(network: Network, listened: Sequence[str]) -> list[str]:
+    return from_here(listened, network.addresses(), peer_name(network.key))
 
 
 async def _enter(data: Path, own: trio.CapacityLimiter) -> str:

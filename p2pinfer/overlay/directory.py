@@ -22,7 +22,7 @@ from p2pinfer.overlay.drawing import drawn, drawn_links
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.limits import MAX_ASKED
 from p2pinfer.overlay.link import Link
-from p2pinfer.overlay.meeting import APART_S, LOOK_AROUND_S, SOON_S, Meeting
+from p2pinfer.overlay.meeting import APART_S, CALM_S, LOOK_AROUND_S, SOON_S, Meeting
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.news import News
 from p2pinfer.overlay.pipe import leads_to
@@ -88,6 +88,7 @@ class Directory:
 
     def _hear(self, known: KnownOffer) -> None:
         self._seeking.hear(known)
+        self._meeting.changes.tell()
         self.news.tell()
 
     @property
@@ -213,7 +214,7 @@ class Directory:
             nursery.start_soon(self._seeking.run)
             nursery.start_soon(self._keep_seeking_others)
             while True:
-                silence = self._meeting.silences.coming
+                silence, change = self._meeting.silences.coming, self._meeting.changes.coming
                 async with trio.open_nursery() as peers:
                     if not self._network.links():
                         peers.start_soon(self._seek_peers)
@@ -221,6 +222,9 @@ class Directory:
                 own = self._tidings.own
                 if own is not None and not self._network.links():
                     await self._seeking.seek(own.offer.record.model)  # alone: the DHT or the local network may help
+                if self._meeting.is_calm:
+                    with trio.move_on_after(CALM_S - LOOK_AROUND_S):
+                        await change.wait()
                 with trio.move_on_after(SOON_S if self._meeting.is_hasty else LOOK_AROUND_S):
                     await silence.wait()
                     await trio.sleep(SOON_S)  # others fall silent with it

@@ -32,6 +32,7 @@ from p2pinfer.overlay.reach import reach
 from p2pinfer.overlay.tidings import LOTS, Tidings
 
 LOOK_AROUND_S: Final = 5.0  # between looks for whom to dial, bootstrap peers that are away among them
+CALM_S: Final = 30.0  # the same while we are linked to everybody whom we know; each look wakes a node that idles
 SOON_S: Final = 0.25  # before those are dialled of whom we have just heard
 REVISIT_S: Final = 600.0  # between visits to bootstrap peers by who has links enough: halves of a swarm meet there
 NEAR: Final = 2  # links to peers on the local network, whomever we know: through a router they may be out of our reach
@@ -52,12 +53,14 @@ class Meeting:
 
     settles:  the peers with whom something is still to be settled
     silences: tells of links that we dialled, whose peers fell silent: time to look around, for we may have moved
+    changes:  tells of links that came and went
     """
 
     def __init__(self, network: Network, exchange: Exchange, tidings: Tidings, bootstrap: Sequence[str]) -> None:
         self.bootstrap = tuple(bootstrap)
         self.settles: Callable[[], Collection[PeerKey]] = frozenset
         self.silences = News()
+        self.changes = News()
         self._network = network
         self._exchange = exchange
         self._tidings = tidings
@@ -135,6 +138,13 @@ class Meeting:
         """True if we have just heard of peers that we should be linked to."""
         return bool(missing(self._tidings.own, self._tidings.reachable(), self._links(), self._away, LOTS))
 
+    @property
+    def is_calm(self) -> bool:
+        """True if somebody is linked to us, and nobody whom we know is left to be dialled."""
+        linked = {link.peer for link in self._network.links()}
+        known = (*(one.node for one in self._tidings.reachable()), *self._near(), *map(leads_to, self.bootstrap))
+        return bool(linked) and linked.issuperset(known)
+
     def _links(self, needed: Collection[PeerKey] = ()) -> list[Kept]:
         links = self._network.links()
         return [Kept(one.peer, one.came_s, one.peer in needed, one.source.network, one.dialled) for one in links]
@@ -177,6 +187,7 @@ class Meeting:
 
     def note_link(self) -> None:
         """Somebody is linked: if nobody was, that was our own fault as likely as theirs."""
+        self.changes.tell()
         if self._is_cut:
             self._is_cut = False
             self._away.clear()
@@ -236,6 +247,7 @@ class Meeting:
     # The dead
 
     def _note_death(self, link: Link, why: LinkDead) -> None:
+        self.changes.tell()
         if why.code is Code.IDLE:
             self._leave_alone(link.peer)
         if why.code is Code.LEAVING:  # its own word
