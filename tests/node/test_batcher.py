@@ -63,3 +63,26 @@ async def test_sessions_past_their_prompts_go_in_groups(autojump_clock: MockCloc
             engine.answer()
     assert [len(slots) for slots in served] == [together] * (len(SLOTS) // together)
     assert set().union(*served) == set(SLOTS)
+
+
+async def test_a_step_that_waited_for_prefill_waits_for_no_more_of_it(autojump_clock: MockClock) -> None:
+    engine, turn = SlowEngine(), Turn()
+    batcher = Batcher(engine, Speed(0.001, 0.005), turn, 1)  # type: ignore[arg-type]
+    chat, prompt = Middle(prompt=1, slot=1, wake=batcher.wake), Middle(prompt=8, slot=2, wake=batcher.wake)
+
+    def rows_come(middle: Middle, count: int) -> None:
+        with turn:
+            middle.forward(count, Codec.F32, bytes(count * ROW))
+
+    with batcher.serving(chat.session), batcher.serving(prompt.session):
+        rows_come(chat, 1)
+        engine.answer()
+        rows_come(prompt, 8)
+        assert engine.slots == {2}
+        rows_come(chat, 1)
+        engine.answer()
+        assert engine.slots == {1}  # though the prompt has more
+        with turn:
+            engine.answer()
+            chat.forward(1, Codec.F32, bytes(ROW))
+        assert engine.slots == {1, 2}  # it waits for none but this one
