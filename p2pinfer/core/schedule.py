@@ -24,7 +24,8 @@ FIRST_CHUNK: Final = 64  # positions of prefill while nothing is measured
 FEW: Final = 8  # positions; a batch of no more may show the least time of one
 LONGER: Final = 1.5  # times the least time; a batch that takes so long takes it for its positions
 MORE: Final = 1.1  # times what should fit into the least time
-LATEST: Final = 0.25  # the share of the latest measurement in the mean
+LATEST: Final = 0.25  # the share in the mean of a latest measurement that is below it
+RISE: Final = 0.05  # and of one that is above
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,5 +123,11 @@ def _share(prefills: Sequence[Waiting], room: int) -> list[tuple[int, int]]:
 
 
 def _mean(mean: float, latest: float) -> float:
-    """The running mean with one more value; the first value stands alone."""
-    return latest if not mean else mean + LATEST * (latest - mean)
+    """The running mean with one more value; the first value stands alone.
+
+    A batch that had to wait for a core took several times what it costs, and chunks that shrink for that cost more yet.
+    So the mean rises slowly, and stays near what is measured while nothing else runs; where all take longer it follows.
+    """
+    if not mean:
+        return latest
+    return mean + (LATEST * (latest - mean) if latest < mean else RISE * (min(latest, LONGER * mean) - mean))

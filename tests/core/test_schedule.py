@@ -109,8 +109,24 @@ def test_small_batches_teach_the_least_time_and_longer_ones_the_time_of_a_positi
     assert (speed.duration(0), speed.duration(10), speed.duration(100)) == (0, 0.02, pytest.approx(0.06))
 
 
-def test_a_measurement_changes_the_mean_by_a_quarter() -> None:
-    assert Speed(0.02, 0.0).observe(1, 0.04).batch_s == pytest.approx(0.025)
+def test_a_measurement_lowers_the_mean_by_a_quarter_and_raises_it_slowly() -> None:
+    assert Speed(0.02, 0.0).observe(1, 0.028).batch_s == pytest.approx(0.0204)
+    assert Speed(0.02, 0.0).observe(1, 0.28).batch_s == pytest.approx(0.0205)
+    assert Speed(0.02, 0.0).observe(1, 0.004).batch_s == pytest.approx(0.016)
+
+
+def test_batches_that_wait_for_a_core_shrink_no_chunks() -> None:
+    speed = Speed(0.002, 0.0004)
+    for at in range(200):
+        speed = speed.observe(25, 0.01 if at % 3 == 2 else 0.05)
+    assert speed.position_s < 0.0006
+
+
+def test_a_machine_that_became_slower_is_noticed_within_a_few_batches() -> None:
+    speed = Speed(0.002, 0.0004)
+    for _ in range(50):
+        speed = speed.observe(25, 0.02)
+    assert speed.position_s == pytest.approx(0.0008, rel=0.1)
 
 
 def test_a_batch_of_the_least_time_says_what_a_position_costs_at_most() -> None:
