@@ -1,13 +1,14 @@
 """A chat over three stages beside four clients with prompts of 1,500 positions, and these beside the chat (issue 11).
 
-In each run the chat is alone, then the prompts are, then both run together. Of the chat the times between its ids count,
-of the prompts the positions a second that are through all stages.
+In each run the chat is alone, then the prompts are, then both run together. Of the chat the times between its ids
+count, of the prompts the positions a second that are through all stages.
 """
 
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -105,7 +106,7 @@ async def _prompt(clients: Sequence[Client], count: int) -> float:
 
 
 def _between(times: Sequence[float]) -> list[float]:
-    return [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    return [later - earlier for earlier, later in pairwise(times)]
 
 
 def _chat_figure(runs: Sequence[Run], share: float, bound: float) -> Figure:

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 import pytest
 from trio.testing import MockClock
 
+from p2pinfer.core.codes import Code
 from p2pinfer.core.schedule import Speed
 from p2pinfer.core.units import Codec
 from p2pinfer.engine.steps import Output, Step
@@ -86,3 +87,28 @@ async def test_a_step_that_waited_for_prefill_waits_for_no_more_of_it(autojump_c
             engine.answer()
             chat.forward(1, Codec.F32, bytes(ROW))
         assert engine.slots == {1, 2}  # it waits for none but this one
+
+
+async def test_who_has_finished_leaves_the_next_batch_and_counts_in_no_group(autojump_clock: MockClock) -> None:
+    engine, turn = SlowEngine(), Turn()
+    batcher = Batcher(engine, Speed(), turn, 2)  # type: ignore[arg-type]
+    middles = [Middle(prompt=1, slot=slot, wake=batcher.wake) for slot in SLOTS]
+
+    def rows_come() -> None:
+        with turn:
+            for middle in middles:
+                middle.forward(1, Codec.F32, bytes(ROW))
+
+    with ExitStack() as stack:
+        for middle in middles:
+            stack.enter_context(batcher.serving(middle.session))
+        rows_come()
+        engine.answer()
+        rows_come()
+        assert len(engine.slots) == 2
+        waiting = [middle for middle in middles if middle.session.slot not in engine.slots]
+        waiting[0].session.fail(Code.CANCELLED, "it is over")  # its blocks have not ended yet
+        engine.answer()
+        assert engine.slots == {waiting[1].session.slot}
+        engine.answer()
+        assert not engine.slots
