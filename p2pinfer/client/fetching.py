@@ -24,6 +24,7 @@ from p2pinfer.overlay.network import Network
 PART: Final = 16 << 10  # bytes asked for at once, which every peer sends whole; one that sends fewer plays for time
 AHEAD: Final = 8  # parts asked for at once
 BUSY_S: Final = 1.0  # at most, before a busy peer is asked again
+LONG_S: Final = 10.0  # whoever is busy for longer is left: its owner may let it hand out no more today
 SHORTEST_S: Final = 0.001  # that a transfer is taken to last
 FILE_S: Final = 10.0  # for a file in all, and a second more
 FILE_BYTES: Final = 50_000  # for so many of its bytes
@@ -101,7 +102,7 @@ class Fetcher:
             try:
                 return await self._exchange.call(link, partial(_ask, model, name, offset), FilePart)
             except Refused as refusal:
-                if refusal.code is not Code.BUSY or refusal.retry_s is None:
+                if refusal.code is not Code.BUSY or refusal.retry_s is None or refusal.retry_s > LONG_S:
                     raise
                 await trio.sleep(min(refusal.retry_s, BUSY_S))
 

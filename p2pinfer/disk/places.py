@@ -42,6 +42,11 @@ def node_ports(data: Path) -> Path:
     return data / "ports"
 
 
+def node_served(data: Path) -> Path:
+    """What peers had of a node's files today."""
+    return data / "served"
+
+
 def node_network(data: Path) -> Path:
     """The network as a node last saw it."""
     return data / "network.json"

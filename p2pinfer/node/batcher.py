@@ -36,8 +36,9 @@ class Batcher:
         self._turn = turn
         self._sessions: dict[int, Session] = {}  # by slot
         self._awake: set[int] = set()  # slots that may have something ready
-        self._served: dict[int, int] = {}  # number of the batch that served a slot last
-        self._batches = 0
+        self._served: dict[int, int] = {}  # when a slot was served last, in turns of sessions
+        self._waited: set[int] = set()  # slots past their prompts that had to wait for a batch with prefill
+        self._turns = 0
         self._busy = False
         self._ending = False
         self._empty = trio.Event()
@@ -59,6 +60,7 @@ class Batcher:
         finally:
             del self._sessions[session.slot], self._served[session.slot]
             self._awake.discard(session.slot)
+            self._waited.discard(session.slot)
             if not self._sessions:
                 self._empty.set()
 
@@ -84,8 +86,7 @@ class Batcher:
     @property
     def queue_s(self) -> float:
         """How long what is ready now keeps the engine busy."""
-        positions = sum(session.ready() for session in self._sessions.values())
-        return positions * self.speed.position_s + (self.speed.batch_s if positions else 0.0)
+        return self.speed.duration(sum(session.ready() for session in self._sessions.values()))
 
     def _start(self) -> None:
         """Run the next batch, unless one runs."""
@@ -94,13 +95,14 @@ class Batcher:
                 self._begin(batch)
 
     def _begin(self, batch: list[tuple[int, int]]) -> None:
-        self._batches += 1
         taken, steps = [], []
         for slot, count in batch:
             session = self._sessions[slot]
             with session.contained:
                 work, step = session.take(count)
-                self._served[slot] = self._batches
+                self._turns += 1
+                self._served[slot] = self._turns
+                self._waited.discard(slot)
                 taken.append((session, work))
                 steps.append(step)
         if not steps:  # whoever was to be computed has failed
@@ -115,6 +117,8 @@ class Batcher:
         if outputs is None:
             return  # the engine has ended, and with it the node
         took_s = self._engine.busy_s - before_s
+        with self._contained:
+            self._note_waited(taken)
         with self._turn:
             for (session, work), output in zip(taken, outputs, strict=True):
                 with session.contained:
@@ -124,6 +128,15 @@ class Batcher:
         for session, _ in taken:
             with session.contained:
                 session.count()
+
+    def _note_waited(self, taken: Taken) -> None:
+        """Who is past its prompt and ready at the end of a batch came while it ran, or was left out."""
+        if not any(work.position < session.stage.terms.prompt for session, work in taken):
+            return
+        for slot in self._awake:
+            session = self._sessions[slot]
+            if _past_prompt(session) and session.ready():
+                self._waited.add(slot)
 
     def _next(self) -> list[tuple[int, int]]:
         decoding = sum(_past_prompt(session) for session in self._sessions.values())
@@ -135,7 +148,8 @@ class Batcher:
             session = self._sessions[slot]
             if positions := session.ready():
                 most = min(positions, session.stage.terms.max_chunk)
-                found.append(Waiting(slot, most, _past_prompt(session), self._served[slot]))
+                waited = slot in self._waited
+                found.append(Waiting(slot, most, _past_prompt(session), self._served[slot], waited))
             else:
                 self._awake.remove(slot)
         return found

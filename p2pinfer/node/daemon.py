@@ -22,8 +22,17 @@ from p2pinfer.disk.address_book import AddressBook
 from p2pinfer.disk.boots import Boots
 from p2pinfer.disk.identity import Identity, hold_folder, load_identity, undone_unless_kept
 from p2pinfer.disk.journal import Journal, open_journal
-from p2pinfer.disk.places import address_book, default_data, node_boots, node_journal, node_network, node_ports
+from p2pinfer.disk.places import (
+    address_book,
+    default_data,
+    node_boots,
+    node_journal,
+    node_network,
+    node_ports,
+    node_served,
+)
 from p2pinfer.disk.ports import Ports
+from p2pinfer.disk.served import ServedFile
 from p2pinfer.disk.store import Store
 from p2pinfer.disk.whereabouts import NodesHere
 from p2pinfer.node.addresses import check_network
@@ -32,6 +41,7 @@ from p2pinfer.node.doubling import Doubling
 from p2pinfer.node.exposure import Exposure
 from p2pinfer.node.files import Files
 from p2pinfer.node.outlook import Outlook
+from p2pinfer.node.ration import MB, Ration
 from p2pinfer.node.serving import Serving, risk_of
 from p2pinfer.node.settings import Settings
 from p2pinfer.node.settling import Settling
@@ -105,7 +115,9 @@ async def open_node(
         async with open_journal(node_journal(data)) as journal, trio.open_nursery() as nursery:
             await journal.certify(identity.certificate)
             exchange = Exchange(nursery)
-            exchange.answer(AskFile, Files(store, lambda: exchange.has_sessions).answer)
+            if limit := settings.network.files_mb_per_day * MB:
+                ration = Ration(limit, ServedFile(node_served(data), limit))
+                exchange.answer(AskFile, Files(store, lambda: exchange.has_sessions, ration).answer)
             open_network = network or partial(_open_libp2p, settings, data)
             settling = await _settling(settings, data, journal, nursery)
             exchange.on_up, exchange.on_stray = settling.greet, settling.take

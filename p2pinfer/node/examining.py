@@ -26,7 +26,15 @@ from p2pinfer.engine.native.library import instruction_sets, open_library
 from p2pinfer.engine.steps import CPU
 from p2pinfer.node.addresses import check_network, local_addresses
 from p2pinfer.node.deciding import missing_files, usual_model
-from p2pinfer.node.findings import Examination, Finding, Verdict, about_identity, about_network, about_threads
+from p2pinfer.node.findings import (
+    Examination,
+    Finding,
+    Verdict,
+    about_files,
+    about_identity,
+    about_network,
+    about_threads,
+)
 from p2pinfer.node.limits import usable_cores, usable_memory
 from p2pinfer.node.outlook import last_sight
 from p2pinfer.node.settings import AUTO, Serve, Settings, numerics_of, span_of
@@ -268,6 +276,7 @@ class _Examiner:
         else:
             sight = last_sight(node_network(self._data))
             yield about_network(self._network, local_addresses(self._network), sight, self._now)
+            yield about_files(self._network)
 
     def _look_at_data(self) -> Iterator[Finding]:
         """Identity and certificate, and what their file system can do."""

@@ -1,7 +1,7 @@
 """Files of models for peers that lack them: manifest, tokenizer, and whatever else the store holds (manifest.md, 6).
 
 They give way to sessions: parts are cut so that nothing waits long behind one, and bytes are bounded by network and in
-all, the more so while somebody's answer is computed.
+all, the more so while somebody's answer is computed. Those that leave this machine are within the owner's ration, too.
 """
 
 from collections.abc import Callable
@@ -13,8 +13,10 @@ from p2pinfer.core.allowance import Allowance, Rate
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import ModelError, Refused
 from p2pinfer.core.messages import AskFile, FilePart
+from p2pinfer.core.source import Scope
 from p2pinfer.core.units import ModelId
 from p2pinfer.disk.store import Store
+from p2pinfer.node.ration import Ration
 from p2pinfer.overlay.exchange import Ask
 from p2pinfer.overlay.limits import (
     ALL_FILES_BURST,
@@ -30,11 +32,12 @@ from p2pinfer.overlay.link import Link
 
 
 class Files:
-    """Answers AskFile from a store. is_busy: sessions are open"""
+    """Answers AskFile from a store. is_busy: sessions are open. ration: None without a limit by the day"""
 
-    def __init__(self, store: Store, is_busy: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, store: Store, is_busy: Callable[[], bool] = lambda: False, ration: Ration | None = None) -> None:
         self._store = store
         self._is_busy = is_busy
+        self._ration = ration
         self._bytes = Allowance(Rate(FILES_BURST, FILES_RATE), Rate(ALL_FILES_BURST, ALL_FILES_RATE))
         self._readers = trio.CapacityLimiter(FILE_READERS)  # of its own: the journal has threads, too
 
@@ -42,6 +45,9 @@ class Files:
         """Raises Refused (NOT_FOUND, or BUSY after too many bytes)."""
         assert isinstance(ask, AskFile)
         limit = min(ask.limit, MAX_FILE_PART, link.frame_budget())
+        ration = None if link.source.scope is Scope.LOOPBACK else self._ration
+        if ration is not None:
+            ration.check(1)
         cost = max(limit, LEAST_FILE_PART) * (SESSION_SHARE if self._is_busy() else 1)
         if not self._bytes.take(link.source, trio.current_time(), cost):
             raise Refused("too much of files at once", Code.BUSY, 0.5)
@@ -50,6 +56,8 @@ class Files:
             size, data = await self._read(part)
         except ModelError:  # its words are for the owner: they name folders of this machine
             raise Refused("this peer does not have that file", Code.NOT_FOUND) from None
+        if ration is not None:
+            await ration.take(len(data))
         return FilePart(ask.call, size, data)
 
     async def _read(self, part: Callable[[], tuple[int, bytes]]) -> tuple[int, bytes]:

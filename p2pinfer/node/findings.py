@@ -109,6 +109,13 @@ def about_network(network: Network, local: Sequence[str], sight: Sight | None, n
     return Finding("network", Verdict.GOOD, f"{text}; {met}")
 
 
+def about_files(network: Network) -> Finding:
+    """Tell what peers may have: a line may be paid by the byte."""
+    limit = network.files_mb_per_day
+    text = f"at most {limit} MB a day of models' files" if limit else "no files of models"
+    return Finding("files", Verdict.GOOD, f"peers of other machines get {text} (network.files_mb_per_day)")
+
+
 def _some(addresses: Sequence[str]) -> str:
     shown = [one.removesuffix("/tcp/0") for one in addresses[:SHOWN]]
     return (", ".join(shown) or "nothing") + (f" and {len(addresses) - SHOWN} more" if len(addresses) > SHOWN else "")

@@ -35,6 +35,9 @@ class Network:
     announce: tuple[str, ...] = _setting((), "multiaddrs told to others; empty: the ones listened on")
     bootstrap: tuple[str, ...] = _setting((), "multiaddrs of peers to meet first")
     mdns: bool = _setting(True, "find peers on the local network; never used when only loopback is listened on")
+    files_mb_per_day: int = _setting(
+        100, "MB of models' files that peers of other machines may have of this node a day; 0: they get none"
+    )
 
 
 @dataclass(frozen=True, slots=True)

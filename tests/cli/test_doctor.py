@@ -61,7 +61,7 @@ def test_a_machine_that_can_serve(p2pinfer: Shell, store: Path) -> None:
     assert plain["instruction_sets"][-1] == "portable"
     assert plain["bandwidth_gb_s"] > 0
     assert [finding["subject"] for finding in plain["findings"]] == [
-        *("model", "packages", "engine", "threads", "memory speed", "memory", "network", "data folder")
+        *("model", "packages", "engine", "threads", "memory speed", "memory", "network", "files", "data folder")
     ]
     assert {"good", "advice"} >= {finding["verdict"] for finding in plain["findings"]}
 

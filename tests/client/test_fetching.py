@@ -47,6 +47,14 @@ async def busy(_ask: AskFile) -> FilePart:
     raise Refused("too much of files at once", Code.BUSY, 0.5)
 
 
+async def spent(ask: AskFile) -> FilePart:
+    """The first part, and then no more today."""
+    await trio.lowlevel.checkpoint()
+    if ask.offset:
+        raise Refused("this peer hands out no more of files today", Code.BUSY, 36_000)
+    return await honest(ask)
+
+
 async def trickling(ask: AskFile) -> FilePart:
     """The first part at once, and the others as late as they may be."""
     await trio.sleep(4.5 if ask.offset else 0)
@@ -142,6 +150,19 @@ async def test_who_brings_nothing_holds_nobody_up(autojump_clock: MockClock, ans
             await fetcher._network.dial(known.addresses[0])
         await crowd.add("honest", honest)
         assert await fetched_after(fetcher, crowd) < 2 * HELD_S
+
+
+async def test_who_hands_out_no_more_today_is_left_at_once(autojump_clock: MockClock) -> None:
+    async with open_crowd() as crowd:
+        fetcher = await crowd.fetcher()
+        for number in range(6):
+            known = await crowd.add(f"spent {number}", spent)
+            await fetcher._network.dial(known.addresses[0])
+        await crowd.add("honest", honest)
+        assert await fetched_after(fetcher, crowd) < HELD_S
+        first = dict(crowd.asked)
+        assert await fetched_after(fetcher, crowd) < HELD_S  # and is asked last the next time
+        assert {name for name in crowd.asked if crowd.asked[name] > first[name]} == {"honest"}
 
 
 async def test_only_so_many_are_asked_at_once(autojump_clock: MockClock) -> None:

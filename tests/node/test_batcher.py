@@ -6,6 +6,7 @@ from contextlib import ExitStack
 import pytest
 from trio.testing import MockClock
 
+from p2pinfer.core.codes import Code
 from p2pinfer.core.schedule import Speed
 from p2pinfer.core.units import Codec
 from p2pinfer.engine.steps import Output, Step
@@ -63,3 +64,51 @@ async def test_sessions_past_their_prompts_go_in_groups(autojump_clock: MockCloc
             engine.answer()
     assert [len(slots) for slots in served] == [together] * (len(SLOTS) // together)
     assert set().union(*served) == set(SLOTS)
+
+
+async def test_a_step_that_waited_for_prefill_waits_for_no_more_of_it(autojump_clock: MockClock) -> None:
+    engine, turn = SlowEngine(), Turn()
+    batcher = Batcher(engine, Speed(0.001, 0.005), turn, 1)  # type: ignore[arg-type]
+    chat, prompt = Middle(prompt=1, slot=1, wake=batcher.wake), Middle(prompt=8, slot=2, wake=batcher.wake)
+
+    def rows_come(middle: Middle, count: int) -> None:
+        with turn:
+            middle.forward(count, Codec.F32, bytes(count * ROW))
+
+    with batcher.serving(chat.session), batcher.serving(prompt.session):
+        rows_come(chat, 1)
+        engine.answer()
+        rows_come(prompt, 8)
+        assert engine.slots == {2}
+        rows_come(chat, 1)
+        engine.answer()
+        assert engine.slots == {1}  # though the prompt has more
+        with turn:
+            engine.answer()
+            chat.forward(1, Codec.F32, bytes(ROW))
+        assert engine.slots == {1, 2}  # it waits for none but this one
+
+
+async def test_who_has_finished_leaves_the_next_batch_and_counts_in_no_group(autojump_clock: MockClock) -> None:
+    engine, turn = SlowEngine(), Turn()
+    batcher = Batcher(engine, Speed(), turn, 2)  # type: ignore[arg-type]
+    middles = [Middle(prompt=1, slot=slot, wake=batcher.wake) for slot in SLOTS]
+
+    def rows_come() -> None:
+        with turn:
+            for middle in middles:
+                middle.forward(1, Codec.F32, bytes(ROW))
+
+    with ExitStack() as stack:
+        for middle in middles:
+            stack.enter_context(batcher.serving(middle.session))
+        rows_come()
+        engine.answer()
+        rows_come()
+        assert len(engine.slots) == 2
+        waiting = [middle for middle in middles if middle.session.slot not in engine.slots]
+        waiting[0].session.fail(Code.CANCELLED, "it is over")  # its blocks have not ended yet
+        engine.answer()
+        assert engine.slots == {waiting[1].session.slot}
+        engine.answer()
+        assert not engine.slots

@@ -30,7 +30,7 @@ def test_every_setting_is_printed_with_help() -> None:
     lines = describe(Settings()).splitlines()
     values = [at for at, line in enumerate(lines) if " = " in line and not line.startswith("#")]
     assert all(lines[at - 1].startswith("# ") for at in values)
-    assert len(values) == 23
+    assert len(values) == 24
 
 
 def test_an_option_that_was_not_given_changes_nothing() -> None:
