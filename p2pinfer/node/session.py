@@ -80,6 +80,7 @@ class Session:
         self._uncounted: tuple[Work, Result] | None = None
         self._to_complete: deque[SignedRecord[Receipt]] = deque()
         self._kept = False  # the contract is in the journal
+        self._stored = 0  # the number of the last proposal that is there
         self._books_due = trio.Event()
         self._ended = trio.Event()
         self._patience = trio.CancelScope()  # ends before `_due_s`: moving its deadline with each position costs more
@@ -109,6 +110,7 @@ class Session:
         finally:
             if not self._settled.is_set():
                 await self._close_books()
+            self._propose_elsewhere()
 
     async def _serve(self, incoming: trio.MemoryReceiveChannel[Incoming]) -> None:
         async with trio.open_nursery() as nursery:
@@ -425,13 +427,27 @@ class Session:
             self._say(Stored(session, receipt.record.seq))
         if self._is_back:
             self._is_back = False
-            for proposal in self.account.pending:  # all of them are stored: there is one writer
-                self._say(Propose(session, proposal.signed.body, proposal.signed.signatures[0]))
+            for again in self._pending():
+                self._say(again)
         for proposal in self.account.due(int(time.time())):
             await self._store(proposal.signed)
             self._say(Propose(session, proposal.signed.body, proposal.signed.signatures[0]))
         if self.account.closed or self._client_lost:
             self._settled.set()
+
+    def _pending(self) -> list[Propose]:
+        """What the client has not signed, of what is stored."""
+        signed = (proposal.signed for proposal in self.account.pending if proposal.seq <= self._stored)
+        return [Propose(self.stage.terms.session, one.body, one.signatures[0]) for one in signed]
+
+    def _propose_elsewhere(self) -> None:
+        """A client that has another link and did not come back on it: this is its next contact."""
+        link = self._link_to(self.stage.terms.client)
+        if link is None or link is self._client_link:
+            return
+        with suppress(LinkDead):
+            for proposal in self._pending():
+                link.send_nowait(proposal)
 
     async def keep_contract(self) -> None:
         """Store the contract before there is work. Raises JournalError."""
@@ -444,6 +460,7 @@ class Session:
         else:
             await self._journal.propose_first(proposal, self.account.contract, self.stage.terms.session)
             self._kept = True
+        self._stored = proposal.record.seq
 
     def _say(self, message: Message) -> None:
         assert isinstance(message, SessionMessage)

@@ -319,6 +319,29 @@ async def test_an_answer_whose_client_does_not_come_back_waits_no_longer(
     assert middle.journal.proposed[-1].record.reason == Code.LENGTH
 
 
+async def test_a_client_that_is_there_and_does_not_come_back_is_proposed_to_all_the_same(
+    autojump_clock: MockClock, middle: Suspended
+) -> None:
+    """It answers what it has not signed as at any contact: there is none later while the link stays."""
+    await middle.give(7)
+    await middle.lose()
+    middle.dial()
+    await middle.over.wait()
+    assert middle.proposed() == [receipt.body for receipt in middle.journal.proposed]
+    assert middle.journal.proposed[-1].record.state == FINAL
+
+
+async def test_what_is_not_stored_is_not_proposed_to_it(autojump_clock: MockClock, middle: Suspended) -> None:
+    """RCT-20"""
+    await middle.give(7)
+    await middle.lose()
+    middle.journal.full = True
+    middle.dial()
+    await middle.over.wait()
+    assert middle.proposed() == [receipt.body for receipt in middle.journal.proposed]
+    assert len(middle.account.pending) == len(middle.proposed()) + 1
+
+
 async def test_a_contract_ends_while_its_client_is_away(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     middle = begin(nursery, life_s=30)
     await middle.give(4)
