@@ -77,7 +77,7 @@ class Admission:
             elif link is None:
                 return Code.NONE if self._links.make_room(pipe.source) else Code.BUSY
             elif link.hello.boot != hello.boot:
-                link.close(Code.LEAVING, "the peer started anew")  # and comes back to no session
+                link.close(Code.LOST, "the peer started anew")
             elif link is not before or await link.check():
                 return Code.DUPLICATE
             else:

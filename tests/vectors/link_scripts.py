@@ -262,7 +262,7 @@ def twin_scripts() -> Iterator[Case]:
     yield script.opens("again", "a").says("again", hello()).waits(0.9).linked("a")
     script = Script("a peer that started anew", "WIRE-15").up()
     script.opens("again", "a").says("again", hello(OTHER_BOOT)).hears("again", "Hello")
-    yield script.hears("a", "Goodbye", Code.LEAVING).says("again", Ping(5)).hears("again", Pong(5)).linked("a")
+    yield script.hears("a", "Goodbye", Code.LOST).says("again", Ping(5)).hears("again", Pong(5)).linked("a")
     script = Script("both dial at once, and here has the smaller key", "WIRE-15", a=GREATER)
     script.dials("ours", "a").hears("ours", "Hello").opens("theirs", "a").says("theirs", hello())
     script.says("ours", hello()).hears("theirs", "Goodbye", Code.DUPLICATE)
