@@ -64,12 +64,13 @@ class Suspended(Middle):
 
 @pytest.fixture
 async def middle(nursery: trio.Nursery) -> Suspended:
-    return begin(nursery)
+    return await begin(nursery)
 
 
-def begin(nursery: trio.Nursery, life_s: int = 3600) -> Suspended:
+async def begin(nursery: trio.Nursery, life_s: int = 3600) -> Suspended:
     middle = Suspended(life_s)
     nursery.start_soon(middle.run)
+    await wait_all_tasks_blocked()
     middle.heard(TAIL.public, Credit(SESSION, 0, 64))
     return middle
 
@@ -343,7 +344,7 @@ async def test_what_is_not_stored_is_not_proposed_to_it(autojump_clock: MockCloc
 
 
 async def test_a_contract_ends_while_its_client_is_away(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
-    middle = begin(nursery, life_s=30)
+    middle = await begin(nursery, life_s=30)
     await middle.give(4)
     await middle.lose()
     await trio.sleep(30 - EXPIRY_S)
