@@ -30,6 +30,7 @@ from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.first_peers import FirstPeers
 from p2pinfer.overlay.network import Network
+from p2pinfer.overlay.reach import reach
 
 KEEP_DELIVERED_S: Final = 1.0  # a client that is killed forgets what came within it
 REACH_LEAST_S: Final = 10.0  # nodes are dialled so long, however little patience there is
@@ -167,6 +168,7 @@ class Generations:
             self._network.link,
             route.step_s,
         )
+        running.returning.dial = partial(reach, self._network)
         self._running.add(running)
         self._nursery.start_soon(self._see_through, running, route)
         return running
@@ -179,6 +181,7 @@ class Generations:
             ) as incoming:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._keep_delivered, running)
+                    nursery.start_soon(running.returning.run)
                     await running.run(incoming)
                     nursery.cancel_scope.cancel()
         finally:

@@ -7,6 +7,8 @@ Pure: `now` is the caller's monotonic clock in seconds.
 
 from typing import Final
 
+from p2pinfer.core.suspension import RETURN_S
+
 STALL_S: Final = 60.0  # without an id, prefill of a long prompt included
 CRAWL_S: Final = 8.0  # that an id gives back, at least: a slow node, full of others, takes seconds for one
 CRAWL_FACTOR: Final = 10  # and so many times what was to be expected of it: nodes have other work, too
@@ -19,6 +21,18 @@ class Patience:
         self.step_s = step_s
         self.ends = now + STALL_S
         self._has_ids = False
+        self._left_s: float | None = None  # while it does not run down
+
+    def pause(self, now: float) -> None:
+        """We are away, for RETURN_S at most: silence is nobody's."""
+        if self._left_s is None:
+            self._left_s = self.ends - now
+            self.ends += RETURN_S
+
+    def go_on(self, now: float) -> None:
+        """We are back, and have as much patience as before."""
+        if self._left_s is not None:
+            self.ends, self._left_s = now + self._left_s, None
 
     def note_opened(self, now: float) -> None:
         """A stage has accepted."""
@@ -26,6 +40,8 @@ class Patience:
 
     def note_ids(self, count: int, now: float) -> None:
         """So many ids came. All that was there before the first one was prefill's."""
+        if self._left_s is not None:
+            return  # what was under way on other links, while we are away from one
         given = count * max(CRAWL_S, CRAWL_FACTOR * self.step_s)
         self.ends = min(now + STALL_S, self.ends + given) if self._has_ids else now + STALL_S
         self._has_ids = True

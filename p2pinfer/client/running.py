@@ -13,13 +13,14 @@ import trio
 from p2pinfer.client.contracts import Plan
 from p2pinfer.client.patience import STALL_S, Patience
 from p2pinfer.client.promised import Times
+from p2pinfer.client.returning import Returning
 from p2pinfer.client.signing import store_signed
-from p2pinfer.core.client_account import ClientAccount, Decision, Refuse
+from p2pinfer.core.client_account import AHEAD_S, ClientAccount, Decision, Refuse
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract, verify_contract
 from p2pinfer.core.ending import Ending
 from p2pinfer.core.errors import Disputed, JournalError, LinkDead, RemoteProtocolError
-from p2pinfer.core.generation import Generation
+from p2pinfer.core.generation import Generation, Phase
 from p2pinfer.core.keys import PrivateKey, short_name, short_names
 from p2pinfer.core.receipt import FINAL
 from p2pinfer.core.records import SignedRecord
@@ -91,6 +92,7 @@ class Running:
         self.retry_s: float | None = None  # a stage had no room, and says when it may have some
         self._open_by = self.started_s + OPEN_S  # however many stages dawdle: each accepts by itself
         self._patience = Patience(step_s, self.started_s)
+        self.returning = Returning(plan, self.generation, self._patience, link_to, self._send, self._lose_for_good)
         self._given_up_s: float | None = None  # after some ids, since no more came, or too slowly
         self.on_first_id: Callable[[], None] = lambda: None  # called in the step in which it comes
         self._until_over = trio.CancelScope()
@@ -127,8 +129,11 @@ class Running:
 
     @property
     def times(self) -> Times | None:
-        """When its ids came; None where none did. One that was waited for in vain counts as if it had come then."""
-        if self.first_id_s is None or self.last_id_s is None:
+        """When its ids came; None where none did. One that was waited for in vain counts as if it had come then.
+
+        An answer that a link of ours held up says nothing of its stages.
+        """
+        if self.first_id_s is None or self.last_id_s is None or self.returning.was_away:
             return None
         first_s, ids = self.first_id_s - self.started_s, len(self.generation.ids)
         if self._given_up_s is not None:
@@ -222,8 +227,7 @@ class Running:
 
     async def _take_next(self, incoming: trio.MemoryReceiveChannel[Incoming]) -> None:
         opening = self.generation.opening
-        silent_at = self._open_by if opening else self._patience.ends
-        while trio.current_time() < silent_at:
+        while trio.current_time() < (silent_at := self._open_by if opening else self._patience.ends):
             late_at = self._account.deadline if self._account is not None else None
             with trio.move_on_at(silent_at if late_at is None else min(silent_at, late_at)) as scope:
                 received = await incoming.receive()
@@ -231,7 +235,7 @@ class Running:
                 await self._take(*received)
                 break
             if self._account is not None:
-                await self._decide(self._account.late(trio.current_time()))
+                await self._decide(self._late(self._account))
         else:
             now = trio.current_time()
             if now > silent_at + HELD_UP_S:  # it was we who did nothing: what came meanwhile lies unread
@@ -295,12 +299,20 @@ class Running:
             await self._decide(self._account.add_ids(ids))
 
     async def _lose(self, peer: PeerKey, why: LinkDead) -> None:
+        if self.returning.takes(peer, why, self._unsettled()):
+            return
+        await self._write_off(peer)
+        self._lose_for_good(peer, why)
+
+    def _lose_for_good(self, peer: PeerKey, why: LinkDead) -> None:
+        self._blame(peer)
+        self.fail(f"the link to stage {short_name(peer)} broke: {why}", Code.LOST)
+
+    async def _write_off(self, peer: PeerKey) -> None:
         place = self.generation.route.index(peer)
         self._settled.add(place)  # what it has not proposed is settled at next contact
         if self._account is not None:
             await self._decide(self._account.lost(place))
-        self._blame(peer)
-        self.fail(f"the link to stage {short_name(peer)} broke: {why}", Code.LOST)
 
     def _blame(self, peer: PeerKey) -> None:
         """Before the first id, another may take its place."""
@@ -340,7 +352,18 @@ class Running:
         place = self.generation.route.index(sender)
         now = trio.current_time()
         await self._decide(self._account.propose(place, message.receipt, message.signature, now))
-        await self._decide(self._account.late(now))
+        await self._decide(self._late(self._account))
+
+    def _late(self, account: ClientAccount) -> list[Refuse]:
+        """What is refused since its ids have not come, though they could have."""
+        if account.deadline is None:
+            return []
+        now = trio.current_time()
+        tail = self._link_to(self.generation.route[-1])
+        if self.returning.is_away or tail is None or tail.heard_s < now - AHEAD_S:
+            account.wait_anew(now)
+        account.wait_anew(self.returning.back_s)
+        return account.late(now)
 
     async def _decide(self, decisions: Sequence[Decision]) -> None:
         assert self._account is not None
@@ -367,13 +390,24 @@ class Running:
         """Sign the last receipts, until every stage has stored its final one or time is up."""
         if self._account is not None:
             self._account.give_up()
+        if self.generation.phase is Phase.FAILED:
+            await self._write_off_away()
         over_at = trio.current_time() + SETTLE_S
         while self._unsettled():
             with trio.move_on_at(over_at) as scope:
                 received = await incoming.receive()
             if scope.cancelled_caught:
-                return
+                break
             await self._take(*received)
+        await self._write_off_away()
+
+    async def _write_off_away(self) -> None:
+        """Stages to which we do not come back: what others propose no longer waits for their word."""
+        try:
+            for peer in self.returning.stop():
+                await self._write_off(peer)
+        except JournalError as error:
+            self.fail_to_keep(error)
 
     def _unsettled(self) -> bool:
         """Final receipts are still to be signed; where no id came none is."""

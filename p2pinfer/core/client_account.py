@@ -239,6 +239,12 @@ class ClientAccount:
         """The generation is over: where no id came, nothing more is signed."""
         self._over = True
 
+    def wait_anew(self, now: float) -> None:
+        """Ids may be lost with the link to the tail: what is beyond the count waits from now on."""
+        for waiting in (waiting for stage in self._stages for waiting in stage.waiting):
+            if waiting.ahead_since is not None:
+                waiting.ahead_since = max(now, waiting.ahead_since)
+
     def late(self, now: float) -> list[Refuse]:
         """Refuse what stayed beyond the count for AHEAD_S. It is still signed if the ids come after all."""
         refusals = []

@@ -70,3 +70,4 @@ class Code(IntEnum):
 
 
 ANSWERS: Final = frozenset((Code.END, Code.LENGTH, Code.STOP))  # the reasons that make a generation an answer
+BROKEN: Final = frozenset((Code.LOST, Code.SILENT, Code.DUPLICATE))  # of a link whose peer may be back in a moment

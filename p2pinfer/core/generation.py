@@ -24,6 +24,7 @@ from p2pinfer.core.session_messages import (
     Close,
     Prompt,
     Propose,
+    Resume,
     Sampled,
     SessionMessage,
     SessionRefused,
@@ -147,6 +148,16 @@ class Generation:
         self.failure = GenerationFailed(text, code)
         return [Send(stage, self._close()) for stage in self.route if stage not in self._refused]
 
+    def resume(self, stage: PeerKey) -> list[Send]:
+        """What a stage is told whose link broke and is there again; of what was on its way nothing is known."""
+        sends = [Send(stage, Resume(self.session, self.epoch, len(self.ids)))]
+        if stage == self.route[0] and not self.ids:
+            sends.append(Send(stage, self._first_message()))
+        return sends
+
+    def _first_message(self) -> Prompt:
+        return Prompt(self.session, self.epoch, pack_ids(self.prompt))
+
     def _may_come_of_others(self, sender: PeerKey, message: SessionMessage) -> bool:
         """Too early, but of a stage that has accepted: another sent it rows and keeps its own Accept from us."""
         at_work = isinstance(message, Propose) or (isinstance(message, Sampled) and sender == self.route[-1])
@@ -170,7 +181,7 @@ class Generation:
         if self._awaited:
             return []
         self.phase = Phase.RUNNING
-        return [Send(self.route[0], Prompt(self.session, self.epoch, pack_ids(self.prompt)))]
+        return [Send(self.route[0], self._first_message())]
 
     def _sampled(self, sender: PeerKey, message: Sampled) -> None:
         if sender != self.route[-1]:

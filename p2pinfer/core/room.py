@@ -29,6 +29,7 @@ class HeldSession:
     network: where its client comes from; None on our own machine, where keys share one address whoever they are
     own:     its client is the node's owner
     rests:   nothing happens in it, so that it may have to give way
+    alone:   its client's link broke: of those that rest it goes first
     idle_s:  since it was in use
     pages:   of KV cache
     """
@@ -41,6 +42,7 @@ class HeldSession:
     rests: bool
     idle_s: float
     pages: int
+    alone: bool = False
 
 
 def is_at_rest(idle_s: float, *, started: bool) -> bool:
@@ -82,9 +84,9 @@ class Room:
         resting = (one for one in held if one.rests and not one.own)
         giving = (one for one in resting if asks.own or not holdings.exceed(asks, one))
 
-        def order(one: HeldSession) -> tuple[bool, bool, float, float]:
+        def order(one: HeldSession) -> tuple[bool, bool, bool, float, float]:
             part = holdings.part(one)
-            return part * ROOM_PART > 1, one.newcomer, part, one.idle_s
+            return one.alone, part * ROOM_PART > 1, one.newcomer, part, one.idle_s
 
         return sorted(giving, key=order)
 

@@ -248,10 +248,13 @@ class Resume(SessionMessage):
     epoch: Annotated[int, UInt(32)]
     delivered: Annotated[int, UInt(32)]  # ids it has
 
-    def refused(self) -> SessionRefused:
-        """The answer of this version, whatever the session's state: what it lost it cannot go on with."""
-        text = "sessions are not resumed in this version"
-        return SessionRefused(self.session, self.epoch, Code.UNSUPPORTED, text, 0)
+    def counted(self, prompt: int) -> int:
+        """Positions that its ids prove computed: P + N - 1, or none before the first id."""
+        return prompt + self.delivered - 1 if self.delivered else 0
+
+    def gone(self) -> Close:
+        """The answer where the session is not open, and never will be again."""
+        return Close(self.session, self.epoch, Code.LOST, 0, "the session is not open here")
 
 
 def _check_failure(message: SessionRefused | Close) -> None:

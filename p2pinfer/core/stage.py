@@ -6,19 +6,23 @@ the engine is `schedule.py`'s.
 
     RUNNING --Finish, last Sampled, own last sample, Close, fault, failure--> ENDED
 
-A fault is answered by `fail`; a stranger's message is no fault of the session.
+A fault is answered by `fail`; a stranger's message is no fault of the session. While the link to the client is broken
+(`suspend`), nothing is computed; what neighbours say is taken, as far as credit goes.
 """
 
+from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, Flag, auto
 from typing import Final
 
-from p2pinfer.core.codes import Code
+from p2pinfer.core.codes import ANSWERS, Code
 from p2pinfer.core.ending import Ending
 from p2pinfer.core.errors import LocalProtocolError, RemoteProtocolError, Stranger
 from p2pinfer.core.messages import Message, cut_text
 from p2pinfer.core.sampling import SamplingRecord
 from p2pinfer.core.session_messages import (
+    MAX_SAMPLED,
     Close,
     Credit,
     Finish,
@@ -138,6 +142,8 @@ class StageSession:
 
     reason: why the session ended; NONE while it runs. After a failure of ours or of a neighbour the node ends the
     session from outside with `end`.
+
+    is_suspended: the link to the client broke, and it has not come back since
     """
 
     def __init__(self, terms: StageTerms, ending: Ending | None) -> None:
@@ -147,6 +153,9 @@ class StageSession:
         self.reason = Code.NONE
         self.computed = 0
         self.sampled = 0
+        self.is_suspended = False
+        self._ids = array("I")  # that a tail sampled: a client that comes back may lack some; 4 bytes a position
+        self._has_prompt_twice = False  # a client that came back without an id sends the prompt once more
         self._ending = ending
         self._row = row_bytes(terms.codec_in, terms.width)
         self._waiting = bytearray()  # rows or ids of positions from `computed` on
@@ -177,7 +186,7 @@ class StageSession:
 
     def ready(self, limit: int) -> int:
         """How many positions may be computed now, none of them at or beyond `limit`."""
-        if self._working or self.state is State.ENDED:
+        if self._working or self.is_suspended or self.state is State.ENDED:
             return 0
         return max(0, min(self.received, self.limit, limit) - self.computed)
 
@@ -229,21 +238,53 @@ class StageSession:
             case Close():
                 self.end(Code.read(message.code))
             case Resume():
-                return [Send(sender, message.refused())]
+                return self._resume(message)
         return []
 
     def _late(self, sender: PeerKey, message: SessionMessage) -> list[Send]:
-        if isinstance(message, Resume) and self.terms.parts(sender) & Part.CLIENT:
-            return [Send(sender, message.refused())]
-        return []
+        """After the end a client that comes back gets what it lacks of the answer, or the word that there is none."""
+        if not isinstance(message, Resume) or not self.terms.parts(sender) & Part.CLIENT:
+            return []
+        if not self.is_suspended or message.epoch != self.terms.epoch:
+            return []
+        if self.reason not in ANSWERS:
+            return [Send(sender, self._close(self.reason, "it has ended"))]
+        try:
+            return self._resume(message)
+        except RemoteProtocolError as error:
+            return [Send(sender, self._close(error.code, str(error)))]
+
+    def suspend(self) -> None:
+        """The link to the client broke: compute nothing until it is back."""
+        self.is_suspended, self._has_prompt_twice = True, False
+
+    def _resume(self, message: Resume) -> list[Send]:
+        """The client is back, and has so many ids: send those after them."""
+        if message.epoch != self.terms.epoch:
+            return []
+        if not self.is_suspended:
+            raise RemoteProtocolError("a client is back whose link did not break", Code.BAD_STATE)
+        if (counted := message.counted(self.terms.prompt)) > self.computed:
+            raise RemoteProtocolError(f"{counted} positions counted, {self.computed} computed", Code.BAD_POSITION)
+        self.is_suspended, self._has_prompt_twice = False, not message.delivered
+        return [Send(self.terms.client, sampled) for sampled in self._sampled_after(message.delivered)]
+
+    def _sampled_after(self, delivered: int) -> Iterator[Sampled]:
+        for first in range(delivered, len(self._ids), MAX_SAMPLED):
+            ids = tuple(self._ids[first : first + MAX_SAMPLED])
+            reason = self.reason if first + len(ids) == len(self._ids) else Code.NONE
+            yield Sampled(self.terms.session, self.terms.epoch, 0, self.terms.prompt + first, ids, reason)
 
     def fail(self, code: Code, text: str) -> list[Send]:
         """End the session for a fault or a failure; return the word of it to everybody, unless it has ended."""
         if self.state is State.ENDED:
             return []
         self.end(code)
-        close = Close(self.terms.session, self.terms.epoch, code, 0, cut_text(text))
+        close = self._close(code, text)
         return [Send(peer, close) for peer in self.terms.peers]
+
+    def _close(self, code: Code, text: str) -> Close:
+        return Close(self.terms.session, self.terms.epoch, code, 0, cut_text(text))
 
     def end(self, reason: Code) -> None:
         """End the session without a word to others; what was computed stays counted."""
@@ -265,6 +306,9 @@ class StageSession:
         if Roles.HEAD not in self.terms.roles:
             raise RemoteProtocolError("a prompt to a stage that is no head", Code.BAD_STATE)
         if message.epoch != self.terms.epoch:
+            return []
+        if self.received and self._has_prompt_twice:
+            self._has_prompt_twice = False
             return []
         if self.received:
             raise RemoteProtocolError("a second prompt", Code.BAD_STATE)
@@ -344,9 +388,10 @@ class StageSession:
         assert ending is not None
         position = terms.prompt + self.sampled
         self.sampled += 1
+        self._ids.append(id_)
         reason = ending.add(id_)
         message = Sampled(terms.session, terms.epoch, 0, position, (id_,), reason)
-        sends = [Send(terms.client, message)]
+        sends = [] if self.is_suspended else [Send(terms.client, message)]
         if terms.far_end is not None:
             sends.insert(0, Send(terms.far_end, message))  # the ring waits for it
         elif not reason:

@@ -122,6 +122,14 @@ class StageAccount:
         """
         self.commit(last if self._work.tail or last <= self.contract.record.prompt else first)
 
+    def check_counted(self, positions: int) -> None:
+        """A client that comes back counts so many positions.
+
+        Raises RemoteProtocolError (BAD_POSITION) where it has signed for ids that it says it does not have.
+        """
+        if self.paid > max(positions, self.contract.record.prompt):
+            raise RemoteProtocolError(f"{positions} positions counted, {self.paid} signed", Code.BAD_POSITION)
+
     # Receipts
 
     @property

@@ -81,6 +81,7 @@ class _Holding:
             rests=self.rests,
             idle_s=self.session.idle_s,
             pages=self.pages,
+            alone=self.session.stage.is_suspended,
         )
 
 

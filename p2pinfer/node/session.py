@@ -3,6 +3,8 @@
 Decisions are `stage.py`'s and `stage_account.py`'s; this does what they say: sends, stores before it sends, and ends
 the session when somebody keeps it waiting. Steps come from the batcher, which asks `ready` and calls `take`, `done`
 and `count`. Whatever fails here ends this session: its callers enter `contained`.
+
+A client whose link breaks may come back: until then, or until time is up, the session is suspended.
 """
 
 import logging
@@ -15,7 +17,7 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.codes import ANSWERS, Code
+from p2pinfer.core.codes import ANSWERS, BROKEN, Code
 from p2pinfer.core.contract import EXPIRY_S
 from p2pinfer.core.errors import JournalError, LinkDead, RemoteProtocolError
 from p2pinfer.core.keys import short_name
@@ -23,9 +25,20 @@ from p2pinfer.core.messages import Message
 from p2pinfer.core.receipt import Receipt
 from p2pinfer.core.records import SignedRecord
 from p2pinfer.core.room import POSITION_S, is_at_rest
-from p2pinfer.core.session_messages import Close, Forward, Propose, Sampled, SessionMessage, Signed, Stored, pack_ids
+from p2pinfer.core.session_messages import (
+    Close,
+    Forward,
+    Propose,
+    Resume,
+    Sampled,
+    SessionMessage,
+    Signed,
+    Stored,
+    pack_ids,
+)
 from p2pinfer.core.stage import Part, Result, Send, StageSession, State, Work
 from p2pinfer.core.stage_account import StageAccount
+from p2pinfer.core.suspension import Suspension
 from p2pinfer.core.units import PeerKey, Roles
 from p2pinfer.disk.journal import COMMIT_S, Journal
 from p2pinfer.engine.steps import Output, Step
@@ -33,7 +46,7 @@ from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.outbox import Priority
 
-UNPAID_S: Final = 10.0  # with the window full, for a signature
+UNPAID_S: Final = 45.0  # with the window full, for a signature; its client may be away from another stage for RETURN_S
 IDLE_S: Final = 60.0  # with nothing to compute, for rows or ids
 FINAL_S: Final = 10.0  # after the end, for the final receipt's signature; later it is settled at next contact
 
@@ -67,6 +80,7 @@ class Session:
         self._uncounted: tuple[Work, Result] | None = None
         self._to_complete: deque[SignedRecord[Receipt]] = deque()
         self._kept = False  # the contract is in the journal
+        self._stored = 0  # the number of the last proposal that is there
         self._books_due = trio.Event()
         self._ended = trio.Event()
         self._patience = trio.CancelScope()  # ends before `_due_s`: moving its deadline with each position costs more
@@ -76,6 +90,10 @@ class Session:
         self._place = (0, 0, 0)  # how far the session has got
         self._settled = trio.Event()
         self._client_lost = False
+        self._client_link: Link | None = None  # on which the client hears us, if it is still the one that there is
+        self._suspension = Suspension()
+        self._is_back = False  # the client is, and what it has not signed is to be proposed again
+        self._final_by = inf  # for the final receipt, once the session has ended
 
     async def run(self, incoming: trio.MemoryReceiveChannel[Incoming]) -> None:
         """Serve the session until its final receipt is complete, or nobody waits for it any more.
@@ -85,12 +103,14 @@ class Session:
         Cancelled, it ends, and proposes what is owed for what it computed (RCT-19): after a restart nothing is proposed
         anew.
         """
+        self._client_link = self._link_to(self.stage.terms.client)
         try:
             with self.contained:  # here, for after a fault of ours nothing more is proposed
                 await self._serve(incoming)
         finally:
             if not self._settled.is_set():
                 await self._close_books()
+            self._propose_elsewhere()
 
     async def _serve(self, incoming: trio.MemoryReceiveChannel[Incoming]) -> None:
         async with trio.open_nursery() as nursery:
@@ -98,9 +118,18 @@ class Session:
             nursery.start_soon(self._send_rows)
             nursery.start_soon(self._keep_books)
             await self._watch()
-            with trio.move_on_after(FINAL_S):
-                await self._settled.wait()
+            await self._wait_settled()
             nursery.cancel_scope.cancel()
+
+    async def _wait_settled(self) -> None:
+        """Wait for the final receipt, from a client that is away until it could be back."""
+        self._final_by = trio.current_time() + FINAL_S
+        while not self._settled.is_set():
+            until = self._suspension.ends if self.stage.is_suspended else self._final_by
+            if until <= trio.current_time():
+                return
+            with trio.move_on_at(until):
+                await self._settled.wait()
 
     @property
     def is_over(self) -> bool:
@@ -115,6 +144,8 @@ class Session:
     @property
     def is_at_rest(self) -> bool:
         """Nothing has happened in it for so long that it has to give way to others."""
+        if self.stage.is_suspended and not self.stage.is_computing:
+            return True
         return is_at_rest(self.idle_s, started=bool(self.stage.received))
 
     def give_way(self) -> None:
@@ -190,10 +221,13 @@ class Session:
                 self.fail(error.code, str(error))
 
     async def _watch_links(self, incoming: trio.MemoryReceiveChannel[Incoming]) -> None:
-        async for peer, _ in incoming:
-            self._lose(peer)
+        async for peer, why in incoming:
+            assert isinstance(why, LinkDead)  # messages come to `take_message`
+            self._lose(peer, why.code)
 
     def _take(self, sender: PeerKey, message: SessionMessage) -> None:
+        if type(message) is Resume and self.stage.terms.parts(sender) & Part.CLIENT:
+            self._meet_again(message)
         for send in self.stage.receive(sender, message):
             self._send(send)
         if self.stage.terms.parts(sender) & Part.CLIENT:
@@ -206,18 +240,63 @@ class Session:
             case Signed():
                 if (complete := self.account.sign(message.receipt, message.signature)) is not None:
                     self._to_complete.append(complete)
+            case Resume() if not self.stage.is_suspended:
+                self._go_on()
             case Close():
                 code = Code.read(message.code)
                 self.account.close(Code.CANCELLED if code is Code.UNKNOWN else code, message.committed)
 
-    def _lose(self, peer: PeerKey) -> None:
+    def _lose(self, peer: PeerKey, code: Code) -> None:
         """The link to `peer` died."""
-        if self.stage.terms.parts(peer) & Part.CLIENT:
-            self.stage.end(Code.LOST)
-            self._client_lost = True  # what it has not signed is settled at next contact
-            self._after_change()
-        else:
+        part = self.stage.terms.parts(peer)
+        if not part & Part.CLIENT:
             self.fail(Code.LOST, f"the link to its neighbour {short_name(peer)} broke")
+        elif self._reaches_client():
+            return  # it came back before we were told
+        elif part is Part.CLIENT and code in BROKEN and self.stage.reason in (Code.NONE, *ANSWERS):
+            self._suspend()
+        else:
+            self._give_client_up()
+
+    def _reaches_client(self) -> bool:
+        link = self._link_to(self.stage.terms.client)
+        return link is not None and link is self._client_link
+
+    def _suspend(self) -> None:
+        now = trio.current_time()
+        self._suspension.begin(now)
+        self.stage.suspend()
+        self._set_due()
+        if self._suspension.ends <= now:  # it was away too long before
+            self._give_client_up()
+
+    def _meet_again(self, message: Resume) -> None:
+        """The client is back, perhaps before we know that its link broke. Raises RemoteProtocolError."""
+        if not self._reaches_client():
+            self._client_link = self._link_to(self.stage.terms.client)
+            self._suspend()
+        self.account.check_counted(message.counted(self.stage.terms.prompt))
+
+    def _go_on(self) -> None:
+        """The client is back: go on where the link broke, and propose again what it may not have got."""
+        now = trio.current_time()
+        self._suspension.end(now)
+        self._moved_s = self._used_s = now
+        self._final_by = now + FINAL_S
+        self._is_back = True
+        self._books_due.set()
+        self._set_due()
+
+    def _give_client_up(self) -> None:
+        """The client does not come back: what it has not signed is settled at next contact."""
+        self.stage.end(Code.LOST)
+        self._client_lost = True
+        self._after_change()
+
+    def _set_due(self) -> None:
+        self._due_s = self._suspension.ends if self.stage.is_suspended else self._moved_s + self._patience_s
+        if self._due_s < self._patience.deadline:
+            self._patience.deadline = self._due_s
 
     def _after_change(self) -> None:
         """Whatever changed, those who wait for it look again; before that, what was sent is counted."""
@@ -229,7 +308,8 @@ class Session:
             if stage.reason in ANSWERS:
                 account.commit(stage.computed)
                 account.close(stage.reason)
-            elif self._client_lost:
+            elif self._client_lost or stage.is_suspended:
+                self._client_lost = True  # it hears of it when it asks, or at next contact
                 account.abandon(Code.LOST)
             self._books_due.set()
             self._ended.set()
@@ -240,9 +320,7 @@ class Session:
             self._moved_s = trio.current_time()
             self._used_s = min(self._moved_s, self._used_s + POSITION_S * (stage.computed - self._place[1]))
             self._place = place  # messages that move nothing are no progress
-            self._due_s = self._moved_s + self._patience_s
-            if self._due_s < self._patience.deadline:
-                self._patience.deadline = self._due_s
+            self._set_due()
         if self.ready():
             self._tell_ready(self.slot)
 
@@ -267,8 +345,13 @@ class Session:
                 self._send_now(send, Priority.CONTROL)
 
     def _send_now(self, send: Send, priority: Priority) -> None:
-        if (link := self._link_to(send.to)) is None:
-            self._lose(send.to)  # it died before the session was open, and nobody told us
+        link = self._link_to(send.to)
+        if send.to == self.stage.terms.client:
+            if link is not self._client_link:
+                return  # it may lack something that was said on the link before: it has to say how far it is
+        elif link is None:
+            self._lose(send.to, Code.LOST)  # it died before the session was open, and nobody told us
+        if link is None:
             return
         try:
             link.send_nowait(send.message, priority)
@@ -342,11 +425,29 @@ class Session:
             receipt = self._to_complete.popleft()
             await self._journal.complete(receipt)
             self._say(Stored(session, receipt.record.seq))
+        if self._is_back:
+            self._is_back = False
+            for again in self._pending():
+                self._say(again)
         for proposal in self.account.due(int(time.time())):
             await self._store(proposal.signed)
             self._say(Propose(session, proposal.signed.body, proposal.signed.signatures[0]))
         if self.account.closed or self._client_lost:
             self._settled.set()
+
+    def _pending(self) -> list[Propose]:
+        """What the client has not signed, of what is stored."""
+        signed = (proposal.signed for proposal in self.account.pending if proposal.seq <= self._stored)
+        return [Propose(self.stage.terms.session, one.body, one.signatures[0]) for one in signed]
+
+    def _propose_elsewhere(self) -> None:
+        """A client that has another link and did not come back on it: this is its next contact."""
+        link = self._link_to(self.stage.terms.client)
+        if link is None or link is self._client_link:
+            return
+        with suppress(LinkDead):
+            for proposal in self._pending():
+                link.send_nowait(proposal)
 
     async def keep_contract(self) -> None:
         """Store the contract before there is work. Raises JournalError."""
@@ -359,6 +460,7 @@ class Session:
         else:
             await self._journal.propose_first(proposal, self.account.contract, self.stage.terms.session)
             self._kept = True
+        self._stored = proposal.record.seq
 
     def _say(self, message: Message) -> None:
         assert isinstance(message, SessionMessage)
@@ -380,6 +482,8 @@ class Session:
                 self.fail(Code.EXPIRED, "the contract's time is over")
             elif now < self._due_s:
                 continue  # it moved meanwhile
+            elif self.stage.is_suspended:
+                self._give_client_up()
             elif self.ready():  # what is ready waits for our own engine, and that is nobody's fault
                 self._due_s = trio.current_time() + self._patience_s
             elif self._starved:

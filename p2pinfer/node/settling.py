@@ -46,7 +46,7 @@ class Settling:
             self._start(link, partial(self._complete, message=message))
         elif isinstance(message, Resume):
             with suppress(LinkDead):  # it waits for no answer then
-                link.send_nowait(message.refused())
+                link.send_nowait(message.gone())
 
     def _start(self, link: Link, settle: Callable[[Link], Awaitable[None]]) -> None:
         if self._seats.take(link.peer, link.source):

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from math import inf
 from typing import Final
+from weakref import WeakKeyDictionary
 
 import trio
 
@@ -49,6 +50,26 @@ class MemoryWorld:
         self.parts: dict[PeerKey, int] = {}
         self.neighbours: dict[PeerKey, list[Address]] = {}
         self.asleep_s: dict[PeerKey, float] = {}
+        self._pipes: WeakKeyDictionary[MemoryPipe, frozenset[PeerKey]] = WeakKeyDictionary()
+
+    def open_pipe(self, near: PeerKey, far: PeerKey) -> tuple["MemoryPipe", "MemoryPipe"]:
+        """Two ends of a pipe: the one `near` holds, and the one `far` holds."""
+        pair = memory_pipe_pair(near, far, self.latency_s, self.rate)
+        self._pipes.update(dict.fromkeys(pair, frozenset((near, far))))
+        return pair
+
+    def cut(self, one: PeerKey, other: PeerKey) -> None:
+        """Break the pipes between two peers; what is under way is lost, and both know at once."""
+        for pipe in self._between(one, other):
+            pipe.cut()
+
+    def mute(self, one: PeerKey, other: PeerKey) -> None:
+        """Lose from now on whatever is put into the pipes between two peers, and tell neither."""
+        for pipe in self._between(one, other):
+            pipe.mute()
+
+    def _between(self, one: PeerKey, other: PeerKey) -> list["MemoryPipe"]:
+        return [pipe for pipe, ends in self._pipes.items() if ends == {one, other}]
 
 
 @asynccontextmanager
@@ -112,7 +133,7 @@ class MemoryGround:
         if ground is None or peer in world.unreachable or world.parts.get(peer) != world.parts.get(self._key):
             raise LinkDead(f"nobody answers at {address}", Code.UNREACHABLE)
         await trio.sleep(2 * self._world.latency_s)  # in which a key is proven, elsewhere
-        near, far = memory_pipe_pair(self._key, peer, world.latency_s, world.rate)
+        near, far = world.open_pipe(self._key, peer)
         near.source, far.source = (world.sources.get(key, NOWHERE) for key in (peer, self._key))
         try:
             ground._knocks.send_nowait(far)
@@ -182,6 +203,13 @@ class MemoryPipe:
         self._outgoing.end()
         self._incoming.break_()
 
+    def cut(self) -> None:
+        self._outgoing.break_()
+        self._incoming.break_()
+
+    def mute(self) -> None:
+        self._outgoing.is_lost = True
+
 
 class _Way:
     """Bytes one way, each portion not before its time."""
@@ -194,6 +222,7 @@ class _Way:
         self._sent_at = 0.0  # when the last byte put has left the sender, at `rate`
         self._ended = False
         self._broken = False
+        self.is_lost = False  # whatever is put from now on
         self._changed = trio.lowlevel.ParkingLot()
 
     async def put(self, data: bytes) -> None:
@@ -212,6 +241,8 @@ class _Way:
         return True
 
     def _add(self, portion: bytes) -> None:
+        if self.is_lost:
+            return
         self._sent_at = max(self._sent_at, trio.current_time())
         if self._rate:
             self._sent_at += len(portion) / self._rate

@@ -56,6 +56,15 @@ def test_a_session_is_at_rest_after_a_while(idle_s: float, started: bool, rests:
     assert is_at_rest(idle_s, started=started) == rests
 
 
+def test_whose_client_is_away_gives_way_before_all_others() -> None:
+    """INF-43; but not to one who holds more."""
+    away = replace(session(1, 1), rests=True, alone=True)
+    hog = [idle(slot, 7) for slot in range(2, 6)]
+    assert found([away, *hog, replace(idle(8), newcomer=True)]) == [1]
+    assert found([*hog, away]) == [1]
+    refused(Room(4, PAGES), [away, session(2, 99), session(3, 99), session(4, 99)], ASKS)
+
+
 def test_where_there_is_room_nobody_gives_way() -> None:
     assert found([idle(1), idle(2), idle(3)], sessions=4, free=2) == []
 

@@ -99,7 +99,10 @@ def test_a_stage_takes_any_order_of_messages_as_the_text_does(role: str, stages:
     terms = terms_of(role, stages)
     plain, replay = PlainStage(terms, SESSION), StageReplay(terms)
     for _ in range(data.draw(st.integers(1, 14))):
-        if plain.ready() and data.draw(st.booleans()):
+        if data.draw(st.integers(0, 9)) == 0:
+            plain.breaks()
+            replay.step({"breaks": "client"})
+        elif plain.ready() and data.draw(st.booleans()):
             count = data.draw(st.integers(1, plain.ready()))
             samples = plain.is_tail and plain.computed + count >= terms["prompt"]
             step = {"compute": count, "sampled": data.draw(st.sampled_from([1, 2, 21])) if samples else None}
@@ -117,6 +120,8 @@ def test_a_stage_takes_any_order_of_messages_as_the_text_does(role: str, stages:
 
 def due(plain: PlainStage) -> tuple[str, SessionMessage]:
     """What a good peer would send next, so that sessions get somewhere."""
+    if plain.away:
+        return "client", Resume(SESSION, 0, len(plain.kept))
     if not plain.is_head:
         data = bytes(row_bytes(Codec.BF16, WIDTH))
         return "predecessor", Forward(SESSION, 0, 0, plain.rows, 1, plain.rows + 1, Codec.BF16, data)

@@ -45,6 +45,7 @@ from p2pinfer.core.session_messages import (
     Open,
     Prompt,
     Propose,
+    Resume,
     Sampled,
     SessionMessage,
     Signed,
@@ -95,6 +96,7 @@ class Held:
     parts: tuple[int, int, int]
     rows: int = 0  # of positions that were sent to it
     ids: int = 0  # that were sent to it as sampled
+    away: bool = False  # its client's link broke, and the node waits for it
 
     @property
     def session(self) -> Any:
@@ -157,6 +159,7 @@ class Strangers(RuleBasedStateMachine):
                 self.yard.wait_left()
                 return
             self.yard.end_good()
+            self._give_up_away()
             self.yard.call(self._go)
             self.yard.check()
             if self.jumps:
@@ -165,6 +168,11 @@ class Strangers(RuleBasedStateMachine):
                 self.yard.end_good()
         finally:
             self.yard.call(self._go)
+
+    def _give_up_away(self) -> None:
+        """The node would wait for them for half a minute."""
+        for held in (held for held in self._held if held.away):
+            self._say(held.parts[0], 0.0, least(Close, session=held.session, code=Code.CANCELLED))
 
     async def _go(self) -> None:
         for scope in self._scopes:
@@ -230,6 +238,8 @@ class Strangers(RuleBasedStateMachine):
                 await link._pipe.abort()  # what a link never does: no goodbye, and what is queued is lost
 
         self.yard.call(cut)
+        for held in (held for held in self._held if held.parts[0] == actor):
+            held.away = True
 
     @rule(max_body=numbers, version=st.sampled_from([0, 1, 2]), what=st.integers(0, 3))
     def greet_oddly(self, max_body: int, version: int, what: int) -> None:
@@ -367,6 +377,7 @@ class Strangers(RuleBasedStateMachine):
         """A short answer of which all is right, but that its client goes before it is signed."""
         if (deal := self._deal(actor, 1, 2)) is None:
             return
+        self._held.append(Held(deal, deal.open, SPANS[0], 1, (actor, actor, actor), rows=1))
         self._say(actor, 0.002, deal.open)
         self._say(actor, delay, least(Prompt, session=deal.session, ids=pack_ids([1])))
         if goodbye:
@@ -386,6 +397,11 @@ class Strangers(RuleBasedStateMachine):
         """Whatever the session waits for from its client and its neighbours."""
         held = self._one(number)
         client, before, _ = held.parts
+        if held.away:
+            held.away = False
+            sampled = self._last(client, held.session, Sampled)
+            delivered = sampled.position - held.prompt + 1 if sampled else 0
+            self._say(client, pause, least(Resume, session=held.session, delivered=delivered))
         if proposal := self._last(client, held.session, Propose):
             self._say(client, 0.0, self._signed(proposal, held.deal.key))
         if held.span.first == 0 and not held.rows:
@@ -484,6 +500,24 @@ class Strangers(RuleBasedStateMachine):
     @precondition(lambda self: self._held)
     def close(self, actor: int, number: int, pause: float, code: Code, committed: int) -> None:
         self._say(actor, pause, least(Close, session=self._one(number).session, code=code, committed=committed))
+
+    @rule(actor=actors, number=sessions, pause=pauses, delivered=numbers, epoch=st.sampled_from([0, 0, 0, 1]))
+    @precondition(lambda self: self._held)
+    def resume(self, actor: int, number: int, pause: float, delivered: int, epoch: int) -> None:
+        self._say(actor, pause, least(Resume, session=self._one(number).session, delivered=delivered, epoch=epoch))
+
+    @rule(actor=actors, number=sessions, pause=pauses, again=st.booleans())
+    @precondition(lambda self: self._held)
+    def break_and_come_back(self, actor: int, number: int, pause: float, again: bool) -> None:
+        """The links of a session's client, or of somebody else, who then says that it has nothing."""
+        held = self._one(number)
+        client = held.parts[0] if again else actor
+        self._cut(client)
+        messages: list[Message] = [least(Resume, session=held.session)]
+        if held.span.first == 0:
+            held.rows = held.prompt
+            messages.append(least(Prompt, session=held.session, ids=pack_ids([1] * held.prompt)))
+        self._say(client, pause, *messages)
 
     @rule(actor=actors, number=sessions, other=sessions, pause=pauses, own=st.booleans(), which=st.integers(0, 3))
     @precondition(lambda self: self._held)

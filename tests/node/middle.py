@@ -111,6 +111,7 @@ class Middle:
         )
         self.account = StageAccount(self.contract, SECRET, NODE)
         self.links = {peer.public: MemoryLink() for peer in (CLIENT, HEAD, TAIL)}
+        self.client = self.links[CLIENT.public]  # the latest link to it
         self.journal = MemoryJournal()
         self.send, self.incoming = trio.open_memory_channel[tuple[PeerKey, object]](1000)
         self.session = Session(
@@ -123,12 +124,13 @@ class Middle:
         )
         self.position = 0
 
-    @property
-    def client(self) -> MemoryLink:
-        return self.links[CLIENT.public]
+    def dial(self) -> None:
+        """The client has a new link."""
+        self.links[CLIENT.public] = self.client = MemoryLink()
 
     def heard(self, peer: PeerKey, message: SessionMessage | LinkDead) -> None:
         if isinstance(message, LinkDead):
+            self.links.pop(peer, MemoryLink()).dead = True
             self.send.send_nowait((peer, message))
         else:
             self.session.take_message(peer, message)

@@ -494,22 +494,19 @@ def test_another_client_cannot_enter_a_session(loop: Loop) -> None:
     as_stranger(loop, main)
 
 
-def test_a_resume_is_refused_and_the_session_goes_on(loop: Loop) -> None:
-    """INF-35, of a session that runs and of one that nobody knows."""
+def test_a_client_that_comes_back_to_no_session_is_told(loop: Loop) -> None:
+    """INF-44; sessions that run go on."""
 
     async def main(stranger: Stranger) -> None:
         plan = await stranger.plan(max_tokens=60)
         async with stranger.running(plan) as session:
             link = session.links[HEAD]
-            link.send_nowait(Resume(plan.session, 0, 1))
-            link.send_nowait(Resume(SessionId(bytes(16)), 0, 1))
-            answer = await session.next(SessionRefused)
-            assert isinstance(answer, SessionRefused)
-            assert Code.read(answer.code) is Code.UNSUPPORTED
+            link.send_nowait(Resume(SessionId(bytes(16)), 3, 1))
+            assert isinstance(await session.next(Sampled), Sampled)
             assert isinstance(await session.next(Sampled), Sampled)
             session.close()
-        assert [message for _, message in stranger.heard if isinstance(message, SessionRefused)] == [
-            Resume(SessionId(bytes(16)), 0, 1).refused()
+        assert [message for _, message in stranger.heard if isinstance(message, Close)] == [
+            Close(SessionId(bytes(16)), 3, Code.LOST, 0, "the session is not open here")
         ]
 
     as_stranger(loop, main)

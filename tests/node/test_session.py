@@ -73,7 +73,7 @@ async def test_a_client_that_stops_signing_is_given_up(autojump_clock: MockClock
     assert middle.said(Close) == []
     await trio.sleep(0.2)
     assert middle.said(Close) == [
-        Close(SESSION, 0, Code.UNPAID, 0, "no receipt was signed for 10 s with the window full")
+        Close(SESSION, 0, Code.UNPAID, 0, "no receipt was signed for 45 s with the window full")
     ]
     await middle.over.wait()  # type: ignore[attr-defined]
     assert trio.current_time() == pytest.approx(began + UNPAID_S + FINAL_S)
@@ -204,10 +204,10 @@ async def test_after_a_lost_neighbour_the_client_pays_what_it_says(autojump_cloc
     assert middle.journal.completed[-1].record.reason == Code.LOST
 
 
-async def test_a_lost_client_ends_the_session_at_once(autojump_clock: MockClock, middle: Middle) -> None:
+async def test_a_client_that_leaves_ends_the_session_at_once(autojump_clock: MockClock, middle: Middle) -> None:
     await middle.rows(8)
     await middle.compute()
-    middle.heard(CLIENT.public, LinkDead("gone"))
+    middle.heard(CLIENT.public, LinkDead("bye", Code.LEAVING))
     await middle.over.wait()  # type: ignore[attr-defined]
     assert trio.current_time() == 0
 

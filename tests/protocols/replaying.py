@@ -103,6 +103,9 @@ class StageReplay:
         if "loses" in step:
             self.stage.end(Code.LOST)
             return self._sends(())
+        if "breaks" in step:
+            self.stage.suspend()
+            return self._sends(())
         return self.hear(step["from"], message_of(step))
 
     def hear(self, name: str, message: SessionMessage) -> Case:
@@ -140,6 +143,8 @@ class ClientReplay:
         """Do a step; return what follows of it, as a case writes it."""
         if "fail" in step:
             return self._sends(self.generation.fail("as the case says", Code.read(code_of(step["fail"]))))
+        if "resumes" in step:
+            return self._sends(self.generation.resume(key_of(step["resumes"])))
         return self.hear(step["from"], message_of(step))
 
     def hear(self, name: str, message: SessionMessage) -> Case:

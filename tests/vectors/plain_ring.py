@@ -79,6 +79,8 @@ class PlainStage:
         self.may_send = self.may_come = 2 * terms["max_chunk"]
         self.rule = Rule(terms) if self.is_tail else None
         self.last: tuple[str, SessionMessage] | None = None
+        self.away = self.again = False  # the client is; and has said that it is back, with no id
+        self.kept: list[int] = []  # ids that it sampled
 
     def parts(self, name: str) -> set[str]:
         """What a peer is; in a ring of two the neighbour is the far end as well."""
@@ -101,11 +103,8 @@ class PlainStage:
     def hear(self, name: str, message: SessionMessage) -> Told:
         """Take a message. Raises Fault; one that ends the session has ended it, and `closes` says what is told."""
         parts = self.parts(name)
-        if isinstance(message, Resume) and name == "client":
-            refused = SessionRefused(self.session, message.epoch, CODES["unsupported"], "", 0, bytes(16), 0)
-            return [(name, refused)]
         if self.state == "ended":
-            return []
+            return self._late(message) if isinstance(message, Resume) and name == "client" else []
         if not parts:
             raise Fault("bad-state", "link")
         try:
@@ -121,6 +120,7 @@ class PlainStage:
         wanted = {
             Prompt: "client",
             Signed: "client",
+            Resume: "client",
             Forward: "predecessor",
             Finish: "predecessor",
             Sampled: "far end",
@@ -135,6 +135,8 @@ class PlainStage:
         if getattr(message, "epoch", self.terms["epoch"]) != self.terms["epoch"] or getattr(message, "round", 0):
             return []
         match message:
+            case Resume():
+                return self._resume(message)
             case Prompt():
                 self._prompt(message)
             case Forward():
@@ -149,7 +151,44 @@ class PlainStage:
                 self.may_send = max(self.may_send, message.limit)
         return []
 
+    def breaks(self) -> None:
+        """The client's link breaks, and the client may be back (4.4)."""
+        self.away, self.again = True, False
+
+    def _late(self, message: Resume) -> Told:
+        """INF-44: of a session that has ended while its client was away."""
+        if not self.away or message.epoch != self.terms["epoch"]:
+            return []
+        if self.reason not in ("end", "length", "stop"):
+            return [self._close(self.reason)]
+        try:
+            return self._resume(message)
+        except Fault as fault:
+            return [self._close(fault.code)]
+
+    def _close(self, code: str) -> tuple[str, SessionMessage]:
+        number = CODES.get(code, 255)
+        return "client", Close(self.session, self.terms["epoch"], number, 0, "")
+
+    def _resume(self, message: Resume) -> Told:
+        has = message.delivered
+        if not self.away:
+            raise Fault("bad-state", "session")
+        if has and self.terms["prompt"] + has - 1 > self.computed:
+            raise Fault("bad-position", "session")
+        self.away, self.again = False, has == 0
+        told: Told = []
+        for at in range(has, len(self.kept), 64):
+            ids = tuple(self.kept[at : at + 64])
+            last = self.state == "ended" and at + len(ids) == len(self.kept)
+            reason = CODES[self.reason] if last else 0
+            told.append(("client", Sampled(self.session, message.epoch, 0, self.terms["prompt"] + at, ids, reason)))
+        return told
+
     def _prompt(self, message: Prompt) -> None:
+        if self.rows and self.again:
+            self.again = False
+            return
         if self.rows:
             raise Fault("bad-state", "session")
         if len(message.ids) != 4 * self.terms["prompt"]:
@@ -206,7 +245,11 @@ class PlainStage:
     def ready(self) -> int:
         """Positions that may be computed now."""
         most = self.terms["max_positions"] if self.is_tail else self.may_send
-        return 0 if self.state == "ended" else max(0, min(self.rows, most, self.terms["max_positions"]) - self.computed)
+        return (
+            0
+            if self.state == "ended" or self.away
+            else max(0, min(self.rows, most, self.terms["max_positions"]) - self.computed)
+        )
 
     def compute(self, count: int, rows: bytes, sampled: int | None) -> Told:
         """The layers have done `count` positions: `rows` go out, or an id was `sampled`."""
@@ -231,9 +274,10 @@ class PlainStage:
         reason = self.rule.add(id_)
         position = self.terms["prompt"] + self.ids
         self.ids += 1
+        self.kept.append(id_)
         message = Sampled(self.session, self.terms["epoch"], 0, position, (id_,), CODES[reason])
         back = "predecessor" if self.terms["stages"] == 2 else "far end"
-        told: Told = [*([] if self.is_head else [(back, message)]), ("client", message)]
+        told: Told = [*([] if self.is_head else [(back, message)]), *([] if self.away else [("client", message)])]
         if reason != "none":
             self.end(reason)
         elif self.is_head:
@@ -269,6 +313,15 @@ class PlainClient:
 
     def closes(self) -> Told:
         return [(name, self._close()) for name in self.route if name not in self.refused]
+
+    def resumes(self, name: str) -> Told:
+        """What a stage is told to which the link broke and is there again (4.4)."""
+        told: Told = [(name, Resume(self.session, self.case["epoch"], len(self.ids)))]
+        return [*told, (name, self._prompt())] if name == "stage 0" and not self.ids else told
+
+    def _prompt(self) -> Prompt:
+        ids = b"".join(id_.to_bytes(4, "big") for id_ in self.case["prompt"])
+        return Prompt(self.session, self.case["epoch"], ids)
 
     def gives_up(self, code: str) -> Told:
         if self.state in ("answered", "failed"):
@@ -308,8 +361,7 @@ class PlainClient:
         if len(self.accepted) < len(self.route):
             return []
         self.state = "running"
-        ids = b"".join(id_.to_bytes(4, "big") for id_ in self.case["prompt"])
-        return [("stage 0", Prompt(self.session, self.case["epoch"], ids))]
+        return [("stage 0", self._prompt())]
 
     def _sampled(self, name: str, message: Sampled) -> None:
         if name != self.route[-1]:

@@ -18,7 +18,6 @@ from p2pinfer.core.session_messages import (
     Finish,
     Forward,
     Prompt,
-    Resume,
     Sampled,
     SessionMessage,
     SessionRefused,
@@ -128,8 +127,23 @@ class Ring:
         self._send(f"stage {place}", told)
         return self
 
+    def breaks(self, *places: int) -> "Ring":
+        """The links between the client and these stages break; nothing that is on them arrives."""
+        for place in places:
+            self.loses(f"stage {place}", "client").loses("client", f"stage {place}")
+            self._step(at=f"stage {place}", breaks="client")
+            self.stages[place].breaks()
+        return self
+
+    def resumes(self, *places: int) -> "Ring":
+        """The client has links to these stages again."""
+        for place in places:
+            self._step(at="client", resumes=f"stage {place}")
+            self._send("client", self.client.resumes(f"stage {place}"))
+        return self
+
     def loses_client(self, place: int) -> "Ring":
-        """A stage loses the link to its client."""
+        """A stage loses the client for good."""
         self._step(at=f"stage {place}", loses="client")
         self.stages[place].end("lost")
         return self
@@ -196,6 +210,7 @@ def ring_cases() -> Iterator[Case]:
     yield from answers()
     yield from ends()
     yield from losses()
+    yield from returns()
     yield from faults()
     yield from strangers()
 
@@ -262,10 +277,6 @@ def ends() -> Iterator[Case]:
     yield ring.is_left("answered", Code.LENGTH, 21)
     ring = prefilled("a close of both sides crosses", "INF-18").delivers().gives_up().fails(0, Code.IDLE)
     yield ring.is_left("failed", Code.CANCELLED, 21, stages=["idle", "cancelled"])
-    ring = prefilled("a client that is back is refused, and the answer goes on", "INF-35").delivers()
-    ring.says("client", "stage 0", Resume(SESSION, 0, 1)).loses("stage 0", "client")
-    ring.computes(0, 1).delivers().computes(1, 1, 22)
-    yield ring.is_left("answered", Code.LENGTH, 21, 22)
 
 
 def losses() -> Iterator[Case]:
@@ -284,6 +295,36 @@ def losses() -> Iterator[Case]:
     yield ring.loses("client", "stage 1").loses_client(1).is_left("failed", Code.LOST, 21)
     ring = Ring("a client waits too long for a stage to accept", "INF-36").accepts(0).gives_up(Code.SILENT)
     yield ring.loses("client", "stage 1").is_left("failed", Code.SILENT, stages=["silent", "none"])
+
+
+def returns() -> Iterator[Case]:
+    """Links to the client that break in mid-answer, and come back (4.4)."""
+    ring = prefilled("an id that was lost is sent again", "INF-43").breaks(1).resumes(1).delivers()
+    ring.computes(0, 1).delivers().computes(1, 1, 22)
+    yield ring.is_left("answered", Code.LENGTH, 21, 22)
+    ring = prefilled("a ring of which one stage lost the client", "INF-43").delivers().breaks(0)
+    ring.resumes(0).delivers().computes(0, 1).delivers().computes(1, 1, 22)
+    yield ring.is_left("answered", Code.LENGTH, 21, 22)
+    ring = prefilled("the answer is complete while the client is away from the tail", "INF-44").delivers().breaks(1)
+    ring.resumes(1).computes(0, 1).delivers().computes(1, 1, 22).breaks(1)
+    yield ring.resumes(1).is_left("answered", Code.LENGTH, 21, 22)
+    ring = Ring("a prompt that is lost with its link is sent again", "INF-43").accepts(0)
+    ring.waiting.append(("stage 1", "client", Accept(SESSION, 0, bytes(64))))
+    ring.delivers("stage 1", "client").breaks(0, 1).resumes(0, 1).delivers()
+    for place, count in ((0, 2), (0, 2), (1, 2), (0, 1)):
+        ring.computes(place, count).delivers()
+    yield ring.computes(1, 3, 2).is_left("answered", Code.END, 2)
+    ring = prefilled("links that break again and again", "INF-43").delivers()
+    for _ in range(3):
+        ring.breaks(0, 1).resumes(1, 0).breaks(1).delivers().resumes(1).delivers()
+    ring.computes(0, 1).delivers().computes(1, 1, 22)
+    yield ring.is_left("answered", Code.LENGTH, 21, 22)
+    ring = prefilled("the client gives up while it is away from one stage", "INF-32").delivers().breaks(0)
+    ring.gives_up().loses("client", "stage 0").delivers()
+    yield ring.loses_client(0).is_left("failed", Code.CANCELLED, 21, stages=["lost", "cancelled"])
+    ring = prefilled("a stage fails while the client is away from it", "INF-44").delivers().breaks(1)
+    ring.fails(1, Code.ENGINE).loses("stage 1", "client").loses("stage 1", "stage 0").resumes(1)
+    yield ring.is_left("failed", Code.ENGINE, 21)
 
 
 def faults() -> Iterator[Case]:

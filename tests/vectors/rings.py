@@ -103,6 +103,11 @@ class Script:
             self.stage.end(code.label)
         return self._step({"fail": code.label, "sends": written(told)})
 
+    def breaks(self) -> "Script":
+        """The link to its client breaks."""
+        self.stage.breaks()
+        return self._step({"breaks": "client", "sends": []})
+
     def ends(self, reason: Code, computed: int) -> Case:
         assert (self.stage.state, self.stage.reason, self.stage.computed) == ("ended", reason.label, computed)
         return self._case()
@@ -159,8 +164,8 @@ def an_open() -> Open:
     return Open(SESSION, 0, b"", bytes(64), bytes(32), b"", (), (), (), ())
 
 
-def resume(epoch: int = 0) -> Resume:
-    return Resume(SESSION, epoch, 2)
+def resume(delivered: int, epoch: int = 0) -> Resume:
+    return Resume(SESSION, epoch, delivered)
 
 
 def stage_cases() -> Iterator[Case]:
@@ -170,6 +175,7 @@ def stage_cases() -> Iterator[Case]:
     yield from middle_refusals()
     yield from tail_cases()
     yield from solo_cases()
+    yield from returns()
 
 
 def at_ring(name: str, rule: str, **terms: Any) -> Script:
@@ -207,12 +213,6 @@ def head_cases() -> Iterator[Case]:
     for part in ("client", "successor", "far end"):
         script = at_ring(f"a close from the {part} is not passed on", "INF-32")
         yield script.takes(part, close(Code.LEAVING, 3)).ends(Code.LEAVING, 3)
-    script = at_ring("a client that is back is refused, and the session goes on", "INF-35")
-    yield script.takes("client", resume()).takes("far end", sampled(3, 21)).runs(3, 4)
-    script = at_ring("a client that is back after the end", "INF-35").takes("client", close(), resume())
-    yield script.takes("successor", resume()).ends(Code.CANCELLED, 3)
-    script = at_ring("a resume of another epoch is answered with that epoch", "INF-35")
-    yield script.takes("client", resume(epoch=7)).takes("far end", sampled(3, 21)).runs(3, 4)
     script = Script(
         "rows with a value that is not finite end it when they are decoded", "INF-25", "middle", codec_in="f32"
     )
@@ -274,7 +274,7 @@ def head_refusals() -> Iterator[Case]:
     yield at_ring("a prompt of another epoch, from the successor", "INF-17").refuses(
         "successor", prompt(epoch=1), Code.BAD_STATE
     )
-    yield at_ring("a resume from the successor", "INF-17").refuses("successor", resume(), Code.BAD_STATE)
+    yield at_ring("a resume from the successor", "INF-17").refuses("successor", resume(0), Code.BAD_STATE)
     yield at_ring("a credit past the contract", "INF-13").refuses("successor", credit(17), Code.BAD_POSITION)
     signed = Signed(SESSION, b"", bytes(64))
     for part in ("successor", "far end"):
@@ -407,6 +407,65 @@ def solo_cases() -> Iterator[Case]:
     yield script.refuses("client", finish(3), Code.BAD_STATE)
 
 
+def returns() -> Iterator[Case]:
+    """A client whose link breaks, and that comes back (4.4)."""
+
+    def tail(name: str, rule: str = "INF-43", **terms: Any) -> Script:
+        script = Script(name, rule, "tail", **terms).takes("predecessor", forward(0, 3)).computes(3, 21)
+        return script.takes("predecessor", forward(3, 1)).computes(1, 22)
+
+    script = at_ring("a stage whose client is away takes what comes, and computes nothing", "INF-43").breaks()
+    script.takes("far end", sampled(3, 21)).ready(0)
+    yield script.takes("client", resume(0)).ready(1).computes(1).runs(4, 4)
+    script = tail("a tail sends again what its client lacks").breaks()
+    yield script.takes("client", resume(1)).runs(4, 4)
+    script = tail("a tail sends nothing to a client that lacks nothing").breaks()
+    yield script.takes("client", resume(2)).runs(4, 4)
+    script = tail("ids of a step that was at work", max_tokens=3).takes("predecessor", forward(4, 1)).breaks()
+    yield script.computes(1, 23).takes("client", resume(0)).ends(Code.LENGTH, 5)
+    script = Script("more ids than one message holds", "INF-43", "solo", max_positions=99, max_tokens=99)
+    script.takes("client", prompt()).computes(2).computes(1, 50)
+    for _ in range(65):
+        script.computes(1, 50)
+    yield script.breaks().takes("client", resume(1)).runs(68, 69)
+    script = Script("a prompt that was lost", "INF-35", "head").breaks()
+    yield script.takes("client", resume(0), prompt()).ready(3).runs(0, 3)
+    script = Script("a prompt that came before the link broke", "INF-35", "head").takes("client", prompt()).breaks()
+    yield script.takes("client", resume(0), prompt()).ready(3).runs(0, 3)
+    script = Script("a prompt that comes a third time", "INF-35", "head").takes("client", prompt()).breaks()
+    yield script.takes("client", resume(0), prompt()).refuses("client", prompt(), Code.BAD_STATE)
+    script = at_ring("a second prompt of a client that has ids", "INF-35").takes("far end", sampled(3, 21)).breaks()
+    yield script.takes("client", resume(1)).refuses("client", prompt(), Code.BAD_STATE)
+    script = at_ring("a client that is away gives up on another link", "INF-32").breaks()
+    yield script.takes("client", close()).ends(Code.CANCELLED, 3)
+    script = at_ring("a link that breaks twice", "INF-43").breaks().takes("client", resume(0)).breaks().ready(0)
+    yield script.takes("far end", sampled(3, 21)).takes("client", resume(0)).ready(1).runs(3, 4)
+    yield tail("a client that is back, and was not away").refuses("client", resume(2), Code.BAD_STATE)
+    script = tail("a client that is back twice").breaks().takes("client", resume(2))
+    yield script.refuses("client", resume(2), Code.BAD_STATE)
+    yield tail("a client with an id that was not sampled").breaks().refuses("client", resume(3), Code.BAD_POSITION)
+    script = at_ring("a client with ids that a head cannot have computed", "INF-43").breaks()
+    yield script.refuses("client", resume(2), Code.BAD_POSITION)
+    script = Script("a client with an id before the prompt is computed", "INF-43", "middle").breaks()
+    yield script.refuses("client", resume(1), Code.BAD_POSITION)
+    script = tail("a resume of another epoch is dropped", "INF-5").breaks().takes("client", resume(2, epoch=1))
+    yield script.ready(0).runs(4, 4)
+    script = tail("a stranger's resume", "INF-17").breaks()
+    yield script.refuses("stranger", resume(2), Code.BAD_STATE)
+    script = tail("what is lacked of an answer that is complete", "INF-44", max_tokens=2).breaks()
+    yield script.takes("client", resume(0)).ends(Code.LENGTH, 4)
+    script = tail("a client with an id after the end", "INF-44", max_tokens=2).breaks()
+    yield script.takes("client", resume(3)).ends(Code.LENGTH, 4)
+    script = tail("a client that is back after the end, and was not away", "INF-18", max_tokens=2)
+    yield script.takes("client", resume(1)).ends(Code.LENGTH, 4)
+    script = tail("a resume of another epoch, after the end", "INF-5", max_tokens=2).breaks()
+    yield script.takes("client", resume(1, epoch=1)).ends(Code.LENGTH, 4)
+    script = tail("a session that ended without an answer meanwhile", "INF-44").breaks()
+    yield script.takes("predecessor", close(Code.ENGINE)).takes("client", resume(2)).ends(Code.ENGINE, 4)
+    script = tail("a neighbour's resume after the end", "INF-18", max_tokens=2).breaks()
+    yield script.takes("predecessor", resume(1)).ends(Code.LENGTH, 4)
+
+
 # The client
 
 
@@ -425,6 +484,10 @@ class Story:
             told = self.client.hear(name, message)
             self._step({"from": name, "message": encode_message(message).hex(), "sends": written(told)})
         return self
+
+    def resumes(self, name: str) -> "Story":
+        """The link to a stage broke, and is there again."""
+        return self._step({"resumes": name, "sends": written(self.client.resumes(name))})
 
     def gives_up(self, code: Code) -> "Story":
         """The client ends it for a reason of its own."""
@@ -458,7 +521,27 @@ class Story:
 def generation_cases() -> Iterator[Case]:
     yield from answers()
     yield from failures()
+    yield from client_returns()
     yield from client_refusals()
+
+
+def client_returns() -> Iterator[Case]:
+    """What stages are told whose link broke and is there again (4.4)."""
+    story = Story("a head is told, and gets the prompt once more, before the first id", "INF-45").resumes("stage 0")
+    yield story.is_left("running", Code.NONE)
+    story = Story("a tail is told before the first id", "INF-45").resumes("stage 1").takes("stage 1", sampled(3, 21))
+    yield story.is_left("running", Code.NONE, 21)
+    story = Story("a head is told after two ids", "INF-45").takes("stage 1", sampled(3, 21), sampled(4, 22))
+    yield story.resumes("stage 0").is_left("running", Code.NONE, 21, 22)
+    story = Story("ids that come again, with the end", "INF-45", max_tokens=3).takes("stage 1", sampled(3, 21))
+    story.resumes("stage 1").takes("stage 1", sampled(4, 22, 23, reason=Code.LENGTH))
+    yield story.is_left("answered", Code.LENGTH, 21, 22, 23)
+    story = Story("a tail is told after the answer", "INF-45").takes("stage 1", sampled(3, 2, reason=Code.END))
+    yield story.resumes("stage 1").is_left("answered", Code.END, 2)
+    story = Story("a stage that has not kept the session", "INF-45").takes("stage 1", sampled(3, 21))
+    yield story.resumes("stage 1").takes("stage 1", close(Code.LOST)).is_left("failed", Code.LOST, 21)
+    story = Story("an id that a tail sends again", "INF-22").takes("stage 1", sampled(3, 21)).resumes("stage 1")
+    yield story.refuses("stage 1", sampled(3, 21), Code.BAD_POSITION)
 
 
 def answers() -> Iterator[Case]:

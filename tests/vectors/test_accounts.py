@@ -47,6 +47,9 @@ def _decide(account: ClientAccount, step: dict[str, Any]) -> list[Decision]:
     if "closed" in step:
         account.give_up()
         return []
+    if "back" in step:
+        account.wait_anew(step["back"])
+        return []
     if "late" in step:
         return [*account.late(step["late"])]
     return account.propose(step["stage"], *hexed(step, "receipt", "signature"), step["at"])
@@ -94,6 +97,8 @@ def _take(account: StageAccount, step: dict[str, Any], computed: int) -> None:
     elif "unsigned" in step:
         left = Left(account.contract.record, account.worked, account.proposed, account.paid, 0)
         assert (left.unsigned, left.given_up) == (step["unsigned"], step["given_up"])
+    elif "counted" in step:
+        assert _counted(account, step["counted"]) == step["expect"]
     elif "limit" in step:
         assert account.limit == step["limit"]
     else:
@@ -108,6 +113,14 @@ def _close(account: StageAccount, reason: Code, upto: int | None, computed: int)
         account.abandon(reason)
     else:
         account.close(reason, upto)
+
+
+def _counted(account: StageAccount, positions: int) -> str:
+    try:
+        account.check_counted(positions)
+    except RemoteProtocolError as error:
+        return error.code.label
+    return "ok"
 
 
 def _signed(account: StageAccount, step: dict[str, Any]) -> object:
