@@ -19,8 +19,7 @@ from p2pinfer.client import models
 from p2pinfer.client.answer import Answer
 from p2pinfer.client.api import Client, open_client
 from p2pinfer.client.generations import MAX_IN_FLIGHT
-from p2pinfer.client.patience import CRAWL_S, STALL_S
-from p2pinfer.client.running import HELD_UP_S
+from p2pinfer.client.patience import CRAWL_S, HELD_UP_S, STALL_S
 from p2pinfer.client.scribe import Scribe
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import GenerationFailed, NoRoute, P2pinferError, TooDear, UsageError
@@ -347,12 +346,16 @@ class Forger(SoloStage):
 
 
 class TooLate(Silent):
-    """It accepts when the client has given up, and again what is forgotten there."""
+    """It accepts when the client has given up, and forgotten it."""
 
     def on_stray(self, link: Link, message: SessionMessage) -> None:
         super().on_stray(link, message)
         if isinstance(message, Close) and len(self.strays) == 1:
-            super(Silent, self).accept(link, self.message)
+            trio.lowlevel.spawn_system_task(self.accept_late, link)
+
+    async def accept_late(self, link: Link) -> None:
+        await trio.sleep(1)
+        super(Silent, self).accept(link, self.message)
 
 
 def test_a_stage_that_accepts_too_late_is_told(tmp_path: Path, store: Store) -> None:
