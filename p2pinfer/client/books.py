@@ -8,7 +8,7 @@ what comes between is kept now and then.
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from math import inf
+from math import floor, inf
 from typing import Final
 
 import trio
@@ -56,7 +56,7 @@ class Books:
         self._settled: set[int] = set()  # places whose final receipt the node stored, or that are gone
         self._kept = 0  # positions that the journal can prove
         self._keep_from = inf  # so many are to be kept at once, and
-        self._keep_s = trio.current_time() + KEEP_S  # at this time whatever there is
+        self._keep_s = _next_s(trio.current_time())  # at this time whatever there is
         self._due = trio.Event()
         self._closed = False
 
@@ -183,7 +183,7 @@ class Books:
     async def _write_receipts(self) -> None:
         """Store what is due, then send it. Nothing of it is signed where it cannot be stored."""
         if (account := self.account) is None:
-            self._keep_s = trio.current_time() + KEEP_S
+            self._keep_s = _next_s(trio.current_time())
             return
         signed = [(at, receipt) for at in sorted(self._to_say) if (receipt := account.complete(at)) is not None]
         acknowledged, keep = self._acknowledged, self._what_to_keep(account)
@@ -204,7 +204,7 @@ class Books:
         counted, now = account.counted, trio.current_time()
         if counted < self._keep_from and now < self._keep_s:
             return None
-        self._keep_s = now + KEEP_S
+        self._keep_s = _next_s(now)
         if not account.unsigned or counted == self._kept:
             return None
         self._kept, self._keep_from = counted, (counted // account.cadence + 1) * account.cadence
@@ -219,3 +219,8 @@ class Books:
                 self._to_say.add(decision.stage)
                 self._due.set()
         return refusals
+
+
+def _next_s(now: float) -> float:
+    """When to keep what there is then: at the same moment as other generations, whose commit is then the same."""
+    return (floor(now / KEEP_S) + 1) * KEEP_S

@@ -194,11 +194,12 @@ class ClientAccount:
 
     def add_ids(self, ids: Iterable[int]) -> list[Decision]:
         """The tail delivered these ids; return what follows."""
-        for id_ in ids:
-            leaf = self._salt.leaf(self._prompt + len(self._outputs), id_.to_bytes(4, "big"))
-            self._inputs.add((leaf,))
-            self._outputs.add((leaf,))
-            self._fresh |= {self.counted, self.counted + 1}  # out of the tail, and into the head
+        rows = [id_.to_bytes(4, "big") for id_ in ids]
+        position = self._prompt + len(self._outputs)
+        leaves = self._salt.leaves(position, rows)
+        self._inputs.add(leaves)
+        self._outputs.add(leaves)
+        self._fresh.update(range(position, position + len(rows) + 1))  # out of the tail, and into the head
         return self._release()
 
     def propose(self, stage: int, body: bytes, signature: bytes, now: float) -> list[Decision]:
@@ -282,6 +283,8 @@ class ClientAccount:
         """Sign the highest proposal of each stage that may be signed; it stands for all before it."""
         decisions: list[Decision] = []
         for place, stage in enumerate(self._stages):
+            if not stage.waiting:
+                continue  # nearly always
             ready = None
             for waiting in tuple(stage.waiting):
                 if waiting.committed <= self.counted:
