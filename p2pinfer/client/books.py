@@ -204,10 +204,10 @@ class Books:
         counted, now = account.counted, trio.current_time()
         if counted < self._keep_from and now < self._keep_s:
             return None
-        self._keep_s = _next_s(now)
+        self._keep_s, self._keep_from = _next_s(now), (counted // account.cadence + 1) * account.cadence
         if not account.unsigned or counted == self._kept:
             return None
-        self._kept, self._keep_from = counted, (counted // account.cadence + 1) * account.cadence
+        self._kept = counted
         return Keep(self._plan.session, self._key.public, account.kept(), int(time.time()))
 
     def _follow(self, decisions: Sequence[Decision]) -> list[Refuse]:

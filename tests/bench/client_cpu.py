@@ -79,8 +79,9 @@ async def _run(base: str) -> Sequence[Figure]:
         root = Path(folder)
         async with AsyncExitStack() as stack:
             bootstrap, *_ = await stack.enter_async_context(open_swarm(root, store.root, model, 3, *options))
+            folders = store.root, bootstrap.address
             sides = [
-                await stack.enter_async_context(_open_side(checkout, root / f"client{at}", store.root, bootstrap.address))
+                await stack.enter_async_context(_open_side(checkout, root / f"client{at}", *folders))
                 for at, checkout in enumerate(checkouts)
             ]
             for side in sides:
