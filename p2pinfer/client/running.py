@@ -104,6 +104,13 @@ class Running:
         finally:
             self.fail("the client was closed", Code.CANCELLED)
             self.settled.set()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Hold nothing that holds this, for to find such garbage stops the loop."""
+        self._books.let_go()
+        self._contained = Contained("an answer")
+        self.on_first_id = lambda: None
 
     async def _run_and_settle(self) -> None:
         async with trio.open_nursery() as nursery:

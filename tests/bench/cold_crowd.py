@@ -8,7 +8,6 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from subprocess import PIPE
 from typing import Final
 
 import trio
@@ -34,7 +33,7 @@ async def _run() -> Sequence[Figure]:
         root = Path(folder)
         async with open_swarm(root, store.root, model, 3, "--threads", "1") as (bootstrap, *_):
             words = [*map(str, (root / "client", store.root, bootstrap.address, PROMPTS, WORDS))]
-            ran = await trio.run_process([sys.executable, "-m", "tests.client.cold_client", *words], stdout=PIPE)
+            ran = await trio.run_process([sys.executable, "-m", "tests.client.cold_client", *words], capture_stdout=True)
     found = json.loads(ran.stdout)
     detail = f"{PROMPTS} prompts in {found['took_s']:.0f} s; {len(found['errors'])} failed: {found['errors'][:1]}"
     return [
