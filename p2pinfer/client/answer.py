@@ -109,7 +109,7 @@ class AnswerStream:
         return GenerationFailed(text, failure.code, cost)
 
     async def wait_paid(self) -> None:
-        """Wait, after the end, until the last receipts are signed, or no more will be: some milliseconds as a rule."""
+        """Wait for the end, and until the last receipts are signed, or no more will be: some milliseconds as a rule."""
         await self._running.settled.wait()
 
     def __aiter__(self) -> "AnswerStream":

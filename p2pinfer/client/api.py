@@ -141,8 +141,6 @@ class Client:
     async def answer(self, prompt: Prompt, **options: Unpack[Options]) -> Answer:
         """The whole answer, once it is paid. Raises as `generate` does."""
         async with self.open_answer(prompt, **options) as stream:
-            async for _ in stream:
-                pass
             await stream.wait_paid()
             return stream.answer
 

@@ -32,8 +32,9 @@ async def _run() -> Sequence[Figure]:
     with tempfile.TemporaryDirectory(prefix="p2pinfer-bench-") as folder:
         root = Path(folder)
         async with open_swarm(root, store.root, model, 3, "--threads", "1") as (bootstrap, *_):
-            words = [*map(str, (root / "client", store.root, bootstrap.address, PROMPTS, WORDS))]
-            ran = await trio.run_process([sys.executable, "-m", "tests.client.cold_client", *words], capture_stdout=True)
+            words = map(str, (root / "client", store.root, bootstrap.address, PROMPTS, WORDS))
+            command = [sys.executable, "-m", "tests.client.cold_client", *words]
+            ran = await trio.run_process(command, capture_stdout=True)
     found = json.loads(ran.stdout)
     detail = f"{PROMPTS} prompts in {found['took_s']:.0f} s; {len(found['errors'])} failed: {found['errors'][:1]}"
     return [

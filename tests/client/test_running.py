@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from p2pinfer.client import models
@@ -944,6 +945,25 @@ def test_two_hundred_prompts_at_once_load_one_tokenizer_and_each_has_its_end(
         assert stage.most_at_once <= MAX_IN_FLIGHT
 
     run(ask, tmp_path, store, Roomy, rate=1)  # an offer lives for a minute, and so much work takes seconds
+
+
+def test_many_prompts_that_are_cancelled_halfway_leave_nothing(tmp_path: Path, store: Store) -> None:
+    async def ask(client: Client, stages: list[SoloStage]) -> None:
+        [stage] = stages
+        assert isinstance(stage, Roomy)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(client.answers, [PROMPT] * 200, max_tokens=TOKENS))
+            while stage.most_at_once < MAX_IN_FLIGHT / 2:
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+        await client.wait_settled()
+        await trio.testing.wait_all_tasks_blocked()
+        generations = client._generations
+        assert (len(generations._running), generations._turns.value) == (0, MAX_IN_FLIGHT)
+        assert not generations._exchange.has_sessions
+        assert (await client.answer(PROMPT, max_tokens=TOKENS)).tokens == TOKENS
+
+    run(ask, tmp_path, store, Roomy, rate=1)
 
 
 def test_a_stage_that_cannot_be_reached_is_told(tmp_path: Path, store: Store) -> None:
