@@ -109,7 +109,7 @@ class AnswerStream:
         return GenerationFailed(text, failure.code, cost)
 
     async def wait_paid(self) -> None:
-        """Wait, after the end, until the last receipts are signed, or no more will be: some milliseconds as a rule."""
+        """Wait for the end, and until the last receipts are signed, or no more will be: some milliseconds as a rule."""
         await self._running.settled.wait()
 
     def __aiter__(self) -> "AnswerStream":
@@ -121,19 +121,28 @@ class AnswerStream:
 
         Raises GenerationFailed when the generation ends without an answer, once what came of it is paid.
         """
-        generation = self._running.generation
-        await trio.lowlevel.checkpoint()
-        while True:
-            while self._given < len(generation.pieces):
-                self._given += 1
-                if piece := generation.pieces[self._given - 1]:
-                    return piece
-            if generation.failure is not None:
-                await self.wait_paid()
-                raise self._with_cost(generation.failure)
-            if generation.over:
-                raise StopAsyncIteration
+        generation, waited = self._running.generation, False
+        while not (has_piece := self._has_piece()) and not generation.over:
             await self._running.changed.wait()
+            waited = True
+        if not waited:
+            await trio.lowlevel.checkpoint()
+        if has_piece:
+            self._given += 1
+            return generation.pieces[self._given - 1]
+        if generation.failure is None:
+            raise StopAsyncIteration
+        await self.wait_paid()
+        raise self._with_cost(generation.failure)
+
+    def _has_piece(self) -> bool:
+        """The next piece has come; those without text are passed over."""
+        pieces = self._running.generation.pieces
+        while self._given < len(pieces):
+            if pieces[self._given]:
+                return True
+            self._given += 1
+        return False
 
     def cancel(self) -> None:
         """Give the answer up; what was delivered is paid."""

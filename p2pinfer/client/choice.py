@@ -79,7 +79,10 @@ class Choice:
                 keeping = kept.union(order[:at])
                 partners = (one - keeping for one in self.tried)
                 looks.append((without.union([node], *(one for one in partners if len(one) == 1)), keeping))
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure  # which holds this frame: left here it would be garbage that stops the loop when it is found
 
     @property
     def _most_looks(self) -> int:
@@ -98,7 +101,10 @@ class Choice:
             except NoRoute as error:
                 failure = failure if isinstance(failure, TooDear) else error
         if not routes:
-            raise failure
+            try:
+                raise failure
+            finally:
+                del failure  # as above
         return min(routes, key=self._cost)
 
     def _of_class(self, candidates: Sequence[Candidate]) -> Route:

@@ -21,7 +21,7 @@ from p2pinfer.client.settling import Settling
 from p2pinfer.client.trying import Trying
 from p2pinfer.client.waiting import Waiting
 from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import GenerationFailed, JournalError, Unreached
+from p2pinfer.core.errors import GenerationFailed, Unreached
 from p2pinfer.core.experience import Experience
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.disk.journal import Journal
@@ -32,7 +32,6 @@ from p2pinfer.overlay.first_peers import FirstPeers
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.reach import reach
 
-KEEP_DELIVERED_S: Final = 1.0  # a client that is killed forgets what came within it
 REACH_LEAST_S: Final = 10.0  # nodes are dialled so long, however little patience there is
 MAX_IN_FLIGHT: Final = 32  # generations of one client at once; more would wait at the nodes, and be refused there
 
@@ -177,13 +176,9 @@ class Generations:
         generation = running.generation
         try:
             with self._exchange.open_session(
-                generation.session, generation.route, is_over=lambda: generation.over
-            ) as incoming:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._keep_delivered, running)
-                    nursery.start_soon(running.returning.run)
-                    await running.run(incoming)
-                    nursery.cancel_scope.cancel()
+                generation.session, generation.route, running.take_message, lambda: generation.over
+            ) as deaths:
+                await running.run(deaths)
         finally:
             if (times := running.times) is not None:
                 self._links.note_answer(route, times)
@@ -203,17 +198,3 @@ class Generations:
             self._room.unpark_all()
         elif running.holds_room:
             self._room.unpark()
-
-    async def _keep_delivered(self, running: Running) -> None:
-        """Keep what was delivered and not signed for, now and then, so that a client that is killed can pay for it."""
-        kept = 0
-        while True:
-            await trio.sleep(KEEP_DELIVERED_S)
-            account, count = running.unpaid, len(running.generation.ids)
-            if account is not None and count > kept:
-                try:
-                    await self._settling.keep(running.plan.session, account, int(time.time()))
-                except JournalError as error:
-                    running.fail_to_keep(error)
-                    return
-                kept = count

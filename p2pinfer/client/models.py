@@ -43,7 +43,7 @@ class Models:
         self._manifests = Manifests(self._fetched, fetcher, nursery, directory.news)
         self._scribes: dict[ModelId, Scribe] = {}
         self._loading: dict[ModelId, trio.Lock] = {}
-        self._failed: dict[ModelId, NotYet] = {}  # the last fetch that came to nothing
+        self._failed: dict[ModelId, NotYet | ModelError] = {}  # the last load that came to nothing
 
     async def find(self, name_or_id: str) -> StoredModel:
         """The model of that name or id that the swarm serves; of an empty name the only one. Looks once.
@@ -193,11 +193,11 @@ class Models:
         async with self._loading.setdefault(model.id, trio.Lock()):
             last = self._failed.get(model.id)
             if last is not None and last is not before:
-                raise NotYet(last.error, last.missing)
+                raise NotYet(last.error, last.missing) if isinstance(last, NotYet) else ModelError(str(last))
             if model.id not in self._scribes:
                 try:
                     self._scribes[model.id] = Scribe(model, await self._tokenizer(model))
-                except NotYet as failure:
+                except (NotYet, ModelError) as failure:
                     self._failed[model.id] = failure
                     raise
         return self._scribes[model.id]

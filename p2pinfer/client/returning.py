@@ -20,7 +20,7 @@ from p2pinfer.core.errors import LinkDead, Refused
 from p2pinfer.core.generation import Generation, Phase
 from p2pinfer.core.keys import short_name
 from p2pinfer.core.session_messages import SessionMessage
-from p2pinfer.core.suspension import RETURN_S
+from p2pinfer.core.suspension import Suspension
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.link import Link
 
@@ -49,6 +49,7 @@ class Returning:
         lose: Callable[[PeerKey, LinkDead], None],
     ) -> None:
         self.dial: Callable[[PeerKey, Sequence[str]], Awaitable[Link]] | None = None
+        self.on_back: Callable[[], None] = lambda: None  # called when nobody is away any more
         self.was_away = False
         self.back_s = 0.0
         self._addresses = {stage.key: stage.addresses for stage in plan.stages}
@@ -62,6 +63,7 @@ class Returning:
         self._lost = trio.Event()
         self._back_on: dict[PeerKey, Link] = {}  # the link on which a stage was told last that we are back
         self._until = inf  # for all of them to be back
+        self._suspension = Suspension()  # its bound holds for us, too: a stage may break its link again and again
 
     def takes(self, peer: PeerKey, why: LinkDead, unsettled: bool) -> bool:
         """True if the stage whose link is dead is dialled again, so that its loss is none yet.
@@ -101,7 +103,8 @@ class Returning:
     def _leave(self, peer: PeerKey, why: LinkDead) -> None:
         now = trio.current_time()
         if not self._away:
-            self._until = now + (RETURN_S if self._generation.ids else MOMENT_S)
+            self._suspension.begin(now)
+            self._until = self._suspension.ends if self._generation.ids else now + MOMENT_S
         logger.info("the link to stage %s broke in mid-answer, and is dialled again: %s", short_name(peer), why)
         self.was_away = True
         self._away[peer] = why
@@ -141,4 +144,11 @@ class Returning:
         for send in self._generation.resume(peer):
             self._send(send.to, send.message)
         if not self._away:
+            self._suspension.end(self.back_s)
             self._patience.go_on(self.back_s)
+            self.on_back()
+
+    def let_go(self) -> None:
+        """All is over: hold whoever holds this no longer, so that both go without a search for garbage."""
+        self.on_back = lambda: None
+        self._send, self._lose = lambda _peer, _message: None, lambda _peer, _why: None

@@ -1,29 +1,32 @@
-"""One generation under way: opens its stages, delivers ids as they come, signs receipts (protocols/inference.md).
+"""One generation under way: opens its stages, delivers ids as they come, and sees to its deadlines
+(protocols/inference.md).
 
-Decisions are `generation.py`'s and `client_account.py`'s; this sends, stores before it sends, and keeps the deadlines.
-Choosing the route is the caller's.
+Decisions are `generation.py`'s; what is owed is `books.py`'s. Messages are taken in the step in which they come, by
+their links' readers. Choosing the route is the caller's.
 """
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
+from math import inf
 from typing import Final
 
 import trio
 
+from p2pinfer.client.blame import is_proof
+from p2pinfer.client.books import Books
 from p2pinfer.client.contracts import Plan
-from p2pinfer.client.patience import STALL_S, Patience
+from p2pinfer.client.patience import OPEN_S, STALL_S, Patience
 from p2pinfer.client.promised import Times
 from p2pinfer.client.returning import Returning
-from p2pinfer.client.signing import store_signed
-from p2pinfer.core.client_account import AHEAD_S, ClientAccount, Decision, Refuse
+from p2pinfer.core.client_account import AHEAD_S, ClientAccount, Refuse
 from p2pinfer.core.codes import Code
-from p2pinfer.core.contract import Contract, verify_contract
+from p2pinfer.core.contract import verify_contract
 from p2pinfer.core.ending import Ending
 from p2pinfer.core.errors import Disputed, JournalError, LinkDead, RemoteProtocolError
 from p2pinfer.core.generation import Generation, Phase
 from p2pinfer.core.keys import PrivateKey, short_name, short_names
-from p2pinfer.core.receipt import FINAL
-from p2pinfer.core.records import SignedRecord
+from p2pinfer.core.messages import Message
 from p2pinfer.core.session_messages import (
     Accept,
     Close,
@@ -36,17 +39,14 @@ from p2pinfer.core.session_messages import (
     Signed,
     Stored,
 )
+from p2pinfer.core.stage import Send
 from p2pinfer.core.units import PeerKey
 from p2pinfer.disk.journal import Journal
+from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.outbox import Priority
 
-OPEN_S: Final = 15.0  # from the Open, for every stage to accept, which may link to the next one first (REACH_S)
-HELD_UP_S: Final = 1.0  # past a deadline: our own process was stopped, or its machine slept
 SETTLE_S: Final = 5.0  # for final receipts to be proposed, signed and acknowledged
-# A stage that ends a session with one of these had that from nobody else in it. Not so the others: `idle` where another
-# sent it nothing, `engine` where rows it was sent overflow in its layers, `lost` where another closed their link.
-OWN_ENDS: Final = frozenset((Code.LEAVING, Code.DRAINED, Code.INTERNAL))
 
 logger = logging.getLogger(__name__)
 
@@ -80,42 +80,57 @@ class Running:
         self.changed = trio.Event()
         self.over = trio.Event()
         self.settled = trio.Event()  # over, and its receipts are signed, or given up
-        self._prompt = prompt
-        self._key = key
-        self._journal = journal
+        self._books = Books(plan, prompt, key, journal, self._say, self.fail_to_keep)
         self._link_to = link_to
-        self._account: ClientAccount | None = None
-        self._contracts: dict[int, SignedRecord[Contract]] = {}  # by place in the route
-        self._settled: set[int] = set()  # places whose final receipt the node stored, or that are gone
+        self._contained = Contained("an answer", self._break)
         self._refused_by: set[PeerKey] = set()
         self.cannot_keep = False  # its records: our disk is full
         self.retry_s: float | None = None  # a stage had no room, and says when it may have some
-        self._open_by = self.started_s + OPEN_S  # however many stages dawdle: each accepts by itself
         self._patience = Patience(step_s, self.started_s)
         self.returning = Returning(plan, self.generation, self._patience, link_to, self._send, self._lose_for_good)
+        self.returning.on_back = self._look_sooner
+        self._watching = trio.CancelScope()  # ends by the deadlines of before: moving its own with each id costs more
         self._given_up_s: float | None = None  # after some ids, since no more came, or too slowly
         self.on_first_id: Callable[[], None] = lambda: None  # called in the step in which it comes
-        self._until_over = trio.CancelScope()
+        self._paid = trio.Event()  # all that can be, now that it is over
 
-    async def run(self, incoming: trio.MemoryReceiveChannel[Incoming]) -> None:
-        """See the generation through, and its receipts; returns when nothing more is to be done."""
-        try:
-            await self._run_until_over(incoming)
-            await self._settle(incoming)
-        finally:
-            self.settled.set()
+    async def run(self, deaths: trio.MemoryReceiveChannel[Incoming]) -> None:
+        """See the generation through, and its receipts; returns when nothing more is to be done.
 
-    async def _run_until_over(self, incoming: trio.MemoryReceiveChannel[Incoming]) -> None:
+        deaths: of its links; its messages come to `take_message`
+        """
         try:
-            with self._until_over:
-                for stage, open_ in zip(self.plan.stages, self.plan.opens, strict=True):
-                    self._open(stage.key, open_)
-                while not self.generation.over:
-                    await self._take_next(incoming)
+            with self._contained:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._watch_links, deaths)
+                    nursery.start_soon(self.returning.run)
+                    await self._run_and_settle()
+                    nursery.cancel_scope.cancel()
         finally:
             self.fail("the client was closed", Code.CANCELLED)
-            self.over.set()
-            self._notify()
+            self.settled.set()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Hold nothing that holds this, for to find such garbage stops the loop."""
+        self._books.let_go()
+        self.returning.let_go()
+        self._contained = Contained("an answer")
+        self.on_first_id = lambda: None
+
+    async def _run_and_settle(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._books.run)
+            for stage, open_ in zip(self.plan.stages, self.plan.opens, strict=True):
+                if not self.generation.over:
+                    self._open(stage.key, open_)
+            await self._watch()
+            if self.generation.phase is Phase.FAILED:
+                self._write_off_away()
+            with trio.move_on_after(SETTLE_S):
+                await self._paid.wait()
+            self._write_off_away()
+            self._books.close()
 
     async def wait_begun(self) -> None:
         """Wait until an id has come, or the generation has failed."""
@@ -143,7 +158,7 @@ class Running:
     @property
     def holds_room(self) -> bool:
         """Stages keep pages and windows for it, as far as we know."""
-        return self._account is not None or self.generation.opening
+        return self._books.account is not None or self.generation.opening
 
     @property
     def refused_by(self) -> frozenset[PeerKey]:
@@ -156,11 +171,8 @@ class Running:
     def fail(self, text: str, code: Code) -> None:
         """End the generation, unless it is over, and tell every stage how far it is paid."""
         if not self.generation.over:
-            for send in self.generation.fail(text, code):
-                self._send(send.to, send.message)
-            if self._account is not None:
-                self._account.give_up()  # not a step later: what is being taken may be a proposal
-            self._until_over.cancel()
+            self._send_all(self.generation.fail(text, code))
+            self._after_change()
 
     def fail_to_keep(self, error: JournalError) -> None:
         """Our disk takes no records, so nothing more may be owed; what is owed by then is signed once it takes some."""
@@ -171,7 +183,7 @@ class Running:
 
     def give_up(self, patience_s: float) -> None:
         """Nothing came for so long. Of several stages one that does not accept may wait for its link to the next."""
-        awaited = [stage.key for place, stage in enumerate(self.plan.stages) if place not in self._contracts]
+        awaited = [self.plan.stages[place].key for place in self._books.awaited]
         if self._is_solo:
             self._blame(self.plan.stages[0].key)
         who = f"stage {short_names(awaited)} did not accept" if awaited else "no id came"
@@ -204,9 +216,7 @@ class Running:
     @property
     def costs(self) -> tuple[int, ...]:
         """The same, of each stage."""
-        places = range(len(self.plan.stages))
-        signed = [self._account.complete(place) if self._account else None for place in places]
-        return tuple(receipt.record.amount if receipt else 0 for receipt in signed)
+        return self._books.costs
 
     @property
     def unpaid(self) -> ClientAccount | None:
@@ -214,105 +224,110 @@ class Running:
 
         None where every final receipt is complete, or no id came: for such a prompt nothing is signed any more.
         """
-        account = self._account
-        if (
-            account is None
-            or not self.generation.ids
-            or all(account.is_final(place) for place in range(len(self.plan.stages)))
-        ):
-            return None
-        return account
+        return self._books.account if self.generation.ids and not self._books.are_final else None
 
-    # Messages
+    # Deadlines
 
-    async def _take_next(self, incoming: trio.MemoryReceiveChannel[Incoming]) -> None:
-        opening = self.generation.opening
-        while trio.current_time() < (silent_at := self._open_by if opening else self._patience.ends):
-            late_at = self._account.deadline if self._account is not None else None
-            with trio.move_on_at(silent_at if late_at is None else min(silent_at, late_at)) as scope:
-                received = await incoming.receive()
-            if not scope.cancelled_caught:
-                await self._take(*received)
-                break
-            if self._account is not None:
-                await self._decide(self._late(self._account))
-        else:
+    async def _watch(self) -> None:
+        """Return when the generation is over; end it when it keeps its client waiting for too long."""
+        while not self.generation.over:
+            with trio.move_on_at(min(self._patience.ends, self._books.late_at)) as self._watching:
+                await self.over.wait()
+            self._refuse(self._late())
             now = trio.current_time()
-            if now > silent_at + HELD_UP_S:  # it was we who did nothing: what came meanwhile lies unread
-                self._open_by = now + HELD_UP_S
-                self._patience.ends = now + HELD_UP_S
-            elif opening:
+            if self.generation.over or now < self._patience.ends or self._patience.was_held_up(now):
+                continue
+            if self.generation.opening:
                 self.give_up(OPEN_S)
             else:
                 self._stall()
 
-    async def _take(self, sender: PeerKey, message: SessionMessage | LinkDead) -> None:
+    def _look_sooner(self) -> None:
+        """Deadlines may have come nearer."""
+        self._watching.deadline = min(self._watching.deadline, self._patience.ends, self._books.late_at)
+
+    # Messages
+
+    async def _watch_links(self, deaths: trio.MemoryReceiveChannel[Incoming]) -> None:
+        async for peer, why in deaths:
+            assert isinstance(why, LinkDead)  # messages come to `take_message`
+            self._lose(peer, why)
+
+    def take_message(self, sender: PeerKey, message: SessionMessage) -> None:
         """Take what came from a stage; where it breaks the protocol the generation fails, and nothing else."""
-        try:
-            match message:
-                case LinkDead():
-                    await self._lose(sender, message)
-                case Propose():
-                    await self._take_proposal(sender, message)
-                case Stored():
-                    await self._take_stored(sender, message)
-                case Accept():
-                    await self._take_accept(sender, message)
-                case Sampled():
-                    await self._take_ids(sender, message)
-                case _:
-                    self._pass_on(sender, message)
-        except RemoteProtocolError as error:
-            if self._is_solo or not isinstance(error, Disputed):
-                self._blame(sender)
-            self.fail(f"stage {short_name(sender)} broke the protocol: {error}", error.code)
-        except JournalError as error:
-            self.fail_to_keep(error)
+        with self._contained:
+            try:
+                self._take(sender, message)
+            except RemoteProtocolError as error:
+                if self._is_solo or not isinstance(error, Disputed):
+                    self._blame(sender)
+                self.fail(f"stage {short_name(sender)} broke the protocol: {error}", error.code)
 
-    async def _take_accept(self, sender: PeerKey, message: Accept) -> None:
-        """Check the stage's signature and store the contract; then the generation may go on."""
-        if not self.generation.over:  # too late, nothing is done under it
-            await self._agree(sender, message)
-            self._patience.note_opened(trio.current_time())
-        self._pass_on(sender, message)
+    def _take(self, sender: PeerKey, message: SessionMessage) -> None:
+        match message:
+            case Sampled():
+                self._take_ids(sender, message)
+            case Propose():
+                self._take_proposal(sender, message)
+            case Stored():
+                self._pass_on(sender, message)
+                self._books.note_stored(self.generation.route.index(sender), message.seq)
+                self._after_change()
+            case Accept() if not self.generation.over:  # too late, nothing is done under it
+                self._take_accept(sender, message)
+            case _:
+                self._pass_on(sender, message)
 
-    async def _agree(self, sender: PeerKey, message: Accept) -> None:
+    def _take_accept(self, sender: PeerKey, message: Accept) -> None:
+        """Check the stage's signature. With the last one the prompt is sent, once the contracts are stored."""
         place = self.generation.route.index(sender)
         request = self.plan.contracts[place]
         contract = verify_contract(request.body, request.signatures[0], message.signature)
-        await self._journal.agree(contract, self.plan.session)
-        self._contracts[place] = contract
-        if len(self._contracts) == len(self.plan.stages):
-            ordered = [self._contracts[at] for at in range(len(self.plan.stages))]
-            self._account = ClientAccount(ordered, self._prompt, self.plan.secret, self._key)
+        sends = self.generation.receive(sender, message)
+        self._books.agree(place, contract)
+        if not self.generation.opening:
+            self._patience.note_opened(trio.current_time())
+            self._books.when_agreed(partial(self._begin, sends))
+        self._after_change()
 
-    async def _take_ids(self, sender: PeerKey, message: Sampled) -> None:
+    def _begin(self, sends: Sequence[Send]) -> None:
+        if not self.generation.over:
+            self._send_all(sends)
+
+    def _take_ids(self, sender: PeerKey, message: Sampled) -> None:
         """Deliver ids, and count those that were taken: what comes after the end is dropped."""
         known = len(self.generation.ids)
         self._pass_on(sender, message)
-        if not known and self.generation.ids:
-            self.on_first_id()  # no checkpoint before it
-        if self._account is not None and (ids := self.generation.ids[known:]):
-            self.last_id_s = trio.current_time()
-            self._patience.note_ids(len(ids), self.last_id_s)
-            self.first_id_s = self.first_id_s or self.last_id_s
-            await self._decide(self._account.add_ids(ids))
-
-    async def _lose(self, peer: PeerKey, why: LinkDead) -> None:
-        if self.returning.takes(peer, why, self._unsettled()):
+        ids = self.generation.ids[known:]
+        if not ids:
             return
-        await self._write_off(peer)
-        self._lose_for_good(peer, why)
+        self.last_id_s = trio.current_time()
+        self.first_id_s = self.first_id_s or self.last_id_s
+        self._patience.note_ids(len(ids), self.last_id_s)
+        if not known:
+            self.on_first_id()  # no checkpoint before it
+        self._refuse(self._books.add_ids(ids))
+
+    def _lose(self, peer: PeerKey, why: LinkDead) -> None:
+        unsettled = bool(self.generation.ids) and not self._books.are_settled
+        if not self.returning.takes(peer, why, unsettled):
+            self._lose_for_good(peer, why)
 
     def _lose_for_good(self, peer: PeerKey, why: LinkDead) -> None:
+        self._write_off(peer)
         self._blame(peer)
         self.fail(f"the link to stage {short_name(peer)} broke: {why}", Code.LOST)
+        self._after_change()
 
-    async def _write_off(self, peer: PeerKey) -> None:
-        place = self.generation.route.index(peer)
-        self._settled.add(place)  # what it has not proposed is settled at next contact
-        if self._account is not None:
-            await self._decide(self._account.lost(place))
+    def _write_off(self, peer: PeerKey) -> None:
+        """What the stage has not proposed is settled at next contact; what others propose no longer waits for it."""
+        self._refuse(self._books.lose(self.generation.route.index(peer)))
+
+    def _write_off_away(self) -> None:
+        """Stages to which we do not come back."""
+        for peer in self.returning.stop():
+            self._write_off(peer)
+        self._after_change()
 
     def _blame(self, peer: PeerKey) -> None:
         """Before the first id, another may take its place."""
@@ -323,95 +338,54 @@ class Running:
     def _is_solo(self) -> bool:
         return len(self.plan.stages) == 1
 
-    def _is_proof(self, sender: PeerKey, message: SessionRefused | Close) -> bool:
-        """The stage did not serve, and no other one can have brought that about."""
-        code = Code.read(message.code)
-        if self._is_solo:
-            return True
-        if isinstance(message, SessionRefused):
-            return code is not Code.UNREACHABLE
-        is_head = sender == self.generation.route[0]  # its engine is given ids, none of which overflows
-        return code in OWN_ENDS or (code is Code.ENGINE and is_head)
-
     def _pass_on(self, sender: PeerKey, message: SessionMessage) -> None:
         """Let the generation decide, and send what follows."""
-        if isinstance(message, SessionRefused | Close) and self._is_proof(sender, message):
+        if isinstance(message, SessionRefused | Close) and is_proof(self.generation.route, sender, message):
             self._blame(sender)
         if isinstance(message, SessionRefused):
             self.retry_s = message.retry_ms / 1000 or None
-        for send in self.generation.receive(sender, message):
-            self._send(send.to, send.message)
-        self._notify()
+        self._send_all(self.generation.receive(sender, message))
+        self._after_change()
+
+    def _after_change(self) -> None:
+        """Whatever changed, those who wait for it look again."""
+        if self.generation.over:
+            if not self.over.is_set():
+                self._books.give_up()  # not a step later: what comes next may be a proposal
+                self.over.set()
+            if not self.generation.ids or self._books.are_settled:  # where no id came nothing is to be signed
+                self._paid.set()
+        self.changed.set()
+        self.changed = trio.Event()
+
+    def _break(self) -> None:
+        """End after a fault of ours."""
+        self.fail("a fault of this client's own, which its log tells", Code.INTERNAL)
+        self._paid.set()
 
     # Receipts
 
-    async def _take_proposal(self, sender: PeerKey, message: Propose) -> None:
+    def _take_proposal(self, sender: PeerKey, message: Propose) -> None:
         self._pass_on(sender, message)
-        if self._account is None:
-            return
         place = self.generation.route.index(sender)
-        now = trio.current_time()
-        await self._decide(self._account.propose(place, message.receipt, message.signature, now))
-        await self._decide(self._late(self._account))
+        self._refuse(self._books.propose(place, message, trio.current_time()))
+        self._refuse(self._late())
+        self._look_sooner()
 
-    def _late(self, account: ClientAccount) -> list[Refuse]:
+    def _late(self) -> list[Refuse]:
         """What is refused since its ids have not come, though they could have."""
-        if account.deadline is None:
+        if self._books.late_at == inf:
             return []
-        now = trio.current_time()
-        tail = self._link_to(self.generation.route[-1])
+        now, tail = trio.current_time(), self._link_to(self.generation.route[-1])
         if self.returning.is_away or tail is None or tail.heard_s < now - AHEAD_S:
-            account.wait_anew(now)
-        account.wait_anew(self.returning.back_s)
-        return account.late(now)
+            self._books.wait_anew(now)
+        self._books.wait_anew(self.returning.back_s)
+        return self._books.late(now)
 
-    async def _decide(self, decisions: Sequence[Decision]) -> None:
-        assert self._account is not None
-        await store_signed(self._journal, self._account, decisions)
-        refused = [decision for decision in decisions if isinstance(decision, Refuse)]
-        for decision in decisions:
-            if isinstance(decision, Refuse):
-                continue
-            signed = Signed(self.plan.session, decision.receipt.body, decision.receipt.signatures[1])
-            self._send(self.generation.route[decision.stage], signed)
-        for decision in refused:  # after what is owed was sent, since it ends the generation
-            stage = short_name(self.generation.route[decision.stage])
-            self.fail(f"receipt {decision.seq} of stage {stage} is not signed: {decision.text}", decision.code)
-
-    async def _take_stored(self, sender: PeerKey, message: Stored) -> None:
-        self._pass_on(sender, message)
-        place = self.generation.route.index(sender)
-        complete = self._account.complete(place) if self._account else None
-        if complete is not None and complete.record.state == FINAL and complete.record.seq == message.seq:
-            self._settled.add(place)
-            await self._journal.acknowledge(complete.record.contract, message.seq)
-
-    async def _settle(self, incoming: trio.MemoryReceiveChannel[Incoming]) -> None:
-        """Sign the last receipts, until every stage has stored its final one or time is up."""
-        if self._account is not None:
-            self._account.give_up()
-        if self.generation.phase is Phase.FAILED:
-            await self._write_off_away()
-        over_at = trio.current_time() + SETTLE_S
-        while self._unsettled():
-            with trio.move_on_at(over_at) as scope:
-                received = await incoming.receive()
-            if scope.cancelled_caught:
-                break
-            await self._take(*received)
-        await self._write_off_away()
-
-    async def _write_off_away(self) -> None:
-        """Stages to which we do not come back: what others propose no longer waits for their word."""
-        try:
-            for peer in self.returning.stop():
-                await self._write_off(peer)
-        except JournalError as error:
-            self.fail_to_keep(error)
-
-    def _unsettled(self) -> bool:
-        """Final receipts are still to be signed; where no id came none is."""
-        return bool(self.generation.ids) and not self._settled.issuperset(range(len(self.plan.stages)))
+    def _refuse(self, refusals: Sequence[Refuse]) -> None:
+        for refusal in refusals:
+            stage = short_name(self.generation.route[refusal.stage])
+            self.fail(f"receipt {refusal.seq} of stage {stage} is not signed: {refusal.text}", refusal.code)
 
     # Sending
 
@@ -419,9 +393,17 @@ class Running:
         if self._link_to(peer) is None:  # it died before the session was open, and nobody told us
             self._blame(peer)
             self.fail(f"stage {short_name(peer)} vanished while the route opened", Code.LOST)
-        self._send(peer, message)
+        else:
+            self._send(peer, message)
 
-    def _send(self, peer: PeerKey, message: SessionMessage) -> None:
+    def _say(self, place: int, message: Signed) -> None:
+        self._send(self.generation.route[place], message)
+
+    def _send_all(self, sends: Sequence[Send]) -> None:
+        for send in sends:
+            self._send(send.to, send.message)
+
+    def _send(self, peer: PeerKey, message: Message) -> None:
         priority = Priority.PREFILL if isinstance(message, Prompt) else Priority.CONTROL
         link = self._link_to(peer)
         try:
@@ -429,7 +411,3 @@ class Running:
                 link.send_nowait(message, priority)
         except LinkDead:
             return  # `lose` follows
-
-    def _notify(self) -> None:
-        self.changed.set()
-        self.changed = trio.Event()

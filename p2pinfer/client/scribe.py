@@ -63,13 +63,15 @@ class Scribe:
         self._tokenizer = tokenizer
         self._process: trio.Process | None = None
         self._words: Words | None = None
+        self._failure: ModelError | None = None  # of the last start that came to nothing
         self._one_at_a_time = trio.Lock()
 
     async def words(self) -> Words:
         """The table of ids. Raises ModelError where the tokenizer is none, or does not keep within bounds."""
+        before = self._failure
         async with self._one_at_a_time:
             if self._words is None:
-                await self._start()
+                await self._start_once(before)
             assert self._words is not None
             return self._words
 
@@ -93,14 +95,28 @@ class Scribe:
                         await pipe.aclose()
 
     async def _ids(self, *question: Any) -> tuple[int, ...]:
+        before = self._failure
         async with self._one_at_a_time:
             if self._process is None:
-                await self._start()
+                await self._start_once(before)
             match await self._ask(question):
                 case ["ids", bytes(ids)]:
                     return unpack_ids(ids)
                 case _:
                     raise self._broken()
+
+    async def _start_once(self, before: ModelError | None) -> None:
+        """Start the process. One that failed since, for another who asks, has failed for all who waited for it.
+
+        before: the last failure when it was asked for
+        """
+        if self._failure is not before:
+            raise ModelError(str(self._failure))
+        try:
+            await self._start()
+        except ModelError as failure:
+            self._failure = failure
+            raise
 
     async def _start(self) -> None:
         bounds = map(str, astuple(self._bounds))

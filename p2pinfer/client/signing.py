@@ -23,7 +23,8 @@ async def store_signed(journal: Journal, account: ClientAccount, decisions: Sequ
             with trio.CancelScope(shield=True):  # commits are ours, and end by themselves
                 await journal.complete(*(sign.receipt for sign in signs))
         except JournalError:
-            for sign in signs:
-                account.withdraw(sign)
+            account.withdraw()
             raise
+        for sign in signs:
+            account.note_stored(sign.stage, sign.receipt)
     return signs

@@ -2,7 +2,8 @@
 
 The client counts for itself: ids it was given, positions that follow from them, roots of both id boundaries. A
 proposal is signed when it lies within that count and its roots agree with those of its neighbours at the same
-position; until then it waits here. The caller stores what it signs before it sends it.
+position; until then it waits here. The caller stores what it signs before it sends it, and says so; what cannot be
+stored is withdrawn, however much was decided meanwhile.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -86,7 +87,8 @@ class _Stage:
     last: Receipt | None = None  # the highest proposed
     proposed: int = 0  # positions of it
     complete: SignedRecord[Receipt] | None = None
-    before: tuple[SignedRecord[Receipt] | None, list[_Waiting]] = (None, [])  # complete and waiting, as they were
+    stored: SignedRecord[Receipt] | None = None  # the highest complete one that is stored
+    unstored: list[_Waiting] = field(default_factory=list)  # complete, or below one that is; beyond what is stored
     withdrawn: bool = False  # something that waits would be complete, had it been stored
     lost: bool = False
 
@@ -97,8 +99,9 @@ class _Stage:
 
     def sign(self, ready: _Waiting, key: PrivateKey) -> SignedRecord[Receipt]:
         """One that waits is complete; it stands for those before it."""
-        self.before, self.withdrawn = (self.complete, self.waiting), False
-        self.waiting = self.waiting[self.waiting.index(ready) + 1 :]
+        count = self.waiting.index(ready) + 1
+        self.unstored += self.waiting[:count]
+        self.waiting, self.withdrawn = self.waiting[count:], False
         self.complete = countersign(ready.signed, key)
         return self.complete
 
@@ -140,7 +143,7 @@ class ClientAccount:
         for stage in account._stages:
             stage.lost = True
             if (signed := complete.get(stage.contract.id)) is not None:
-                stage.complete, stage.last = signed, signed.record
+                stage.complete, stage.stored, stage.last = signed, signed, signed.record
                 stage.proposed = stage.contract.record.work.committed(signed.record.usage)
                 stage.bodies[signed.record.seq] = signed.body
                 stage.roots[stage.proposed] = signed.record.in_root, signed.record.out_root
@@ -154,6 +157,11 @@ class ClientAccount:
         """Positions that are signed for a stage."""
         complete = self._stages[stage].complete
         return self._stages[stage].contract.record.work.committed(complete.record.usage) if complete else 0
+
+    @property
+    def cadence(self) -> int:
+        """Positions from one proposal of a stage to its next."""
+        return self._stages[0].contract.record.limits.cadence
 
     @property
     def unsigned(self) -> bool:
@@ -186,11 +194,12 @@ class ClientAccount:
 
     def add_ids(self, ids: Iterable[int]) -> list[Decision]:
         """The tail delivered these ids; return what follows."""
-        for id_ in ids:
-            leaf = self._salt.leaf(self._prompt + len(self._outputs), id_.to_bytes(4, "big"))
-            self._inputs.add((leaf,))
-            self._outputs.add((leaf,))
-            self._fresh |= {self.counted, self.counted + 1}  # out of the tail, and into the head
+        rows = [id_.to_bytes(4, "big") for id_ in ids]
+        position = self._prompt + len(self._outputs)
+        leaves = self._salt.leaves(position, rows)
+        self._inputs.add(leaves)
+        self._outputs.add(leaves)
+        self._fresh.update(range(position, position + len(rows) + 1))  # out of the tail, and into the head
         return self._release()
 
     def propose(self, stage: int, body: bytes, signature: bytes, now: float) -> list[Decision]:
@@ -226,14 +235,19 @@ class ClientAccount:
         self._stages[stage].lost = self._is_fresh = True
         return self._release()
 
-    def withdraw(self, sign: Sign) -> None:
-        """It could not be stored, so it is not signed: with whatever comes next that is decided anew.
+    def note_stored(self, stage: int, receipt: SignedRecord[Receipt]) -> None:
+        """A receipt that was signed is durable."""
+        at, seq = self._stages[stage], receipt.record.seq
+        if at.stored is None or at.stored.record.seq < seq:
+            at.stored = receipt
+            at.unstored = [waiting for waiting in at.unstored if waiting.signed.record.seq > seq]
 
-        Nothing has come since it was decided to be.
-        """
-        stage = self._stages[sign.stage]
-        if stage.complete is sign.receipt:
-            (stage.complete, stage.waiting), stage.withdrawn = stage.before, True
+    def withdraw(self) -> None:
+        """What is signed and not stored could not be, so it is not signed: with what comes next it is decided anew."""
+        for stage in self._stages:
+            if stage.unstored:
+                stage.complete, stage.withdrawn = stage.stored, True
+                stage.waiting, stage.unstored = stage.unstored + stage.waiting, []
 
     def give_up(self) -> None:
         """The generation is over: where no id came, nothing more is signed."""
@@ -275,6 +289,8 @@ class ClientAccount:
         """Sign the highest proposal of each stage that may be signed; it stands for all before it."""
         decisions: list[Decision] = []
         for place, stage in enumerate(self._stages):
+            if not stage.waiting:
+                continue  # nearly always
             ready = None
             for waiting in tuple(stage.waiting):
                 if waiting.committed <= self.counted:

@@ -148,7 +148,9 @@ class Many:
         return [self.kind.pack(item) for item in value]
 
     def unpack(self, plain: object) -> object:
-        return tuple(self.kind.unpack(item) for item in plain) if isinstance(plain, list) else plain
+        if not isinstance(plain, list):
+            return plain
+        return tuple(plain) if isinstance(self.kind, _Plain) else tuple(map(self.kind.unpack, plain))
 
 
 @dataclass(frozen=True)
@@ -179,14 +181,14 @@ def shown(value: object) -> str:
 class _Shape:
     """Facts about a dataclass of fields; reading its annotations takes longer than a message.
 
-    read:  gives the fields' values in order
-    plain: msgpack writes every field as it is
+    read:   gives the fields' values in order
+    nested: places and kinds of the fields that msgpack does not write as they are
     """
 
     kinds: tuple[tuple[str, Kind], ...]
     checks: tuple[Callable[[object], None], ...]
     read: Callable[[object], tuple[object, ...]]
-    plain: bool
+    nested: tuple[tuple[int, Kind], ...]
 
 
 def kinds_of(shape: type[Any]) -> tuple[tuple[str, Kind], ...]:
@@ -203,7 +205,7 @@ def _shape_of(shape: type[Any]) -> _Shape:
             kinds,
             tuple(kind.check for _, kind in kinds),
             attrgetter(*names) if len(names) > 1 else lambda value: (getattr(value, names[0]),),
-            all(isinstance(kind, _Plain) for _, kind in kinds),
+            tuple((place, kind) for place, (_, kind) in enumerate(kinds) if not isinstance(kind, _Plain)),
         )
     return known
 
@@ -228,7 +230,7 @@ def check(value: object) -> None:
 def to_list(value: object) -> list[object]:
     """The array msgpack writes for a checked dataclass."""
     shape = _shape_of(type(value))
-    if shape.plain:
+    if not shape.nested:
         return [*shape.read(value)]
     return [kind.pack(item) for (_, kind), item in zip(shape.kinds, shape.read(value), strict=True)]
 
@@ -241,6 +243,9 @@ def from_list(shape: type[T], plain: object) -> T:
     known = _shape_of(shape)
     if not isinstance(plain, list) or len(plain) != len(known.kinds):
         raise ValueError(f"{shape.__name__} has {len(known.kinds)} fields, not {shown(plain)}")
-    if known.plain:
+    if not known.nested:
         return shape(*plain)
-    return shape(*(kind.unpack(item) for (_, kind), item in zip(known.kinds, plain, strict=True)))
+    values = [*plain]
+    for place, kind in known.nested:
+        values[place] = kind.unpack(values[place])
+    return shape(*values)

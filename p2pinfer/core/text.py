@@ -203,6 +203,8 @@ class TextStream:
     def _take(self, text: str) -> str:
         if self.stop is not None or not text:
             return ""
+        if not self._stops:
+            return text  # nearly always
         text = self._held + text
         found = _first_stop(text, self._stops)
         if found is None:

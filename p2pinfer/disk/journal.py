@@ -7,12 +7,12 @@ queries in `journal_reader.py`.
 """
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import trio
 
@@ -37,6 +37,15 @@ UNSIGNED_S: Final = 30 * 86_400  # after its contract expires, a proposal that n
 
 T = TypeVar("T")
 Change = Callable[[sqlite3.Connection], object]
+
+
+class Keep(NamedTuple):
+    """What a client was given, to be kept until it is paid for. now: Unix seconds, of a clock that may be wrong."""
+
+    session: SessionId
+    client: PeerKey
+    delivered: Delivered
+    now: int
 
 
 @dataclass(slots=True, eq=False)
@@ -99,7 +108,16 @@ class Journal:
 
         Raises RemoteProtocolError (BAD_STATE) where it has been stored before: a contract opens once.
         """
-        await self._store(lambda db: _agree(db, contract, session))
+        await self.agree_all([contract], session)
+
+    async def agree_all(self, contracts: Sequence[SignedRecord[Contract]], session: SessionId) -> None:
+        """Store the contracts of a route, all or none. Raises as `agree` does."""
+
+        def change(db: sqlite3.Connection) -> None:
+            for contract in contracts:
+                _agree(db, contract, session)
+
+        await self._store(change)
 
     async def propose(self, receipt: SignedRecord[Receipt]) -> None:
         """Store a proposal of ours before it is sent.
@@ -145,8 +163,28 @@ class Journal:
 
     async def acknowledge(self, contract: RecordId, seq: int) -> None:
         """The node said that it has the receipt: there is no need to send it again."""
-        query = "UPDATE receipt SET stored = 1 WHERE contract = ? AND seq <= ?"
-        await self._store(lambda db: _execute(db, query, (contract, seq)))
+        await self._store(lambda db: _acknowledge(db, contract, seq))
+
+    async def keep_books(
+        self,
+        receipts: Collection[SignedRecord[Receipt]],
+        acknowledged: Collection[SignedRecord[Receipt]],
+        kept: Keep | None,
+    ) -> None:
+        """Store what a client signs, what its nodes have, and what it was given, all or none.
+
+        Raises as `complete` does.
+        """
+
+        def change(db: sqlite3.Connection) -> None:
+            if kept is not None:
+                _keep(db, _row_of(kept))  # first, for what is paid in full by the receipts is forgotten
+            for receipt in receipts:
+                _complete(db, receipt)
+            for receipt in acknowledged:
+                _acknowledge(db, receipt.record.contract, receipt.record.seq)
+
+        await self._store(change)
 
     async def add_statement(self, number: int, id_: RecordId, created: int, before: int) -> None:
         """Remember a statement, so that the next one names it. before: number of the one that it names; 0 for none.
@@ -160,7 +198,7 @@ class Journal:
 
         now: Unix seconds, of a clock that may be wrong: it forgets nothing
         """
-        row = (session, client, encode_delivered(delivered), now)
+        row = _row_of(Keep(session, client, delivered, now))
         await self._store(lambda db: _keep(db, row))
 
     async def drop(self, session: SessionId) -> None:
@@ -300,6 +338,14 @@ def _settle(db: sqlite3.Connection, contract: RecordId) -> None:
                WHERE contract.session = delivered.session AND NOT coalesce(final, 0))""",
         (contract,),
     )
+
+
+def _acknowledge(db: sqlite3.Connection, contract: RecordId, seq: int) -> None:
+    _execute(db, "UPDATE receipt SET stored = 1 WHERE contract = ? AND seq <= ?", (contract, seq))
+
+
+def _row_of(kept: Keep) -> tuple[object, ...]:
+    return kept.session, kept.client, encode_delivered(kept.delivered), kept.now
 
 
 def _keep(db: sqlite3.Connection, row: tuple[object, ...]) -> None:

@@ -22,7 +22,19 @@ BENCHES: Final = (
     *("engine", "engine_quality", "engine_layer", "engine_memory"),
 )
 # These take long, need root, or need something to be named
-ASKED_FOR: Final = ("beside", "attack", "overhead", "found", "wan", "liars", "crawling", "crowd", "idle_swarm")
+ASKED_FOR: Final = (
+    "beside",
+    "attack",
+    "overhead",
+    "found",
+    "wan",
+    "liars",
+    "crawling",
+    "crowd",
+    "idle_swarm",
+    "client_cpu",
+    "cold_crowd",
+)
 
 
 def main() -> int:

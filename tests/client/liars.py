@@ -1,8 +1,8 @@
 """A stage that keeps the protocol to the letter, but for what a test tells it: it computes nothing and makes up ids."""
 
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from typing import ClassVar
 
@@ -35,7 +35,7 @@ from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.node.certifying import Certifying
 from p2pinfer.node.files import Files
 from p2pinfer.node.offering import Offering, offering_of
-from p2pinfer.node.settings import change
+from p2pinfer.node.settings import Settings, change
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Answering, Exchange
 from p2pinfer.overlay.link import Link
@@ -123,16 +123,22 @@ async def open_stage(
     model: StoredModel,
     identity: Identity,
     files: Answering | None = None,
+    settings: Settings | None = None,
+    open_network: Callable[[Exchange], AbstractAsyncContextManager[Network]] | None = None,
 ) -> AsyncIterator[SoloStage]:
-    """A stage that offers the whole model. files: hands out its files, in place of the store."""
-    settings = change(tiny_settings(model), "prices", **shape.prices)
+    """A stage that offers the whole model. files: hands out its files, in place of the store.
+
+    open_network: another one than that of the world
+    """
+    settings = settings or change(tiny_settings(model), "prices", **shape.prices)
     certifying = Certifying(store.root, identity, None)  # type: ignore[arg-type]  # it renews nothing here
     boots = Boots(store.root / "boots", bytes(16))
     offering = offering_of(certifying, identity.key, boots, model, settings, model.manifest.span)
     async with trio.open_nursery() as nursery:
         exchange = Exchange(nursery)
         exchange.answer(AskFile, files or Files(store).answer)
-        async with open_memory_network(world, identity.key.public, exchange) as network:
+        opened = open_network(exchange) if open_network else open_memory_network(world, identity.key.public, exchange)
+        async with opened as network:
             stage = shape(offering, network)
             stage.world = world
             directory = Directory(network, exchange)

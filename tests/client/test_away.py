@@ -6,15 +6,15 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from p2pinfer.client.patience import STALL_S
+from p2pinfer.client.patience import HELD_UP_S, STALL_S
 from p2pinfer.client.returning import AGAIN_S, MOMENT_S
-from p2pinfer.client.running import HELD_UP_S, Running
+from p2pinfer.client.running import Running
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, Refused
 from p2pinfer.core.generation import Phase
 from p2pinfer.core.messages import Message
 from p2pinfer.core.session_messages import Close, Prompt, Resume, Sampled
-from p2pinfer.core.suspension import RETURN_S
+from p2pinfer.core.suspension import RETURN_ALL_S, RETURN_S
 from p2pinfer.core.units import PeerKey
 
 from .test_rings import KEYS, PROMPT, Ring
@@ -76,8 +76,7 @@ class Away(Ring):
 @pytest.fixture
 async def away(nursery: trio.Nursery) -> Away:
     ring = Away()
-    nursery.start_soon(ring.running.run, ring.incoming)
-    nursery.start_soon(ring.running.returning.run)
+    nursery.start_soon(ring.running.run, ring.deaths)
     ring.accept(*ALL)
     await wait_all_tasks_blocked()
     return ring
@@ -154,12 +153,30 @@ async def test_patience_stands_still_meanwhile(autojump_clock: MockClock, away: 
     assert away.running.generation.ids == [7, 8]
 
 
+async def test_links_that_break_again_and_again_are_borne_for_a_minute_in_all(
+    autojump_clock: MockClock, away: Away
+) -> None:
+    """INF-42"""
+    await away.give(len(PROMPT), 7)
+    began = trio.current_time()
+    while not away.running.generation.over:
+        away.reachable = False
+        await away.lose(TAIL)
+        with trio.move_on_after(RETURN_S / 2):
+            await away.running.over.wait()
+        away.reachable = True
+        with trio.move_on_after(AGAIN_S + 0.1):
+            await away.running.over.wait()
+    assert RETURN_ALL_S - AGAIN_S <= trio.current_time() - began <= RETURN_ALL_S + 5 * AGAIN_S
+    assert failed(away.running) is Code.LOST
+
+
 async def test_a_stage_that_is_back_and_silent_is_given_up(autojump_clock: MockClock, away: Away) -> None:
     await away.give(len(PROMPT), 7)
     await away.lose(TAIL)
     began = trio.current_time()
     await away.running.over.wait()
-    assert trio.current_time() - began <= STALL_S + RETURN_S + 3 * HELD_UP_S
+    assert trio.current_time() - began <= STALL_S + AGAIN_S + 3 * HELD_UP_S
     assert failed(away.running) is Code.SILENT
 
 

@@ -10,8 +10,8 @@ import trio
 from trio.testing import MockClock
 
 from p2pinfer.client.contracts import StagePlan, make_plan
-from p2pinfer.client.patience import STALL_S
-from p2pinfer.client.running import OPEN_S, Incoming, Running
+from p2pinfer.client.patience import OPEN_S, STALL_S
+from p2pinfer.client.running import Incoming, Running
 from p2pinfer.core.codes import Code
 from p2pinfer.core.ending import Ending
 from p2pinfer.core.errors import LinkDead
@@ -42,7 +42,10 @@ class Words:
 class NoJournal:
     """Keeps nothing."""
 
-    async def agree(self, *_: object) -> None:
+    async def keep_books(self, *_: object) -> None:
+        return None
+
+    async def agree_all(self, *_: object) -> None:
         await trio.lowlevel.checkpoint()
 
 
@@ -63,7 +66,7 @@ class Ring:
         ending = Ending((), 9, TextStream(Words()))  # type: ignore[arg-type]
         parts = self.plan, PROMPT, 1_000, CLIENT, ending, NoJournal(), lambda _: NoLink()
         self.running = Running(*parts)  # type: ignore[arg-type]
-        self._send, self.incoming = trio.open_memory_channel[Incoming](100)
+        self._send, self.deaths = trio.open_memory_channel[Incoming](100)
 
     def accept(self, *places: int) -> None:
         for place in places:
@@ -71,12 +74,15 @@ class Ring:
             self.say(place, Accept(self.plan.session, 0, signature, 0))
 
     def say(self, place: int, message: SessionMessage | LinkDead) -> None:
-        self._send.send_nowait((KEYS[place], message))
+        if isinstance(message, LinkDead):
+            self._send.send_nowait((KEYS[place], message))
+        else:
+            self.running.take_message(KEYS[place], message)
 
     async def run(self, *says: Callable[["Ring"], Awaitable[None]]) -> set[int]:
         """The places of those that are blamed alone, after the generation has failed."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.running.run, self.incoming)
+            nursery.start_soon(self.running.run, self.deaths)
             for say in says:
                 nursery.start_soon(say, self)
             await self.running.over.wait()

@@ -13,14 +13,14 @@ from typing import ClassVar
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from p2pinfer.client import models
 from p2pinfer.client.answer import Answer
 from p2pinfer.client.api import Client, open_client
 from p2pinfer.client.generations import MAX_IN_FLIGHT
-from p2pinfer.client.patience import CRAWL_S, STALL_S
-from p2pinfer.client.running import HELD_UP_S
+from p2pinfer.client.patience import CRAWL_S, HELD_UP_S, STALL_S
 from p2pinfer.client.scribe import Scribe
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import GenerationFailed, NoRoute, P2pinferError, TooDear, UsageError
@@ -347,12 +347,16 @@ class Forger(SoloStage):
 
 
 class TooLate(Silent):
-    """It accepts when the client has given up, and again what is forgotten there."""
+    """It accepts when the client has given up, and forgotten it."""
 
     def on_stray(self, link: Link, message: SessionMessage) -> None:
         super().on_stray(link, message)
         if isinstance(message, Close) and len(self.strays) == 1:
-            super(Silent, self).accept(link, self.message)
+            trio.lowlevel.spawn_system_task(self.accept_late, link)
+
+    async def accept_late(self, link: Link) -> None:
+        await trio.sleep(1)
+        super(Silent, self).accept(link, self.message)
 
 
 def test_a_stage_that_accepts_too_late_is_told(tmp_path: Path, store: Store) -> None:
@@ -941,6 +945,25 @@ def test_two_hundred_prompts_at_once_load_one_tokenizer_and_each_has_its_end(
         assert stage.most_at_once <= MAX_IN_FLIGHT
 
     run(ask, tmp_path, store, Roomy, rate=1)  # an offer lives for a minute, and so much work takes seconds
+
+
+def test_many_prompts_that_are_cancelled_halfway_leave_nothing(tmp_path: Path, store: Store) -> None:
+    async def ask(client: Client, stages: list[SoloStage]) -> None:
+        [stage] = stages
+        assert isinstance(stage, Roomy)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(client.answers, [PROMPT] * 200, max_tokens=TOKENS))
+            while stage.most_at_once < MAX_IN_FLIGHT / 2:
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+        await client.wait_settled()
+        await trio.testing.wait_all_tasks_blocked()
+        generations = client._generations
+        assert (len(generations._running), generations._turns.value) == (0, MAX_IN_FLIGHT)
+        assert not generations._exchange.has_sessions
+        assert (await client.answer(PROMPT, max_tokens=TOKENS)).tokens == TOKENS
+
+    run(ask, tmp_path, store, Roomy, rate=1)
 
 
 def test_a_stage_that_cannot_be_reached_is_told(tmp_path: Path, store: Store) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import trio
+import trio.testing
 
 from p2pinfer.client.scribe import Bounds, Scribe
 from p2pinfer.core.errors import ModelError, UsageError
@@ -119,4 +120,53 @@ async def test_a_question_that_is_given_up_spoils_no_other(model: tuple[StoredMo
         scope.cancel()
         await scribe.encode("other")
     assert await scribe.encode("hello") == expected
+    await scribe.aclose()
+
+
+async def test_a_tokenizer_that_does_not_load_fails_once_for_all_who_wait(
+    model: tuple[StoredModel, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[object] = []
+    start = Scribe._start
+
+    async def counted(scribe: Scribe) -> None:
+        started.append(scribe)
+        await start(scribe)
+
+    monkeypatch.setattr(Scribe, "_start", counted)
+    scribe, failed = Scribe(model[0], b"{}"), []
+
+    async def ask() -> None:
+        with pytest.raises(ModelError) as failure:
+            await scribe.words()
+        failed.append(str(failure.value))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(ask)
+    assert len(started) == 1
+    assert len(failed) == 20 and len(set(failed)) == 1
+    with pytest.raises(ModelError):
+        await scribe.words()  # whoever comes later tries again
+    assert len(started) == 2
+
+
+async def test_where_the_first_who_loads_is_cancelled_the_next_one_does(model: tuple[StoredModel, bytes]) -> None:
+    scribe, scope, found = Scribe(*model), trio.CancelScope(), []
+
+    async def first() -> None:
+        with scope:
+            await scribe.words()
+
+    async def other() -> None:
+        found.append(await scribe.words())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(first)
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(20):
+            nursery.start_soon(other)
+        scope.cancel()
+    assert scope.cancelled_caught
+    assert found == [await scribe.words()] * 20
     await scribe.aclose()

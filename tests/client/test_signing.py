@@ -71,8 +71,7 @@ async def test_what_a_full_disk_does_not_take_is_not_signed_before_it_is_propose
 
 async def test_what_was_not_stored_is_signed_with_the_next_proposal(journal: Journal) -> None:
     route, decisions = await decided(journal)
-    for sign in decisions:
-        route.client.withdraw(sign)  # type: ignore[arg-type]  # it signs all
+    route.client.withdraw()
     route.compute(12)
     decisions = [*route.propose_all(), *route.deliver(4)]
     await store_signed(journal, route.client, decisions)

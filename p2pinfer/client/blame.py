@@ -1,0 +1,26 @@
+"""Who alone can have made a route fail before its first id, and is not asked again (protocols/inference.md, 6).
+
+Of several stages each may have made another fail, so of them only what nobody else can have brought about is proof.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from p2pinfer.core.codes import Code
+from p2pinfer.core.session_messages import Close, SessionRefused
+from p2pinfer.core.units import PeerKey
+
+# A stage that ends a session with one of these had that from nobody else in it. Not so the others: `idle` where another
+# sent it nothing, `engine` where rows it was sent overflow in its layers, `lost` where another closed their link.
+OWN_ENDS: Final = frozenset((Code.LEAVING, Code.DRAINED, Code.INTERNAL))
+
+
+def is_proof(route: Sequence[PeerKey], sender: PeerKey, message: SessionRefused | Close) -> bool:
+    """The stage did not serve, and no other one of the route can have brought that about."""
+    code = Code.read(message.code)
+    if len(route) == 1:
+        return True
+    if isinstance(message, SessionRefused):
+        return code is not Code.UNREACHABLE
+    is_head = sender == route[0]  # its engine is given ids, none of which overflows
+    return code in OWN_ENDS or (code is Code.ENGINE and is_head)
