@@ -340,7 +340,7 @@ class Session:
         session = self.stage.terms.session
         while self._to_complete:
             receipt = self._to_complete.popleft()
-            await self._journal.complete(receipt)
+            await self._journal.complete(receipt, stored=True)
             self._say(Stored(session, receipt.record.seq))
         for proposal in self.account.due(int(time.time())):
             await self._store(proposal.signed)
