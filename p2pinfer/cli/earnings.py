@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 from click.core import ParameterSource
 
+from p2pinfer.cli.checking import CheckBar
 from p2pinfer.cli.earnings_report import HEADINGS, own_payers, print_report, read_report, summary
 from p2pinfer.cli.options import data_option, json_option, store_option
 from p2pinfer.cli.terminal import Terminal, say
@@ -116,7 +117,7 @@ def export(
     wanted = Wanted(since or 0, last, now, find_payer(payer, journal) if payer else None)
 
     async def write() -> "Exported":
-        return await export_statement(data, journal, file, wanted, replace=force)
+        return await export_statement(data, journal, file, wanted, CheckBar(), replace=force)
 
     exported = trio.run(write)
     parts = [entry.part for entry in exported.entries]
@@ -133,7 +134,7 @@ def find_payer(text: str, journal: Path) -> PeerKey:
     Raises UsageError where none does, or several do.
     """
     end = text.lstrip("….")
-    with read_journal(journal) as reader:
+    with read_journal(journal, CheckBar()) as reader:
         names = {peer_name(client) for client in {total.client for total in reader.totals()}}
     hits = sorted(name for name in names if name.endswith(end)) if len(end) >= MIN_PEER_END else []
     if len(hits) == 1:

@@ -12,6 +12,7 @@ from rich.console import RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from p2pinfer.cli.checking import CheckBar
 from p2pinfer.cli.terminal import Terminal
 from p2pinfer.cli.words import SHORT_ID, Unit, many, time_words, unit_for
 from p2pinfer.core.keys import parse_peer_name, short_name
@@ -66,7 +67,7 @@ def read_report(data: Path, by: By, since: int = 0) -> Report:
 
     Raises UsageError where no node has run with that folder, JournalError where its journal cannot be trusted.
     """
-    with read_journal(node_journal(data)) as reader:
+    with read_journal(node_journal(data), CheckBar()) as reader:
         parts, unsigned = read_parts(reader, by, since), reader.count_proposed()
     return Report(parts, by, own_payers(parts, data), unsigned)
 

@@ -7,6 +7,7 @@ from typing import Final
 import click
 from rich.table import Table
 
+from p2pinfer.cli.checking import CheckBar
 from p2pinfer.cli.earnings import pass_on, since_option
 from p2pinfer.cli.earnings_report import MONEY, Report, Row, heading_cells, read_parts, rows
 from p2pinfer.cli.options import data_option, json_option
@@ -74,7 +75,7 @@ owed.add_command(settle)
 
 def _read(data: Path, by: By, since: int) -> Report:
     """The receipts that a data folder's clients signed since then. unsigned: those that no node has confirmed."""
-    with read_journal(client_journal(data)) as reader:
+    with read_journal(client_journal(data), CheckBar()) as reader:
         return Report(read_parts(reader, by, since), by, own_keys(data), reader.count_unstored())
 
 

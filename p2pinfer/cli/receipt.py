@@ -7,6 +7,7 @@ from typing import Final
 
 import click
 
+from p2pinfer.cli.checking import CheckBar
 from p2pinfer.cli.options import data_option, json_option, store_option
 from p2pinfer.cli.terminal import say
 from p2pinfer.cli.words import (
@@ -101,7 +102,7 @@ def find(digits: str, data: Path) -> Found:
     found: dict[bytes, Found] = {}
     unsigned: list[RecordId] = []
     for path in journals:
-        with read_journal(path) as reader:
+        with read_journal(path, CheckBar()) as reader:
             for one in reader.find_receipts(digits):
                 found.setdefault(one.contract.id, _found(one, reader, path == node_journal(data), own_keys(data)))
             unsigned += reader.find_proposed(digits)

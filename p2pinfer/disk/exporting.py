@@ -35,6 +35,7 @@ from p2pinfer.core.units import OwnerKey, PeerKey, RecordId
 from p2pinfer.disk.atomic import new_file, place
 from p2pinfer.disk.identity import load_key
 from p2pinfer.disk.journal import open_journal
+from p2pinfer.disk.journal_check import Progress, no_progress
 from p2pinfer.disk.journal_reader import JournalReader, read_journal
 from p2pinfer.disk.target import Kind, cannot_write, check_target
 
@@ -64,11 +65,19 @@ class Exported:
 
 
 async def export_statement(
-    folder: Path, journal: Path, file: Path, wanted: Wanted, *, replace: bool = False
+    folder: Path,
+    journal: Path,
+    file: Path,
+    wanted: Wanted,
+    progress: Progress = no_progress,
+    *,
+    replace: bool = False,
 ) -> Exported:
     """Write FILE and FILE.csv, whole or not at all.
 
-    folder: of the node's key; replace: whether files of those names may go
+    folder:   of the node's key
+    progress: told how far the journal is read, where it was not closed well
+    replace:  whether files of those names may go
 
     Raises UsageError for names that cannot be used or a folder without journal or key; and, in a group since the
     journal's task runs meanwhile, JournalError where a record does not verify, or the disk refuses.
@@ -79,7 +88,7 @@ async def export_statement(
     check_target(file, STATEMENT, folder, replace=replace)
     check_target(table, TABLE, folder, replace=replace)
     key = load_key(folder / "node.key")
-    with read_journal(journal) as reader:
+    with read_journal(journal, progress) as reader:
         newest = _newest(reader.certificates(), key)
         whose, period = (key.public, newest.record.owner), (wanted.since, wanted.until, wanted.payer)
         counts = reader.count_earned(*period)

@@ -6,6 +6,7 @@ doctor`, and for a copy: not each time. What is read at other times is checked a
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
@@ -18,14 +19,15 @@ Progress = Callable[[int, int], None]  # rows that were read, and of how many
 STEP: Final = 1_000  # rows between two reports
 DIGESTED: Final = {"contract": CONTRACT, "receipt": RECEIPT, "proposal": PROPOSAL, "total": TOTAL}
 TOTALS: Final = (
-    "SELECT day, client, node, owner, model, receipts, positions, sampled, high, low FROM total",
+    """SELECT day, client, node, owner, model, receipts, positions, sampled, high, low FROM total
+        ORDER BY 1, 2, 3, 4, 5""",
     f"""SELECT time / {DAY_S}, receipt.client, receipt.node, owner, model, count(*), sum(positions), sum(sampled),
         sum(amount >> {LOW_BITS}), sum(amount & {(1 << LOW_BITS) - 1})
-        FROM receipt JOIN contract ON id = contract GROUP BY 1, 2, 3, 4, 5""",
+        FROM receipt JOIN contract ON id = contract GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5""",
 )
 SIGNED: Final = (
-    "SELECT client, node, work FROM signed",
-    "SELECT client, node, sum(work) FROM receipt WHERE final GROUP BY client, node",
+    "SELECT client, node, work FROM signed ORDER BY 1, 2",
+    "SELECT client, node, sum(work) FROM receipt WHERE final GROUP BY 1, 2 ORDER BY 1, 2",
 )
 FINISHED: Final = ("SELECT count(*) FROM contract WHERE finished", "SELECT count(*) FROM receipt WHERE final")
 
@@ -44,9 +46,22 @@ def restoring(path: Path) -> str:
 
 
 def prove(connection: sqlite3.Connection, path: Path, progress: Progress = no_progress) -> None:
-    """Read all of a journal, of one moment. Raises JournalError for what is wrong with it."""
+    """Read all of a journal, of one moment. Raises JournalError for what is wrong with it.
+
+    progress: is told at the end, too, whatever that is
+    """
+    connection.execute("BEGIN")
+    try:
+        _prove(connection, path, progress)
+    finally:
+        progress(1, 1)
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")  # nothing was written
+
+
+def _prove(connection: sqlite3.Connection, path: Path, progress: Progress) -> None:
     counts = dict(zip(SEALED, connection.execute(f"SELECT {', '.join(SEALED)} FROM seal").fetchone(), strict=True))
-    rows = counts["contract"] + counts["receipt"]
+    rows = counts["contract"] + counts["receipt"] + 1
     progress(0, rows)
     if (fault := str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])) != "ok":
         raise damaged(path, fault)
@@ -65,8 +80,7 @@ def _prove_rows(connection: sqlite3.Connection, path: Path, total: int, progress
         if fault:
             raise damaged(path, fault)
         if not done % STEP:
-            progress(min(done, total), total)
-    progress(total, total)
+            progress(min(done, total - 1), total)
 
 
 def _faults(connection: sqlite3.Connection) -> Iterator[str]:
@@ -79,8 +93,5 @@ def _faults(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def _differ(connection: sqlite3.Connection, kept: str, meant: str) -> bool:
-    """One of the two queries finds a row that the other does not."""
-    both = ((kept, meant), (meant, kept))
-    return any(
-        connection.execute(f"SELECT * FROM ({a}) EXCEPT SELECT * FROM ({b}) LIMIT 1").fetchone() for a, b in both
-    )
+    """Two queries, of one order, do not find the same rows."""
+    return any(ours != theirs for ours, theirs in zip_longest(connection.execute(kept), connection.execute(meant)))

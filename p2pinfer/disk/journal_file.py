@@ -8,6 +8,7 @@ tally beside it (tally.py). Where it was not closed well, and nobody has it open
 import logging
 import os
 import sqlite3
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -17,7 +18,7 @@ from p2pinfer.disk.journal_check import Progress, damaged, no_progress, prove
 from p2pinfer.disk.journal_tables import APPLICATION, TABLES, VERSION, create_tables, digest_in_sql
 from p2pinfer.disk.places import is_there
 from p2pinfer.disk.plain import check_plain, open_descriptor
-from p2pinfer.disk.tally import is_in_use, read_tally, tally_of, was_closed_well
+from p2pinfer.disk.tally import is_in_use, open_tally, read_tally, tally_of, was_closed_well
 
 BUSY_S: Final = 10.0  # several clients of one machine may write to one journal
 MODE: Final = 0o600  # receipts tell who used whom
@@ -100,10 +101,22 @@ def connect_reader(path: Path, progress: Progress = no_progress, *, checked: boo
             _check(connection, path, tally)
         if not is_sound:
             _prove(connection, path, progress)
+            _close_well(path)
     except (*FAULTS, JournalError) as error:
         connection.close()
         raise _as_journal_error(error, path) from None
     return connection
+
+
+def prove_journal(path: Path) -> None:
+    """Read all of a journal, however it was closed. Raises as `connect_reader` does."""
+    connection = connect_reader(path)
+    try:
+        prove(connection, path)
+    except FAULTS as error:
+        raise _as_journal_error(error, path) from None
+    finally:
+        connection.close()
 
 
 def connect_copy(path: Path, progress: Progress = no_progress) -> sqlite3.Connection:
@@ -122,6 +135,12 @@ def files_of(path: Path) -> tuple[Path, ...]:
     """The journal's file and those that SQLite keeps beside it while it is open, or was left so; links are followed."""
     real = Path(os.path.realpath(path))
     return tuple(real.with_name(real.name + suffix) for suffix in ("", "-wal", "-shm", "-journal"))
+
+
+def _close_well(path: Path) -> None:
+    """Take a proven journal's log into its file, so that the next one who reads need not prove it; as far as we may."""
+    with suppress(JournalError, OSError, *FAULTS), closing(open_tally(path)), closing(_connect(path, "rw")) as writer:
+        writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _close_to_others(file: Path) -> None:
@@ -163,9 +182,7 @@ def _is_sound(path: Path) -> bool:
 
 def _prove(connection: sqlite3.Connection, path: Path, progress: Progress) -> None:
     logger.warning("the journal %s was not closed well, or is a copy: all of it is read, to see if it is whole", path)
-    connection.execute("BEGIN")
     prove(connection, path, progress)
-    connection.execute("COMMIT")
 
 
 def _check(connection: sqlite3.Connection, path: Path, tally: int) -> None:
