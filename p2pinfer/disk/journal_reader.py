@@ -51,7 +51,7 @@ from p2pinfer.disk.journal_tables import (
 # An outer join: a receipt whose contract is lost is damage, not nothing
 EARNED: Final = f"SELECT {RECEIPT}, {CONTRACT} FROM receipt LEFT JOIN contract ON contract.id = receipt.contract"
 MAX_TIME: Final = (1 << 53) - 1
-MAX_BROKEN: Final = 1_024  # receipts that are not final and are looked through, the newest
+MAX_BROKEN: Final = 256  # receipts that are not final and are looked through at each start of a client, the newest
 PERIOD: Final = "receipt.time BETWEEN ?1 AND ?2 AND receipt.client = coalesce(?3, receipt.client)"
 
 P = ParamSpec("P")
