@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import click
 import trio
 
+from p2pinfer.cli.checking import CheckBar
 from p2pinfer.cli.options import bootstrap_option, data_option, json_option, mdns_option, store_option
 from p2pinfer.cli.terminal import say
 from p2pinfer.cli.words import amount_words, many
@@ -186,7 +187,7 @@ def summary(answer: Answer) -> dict[str, object]:
 def _open(bootstrap: tuple[str, ...], mdns: bool, data: Path, store: Path) -> "AbstractAsyncContextManager[Client]":
     from p2pinfer.client.api import open_client  # it takes a while to import; `--help` should not
 
-    return open_client(data, store, bootstrap, mdns=mdns)
+    return open_client(data, store, bootstrap, mdns=mdns, checking=CheckBar())
 
 
 async def _ask(

@@ -6,6 +6,7 @@ from typing import Final
 
 import click
 
+from p2pinfer.cli.checking import CheckBar
 from p2pinfer.cli.options import data_option, json_option
 from p2pinfer.cli.terminal import say
 from p2pinfer.cli.words import amount_words, lined, many, time_words
@@ -37,7 +38,7 @@ def backup(file: Path, journal: str, force: bool, data: Path, as_json: bool) -> 
     p2pinfer backup /mnt/usb/journal-2026-11-27.sqlite
     """
     source = JOURNALS[journal](data)
-    copied = back_up(source, file, replace=force)
+    copied = back_up(source, file, CheckBar(), replace=force)
     if as_json:
         say(json.dumps(_plain(copied, source)))
     else:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 from click.core import ParameterSource
 
+from p2pinfer.cli.checking import CheckBar
 from p2pinfer.cli.earnings_report import HEADINGS, own_payers, print_report, read_report, summary
 from p2pinfer.cli.options import data_option, json_option, store_option
 from p2pinfer.cli.terminal import Terminal, say
@@ -77,12 +78,12 @@ def earnings(ctx: click.Context, by: str, since: int | None, data: Path, store: 
     if ctx.invoked_subcommand is not None:
         pass_on(ctx, ctx.invoked_subcommand, ("by", "store"), "a statement holds every receipt by itself")
         return
-    report = read_report(data, since or 0)
+    report = read_report(data, By(by), since or 0)
     names = {model.id: model.name for model in Store(store).models()}
     if as_json:
-        say(json.dumps(summary(report, By(by), names)))
+        say(json.dumps(summary(report, names)))
     else:
-        print_report(report, By(by), names, Terminal())
+        print_report(report, names, Terminal())
 
 
 @earnings.command(short_help="Write a signed statement, and a table.")
@@ -116,10 +117,11 @@ def export(
     wanted = Wanted(since or 0, last, now, find_payer(payer, journal) if payer else None)
 
     async def write() -> "Exported":
-        return await export_statement(data, journal, file, wanted, replace=force)
+        return await export_statement(data, journal, file, wanted, CheckBar(), replace=force)
 
     exported = trio.run(write)
-    total = fold_all(exported.entries, own_payers(exported.entries, data))
+    parts = [entry.part for entry in exported.entries]
+    total = fold_all(parts, own_payers(parts, data))
     if as_json:
         say(json.dumps(_exported_summary(exported, total)))
     else:
@@ -132,8 +134,8 @@ def find_payer(text: str, journal: Path) -> PeerKey:
     Raises UsageError where none does, or several do.
     """
     end = text.lstrip("….")
-    with read_journal(journal) as reader:
-        names = {peer_name(one.contract.record.client) for one in reader.earned()}
+    with read_journal(journal, CheckBar()) as reader:
+        names = {peer_name(client) for client in {total.client for total in reader.totals()}}
     hits = sorted(name for name in names if name.endswith(end)) if len(end) >= MIN_PEER_END else []
     if len(hits) == 1:
         return parse_peer_name(hits[0])

@@ -12,14 +12,14 @@ from rich.console import RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from p2pinfer.cli.checking import CheckBar
 from p2pinfer.cli.terminal import Terminal
 from p2pinfer.cli.words import SHORT_ID, Unit, many, time_words, unit_for
-from p2pinfer.core import ledger
 from p2pinfer.core.keys import parse_peer_name, short_name
-from p2pinfer.core.ledger import By, Earned, Total, fold, fold_all
+from p2pinfer.core.ledger import By, Part, Total, add_up, fold_all, group
 from p2pinfer.core.units import ModelId, PeerKey, RecordId
 from p2pinfer.disk.identity import own_keys
-from p2pinfer.disk.journal_reader import read_journal
+from p2pinfer.disk.journal_reader import JournalReader, read_journal
 from p2pinfer.disk.places import node_journal
 
 BAR_WIDTH: Final = 16
@@ -42,55 +42,63 @@ Names = Mapping[ModelId, str]
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The journal's receipts. own: keys of the owner; unsigned: contracts with work that no client has signed for."""
+    """The journal's receipts, under headings. own: keys of the owner; unsigned: contracts with work not signed for."""
 
-    earned: list[Earned]
+    parts: list[Part]
+    by: By
     own: frozenset[PeerKey]
     unsigned: int
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A heading's total, and what leads on from it. time: of the latest receipt, Unix seconds."""
+    """A heading's total, and what leads on from it where that is one session.
+
+    time: of the latest receipt, Unix seconds
+    """
 
     total: Total
     time: int
     contracts: list[RecordId]
 
 
-def read_report(data: Path, since: int = 0) -> Report:
-    """The receipts that a data folder's node earned since then (Unix seconds).
+def read_report(data: Path, by: By, since: int = 0) -> Report:
+    """The receipts that a data folder's node earned since the beginning of a day (Unix seconds).
 
     Raises UsageError where no node has run with that folder, JournalError where its journal cannot be trusted.
     """
-    with read_journal(node_journal(data)) as reader:
-        earned = reader.earned(since)
-        unsigned = len({contract.id for contract, _ in reader.pending()})
-    return Report(earned, own_payers(earned, data), unsigned)
+    with read_journal(node_journal(data), CheckBar()) as reader:
+        parts, unsigned = read_parts(reader, by, since), reader.count_proposed()
+    return Report(parts, by, own_payers(parts, data), unsigned)
 
 
-def own_payers(earned: Iterable[Earned], data: Path) -> frozenset[PeerKey]:
+def read_parts(reader: JournalReader, by: By, since: int) -> list[Part]:
+    """What is added up under such headings: receipts one by one only where each is shown."""
+    return reader.parts(since) if by is By.SESSION else reader.totals(since)
+
+
+def own_payers(parts: Iterable[Part], data: Path) -> frozenset[PeerKey]:
     """Keys with which the owner would pay itself: those in the folder, and the owner's own, kept elsewhere perhaps."""
-    return own_keys(data) | {PeerKey(one.contract.record.owner) for one in earned}
+    return own_keys(data) | {PeerKey(part.owner) for part in parts}
 
 
-def summary(report: Report, by: By, names: Names) -> dict[str, object]:
+def summary(report: Report, names: Names) -> dict[str, object]:
     """Earnings as `--json` prints them."""
     return {
-        "by": by.value,
-        "rows": [_plain(row, by, names) for row in rows(report, by)],
-        "total": _amounts(fold_all(report.earned, report.own)),
+        "by": report.by.value,
+        "rows": [_plain(row, report.by, names) for row in rows(report)],
+        "total": _amounts(fold_all(report.parts, report.own)),
         "unsigned": report.unsigned,
     }
 
 
-def print_report(report: Report, by: By, names: Names, console: Terminal) -> None:
+def print_report(report: Report, names: Names, console: Terminal) -> None:
     """Earnings as a table, and what its columns mean."""
-    if report.earned:
-        console.print(_table(report, by, names))
+    if report.parts:
+        console.print(_table(report, names))
         console.print(f"\n{MONEY}", highlight=False)
         console.print(UNBACKED, highlight=False)
-        if any(one.contract.record.client in report.own for one in report.earned):
+        if any(part.client in report.own for part in report.parts):
             console.print(OWN, highlight=False)
     else:
         console.print("nothing earned: no client has signed a receipt in this time", highlight=False)
@@ -100,20 +108,17 @@ def print_report(report: Report, by: By, names: Names, console: Terminal) -> Non
         )
 
 
-def rows(report: Report, by: By) -> list[Row]:
+def rows(report: Report) -> list[Row]:
     """In the order in which people look: what has a time by time, else by amount."""
-    inside: dict[str, list[Earned]] = {}
-    for one in report.earned:
-        inside.setdefault(ledger.HEADINGS[by](one), []).append(one)
     found = [
         Row(
-            total,
-            max(one.receipt.record.time for one in inside[total.heading]),
-            [one.contract.id for one in inside[total.heading]],
+            add_up(heading, parts, report.own),
+            max(part.time for part in parts),
+            [part.contract for part in parts if part.contract is not None],
         )
-        for total in fold(report.earned, by, report.own)
+        for heading, parts in sorted(group(report.parts, report.by).items())
     ]
-    if by in (By.DAY, By.SESSION):
+    if report.by in (By.DAY, By.SESSION):
         return sorted(found, key=lambda row: row.time)
     return sorted(found, key=lambda row: (-row.total.unbacked, -row.total.own, row.total.heading))
 
@@ -137,8 +142,8 @@ def _amounts(total: Total) -> dict[str, object]:
     }
 
 
-def _table(report: Report, by: By, names: Names) -> Table:
-    found, whole = rows(report, by), fold_all(report.earned, report.own)
+def _table(report: Report, names: Names) -> Table:
+    found, by, whole = rows(report), report.by, fold_all(report.parts, report.own)
     unit = unit_for(max(row.total.unbacked, row.total.own) for row in found)
     several = len(found) > 1
     table = Table(box=None, pad_edge=False, show_footer=several)

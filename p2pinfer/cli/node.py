@@ -4,6 +4,7 @@ import faulthandler
 import logging
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -12,6 +13,7 @@ import click
 import trio
 from rich.progress import Progress
 
+from p2pinfer.cli.checking import SLOW_S, WHAT
 from p2pinfer.cli.options import bootstrap_option, config_option, data_option, engine_options, store_option
 from p2pinfer.cli.repeats import Repeats
 from p2pinfer.cli.terminal import LogHandler, Terminal, say
@@ -132,7 +134,13 @@ async def _run(settings: Settings, data: Path, store: Store, serving: trio.Event
             bars.start_task(task)
             bars.update(task, completed=done, total=total)
 
-        async with open_node(settings, data, store, progress=progress) as running:
+        read, began_s = bars.add_task(WHAT, visible=False), time.monotonic()
+
+        def checking(done: int, total: int) -> None:
+            slow = time.monotonic() > began_s + SLOW_S
+            bars.update(read, completed=done, total=total, visible=done < total and slow)
+
+        async with open_node(settings, data, store, progress=progress, checking=checking) as running:
             bars.stop()
             serving.set()
             async with trio.open_nursery() as nursery:

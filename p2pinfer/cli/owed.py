@@ -7,8 +7,9 @@ from typing import Final
 import click
 from rich.table import Table
 
+from p2pinfer.cli.checking import CheckBar
 from p2pinfer.cli.earnings import pass_on, since_option
-from p2pinfer.cli.earnings_report import MONEY, Report, Row, heading_cells, rows
+from p2pinfer.cli.earnings_report import MONEY, Report, Row, heading_cells, read_parts, rows
 from p2pinfer.cli.options import data_option, json_option
 from p2pinfer.cli.settle import settle
 from p2pinfer.cli.terminal import Terminal, say
@@ -57,12 +58,12 @@ def owed(ctx: click.Context, by: str, since: int | None, data: Path, as_json: bo
     if ctx.invoked_subcommand is not None:
         pass_on(ctx, ctx.invoked_subcommand, ("by", "since"), "settling is about all that is unsigned")
         return
-    report, unsigned = _read(data, since or 0), read_unsigned(data)
+    report, unsigned = _read(data, By(by), since or 0), read_unsigned(data)
     if as_json:
-        say(json.dumps(summary(report, By(by)) | {"unsigned": [plain(one) for one in unsigned]}))
+        say(json.dumps(summary(report) | {"unsigned": [plain(one) for one in unsigned]}))
         return
     terminal = Terminal()
-    _print(report, By(by), terminal)
+    _print(report, terminal)
     if unsigned:
         terminal.print()
         print_unsigned(unsigned, terminal)
@@ -72,18 +73,18 @@ def owed(ctx: click.Context, by: str, since: int | None, data: Path, as_json: bo
 owed.add_command(settle)
 
 
-def _read(data: Path, since: int) -> Report:
+def _read(data: Path, by: By, since: int) -> Report:
     """The receipts that a data folder's clients signed since then. unsigned: those that no node has confirmed."""
-    with read_journal(client_journal(data)) as reader:
-        return Report(reader.earned(since), own_keys(data), len(reader.unstored()))
+    with read_journal(client_journal(data), CheckBar()) as reader:
+        return Report(read_parts(reader, by, since), by, own_keys(data), reader.count_unstored())
 
 
-def summary(report: Report, by: By) -> dict[str, object]:
+def summary(report: Report) -> dict[str, object]:
     """Debts, as `--json` prints them."""
     return {
-        "by": by.value,
-        "rows": [_plain(row, by) for row in rows(report, by)],
-        "total": _amounts(fold_all(report.earned, report.own)),
+        "by": report.by.value,
+        "rows": [_plain(row, report.by) for row in rows(report)],
+        "total": _amounts(fold_all(report.parts, report.own)),
         "unconfirmed": report.unsigned,
     }
 
@@ -104,22 +105,22 @@ def _amounts(total: Total) -> dict[str, object]:
     }
 
 
-def _print(report: Report, by: By, console: Terminal) -> None:
-    if not report.earned:
+def _print(report: Report, console: Terminal) -> None:
+    if not report.parts:
         console.print("nothing owed: no receipt was signed in this time", highlight=False)
         return
-    console.print(_table(report, by))
+    console.print(_table(report))
     console.print(f"\n{MONEY}", highlight=False)
     console.print(OWED, highlight=False)
-    if any(row.total.own for row in rows(report, by)):
+    if fold_all(report.parts, report.own).own:
         console.print(OWN, highlight=False)
     if report.unsigned:
         text = f"Not confirmed yet: {many(report.unsigned, 'receipt')}, sent again when their node is met."
         console.print(text, highlight=False)
 
 
-def _table(report: Report, by: By) -> Table:
-    found, whole = rows(report, by), fold_all(report.earned, report.own)
+def _table(report: Report) -> Table:
+    found, by, whole = rows(report), report.by, fold_all(report.parts, report.own)
     unit = unit_for(max(row.total.unbacked, row.total.own) for row in found)
     table = Table(box=None, pad_edge=False, show_footer=len(found) > 1)
     first, *others = HEADINGS[by]

@@ -7,6 +7,7 @@ from typing import Final
 
 import click
 
+from p2pinfer.cli.checking import CheckBar
 from p2pinfer.cli.options import data_option, json_option, store_option
 from p2pinfer.cli.terminal import say
 from p2pinfer.cli.words import (
@@ -28,7 +29,7 @@ from p2pinfer.core.keys import peer_name
 from p2pinfer.core.ledger import Earned
 from p2pinfer.core.receipt import FINAL, verify_receipt
 from p2pinfer.core.records import ZEROS, SignedRecord
-from p2pinfer.core.units import PRICE_UNIT, Codec, PeerKey
+from p2pinfer.core.units import PRICE_UNIT, Codec, PeerKey, RecordId
 from p2pinfer.disk.identity import own_keys
 from p2pinfer.disk.journal_reader import JournalReader, read_journal
 from p2pinfer.disk.places import client_journal, is_there, node_journal
@@ -36,6 +37,7 @@ from p2pinfer.disk.store import Store
 
 LABEL: Final = 14  # characters of what a line is about; an id of 64 digits fits beside it
 MIN_DIGITS: Final = 4  # of a contract's id
+MAX_DIGITS: Final = 64
 WORK: Final = (  # usage and price of the same name, in the words of the bill
     ("prefill", "prompt", "layer-tokens"),
     ("cached", "cached prompt", "layer-tokens"),
@@ -92,26 +94,26 @@ def find(digits: str, data: Path) -> Found:
 
     Raises UsageError where none does, or several do.
     """
-    if len(digits) < MIN_DIGITS or set(digits.lower()) - set("0123456789abcdef"):
+    if not MIN_DIGITS <= len(digits) <= MAX_DIGITS or set(digits.lower()) - set("0123456789abcdef"):
         raise UsageError(f"{digits!r:.80} is no id: give the first {MIN_DIGITS} hex digits of a contract's id, or more")
     journals = [path for path in (node_journal(data), client_journal(data)) if is_there(path)]
     if not journals:
         raise UsageError(f"no node and no client has run with the data folder {data}: name another with --data")
     found: dict[bytes, Found] = {}
-    unsigned: set[str] = set()
+    unsigned: list[RecordId] = []
     for path in journals:
-        with read_journal(path) as reader:
+        with read_journal(path, CheckBar()) as reader:
             for one in reader.find_receipts(digits):
                 found.setdefault(one.contract.id, _found(one, reader, path == node_journal(data), own_keys(data)))
-            unsigned |= {pending.id.hex() for pending, _ in reader.pending()}
+            unsigned += reader.find_proposed(digits)
     if len(found) == 1:
         return found.popitem()[1]
     if found:
         ids = ", ".join(sorted(id_.hex()[: len(digits) + SHORT_ID] for id_ in found))
         raise UsageError(f"{many(len(found), 'contract')} begin with {digits}; give more digits: {ids}")
-    if waiting := [id_ for id_ in unsigned if id_.startswith(digits.lower())]:
+    if unsigned:
         raise P2pinferError(
-            f"contract {waiting[0]} has no receipt yet: the client has not signed what the node proposed"
+            f"contract {unsigned[0].hex()} has no receipt yet: the client has not signed what the node proposed"
         )
     raise UsageError(
         f"no receipt of a contract {digits}...; see which there are: p2pinfer earnings --by session, or owed"

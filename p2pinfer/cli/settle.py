@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import click
 from rich.table import Table
 
+from p2pinfer.cli.checking import CheckBar
 from p2pinfer.cli.options import bootstrap_option, data_option, json_option, mdns_option, store_option
 from p2pinfer.cli.terminal import Terminal, say
 from p2pinfer.cli.unsigned import Unsigned, forgotten_before, plain, print_unsigned, read_unsigned
@@ -85,7 +86,7 @@ def settle(bootstrap: tuple[str, ...], mdns: bool, data: Path, store: Path, as_j
 
 def _payers(data: Path) -> dict[PeerKey, set[PeerKey]]:
     """Keys of this machine's clients with contracts that are not paid in full, and with which nodes."""
-    with read_journal(client_journal(data)) as reader:
+    with read_journal(client_journal(data), CheckBar()) as reader:
         contracts = reader.unfinished(forgotten_before())
     found: dict[PeerKey, set[PeerKey]] = {}
     for contract in contracts:
@@ -103,7 +104,7 @@ async def _meet(folders: Folders, payer: PeerKey, nodes: Collection[PeerKey], ac
     from p2pinfer.client.api import open_client
 
     places = folders.data, folders.store, folders.bootstrap
-    async with open_client(*places, payer=payer, mdns=folders.mdns) as client:
+    async with open_client(*places, payer=payer, mdns=folders.mdns, checking=CheckBar()) as client:
         linked = await client.meet(nodes)
         if linked:
             await trio.sleep(ANSWER_S)

@@ -9,6 +9,7 @@ import click
 import trio
 from rich.table import Table
 
+from p2pinfer.cli.checking import CheckBar
 from p2pinfer.cli.options import bootstrap_option, data_option, json_option, mdns_option, store_option
 from p2pinfer.cli.terminal import Terminal, say
 from p2pinfer.core.errors import NoRoute
@@ -44,7 +45,7 @@ def swarm(bootstrap: tuple[str, ...], mdns: bool, data: Path, store: Path, as_js
 async def _look(bootstrap: tuple[str, ...], mdns: bool, data: Path, store: Path) -> list[dict[str, object]]:
     from p2pinfer.client.api import open_client
 
-    async with open_client(data, store, bootstrap, mdns=mdns) as client:
+    async with open_client(data, store, bootstrap, mdns=mdns, checking=CheckBar()) as client:
         offers = await client.offers()
         if client.is_alone:
             raise NoRoute(

@@ -8,6 +8,7 @@ from typing import Final
 
 from rich.table import Table
 
+from p2pinfer.cli.checking import CheckBar
 from p2pinfer.cli.terminal import Terminal
 from p2pinfer.cli.words import time_words, unit_for
 from p2pinfer.core.keys import peer_name, short_name
@@ -50,7 +51,7 @@ def read_unsigned(data: Path) -> list[Unsigned]:
     Without what no node asks for any more: there is no way to be rid of that debt, and no need.
     """
     own, forgotten = own_keys(data), forgotten_before()
-    with read_journal(client_journal(data)) as reader:
+    with read_journal(client_journal(data), CheckBar()) as reader:
         found = [unpaid for session in reader.unpaid_sessions() if (unpaid := reader.unpaid(session)) is not None]
     by_node: dict[PeerKey, Unsigned] = {}
     for one in (part for unpaid in found for part in _parts(unpaid, own, forgotten)):

@@ -29,6 +29,7 @@ from p2pinfer.disk.address_book import AddressBook
 from p2pinfer.disk.experience_file import ExperienceFile
 from p2pinfer.disk.identity import hold_client_key
 from p2pinfer.disk.journal import open_journal
+from p2pinfer.disk.journal_check import Progress, no_progress
 from p2pinfer.disk.places import address_book, client_experience, client_journal, default_data, default_store
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.disk.whereabouts import NodesHere
@@ -56,6 +57,7 @@ async def open_client(
     payer: PeerKey | None = None,
     mdns: bool = True,
     network: OpenNetwork | None = None,
+    checking: Progress = no_progress,
 ) -> AsyncIterator["Client"]:
     """A client of the swarm for as long as the block lasts.
 
@@ -66,6 +68,7 @@ async def open_client(
     payer:     the key of the folder that pays; by default any that nobody uses
     mdns:      look for peers on the local network where no other is known; a client is never seen there
     network:   opens another network than libp2p's, for tests and simulations
+    checking:  told how much of the journal is read, and of how much, where it was not closed well; in a thread
 
     Raises UsageError for what the user must mend; and what the block raises, as it is.
     """
@@ -77,9 +80,9 @@ async def open_client(
     data = data or default_data()
     with hold_client_key(data, payer) as key:
         try:
-            folders = data, store or default_store()
+            folders, opened = (data, store or default_store()), network or _open_libp2p
             neighbours = open_mdns if mdns and network is None else None
-            async with _open_client(key, *folders, bootstrap, network or _open_libp2p, neighbours) as client:
+            async with _open_client(key, *folders, bootstrap, opened, neighbours, checking) as client:
                 client.max_cost = max_cost
                 yield client
         except BaseExceptionGroup as group:
@@ -227,9 +230,10 @@ async def _open_client(
     bootstrap: Sequence[str],
     network: OpenNetwork,
     neighbours: OpenNeighbours | None,
+    checking: Progress,
 ) -> AsyncIterator[Client]:
     async with (
-        open_journal(client_journal(data)) as journal,
+        open_journal(client_journal(data), checking) as journal,
         open_experience(client_experience(data)) as experience,
         trio.open_nursery() as nursery,
     ):

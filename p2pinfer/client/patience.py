@@ -36,7 +36,7 @@ class Patience:
             self.ends += RETURN_S
 
     def go_on(self, now: float) -> None:
-        """We are back, and have as much patience as before, and a moment at least: links are silent before they break."""
+        """We are back, with as much patience as before, and a moment at least: links are silent before they break."""
         if self._left_s is not None:
             self.ends, self._left_s = now + max(CRAWL_S, self._left_s), None
 

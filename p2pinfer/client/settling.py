@@ -239,7 +239,7 @@ class Settling:
                 await self._journal.acknowledge(earned.contract.id, message.seq)
 
     async def _unstored(self, node: PeerKey) -> Sequence[Earned]:
-        return await self._journal.read(lambda reader: reader.unstored(node))
+        return await self._journal.read(lambda reader: reader.unstored(self._key.public, node))
 
 
 def _place(unpaid: Unpaid | None, node: PeerKey) -> int | None:

@@ -4,17 +4,46 @@ A receipt is a debt of its client. Debts of strangers are never added to anythin
 `unbacked`, or `own` where both ends are keys of one owner and the money goes in a circle.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 from p2pinfer.core.contract import Contract
 from p2pinfer.core.keys import peer_name
 from p2pinfer.core.receipt import Receipt
 from p2pinfer.core.records import SignedRecord
-from p2pinfer.core.units import Nanocredits, PeerKey, SessionId
+from p2pinfer.core.units import ModelId, Nanocredits, OwnerKey, PeerKey, RecordId, SessionId
+
+DAY_S: Final = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Receipts that are added up: one, or all of one day between the same parties.
+
+    time:              of the receipt, or when the day began, Unix seconds
+    positions:         computed, prompt included; sampled: ids, at the tail
+    session, contract: of one receipt
+    """
+
+    time: int
+    client: PeerKey
+    node: PeerKey
+    owner: OwnerKey
+    model: ModelId
+    receipts: int
+    positions: int
+    sampled: int
+    amount: Nanocredits
+    session: SessionId | None = None
+    contract: RecordId | None = None
+
+    @property
+    def day(self) -> int:
+        """In days since 1970, UTC."""
+        return self.time // DAY_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +53,13 @@ class Earned:
     contract: SignedRecord[Contract]
     receipt: SignedRecord[Receipt]
     session: SessionId
+
+    @property
+    def part(self) -> Part:
+        terms, total = self.contract.record, self.receipt.record
+        parties = terms.client, terms.node, terms.owner, terms.model
+        sums = 1, total.usage.positions(len(terms.span)), total.usage.sampled, Nanocredits(total.amount)
+        return Part(total.time, *parties, *sums, self.session, self.contract.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,44 +85,53 @@ class By(Enum):
     SESSION = "session"
 
 
-def fold(earned: Iterable[Earned], by: By, own: Collection[PeerKey] = ()) -> list[Total]:
+def fold(parts: Iterable[Part], by: By, own: Collection[PeerKey] = ()) -> list[Total]:
     """Totals for each heading, in order of the headings. own: keys of whoever asks."""
-    groups: dict[str, list[Earned]] = {}
-    for one in earned:
-        groups.setdefault(HEADINGS[by](one), []).append(one)
-    return [_total(heading, groups[heading], own) for heading in sorted(groups)]
+    groups = group(parts, by)
+    return [add_up(heading, groups[heading], own) for heading in sorted(groups)]
 
 
-def fold_all(earned: Iterable[Earned], own: Collection[PeerKey] = ()) -> Total:
+def fold_all(parts: Iterable[Part], own: Collection[PeerKey] = ()) -> Total:
     """One total for everything."""
-    return _total("total", list(earned), own)
+    return add_up("total", list(parts), own)
 
 
-HEADINGS: Final[dict[By, Callable[[Earned], str]]] = {
-    By.DAY: lambda one: datetime.fromtimestamp(one.receipt.record.time, UTC).strftime("%Y-%m-%d"),
-    By.MODEL: lambda one: one.contract.record.model.hex(),
-    By.PAYER: lambda one: peer_name(one.contract.record.client),
-    By.OWNER: lambda one: peer_name(one.contract.record.owner),
-    By.NODE: lambda one: peer_name(one.contract.record.node),
-    By.SESSION: lambda one: one.session.hex(),
-}
+def group(parts: Iterable[Part], by: By) -> dict[str, list[Part]]:
+    """The parts under each heading."""
+    key, heading = HEADINGS[by]
+    groups: dict[Any, list[Part]] = {}
+    for part in parts:
+        groups.setdefault(key(part), []).append(part)
+    return {heading(one): group for one, group in groups.items()}
 
 
-def _total(heading: str, group: list[Earned], own: Collection[PeerKey]) -> Total:
+def add_up(heading: str, parts: Sequence[Part], own: Collection[PeerKey]) -> Total:
+    """The total of all parts under a heading."""
     return Total(
         heading=heading,
-        receipts=len(group),
-        positions=sum(one.receipt.record.usage.positions(len(one.contract.record.span)) for one in group),
-        sampled=sum(one.receipt.record.usage.sampled for one in group),
-        unbacked=_sum(one for one in group if not goes_in_a_circle(one.contract.record, own)),
-        own=_sum(one for one in group if goes_in_a_circle(one.contract.record, own)),
+        receipts=sum(part.receipts for part in parts),
+        positions=sum(part.positions for part in parts),
+        sampled=sum(part.sampled for part in parts),
+        unbacked=Nanocredits(sum(part.amount for part in parts if not goes_in_a_circle(part, own))),
+        own=Nanocredits(sum(part.amount for part in parts if goes_in_a_circle(part, own))),
     )
 
 
-def goes_in_a_circle(contract: Contract, own: Collection[PeerKey]) -> bool:
-    """Both ends of a contract are keys of `own`, so that somebody owes it to itself."""
-    return contract.client in own and (PeerKey(contract.owner) in own or contract.node in own)
+def _day_name(day: int) -> str:
+    return datetime.fromtimestamp(day * DAY_S, UTC).strftime("%Y-%m-%d")
 
 
-def _sum(group: Iterable[Earned]) -> Nanocredits:
-    return Nanocredits(sum(one.receipt.record.amount for one in group))
+# What the parts under one heading have in common, and how that is written
+HEADINGS: Final[dict[By, tuple[Callable[[Part], Any], Callable[[Any], str]]]] = {
+    By.DAY: (lambda part: part.day, _day_name),
+    By.MODEL: (lambda part: part.model, bytes.hex),
+    By.PAYER: (lambda part: part.client, peer_name),
+    By.OWNER: (lambda part: part.owner, peer_name),
+    By.NODE: (lambda part: part.node, peer_name),
+    By.SESSION: (lambda part: part.session, bytes.hex),
+}
+
+
+def goes_in_a_circle(parties: Part | Contract, own: Collection[PeerKey]) -> bool:
+    """Both ends are keys of `own`, so that somebody owes it to itself."""
+    return parties.client in own and (PeerKey(parties.owner) in own or parties.node in own)

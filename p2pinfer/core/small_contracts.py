@@ -15,7 +15,7 @@ from p2pinfer.core.errors import Refused
 from p2pinfer.core.units import PeerKey
 
 SMALL: Final = 128  # positions; a contract signed for less is small, and hardly a document and its answer
-SMALL_A_DAY: Final = 65_536  # small contracts, of all networks, and again of payers; their records take 1.5 kB each
+SMALL_A_DAY: Final = 65_536  # small contracts, of all networks, and again of payers; their records take 2 kB each
 DAY_S: Final = 86_400
 
 

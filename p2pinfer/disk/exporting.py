@@ -35,6 +35,7 @@ from p2pinfer.core.units import OwnerKey, PeerKey, RecordId
 from p2pinfer.disk.atomic import new_file, place
 from p2pinfer.disk.identity import load_key
 from p2pinfer.disk.journal import open_journal
+from p2pinfer.disk.journal_check import Progress, no_progress
 from p2pinfer.disk.journal_reader import JournalReader, read_journal
 from p2pinfer.disk.target import Kind, cannot_write, check_target
 
@@ -64,11 +65,19 @@ class Exported:
 
 
 async def export_statement(
-    folder: Path, journal: Path, file: Path, wanted: Wanted, *, replace: bool = False
+    folder: Path,
+    journal: Path,
+    file: Path,
+    wanted: Wanted,
+    progress: Progress = no_progress,
+    *,
+    replace: bool = False,
 ) -> Exported:
     """Write FILE and FILE.csv, whole or not at all.
 
-    folder: of the node's key; replace: whether files of those names may go
+    folder:   of the node's key
+    progress: told how far the journal is read, where it was not closed well
+    replace:  whether files of those names may go
 
     Raises UsageError for names that cannot be used or a folder without journal or key; and, in a group since the
     journal's task runs meanwhile, JournalError where a record does not verify, or the disk refuses.
@@ -78,11 +87,16 @@ async def export_statement(
         raise UsageError(f"{file} would be the signed statement, and no table: give a name without {TABLE_SUFFIX}")
     check_target(file, STATEMENT, folder, replace=replace)
     check_target(table, TABLE, folder, replace=replace)
-    with read_journal(journal) as reader:
-        entries = reader.earned(wanted.since, wanted.until, wanted.payer)
-        certificates = reader.certificates()  # after the contracts that name them
     key = load_key(folder / "node.key")
-    mine, newest = _own(entries, certificates, key)
+    with read_journal(journal, progress) as reader:
+        newest = _newest(reader.certificates(), key)
+        whose, period = (key.public, newest.record.owner), (wanted.since, wanted.until, wanted.payer)
+        counts = reader.count_earned(*period)
+        _check_count(counts[whose])  # a node may have earned more than there is memory for
+        mine = reader.earned(*period, whose)
+        certificates = reader.certificates()  # after the contracts that name them
+    _check_count(len(mine))
+    _check_amount(mine)
     async with open_journal(journal) as writer:
         last = await writer.read(JournalReader.last_statement)
         before, prev = last or (0, RecordId(ZEROS))
@@ -98,7 +112,7 @@ async def export_statement(
                     place(draft, path)
         except OSError as error:
             raise cannot_write(file, error.strerror) from None
-    return Exported(file, table, statement, mine, len(entries) - len(mine))
+    return Exported(file, table, statement, mine, counts.total() - counts[whose])
 
 
 def table_of(entries: Iterable[Earned]) -> bytes:
@@ -140,26 +154,24 @@ def _row(entry: Earned) -> list[object]:
     ]
 
 
-def _own(
-    entries: list[Earned], certificates: list[SignedRecord[NodeCert]], key: PrivateKey
-) -> tuple[list[Earned], SignedRecord[NodeCert]]:
-    """The work that one statement can hold, of the present key for its present owner; and its newest certificate."""
+def _newest(certificates: list[SignedRecord[NodeCert]], key: PrivateKey) -> SignedRecord[NodeCert]:
+    """The newest certificate of the present key: it names the present owner, whose work a statement is about."""
     own = [certificate for certificate in certificates if certificate.record.node == key.public]
     if not own:
         raise UsageError("the journal has no certificate of this node's key: start the node once with this folder")
-    newest = max(own, key=lambda certificate: (certificate.record.not_before, certificate.record.serial))
-    parties = (key.public, newest.record.owner)
-    mine = [entry for entry in entries if (entry.contract.record.node, entry.contract.record.owner) == parties]
-    if len(mine) > MAX_RECEIPTS:
-        raise UsageError(f"{len(mine)} receipts, a statement holds {MAX_RECEIPTS}: state shorter periods, one by one")
-    _check_amount(mine)
-    return mine, newest
+    return max(own, key=lambda certificate: (certificate.record.not_before, certificate.record.serial))
+
+
+def _check_count(count: int) -> None:
+    if count > MAX_RECEIPTS:
+        raise UsageError(f"{count} receipts, a statement holds {MAX_RECEIPTS}: state shorter periods, one by one")
 
 
 def _check_amount(entries: list[Earned]) -> None:
     """Whoever promises most is named: in all likelihood it will never pay, and takes the others' statement with it."""
-    if (amount := fold_all(entries).unbacked) > MAX_AMOUNT:
-        payer = max(fold(entries, By.PAYER), key=lambda total: total.unbacked)
+    parts = [entry.part for entry in entries]
+    if (amount := fold_all(parts).unbacked) > MAX_AMOUNT:
+        payer = max(fold(parts, By.PAYER), key=lambda total: total.unbacked)
         raise UsageError(
             f"these receipts come to {amount:,} nano-credits, and a statement holds {MAX_AMOUNT:,}: "
             f"{payer.heading} alone promises {payer.unbacked:,}; state other payers one by one (--payer), or shorter "

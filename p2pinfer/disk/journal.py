@@ -26,14 +26,21 @@ from p2pinfer.core.receipt import FINAL, Receipt
 from p2pinfer.core.records import SignedRecord
 from p2pinfer.core.units import PeerKey, RecordId, SessionId
 from p2pinfer.disk.address_book import DOUBT_S
-from p2pinfer.disk.journal_file import connect_reader, connect_writer, not_stored, row_digest
+from p2pinfer.disk.journal_check import Progress, no_progress
+from p2pinfer.disk.journal_file import connect_reader, connect_writer, not_stored
 from p2pinfer.disk.journal_reader import JournalReader
+from p2pinfer.disk.journal_tables import row_digest
+from p2pinfer.disk.journal_totals import Parties, count, counted, counted_before, parties_of
 from p2pinfer.disk.tally import Tally, open_tally
 
 MAX_BATCH: Final = 256  # changes in one commit
 COMMIT_S: Final = 2.0  # so long its last commit is waited for by what is cut off
 MAX_DELIVERED: Final = 1_024  # generations that are not paid for in full; some 40 kB each where a window is unsigned
 UNSIGNED_S: Final = 30 * 86_400  # after its contract expires, a proposal that nobody signed is kept
+
+NEWEST: Final = "SELECT coalesce(max(expires), 0) FROM contract"
+RANKED: Final = """SELECT contract, (SELECT expires FROM contract WHERE id = proposal.contract) AS expires
+    FROM proposal GROUP BY contract ORDER BY count(*) DESC, expires DESC, contract"""
 
 T = TypeVar("T")
 Change = Callable[[sqlite3.Connection], object]
@@ -58,23 +65,27 @@ class _Store:
 
 
 @asynccontextmanager
-async def open_journal(path: Path) -> AsyncIterator["Journal"]:
+async def open_journal(path: Path, progress: Progress = no_progress) -> AsyncIterator["Journal"]:
     """The journal at `path`, made when there is none.
 
-    Raises JournalError for a file that is no journal, damaged, altered or of a newer version.
+    progress: told how far it is read, where it was not closed well; in a thread
+
+    Raises JournalError for a file that is no journal, damaged, altered or of another version.
     """
-    with (
-        closing(await trio.to_thread.run_sync(connect_writer, path)) as writer,
-        closing(connect_reader(path, checked=True)) as reader,
-        closing(open_tally(path)) as tally,
-    ):
-        journal = Journal(path, writer, reader, tally)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(journal.run)
-            try:
-                yield journal
-            finally:
-                journal.stop()
+    with closing(await trio.to_thread.run_sync(connect_writer, path, progress)) as writer:
+        tally = open_tally(path)
+        try:
+            with closing(connect_reader(path, checked=True)) as reader:
+                journal = Journal(path, writer, reader, tally)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(journal.run)
+                    try:
+                        yield journal
+                    finally:
+                        journal.stop()
+        finally:
+            writer.close()  # all of it is in its file then, and the tally says so
+            tally.close()
 
 
 class Journal:
@@ -149,15 +160,17 @@ class Journal:
         is_doubted = trio.current_time() < self._opened_s + DOUBT_S
         await self._store(lambda db: _prune(db, 0 if is_doubted else now))
 
-    async def complete(self, *receipts: SignedRecord[Receipt]) -> None:
+    async def complete(self, *receipts: SignedRecord[Receipt], stored: bool = False) -> None:
         """Store receipts with both signatures, all or none; lower numbers of their contracts mean nothing from then on.
+
+        stored: we are their node, and nobody has to be sent them
 
         Raises LocalProtocolError for a second body under one number.
         """
 
         def change(db: sqlite3.Connection) -> None:
             for receipt in receipts:
-                _complete(db, receipt)
+                _complete(db, receipt, stored)
 
         await self._store(change)
 
@@ -180,7 +193,7 @@ class Journal:
             if kept is not None:
                 _keep(db, _row_of(kept))  # first, for what is paid in full by the receipts is forgotten
             for receipt in receipts:
-                _complete(db, receipt)
+                _complete(db, receipt, stored=False)
             for receipt in acknowledged:
                 _acknowledge(db, receipt.record.contract, receipt.record.seq)
 
@@ -294,39 +307,49 @@ def _execute(db: sqlite3.Connection, query: str, values: tuple[object, ...]) -> 
 
 def _agree(db: sqlite3.Connection, contract: SignedRecord[Contract], session: SessionId) -> None:
     terms = contract.record
-    row = (contract.id, contract.body, *contract.signatures, terms.client, terms.node, session, terms.expires)
-    query = "INSERT OR IGNORE INTO contract VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    parties = terms.client, terms.node, terms.owner, terms.model, len(terms.span)
+    row = (contract.id, contract.body, *contract.signatures, *parties, session, terms.expires)
+    query = "INSERT OR IGNORE INTO contract VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)"
     if not _execute(db, query, (*row, row_digest(row))):
         raise RemoteProtocolError("this contract was opened before", Code.BAD_STATE)
 
 
 def _propose(db: sqlite3.Connection, receipt: SignedRecord[Receipt]) -> None:
-    terms = receipt.record
+    terms, parties = receipt.record, _parties(db, receipt)
     generated = int(bool(terms.usage.decode or terms.usage.sampled))
-    row = (terms.contract, terms.seq, receipt.body, receipt.signatures[0], generated)
-    query = "INSERT INTO proposal VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+    row = (terms.contract, terms.seq, receipt.body, receipt.signatures[0], generated, parties.client)
+    query = "INSERT INTO proposal VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
     if not _execute(db, query, (*row, row_digest(row))):
         _check_same(db, "proposal", receipt)
 
 
-def _complete(db: sqlite3.Connection, receipt: SignedRecord[Receipt]) -> None:
-    terms = receipt.record
-    row = (terms.contract, terms.seq, receipt.body, *receipt.signatures, int(terms.state == FINAL), terms.time)
-    query = """INSERT INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?) ON CONFLICT (contract) DO UPDATE SET
-               seq = excluded.seq, body = excluded.body, node_signature = excluded.node_signature,
-               client_signature = excluded.client_signature, final = excluded.final, time = excluded.time, stored = 0,
-               digest = excluded.digest
-               WHERE excluded.seq > seq"""
-    if not _execute(db, query, (*row, row_digest(row))):
+def _complete(db: sqlite3.Connection, receipt: SignedRecord[Receipt], stored: bool) -> None:
+    terms, parties = receipt.record, _parties(db, receipt)
+    now, before = counted(terms, parties), counted_before(db, terms.contract)
+    if before is not None and before.seq >= now.seq:
         _check_same(db, "receipt", receipt)
-    elif terms.state == FINAL:
-        work = terms.usage.prefill + terms.usage.decode
-        add = """INSERT INTO signed SELECT client, node, ? FROM contract WHERE id = ?
-                 ON CONFLICT (client, node) DO UPDATE SET work = work + excluded.work"""
-        _execute(db, add, (work, terms.contract))
+    else:
+        numbers = now.work, now.positions, now.sampled, now.amount
+        row = (terms.contract, terms.seq, receipt.body, *receipt.signatures, now.final, now.time)
+        row = (*row, parties.client, parties.node, *numbers)
+        query = """INSERT INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+                   seq = excluded.seq, body = excluded.body, node_signature = excluded.node_signature,
+                   client_signature = excluded.client_signature, final = excluded.final, time = excluded.time,
+                   work = excluded.work, positions = excluded.positions, sampled = excluded.sampled,
+                   amount = excluded.amount, stored = excluded.stored, digest = excluded.digest"""
+        _execute(db, query, (*row, int(stored), row_digest(row)))
+        count(db, parties, now, before)
+        _execute(db, "UPDATE contract SET finished = ?1 WHERE id = ?2 AND finished != ?1", (now.final, terms.contract))
     _execute(db, "DELETE FROM proposal WHERE contract = ? AND seq <= ?", (terms.contract, terms.seq))
     if terms.state == FINAL:
         _settle(db, terms.contract)
+
+
+def _parties(db: sqlite3.Connection, receipt: SignedRecord[Receipt]) -> Parties:
+    """Raises JournalError for a receipt of a contract that is not in the journal."""
+    if (found := parties_of(db, receipt.record.contract)) is None:
+        raise JournalError("not stored: its contract is not known here")
+    return found
 
 
 def _settle(db: sqlite3.Connection, contract: RecordId) -> None:
@@ -334,8 +357,7 @@ def _settle(db: sqlite3.Connection, contract: RecordId) -> None:
     _execute(
         db,
         """DELETE FROM delivered WHERE session = (SELECT session FROM contract WHERE id = ?) AND NOT EXISTS (
-               SELECT * FROM contract LEFT JOIN receipt ON receipt.contract = id
-               WHERE contract.session = delivered.session AND NOT coalesce(final, 0))""",
+               SELECT * FROM contract WHERE contract.session = delivered.session AND NOT finished)""",
         (contract,),
     )
 
@@ -367,11 +389,10 @@ def _add_statement(db: sqlite3.Connection, number: int, id_: RecordId, created: 
 
 
 def _prune(db: sqlite3.Connection, now: int) -> None:
-    ((newest,),) = db.execute("SELECT coalesce(max(expires), 0) FROM contract").fetchall()
+    # In two halves, for each of which the index has the last at hand
+    newest = max(db.execute(f"{NEWEST} WHERE finished = {half}").fetchone()[0] for half in (0, 1))
     # The most proposals first: many contracts of a little work must not push out a few of much
-    query = """SELECT id, expires FROM proposal JOIN contract ON contract = id
-               GROUP BY id ORDER BY count(*) DESC, expires DESC, id"""
-    for rank, (contract, expires) in enumerate(db.execute(query).fetchall()):
+    for rank, (contract, expires) in enumerate(db.execute(RANKED).fetchall()):
         if rank >= MAX_UNSIGNED or expires + UNSIGNED_S < min(now, newest):
             _execute(db, "DELETE FROM proposal WHERE contract = ?", (contract,))
             unpaid = "NOT EXISTS (SELECT * FROM receipt WHERE contract = id)"

@@ -1,91 +1,36 @@
-"""The journal's file: its tables, and what is checked before it is trusted (see journal.py, journal_reader.py).
+"""The journal's file, and what is checked before it is trusted (see journal.py, journal_reader.py).
 
-Opening takes the same time however large the file is, but for counting rows: SQLite's own check is given a moment, the
-rows of the tables that matter are counted against `seal`, and the commits against the tally beside the file (tally.py).
-That a row is what was written is checked when it is read: it has a digest.
+Opening takes the same time however large the file is: its tables are looked at, and its commits are counted against the
+tally beside it (tally.py). Where it was not closed well, and nobody has it open who proved it, all of it is read
+(journal_check.py). That a row is what was written, and that none is missing, is checked when they are read, too.
 """
 
+import logging
 import os
 import sqlite3
-import time
-from collections.abc import Iterable
-from hashlib import sha256
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-import msgpack
-
 from p2pinfer.core.errors import JournalError, UsageError
+from p2pinfer.disk.journal_check import Progress, damaged, no_progress, prove
+from p2pinfer.disk.journal_tables import APPLICATION, TABLES, VERSION, create_tables, digest_in_sql
 from p2pinfer.disk.places import is_there
 from p2pinfer.disk.plain import check_plain, open_descriptor
-from p2pinfer.disk.tally import read_tally, tally_of
+from p2pinfer.disk.tally import is_in_use, open_tally, read_tally, tally_of, was_closed_well
 
-APPLICATION: Final = 0x70327069  # "p2pi", in the file's header
-VERSION: Final = 1
 BUSY_S: Final = 10.0  # several clients of one machine may write to one journal
-CHECK_S: Final = 0.25  # of SQLite's own check, at each opening
-CHECK_STEPS: Final = 10_000  # of SQLite's machine between two looks at the clock
-DIGEST_BYTES: Final = 8
 MODE: Final = 0o600  # receipts tell who used whom
 FAULTS: Final = (sqlite3.Error, UnicodeDecodeError)  # Python fails so where SQLite's words quote damaged bytes
-SEALED: Final = ("certificate", "contract", "receipt", "statement")  # tables whose rows are counted
 
-TABLES: Final = (
-    """CREATE TABLE certificate (
-        id BLOB PRIMARY KEY, body BLOB NOT NULL, owner_signature BLOB NOT NULL
-    ) STRICT, WITHOUT ROWID""",
-    """CREATE TABLE contract (
-        id BLOB PRIMARY KEY, body BLOB NOT NULL, client_signature BLOB NOT NULL, node_signature BLOB NOT NULL,
-        client BLOB NOT NULL, node BLOB NOT NULL, session BLOB NOT NULL,
-        expires INTEGER NOT NULL, digest BLOB NOT NULL
-    ) STRICT, WITHOUT ROWID""",
-    "CREATE INDEX contract_client ON contract (client)",
-    "CREATE INDEX contract_session ON contract (session)",
-    # Proposals above the highest complete receipt; `generated` if they claim work beyond the prompt
-    """CREATE TABLE proposal (
-        contract BLOB NOT NULL REFERENCES contract, seq INTEGER NOT NULL, body BLOB NOT NULL,
-        node_signature BLOB NOT NULL, generated INTEGER NOT NULL, digest BLOB NOT NULL,
-        PRIMARY KEY (contract, seq)
-    ) STRICT, WITHOUT ROWID""",
-    # The highest complete receipt of a contract; `stored` once the node said that it has it, for the client
-    """CREATE TABLE receipt (
-        contract BLOB PRIMARY KEY REFERENCES contract, seq INTEGER NOT NULL, body BLOB NOT NULL,
-        node_signature BLOB NOT NULL, client_signature BLOB NOT NULL, final INTEGER NOT NULL, time INTEGER NOT NULL,
-        stored INTEGER NOT NULL, digest BLOB NOT NULL
-    ) STRICT, WITHOUT ROWID""",
-    "CREATE INDEX receipt_unstored ON receipt (contract) WHERE NOT stored",
-    # Work, in layer-tokens, under the contracts of client and node whose final receipt is complete
-    """CREATE TABLE signed (
-        client BLOB NOT NULL, node BLOB NOT NULL, work INTEGER NOT NULL,
-        PRIMARY KEY (client, node)
-    ) STRICT, WITHOUT ROWID""",
-    # What a client was given and has not paid for in full (core/delivered.py)
-    """CREATE TABLE delivered (
-        session BLOB PRIMARY KEY, client BLOB NOT NULL, body BLOB NOT NULL, time INTEGER NOT NULL
-    ) STRICT, WITHOUT ROWID""",
-    """CREATE TABLE statement (
-        number INTEGER PRIMARY KEY, id BLOB NOT NULL, created INTEGER NOT NULL
-    ) STRICT""",
-    # One row: how many commits there were, and how many rows the tables have
-    f"CREATE TABLE seal ({', '.join(f'{name} INTEGER NOT NULL' for name in ('commits', *SEALED))}) STRICT",
-    *(
-        f"""CREATE TRIGGER {table}_{name} AFTER {event} ON {table}
-            BEGIN UPDATE seal SET {table} = {table} {sign} 1; END"""
-        for table in SEALED
-        for name, event, sign in (("added", "INSERT", "+"), ("removed", "DELETE", "-"))
-    ),
-)
+logger = logging.getLogger(__name__)
 
 
-def row_digest(values: Iterable[object]) -> bytes:
-    """The digest of a row, of all its columns but those that may change by themselves."""
-    data: bytes = msgpack.packb(list(values))
-    return sha256(data).digest()[:DIGEST_BYTES]
-
-
-def connect_writer(path: Path) -> sqlite3.Connection:
+def connect_writer(path: Path, progress: Progress = no_progress) -> sqlite3.Connection:
     """The journal for writing, made when there is none; every commit is on the disk when it returns.
+
+    progress: told how far a proof has come, where one is needed
 
     Raises JournalError for a file that is no journal, damaged, altered or of a newer version.
     """
@@ -95,6 +40,7 @@ def connect_writer(path: Path) -> sqlite3.Connection:
         if tally and not (path.exists() and path.stat().st_size):
             raise damaged(path, f"it is empty or gone, and had {tally} commits")
         check_plain((path, *files_of(path)))
+        is_sound = _is_sound(path)
         os.close(open_descriptor(path, os.O_RDWR | os.O_CREAT, MODE))  # SQLite gives its other files the same mode
         for file in files_of(path):
             _close_to_others(file)
@@ -112,21 +58,25 @@ def connect_writer(path: Path) -> sqlite3.Connection:
             )
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.create_function("row_digest", -1, digest_in_sql, deterministic=True)
         connection.execute("BEGIN IMMEDIATE")
-        if _is_new(connection):
-            _create(connection)
+        if is_new := _is_new(connection):
+            create_tables(connection)
         _check(connection, path, tally)
         connection.execute("COMMIT")
+        if not is_sound and not is_new:
+            _prove(connection, path, progress)
     except (*FAULTS, JournalError) as error:
         connection.close()
         raise _as_journal_error(error, path) from None
     return connection
 
 
-def connect_reader(path: Path, *, checked: bool = False) -> sqlite3.Connection:
+def connect_reader(path: Path, progress: Progress = no_progress, *, checked: bool = False) -> sqlite3.Connection:
     """The journal for reading, also while a node writes to it.
 
-    checked: it was checked just now, when it was opened for writing
+    progress: told how far a proof has come, where one is needed
+    checked:  it was checked just now, when it was opened for writing
 
     Raises UsageError where there is none, JournalError as `connect_writer` does.
     """
@@ -140,6 +90,7 @@ def connect_reader(path: Path, *, checked: bool = False) -> sqlite3.Connection:
                 f"there is no journal at {path}: nobody keeps receipts there yet; name another data folder with --data"
             )
         check_plain((path, *files_of(path)))
+        is_sound = checked or _is_sound(path)
         connection = _connect(path, "ro")
     except OSError as error:
         raise JournalError(f"cannot read {error.filename or path}: {error.strerror}") from None
@@ -148,19 +99,32 @@ def connect_reader(path: Path, *, checked: bool = False) -> sqlite3.Connection:
     try:
         if not checked:
             _check(connection, path, tally)
+        if not is_sound:
+            _prove(connection, path, progress)
+            _close_well(path)
     except (*FAULTS, JournalError) as error:
         connection.close()
         raise _as_journal_error(error, path) from None
     return connection
 
 
-def connect_copy(path: Path) -> sqlite3.Connection:
+def prove_journal(path: Path) -> None:
+    """Read all of a journal, however it was closed. Raises as `connect_reader` does."""
+    connection = connect_reader(path)
+    try:
+        prove(connection, path)
+    except FAULTS as error:
+        raise _as_journal_error(error, path) from None
+    finally:
+        connection.close()
+
+
+def connect_copy(path: Path, progress: Progress = no_progress) -> sqlite3.Connection:
     """A copy that nobody uses, for reading; all of it is checked. Raises JournalError."""
     connection = _connect(path, "ro")
     try:
         _check(connection, path, tally=0)
-        if (fault := connection.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
-            raise damaged(path, str(fault))
+        prove(connection, path, progress)
     except (*FAULTS, JournalError) as error:
         connection.close()
         raise _as_journal_error(error, path) from None
@@ -171,6 +135,12 @@ def files_of(path: Path) -> tuple[Path, ...]:
     """The journal's file and those that SQLite keeps beside it while it is open, or was left so; links are followed."""
     real = Path(os.path.realpath(path))
     return tuple(real.with_name(real.name + suffix) for suffix in ("", "-wal", "-shm", "-journal"))
+
+
+def _close_well(path: Path) -> None:
+    """Take a proven journal's log into its file, so that the next one who reads need not prove it; as far as we may."""
+    with suppress(JournalError, OSError, *FAULTS), closing(open_tally(path)), closing(_connect(path, "rw")) as writer:
+        writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _close_to_others(file: Path) -> None:
@@ -193,19 +163,6 @@ def _is_new(connection: sqlite3.Connection) -> bool:
     return _pragma(connection, "application_id") == 0 and not _schema(connection)
 
 
-def _create(connection: sqlite3.Connection) -> None:
-    for statement in TABLES:
-        connection.execute(statement)
-    connection.execute(f"INSERT INTO seal VALUES (0{', 0' * len(SEALED)})")
-    connection.execute(f"PRAGMA application_id = {APPLICATION}")
-    connection.execute(f"PRAGMA user_version = {VERSION}")
-
-
-def damaged(path: Path, why: str) -> JournalError:
-    """The error that says how a journal is damaged, and the way back."""
-    return JournalError(f"the journal {path} is damaged: {why}; {restoring(path)}")
-
-
 def not_stored(error: sqlite3.Error, path: Path) -> JournalError:
     """The error of a change that a journal did not take."""
     if isinstance(error, sqlite3.IntegrityError):
@@ -218,8 +175,14 @@ def is_full(error: Exception) -> bool:
     return isinstance(error, sqlite3.Error) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL
 
 
-def restoring(path: Path) -> str:
-    return f"move {path.name}* away, and put a copy made with `p2pinfer backup` in its place"
+def _is_sound(path: Path) -> bool:
+    """It was closed well, or somebody has it open who knew that it was, or proved it."""
+    return was_closed_well(path) or is_in_use(path)
+
+
+def _prove(connection: sqlite3.Connection, path: Path, progress: Progress) -> None:
+    logger.warning("the journal %s was not closed well, or is a copy: all of it is read, to see if it is whole", path)
+    prove(connection, path, progress)
 
 
 def _check(connection: sqlite3.Connection, path: Path, tally: int) -> None:
@@ -229,38 +192,20 @@ def _check(connection: sqlite3.Connection, path: Path, tally: int) -> None:
             raise damaged(path, f"nothing is left of its {tally} commits")
         raise JournalError(f"{path} is not a journal of p2pinfer")
     if (version := _pragma(connection, "user_version")) != VERSION:
-        raise JournalError(f"{path} has version {version}, this release knows {VERSION}: use the release that wrote it")
+        raise JournalError(
+            f"{path} has version {version}, this release knows {VERSION}: use the release that wrote it, or move "
+            f"{path.name}* away"
+        )
     if _schema(connection) != {" ".join(statement.split()) for statement in TABLES}:
         raise damaged(path, "its tables were altered")
-    if fault := _quick_check(connection):
-        raise damaged(path, fault)
     _check_seal(connection, path, tally)
 
 
-def _quick_check(connection: sqlite3.Connection) -> str:
-    """The first fault that SQLite's own check finds in a moment; empty without one."""
-    end = time.monotonic() + CHECK_S
-    connection.set_progress_handler(lambda: time.monotonic() > end, CHECK_STEPS)
-    try:
-        fault = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
-        return "" if fault == "ok" else fault
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
-            raise
-        return ""  # so far it is sound
-    finally:
-        connection.set_progress_handler(None, 0)
-
-
 def _check_seal(connection: sqlite3.Connection, path: Path, tally: int) -> None:
-    rows = connection.execute("SELECT * FROM seal").fetchall()
+    rows = connection.execute("SELECT commits FROM seal").fetchall()
     if len(rows) != 1:
         raise damaged(path, f"its seal has {len(rows)} rows")
-    commits, *wanted = rows[0]
-    for table, count in zip(SEALED, wanted, strict=True):
-        (found,) = connection.execute(f"SELECT count(*) FROM {table} NOT INDEXED").fetchone()
-        if found != count:
-            raise damaged(path, f"it has {found} of {count} rows of {table}s")
+    [(commits,)] = rows
     if commits < tally:
         raise damaged(
             path,

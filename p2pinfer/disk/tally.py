@@ -1,11 +1,19 @@
-"""The number of commits that a journal must have, in a file beside it: what SQLite lost without a word is missed.
+"""What a journal must have, in a file beside it: the number of its commits, and how it was when it was closed well.
 
 SQLite's write-ahead log ends where its first damaged frame begins, and a log that is gone is a log that was empty: both
 look like a journal of some time ago. The number is written after each commit and not waited for, so that it may lag
 behind the journal after a power cut, and is never ahead of it.
+
+Whoever closes the journal last notes the size of its file, and when that was changed. While these are so, and the log
+is empty, nothing was written since: the first commit fills the log. Who is killed leaves the log, a power cut leaves it
+or no note, and a copy has a time of its own; then the journal has to be proven. Who has it open for writing holds a
+lock on this file, by which others know that it was proven, or closed well, before.
 """
 
+import fcntl
 import os
+import re
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -14,9 +22,13 @@ from p2pinfer.core.errors import JournalError
 from p2pinfer.disk.plain import open_descriptor, read_small
 
 SUFFIX: Final = "-tally"
+LOG: Final = "-wal"  # what SQLite appends to the journal's name for its log
 MODE: Final = 0o600
 MAX_FILE: Final = 4096  # bytes; what follows the number says nothing
 DIGITS: Final = 20  # of a number, which stands there twice: a torn one is none
+CLOSED: Final = re.compile(rb"closed ([0-9]{20}) ([0-9]{20})\n")  # size and time; the line after the number
+LOOKS: Final = 3  # at a lock that somebody else may be looking at, too,
+LOOK_S: Final = 0.002  # and how far apart
 
 
 def tally_of(journal: Path) -> Path:
@@ -32,18 +44,45 @@ def read_tally(journal: Path) -> int:
     return int(first) if first == second and first.isdigit() else 0
 
 
+def was_closed_well(journal: Path) -> bool:
+    """Nothing was written to the journal since all of it was in its file."""
+    try:
+        noted = CLOSED.fullmatch(read_small(tally_of(journal), MAX_FILE)[len(_text(0)) :])
+        return noted is not None and noted[0] == _state(journal)
+    except (OSError, ValueError):
+        return False
+
+
+def is_in_use(journal: Path) -> bool:
+    """Somebody has it open for writing, as far as can be told."""
+    try:
+        descriptor = open_descriptor(tally_of(journal), os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        return not any(_is_free(descriptor) for _ in range(LOOKS))
+    except OSError:
+        return False  # this file system has no locks: nobody can tell
+    finally:
+        os.close(descriptor)
+
+
 def open_tally(journal: Path) -> "Tally":
     """Raises JournalError where it cannot be written."""
     try:
-        return Tally(open_descriptor(tally_of(journal), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, MODE))
+        descriptor = open_descriptor(tally_of(journal), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, MODE)
     except OSError as error:
         raise JournalError(f"cannot write {tally_of(journal)}: {error.strerror}") from None
+    with suppress(OSError):  # without locks, others prove the journal again
+        fcntl.flock(descriptor, fcntl.LOCK_SH)  # who looks at it holds it for a moment
+    return Tally(journal, descriptor)
 
 
 class Tally:
-    """Writes the number for as long as a journal is open for writing."""
+    """Writes the number for as long as a journal, which is sound, is open for writing; to be closed after it."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, journal: Path, descriptor: int) -> None:
+        self._journal = journal
         self._descriptor = descriptor
 
     def write(self, commits: int) -> None:
@@ -52,7 +91,30 @@ class Tally:
             os.pwrite(self._descriptor, _text(commits), 0)
 
     def close(self) -> None:
+        """Note how the journal is, unless somebody else has it open: then it is on them."""
+        with suppress(OSError, ValueError):
+            os.pwrite(self._descriptor, _state(self._journal), len(_text(0)))
         os.close(self._descriptor)
+
+
+def _is_free(descriptor: int) -> bool:
+    """Raises OSError where there are no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        time.sleep(LOOK_S)
+        return False
+    return True
+
+
+def _state(journal: Path) -> bytes:
+    """Size of the file, and when it was changed. Raises ValueError where not all is in it, and OSError."""
+    real = Path(os.path.realpath(journal))
+    with suppress(FileNotFoundError):
+        if real.with_name(real.name + LOG).stat().st_size:
+            raise ValueError("the log holds commits")
+    seen = real.stat()
+    return b"closed %0*d %0*d\n" % (DIGITS, seen.st_size, DIGITS, seen.st_mtime_ns)
 
 
 def _text(commits: int) -> bytes:

@@ -22,6 +22,7 @@ from p2pinfer.disk.address_book import AddressBook
 from p2pinfer.disk.boots import Boots
 from p2pinfer.disk.identity import Identity, hold_folder, load_identity, undone_unless_kept
 from p2pinfer.disk.journal import Journal, open_journal
+from p2pinfer.disk.journal_check import Progress, no_progress
 from p2pinfer.disk.places import (
     address_book,
     default_data,
@@ -97,12 +98,14 @@ async def open_node(
     *,
     network: OpenNetwork | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    checking: Progress = no_progress,
 ) -> AsyncIterator[Node]:
     """A node that serves for as long as the block lasts; it is ready when the block begins.
 
     data:     folder of identity and journal, held by this node alone
     network:  opens another network than libp2p's, for tests and simulations
     progress: called with bytes of weights read, and of all
+    checking: told how much of the journal is read, and of how much, where it was not closed well; in a thread
 
     Raises UsageError and ModelError for what the owner must mend; EngineError when the engine ends by itself.
     """
@@ -112,7 +115,7 @@ async def open_node(
     with hold_folder(data), undone_unless_kept(data) as keep:
         identity = load_identity(data, int(time.time()))
         boots = Boots(node_boots(data), greeting.boot)
-        async with open_journal(node_journal(data)) as journal, trio.open_nursery() as nursery:
+        async with open_journal(node_journal(data), checking) as journal, trio.open_nursery() as nursery:
             await journal.certify(identity.certificate)
             exchange = Exchange(nursery)
             if limit := settings.network.files_mb_per_day * MB:

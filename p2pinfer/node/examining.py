@@ -16,7 +16,7 @@ from p2pinfer.core.errors import EngineError, JournalError, ModelError, UsageErr
 from p2pinfer.core.manifest import CONFIG, EMBEDDING, HEAD, TOKENIZER, Manifest, layer_file
 from p2pinfer.core.units import Numerics
 from p2pinfer.disk.identity import is_open_to_others, see_identity, try_folder
-from p2pinfer.disk.journal_file import connect_reader
+from p2pinfer.disk.journal_file import prove_journal
 from p2pinfer.disk.places import client_journal, is_there, node_journal, node_network
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.engine.choice import EVERY_ENGINE, NATIVE, engine_of, missing_words, obstacles
@@ -285,7 +285,7 @@ class _Examiner:
             try_folder(self._data)
             for journal in (node_journal(self._data), client_journal(self._data)):
                 if is_there(journal):
-                    connect_reader(journal).close()
+                    prove_journal(journal)
         except (UsageError, JournalError) as error:
             yield Finding("data folder", Verdict.WRONG, str(error))
             return

@@ -77,13 +77,14 @@ class Exposure:
 
         now: when this process started. There may be thousands: a few at a time, beside what clients want of the node.
         """
-        after = RecordId(b"")
-        while page := await self._journal.read(partial(_settled, after=after, since=day_of(now), until=now)):
+        after = day_of(now), RecordId(b"")
+        while page := await self._journal.read(partial(_settled, after=after, until=now)):
             for earned, signed in page:
                 terms, positions = earned.contract.record, _committed(earned.contract.record, earned.receipt)
                 client = Debtor(terms.client, None, signed, await self._is_own(terms))
                 self._count_small(client, Left(terms, positions, positions, positions, now), now)
-            after = page[-1][0].contract.id
+            last = page[-1][0]
+            after = last.receipt.record.time, last.contract.id
             await trio.sleep(PAGE_S)
 
     async def take(self, contract: SignedRecord[Contract], source: Source, now: int) -> None:
@@ -171,9 +172,9 @@ def _pending(reader: JournalReader) -> list[tuple[SignedRecord[Contract], Signed
     return reader.pending()
 
 
-def _settled(reader: JournalReader, after: RecordId, since: int, until: int) -> list[tuple[Earned, int]]:
+def _settled(reader: JournalReader, after: tuple[int, RecordId], until: int) -> list[tuple[Earned, int]]:
     """The next contracts that all is signed of, and the work that their clients have signed for in full."""
-    page = reader.settled(after, since, until, PAGE)
+    page = reader.settled(after, until, PAGE)
     return [(earned, reader.signed(earned.contract.record.client)) for earned in page]
 
 

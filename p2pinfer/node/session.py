@@ -423,7 +423,7 @@ class Session:
         session = self.stage.terms.session
         while self._to_complete:
             receipt = self._to_complete.popleft()
-            await self._journal.complete(receipt)
+            await self._journal.complete(receipt, stored=True)
             self._say(Stored(session, receipt.record.seq))
         if self._is_back:
             self._is_back = False

@@ -92,7 +92,7 @@ class Settling:
         for contract, proposal in await self._journal.read(lambda reader: reader.pending(client)):
             if proposal.body == message.receipt:
                 complete = verify_receipt(proposal.body, proposal.signatures[0], message.signature, contract)
-                await self._journal.complete(complete)
+                await self._journal.complete(complete, stored=True)
                 self.exposure.settle(contract, complete)
                 return receipt.seq
         return await self._stored_before(client, message, receipt)

@@ -34,6 +34,7 @@ ASKED_FOR: Final = (
     "idle_swarm",
     "client_cpu",
     "cold_crowd",
+    "history",
 )
 
 

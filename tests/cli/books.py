@@ -22,7 +22,7 @@ from p2pinfer.core.statement import Paid
 from p2pinfer.core.tree import Tree
 from p2pinfer.core.units import Roles, SessionId, Span
 from p2pinfer.disk.journal import Journal, open_journal
-from p2pinfer.disk.journal_file import row_digest
+from p2pinfer.disk.journal_tables import CONTRACT, RECEIPT, row_digest
 from p2pinfer.disk.places import client_journal, node_journal
 from tests.core.paid_route import CLIENT, DAY_S, NODES, NOW, certificate_for, contract_on, offer_of
 
@@ -136,14 +136,14 @@ async def _fill(path: Path, entries: Sequence[Paid], certificates: Sequence[Sign
 def tamper(journal: Path, change: str) -> None:
     """Alter rows, and write the digests that fit: who tampers knows how."""
     rows = {
-        "contract": "id, body, client_signature, node_signature, client, node, session, expires",
-        "receipt": "contract, seq, body, node_signature, client_signature, final, time",
+        "contract": CONTRACT,
+        "receipt": RECEIPT,
     }
     with closing(sqlite3.connect(journal)) as db:
         db.create_function("digest_of", -1, lambda *values: row_digest(values))
         db.execute(change)
         for table, columns in rows.items():
-            db.execute(f"UPDATE {table} SET digest = digest_of({columns})")
+            db.execute(f"UPDATE {table} SET digest = digest_of({columns.rpartition(',')[0]})")
         db.commit()
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from p2pinfer.disk import backup as backup_module
 from p2pinfer.disk import journal as journal_module
+from p2pinfer.disk.journal_check import Progress
 from p2pinfer.disk.journal_file import connect_writer
 from tests.cli.books import Shell, node_folder, paid
 from tests.disk.test_target import OURS
@@ -63,8 +64,8 @@ def test_an_export_to_a_full_disk_says_where_to_make_room(
 def test_an_export_from_a_full_disk_says_where_to_make_room(
     p2pinfer: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def connect(path: Path) -> sqlite3.Connection:
-        connection = connect_writer(path)
+    def connect(path: Path, progress: Progress) -> sqlite3.Connection:
+        connection = connect_writer(path, progress)
         connection.execute("CREATE TEMP TABLE room (data BLOB)")
         connection.execute("PRAGMA temp.max_page_count = 4")
         connection.execute(FILL)

@@ -154,7 +154,7 @@ def test_every_stage_of_an_answer_is_paid_by_a_final_receipt(loop: Loop, tmp_pat
     positions = answer.prompt_tokens + answer.tokens - 1
     with read_journal(tmp_path / "client.sqlite") as journal:
         earned = journal.earned()
-        assert journal.unstored() == []
+        assert journal.count_unstored() == 0
         assert journal.pending() == []
     assert len(earned) == 3
     assert {item.receipt.record.state for item in earned} == {FINAL}
@@ -196,7 +196,7 @@ def test_a_cancelled_answer_frees_its_pages_and_pays_for_what_came(loop: Loop, t
     loop.run(ask)
     with read_journal(tmp_path / "client.sqlite") as journal:
         earned = journal.earned()
-        assert journal.unstored() == []
+        assert journal.count_unstored() == 0
     assert [item.receipt.record.state for item in earned] == [FINAL] * 3
     assert {item.receipt.record.reason for item in earned} == {Code.CANCELLED}
     assert all(item.receipt.record.usage.decode < 99 for item in earned)

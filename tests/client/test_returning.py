@@ -140,7 +140,7 @@ async def check_books(swarm: TinySwarm, data: Path, finals: bool = True) -> None
     nodes = {node.identity.key.public: node for node in swarm.nodes}
     with read_journal(data / "client.sqlite") as journal:
         earned = journal.earned()
-        assert journal.unstored() == []
+        assert journal.count_unstored() == 0
     assert earned
     for item in earned:
         node = nodes[item.contract.record.node]
@@ -224,7 +224,7 @@ def test_who_gives_up_while_it_is_away_dials_no_more(loop: Loop) -> None:
 
 def test_a_client_that_cannot_come_back_fails_as_ever(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     """INF-42; the client waits less here."""
-    monkeypatch.setattr("p2pinfer.client.returning.RETURN_S", 0.5)
+    monkeypatch.setattr("p2pinfer.core.suspension.RETURN_S", 0.5)
 
     async def ask() -> None:
         async with open_cut(loop.swarm, Path(mkdtemp(dir=loop.swarm.root)), ALL) as (client, cutting):

@@ -42,7 +42,7 @@ from p2pinfer.core.session_messages import (
 from p2pinfer.core.stage_account import Proposal
 from p2pinfer.disk.identity import load_identity
 from p2pinfer.disk.importing import import_model
-from p2pinfer.disk.journal_reader import read_journal
+from p2pinfer.disk.journal_reader import JournalReader, read_journal
 from p2pinfer.disk.places import client_experience
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.node.offering import Offering
@@ -1004,7 +1004,7 @@ def test_what_was_signed_and_not_stored_is_sent_again_at_the_next_contact(tmp_pa
         link.close(Code.IDLE)
         await link.closed.wait()
         await client._network.dial(stage.network.addresses()[0])
-        while await client.settling._journal.read(lambda reader: reader.unstored()):  # noqa: ASYNC110 - nobody tells of it
+        while await client.settling._journal.read(JournalReader.count_unstored):  # noqa: ASYNC110 - nobody tells of it
             await trio.sleep(0.1)
         assert stage.account.closed
 

@@ -387,7 +387,7 @@ LATER = paid(5, 250, time=NOW + 3600)
 
 
 def test_earnings_of_strangers_and_of_own_keys_are_never_added() -> None:
-    total = fold_all([earned(entry) for entry in FOUR], own={PeerKey(STRANGER.public), PeerKey(OWNER.public)})
+    total = fold_all([earned(entry).part for entry in FOUR], own={PeerKey(STRANGER.public), PeerKey(OWNER.public)})
     assert total.own == FOUR[2].receipt.record.amount
     assert total.unbacked == sum(FOUR[place].receipt.record.amount for place in (0, 1, 3))
     assert (total.receipts, total.positions) == (4, 200 + 300 + 400 + 150)
@@ -395,7 +395,7 @@ def test_earnings_of_strangers_and_of_own_keys_are_never_added() -> None:
 
 @pytest.mark.parametrize(("by", "headings"), [(By.DAY, 1), (By.MODEL, 1), (By.PAYER, 2), (By.SESSION, 4)])
 def test_earnings_are_folded_under_headings(by: By, headings: int) -> None:
-    totals = fold([earned(entry, bytes([place]) * 16) for place, entry in enumerate(FOUR)], by)
+    totals = fold([earned(entry, bytes([place]) * 16).part for place, entry in enumerate(FOUR)], by)
     assert len(totals) == headings
     assert sum(total.unbacked for total in totals) == sum(entry.receipt.record.amount for entry in FOUR)
 
@@ -406,7 +406,7 @@ def test_a_day_is_one_of_utc() -> None:
         paid(6, time=day + 86_399, issued=day, expires=day + 86_400),
         paid(7, time=day, issued=day, expires=day + 9),
     )
-    assert [total.heading for total in fold([earned(last), earned(first)], By.DAY)] == ["2026-09-21"]
+    assert [total.heading for total in fold([earned(last).part, earned(first).part], By.DAY)] == ["2026-09-21"]
 
 
 def test_nothing_earned_is_no_heading() -> None:

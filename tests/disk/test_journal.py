@@ -113,7 +113,7 @@ async def test_receipts_of_a_time_are_found_page_by_page(journal: Journal) -> No
     first, second = sorted(ids[:2])
 
     async def found(after: bytes, since: int, until: int, count: int) -> list[RecordId]:
-        page = await journal.read(lambda reader: reader.settled(RecordId(after), since, until, count))
+        page = await journal.read(lambda reader: reader.settled((since, RecordId(after)), until, count))
         return [earned.contract.id for earned in page]
 
     assert await found(b"", NOW, NOW + 1, 9) == [first, second]
@@ -200,18 +200,20 @@ async def test_a_receipt_is_found_by_the_first_digits_of_its_contract(journal: J
     await journal.complete(complete[-1])
     digits = route.contracts[0].id.hex()
     assert len(await journal.read(lambda reader: reader.find_receipts(digits[:7].upper()))) == 1
-    assert await journal.read(lambda reader: reader.find_receipts("x")) == []
+    assert await journal.read(lambda reader: reader.find_receipts("0" * 64)) == []
 
 
 async def test_a_receipt_is_sent_until_the_node_has_it(journal: Journal) -> None:
     route, complete = finished()
     await journal.agree(route.contracts[0], SESSION)
     await journal.complete(complete[0])
-    assert len(await journal.read(JournalReader.unstored)) == 1
+    unstored = lambda reader: reader.unstored(CLIENT.public, NODES[0].public)  # noqa: E731
+    assert len(await journal.read(unstored)) == 1
+    assert await journal.read(lambda reader: reader.unstored(STRANGER.public, NODES[0].public)) == []
     await journal.acknowledge(route.contracts[0].id, complete[0].record.seq)
-    assert await journal.read(JournalReader.unstored) == []
+    assert await journal.read(unstored) == []
     await journal.complete(complete[-1])
-    assert len(await journal.read(JournalReader.unstored)) == 1
+    assert len(await journal.read(unstored)) == await journal.read(JournalReader.count_unstored) == 1
 
 
 async def test_certificates_stay_after_they_are_renewed(journal: Journal) -> None:
@@ -617,7 +619,7 @@ def test_reading_a_journal_that_is_not_there_says_so(path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("PRAGMA user_version = 2", "version 2"),
+        ("PRAGMA user_version = 1", "version 1, this release knows 2: use the release that wrote it, or move"),
         ("PRAGMA application_id = 1", "is not a journal of p2pinfer"),
         ("DROP TABLE proposal", "altered"),
         ("ALTER TABLE receipt ADD COLUMN tip INTEGER", "altered"),
@@ -690,10 +692,13 @@ def test_a_record_that_is_none_is_the_journals_fault(path: Path, what: str) -> N
     with closing(sqlite3.connect(path)) as db:
         assert db.execute(CHANGES[what]).rowcount
         db.commit()
-    with read_journal(path) as reader, pytest.raises(JournalError) as error:
-        QUERIES[what](reader)
-    assert str(error.value).startswith(f"the journal {path} is damaged: ")
-    assert str(error.value).endswith("put a copy made with `p2pinfer backup` in its place")
+    with closing(connect_reader(path, checked=True)) as connection, pytest.raises(JournalError) as error:
+        QUERIES[what](JournalReader(connection, path))
+    with pytest.raises(JournalError) as told, read_journal(path):
+        pass
+    for words in (str(error.value), str(told.value)):
+        assert words.startswith(f"the journal {path} is damaged: ")
+        assert words.endswith("put a copy made with `p2pinfer backup` in its place")
 
 
 @pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)

@@ -40,7 +40,7 @@ async def fill(path: Path, crashed: Path) -> None:
 
 def whole(path: Path) -> list[Earned]:
     with read_journal(path) as reader:
-        reader.certificates(), reader.pending(), reader.unstored(), reader.last_statement()
+        reader.certificates(), reader.pending(), reader.totals(), reader.last_statement()
         return reader.earned()
 
 

@@ -68,7 +68,8 @@ class MemoryJournal:
     async def propose_first(self, receipt: SignedRecord[Receipt], *_: object) -> None:
         await self.propose(receipt)
 
-    async def complete(self, receipt: SignedRecord[Receipt]) -> None:
+    async def complete(self, receipt: SignedRecord[Receipt], *, stored: bool) -> None:
+        assert stored  # by us, who are the node
         await trio.lowlevel.checkpoint()
         if self.full:
             raise JournalError("not stored: database or disk is full")
