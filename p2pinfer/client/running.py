@@ -93,6 +93,7 @@ class Running:
         self._patience = Patience(step_s, self.started_s)
         self._given_up_s: float | None = None  # after some ids, since no more came, or too slowly
         self.on_first_id: Callable[[], None] = lambda: None  # called in the step in which it comes
+        self.on_refused: Callable[[PeerKey, SessionRefused], None] = lambda _stage, _message: None
         self._until_over = trio.CancelScope()
 
     async def run(self, incoming: trio.MemoryReceiveChannel[Incoming]) -> None:
@@ -327,6 +328,7 @@ class Running:
             self._blame(sender)
         if isinstance(message, SessionRefused):
             self.retry_s = message.retry_ms / 1000 or None
+            self.on_refused(sender, message)
         for send in self.generation.receive(sender, message):
             self._send(send.to, send.message)
         self._notify()
