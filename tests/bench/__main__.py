@@ -22,7 +22,7 @@ BENCHES: Final = (
     *("engine", "engine_quality", "engine_layer", "engine_memory"),
 )
 # These take long, need root, or need something to be named
-ASKED_FOR: Final = ("attack", "overhead", "found", "wan", "liars", "crawling", "crowd", "idle_swarm")
+ASKED_FOR: Final = ("attack", "overhead", "found", "wan", "liars", "crawling", "crowd", "crowded", "idle_swarm")
 
 
 def main() -> int:
