@@ -18,7 +18,6 @@ NETWORK_PLACES: Final = 64  # of one network
 PLACES: Final = 256  # in all; beyond it the network with most of them loses its last one
 TURN_S: Final = 2.0  # room is kept for whose turn it is, and was told so
 TURN_MS: Final = 1  # `retry_ms` for whose turn it is, and for nobody else
-BACK_S: Final = 0.5  # others have their turn first, after room came to nothing
 LATE_S: Final = 10.0  # after the time that a client was told, its place is kept for it
 MAX_RETRY_S: Final = 30.0  # however long the wait: who missed that its turn was told asks again by then
 FREED_KEPT: Final = 16  # sessions that ended last, which tell how fast room becomes free
@@ -63,7 +62,8 @@ class Place:
     number:  those who wait longer have lower ones
     until_s: when it is forgotten, unless it asks again
     turn_s:  until when room is kept for it; -inf where it is not its turn
-    from_s:  it may have its turn from then on, or when it asks again; -inf where that is now
+    is_away: it has room, or has missed its turn: it has none until it asks again
+    ends_s:  while it has room: the end of the turn in which it came
     """
 
     ticket: bytes
@@ -73,7 +73,8 @@ class Place:
     number: tuple[float, bytes]
     until_s: float
     turn_s: float = -inf
-    from_s: float = -inf
+    is_away: bool = False
+    ends_s: float = -inf
 
     @property
     def name(self) -> bytes:
@@ -95,7 +96,7 @@ class Queue:
         """The place of a ticket, which is of its client alone; who was away is back with it."""
         place = self._places.get(asks.client + ticket)
         if place is not None:
-            place = self._places[place.name] = replace(place, asks=asks, from_s=-inf)
+            place = self._places[place.name] = replace(place, asks=asks, is_away=False)
         return place
 
     def turns(self) -> list[Place]:
@@ -104,7 +105,7 @@ class Queue:
 
     def waiting(self) -> list[Place]:
         """Places whose turn is still to come."""
-        return [place for place in self._places.values() if place.turn_s == place.from_s == -inf]
+        return [place for place in self._places.values() if place.turn_s == -inf and not place.is_away]
 
     # What happens to a place
 
@@ -125,18 +126,20 @@ class Queue:
         return taken
 
     def let_in(self, place: Place, now: float) -> None:
-        """It has found room."""
-        self._places[place.name] = replace(place, turn_s=-inf, from_s=inf, until_s=now + LATE_S)
+        """It has found room. now: its turn, where it has one, is not over"""
+        ends_s = max(place.turn_s, now)
+        self._places[place.name] = replace(place, turn_s=-inf, is_away=True, ends_s=ends_s, until_s=now + LATE_S)
 
     def let_back(self, ticket: bytes, client: PeerKey, now: float) -> None:
-        """Its room came to nothing, for another stage of its route has none: next time, when others have tried."""
+        """Its room came to nothing, for another stage of its route has none: it has the rest of its turn, or waits."""
         if (place := self._places.get(client + ticket)) is not None:
-            self._places[place.name] = replace(place, from_s=now + BACK_S, until_s=now + LATE_S)
+            turn_s = place.ends_s if place.ends_s > now else -inf
+            self._places[place.name] = replace(place, turn_s=turn_s, is_away=False, until_s=now + LATE_S)
 
     def pass_over(self, ticket: bytes, client: PeerKey) -> None:
         """It does not come in its turn: the next one has it, until this one asks again."""
         if (place := self._places.get(client + ticket)) is not None:
-            self._places[place.name] = replace(place, turn_s=-inf, from_s=inf)
+            self._places[place.name] = replace(place, turn_s=-inf, is_away=True)
 
     def leave(self, ticket: bytes, client: PeerKey) -> None:
         """It does not wait any more."""
@@ -155,8 +158,6 @@ class Queue:
                 del self._places[place.name]
             elif -inf < place.turn_s <= now:
                 self.pass_over(place.ticket, place.asks.client)
-            elif -inf < place.from_s <= now:
-                self._places[place.name] = replace(place, from_s=-inf)
 
     # How long it lasts
 

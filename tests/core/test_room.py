@@ -14,7 +14,6 @@ from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import Refused
 from p2pinfer.core.holdings import HeldSession
 from p2pinfer.core.queue import (
-    BACK_S,
     HEAD_START_MS,
     KEY_PLACES,
     LATE_S,
@@ -237,10 +236,10 @@ def test_who_found_no_room_at_another_stage_is_back_in_its_place() -> None:
     assert called(room, FULL[:-1]) == [first.slot]
     let_in(room, FULL[:-1], first, now=0.1, ticket=ticket_of(first))
     room.note_end(first, ticket_of(first), 0.2, worked=False)
-    assert called(room, FULL[:-1], now=0.2) == [second.slot]
-    room.leave(visit(second).session, second.client)
-    assert called(room, FULL[:-1], now=0.2 + BACK_S - 0.1) == []
-    assert called(room, FULL[:-1], now=0.2 + BACK_S) == [first.slot]
+    refused(room, FULL[:-1], second, now=0.3)  # the room is kept for the rest of the turn
+    let_in(room, FULL[:-1], first, now=0.4)
+    room.note_end(first, ticket_of(first), TURN_S + 1, worked=False)
+    assert called(room, FULL[:-1], now=TURN_S + 1) == [first.slot]
 
 
 def test_who_waits_for_less_time_overtakes_nobody_who_holds_as_little() -> None:
