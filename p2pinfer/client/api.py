@@ -9,6 +9,7 @@ import gc
 import os
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -24,6 +25,7 @@ from p2pinfer.client.settling import Settling
 from p2pinfer.core.errors import P2pinferError, Refused, sole
 from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.offers import KnownOffer
+from p2pinfer.core.session_messages import SessionMessage, SessionRefused
 from p2pinfer.core.units import PeerKey
 from p2pinfer.disk.address_book import AddressBook
 from p2pinfer.disk.experience_file import ExperienceFile
@@ -38,6 +40,7 @@ from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.first_peers import FirstPeers, open_first_peers
 from p2pinfer.overlay.greeting import Greeting
 from p2pinfer.overlay.libp2p import check_addresses, open_libp2p_network, open_mdns
+from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.links import KEEP_S
 from p2pinfer.overlay.neighbours import OpenNeighbours
 from p2pinfer.overlay.network import Network
@@ -254,6 +257,7 @@ async def _open_client(
                 models = Models(Store(store), directory, Fetcher(peers, exchange, experience.measures), nursery)
                 parts = peers, exchange, directory, first_peers, settling, experience, models, nursery
                 generations = Generations(key, journal, *parts)
+                exchange.on_stray = partial(_take_stray, generations, settling)
                 client = Client(models, generations, settling, peers, directory, first_peers)
                 try:
                     yield client
@@ -263,6 +267,14 @@ async def _open_client(
                         await client.wait_settled()
                         await client.models.aclose()
         nursery.cancel_scope.cancel()
+
+
+def _take_stray(generations: Generations, settling: Settling, link: Link, message: SessionMessage) -> None:
+    """A message of a session that is over."""
+    if isinstance(message, SessionRefused):
+        generations.take_refusal(link, message)
+    else:
+        settling.take(link, message)
 
 
 async def _keep_fading(experience: ExperienceFile, network: Network) -> None:

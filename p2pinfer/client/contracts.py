@@ -59,6 +59,10 @@ class Plan:
     contracts: tuple[SignedRecord[Contract], ...]
     opens: tuple[Open, ...]
 
+    def with_ticket(self, ticket: bytes) -> "Plan":
+        """The same, of a request that waits where there is no room."""
+        return replace(self, opens=tuple(replace(one, ticket=ticket) for one in self.opens))
+
 
 def make_plan(
     key: PrivateKey,

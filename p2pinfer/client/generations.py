@@ -5,6 +5,7 @@ How a request becomes ids is in `preparation.py`, which of its routes counts in 
 """
 
 import time
+from collections.abc import Collection
 from functools import partial
 from typing import Final
 
@@ -14,6 +15,7 @@ from p2pinfer.client.answer import AnswerStream
 from p2pinfer.client.asking import Request
 from p2pinfer.client.finding import FoundRoute, RouteFinder
 from p2pinfer.client.models import Models
+from p2pinfer.client.places import Places, give_back
 from p2pinfer.client.preparation import Prepared, encode_prompt
 from p2pinfer.client.route_links import RouteLinks
 from p2pinfer.client.running import Running
@@ -24,11 +26,15 @@ from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import GenerationFailed, Unreached
 from p2pinfer.core.experience import Experience
 from p2pinfer.core.keys import PrivateKey
+from p2pinfer.core.queue import NO_TICKET
+from p2pinfer.core.session_messages import SessionRefused
+from p2pinfer.core.units import SessionId
 from p2pinfer.disk.journal import Journal
 from p2pinfer.disk.store import StoredModel
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.first_peers import FirstPeers
+from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.reach import reach
 
@@ -70,7 +76,8 @@ class Generations:
         self._turns = trio.Semaphore(MAX_IN_FLIGHT)
         self._running: set[Running] = set()
         self._settled = trio.Event()  # renewed whenever a generation is over and paid
-        self._room = trio.lowlevel.ParkingLot()  # who was refused for want of room, while others of ours have it
+        self._room = _OwnRoom(self._running)
+        self._places: dict[SessionId, Places] = {}  # of requests that try routes, by the sessions that they opened
         self.max_cost: int | None = None
         self.is_closed = False
 
@@ -117,13 +124,17 @@ class Generations:
             await self._first_peers.ear.wait_heard()
         while True:
             await waiting.get(partial(self._check, prepared), model.id)
-            trying = self._trying(prepared, max(waiting.ends, trio.current_time() + REACH_LEAST_S))
+            trying = self._trying(prepared, waiting)
+            running: Running | None = None
             try:
-                return trying, await trying.first_answering()
+                running = await trying.first_answering()
+                return trying, running
             except Unreached as failure:
                 if trying.tries:
                     raise
                 await waiting.rest(failure)
+            finally:
+                self._give_back(trying.places, running)
 
     async def _prepare(self, request: Request, model: StoredModel, waiting: Waiting) -> Prepared:
         scribe = await self._models.scribe(model, waiting)
@@ -138,27 +149,36 @@ class Generations:
         self._finder.check(prepared.model.id, prepared.sought, prepared.model.name)
         await trio.lowlevel.checkpoint()
 
-    def _trying(self, prepared: Prepared, until: float) -> Trying:
-        """Begin to try routes, which have to be reached until then."""
+    def _trying(self, prepared: Prepared, waiting: Waiting) -> Trying:
+        """Begin to try routes, which have to be reached while there is patience."""
         parts = self._finder, self._links, self._failures
-        start = partial(self._begin, prepared)
-        return Trying(*parts, prepared.model.id, prepared.sought, start, self._wait_room, until)
+        until = max(waiting.ends, trio.current_time() + REACH_LEAST_S)
+        start, patience_s = partial(self._begin, prepared), prepared.request.wait_s
+        model = prepared.model.id
+        return Trying(*parts, model, prepared.sought, start, self._room, patience_s, waiting.say, until)
 
-    async def _wait_room(self, patience_s: float) -> bool:
-        """Wait so long for a generation of ours to give up its room; False where none had any."""
-        ours = any(running.holds_room for running in self._running)
-        with trio.move_on_after(patience_s) as scope:
-            await self._room.park()
-        return ours or not scope.cancelled_caught
+    # Places among those who wait for room at nodes
+
+    def take_refusal(self, link: Link, message: SessionRefused) -> None:
+        """A node says more of a session that it refused. Where nobody of ours waits any more, others do."""
+        if (places := self._places.get(message.session)) is not None:
+            places.note(link.peer, message)
+        elif message.ticket != NO_TICKET:
+            give_back(link, message.session)
+
+    def _give_back(self, places: Places, running: Running | None) -> None:
+        for session in places.sessions:
+            self._places.pop(session, None)
+        places.give_back(self._network.link, running.generation.route if running is not None else ())
 
     # Seeing generations through
 
-    def _begin(self, prepared: Prepared, route: FoundRoute) -> Running:
+    def _begin(self, prepared: Prepared, route: FoundRoute, places: Places) -> Running:
         """Raises as `make_plan` does, and GenerationFailed where the client was closed."""
         if self.is_closed:
             raise GenerationFailed("the client was closed", Code.CANCELLED)
         running = Running(
-            prepared.plan(self._key, route, int(time.time())),
+            prepared.plan(self._key, route, int(time.time())).with_ticket(places.ticket),
             prepared.ids,
             prepared.model.manifest.vocabulary,
             self._key,
@@ -168,6 +188,9 @@ class Generations:
             route.step_s,
         )
         running.returning.dial = partial(reach, self._network)
+        running.on_refused = places.note
+        self._places[running.plan.session] = places
+        places.sessions.add(running.plan.session)
         self._running.add(running)
         self._nursery.start_soon(self._see_through, running, route)
         return running
@@ -194,7 +217,26 @@ class Generations:
         self._running.discard(running)
         self._settled.set()
         self._settled = trio.Event()
-        if not any(other.holds_room for other in self._running):
-            self._room.unpark_all()
+        self._room.note_left(running)
+
+
+class _OwnRoom:
+    """Room that generations of ours have, for requests that were refused for want of it."""
+
+    def __init__(self, running: Collection[Running]) -> None:
+        self._running = running
+        self._waiting = trio.lowlevel.ParkingLot()
+
+    @property
+    def is_held(self) -> bool:
+        return any(running.holds_room for running in self._running)
+
+    async def wait_left(self) -> None:
+        await self._waiting.park()
+
+    def note_left(self, running: Running) -> None:
+        """One is over: another may have its room, and all look where none of ours has any."""
+        if not self.is_held:
+            self._waiting.unpark_all()
         elif running.holds_room:
-            self._room.unpark()
+            self._waiting.unpark()

@@ -109,6 +109,15 @@ class LeftOut:
                 return True
         return False
 
+    def note_full(self, node: bytes, again_at: float) -> None:
+        """A node where we have a place among those who wait says when to ask it again."""
+        self.full[node] = max(again_at, trio.current_time() + LEAST_RETRY_S if node not in self.full else again_at)
+
+    def leaves_whole(self, spent: int) -> bool:
+        """There is a route without those who have no room, whoever was full beside whom."""
+        others = self._others(()) | self._suspects
+        return self._finder.has_route(self._model, self._sought, others, spent, [*self._tried, *self._taken])
+
     def admit_full(self, until: float) -> None:
         """Ask those again who had no room, and may have some by then: each comes back when it was told to."""
         self.full = {node: at for node, at in self.full.items() if at > until}
@@ -135,7 +144,8 @@ class LeftOut:
             if len(route.stages) > 1:
                 self._crowded.append(route.nodes)
             again_at = trio.current_time() + max(LEAST_RETRY_S, running.retry_s)
-            self.full |= dict.fromkeys(running.refused_by, again_at)
+            for node in running.refused_by:  # where we have a place, it has said more since
+                self.full.setdefault(node, again_at)
         elif at_once and _has_moved(running):
             self.exclude(running.refused_by)
         else:

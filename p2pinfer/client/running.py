@@ -93,6 +93,7 @@ class Running:
         self._given_up_s: float | None = None  # after some ids, since no more came, or too slowly
         self.on_first_id: Callable[[], None] = lambda: None  # called in the step in which it comes
         self._paid = trio.Event()  # all that can be, now that it is over
+        self.on_refused: Callable[[PeerKey, SessionRefused], None] = lambda _stage, _message: None
 
     async def run(self, deaths: trio.MemoryReceiveChannel[Incoming]) -> None:
         """See the generation through, and its receipts; returns when nothing more is to be done.
@@ -117,6 +118,7 @@ class Running:
         self.returning.let_go()
         self._contained = Contained("an answer")
         self.on_first_id = lambda: None
+        self.on_refused = lambda _stage, _message: None
 
     async def _run_and_settle(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -344,6 +346,7 @@ class Running:
             self._blame(sender)
         if isinstance(message, SessionRefused):
             self.retry_s = message.retry_ms / 1000 or None
+            self.on_refused(sender, message)
         self._send_all(self.generation.receive(sender, message))
         self._after_change()
 

@@ -8,16 +8,19 @@ most one route of a request ever has an id. What the others were paid before it,
 within the price limit together: a route that could pass it is not tried beside others.
 """
 
+import os
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from math import inf
-from typing import Final
+from typing import Final, Protocol
 
 import trio
 
 from p2pinfer.client.finding import FoundRoute, RouteFinder
-from p2pinfer.client.left_out import LeftOut
+from p2pinfer.client.left_out import LEAST_RETRY_S, LeftOut
+from p2pinfer.client.places import Places
 from p2pinfer.client.route_links import RouteLinks
 from p2pinfer.client.routes import Sought
 from p2pinfer.client.running import Running
@@ -25,7 +28,8 @@ from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import GenerationFailed, NoRoute, P2pinferError, TooDear, Unreached
 from p2pinfer.core.failures import Failures
 from p2pinfer.core.keys import short_names
-from p2pinfer.core.units import ModelId
+from p2pinfer.core.queue import new_ticket
+from p2pinfer.core.units import ModelId, PeerKey
 
 TRY_S: Final = 90.0  # after so long no further route is tried: one may take STALL_S, and is not the last
 MAX_UNDER_WAY: Final = 10  # routes opened at the same time
@@ -34,18 +38,30 @@ FIRST_ID_S: Final = 5.0  # a route is given this, and
 FIRST_ID_FACTOR: Final = 4  # so many times the predicted time, to deliver its first id, where there is another route
 SOON_S: Final = 0.75  # a route over nodes that never answered us is given this, and
 SOON_FACTOR: Final = 2  # so many times the predicted time, before another is tried beside it; less beside many
-ROOM_S: Final = 60.0  # a client none of whose generations has room waits so long for others to leave
+GATHER_S: Final = 0.4  # from our turn at one stage: others of its route, where room comes free with it, say so by then
 
-Start = Callable[[FoundRoute], Running]
-WaitRoom = Callable[[float], Awaitable[bool]]
+Start = Callable[[FoundRoute, Places], Running]
+
+
+class OwnRoom(Protocol):
+    """The room that generations of the same client have."""
+
+    @property
+    def is_held(self) -> bool:
+        """Some of them have any."""
+
+    async def wait_left(self) -> None:
+        """Wait until one of them has given room up."""
 
 
 class Trying:
     """The tries of one request.
 
-    start:     opens a route; raises NoRoute where its stages' limits do not fit each other
-    wait_room: waits so many seconds at most for a generation of ours to give room up; False where none had any
-    until:     where no route could be reached by then, Unreached is raised: others may be left
+    start:      opens a route; raises NoRoute where its stages' limits do not fit each other
+    own_room:   of our other generations
+    patience_s: none of which has room: we wait so long for nodes to have some
+    say:        hears what we wait for
+    until:      where no route could be reached by then, Unreached is raised: others may be left
     """
 
     def __init__(
@@ -56,7 +72,9 @@ class Trying:
         model: ModelId,
         sought: Sought,
         start: Start,
-        wait_room: WaitRoom,
+        own_room: OwnRoom,
+        patience_s: float,
+        say: Callable[[str], None],
         until: float = inf,
     ) -> None:
         self._finder = finder
@@ -65,7 +83,9 @@ class Trying:
         self._model = model
         self._sought = sought
         self._start = start
-        self._wait_room = wait_room
+        self._own_room = own_room
+        self._patience_s = patience_s
+        self._say = say
         self._reach_until = until
         self._left_out = LeftOut(finder, failures, model, sought)
         self._under_way: dict[Running, FoundRoute] = {}  # opened, and no id yet; the first of them first
@@ -73,6 +93,8 @@ class Trying:
         self._failure: P2pinferError | None = None
         self._over_at = trio.current_time() + TRY_S
         self._waited_s = 0.0  # for others to leave
+        self._news = trio.Event()  # renewed; of our places among those who wait
+        self.places = Places(new_ticket(round(time.time() * 1000), os.urandom(8)), self._note_place)
         self.tries: list[Running] = []
 
     @property
@@ -206,29 +228,79 @@ class Trying:
             return TooDear(again, self.spent)
         return NoRoute(text, self.spent)
 
-    async def _wait_for_room(self) -> None:
-        """Wait as long as the full ones said, or until a generation of ours ends. Raises the last refusal.
+    def _note_place(self, node: PeerKey, again_at: float) -> None:
+        self._left_out.note_full(node, again_at)
+        self._news.set()
 
-        At the end of ROOM_S all are asked once more, whenever they said: else who named a longer time would have been
-        waited for in vain.
+    async def _wait_for_room(self) -> None:
+        """Wait as long as the full ones said, or until a generation of ours ends. Raises where patience is used up.
+
+        At its end all are asked once more, whenever they said: else who named a longer time would have been waited for
+        in vain.
         """
-        began = trio.current_time()
-        wait_s = max(0.0, min(self._left_out.full.values()) - began)
-        wait_s *= random.uniform(1, 1.5)  # clients that were refused together part
-        wait_s = min(wait_s, ROOM_S - self._waited_s)  # whatever they said
-        if self._waited_s >= ROOM_S:
-            assert self._failure is not None
-            raise self._failure
-        self._waited_s = 0 if await self._wait_room(wait_s) else self._waited_s + wait_s
+        began, full, ours = trio.current_time(), self._left_out.full, self._own_room.is_held
+        if not ours and self._waited_s >= self._patience_s:
+            raise self._too_full()
+        first = min(full, key=lambda node: full[node])
+        wait_s = max(0.0, full[first] - began)
+        if not self.places.has(PeerKey(first)):
+            wait_s *= random.uniform(1, 1.5)  # clients that were refused together part
+        if not ours:
+            wait_s = min(wait_s, self._patience_s - self._waited_s)  # whatever they said
+        self._say(self.places.words(PeerKey(first)))
+        left = await self._wait_news(wait_s)
         now = trio.current_time()
-        ours_left = now < began + wait_s  # it may have had room of any
-        self._left_out.admit_full(inf if ours_left or self._waited_s >= ROOM_S else now)
-        self._over_at += now - began
+        least_s = LEAST_RETRY_S if self._news.is_set() else 0.0  # who says more again and again uses our patience up
+        self._waited_s = 0 if ours else self._waited_s + max(now - began, least_s)
+        self._left_out.admit_full(inf if left or self._waited_s >= self._patience_s else now)
+        await self._gather()
+        self._over_at += trio.current_time() - began
+
+    async def _wait_news(self, wait_s: float) -> bool:
+        """Wait so long, or until a node says more; True where one of ours has left, so that any may have room."""
+        left = False
+        self._news = trio.Event()
+
+        async def wait_left() -> None:
+            nonlocal left
+            await self._own_room.wait_left()
+            left = True
+            nursery.cancel_scope.cancel()
+
+        with trio.move_on_after(wait_s):
+            async with trio.open_nursery() as nursery:
+                if not all(self.places.has(PeerKey(node)) for node in self._left_out.full):  # the others call us
+                    nursery.start_soon(wait_left)
+                await self._news.wait()
+                nursery.cancel_scope.cancel()
+        return left
+
+    async def _gather(self) -> None:
+        """It is our turn at some stages of a route: ask the others with them, since nobody keeps room for us for long.
+
+        Where those have none we are refused there, and keep our place here.
+        """
+        if not self.places.has_turn or self._left_out.leaves_whole(self._committed):
+            return
+        until = trio.current_time() + random.uniform(GATHER_S / 4, GATHER_S)  # who gives up first lets another in
+        while trio.current_time() < until and not self._left_out.leaves_whole(self._committed):
+            await self._wait_news(until - trio.current_time())
+            self._left_out.admit_full(trio.current_time())
+        if not self._left_out.leaves_whole(self._committed):
+            self._left_out.admit_full(inf)
+
+    def _too_full(self) -> GenerationFailed:
+        """The last refusal, and how long we waited for room."""
+        failure = self._failure
+        assert isinstance(failure, GenerationFailed)
+        where = [self.places.words(PeerKey(node)) for node in self._left_out.full if self.places.has(PeerKey(node))]
+        words = "; ".join([str(failure), *where, f"in {self._waited_s:.0f} s there was no room"])
+        return GenerationFailed(words, failure.code)
 
     async def _try(self, route: FoundRoute) -> Running | None:
         """Open a route, and wait for an id of it or of those under way; None where another is to be tried."""
         try:
-            running = self._start(route)
+            running = self._start(route, self.places)
         except NoRoute as error:
             self._failure = error
             self._left_out.suspect(route, failed=False)

@@ -101,7 +101,7 @@ class Waiting:
         """Say what is waited for. Raises the error where time is over."""
         if trio.current_time() >= self.ends:
             raise missing.error from None
-        self._say(missing.missing)
+        self.say(missing.missing)
 
     async def _keep_looking(self, model: ModelId | None, looked: trio.Event) -> None:
         for pause_s in chain(LOOK_AGAIN_S, repeat(LOOK_LAST_S)):
@@ -126,7 +126,7 @@ class Waiting:
                 under_way_s = min(under_way_s, now) if missing.until > now else inf
                 said_s = now if under_way_s == inf else under_way_s + UNDER_WAY_S
                 if looked.is_set() and now >= said_s:
-                    self._say(missing.missing)
+                    self.say(missing.missing)
                 with trio.move_on_at(min(ends, said_s) if now < said_s else ends):
                     await coming.wait()
                 await trio.sleep(rest_s)
@@ -141,7 +141,8 @@ class Waiting:
         """Tell of those who could not be reached and are on offer no more, rather than that nobody offers anything."""
         return self._failure if self._failure is not None and missing.patience_s == inf else missing.error
 
-    def _say(self, missing: str) -> None:
+    def say(self, missing: str) -> None:
+        """Tell whoever asked what is waited for, where that has changed."""
         if missing == self._said:
             return
         self._said = missing

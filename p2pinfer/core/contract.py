@@ -16,7 +16,7 @@ from p2pinfer.core.fields import Bin, Struct, UInt, UInts, Zero
 from p2pinfer.core.keys import check_key, domain
 from p2pinfer.core.offer import Offer
 from p2pinfer.core.pricing import USAGE_BITS, Prices, amount_of
-from p2pinfer.core.records import MAX_SKEW_S, ZEROS, Record, SignedRecord, verify_record
+from p2pinfer.core.records import MAX_SKEW_S, ZEROS, Record, SignedRecord, decode, record_id, verify_record
 from p2pinfer.core.terms import Limits, RolesKind, SpanKind
 from p2pinfer.core.units import Codec, ModelId, Nanocredits, OwnerKey, PeerKey, RecordId, Roles, Span
 
@@ -95,6 +95,14 @@ class Contract(Record):
 def generation_of(secret: bytes, node: PeerKey) -> bytes:
     """Binds all contracts of a generation, for whoever knows its secret, and tells nothing to others."""
     return sha256(GENERATION_DOMAIN + secret + node).digest()
+
+
+def read_request(body: bytes, signature: bytes) -> SignedRecord[Contract]:
+    """A contract that its client may have signed: to look if there would be room for it, and for nothing else.
+
+    Raises RemoteProtocolError (BAD_RECORD).
+    """
+    return SignedRecord(decode(Contract, body), record_id(Contract, body), body, (signature,))
 
 
 def verify_request(body: bytes, signature: bytes) -> SignedRecord[Contract]:

@@ -78,12 +78,21 @@ class Undialled(LinkDead):
 
 
 class Refused(PeerError):
-    """A peer refused what we asked for."""
+    """A peer refused what we asked for.
 
-    def __init__(self, message: str, code: Code, retry_s: float | None = None) -> None:
+    retry_s: when to try again; None is never
+    ticket:  of a place among those who wait for room; empty where there is none
+    before:  so many wait before it
+    """
+
+    def __init__(
+        self, message: str, code: Code, retry_s: float | None = None, ticket: bytes = b"", before: int = 0
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.retry_s = retry_s
+        self.ticket = ticket
+        self.before = before
 
 
 class TurnedAway(Refused):

@@ -57,6 +57,7 @@ class Open(SessionMessage):
     prefix: Annotated[tuple[bytes, ...], Many(Bin(16), MAX_PAGES)]
     mode: Annotated[int, UInt(8)] = NEW  # 1 continues an earlier session of the generation, 2 stands by for one
     ids: Annotated[bytes, Blob(4 * MAX_IDS)] = b""  # delivered so far, u32be each; for head and tail of a continuation
+    ticket: Annotated[bytes, Bin(16)] = bytes(16)  # of the request: since when it waits, u64be ms; zeros: it does not
 
     def __post_init__(self) -> None:
         Message.__post_init__(self)
@@ -92,7 +93,7 @@ class SessionRefused(SessionMessage):
     code: Annotated[int, UInt(8)]
     text: Annotated[str, Text(MAX_TEXT)]
     retry_ms: Annotated[int, UInt(32)]  # 0: do not
-    ticket: Annotated[bytes, Bin(16)] = bytes(16)  # of a place in the queue; zeros: none
+    ticket: Annotated[bytes, Bin(16)] = bytes(16)  # the Open's: it has a place among those who wait; zeros: none
     place: Annotated[int, UInt(32)] = 0  # how many wait before it
 
     def __post_init__(self) -> None:

@@ -65,7 +65,7 @@ class Exposure:
             proposed = _committed(terms, proposal)
             left = Left(terms, proposed, proposed, paid, proposal.record.time)
             # Where it came from is not known any more: it counts for no network
-            client = Debtor(terms.client, None, signed, await self._is_own(terms))
+            client = Debtor(terms.client, None, signed, await self.is_owners(terms))
             if left.ended >= day_of(now):
                 self._count_small(client, left, now)
             if left.debt.until >= now:
@@ -81,7 +81,7 @@ class Exposure:
         while page := await self._journal.read(partial(_settled, after=after, until=now)):
             for earned, signed in page:
                 terms, positions = earned.contract.record, _committed(earned.contract.record, earned.receipt)
-                client = Debtor(terms.client, None, signed, await self._is_own(terms))
+                client = Debtor(terms.client, None, signed, await self.is_owners(terms))
                 self._count_small(client, Left(terms, positions, positions, positions, now), now)
             last = page[-1][0]
             after = last.receipt.record.time, last.contract.id
@@ -99,7 +99,7 @@ class Exposure:
         worked_under, signed = await self._journal.read(partial(_history, contract=contract))
         if worked_under:
             raise Refused("this contract was worked under before", Code.BAD_STATE)
-        client = Debtor(terms.client, source.network, signed, await self._is_own(terms))
+        client = Debtor(terms.client, source.network, signed, await self.is_owners(terms))
         if not client.own:
             self.small.check(client, len(terms.span), now)
         work = min(terms.limits.window, terms.limits.max_positions) * len(terms.span)
@@ -153,7 +153,7 @@ class Exposure:
         self._left.pop(contract, None)
         self.budget.give_back(contract)
 
-    async def _is_own(self, terms: Contract) -> bool:
+    async def is_owners(self, terms: Contract) -> bool:
         """True if the client is the owner: what it owes goes in a circle."""
         if terms.client == bytes(terms.owner):
             return True

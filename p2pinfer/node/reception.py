@@ -6,28 +6,24 @@ and its successor can be reached. Whatever was taken is given back when the sess
 
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
 
-import trio
-
 from p2pinfer.core.budget import RETRY_S
 from p2pinfer.core.codes import Code
-from p2pinfer.core.contract import Contract, check_request, verify_request
+from p2pinfer.core.contract import Contract, check_request, read_request, verify_request
 from p2pinfer.core.ending import Ending
 from p2pinfer.core.errors import EngineError, JournalError, LinkDead, Refused, RemoteProtocolError
 from p2pinfer.core.keys import short_name
 from p2pinfer.core.messages import cut_text
 from p2pinfer.core.opening import check_neighbours, read_sampling
-from p2pinfer.core.pages import pages_for
+from p2pinfer.core.queue import NO_TICKET
 from p2pinfer.core.records import SignedRecord, countersign
-from p2pinfer.core.room import HeldSession, Room
 from p2pinfer.core.sampling import SamplingRecord
 from p2pinfer.core.session_messages import Accept, Neighbour, Open, SessionRefused, check_mode
-from p2pinfer.core.source import Source
 from p2pinfer.core.stage import StageSession, StageTerms
 from p2pinfer.core.stage_account import StageAccount
 from p2pinfer.core.text import TextStream
@@ -35,6 +31,7 @@ from p2pinfer.core.units import Codec, PeerKey, RecordId
 from p2pinfer.disk.journal import Journal
 from p2pinfer.node.batcher import Batcher
 from p2pinfer.node.exposure import Exposure
+from p2pinfer.node.lodging import Lodging
 from p2pinfer.node.offering import Offering
 from p2pinfer.node.session import Session
 from p2pinfer.node.shard import Shard
@@ -56,35 +53,6 @@ class Terms:
     sampling: SamplingRecord | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Holding:
-    """A session that holds room, and so many pages of KV cache."""
-
-    session: Session
-    network: str | None
-    newcomer: bool
-    own: bool
-    pages: int
-
-    @property
-    def rests(self) -> bool:
-        return not self.own and self.session.is_at_rest
-
-    @property
-    def held(self) -> HeldSession:
-        return HeldSession(
-            slot=self.session.slot,
-            client=self.session.stage.terms.client,
-            network=self.network,
-            newcomer=self.newcomer,
-            own=self.own,
-            rests=self.rests,
-            idle_s=self.session.idle_s,
-            pages=self.pages,
-            alone=self.session.stage.is_suspended,
-        )
-
-
 class Reception:
     """Answers opens, and runs the sessions that come of them."""
 
@@ -97,7 +65,7 @@ class Reception:
         network: Network,
         exchange: Exchange,
         batcher: Batcher,
-        max_sessions: int,
+        lodging: Lodging,
     ) -> None:
         self._shard = shard
         self._offering = offering
@@ -106,10 +74,9 @@ class Reception:
         self._network = network
         self._exchange = exchange
         self._batcher = batcher
-        self._room = Room(max_sessions, shard.engine.facts.pages)
+        self._lodging = lodging
         self._slots = count(1)
         self._accounts: dict[RecordId, StageAccount] = {}  # of open sessions
-        self._holding: dict[int, _Holding] = {}  # room, by slot
 
     async def serve(self, link: Link, message: Open) -> None:
         """Take the session or refuse it; run it to its end. Whatever fails ends this session alone."""
@@ -119,12 +86,14 @@ class Reception:
 
     async def _serve(self, link: Link, message: Open) -> None:
         try:
-            terms = self._check(link.peer, message)
+            terms = await self._check(link, message)
             async with self._window(link, terms):
                 await self._reach(link, message.successor + (message.far_end if terms.sampling else ()))
                 await self._run(link, terms)
         except Refused as error:
-            _refuse(link, message, error.code, str(error), error.retry_s)
+            if not error.ticket:
+                self._lodging.pass_over(link, message)
+            _refuse(link, message, error.code, str(error), error.retry_s, error.ticket, error.before)
         except RemoteProtocolError as error:
             _refuse(link, message, error.code, str(error))
         except LinkDead:
@@ -135,50 +104,23 @@ class Reception:
             logger.error("a session is refused, for its contract cannot be kept: %s", error)
             _refuse(link, message, Code.INTERNAL, "the node cannot keep contracts now")
 
-    def _check(self, peer: PeerKey, message: Open) -> Terms:
-        """Raises Refused or RemoteProtocolError with the code to answer."""
+    async def _check(self, link: Link, message: Open) -> Terms:
+        """Whatever costs little comes before the signature: whoever finds no room asks again and again.
+
+        Raises Refused or RemoteProtocolError with the code to answer.
+        """
         check_mode(message)
-        request = verify_request(message.contract, message.signature)
+        request = read_request(message.contract, message.signature)
         contract = request.record
-        if contract.client != peer:
+        if contract.client != link.peer:
             raise RemoteProtocolError("a contract of somebody else", Code.BAD_SIGNATURE)
         offer, certificate = self._offering.find(contract.offer)
         now = int(time.time())
         check_request(request, offer, certificate, secret=message.secret, now=now)
         check_neighbours(contract, message, self._shard.manifest.layers)
-        return Terms(message, request, read_sampling(contract, message))
-
-    @asynccontextmanager
-    async def _held(self, session: Session, source: Source) -> AsyncIterator[_Holding]:
-        """Pages of KV cache and a place among the sessions, for as long as the block lasts and the session needs them.
-
-        Raises Refused (BUSY).
-        """
-        self._let_go([slot for slot, holding in self._holding.items() if holding.session.is_over])
-        contract = session.account.contract
-        holding = _Holding(
-            session,
-            source.network,
-            self._exposure.is_newcomer(contract.id),
-            self._exposure.is_own(contract.id),
-            pages_for(contract.record.limits.max_positions),
-        )
-        held = [one.held for one in self._holding.values()]
-        going = self._room.find(held, holding.held, self._shard.engine.free_pages, trio.current_time())
-        for slot in going:
-            self._holding[slot].session.give_way()
-        self._let_go(going)
-        self._holding[session.slot] = holding
-        try:
-            await self._shard.engine.open_session(session.slot, holding.pages)
-            yield holding
-        finally:
-            self._let_go([session.slot])
-
-    def _let_go(self, slots: Iterable[int]) -> None:
-        for slot in slots:
-            self._holding.pop(slot, None)
-            self._shard.engine.close_session(slot)
+        sampling = read_sampling(contract, message)
+        await self._lodging.look(link, message, contract)
+        return Terms(message, verify_request(message.contract, message.signature), sampling)
 
     @asynccontextmanager
     async def _window(self, link: Link, terms: Terms) -> AsyncIterator[None]:
@@ -198,7 +140,7 @@ class Reception:
         contract = countersign(terms.request, self._offering.key)
         message = terms.open
         session = self._session(contract, terms)
-        async with self._held(session, link.source) as holding:
+        async with self._lodging.hold(session, link, message) as holding:
             with self._exchange.open_session(
                 message.session,
                 session.stage.terms.peers,
@@ -263,10 +205,18 @@ def refuse_leaving(link: Link, message: Open) -> None:
     _refuse(link, message, Code.LEAVING, "this node is leaving")
 
 
-def _refuse(link: Link, message: Open, code: Code, text: str, retry_s: float | None = None) -> None:
-    retry_ms = round(1000 * (retry_s or 0))
+def _refuse(
+    link: Link,
+    message: Open,
+    code: Code,
+    text: str,
+    retry_s: float | None = None,
+    ticket: bytes = b"",
+    before: int = 0,
+) -> None:
+    told = cut_text(text), round(1000 * (retry_s or 0)), ticket or NO_TICKET, before
     try:
-        link.send_nowait(SessionRefused(message.session, message.epoch, code, cut_text(text), retry_ms))
+        link.send_nowait(SessionRefused(message.session, message.epoch, code, *told))
     except LinkDead:
         return  # it does not wait for an answer
 

@@ -25,6 +25,7 @@ from p2pinfer.engine.steps import ShardSpec
 from p2pinfer.node.announcing import Announcing
 from p2pinfer.node.certifying import Certifying
 from p2pinfer.node.deciding import decided
+from p2pinfer.node.lodging import Lodging
 from p2pinfer.node.offering import Offering, offering_of
 from p2pinfer.node.placing import Placing
 from p2pinfer.node.reception import Reception, refuse_leaving
@@ -177,6 +178,7 @@ class Serving:
         """Take sessions while the block lasts. However it ends, open ones are told, and paid if they can be."""
         settling, shard = self._settling, stint.shard
         settling.exposure.dare(risk_of(self._settings.trust, len(shard.span)))
+        lodging = Lodging(shard, settling.exposure, self._network, self._settings.serve.max_sessions)
         reception = Reception(
             shard,
             stint.offering,
@@ -185,7 +187,7 @@ class Serving:
             self._network,
             self._exchange,
             stint.batcher,
-            self._settings.serve.max_sessions,
+            lodging,
         )
 
         async def serve(link: Link, message: Open) -> None:
@@ -195,11 +197,12 @@ class Serving:
 
         ending = _Ending()
         async with trio.open_nursery() as nursery:
-            self._exchange.on_open = partial(nursery.start_soon, serve)
+            nursery.start_soon(lodging.keep_calling)
+            self._exchange.on_open, self._exchange.on_close = partial(nursery.start_soon, serve), lodging.give_up
             try:
                 yield ending
             finally:
-                self._exchange.on_open = refuse_leaving
+                self._exchange.on_open, self._exchange.on_close = refuse_leaving, None
                 with trio.move_on_after(LEAVE_S) as scope:
                     scope.shield = True
                     await stint.batcher.end_all(ending.code, ending.text)

@@ -70,6 +70,7 @@ class Session:
         self.stage = stage
         self.account = account
         self.slot = slot
+        self.on_end: Callable[[], None] = lambda: None  # called when it needs the engine no more
         self.contained = Contained(f"the session of {short_name(stage.terms.client)}", self._break)
         self._is_tail = Roles.TAIL in stage.terms.roles
         self._journal = journal
@@ -195,6 +196,7 @@ class Session:
             self._say_last(send)
         self._ended.set()
         self._settled.set()
+        self.on_end()
 
     def _say_last(self, send: Send) -> None:
         if (link := self._link_to(send.to)) is not None:
@@ -313,6 +315,7 @@ class Session:
                 account.abandon(Code.LOST)
             self._books_due.set()
             self._ended.set()
+            self.on_end()
             return
         if self._to_complete or account.is_due:
             self._books_due.set()

@@ -101,6 +101,7 @@ class Exchange:
 
     Set before the network opens, where wanted:
     on_open:   takes an Open
+    on_close:  takes a Close of a session that is not open here: its client may wait for room, and does not any more
     on_stray:  takes a session's message when the session is not open here, but for rows; receipts are settled so
     on_up:     hears of every link
     on_down:   hears of every link that is dead, and why
@@ -109,6 +110,7 @@ class Exchange:
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self.on_open: Callable[[Link, Open], None] | None = None
+        self.on_close: Callable[[Link, Close], None] | None = None
         self.on_stray: Callable[[Link, SessionMessage], None] | None = None
         self.on_up: Callable[[Link], None] | None = None
         self.on_down: Callable[[Link, LinkDead], None] | None = None
@@ -326,6 +328,8 @@ class Exchange:
         else:
             if isinstance(message, Close):
                 self._note_close(link, message)
+                if self.on_close is not None:
+                    self.on_close(link, message)
             if self.on_stray is not None:
                 self.on_stray(link, message)
 

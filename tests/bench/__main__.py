@@ -31,6 +31,7 @@ ASKED_FOR: Final = (
     "liars",
     "crawling",
     "crowd",
+    "crowded",
     "idle_swarm",
     "client_cpu",
     "cold_crowd",

@@ -15,6 +15,7 @@ from trio.testing import MockClock
 
 from p2pinfer.client.contracts import roles_of
 from p2pinfer.client.finding import FoundRoute, RouteFinder
+from p2pinfer.client.places import Places
 from p2pinfer.client.routes import Sought, usable
 from p2pinfer.client.running import Running
 from p2pinfer.client.trying import Trying
@@ -31,6 +32,7 @@ from tests.core.paid_route import MODEL, certificate_for, key, offer_of
 LAYERS = 30
 SOUGHT = Sought(layers=LAYERS, hidden=576, prompt=5, tokens=20, codec=Codec.Q8O4, max_cost=1 << 50)
 T = TypeVar("T")
+ROOM_S = 60.0  # the patience of requests here
 FAIL_S = 0.1  # until a liar ends its route
 HEAD, MIDDLE, TAIL, WHOLE = Span(0, 10), Span(10, 20), Span(10, 30), Span(0, 30)
 BACK = Span(20, 30)
@@ -122,7 +124,7 @@ class World:
 
     # Requests
 
-    def start(self, route: FoundRoute) -> Running:
+    def start(self, route: FoundRoute, _places: Places) -> Running:
         names = tuple(self.names[stage.key] for stage in route.stages)
         self.tries.append(names)
         lies = any(name.startswith("liar") for name in names) or trio.current_time() < self.full_until_s
@@ -131,13 +133,14 @@ class World:
             ended.refused_by, ended.retry_s = frozenset({route.stages[0].key}), self.full_s
         return ended  # type: ignore[return-value]
 
-    async def wait_room(self, patience_s: float) -> bool:
-        await trio.sleep(patience_s)
-        return False
+    is_held = False
+
+    async def wait_left(self) -> None:
+        await trio.sleep_forever()
 
     async def ask(self) -> tuple[str, ...]:
         """The route that answered."""
-        parts = self.finder, self, self.failures, MODEL, self.sought, self.start, self.wait_room
+        parts = self.finder, self, self.failures, MODEL, self.sought, self.start, self, ROOM_S, lambda _missing: None
         await Trying(*parts).first_answering()  # type: ignore[arg-type]
         return self.tries[-1]
 

@@ -12,6 +12,7 @@ from p2pinfer.client.contracts import StagePlan
 from p2pinfer.client.finding import HASTY_S, FoundRoute
 from p2pinfer.client.left_out import LEAST_RETRY_S
 from p2pinfer.client.patience import STALL_S
+from p2pinfer.client.places import Places
 from p2pinfer.client.routes import Sought
 from p2pinfer.client.running import Running
 from p2pinfer.client.trying import (
@@ -19,7 +20,6 @@ from p2pinfer.client.trying import (
     FIRST_ID_S,
     MAX_AT_ONCE,
     MAX_UNDER_WAY,
-    ROOM_S,
     TRY_S,
     Trying,
     _soon_s,
@@ -30,6 +30,7 @@ from p2pinfer.core.failures import Failures
 from p2pinfer.core.units import Codec, ModelId, OwnerKey, PeerKey, Roles, Span
 from tests.core.paid_route import key, offer_of
 
+ROOM_S = 60.0  # the patience of requests here
 SOUGHT = Sought(layers=30, hidden=576, prompt=5, tokens=20, codec=Codec.Q8O4)
 PREDICTED_S = 0.5
 PATIENCE_S = FIRST_ID_S + FIRST_ID_FACTOR * PREDICTED_S
@@ -123,6 +124,7 @@ class Swarm:
         self.retry_s = 1.0  # what the full ones say, but for
         self.hasty: dict[frozenset[bytes], float] = {}  # those who say something else
         self.ours_leave_s = inf  # until a generation of the same client gives room up
+        self.said: list[str] = []
         self.is_disk_full = False  # of the client
         self.unfit: FoundRoute | None = None  # its stages' limits do not fit each other
         self.refusals: dict[frozenset[bytes], tuple[float, Code]] = {}
@@ -182,7 +184,7 @@ class Swarm:
             return linked, set(), away
         return next((route for route in routes if not route.nodes & self.dead), None), away & self.dead, set()
 
-    def start(self, route: FoundRoute) -> Running:
+    def start(self, route: FoundRoute, places: Places) -> Running:
         if route is self.unfit:
             raise NoRoute("the stages' limits do not fit each other")
         self.tried.append(route)
@@ -204,9 +206,12 @@ class Swarm:
         running.reserve, running.cannot_keep = self.reserve, self.is_disk_full
         return running  # type: ignore[return-value]
 
-    async def wait_room(self, patience_s: float) -> bool:
-        await trio.sleep(min(patience_s, self.ours_leave_s))
-        return self.ours_leave_s < patience_s
+    @property
+    def is_held(self) -> bool:
+        return self.ours_leave_s < inf
+
+    async def wait_left(self) -> None:
+        await trio.sleep(self.ours_leave_s)
 
     def note_late(self, stages: Sequence[StagePlan], waited_s: float = 0.0) -> None:
         self.late += stages
@@ -214,7 +219,8 @@ class Swarm:
 
     def trying(self, failures: Failures | None = None, proven: Collection[PeerKey] = (), until: float = inf) -> Trying:
         sought, model = replace(SOUGHT, proven=proven), ModelId(bytes(32))
-        return Trying(self, self, failures or Failures(), model, sought, self.start, self.wait_room, until)  # type: ignore[arg-type]
+        parts = self, self, failures or Failures()
+        return Trying(*parts, model, sought, self.start, self, ROOM_S, self.said.append, until)  # type: ignore[arg-type]
 
 
 LIARS = [route_of(f"liar {number}") for number in range(8)]

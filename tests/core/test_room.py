@@ -1,18 +1,35 @@
 """Who finds room at a full node, and who gives it up."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from p2pinfer.core.budget import RETRY_S
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import Refused
-from p2pinfer.core.room import FIRST_ROWS_S, RESTING_S, ROOM_PART, WAITING_S, HeldSession, Room, is_at_rest
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.holdings import HeldSession
+from p2pinfer.core.queue import (
+    HEAD_START_MS,
+    KEY_PLACES,
+    LATE_S,
+    MAX_RETRY_S,
+    NETWORK_PLACES,
+    NO_TICKET,
+    PLACES,
+    TURN_S,
+    Visit,
+    new_ticket,
+)
+from p2pinfer.core.room import FIRST_ROWS_S, RESTING_S, ROOM_PART, Room, is_at_rest
+from p2pinfer.core.units import PeerKey, SessionId
 
 PAGES = 640
+NOW_MS = 1_700_000_000_000
 
 
 def key(number: int) -> PeerKey:
@@ -31,16 +48,50 @@ def idle(slot: int, client: int = 0, network: str | None = None, idle_s: float =
 ASKS = session(0, 99)
 
 
+def visit(asks: HeldSession, ticket: bytes = b"") -> Visit:
+    """An Open; its ticket names its slot, and says that the lower slots wait for longer."""
+    return Visit(SessionId(asks.slot.to_bytes(16, "big")), 0, ticket or ticket_of(asks), NOW_MS)
+
+
+def ticket_of(asks: HeldSession) -> bytes:
+    return new_ticket(NOW_MS - 5_000 + asks.slot, bytes(8))
+
+
 def found(held: Sequence[HeldSession], asks: HeldSession = ASKS, *, sessions: int = 0, free: int = 9) -> list[int]:
     """Who gives way at a node of so many sessions, or that is full."""
-    return Room(sessions or len(held), PAGES).find(held, asks, free, 0.0)
+    return Room(sessions or len(held), PAGES).find(held, asks, free, 0.0, visit(asks))
 
 
-def refused(room: Room, held: Sequence[HeldSession], asks: HeldSession, free: int = 9, now: float = 0.0) -> Refused:
+def refused(
+    room: Room,
+    held: Sequence[HeldSession],
+    asks: HeldSession,
+    free: int = 9,
+    now: float = 0.0,
+    ticket: bytes = b"",
+) -> Refused:
     with pytest.raises(Refused) as refusal:
-        room.find(held, asks, free, now)
-    assert (refusal.value.code, refusal.value.retry_s) == (Code.BUSY, 1.0)
+        room.find(held, asks, free, now, visit(asks, ticket))
+    assert refusal.value.code is Code.BUSY
+    assert refusal.value.retry_s is not None
     return refusal.value
+
+
+def let_in(
+    room: Room,
+    held: Sequence[HeldSession],
+    asks: HeldSession,
+    free: int = 9,
+    now: float = 0.0,
+    ticket: bytes = b"",
+) -> None:
+    """It finds room, and nobody has to give way."""
+    assert room.find(held, asks, free, now, visit(asks, ticket)) == []
+    room.let_in(held, asks, ticket or ticket_of(asks), now)
+
+
+def called(room: Room, held: Sequence[HeldSession], free: int = 9, now: float = 0.0) -> list[int]:
+    return [place.asks.slot for place in room.call(held, free, now)]
 
 
 @pytest.mark.parametrize(
@@ -145,50 +196,287 @@ def test_keys_of_one_network_are_compared_with_each_other() -> None:
 
 
 FULL = [session(slot, slot, "many" if slot > 1 else "one") for slot in range(1, 9)]
+FEW = session(30, 99, "few")  # asks
+MANY = session(31, 50, "many")  # likewise
 
 
-@pytest.mark.parametrize("wait_s", [0.0, WAITING_S - 0.1])
-def test_what_becomes_free_is_kept_for_the_one_who_was_refused(wait_s: float) -> None:
+def test_who_holds_less_has_its_turn_first() -> None:
     room = Room(8, PAGES)
-    refused(room, FULL, session(9, 99, "few"))
-    refusal = refused(room, FULL[:-1], session(10, 50, "many"), now=wait_s)
-    assert str(refusal) == "what is free is kept for a client that holds less"
-    assert room.find(FULL[:-1], session(9, 99, "few"), 9, wait_s) == []
-    assert room.find(FULL[:-2], session(10, 50, "many"), 9, wait_s) == []  # he waits no more
+    refused(room, FULL, MANY)
+    assert refused(room, FULL, FEW).before == 0
+    assert called(room, FULL[:-1]) == [FEW.slot]
+    assert called(room, FULL[:-2]) == [MANY.slot]
 
 
-def test_it_is_not_kept_for_long() -> None:
+def test_of_those_who_hold_as_much_the_first_has_its_turn_first() -> None:
     room = Room(8, PAGES)
-    refused(room, FULL, session(9, 99, "few"))
-    assert room.find(FULL[:-1], session(10, 50, "many"), 9, WAITING_S) == []
+    asking = [session(20 + number, 90 + number, f"net {number}") for number in range(5)]
+    assert [refused(room, FULL, one).before for one in asking] == [0, 1, 2, 3, 4]
+    for number, one in enumerate(asking):
+        assert called(room, FULL[:-1], now=0.1 + number / 10) == [one.slot]
+        let_in(room, FULL[:-1], one, now=0.1 + number / 10, ticket=ticket_of(one))
 
 
-def test_it_is_kept_from_nobody_who_holds_as_little_and_not_from_the_owner() -> None:
+def test_room_is_kept_for_whose_turn_it_is_and_for_nobody_else() -> None:
     room = Room(8, PAGES)
-    refused(room, FULL, session(9, 99, "few"))
-    for asks in (session(10, 50, "third"), replace(session(10, 50, "many"), own=True)):
-        assert room.find(FULL[:-1], asks, 9, 1.0) == []
+    refused(room, FULL, MANY)
+    assert called(room, FULL[:-1]) == [MANY.slot]
+    refused(room, FULL[:-1], FEW, now=TURN_S - 0.1)
+    let_in(room, FULL[:-1], MANY, now=TURN_S - 0.1, ticket=ticket_of(MANY))
+
+
+def test_who_does_not_come_loses_the_turn_and_not_the_place() -> None:
+    room = Room(8, PAGES)
+    first, second = session(20, 90, "a"), session(21, 91, "b")
+    refused(room, FULL, first)
+    refused(room, FULL, second)
+    assert called(room, FULL[:-1]) == [first.slot]
+    assert called(room, FULL[:-1], now=TURN_S) == [second.slot]
+    assert refused(room, FULL, first, now=TURN_S, ticket=ticket_of(first)).ticket == ticket_of(first)
+    refused(room, FULL, session(22, 92, "c"), now=TURN_S)
+    assert called(room, FULL[:-1], now=2 * TURN_S) == [first.slot]
+
+
+def test_who_found_no_room_at_another_stage_is_back_in_its_place() -> None:
+    room = Room(8, PAGES)
+    first, second = session(20, 90, "a"), session(21, 91, "b")
+    refused(room, FULL, first)
+    refused(room, FULL, second)
+    assert called(room, FULL[:-1]) == [first.slot]
+    let_in(room, FULL[:-1], first, now=0.1, ticket=ticket_of(first))
+    room.note_end(first, ticket_of(first), 0.2, worked=False)
+    refused(room, FULL[:-1], second, now=0.3)  # the room is kept for the rest of the turn
+    let_in(room, FULL[:-1], first, now=0.4)
+    room.note_end(first, ticket_of(first), TURN_S + 1, worked=False)
+    assert called(room, FULL[:-1], now=TURN_S + 1) == [first.slot]
+
+
+def test_who_waits_for_less_time_overtakes_nobody_who_holds_as_little() -> None:
+    room = Room(8, PAGES)
+    refused(room, FULL, session(20, 90, "a"))
+    refused(room, FULL[:-1], session(21, 91, "b"))
+    refused(room, FULL[:-1], session(22, 92, "c"), ticket=NO_TICKET)
+    let_in(room, FULL[:-1], session(20, 90, "a"))
+
+
+def test_one_who_holds_less_overtakes_those_who_hold_more() -> None:
+    room = Room(8, PAGES)
+    refused(room, FULL, MANY)
+    let_in(room, FULL[:-1], FEW)
+
+
+@pytest.mark.parametrize("claimed_ms", [0, NOW_MS - HEAD_START_MS])
+def test_who_says_that_it_waits_for_ever_has_a_head_start_and_no_more(claimed_ms: int) -> None:
+    room, honest, liar = Room(8, PAGES), session(20, 90, "a"), session(21, 91, "b")
+    visits = [visit(honest), replace(visit(liar, new_ticket(claimed_ms, bytes(8))), wall_ms=NOW_MS + 60_000)]
+    for asks, one in zip((honest, liar), visits, strict=True):
+        with pytest.raises(Refused):
+            room.find(FULL, asks, 9, 0.0, one)
+    assert called(room, FULL[:-1]) == [honest.slot]
+
+
+def test_a_ticket_of_the_future_counts_from_now() -> None:
+    late = visit(FEW, new_ticket((1 << 64) - 1, bytes(8)))
+    assert late.number[0] == NOW_MS
+
+
+def test_all_stages_have_those_who_wait_in_one_order() -> None:
+    asking = [session(20 + number, 90 + number, f"net {number}") for number in range(5)]
+    for order in (asking, asking[::-1]):
+        room = Room(8, PAGES)
+        for one in order:
+            refused(room, FULL, one)
+        assert called(room, FULL[:-3]) == [20, 21, 22]
+
+
+def test_a_ticket_is_of_no_use_to_others() -> None:
+    room = Room(8, PAGES)
+    first, thief = session(20, 90, "a"), session(21, 91, "b")
+    refused(room, FULL, first)
+    assert called(room, FULL[:-1]) == [first.slot]
+    refused(room, FULL[:-1], thief, ticket=ticket_of(first))
+    let_in(room, FULL[:-1], first)
+
+
+def test_who_brings_no_ticket_has_no_place() -> None:
+    room = Room(8, PAGES)
+    assert refused(room, FULL, FEW, ticket=NO_TICKET).ticket == NO_TICKET
+    assert not room.is_awaited
+
+
+def test_who_does_not_come_back_is_forgotten() -> None:
+    room = Room(8, PAGES)
+    retry_s = refused(room, FULL, FEW).retry_s or 0.0
+    assert room.is_awaited
+    assert called(room, FULL[:-1], now=retry_s + LATE_S) == []
+    assert not room.is_awaited
+
+
+def test_who_gives_its_place_up_is_called_no_more() -> None:
+    room = Room(8, PAGES)
+    refused(room, FULL, FEW)
+    room.leave(visit(FEW).session, MANY.client)
+    assert room.is_awaited
+    room.leave(visit(FEW).session, FEW.client)
+    assert called(room, FULL[:-1]) == []
+
+
+def test_the_owner_waits_for_nobody() -> None:
+    room = Room(8, PAGES)
+    refused(room, FULL, FEW)
+    assert called(room, FULL[:-1]) == [FEW.slot]
+    let_in(room, FULL[:-1], replace(MANY, own=True))
 
 
 def test_one_who_asks_for_much_keeps_nothing_from_those_who_hold_little() -> None:
     room = Room(8, PAGES)
-    refused(room, FULL[:2], replace(session(9, 99, "few"), pages=PAGES))
-    assert room.find(FULL[:2], session(10, 50, "many"), 9, 1.0) == []
+    refused(room, FULL[:2], replace(FEW, pages=PAGES))
+    let_in(room, FULL[:2], MANY, now=1.0)
+    assert called(room, FULL[:2]) == []
 
 
-def test_who_holds_more_does_not_take_the_place_of_one_who_waits() -> None:
+def test_a_longer_session_than_there_is_room_for_waits_before_those_who_came_later() -> None:
     room = Room(8, PAGES)
-    refused(room, FULL, session(9, 99, "few"))
-    refused(room, FULL, session(10, 50, "many"), now=1.0)
-    refused(room, FULL[:-1], session(11, 51, "many"), now=2.0)
+    longer = replace(session(20, 90, "a"), pages=PAGES // ROOM_PART)
+    refused(room, FULL[:2], longer)
+    refused(room, FULL[:2], session(21, 91, "b"))
+    assert called(room, FULL[:1], free=longer.pages) == [longer.slot]
+
+
+def test_those_at_rest_are_there_for_whose_turn_it_is() -> None:
+    room = Room(8, PAGES)
+    refused(room, FULL, FEW)
+    resting = [replace(FULL[0], rests=True), *FULL[1:]]
+    assert called(room, resting) == [FEW.slot]
+    refused(room, resting, MANY)
+    assert room.find(resting, FEW, 9, 0.0, visit(FEW, ticket_of(FEW))) == [FULL[0].slot]
 
 
 def test_one_who_opens_and_closes_all_the_time_keeps_nobody_out() -> None:
     """His sessions are never at rest, and he asks for each place as soon as it is free."""
     room = Room(8, PAGES)
-    refused(room, held := [session(slot, 7, "a") for slot in range(1, 9)], session(9, 99, "b"))
+    refused(room, held := [session(slot, 7, "a") for slot in range(1, 9)], FEW)
     refused(room, held[1:], session(10, 7, "a"), now=0.5)
-    assert room.find(held[1:], session(9, 99, "b"), 9, 1.5) == []
+    let_in(room, held[1:], FEW, now=0.7, ticket=ticket_of(FEW))
+
+
+def test_the_time_told_follows_from_how_fast_room_became_free() -> None:
+    room = Room(8, PAGES)
+    assert refused(room, FULL, session(20, 90, "a")).retry_s == RETRY_S
+    for moment in (0.0, 4.0, 8.0):
+        room.note_end(FEW, NO_TICKET, moment, worked=True)
+    told = refused(room, FULL, session(21, 91, "b"), now=9.0)
+    assert (told.before, told.retry_s) == (1, 2 * 9.0 / 3)
+    room.note_end(FEW, NO_TICKET, 1_000.0, worked=True)
+    assert refused(room, FULL, session(22, 92, "c"), now=2_000.0).retry_s == MAX_RETRY_S
+
+
+# Bounds
+
+
+def test_keys_and_networks_have_so_many_places_and_no_more() -> None:
+    room = Room(8, PAGES)
+    tickets = [refused(room, FULL, session(20 + number, 90, "a")).ticket for number in range(KEY_PLACES + 1)]
+    assert [ticket != NO_TICKET for ticket in tickets] == [True] * KEY_PLACES + [False]
+    tickets = [refused(room, FULL, session(99 + number, 91 + number, "a")).ticket for number in range(NETWORK_PLACES)]
+    assert sum(ticket != NO_TICKET for ticket in tickets) == NETWORK_PLACES - KEY_PLACES
+
+
+def test_networks_that_fill_all_places_shut_nobody_out() -> None:
+    room = Room(8, PAGES)
+    for number in range(PLACES):
+        refused(room, FULL, session(20 + number, 90 + number, f"net {number % 4}"))
+    newcomer = session(1_000, 2_000, "newcomer")
+    assert refused(room, FULL, newcomer).ticket == ticket_of(newcomer)
+    assert refused(room, FULL, session(1_001, 2_001, "net 1")).ticket == NO_TICKET
+
+
+def test_a_thousand_keys_that_never_come_hold_up_an_honest_one_as_long_as_one_session_at_rest_would() -> None:
+    """Each loses its turn, and is called no more until it asks again; others of its network hold more meanwhile."""
+    room, now = Room(8, PAGES), 0.0
+    for number in range(1_000):
+        room_is_full = [session(slot, slot, f"net {slot}") for slot in range(1, 9)]
+        with pytest.raises(Refused):
+            ghost = session(100 + number, 90 + number, "ghosts")
+            room.find(room_is_full, ghost, 9, now, visit(ghost))
+    late = replace(FEW, slot=2_000)
+    refused(room, room_is_full, late, now=now)
+    assert called(room, room_is_full[:-1], now=now) == [100]
+    assert called(room, room_is_full[:-2], now=now) == [late.slot]
+
+
+# What holds of all
+
+
+@dataclass
+class Client:
+    """It wants one session after the other, each for a while, in so many streams."""
+
+    key: int
+    network: str | None
+    streams: int
+    pages: int
+
+
+@given(
+    st.lists(
+        st.builds(Client, st.integers(1, 4), st.sampled_from([None, "a", "b"]), st.integers(1, 3), st.integers(1, 4)),
+        min_size=2,
+        max_size=4,
+        unique_by=lambda client: client.key,
+    ),
+    st.integers(1, 6),
+    st.randoms(use_true_random=False),
+)
+@settings(max_examples=25, deadline=None)
+def test_everybody_who_asks_has_its_share_and_nobody_waits_for_ever(
+    clients: list[Client], sessions: int, lots: Random
+) -> None:
+    """Everybody is on the own machine or alone in its network, asks again in time, and comes in its turn."""
+    clients = [replace(one, network=None if one.network is None else f"{one.network}{one.key}") for one in clients]
+    room, pages = Room(sessions, 4 * sessions), 4 * sessions
+    held: dict[int, tuple[HeldSession, float]] = {}
+    served: Counter[PeerKey] = Counter()
+    streams = {
+        10 * client.key + number: replace(session(0, client.key, client.network), pages=client.pages)
+        for client in clients
+        for number in range(client.streams)
+    }
+    tickets = dict.fromkeys(streams, NO_TICKET)
+    again = dict.fromkeys(streams, 0.0)
+    now = 0.0
+    for step in range(80 * len(streams)):
+        now, wall_ms = now + 0.1, NOW_MS + 100 * step
+        for slot in [slot for slot, (_, ends) in held.items() if ends <= now]:
+            room.note_end(held[slot][0], tickets[slot], now, worked=True)
+            tickets[slot], again[slot] = NO_TICKET, now
+            del held[slot]
+        holding = [one for one, _ in held.values()]
+        for place in room.call(holding, pages - sum(one.pages for one in holding), now):
+            again[place.asks.slot] = now
+        asking = [slot for slot in streams if slot not in held and again[slot] <= now]
+        lots.shuffle(asking)
+        for slot in asking:
+            asks = replace(streams[slot], slot=slot)
+            holding = [one for one, _ in held.values()]
+            if tickets[slot] == NO_TICKET:
+                tickets[slot] = new_ticket(wall_ms, slot.to_bytes(8, "big"))
+            asked = Visit(SessionId(tickets[slot]), 0, tickets[slot], wall_ms)
+            try:
+                room.find(holding, asks, pages - sum(one.pages for one in holding), now, asked)
+            except Refused as refusal:
+                assert refusal.retry_s is not None
+                again[slot] = now + refusal.retry_s
+            else:
+                room.let_in(holding, asks, tickets[slot], now)
+                held[slot] = asks, now + 1.0
+                served[asks.client] += 1
+        assert len(held) <= sessions
+        assert sum(one.pages for one, _ in held.values()) <= pages
+    equal = {client.streams for client in clients} == {clients[0].streams}
+    assert all(served[key(client.key)] > 0 for client in clients)
+    if equal and len({client.pages for client in clients}) == 1:
+        assert max(served.values()) <= 1.5 * min(served.values()) + 1
 
 
 HELD = st.lists(
@@ -211,7 +499,7 @@ HELD = st.lists(
 def test_room_is_found_or_nothing_happens(held: list[HeldSession], sessions: int, free_pages: int) -> None:
     held = [replace(one, slot=slot) for slot, one in enumerate(held, 1)]
     try:
-        going = Room(sessions, PAGES).find(held, ASKS, free_pages, 0.0)
+        going = Room(sessions, PAGES).find(held, ASKS, free_pages, 0.0, visit(ASKS))
     except Refused:
         return
     leaves = [one for one in held if one.slot in going]

@@ -32,6 +32,7 @@ from tests.vectors.plain_ring import Fault, PlainClient, PlainStage, Told
 Case = dict[str, Any]
 
 SESSION: Final = SessionId(b"session of rings")
+TICKET: Final = bytes(range(16))
 WIDTH: Final = 4
 ROW: Final = row_bytes(Codec.BF16, WIDTH)
 
@@ -580,6 +581,12 @@ def failures() -> Iterator[Case]:
     yield story.is_left("failed", Code.BUSY)
     story = Story("a stage that refused accepts after all", "INF-33", accepted=False).takes("stage 0", refusal)
     yield story.takes("stage 0", accept()).is_left("failed", Code.BUSY)
+    refusal, turn = (SessionRefused(SESSION, 0, Code.BUSY, "", retry_ms, TICKET, 0) for retry_ms in (1000, 1))
+    story = Story("a stage without room says when there is some", "INF-46", accepted=False).takes("stage 0", accept())
+    yield story.takes("stage 1", refusal, turn, turn).is_left("failed", Code.BUSY)
+    story = Story("a stage without room says so of a session that another stage ended", "INF-46", accepted=False)
+    yield story.takes("stage 0", close(Code.ENGINE)).takes("stage 1", refusal, turn).is_left("failed", Code.ENGINE)
+    refusal = SessionRefused(SESSION, 7, Code.BUSY, "", 0)
     story = Story("a stranger after the failure is dropped", "INF-21").takes("stage 0", close(Code.LEAVING))
     yield story.takes("stranger", accept(), sampled(3, 21), close()).is_left("failed", Code.LEAVING)
     refusal = SessionRefused(SESSION, 0, 200, "", 0)

@@ -1,0 +1,89 @@
+"""The places of one request among those who wait for room at nodes (protocols/inference.md, 7.2).
+
+A node without room gives a ticket and says when to come back; it says so again when it is our turn, in the name of the
+session that it refused. So news of a place may come when that session is long over.
+"""
+
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import LinkDead
+from p2pinfer.core.keys import short_name
+from p2pinfer.core.queue import TURN_MS, TURN_S
+from p2pinfer.core.session_messages import Close, SessionRefused
+from p2pinfer.core.units import PeerKey, SessionId
+from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.outbox import Priority
+
+MISSED_S: Final = 3.0  # past the time that we were told, we ask ourselves: whose turn it is hears of it as a rule
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a node has us wait.
+
+    session: the last that it refused
+    before:  so many wait before us
+    again_s: when to ask again, monotonic
+    is_turn: the node keeps room for us for a moment
+    """
+
+    session: SessionId
+    before: int
+    again_s: float
+    is_turn: bool
+
+
+class Places:
+    """ticket:  goes with every Open of the request
+    on_news: hears when a node may be asked again, which is now where it is our turn, monotonic
+    """
+
+    def __init__(self, ticket: bytes, on_news: Callable[[PeerKey, float], None]) -> None:
+        self.ticket = ticket
+        self.sessions: set[SessionId] = set()  # of this request
+        self._on_news = on_news
+        self._places: dict[PeerKey, _Place] = {}
+
+    def note(self, node: PeerKey, message: SessionRefused) -> None:
+        """A node has no room, or has some now."""
+        if message.ticket == self.ticket and message.retry_ms:
+            again_s = trio.current_time() + message.retry_ms / 1000
+            self._places[node] = _Place(message.session, message.place, again_s, message.retry_ms == TURN_MS)
+            self._on_news(node, again_s if message.retry_ms == TURN_MS else again_s + MISSED_S)
+
+    def has(self, node: PeerKey) -> bool:
+        """We have a place there."""
+        return node in self._places
+
+    @property
+    def has_turn(self) -> bool:
+        """A node keeps room for us."""
+        now = trio.current_time()
+        return any(place.is_turn and now < place.again_s + TURN_S for place in self._places.values())
+
+    def words(self, node: PeerKey) -> str:
+        """For how many and how long we wait there."""
+        if (place := self._places.get(node)) is None:
+            return f"node {short_name(node)} is full"
+        wait_s = max(0.0, place.again_s - trio.current_time())
+        return f"node {short_name(node)} is full: {place.before} wait before you, some {wait_s:.0f} s"
+
+    def give_back(self, link_to: Callable[[PeerKey], Link | None], used: Collection[bytes] = ()) -> None:
+        """Say that we do not wait any more. used: nodes at which we have room"""
+        for node, place in self._places.items():
+            if node not in used and (link := link_to(node)) is not None:
+                give_back(link, place.session)
+        self._places.clear()
+
+
+def give_back(link: Link, session: SessionId) -> None:
+    """Give up the place that a node gave us as it refused this session."""
+    if link.has_room(Priority.CONTROL):
+        with suppress(LinkDead):
+            link.send_nowait(Close(session, 0, Code.CANCELLED, 0, ""))
