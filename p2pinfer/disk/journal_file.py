@@ -14,6 +14,7 @@ from typing import Final
 from urllib.parse import quote
 
 from p2pinfer.core.errors import JournalError, UsageError
+from p2pinfer.core.shown import shown_line
 from p2pinfer.disk.journal_check import Progress, damaged, no_progress, prove
 from p2pinfer.disk.journal_tables import APPLICATION, TABLES, VERSION, create_tables, digest_in_sql
 from p2pinfer.disk.places import is_there
@@ -181,7 +182,8 @@ def _is_sound(path: Path) -> bool:
 
 
 def _prove(connection: sqlite3.Connection, path: Path, progress: Progress) -> None:
-    logger.warning("the journal %s was not closed well, or is a copy: all of it is read, to see if it is whole", path)
+    text = "the journal %s was not closed well, or is a copy: all of it is read, to see if it is whole"
+    logger.warning(text, shown_line(str(path)))
     prove(connection, path, progress)
 
 
