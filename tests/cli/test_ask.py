@@ -61,7 +61,9 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Instant:
     client = Instant(ANSWER)
 
     @asynccontextmanager
-    async def open_client(_data: Path, _store: Path, _bootstrap: tuple[str, ...], mdns: bool) -> AsyncIterator[Instant]:
+    async def open_client(
+        _data: Path, _store: Path, _bootstrap: tuple[str, ...], **_: object
+    ) -> AsyncIterator[Instant]:
         yield client
 
     monkeypatch.setattr(api, "open_client", open_client)

@@ -55,7 +55,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Settled:
     client = Settled()
 
     @asynccontextmanager
-    async def open_client(*_folders: object, payer: PeerKey, mdns: bool) -> AsyncIterator[Settled]:
+    async def open_client(*_folders: object, payer: PeerKey, **_: object) -> AsyncIterator[Settled]:
         client.payers.append(payer)
         yield client
 

@@ -12,6 +12,7 @@ from p2pinfer.core.keys import PrivateKey, peer_name
 from p2pinfer.core.source import Source
 from p2pinfer.core.units import PeerKey
 from p2pinfer.disk.identity import hold_client_key
+from p2pinfer.disk.journal_check import no_progress
 from p2pinfer.disk.places import address_book, node_addresses
 from p2pinfer.disk.whereabouts import NodesHere
 from p2pinfer.node.daemon import open_node
@@ -112,7 +113,7 @@ def test_a_client_meets_a_neighbour_of_which_others_know_no_address(
             near.heard = [Address(one) for one in node.addresses]
             await node._network.dial(far.addresses[0])
             with hold_client_key(tmp_path / "client", None) as key:
-                parts = key, tmp_path / "client", swarm.store.root, far.addresses, swarm.network, near.open
+                parts = key, tmp_path / "client", swarm.store.root, far.addresses, swarm.network, near.open, no_progress
                 async with _open_client(*parts) as client:
                     for _ in range(200):
                         if len(await client.offers()) == 2:
