@@ -147,6 +147,7 @@ class Reception:
                 session.take_message,
                 lambda: session.is_over,
                 lambda: holding.rests,
+                session.meet,
             ) as incoming:
                 if self._journal.failing:  # the contract shows whether it still does: no work that could not be kept
                     await session.keep_contract()

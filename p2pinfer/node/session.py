@@ -260,6 +260,14 @@ class Session:
         else:
             self._give_client_up()
 
+    def meet(self, link: Link) -> None:
+        """There is a new link to a peer. A client that started anew has no session to come back to."""
+        if link.peer != self.stage.terms.client or self._client_link is None:
+            return
+        if link.hello.boot != self._client_link.hello.boot:
+            with self.contained:
+                self._give_client_up()
+
     def _reaches_client(self) -> bool:
         link = self._link_to(self.stage.terms.client)
         return link is not None and link is self._client_link
@@ -350,7 +358,7 @@ class Session:
     def _send_now(self, send: Send, priority: Priority) -> None:
         link = self._link_to(send.to)
         if send.to == self.stage.terms.client:
-            if link is not self._client_link:
+            if link is not self._client_link and not isinstance(send.message, Stored):
                 return  # it may lack something that was said on the link before: it has to say how far it is
         elif link is None:
             self._lose(send.to, Code.LOST)  # it died before the session was open, and nobody told us

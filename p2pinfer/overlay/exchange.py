@@ -94,6 +94,7 @@ class _Session:
     take: Take | None
     is_over: Callable[[], bool]
     rests: Callable[[], bool]
+    meets: Callable[[Link], None]
 
 
 class Exchange:
@@ -174,6 +175,7 @@ class Exchange:
         take: Take | None = None,
         is_over: Callable[[], bool] = lambda: False,
         rests: Callable[[], bool] = lambda: False,
+        meets: Callable[[Link], None] = lambda _link: None,
     ) -> Iterator[trio.MemoryReceiveChannel[Incoming]]:
         """Take the session's messages from these peers, and the death of links to them, while the block lasts.
 
@@ -181,6 +183,7 @@ class Exchange:
               Deaths come through the channel all the same, for a link may die while its session sends.
         is_over: what comes from others then was sent before they knew, and is dropped
         rests: nothing happens in it, so that it keeps no link that others ask for, and reading costs as of strangers
+        meets: called with each new link to one of the peers; it raises nothing
 
         Raises Refused (BAD_STATE) where the session is open already.
         """
@@ -189,7 +192,7 @@ class Exchange:
         # Buffered, since links wait for nobody; credit and MAX_BACKLOG bound the messages, and few links can die
         send, receive = trio.open_memory_channel[Incoming](inf)
         with send, receive:
-            self._sessions[session] = opened = _Session(frozenset(peers), send, take, is_over, rests)
+            self._sessions[session] = opened = _Session(frozenset(peers), send, take, is_over, rests, meets)
             for peer in opened.peers & self._links.keys():
                 self._links[peer].stir()  # who says nothing for long may be gone
             try:
@@ -216,6 +219,9 @@ class Exchange:
     def on_link(self, link: Link) -> None:
         self._links[link.peer] = link
         self._note_clock(link)
+        for session in tuple(self._sessions.values()):
+            if link.peer in session.peers:
+                session.meets(link)
         if self.on_up is not None:
             self.on_up(link)
 

@@ -100,6 +100,25 @@ async def vanished_client(swarm: TinySwarm) -> None:
         await session.next(Sampled)
 
 
+async def started_anew(swarm: TinySwarm) -> None:
+    """Its process was killed in the middle of an answer, and another one with its key is there: nobody comes back."""
+    key = new_key()
+    async with (
+        open_stranger(swarm, key) as stranger,
+        stranger.running(await stranger.plan(max_tokens=60)) as session,
+    ):
+        await session.next(Sampled)
+        for link in session.links:
+            await link._pipe.abort()  # without a word
+            await link.closed.wait()
+    async with open_stranger(swarm, key) as again:
+        for place in range(len(swarm.nodes)):
+            await again.link(await again.plan(), place)
+        with trio.fail_after(SOON_S):
+            while held(swarm).pages:  # noqa: ASYNC110 - nobody tells of it
+                await trio.sleep(0.01)
+
+
 async def vanished_while_opening(swarm: TinySwarm) -> None:
     async with open_stranger(swarm, new_key()) as stranger:
         plan = await stranger.plan()
@@ -177,6 +196,7 @@ def new_key() -> PrivateKey:
 
 ENDS: Final[tuple[End, ...]] = (
     *(whole_answer, one_token, left_loop, cancelled_before_the_first_id, closed_client, vanished_client),
+    started_anew,
     *(vanished_while_opening, close_right_behind_the_open, closed_without_a_prompt, signatures_that_are_none),
     *(lie_of_the_prompt, refused_by_one_stage, refused_many_times),
 )
