@@ -42,6 +42,7 @@ class LeftOut:
         self._crowded: list[frozenset[bytes]] = []  # the same, where one said that it had no room
         self._taken = failures.taken_together  # the same of earlier requests, where it took something
         self.full: dict[bytes, float] = {}
+        self._hurried: set[bytes] = set()  # those of them who gave no place: they were asked too much at once
         self.is_hasty = True
 
     @property
@@ -111,6 +112,7 @@ class LeftOut:
 
     def note_full(self, node: bytes, again_at: float) -> None:
         """A node where we have a place among those who wait says when to ask it again."""
+        self._hurried.discard(node)
         self.full[node] = max(again_at, trio.current_time() + LEAST_RETRY_S if node not in self.full else again_at)
 
     def leaves_whole(self, spent: int) -> bool:
@@ -121,6 +123,10 @@ class LeftOut:
     def admit_full(self, until: float) -> None:
         """Ask those again who had no room, and may have some by then: each comes back when it was told to."""
         self.full = {node: at for node, at in self.full.items() if at > until}
+
+    def admit_left(self, now: float) -> None:
+        """One of ours has left, so any may have room or credit; but not for who asks too much at once."""
+        self.full = {node: at for node, at in self.full.items() if at > now and node in self._hurried}
 
     # Who is asked no more
 
@@ -144,8 +150,10 @@ class LeftOut:
             if len(route.stages) > 1:
                 self._crowded.append(route.nodes)
             again_at = trio.current_time() + max(LEAST_RETRY_S, running.retry_s)
-            for node in running.refused_by:  # where we have a place, it has said more since
-                self.full.setdefault(node, again_at)
+            for node in running.refused_by - self.full.keys():  # where we have a place, it has said more since
+                self.full[node] = again_at
+                if running.generation.failure is not None and running.generation.failure.code is Code.BUSY:
+                    self._hurried.add(node)
         elif at_once and _has_moved(running):
             self.exclude(running.refused_by)
         else:

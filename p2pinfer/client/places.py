@@ -80,6 +80,11 @@ class Places:
             if node not in used and (link := link_to(node)) is not None:
                 give_back(link, place.session)
         self._places.clear()
+        self._on_news = _hear_nothing  # nobody waits, and who did is held no longer
+
+
+def _hear_nothing(_node: PeerKey, _again_at: float) -> None:
+    """For who waits no more."""
 
 
 def give_back(link: Link, session: SessionId) -> None:

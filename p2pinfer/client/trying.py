@@ -252,7 +252,10 @@ class Trying:
         now = trio.current_time()
         least_s = LEAST_RETRY_S if self._news.is_set() else 0.0  # who says more again and again uses our patience up
         self._waited_s = 0 if ours else self._waited_s + max(now - began, least_s)
-        self._left_out.admit_full(inf if left or self._waited_s >= self._patience_s else now)
+        if left:
+            self._left_out.admit_left(now)
+        else:
+            self._left_out.admit_full(inf if self._waited_s >= self._patience_s else now)
         await self._gather()
         self._over_at += trio.current_time() - began
 

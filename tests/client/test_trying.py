@@ -121,6 +121,7 @@ class Swarm:
         self.look_s = 0.0  # until it is known that there is no further route
         self.dial_s = 0.0  # to any node
         self.reserve = 0  # nano-credits that each may come to
+        self.full_code = Code.BUSY  # why they are
         self.retry_s = 1.0  # what the full ones say, but for
         self.hasty: dict[frozenset[bytes], float] = {}  # those who say something else
         self.ours_leave_s = inf  # until a generation of the same client gives room up
@@ -192,7 +193,7 @@ class Swarm:
         full = [node for node, until in self.full_until.items() if node in route.nodes and now < until]
         if full:
             retry_s = self.hasty.get(route.nodes, self.retry_s)
-            running = FakeRunning(route, 0, GenerationFailed("no pages", Code.BUSY), retry_s)
+            running = FakeRunning(route, 0, GenerationFailed("no room", self.full_code), retry_s)
         elif route.nodes in self.refusals:
             after_s, code = self.refusals[route.nodes]
             running = FakeRunning(route, after_s, GenerationFailed("refused", code))
@@ -474,7 +475,7 @@ async def test_not_for_ever(autojump_clock: MockClock, retry_s: float) -> None:
     swarm = Swarm(HONEST)
     swarm.retry_s = retry_s
     swarm.full_until = dict.fromkeys(nodes_of([HONEST]), 1e9)
-    with pytest.raises(GenerationFailed, match="no pages"):
+    with pytest.raises(GenerationFailed, match="no room"):
         await swarm.trying().first_answering()
     assert ROOM_S <= trio.current_time() < ROOM_S + 2
 
@@ -492,7 +493,7 @@ async def test_one_that_says_to_come_back_at_once_has_nobody_else_asked_the_soon
     swarm = Swarm(LIARS[0], HONEST)
     swarm.full_until = dict.fromkeys(nodes_of([LIARS[0], HONEST]), 1e9)
     swarm.hasty = {LIARS[0].nodes: 0.001}
-    with pytest.raises(GenerationFailed, match="no pages"):
+    with pytest.raises(GenerationFailed, match="no room"):
         await swarm.trying().first_answering()
     assert ROOM_S <= trio.current_time() < ROOM_S + 2
     assert swarm.tried.count(HONEST) <= ROOM_S / swarm.retry_s + 1
@@ -501,10 +502,20 @@ async def test_one_that_says_to_come_back_at_once_has_nobody_else_asked_the_soon
 
 async def test_room_that_a_generation_of_ours_gave_up_is_asked_for_at_once(autojump_clock: MockClock) -> None:
     swarm = Swarm(HONEST)
-    swarm.retry_s, swarm.ours_leave_s = 30.0, 2.0
+    swarm.retry_s, swarm.ours_leave_s, swarm.full_code = 30.0, 2.0, Code.WINDOW_FULL
     swarm.full_until = dict.fromkeys(nodes_of([HONEST]), 1.0)
     await swarm.trying().first_answering()
     assert trio.current_time() == pytest.approx(2.0 + PREDICTED_S)
+
+
+async def test_a_node_that_was_asked_too_much_at_once_is_asked_when_it_said(autojump_clock: MockClock) -> None:
+    """It gave no place; generations of ours that end meanwhile change nothing in that."""
+    swarm = Swarm(HONEST)
+    swarm.retry_s, swarm.ours_leave_s = 10.0, 2.0
+    swarm.full_until = dict.fromkeys(nodes_of([HONEST]), 9.0)
+    await swarm.trying().first_answering()
+    assert 10.0 <= trio.current_time() <= 15.0 + PREDICTED_S
+    assert len(swarm.tried) == 2
 
 
 async def test_somebody_else_is_asked_before_one_without_room(autojump_clock: MockClock) -> None:
