@@ -163,6 +163,8 @@ class Books:
                 await self._write()
         finally:
             await self._write()
+            if self.account is not None:
+                self.account.withdraw()  # what was decided during that commit: it is decided anew at the next contact
 
     def close(self) -> None:
         """Nothing more comes; what is due is still written."""

@@ -7,6 +7,7 @@ its partners fell with it, a few would bring down all the honest nodes of a swar
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from math import inf
 from typing import Final
 
 import trio
@@ -17,6 +18,7 @@ from p2pinfer.client.routes import Sought
 from p2pinfer.client.running import Running
 from p2pinfer.core.codes import Code
 from p2pinfer.core.failures import Failures
+from p2pinfer.core.queue import MAX_RETRY_S
 from p2pinfer.core.units import ModelId
 
 LEAST_RETRY_S: Final = 0.1  # whatever a node says: who has no room again and again must not keep us busy
@@ -42,7 +44,8 @@ class LeftOut:
         self._crowded: list[frozenset[bytes]] = []  # the same, where one said that it had no room
         self._taken = failures.taken_together  # the same of earlier requests, where it took something
         self.full: dict[bytes, float] = {}
-        self._hurried: set[bytes] = set()  # those of them who gave no place: they were asked too much at once
+        self._asked_s: dict[bytes, float] = {}
+        self._told: set[bytes] = set()  # those of them who said when to come: they gave a place, or were asked too much
         self.is_hasty = True
 
     @property
@@ -110,10 +113,16 @@ class LeftOut:
                 return True
         return False
 
-    def note_full(self, node: bytes, again_at: float) -> None:
-        """A node where we have a place among those who wait says when to ask it again."""
-        self._hurried.discard(node)
-        self.full[node] = max(again_at, trio.current_time() + LEAST_RETRY_S if node not in self.full else again_at)
+    def note_asked(self, nodes: Iterable[bytes]) -> None:
+        """A route over these is opened now."""
+        self._asked_s.update(dict.fromkeys(nodes, trio.current_time()))
+
+    def note_full(self, node: bytes, again_at: float) -> bool:
+        """A node where we have a place among those who wait says when to ask it again. True if that is sooner."""
+        self._told.add(node)
+        before = self.full.get(node, inf)
+        self.full[node] = max(again_at, self._asked_s.get(node, -inf) + LEAST_RETRY_S)
+        return self.full[node] < before
 
     def leaves_whole(self, spent: int) -> bool:
         """There is a route without those who have no room, whoever was full beside whom."""
@@ -125,8 +134,8 @@ class LeftOut:
         self.full = {node: at for node, at in self.full.items() if at > until}
 
     def admit_left(self, now: float) -> None:
-        """One of ours has left, so any may have room or credit; but not for who asks too much at once."""
-        self.full = {node: at for node, at in self.full.items() if at > now and node in self._hurried}
+        """One of ours has left, so others may have credit; those who gave a place say themselves when to come."""
+        self.full = {node: at for node, at in self.full.items() if at > now and node in self._told}
 
     # Who is asked no more
 
@@ -149,11 +158,11 @@ class LeftOut:
         if running.retry_s:
             if len(route.stages) > 1:
                 self._crowded.append(route.nodes)
-            again_at = trio.current_time() + max(LEAST_RETRY_S, running.retry_s)
+            again_at = trio.current_time() + min(max(LEAST_RETRY_S, running.retry_s), MAX_RETRY_S)
             for node in running.refused_by - self.full.keys():  # where we have a place, it has said more since
                 self.full[node] = again_at
                 if running.generation.failure is not None and running.generation.failure.code is Code.BUSY:
-                    self._hurried.add(node)
+                    self._told.add(node)
         elif at_once and _has_moved(running):
             self.exclude(running.refused_by)
         else:

@@ -28,6 +28,7 @@ class Patience:
         self.ends = now + OPEN_S
         self._has_ids = False
         self._left_s: float | None = None  # while it does not run down
+        self._moments_s = STALL_S  # that may be given beside it, in all
 
     def pause(self, now: float) -> None:
         """We are away, for RETURN_S at most: silence is nobody's."""
@@ -38,7 +39,9 @@ class Patience:
     def go_on(self, now: float) -> None:
         """We are back, with as much patience as before, and a moment at least: links are silent before they break."""
         if self._left_s is not None:
-            self.ends, self._left_s = now + max(CRAWL_S, self._left_s), None
+            moment_s = min(max(0.0, CRAWL_S - self._left_s), self._moments_s)
+            self._moments_s -= moment_s
+            self.ends, self._left_s = now + self._left_s + moment_s, None
 
     def note_opened(self, now: float) -> None:
         """All stages have accepted."""

@@ -14,7 +14,7 @@ import trio
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead
 from p2pinfer.core.keys import short_name
-from p2pinfer.core.queue import TURN_MS, TURN_S
+from p2pinfer.core.queue import MAX_RETRY_S, TURN_MS, TURN_S
 from p2pinfer.core.session_messages import Close, SessionRefused
 from p2pinfer.core.units import PeerKey, SessionId
 from p2pinfer.overlay.link import Link
@@ -53,7 +53,7 @@ class Places:
     def note(self, node: PeerKey, message: SessionRefused) -> None:
         """A node has no room, or has some now."""
         if message.ticket == self.ticket and message.retry_ms:
-            again_s = trio.current_time() + message.retry_ms / 1000
+            again_s = trio.current_time() + min(message.retry_ms / 1000, MAX_RETRY_S)
             self._places[node] = _Place(message.session, message.place, again_s, message.retry_ms == TURN_MS)
             self._on_news(node, again_s if message.retry_ms == TURN_MS else again_s + MISSED_S)
 

@@ -19,7 +19,7 @@ from p2pinfer.core.codes import BROKEN
 from p2pinfer.core.errors import LinkDead, Refused
 from p2pinfer.core.generation import Generation, Phase
 from p2pinfer.core.keys import short_name
-from p2pinfer.core.session_messages import SessionMessage
+from p2pinfer.core.session_messages import Prompt, SessionMessage
 from p2pinfer.core.suspension import Suspension
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.link import Link
@@ -50,6 +50,7 @@ class Returning:
     ) -> None:
         self.dial: Callable[[PeerKey, Sequence[str]], Awaitable[Link]] | None = None
         self.on_back: Callable[[], None] = lambda: None  # called when nobody is away any more
+        self.has_begun = False  # the contracts are stored, so the prompt may be sent
         self.was_away = False
         self.back_s = 0.0
         self._addresses = {stage.key: stage.addresses for stage in plan.stages}
@@ -142,7 +143,8 @@ class Returning:
         self._back_on[peer] = link
         self.back_s = trio.current_time()
         for send in self._generation.resume(peer):
-            self._send(send.to, send.message)
+            if self.has_begun or not isinstance(send.message, Prompt):
+                self._send(send.to, send.message)
         if not self._away:
             self._suspension.end(self.back_s)
             self._patience.go_on(self.back_s)

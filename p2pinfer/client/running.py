@@ -293,6 +293,7 @@ class Running:
         self._after_change()
 
     def _begin(self, sends: Sequence[Send]) -> None:
+        self.returning.has_begun = True
         if not self.generation.over:
             self._send_all(sends)
 

@@ -229,8 +229,8 @@ class Trying:
         return NoRoute(text, self.spent)
 
     def _note_place(self, node: PeerKey, again_at: float) -> None:
-        self._left_out.note_full(node, again_at)
-        self._news.set()
+        if self._left_out.note_full(node, again_at):
+            self._news.set()
 
     async def _wait_for_room(self) -> None:
         """Wait as long as the full ones said, or until a generation of ours ends. Raises where patience is used up.
@@ -272,8 +272,7 @@ class Trying:
 
         with trio.move_on_after(wait_s):
             async with trio.open_nursery() as nursery:
-                if not all(self.places.has(PeerKey(node)) for node in self._left_out.full):  # the others call us
-                    nursery.start_soon(wait_left)
+                nursery.start_soon(wait_left)
                 await self._news.wait()
                 nursery.cancel_scope.cancel()
         return left
@@ -287,7 +286,7 @@ class Trying:
             return
         until = trio.current_time() + random.uniform(GATHER_S / 4, GATHER_S)  # who gives up first lets another in
         while trio.current_time() < until and not self._left_out.leaves_whole(self._committed):
-            await self._wait_news(until - trio.current_time())
+            await self._wait_news(max(0.0, until - trio.current_time()))
             self._left_out.admit_full(trio.current_time())
         if not self._left_out.leaves_whole(self._committed):
             self._left_out.admit_full(inf)
@@ -303,6 +302,7 @@ class Trying:
     async def _try(self, route: FoundRoute) -> Running | None:
         """Open a route, and wait for an id of it or of those under way; None where another is to be tried."""
         try:
+            self._left_out.note_asked(route.nodes)
             running = self._start(route, self.places)
         except NoRoute as error:
             self._failure = error

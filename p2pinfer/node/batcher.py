@@ -139,7 +139,7 @@ class Batcher:
                 self._waited.add(slot)
 
     def _next(self) -> list[tuple[int, int]]:
-        decoding = sum(_past_prompt(session) for session in self._sessions.values())
+        decoding = sum(_past_prompt(session) and session.may_go_on for session in self._sessions.values())
         return next_batch(self._waiting(), self.speed, decoding, self._groups)
 
     def _waiting(self) -> list[Waiting]:

@@ -47,7 +47,7 @@ class Files:
         limit = min(ask.limit, MAX_FILE_PART, link.frame_budget())
         ration = None if link.source.scope is Scope.LOOPBACK else self._ration
         if ration is not None:
-            ration.check(1)
+            ration.check(1, link.source.key)
         cost = max(limit, LEAST_FILE_PART) * (SESSION_SHARE if self._is_busy() else 1)
         if not self._bytes.take(link.source, trio.current_time(), cost):
             raise Refused("too much of files at once", Code.BUSY, 0.5)
@@ -57,7 +57,7 @@ class Files:
         except ModelError:  # its words are for the owner: they name folders of this machine
             raise Refused("this peer does not have that file", Code.NOT_FOUND) from None
         if ration is not None:
-            await ration.take(len(data))
+            await ration.take(len(data), link.source.key)
         return FilePart(ask.call, size, data)
 
     async def _read(self, part: Callable[[], tuple[int, bytes]]) -> tuple[int, bytes]:

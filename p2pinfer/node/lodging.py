@@ -99,7 +99,9 @@ class Lodging:
         )
         going = self._find(holding.held, message)
         for slot in going:
-            self._holding[slot].session.give_way()
+            leaves = self._holding[slot].session
+            with leaves.contained:
+                leaves.give_way()
         self._let_go(going)
         self._room.let_in(self._held(), holding.held, message.ticket, trio.current_time())
         self._holding[session.slot] = holding

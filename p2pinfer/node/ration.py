@@ -5,6 +5,7 @@ a piece at a time, so that no kill lets a peer have more.
 """
 
 import logging
+from collections import Counter
 from functools import partial
 from typing import Final
 
@@ -17,6 +18,7 @@ from p2pinfer.disk.served import Served, ServedFile
 DAY_S: Final = 86_400.0
 MB: Final = 1_000_000
 PIECE: Final = MB  # bytes that are noted at once; as many are lost to peers where the node ends before they are used
+NETWORK_PART: Final = 4  # one network has one part in so many of a day's bytes
 AGAIN_S: Final = 60.0  # until a note is tried again that the disk did not take
 
 logger = logging.getLogger(__name__)
@@ -31,34 +33,41 @@ class Ration:
         served = file.read() or Served(0, int(DAY_S))
         self._used = self._noted = served.size
         self._began_s = trio.current_time() - served.passed_s
+        self._had: Counter[str] = Counter()  # by network, since this process began
         self._told = False  # the owner, that today's are used up
         self._failed_s: float | None = None  # when the disk did not take a note last
         self._noting = trio.Lock()
         self._writer = trio.CapacityLimiter(1)  # a write that hangs is over before the next begins
 
-    def check(self, size: int) -> None:
-        """Raises Refused (BUSY) where so many bytes are not left today."""
+    def check(self, size: int, network: str) -> None:
+        """Raises Refused (BUSY) where so many bytes are not left today, for this network or for anybody."""
         now = trio.current_time()
         if now - self._began_s >= DAY_S:
             self._used = self._noted = 0
             self._began_s, self._told = now, False
+            self._had.clear()
         if self._used + size > self._limit:
             left_s = self._began_s + DAY_S - now
             self._tell(left_s)
             raise Refused("this peer hands out no more of files today", Code.BUSY, left_s)
+        if self._had[network] + size > self._limit // NETWORK_PART:
+            left_s = self._began_s + DAY_S - now
+            raise Refused("this peer hands out no more of files to your network today", Code.BUSY, left_s)
 
-    async def take(self, size: int) -> None:
+    async def take(self, size: int, network: str) -> None:
         """Count bytes that a peer gets now.
 
         Raises Refused (BUSY) where they are not left, or cannot be counted.
         """
-        self.check(size)
+        self.check(size, network)
         self._used += size  # at once, for others ask meanwhile
+        self._had[network] += size
         if self._used > self._noted:
             try:
                 await self._note_ahead()
             except Refused:
                 self._used -= size
+                self._had[network] -= size
                 raise
 
     async def _note_ahead(self) -> None:

@@ -143,6 +143,11 @@ class Session:
         return 0.0 if self.ready() or self.stage.is_computing else trio.current_time() - self._used_s
 
     @property
+    def may_go_on(self) -> bool:
+        """Its client is there, and has signed for what was done: it waits for nobody but the stages."""
+        return not self.stage.is_suspended and self.account.limit > self.stage.computed
+
+    @property
     def is_at_rest(self) -> bool:
         """Nothing has happened in it for so long that it has to give way to others."""
         if self.stage.is_suspended and not self.stage.is_computing:
@@ -242,7 +247,7 @@ class Session:
             case Signed():
                 if (complete := self.account.sign(message.receipt, message.signature)) is not None:
                     self._to_complete.append(complete)
-            case Resume() if not self.stage.is_suspended:
+            case Resume() if self._suspension.is_on and not self.stage.is_suspended:
                 self._go_on()
             case Close():
                 code = Code.read(message.code)
@@ -264,9 +269,11 @@ class Session:
         """There is a new link to a peer. A client that started anew has no session to come back to."""
         if link.peer != self.stage.terms.client or self._client_link is None:
             return
-        if link.hello.boot != self._client_link.hello.boot:
-            with self.contained:
+        with self.contained:
+            if link.hello.boot != self._client_link.hello.boot:
                 self._give_client_up()
+            elif self._suspension.is_on:
+                self._hasten()
 
     def _reaches_client(self) -> bool:
         link = self._link_to(self.stage.terms.client)
@@ -276,9 +283,16 @@ class Session:
         now = trio.current_time()
         self._suspension.begin(now)
         self.stage.suspend()
+        if self._link_to(self.stage.terms.client) is not None:
+            self._suspension.hasten(now)
         self._set_due()
         if self._suspension.ends <= now:  # it was away too long before
             self._give_client_up()
+
+    def _hasten(self) -> None:
+        """The client has a link again: it says Resume on it, or has given the session up."""
+        self._suspension.hasten(trio.current_time())
+        self._set_due()
 
     def _meet_again(self, message: Resume) -> None:
         """The client is back, perhaps before we know that its link broke. Raises RemoteProtocolError."""
@@ -290,9 +304,10 @@ class Session:
     def _go_on(self) -> None:
         """The client is back: go on where the link broke, and propose again what it may not have got."""
         now = trio.current_time()
-        self._suspension.end(now)
-        self._moved_s = self._used_s = now
-        self._final_by = now + FINAL_S
+        more_s = self._suspension.end(now)
+        self._moved_s += more_s
+        self._used_s = min(now, self._used_s + more_s)
+        self._final_by += more_s
         self._is_back = True
         self._books_due.set()
         self._set_due()

@@ -33,6 +33,12 @@ class MemoryLink:
     sent: list[Message] = field(default_factory=list)
     priorities: list[Priority] = field(default_factory=list)
     dead: bool = False
+    boot: bytes = bytes(16)
+
+    @property
+    def hello(self) -> "MemoryLink":
+        """What its peer said at first, as far as anybody looks at it."""
+        return self
 
     def send_nowait(self, message: Message, priority: Priority = Priority.CONTROL) -> None:
         if self.dead:

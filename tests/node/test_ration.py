@@ -19,7 +19,7 @@ from p2pinfer.disk.served import ServedFile
 from p2pinfer.disk.store import Store
 from p2pinfer.node.daemon import open_node
 from p2pinfer.node.files import Files
-from p2pinfer.node.ration import AGAIN_S, DAY_S, MB, PIECE, Ration
+from p2pinfer.node.ration import AGAIN_S, DAY_S, MB, NETWORK_PART, PIECE, Ration
 from p2pinfer.node.settings import Settings, change
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
@@ -54,11 +54,11 @@ def start(folder: Path, limit: int = LIMIT) -> Ration:
 
 
 async def had(ration: Ration, most: int = 2 * LIMIT) -> int:
-    """Bytes that peers get now."""
+    """Bytes that peers of many networks get now."""
     total = 0
     try:
         while total < most:
-            await ration.take(PART)
+            await ration.take(PART, f"network {total % (100 * PART)}")
             total += PART
     except Refused as refusal:
         assert refusal.code is Code.BUSY
@@ -74,7 +74,7 @@ async def test_no_more_than_the_limit_in_a_day_and_as_much_in_the_next(
     await trio.sleep(DAY_S - HOUR_S)
     assert await had(ration) == LIMIT - MB
     with pytest.raises(Refused) as caught:
-        ration.check(1)
+        ration.check(1, "another")
     assert caught.value.retry_s == pytest.approx(HOUR_S)
     assert caplog.text.count("peers have had the 4 MB of files they may have a day") == 1
     await trio.sleep(HOUR_S + 1)
@@ -158,7 +158,7 @@ async def test_parts_asked_for_at_once_are_noted_once_and_all_counted(
     ration, parts = start(tmp_path), []
 
     async def take() -> None:
-        await ration.take(PART)
+        await ration.take(PART, "a network")
         parts.append(PART)
 
     async with trio.open_nursery() as nursery:
@@ -167,8 +167,10 @@ async def test_parts_asked_for_at_once_are_noted_once_and_all_counted(
     assert await had(ration) + sum(parts) == LIMIT
 
 
-@pytest.mark.parametrize(("source", "most"), [(STRANGER, LIMIT), (NOWHERE, 2 * LIMIT)])
-async def test_files_for_other_machines_are_within_it(tmp_path: Path, source: Source, most: int) -> None:
+@pytest.mark.parametrize(("source", "most"), [(STRANGER, LIMIT // NETWORK_PART), (NOWHERE, 2 * LIMIT)])
+async def test_files_for_other_machines_are_within_it_and_one_network_has_a_part(
+    tmp_path: Path, source: Source, most: int
+) -> None:
     files, total = Files(OneFile(), ration=start(tmp_path)), 0  # type: ignore[arg-type]
     try:
         while total < most:

@@ -1,5 +1,7 @@
 """A session whose client is away, against the clock (protocols/inference.md, 4.4). Nothing here waits for a thread."""
 
+from dataclasses import dataclass
+
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -9,7 +11,8 @@ from p2pinfer.core.contract import EXPIRY_S
 from p2pinfer.core.errors import LinkDead
 from p2pinfer.core.receipt import FINAL
 from p2pinfer.core.session_messages import Close, Credit, Finish, Propose, Resume
-from p2pinfer.core.suspension import RETURN_ALL_S, RETURN_S
+from p2pinfer.core.suspension import RESUME_S, RETURN_ALL_S, RETURN_S
+from p2pinfer.core.units import PeerKey
 from p2pinfer.engine.steps import Output
 from p2pinfer.node.session import FINAL_S, IDLE_S, UNPAID_S
 from tests.core.paid_route import CLIENT, SMALL
@@ -169,7 +172,7 @@ async def test_silence_is_not_unpaid_while_the_client_is_away(autojump_clock: Mo
     await middle.lose()
     await trio.sleep(RETURN_S - 0.1)
     await middle.come_back()
-    await trio.sleep(UNPAID_S - 0.1)
+    await trio.sleep(RESUME_S)
     assert middle.closes() == []
     await middle.sign()
     await middle.compute()
@@ -183,7 +186,7 @@ async def test_nor_idle(autojump_clock: MockClock, middle: Suspended) -> None:
     await middle.lose()
     await trio.sleep(RETURN_S - 0.1)
     await middle.come_back()
-    await trio.sleep(IDLE_S - 0.1)
+    await trio.sleep(RESUME_S)
     assert middle.closes() == []
     await trio.sleep(0.2)
     assert middle.closes() == [Code.IDLE, Code.IDLE]
@@ -192,15 +195,16 @@ async def test_nor_idle(autojump_clock: MockClock, middle: Suspended) -> None:
 async def test_a_session_is_suspended_for_so_long_in_all(autojump_clock: MockClock, middle: Suspended) -> None:
     """INF-43"""
     await middle.give(4)
-    for _ in range(3):
+    away_s = RETURN_ALL_S / 3 - 1
+    for _ in range(2):
         await middle.lose()
-        await trio.sleep(RETURN_ALL_S / 3 - 1)
+        await trio.sleep(away_s)
         await middle.come_back()
         await trio.sleep(1)
     await middle.lose()
     began = trio.current_time()
     await middle.over.wait()
-    assert trio.current_time() == began + 3
+    assert trio.current_time() == began + RETURN_ALL_S - 2 * (away_s + RESUME_S)
     assert middle.session.stage.reason is Code.LOST
 
 
@@ -303,7 +307,7 @@ async def test_a_link_that_breaks_before_the_final_is_signed(autojump_clock: Moc
     await trio.sleep(RETURN_S - 1)
     await middle.come_back(delivered=2)
     assert middle.proposed() == [middle.journal.proposed[-1].body]
-    await trio.sleep(FINAL_S - 1)
+    await trio.sleep(RESUME_S)
     await middle.sign()
     await middle.over.wait()
     assert middle.journal.completed[-1].record.state == FINAL
@@ -375,3 +379,51 @@ async def test_a_signature_that_comes_before_the_client_says_that_it_is_back(
     assert middle.account.paid == 8
     await middle.resume()
     assert middle.proposed() == []
+
+
+async def test_who_comes_back_all_the_time_is_borne_no_longer_for_it(
+    autojump_clock: MockClock, middle: Suspended
+) -> None:
+    """INF-43: a new link every moment, and neither a prompt nor a signature."""
+    while not middle.session.is_over:
+        await trio.sleep(1.5)
+        middle.links.pop(CLIENT.public, None)
+        await middle.come_back()
+    assert trio.current_time() < RETURN_ALL_S
+
+
+async def test_resumes_on_a_link_that_did_not_break_keep_nothing_after_the_end(
+    autojump_clock: MockClock, middle: Suspended
+) -> None:
+    """INF-44"""
+    await middle.answer()
+    middle.heard(HEAD.public, Finish(SESSION, 0, PROMPT + 1, Code.LENGTH))
+    with trio.fail_after(2 * FINAL_S):
+        while not middle.over.is_set():
+            await trio.sleep(1)
+            await middle.resume(2)
+
+
+async def test_a_client_that_is_linked_and_says_nothing_has_given_the_session_up(
+    autojump_clock: MockClock, middle: Suspended
+) -> None:
+    """INF-43"""
+    await middle.give(4)
+    await middle.lose()
+    await trio.sleep(1)
+    middle.dial()
+    middle.session.meet(Greeted(CLIENT.public, bytes(16)))  # type: ignore[arg-type]
+    await trio.sleep(RESUME_S + 0.1)
+    assert middle.session.is_over
+
+
+@dataclass
+class Greeted:
+    """A link as far as `meet` looks at it."""
+
+    peer: PeerKey
+    boot: bytes
+
+    @property
+    def hello(self) -> "Greeted":
+        return self

@@ -91,6 +91,7 @@ OURS: Final = (
     *("StageAccount.commit", "StageAccount.close", "StageAccount.closed", "StageAccount.may_compute"),
     *("StageSession.take", "Generation.opening"),
     *("Digest.names", "OfferTable.silence", "OfferTable.heard", "may_tell", "Span.meets"),
+    "_host_and_port",
     *("Allowance.left", "Allowance.left_in_all", "Allowance.owe", "Generation._may_come_of_others"),
 )
 # Checks whose absence no vector can show, each with the reason
