@@ -73,7 +73,7 @@ def read_report(data: Path, by: By, since: int = 0) -> Report:
 
 
 def read_parts(reader: JournalReader, by: By, since: int) -> list[Part]:
-    """What is added up under such headings: receipts one by one only where each is shown."""
+    """The sums under such headings: receipts one by one only where each is shown."""
     return reader.parts(since) if by is By.SESSION else reader.totals(since)
 
 

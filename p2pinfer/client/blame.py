@@ -1,4 +1,4 @@
-"""Who alone can have made a route fail before its first id, and is not asked again (protocols/inference.md, 6).
+"""Proof that one stage alone made a route fail before its first id, so that it is asked no more (inference.md, 6).
 
 Of several stages each may have made another fail, so of them only what nobody else can have brought about is proof.
 """

@@ -22,6 +22,7 @@ from p2pinfer.core.receipt import Receipt
 from p2pinfer.core.records import SignedRecord
 from p2pinfer.core.session_messages import Propose, Signed
 from p2pinfer.disk.journal import Journal, Keep
+from p2pinfer.overlay.pipe import hear_nothing
 
 KEEP_S: Final = 1.0  # a client that is killed forgets what came within it, beyond the last multiple of the cadence
 
@@ -173,7 +174,7 @@ class Books:
 
     def let_go(self) -> None:
         """All is over: hold whoever holds this no longer, so that both go without a search for garbage."""
-        self._say, self._fail = lambda _place, _message: None, lambda _error: None
+        self._say, self._fail = hear_nothing, hear_nothing
 
     async def _write(self) -> None:
         self._due = trio.Event()
@@ -210,7 +211,7 @@ class Books:
             self._say(place, Signed(self._plan.session, receipt.body, receipt.signatures[1]))
 
     def _what_to_keep(self, account: ClientAccount) -> Keep | None:
-        """What was delivered and is not signed for, where it is time to make more of it durable."""
+        """The record of what was delivered and is not signed for, where it is time to make more of it durable."""
         counted, now = account.counted, trio.current_time()
         if counted < self._keep_from and now < self._keep_s:
             return None

@@ -19,13 +19,14 @@ from p2pinfer.core.session_messages import Close, SessionRefused
 from p2pinfer.core.units import PeerKey, SessionId
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.outbox import Priority
+from p2pinfer.overlay.pipe import hear_nothing
 
 MISSED_S: Final = 3.0  # past the time that we were told, we ask ourselves: whose turn it is hears of it as a rule
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a node has us wait.
+    """A place at one node.
 
     session: the last that it refused
     before:  so many wait before us
@@ -80,11 +81,7 @@ class Places:
             if node not in used and (link := link_to(node)) is not None:
                 give_back(link, place.session)
         self._places.clear()
-        self._on_news = _hear_nothing  # nobody waits, and who did is held no longer
-
-
-def _hear_nothing(_node: PeerKey, _again_at: float) -> None:
-    """For who waits no more."""
+        self._on_news = hear_nothing  # nobody waits, and who did is held no longer
 
 
 def give_back(link: Link, session: SessionId) -> None:

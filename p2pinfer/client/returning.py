@@ -23,6 +23,7 @@ from p2pinfer.core.session_messages import Prompt, SessionMessage
 from p2pinfer.core.suspension import Suspension
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.pipe import hear_nothing
 
 MOMENT_S: Final = 2.0  # before the first id: a dial of those that take their time
 FIRST_S: Final = 0.2  # at most, before the first dial: many answers lose a link at once
@@ -49,7 +50,7 @@ class Returning:
         lose: Callable[[PeerKey, LinkDead], None],
     ) -> None:
         self.dial: Callable[[PeerKey, Sequence[str]], Awaitable[Link]] | None = None
-        self.on_back: Callable[[], None] = lambda: None  # called when nobody is away any more
+        self.on_back: Callable[[], None] = hear_nothing  # called when nobody is away any more
         self.has_begun = False  # the contracts are stored, so the prompt may be sent
         self.was_away = False
         self.back_s = 0.0
@@ -152,5 +153,4 @@ class Returning:
 
     def let_go(self) -> None:
         """All is over: hold whoever holds this no longer, so that both go without a search for garbage."""
-        self.on_back = lambda: None
-        self._send, self._lose = lambda _peer, _message: None, lambda _peer, _why: None
+        self.on_back, self._send, self._lose = hear_nothing, hear_nothing, hear_nothing

@@ -45,6 +45,7 @@ from p2pinfer.disk.journal import Journal
 from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.outbox import Priority
+from p2pinfer.overlay.pipe import hear_nothing
 
 SETTLE_S: Final = 5.0  # for final receipts to be proposed, signed and acknowledged
 
@@ -91,9 +92,9 @@ class Running:
         self.returning.on_back = self._look_sooner
         self._watching = trio.CancelScope()  # ends by the deadlines of before: moving its own with each id costs more
         self._given_up_s: float | None = None  # after some ids, since no more came, or too slowly
-        self.on_first_id: Callable[[], None] = lambda: None  # called in the step in which it comes
+        self.on_first_id: Callable[[], None] = hear_nothing  # called in the step in which it comes
+        self.on_refused: Callable[[PeerKey, SessionRefused], None] = hear_nothing
         self._paid = trio.Event()  # all that can be, now that it is over
-        self.on_refused: Callable[[PeerKey, SessionRefused], None] = lambda _stage, _message: None
 
     async def run(self, deaths: trio.MemoryReceiveChannel[Incoming]) -> None:
         """See the generation through, and its receipts; returns when nothing more is to be done.
@@ -117,8 +118,7 @@ class Running:
         self._books.let_go()
         self.returning.let_go()
         self._contained = Contained("an answer")
-        self.on_first_id = lambda: None
-        self.on_refused = lambda _stage, _message: None
+        self.on_first_id = self.on_refused = hear_nothing
 
     async def _run_and_settle(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -323,7 +323,7 @@ class Running:
         self._after_change()
 
     def _write_off(self, peer: PeerKey) -> None:
-        """What the stage has not proposed is settled at next contact; what others propose no longer waits for it."""
+        """Settle what the stage has not proposed at next contact, and have no other's proposals wait for its word."""
         self._refuse(self._books.lose(self.generation.route.index(peer)))
 
     def _write_off_away(self) -> None:
@@ -377,7 +377,7 @@ class Running:
         self._look_sooner()
 
     def _late(self) -> list[Refuse]:
-        """What is refused since its ids have not come, though they could have."""
+        """Refuse proposals whose ids have not come, though they could have."""
         if self._books.late_at == inf:
             return []
         now, tail = trio.current_time(), self._link_to(self.generation.route[-1])

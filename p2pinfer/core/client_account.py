@@ -243,7 +243,7 @@ class ClientAccount:
             at.unstored = [waiting for waiting in at.unstored if waiting.signed.record.seq > seq]
 
     def withdraw(self) -> None:
-        """What is signed and not stored could not be, so it is not signed: with what comes next it is decided anew."""
+        """Take back what is signed and could not be stored: with what comes next it is decided anew."""
         for stage in self._stages:
             if stage.unstored:
                 stage.complete, stage.withdrawn = stage.stored, True

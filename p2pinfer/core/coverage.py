@@ -1,4 +1,4 @@
-"""How well offers cover the layers of a model, and few of them that cover it all. Pure.
+"""The cover that offers give to the layers of a model, and few of them that cover it all. Pure.
 
 How many layers a model has is told by its tails, where its manifest is not known.
 """

@@ -39,8 +39,8 @@ def leads_to(address: str) -> PeerKey | None:
         return None
 
 
-def hear_nothing() -> None:
-    """For who does not want to know how a dial gets on."""
+def hear_nothing(*_: object) -> None:
+    """For who does not want to know, or does not any more."""
 
 
 class Pipe(Protocol):
