@@ -145,11 +145,12 @@ class Queue:
         """It does not wait any more."""
         self._places.pop(client + ticket, None)
 
-    def leave_session(self, session: SessionId, client: PeerKey) -> None:
-        """The client gives up the place that it was given in this session."""
-        for place in [*self._places.values()]:
-            if place.session == session and place.asks.client == client:
-                del self._places[place.name]
+    def leave_session(self, session: SessionId, client: PeerKey) -> bool:
+        """The client gives up the place that it was given in this session; False if it has none."""
+        left = [one.name for one in self._places.values() if (one.session, one.asks.client) == (session, client)]
+        for name in left:
+            del self._places[name]
+        return bool(left)
 
     def forget(self, now: float) -> None:
         """Let go of those who do not come back; who does not come in its turn loses that, and not its place."""

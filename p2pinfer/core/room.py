@@ -77,9 +77,9 @@ class Room:
         """One whose turn it is cannot be told, or cannot be taken for another reason."""
         self._queue.pass_over(ticket, client)
 
-    def leave(self, session: SessionId, client: PeerKey) -> None:
-        """A client gives up its place."""
-        self._queue.leave_session(session, client)
+    def leave(self, session: SessionId, client: PeerKey) -> bool:
+        """A client gives up its place; False if it has none."""
+        return self._queue.leave_session(session, client)
 
     def note_end(self, held: HeldSession, ticket: bytes, now: float, *, worked: bool) -> None:
         """A session has given its room up. worked: something was done in it, so that its client waits no more"""

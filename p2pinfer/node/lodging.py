@@ -130,8 +130,8 @@ class Lodging:
 
     def give_up(self, link: Link, message: Close) -> None:
         """A client wants no session any more that it was refused: others do not wait for it."""
-        self._room.leave(message.session, link.peer)
-        self._stir()
+        if self._room.leave(message.session, link.peer):  # anybody may say Close of any session
+            self._stir()
 
     def _find(self, asks: HeldSession, message: Open) -> list[int]:
         self._let_go_over()

@@ -233,11 +233,12 @@ class Session:
             self._lose(peer, why.code)
 
     def _take(self, sender: PeerKey, message: SessionMessage) -> None:
-        if type(message) is Resume and self.stage.terms.parts(sender) & Part.CLIENT:
+        terms = self.stage.terms
+        if type(message) is Resume and terms.parts(sender) & Part.CLIENT and message.epoch == terms.epoch:
             self._meet_again(message)
         for send in self.stage.receive(sender, message):
             self._send(send)
-        if self.stage.terms.parts(sender) & Part.CLIENT:
+        if terms.parts(sender) & Part.CLIENT:
             self._take_of_client(message)
         self._after_change()
 

@@ -315,9 +315,9 @@ def test_who_does_not_come_back_is_forgotten() -> None:
 def test_who_gives_its_place_up_is_called_no_more() -> None:
     room = Room(8, PAGES)
     refused(room, FULL, FEW)
-    room.leave(visit(FEW).session, MANY.client)
+    assert not room.leave(visit(FEW).session, MANY.client)
     assert room.is_awaited
-    room.leave(visit(FEW).session, FEW.client)
+    assert room.leave(visit(FEW).session, FEW.client)
     assert called(room, FULL[:-1]) == []
 
 

@@ -417,6 +417,16 @@ async def test_a_client_that_is_linked_and_says_nothing_has_given_the_session_up
     assert middle.session.is_over
 
 
+async def test_a_resume_of_another_epoch_changes_nothing(autojump_clock: MockClock, middle: Suspended) -> None:
+    """INF-5"""
+    await middle.give(4)
+    middle.links.pop(CLIENT.public, None)
+    middle.dial()
+    middle.heard(CLIENT.public, Resume(SESSION, 1, 0))
+    assert not middle.session.stage.is_suspended
+    assert middle.closes() == []
+
+
 @dataclass
 class Greeted:
     """A link as far as `meet` looks at it."""
