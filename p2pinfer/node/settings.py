@@ -36,7 +36,7 @@ class Network:
     bootstrap: tuple[str, ...] = _setting((), "multiaddrs of peers to meet first")
     mdns: bool = _setting(True, "find peers on the local network; never used when only loopback is listened on")
     files_mb_per_day: int = _setting(
-        100, "MB of models' files that peers of other machines may have of this node a day; 0: they get none"
+        100, "MB of models' files that other machines may have a day, one network a fourth of it; 0: they get none"
     )
 
 
