@@ -1,6 +1,7 @@
 """`p2pinfer model`: import models into the store, list them, show one."""
 
 import json
+from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 
@@ -37,11 +38,24 @@ def model() -> None:
     metavar="FILE",
     help="Chat template in Jinja's language; it is part of the model's id.  [default: the source's own]",
 )
+@click.option(
+    "--ignore",
+    "ignored",
+    multiple=True,
+    metavar="KEY",
+    help="Import a model whose configuration says KEY, which p2pinfer does not know; you say that it changes nothing.",
+)
 @click.option("--hub-endpoint", help="Address of the hub.  [default: the hub client's own]")
 @store_option
 @json_option
 def import_(
-    source: str, name: str, template: Path | None, hub_endpoint: str | None, store: Path, as_json: bool
+    source: str,
+    name: str,
+    template: Path | None,
+    ignored: tuple[str, ...],
+    hub_endpoint: str | None,
+    store: Path,
+    as_json: bool,
 ) -> None:
     """Import a model into the store.
 
@@ -56,7 +70,7 @@ def import_(
     Llama, Mistral, Qwen2 and Qwen3 models can be imported; their weights become bf16.
     """
     models = Store(store)
-    stored = import_with_progress(source, models, name, hub_endpoint, _text_of(template) if template else None)
+    stored = import_with_progress(source, models, name, hub_endpoint, _text_of(template) if template else None, ignored)
     if stored.manifest.template:
         _try_template(stored.manifest.template)
     if as_json:
@@ -84,7 +98,12 @@ def _text_of(file: Path) -> str:
 
 
 def import_with_progress(
-    source: str, store: Store, name: str = "", endpoint: str | None = None, template: str | None = None
+    source: str,
+    store: Store,
+    name: str = "",
+    endpoint: str | None = None,
+    template: str | None = None,
+    ignored: Collection[str] = (),
 ) -> StoredModel:
     """Import a model, with a bar on the terminal where there is one. Raises ModelError."""
     try:
@@ -93,7 +112,7 @@ def import_with_progress(
         raise ModelError(f"importing needs {missing.name}; get it with: pip install 'p2pinfer[node]'") from None
 
     with open_bars() as report:
-        return import_model(source, store, name, report, endpoint, template)
+        return import_model(source, store, name, report, endpoint, template, ignored)
 
 
 @model.command("list")

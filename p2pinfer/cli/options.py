@@ -66,7 +66,7 @@ def engine_options(command: F) -> F:
     numerics = click.option(
         "--numerics",
         metavar="CLASS",
-        help="i8g32-1, i8g32k8-1, i8h64-1, bf16-1 or f32-1.  [default: the fastest engine's]",
+        help="i8g32-1, i8g32k8-1, bf16-1 or f32-1.  [default: the fastest engine's]",
     )
     device = click.option(
         "--device", metavar="NAME", help="Where the engine computes: cpu, cuda, cuda:1.  [default: cpu]"

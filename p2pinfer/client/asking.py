@@ -50,7 +50,7 @@ class Request:
     top_p:       share of the probability kept
     stop:        strings that end the answer; they are not part of it; a control token's name ends it there
     codec:       of rows between stages: q8o4, bf16 or f32
-    numerics:    class of the stages: i8g32-1, i8g32k8-1, i8h64-1, bf16-1 or f32-1; empty takes whichever is best
+    numerics:    class of the stages: i8g32-1, i8g32k8-1, bf16-1 or f32-1; empty takes whichever is best
     max_cost:    nano-credits that the answer may cost, at worst; None is the client's limit, or the default one
     control_tokens: names of control tokens in chat messages are those tokens; else they are text
     wait_s:      seconds to wait for what is missing: a peer to ask, the model, layers of it; 0 looks once

@@ -9,23 +9,22 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Final
 
 import msgpack
 
 from p2pinfer.core import fields
+from p2pinfer.core.architecture import ARCHITECTURES, Shape
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import RemoteProtocolError
 from p2pinfer.core.fields import Bin, Many, Struct, Text, UInt, UInts
-from p2pinfer.core.model_numbers import check_context
+from p2pinfer.core.model_numbers import MAX_LAYERS, check_sizes
 from p2pinfer.core.units import ModelId, Roles, Span
 
 VERSION: Final = 1
 DOMAIN: Final = b"p2pinfer/1/manifest\0"
 MAX_MANIFEST: Final = 1 << 20  # bytes; one part of a file call carries it whole
-MAX_LAYERS: Final = 999  # three digits, so that files sort by layer
 MAX_TEMPLATE: Final = 256 << 10  # bytes
-ARCHITECTURES: Final = ("llama", "mistral", "qwen2", "qwen3")
 
 CONFIG: Final = "config.json"
 TOKENIZER: Final = "tokenizer.json"
@@ -62,19 +61,6 @@ class File:
 
     def __post_init__(self) -> None:
         fields.check(self)
-
-
-class Shape(NamedTuple):
-    """The sizes of a model, in the order the manifest has them."""
-
-    layers: int
-    hidden: int
-    intermediate: int
-    heads: int
-    kv_heads: int
-    head_size: int
-    vocabulary: int
-    context: int  # positions
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,19 +169,6 @@ class Manifest:
         return tuple(by_name[name] for name in names)
 
 
-def check_sizes(shape: Shape) -> None:
-    """Raise ValueError for sizes that no model has."""
-    if min(shape) < 1 or max(shape) >= 1 << 32:
-        raise ValueError(f"a size of nothing, or of more than 32 bits: {shape}")
-    if shape.layers > MAX_LAYERS:
-        raise ValueError(f"{shape.layers} layers, limit {MAX_LAYERS}")
-    check_context(shape.context)
-    if shape.heads % shape.kv_heads:
-        raise ValueError(f"{shape.heads} heads cannot share {shape.kv_heads} key and value heads")
-    if shape.head_size % 2:
-        raise ValueError(f"rotary positions need an even head size, not {shape.head_size}")
-
-
 def file_names(layers: int) -> Iterable[str]:
     """Every file of a model of that many layers."""
     return (CONFIG, TOKENIZER, EMBEDDING, HEAD, *(layer_file(layer) for layer in range(layers)))
@@ -203,10 +176,8 @@ def file_names(layers: int) -> Iterable[str]:
 
 def layer_flops(shape: Shape) -> int:
     """Operations of one layer for one position (manifest.md, 3.4): products, and attention to half the context."""
-    queries = shape.heads * shape.head_size
-    keys = shape.kv_heads * shape.head_size
-    weights = shape.hidden * (2 * queries + 2 * keys + 3 * shape.intermediate)
-    return 2 * weights + 2 * queries * shape.context
+    weights = shape.hidden * (2 * shape.queries + 2 * shape.keys + 3 * shape.intermediate)
+    return 2 * weights + 2 * shape.queries * shape.context
 
 
 def encode_manifest(manifest: Manifest) -> bytes:

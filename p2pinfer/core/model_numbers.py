@@ -6,8 +6,11 @@ computes nothing, or noise, or what two engines do not agree on.
 
 from typing import Final
 
+from p2pinfer.core.architecture import Shape
 from p2pinfer.core.shown import brief
 
+MAX_LAYERS: Final = 999  # three digits, so that files sort by layer
+MAX_WIDTH: Final = 1 << 16  # of a row; the codec q8o4 writes places in it in 16 bits
 MAX_NORM_EPS: Final = 1.0
 MIN_ROPE_THETA: Final = 1.0
 MAX_ROPE_THETA: Final = 1e15
@@ -47,6 +50,19 @@ def check_numbers(
         )
     if window is not None and not 1 <= window <= MAX_CONFIG_POSITIONS:
         raise ValueError(f"sliding_window is {window} positions; it must be from 1 to {MAX_CONFIG_POSITIONS}")
+
+
+def check_sizes(shape: Shape) -> None:
+    """Raise ValueError for sizes that no model has."""
+    if min(shape) < 1 or max(shape) >= 1 << 32:
+        raise ValueError(f"a size of nothing, or of more than 32 bits: {shape}")
+    if shape.layers > MAX_LAYERS:
+        raise ValueError(f"{shape.layers} layers, limit {MAX_LAYERS}")
+    check_context(shape.context)
+    if shape.heads % shape.kv_heads:
+        raise ValueError(f"{shape.heads} heads cannot share {shape.kv_heads} key and value heads")
+    if shape.head_size % 2:
+        raise ValueError(f"rotary positions need an even head size, not {shape.head_size}")
 
 
 def check_context(context: int) -> None:

@@ -54,7 +54,6 @@ class Numerics(IntEnum):
     F32_1 = 1  # float32 throughout; a tolerance class
     BF16_1 = 2  # bfloat16 weights and activations; a tolerance class
     I8G32_1 = 3  # int8 weights and activations in groups of 32; exact: the same bits on every machine
-    I8H64_1 = 4  # int8 weights and activations, a scale for each row, turned in groups of 64; a tolerance class
     I8G32K8_1 = 5  # as I8G32_1, with the KV cache in int8; exact
 
     @property

@@ -19,7 +19,6 @@ PACKAGES: Final = {  # what the engine of a class imports
     Numerics.I8G32K8_1: EVERY_ENGINE,
     Numerics.BF16_1: TORCH,
     Numerics.F32_1: TORCH,
-    Numerics.I8H64_1: TORCH,
 }
 
 
@@ -31,8 +30,7 @@ def engine_of(numerics: Numerics) -> str:
 def fastest_numerics(config: Path, device: str) -> tuple[Numerics, str]:
     """The class of the fastest engine for a model on a device, and, on a CPU, why that is not the native one's.
 
-    On a GPU that is bf16-1. An H100 takes 1.4 to 1.6 times as long for a step in i8h64-1: to turn and round activations
-    costs more there than weights of half the size save.
+    On a GPU that is bf16-1.
 
     config: the model's config.json
 

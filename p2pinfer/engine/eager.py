@@ -1,4 +1,4 @@
-"""A span computed by torch, operator by operator: on any device that torch has, in bf16, f32 or int8."""
+"""A span computed by torch, operator by operator: on any device that torch has, in bf16 or f32."""
 
 import socket
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from p2pinfer.core.errors import ModelError
+from p2pinfer.core.model_config import ModelConfig
 from p2pinfer.core.pages import Table
 from p2pinfer.engine import codecs
 from p2pinfer.engine.backend import NOTHING, Asked, Backend, Batch, Part, Result
-from p2pinfer.engine.config import ModelConfig
 from p2pinfer.engine.finite import are_finite
 from p2pinfer.engine.gpu_facts import obstacle
 from p2pinfer.engine.graphs import Graphs

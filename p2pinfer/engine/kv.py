@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from p2pinfer.core.model_config import ModelConfig
 from p2pinfer.core.pages import PAGE
-from p2pinfer.engine.config import ModelConfig
 
 Place = slice | Tensor  # positions of the pool: in one piece, or one by one
 
@@ -20,7 +20,7 @@ class Cache:
 
     def __init__(self, config: ModelConfig, layers: int, pages: int, device: torch.device, dtype: torch.dtype) -> None:
         self.spare = pages
-        shape = (1, config.kv_heads, (pages + 1) * PAGE, config.head_size)
+        shape = (1, config.shape.kv_heads, (pages + 1) * PAGE, config.shape.head_size)
         self._keys = [_zeros(shape, device, dtype) for _ in range(layers)]
         self._values = [_zeros(shape, device, dtype) for _ in range(layers)]
 

@@ -3,8 +3,8 @@
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from p2pinfer.core.model_config import ModelConfig
 from p2pinfer.engine.attention import attend
-from p2pinfer.engine.config import ModelConfig
 from p2pinfer.engine.kv import Cache
 from p2pinfer.engine.plan import Plan
 from p2pinfer.engine.rope import rotate
@@ -23,8 +23,10 @@ def norm(rows: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 def _attention(config: ModelConfig, layer: Layer, number: int, rows: Tensor, plan: Plan, cache: Cache) -> Tensor:
-    heads, kv_heads = config.heads, config.kv_heads
-    joined = layer.qkv(rows).view(len(rows), -1, config.head_size)  # (positions, heads + 2 x key heads, head size)
+    heads, kv_heads = config.shape.heads, config.shape.kv_heads
+    joined = layer.qkv(rows).view(
+        len(rows), -1, config.shape.head_size
+    )  # (positions, heads + 2 x key heads, head size)
     turned, values = joined[:, : heads + kv_heads], joined[:, heads + kv_heads :]
     if layer.query_norm is not None and layer.key_norm is not None:
         turned[:, :heads] = norm(turned[:, :heads], layer.query_norm, config.norm_eps)

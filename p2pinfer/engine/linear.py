@@ -1,6 +1,6 @@
 """Linear layers: weights laid out once for the kernel that reads them fastest."""
 
-from typing import Final, Protocol
+from typing import Final
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -10,25 +10,10 @@ from p2pinfer.core.units import Numerics
 
 ONEDNN: Final = "onednn"  # weights prepacked: bf16 takes half the time of aten's on CPU
 ATEN: Final = "aten"
-INT_MM: Final = "int_mm"  # int8 (int8.py)
-
-
-class Linear(Protocol):
-    """y = x · weightᵀ + bias, for rows x.
-
-    bytes: of memory held for weights
-    """
-
-    bytes: int
-
-    def __call__(self, rows: Tensor) -> Tensor:
-        """(rows, inputs) -> (rows, outputs), of the same dtype"""
 
 
 def best_kernel(device: torch.device, numerics: Numerics) -> str:
     """The kernel for a device and a numerics class."""
-    if numerics is Numerics.I8H64_1:
-        return INT_MM
     return ONEDNN if device.type == "cpu" and numerics is Numerics.BF16_1 and _prepacks_bf16() else ATEN
 
 
@@ -38,8 +23,11 @@ def _prepacks_bf16() -> bool:
     return bool(there and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-class FloatLinear(Linear):
-    """Computes in the dtype of its weight."""
+class Linear:
+    """y = x · weightᵀ + bias, for rows x, in the dtype of the weight.
+
+    bytes: of memory held for weights
+    """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, kernel: str) -> None:
         """weight: (outputs, inputs), on the device and in the dtype that is computed in"""
@@ -49,6 +37,7 @@ class FloatLinear(Linear):
         self._bias = bias
 
     def __call__(self, rows: Tensor) -> Tensor:
+        """(rows, inputs) -> (rows, outputs)"""
         if self._onednn:
             result: Tensor = torch.ops.mkldnn._linear_pointwise.default(rows, self._weight, self._bias, "none", [], "")
             return result

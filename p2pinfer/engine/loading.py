@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
+from p2pinfer.core.model_config import ModelConfig
 from p2pinfer.engine.backend import Backend
 from p2pinfer.engine.choice import NATIVE
-from p2pinfer.engine.config import ModelConfig
 from p2pinfer.engine.steps import ShardSpec
 
 Progress = Callable[[int, int], None]  # bytes of files read, of all

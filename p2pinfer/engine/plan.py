@@ -7,9 +7,9 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from p2pinfer.core.model_config import ModelConfig
 from p2pinfer.engine.attention import Looking, Reading, Together, causal_mask, length_mask
 from p2pinfer.engine.backend import Part
-from p2pinfer.engine.config import ModelConfig
 from p2pinfer.engine.kv import Place
 from p2pinfer.engine.rope import Rope
 
@@ -58,7 +58,7 @@ def _readings(config: ModelConfig, rope: Rope, pool: int, parts: Sequence[Part])
         if group.pieces:
             yield group.reading(device, dtype)
             group = _Group(pool)
-        shared = config.heads // config.kv_heads
+        shared = config.shape.heads // config.shape.kv_heads
         mask = causal_mask(part.positions, _first(config, part), config.window, shared, device, dtype)
         yield Reading(len(part.positions), place, mask)
     if group.pieces:

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from p2pinfer.core.model_config import ModelConfig
 from p2pinfer.core.pages import PAGE, pages_for
 from p2pinfer.engine.attention import Paged, position_mask
 from p2pinfer.engine.backend import Part
 from p2pinfer.engine.buckets import Bucket, bucket_of
-from p2pinfer.engine.config import ModelConfig
 from p2pinfer.engine.kv import Cache
 from p2pinfer.engine.layers import run_layer
 from p2pinfer.engine.plan import Plan
@@ -75,7 +75,7 @@ class Replayed:
     def _prepared(self, bucket: Bucket) -> tuple[Inputs, Compute]:
         """Recorded while no row is a session's, so that only the spare page is written."""
         table = self._rope.table
-        inputs = Inputs(self._config.hidden, bucket, self._cache.spare, table.device, table.dtype)
+        inputs = Inputs(self._config.shape.hidden, bucket, self._cache.spare, table.device, table.dtype)
         return inputs, self._record(lambda: self._hidden(inputs))
 
     def _hidden(self, inputs: Inputs) -> Tensor:

@@ -5,15 +5,15 @@ import math
 import torch
 from torch import Tensor
 
-from p2pinfer.engine.config import ModelConfig, RopeScaling
+from p2pinfer.core.model_config import ModelConfig, RopeScaling
 
 
 class Rope:
     """Cosines and sines for every position of the context."""
 
     def __init__(self, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> None:
-        frequencies = _frequencies(config.head_size, config.rope_theta, config.rope_scaling)  # (head size / 2)
-        angles = torch.arange(config.context, dtype=torch.float32)[:, None] * frequencies
+        frequencies = _frequencies(config.shape.head_size, config.rope_theta, config.rope_scaling)  # (head size / 2)
+        angles = torch.arange(config.shape.context, dtype=torch.float32)[:, None] * frequencies
         cos, sin = angles.cos(), angles.sin()
         # the halves of a head rotate against each other: the sign goes into the table
         table = torch.stack([torch.cat([cos, cos], 1), torch.cat([-sin, sin], 1)], 1)

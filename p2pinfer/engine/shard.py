@@ -8,11 +8,12 @@ from typing import Final
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import RemoteProtocolError
+from p2pinfer.core.model_config import ModelConfig
 from p2pinfer.core.pages import Table
 from p2pinfer.core.units import Codec, Roles, Span
 from p2pinfer.engine import codecs
 from p2pinfer.engine.backend import Asked, Backend, Batch, Part, Result
-from p2pinfer.engine.config import ModelConfig, read_config
+from p2pinfer.engine.config import read_config
 from p2pinfer.engine.inbox import Inbox
 from p2pinfer.engine.loading import Progress, load_backend
 from p2pinfer.engine.sampler import draw_id
@@ -54,9 +55,9 @@ class Shard:
             device=spec.device,
             threads=spec.threads,
             kernel=backend.kernel,
-            width=config.hidden,
-            vocabulary=config.vocabulary,
-            context=config.context,
+            width=config.shape.hidden,
+            vocabulary=config.shape.vocabulary,
+            context=config.shape.context,
             weight_bytes=backend.weight_bytes,
             cache_bytes=backend.cache_bytes,
             pages=spec.pages,
@@ -110,8 +111,8 @@ class Shard:
         given = iter(
             codecs.decode_each(
                 [(step.data, step.codec_in) for step, bad in zip(steps, wrong, strict=True) if not bad],
-                self._config.hidden,
-                self._config.vocabulary,
+                self._config.shape.hidden,
+                self._config.shape.vocabulary,
                 self._backend.q8o4,
             )
         )
@@ -140,8 +141,8 @@ class Shard:
         if not self._span.covers(span):
             raise RemoteProtocolError(f"layers {span}, {self._span} are here", Code.UNSUPPORTED)
         last = step.position + len(given)
-        if last > self._config.context:
-            message = f"{last} positions, the model's limit is {self._config.context}"
+        if last > self._config.shape.context:
+            message = f"{last} positions, the model's limit is {self._config.shape.context}"
             raise RemoteProtocolError(message, Code.TOO_LONG)
         table.write(step.position, len(given))
         part = Part(step.slot, table, range(step.position, last), given, _asked(step))

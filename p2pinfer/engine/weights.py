@@ -3,7 +3,7 @@
 Tensors have their Hugging Face names. Projections that read the same rows are joined into one matrix.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,19 +13,17 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from p2pinfer.core.architecture import Slot, Weight
 from p2pinfer.core.errors import ModelError
+from p2pinfer.core.model_config import ModelConfig
 from p2pinfer.core.units import Numerics, Roles, Span
-from p2pinfer.engine.config import ModelConfig
 from p2pinfer.engine.finite import are_finite
-from p2pinfer.engine.int8 import SIZES, Int8Linear, check_products
-from p2pinfer.engine.linear import INT_MM, FloatLinear, Linear, best_kernel
+from p2pinfer.engine.linear import Linear, best_kernel
 from p2pinfer.engine.loading import Progress
-from p2pinfer.engine.names import EMBEDDING, HEAD, NORM
 
 DTYPES: Final = {  # of activations, norms, attention and KV cache
     Numerics.F32_1: torch.float32,
     Numerics.BF16_1: torch.bfloat16,
-    Numerics.I8H64_1: torch.bfloat16,
 }
 
 
@@ -66,14 +64,12 @@ def load_weights(
 ) -> Weights:
     """Read a span's weights.
 
-    Raises ModelError for a file that is missing or damaged, and a tensor that is missing, has another shape, holds a
-    value that is not finite, or is of a size that the numerics class cannot compute with; and for a device that cannot.
+    Raises ModelError for a file that is missing or damaged, and a tensor that is missing, has another shape, or holds a
+    value that is not finite.
     """
-    if span.last > config.layers:
-        raise ModelError(f"layers {span} of a model that has {config.layers}")
+    if span.last > config.shape.layers:
+        raise ModelError(f"layers {span} of a model that has {config.shape.layers}")
     kernel = best_kernel(device, numerics)
-    if kernel == INT_MM:
-        check_products(device)
     with ExitStack() as stack:
         stored = _Files(files, stack)
         load = _Loader(config, stored, device, DTYPES[numerics], kernel)
@@ -82,7 +78,7 @@ def load_weights(
             layers.append(load.layer(number))
             progress((number + 1 - span.first) * stored.bytes // (len(span) + 1), stored.bytes)
         embedding = load.embedding() if roles & Roles.HEAD else None
-        norm = load.tensor(NORM, config.hidden) if roles & Roles.TAIL else None
+        norm = load.tensor(config.final_norm) if roles & Roles.TAIL else None
         head = load.head() if roles & Roles.TAIL else None
         progress(stored.bytes, stored.bytes)
     return Weights(tuple(layers), embedding, norm, head, load.bytes, kernel)
@@ -127,63 +123,53 @@ class _Loader:
         self._kernel = kernel
 
     def layer(self, number: int) -> Layer:
-        config = self._config
-        prefix = f"model.layers.{number}."
-        attention, mlp = prefix + "self_attn.", prefix + "mlp."
-        queries, keys = config.heads * config.head_size, config.kv_heads * config.head_size
-        projections = {attention + "q_proj": queries, attention + "k_proj": keys, attention + "v_proj": keys}
+        weights = self._config.layer_weights(number)
+        by_slot = {slot: [weight for weight in weights if weight.slot is slot] for slot in Slot}
+
+        def vector(slot: Slot) -> Tensor | None:
+            return self.tensor(*by_slot[slot]) if by_slot[slot] else None
+
+        attention_norm, mlp_norm = vector(Slot.ATTENTION_NORM), vector(Slot.MLP_NORM)
+        assert attention_norm is not None and mlp_norm is not None
         return Layer(
-            attention_norm=self.tensor(prefix + "input_layernorm.weight", config.hidden),
-            qkv=self._linear(projections, config.hidden, config.qkv_bias),
-            query_norm=self.tensor(attention + "q_norm.weight", config.head_size) if config.qk_norms else None,
-            key_norm=self.tensor(attention + "k_norm.weight", config.head_size) if config.qk_norms else None,
-            output=self._linear({attention + "o_proj": config.hidden}, queries, config.output_bias),
-            mlp_norm=self.tensor(prefix + "post_attention_layernorm.weight", config.hidden),
-            gate_up=self._linear(
-                dict.fromkeys((mlp + "gate_proj", mlp + "up_proj"), config.feed_forward), config.hidden, False
-            ),
-            down=self._linear({mlp + "down_proj": config.hidden}, config.feed_forward, False),
+            attention_norm=attention_norm,
+            qkv=self._linear(by_slot[Slot.QKV], by_slot[Slot.QKV_BIAS]),
+            query_norm=vector(Slot.QUERY_NORM),
+            key_norm=vector(Slot.KEY_NORM),
+            output=self._linear(by_slot[Slot.OUTPUT], by_slot[Slot.OUTPUT_BIAS]),
+            mlp_norm=mlp_norm,
+            gate_up=self._linear([*by_slot[Slot.GATE], *by_slot[Slot.UP]]),
+            down=self._linear(by_slot[Slot.DOWN]),
         )
 
     def embedding(self) -> Tensor:
-        stored = self._checked(EMBEDDING, self._config.vocabulary, self._config.hidden)
+        stored = self._checked(self._config.embedding)
         return stored if self._device.type == "cpu" else self._moved(stored)
 
     def head(self) -> Linear:
-        """The output head; a tied one is the embedding."""
-        name = EMBEDDING if self._config.tied else HEAD
-        return self._linear({name.removesuffix(".weight"): self._config.vocabulary}, self._config.hidden, False)
+        return self._linear([self._config.head])
 
-    def tensor(self, name: str, *shape: int) -> Tensor:
-        return self._moved(self._checked(name, *shape))
+    def tensor(self, weight: Weight) -> Tensor:
+        return self._moved(self._checked(weight))
 
-    def _linear(self, outputs: Mapping[str, int], inputs: int, bias: bool) -> Linear:
-        """Projections that read the same rows, as one: by name, the number of outputs of each."""
-        weight = torch.cat([self._checked(f"{name}.weight", size, inputs) for name, size in outputs.items()])
-        biases = [self._checked(f"{name}.bias", size) for name, size in outputs.items()] if bias else []
-        linear = self._laid_out(weight, torch.cat(biases) if bias else None, next(iter(outputs)))
+    def _linear(self, weights: Sequence[Weight], biases: Sequence[Weight] = ()) -> Linear:
+        """Projections that read the same rows, as one."""
+        matrix = torch.cat([self._checked(weight) for weight in weights])
+        bias = torch.cat([self._checked(one) for one in biases]) if biases else None
+        moved = None if bias is None else bias.to(self._device, self._dtype)
+        linear = Linear(matrix.to(self._device, self._dtype), moved, self._kernel)
         self.bytes += linear.bytes
         return linear
-
-    def _laid_out(self, weight: Tensor, bias: Tensor | None, name: str) -> Linear:
-        """The layer for this kernel. name: of the first of its projections, for people"""
-        if self._kernel != INT_MM:
-            moved = None if bias is None else bias.to(self._device, self._dtype)
-            return FloatLinear(weight.to(self._device, self._dtype), moved, self._kernel)
-        if weight.shape[1] % SIZES:
-            numbers = f"{weight.shape[1]} inputs, and {Numerics.I8H64_1.label} takes multiples of {SIZES}"
-            raise ModelError(f"{name} has {numbers}; another numerics class has no such limit")
-        return Int8Linear(weight, bias, self._device)
 
     def _moved(self, stored: Tensor) -> Tensor:
         moved = stored.to(self._device, self._dtype, copy=True)  # a copy lets go of the file
         self.bytes += moved.nbytes
         return moved
 
-    def _checked(self, name: str, *shape: int) -> Tensor:
-        stored = self._stored.tensor(name)
-        if tuple(stored.shape) != shape:
-            raise ModelError(f"the tensor {name} has the shape {tuple(stored.shape)}, the config says {shape}")
+    def _checked(self, weight: Weight) -> Tensor:
+        stored = self._stored.tensor(weight.name)
+        if tuple(stored.shape) != weight.shape:
+            raise ModelError(f"the tensor {weight.name} has the shape {tuple(stored.shape)}, not {weight.shape}")
         if not are_finite(stored):
-            raise ModelError(f"the tensor {name} holds a value that is not finite")
+            raise ModelError(f"the tensor {weight.name} holds a value that is not finite")
         return stored

@@ -53,8 +53,7 @@ class Serve:
     )
     numerics: str = _setting(
         AUTO,
-        "numerics class: i8g32-1, i8g32k8-1 (half the KV cache), bf16-1, f32-1, or i8h64-1 (on a GPU: half the "
-        "memory of bf16-1, and slower); auto: the fastest engine's here",
+        "numerics class: i8g32-1, i8g32k8-1 (half the KV cache), bf16-1 or f32-1; auto: the fastest engine's here",
     )
     device: str = _setting(CPU, "where the engine computes: cpu, cuda, cuda:1")
     threads: int = _setting(0, "CPU threads of the engine; 0: all cores but one")

@@ -21,21 +21,19 @@ from p2pinfer.engine.steps import ShardSpec
 from p2pinfer.node.limits import usable_cores, usable_memory
 from p2pinfer.node.settings import Serve, numerics_of
 
-# Of weights in memory, with a scale for each 32 in the native engine's classes, for each row of 256 or more in i8h64-1;
-# and of the KV cache, with a scale for each 32 in i8g32k8-1
+# Of weights in memory, with a scale for each 32 in the native engine's classes; and of the KV cache, with a scale for
+# each 32 in i8g32k8-1
 WEIGHT_BYTES: Final = {
     Numerics.F32_1: 4.0,
     Numerics.BF16_1: 2.0,
     Numerics.I8G32_1: 1 + 2 / 32,
     Numerics.I8G32K8_1: 1 + 2 / 32,
-    Numerics.I8H64_1: 1 + 4 / 256,
 }
 CACHE_BYTES: Final = {
     Numerics.F32_1: 4.0,
     Numerics.BF16_1: 2.0,
     Numerics.I8G32_1: 2.0,
     Numerics.I8G32K8_1: 1 + 2 / 32,
-    Numerics.I8H64_1: 2.0,
 }
 FILE_BYTES: Final = 2  # tensors are stored in bf16
 MB: Final = 1_000_000

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from p2pinfer.core.architecture import ARCHITECTURES, Shape
+from p2pinfer.core.model_config import ModelConfig
 from p2pinfer.core.pages import pages_for
-from p2pinfer.engine.config import ModelConfig
 from p2pinfer.engine.native.bandwidth import read_gb_s
 from p2pinfer.engine.native.files import Bits
 from p2pinfer.engine.native.kernel import Kernel, Matrix, Vector
@@ -24,33 +25,34 @@ from p2pinfer.engine.native.library import instruction_sets, open_library
 from tests.bench.figures import Bound, Figure
 
 ABOUT = "a layer of an 8B model's shape, random weights, in this process"
-CONFIG: Final = ModelConfig(
-    architecture="LlamaForCausalLM",
+SHAPE: Final = Shape(
     layers=1,
     hidden=4096,
-    feed_forward=14_336,
+    intermediate=14_336,
     heads=32,
     kv_heads=8,
     head_size=128,
     vocabulary=4096,
     context=8192,
+)
+CONFIG: Final = ModelConfig(
+    ARCHITECTURES["llama"],
+    SHAPE,
     norm_eps=1e-5,
     rope_theta=500_000.0,
     rope_scaling=None,
     window=None,
     tied=False,
-    qkv_bias=False,
-    output_bias=False,
-    qk_norms=False,
+    biases=False,
 )
-QUERIES: Final = CONFIG.heads * CONFIG.head_size
-KEYS: Final = CONFIG.kv_heads * CONFIG.head_size
+QUERIES: Final = SHAPE.heads * SHAPE.head_size
+KEYS: Final = SHAPE.kv_heads * SHAPE.head_size
 SHAPES: Final = {  # outputs, inputs
-    Matrix.QKV: (QUERIES + 2 * KEYS, CONFIG.hidden),
-    Matrix.OUTPUT: (CONFIG.hidden, QUERIES),
-    Matrix.GATE: (CONFIG.feed_forward, CONFIG.hidden),
-    Matrix.UP: (CONFIG.feed_forward, CONFIG.hidden),
-    Matrix.DOWN: (CONFIG.hidden, CONFIG.feed_forward),
+    Matrix.QKV: (QUERIES + 2 * KEYS, SHAPE.hidden),
+    Matrix.OUTPUT: (SHAPE.hidden, QUERIES),
+    Matrix.GATE: (SHAPE.intermediate, SHAPE.hidden),
+    Matrix.UP: (SHAPE.intermediate, SHAPE.hidden),
+    Matrix.DOWN: (SHAPE.hidden, SHAPE.intermediate),
 }
 POSITION: Final = 255  # of the one token: it looks at 256
 TOGETHER: Final = 64
@@ -127,16 +129,16 @@ def _kernel(weights: dict[Matrix, Bits]) -> Kernel:
     for which, rows in weights.items():
         assert kernel.set_matrix(0, which, 0, rows)
     for vector in (Vector.ATTENTION_NORM, Vector.MLP_NORM):
-        assert kernel.set_vector(0, vector, 0, np.ones(CONFIG.hidden, np.float32))
+        assert kernel.set_vector(0, vector, 0, np.ones(SHAPE.hidden, np.float32))
     return kernel
 
 
 def _one_token(kernel: Kernel, random: np.random.Generator) -> Step:
     """The last position of a session, again and again."""
     table = kernel.open_session(0, range(pages_for(POSITION + 1)))
-    prompt = random.standard_normal((POSITION, CONFIG.hidden), np.float32)
+    prompt = random.standard_normal((POSITION, SHAPE.hidden), np.float32)
     kernel.step(0, 1, prompt, range(POSITION), [table] * POSITION)
-    row = random.standard_normal((1, CONFIG.hidden), np.float32)
+    row = random.standard_normal((1, SHAPE.hidden), np.float32)
     return lambda: kernel.step(0, 1, row.copy(), [POSITION], [table])
 
 
@@ -144,7 +146,7 @@ def _many_tokens(kernel: Kernel, random: np.random.Generator) -> Step:
     """The first positions of another session, in one step."""
     first = pages_for(POSITION + 1)
     table = kernel.open_session(0, range(first, first + pages_for(TOGETHER)))
-    rows = random.standard_normal((TOGETHER, CONFIG.hidden), np.float32)
+    rows = random.standard_normal((TOGETHER, SHAPE.hidden), np.float32)
     return lambda: kernel.step(0, 1, rows.copy(), range(TOGETHER), [table] * TOGETHER)
 
 
@@ -153,12 +155,12 @@ def _torch_layer(weights: dict[Matrix, Bits], random: np.random.Generator) -> St
     shift = _faster_shift(random)
     qkv, output, down = (_qlinear(weights[which], shift) for which in (Matrix.QKV, Matrix.OUTPUT, Matrix.DOWN))
     gate_up = _qlinear(np.concatenate([weights[Matrix.GATE], weights[Matrix.UP]]), shift)
-    given = torch.from_numpy(random.standard_normal((TOGETHER, CONFIG.hidden), np.float32))
+    given = torch.from_numpy(random.standard_normal((TOGETHER, SHAPE.hidden), np.float32))
 
     def step() -> Tensor:
         rows = given + output(qkv(given)[:, :QUERIES])  # (tokens, hidden)
         joined = gate_up(rows)  # (tokens, 2 x feed-forward)
-        gate, up = joined[:, : CONFIG.feed_forward], joined[:, CONFIG.feed_forward :]
+        gate, up = joined[:, : SHAPE.intermediate], joined[:, SHAPE.intermediate :]
         return rows + down(torch.nn.functional.silu(gate) * up)
 
     return step

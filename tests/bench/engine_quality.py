@@ -14,12 +14,13 @@ import torch
 from numpy.typing import NDArray
 
 from p2pinfer.core.manifest import TOKENIZER
+from p2pinfer.core.model_config import ModelConfig
 from p2pinfer.core.pages import pages_for
 from p2pinfer.core.text import Texts
 from p2pinfer.core.units import Numerics
 from p2pinfer.engine.backend import Asked, Backend, Batch, Part
 from p2pinfer.engine.codecs import Ids, Rows
-from p2pinfer.engine.config import ModelConfig, read_config
+from p2pinfer.engine.config import read_config
 from p2pinfer.engine.eager import load_eager
 from p2pinfer.engine.layers import norm
 from p2pinfer.engine.native.span import load_native
@@ -159,7 +160,7 @@ def _logits(backend: Backend, config: ModelConfig, head: Head, ids: Ids) -> Iter
     for first in range(0, len(ids), CHUNK):
         given = ids[first : first + CHUNK]
         part = Part(0, table, range(first, first + len(given)), given, Asked.NOTHING)
-        (rows,) = backend.compute(Batch([part], range(config.layers), tail=False))
+        (rows,) = backend.compute(Batch([part], range(config.shape.layers), tail=False))
         assert isinstance(rows, np.ndarray)
         yield head(np.array(rows, np.float32))
 

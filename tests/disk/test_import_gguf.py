@@ -1,5 +1,6 @@
 import contextlib
 import json
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tokenizers import Tokenizer
 
 from p2pinfer.core.errors import ModelError
 from p2pinfer.core.manifest import encode_manifest
+from p2pinfer.core.model_config import RopeScaling
 from p2pinfer.core.text import Texts
 from p2pinfer.disk.importing import demo as demo_source
 from p2pinfer.disk.importing import gguf_file, import_model
@@ -22,11 +24,13 @@ from p2pinfer.disk.importing.gguf_model import read_gguf
 from p2pinfer.disk.importing.safetensors_file import open_safetensors
 from p2pinfer.disk.importing.tensors import to_bf16
 from p2pinfer.disk.store import Store, StoredModel
-from tests.disk.tiny import TEMPLATE, tiny_gguf
+from tests.disk.tiny import CONFIG, TEMPLATE, tiny_gguf, tiny_tensors
 
 TEXT = GGUFValueType.STRING
 UINT = GGUFValueType.UINT32
 FLOAT = GGUFValueType.FLOAT32
+SHORT = GGUFValueType.UINT16
+INT = GGUFValueType.INT32
 ARRAY = GGUFValueType.ARRAY
 F32 = GGMLQuantizationType.F32
 
@@ -62,7 +66,7 @@ def test_the_manifest_says_what_the_file_says(tmp_path: Path) -> None:
     tiny_gguf(tmp_path / "Tiny.Q4_1.gguf")
     source = read_gguf(tmp_path / "Tiny.Q4_1.gguf")
     assert (source.name, source.licence, source.template) == ("tiny", "apache-2.0", TEMPLATE)
-    assert (source.config.bos, source.config.ends, source.config.rms_norm_eps) == ((258,), (259,), 1e-5)
+    assert (source.bos, source.ends, source.config.norm_eps) == ((258,), (259,), 1e-5)
 
 
 @pytest.mark.parametrize(
@@ -83,20 +87,20 @@ def test_a_file_is_called_by_its_name_without_the_quantisation(tmp_path: Path, n
 def test_names_that_end_a_turn_are_ends_whatever_the_file_calls_eos(tmp_path: Path) -> None:
     """Converters often write the end of a document as eos, and a chat would run on to its length."""
     tiny_gguf(tmp_path / "a.gguf", **{"tokenizer.ggml.eos_token_id": (258, UINT)})
-    assert read_gguf(tmp_path / "a.gguf").config.ends == (258, 259)
+    assert read_gguf(tmp_path / "a.gguf").ends == (258, 259)
 
 
 def test_a_name_that_ends_a_turn_and_is_text_is_no_end(tmp_path: Path) -> None:
     changes = {"tokenizer.ggml.eos_token_id": (258, UINT), "tokenizer.ggml.token_type": ([1] * 258 + [3, 1], ARRAY)}
     tiny_gguf(tmp_path / "a.gguf", **changes)
-    assert read_gguf(tmp_path / "a.gguf").config.ends == (258,)
+    assert read_gguf(tmp_path / "a.gguf").ends == (258,)
 
 
 @pytest.mark.parametrize("none", [(0xFFFFFFFF, UINT), (-1, GGUFValueType.INT32)], ids=str)
 def test_an_id_of_minus_one_is_none(tmp_path: Path, none: tuple[int, GGUFValueType]) -> None:
     tiny_gguf(tmp_path / "a.gguf", **{"tokenizer.ggml.eos_token_id": none, "tokenizer.ggml.bos_token_id": none})
-    config = read_gguf(tmp_path / "a.gguf").config
-    assert (config.bos, config.ends) == ((), (259,))
+    source = read_gguf(tmp_path / "a.gguf")
+    assert (source.bos, source.ends) == ((), (259,))
 
 
 def test_a_template_that_cannot_be_read_keeps_no_model_out(store: Store, tmp_path: Path) -> None:
@@ -116,15 +120,80 @@ def test_another_template_may_be_given_and_makes_another_model(store: Store, tmp
     assert own.id != other.id
 
 
-def test_linear_scaling_is_read(tmp_path: Path) -> None:
-    scaling = {"llama.rope.scaling.type": ("linear", TEXT), "llama.rope.scaling.factor": (4.0, FLOAT)}
+@pytest.mark.parametrize("key", ["rope.scaling.factor", "rope.scale_linear"])
+@pytest.mark.parametrize(("factor", "expected"), [(4.0, RopeScaling("linear", 4.0)), (0.0, None), (1.0, None)])
+def test_a_factor_alone_is_linear(tmp_path: Path, key: str, factor: float, expected: RopeScaling | None) -> None:
+    tiny_gguf(tmp_path / "a.gguf", **{f"llama.{key}": (factor, FLOAT)})
+    assert read_gguf(tmp_path / "a.gguf").config.rope_scaling == expected
+
+
+def test_a_factor_of_no_scaling_is_none(tmp_path: Path) -> None:
+    scaling = {"llama.rope.scaling.type": ("none", TEXT), "llama.rope.scaling.factor": (4.0, FLOAT)}
     tiny_gguf(tmp_path / "a.gguf", **scaling)
-    assert read_gguf(tmp_path / "a.gguf").config.rope_scaling == {"rope_type": "linear", "factor": 4.0}
+    assert read_gguf(tmp_path / "a.gguf").config.rope_scaling is None
 
 
-def test_a_sliding_window_is_read(tmp_path: Path) -> None:
+def test_a_window_as_long_as_the_context_is_none(tmp_path: Path) -> None:
+    tiny_gguf(tmp_path / "a.gguf", **{"llama.attention.sliding_window": (128, UINT)})
+    assert read_gguf(tmp_path / "a.gguf").config.window is None
+
+
+def test_a_window_that_one_implementation_ignores_is_refused_until_somebody_knows_better(tmp_path: Path) -> None:
     tiny_gguf(tmp_path / "a.gguf", **{"llama.attention.sliding_window": (64, UINT)})
-    assert read_gguf(tmp_path / "a.gguf").config.sliding_window == 64
+    key = "llama.attention.sliding_window"
+    with pytest.raises(ModelError, match=f"which llama.cpp ignores.*--ignore {key}"):
+        read_gguf(tmp_path / "a.gguf")
+    assert read_gguf(tmp_path / "a.gguf", ignored=[key]).config.window is None
+
+
+def test_the_parts_of_a_model_are_read_whichever_is_named(store: Store, tmp_path: Path) -> None:
+    tiny_gguf(tmp_path / "Tiny.gguf")
+    whole = import_model(str(tmp_path / "Tiny.gguf"), store)
+    parts = in_parts(tmp_path / "parts")
+    assert {import_model(str(part), store).id for part in parts} == {whole.id}
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_part_that_is_missing_is_named(tmp_path: Path, number: int) -> None:
+    parts = in_parts(tmp_path / "parts")
+    parts[number].unlink()
+    with pytest.raises(ModelError, match=f"cannot read .*{re.escape(parts[number].name)}: No such file"):
+        read_gguf(parts[number - 1])
+
+
+def test_a_part_in_the_place_of_another_is_named(tmp_path: Path) -> None:
+    parts = in_parts(tmp_path / "parts")
+    parts[1].write_bytes(parts[2].read_bytes())
+    with pytest.raises(ModelError, match=f"{re.escape(parts[1].name)} is not part 2 of 3, as its name says"):
+        read_gguf(parts[0])
+
+
+def test_a_part_of_another_model_is_no_part_of_this_one(tmp_path: Path) -> None:
+    parts, others = in_parts(tmp_path / "parts"), in_parts(tmp_path / "others", layers=3)
+    parts[2].write_bytes(others[2].read_bytes())
+    with pytest.raises(ModelError, match="are not the parts of one model"):
+        read_gguf(parts[0])
+
+
+def test_a_part_that_was_renamed_says_what_parts_are_called(tmp_path: Path) -> None:
+    parts = in_parts(tmp_path / "parts")
+    with pytest.raises(ModelError, match=r"a part of a model in 3 files: .*NAME-00001-of-00003\.gguf"):
+        read_gguf(parts[0].rename(parts[0].with_name("Tiny.gguf")))
+
+
+def in_parts(folder: Path, layers: int = 2) -> list[Path]:
+    """The tiny model in three files."""
+    folder.mkdir()
+    sizes = CONFIG | {"num_hidden_layers": layers}
+    tensors = tiny_tensors(sizes)
+    paths = []
+    for number in range(3):
+        path = folder / f"Tiny-{number + 1:05}-of-00003.gguf"
+        some = {name: array for at, (name, array) in enumerate(tensors.items()) if at % 3 == number}
+        keys = {"split.no": (number, SHORT), "split.count": (3, SHORT), "split.tensors.count": (len(tensors), INT)}
+        tiny_gguf(path, sizes=sizes, tensors=some, **keys)
+        paths.append(path)
+    return paths
 
 
 def test_llama3_scaling_is_recovered_from_its_factors(tmp_path: Path) -> None:
@@ -147,8 +216,7 @@ def test_llama3_scaling_is_recovered_from_its_factors(tmp_path: Path) -> None:
     extra = {"rope_freqs.weight": factors}
     key = {"llama.rope.freq_base": (500000.0, FLOAT), "llama.attention.key_length": (64, UINT)}
     tiny_gguf(tmp_path / "a.gguf", extra=extra, **key)
-    del scaling["rope_theta"]
-    assert read_gguf(tmp_path / "a.gguf").config.rope_scaling == scaling
+    assert read_gguf(tmp_path / "a.gguf").config.rope_scaling == RopeScaling("llama3", 32.0, 1.0, 4.0, 8192)
 
 
 def test_factors_that_are_not_llama3s_are_refused(tmp_path: Path) -> None:
@@ -164,24 +232,26 @@ def test_factors_that_are_not_llama3s_are_refused(tmp_path: Path) -> None:
         ({"llama.expert_count": (8, UINT)}, "mixture of experts"),
         ({"llama.rope.scaling.type": ("yarn", TEXT)}, "'yarn' is not supported"),
         ({"llama.rope.dimension_count": (2, UINT)}, "a part of each head"),
+        ({"llama.attention.value_length": (8, UINT)}, "values of another size than keys"),
+        ({"llama.attention.scale": (0.5, FLOAT)}, "'llama.attention.scale' is 0.5, which nobody here knows"),
         ({"llama.block_count": ("two", TEXT)}, "block_count is 'two'"),
         ({"llama.attention.layer_norm_rms_epsilon": (float("nan"), FLOAT)}, "is not a number"),
         ({"llama.block_count": (3, UINT)}, "lacks 9 tensors"),
-        ({"llama.attention.head_count": (0, UINT)}, "shape|cannot be described"),
-        ({"tokenizer.ggml.pre": (["gpt-2"], ARRAY)}, "text split as .'gpt-2'. is not supported"),
+        ({"llama.attention.head_count": (0, UINT)}, "a size of nothing"),
+        ({"tokenizer.ggml.pre": (["gpt-2"], ARRAY)}, "text split as .'gpt-2'. .tokenizer.ggml.pre. is not supported"),
         ({"llama.rope.freq_base": (0.0, FLOAT)}, "rope_theta is 0.0; it must be from 1.0"),
         ({"llama.rope.freq_base": (-5.0, FLOAT)}, "rope_theta is -5.0; it must be from 1.0"),
         ({"llama.attention.layer_norm_rms_epsilon": (-1.0, FLOAT)}, "rms_norm_eps is -1.0; it must be above 0"),
         (
-            {"llama.rope.scaling.type": ("linear", TEXT), "llama.rope.scaling.factor": (0.0, FLOAT)},
-            "factor of rope_scaling is 0.0; it must be from 1.0",
+            {"llama.rope.scaling.type": ("linear", TEXT), "llama.rope.scaling.factor": (-2.0, FLOAT)},
+            "factor of rope_scaling is -2.0; it must be from 1.0",
         ),
-        (
-            {"llama.attention.sliding_window": (1 << 40, GGUFValueType.UINT64)},
-            "sliding_window is 1099511627776 positions",
-        ),
+        ({"tokenizer.ggml.pre": None}, "text split as None"),
         ({"tokenizer.ggml.model": ("t5", TEXT)}, "tokenizer 't5' is not supported"),
-        ({"tokenizer.ggml.pre": ("new-thing", TEXT)}, "text split as 'new-thing' is not supported; gpt-2, smollm"),
+        (
+            {"tokenizer.ggml.pre": ("new-thing", TEXT)},
+            "'new-thing' .tokenizer.ggml.pre. is not supported; gpt-2.* Convert",
+        ),
         ({"tokenizer.ggml.tokens": (["a"] * 260, GGUFValueType.ARRAY)}, "259 names stand twice"),
         ({"tokenizer.ggml.token_type": ([1, 2], GGUFValueType.ARRAY)}, "2 tokenizer.ggml.token_type for 260 names"),
         ({"tokenizer.ggml.merges": (["t x"], GGUFValueType.ARRAY)}, "no tokenizer"),
@@ -329,7 +399,7 @@ def test_the_demo_chat_is_the_models_own(demo: Demo) -> None:
     assert texts.encode_chat(messages)[:3] == (1, 9690, 198)
 
 
-@pytest.mark.parametrize("pre", ["gpt-2", "qwen2", "llama-bpe"])
+@pytest.mark.parametrize("pre", ["gpt-2", "qwen2", "deepseek-r1-qwen", "llama-bpe", "falcon3"])
 def test_other_splits_read_as_transformers_does(tmp_path: Path, pre: str) -> None:
     texts, theirs = _both(tmp_path, **{"tokenizer.ggml.pre": (pre, TEXT)}, add_bos=False)
     corpus = [text.replace("<|endoftext|>", "<|end|>") for text in CORPUS]  # theirs adds that name to any vocabulary

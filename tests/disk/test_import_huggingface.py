@@ -89,9 +89,18 @@ def test_a_tied_matrix_is_stored_once(store: Store, tmp_path: Path) -> None:
 
 
 def test_a_tied_matrix_that_was_saved_twice_is_stored_once(store: Store, tmp_path: Path) -> None:
-    twice = tiny_folder(tmp_path / "Tiny", tiny_tensors(CONFIG), tie_word_embeddings=True)
+    tensors = tiny_tensors(CONFIG)
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].copy()
+    twice = tiny_folder(tmp_path / "Tiny", tensors, tie_word_embeddings=True)
     once = tiny_folder(tmp_path / "once" / "Tiny", tie_word_embeddings=True)
     assert import_model(str(twice), store).manifest.size == import_model(str(once), store).manifest.size
+
+
+def test_another_head_beside_the_embedding_it_should_be_tied_to_counts(store: Store, tmp_path: Path) -> None:
+    """As in transformers, which says a word about it."""
+    stored = import_model(str(tiny_folder(tmp_path / "Tiny", tiny_tensors(CONFIG), tie_word_embeddings=True)), store)
+    assert not stored.manifest.tied
+    assert json.loads(store.read(stored.id, "config.json"))["tie_word_embeddings"] is False
 
 
 def test_files_have_no_metadata_and_tensors_in_order(store: Store, tmp_path: Path) -> None:
@@ -110,6 +119,22 @@ def test_files_have_no_metadata_and_tensors_in_order(store: Store, tmp_path: Pat
 def test_the_end_that_templates_call_eos_comes_first(store: Store, tmp_path: Path, eos: object) -> None:
     folder = tiny_folder(tmp_path / "Tiny", eos_token_id=[259, 258])
     (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": eos}))
+    assert import_model(str(folder), store).manifest.ends == (258, 259)
+
+
+@pytest.mark.parametrize(("said", "bos"), [({}, (258,)), ({"bos_token": None}, ()), ({"bos_token": "<|end|>"}, (259,))])
+def test_templates_get_the_bos_that_the_tokenizers_configuration_names(
+    store: Store, tmp_path: Path, said: dict[str, object], bos: tuple[int, ...]
+) -> None:
+    folder = tiny_folder(tmp_path / "Tiny")
+    (folder / "tokenizer_config.json").write_text(json.dumps(said))
+    assert import_model(str(folder), store).manifest.bos == bos
+
+
+def test_what_templates_call_eos_is_an_end_whoever_else_says_so(store: Store, tmp_path: Path) -> None:
+    """Else a chat would run on to its length."""
+    folder = tiny_folder(tmp_path / "Tiny", eos_token_id=259)
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|begin|>"}))
     assert import_model(str(folder), store).manifest.ends == (258, 259)
 
 
@@ -158,6 +183,9 @@ def test_a_name_may_be_given(store: Store, tmp_path: Path) -> None:
 # What cannot be imported
 
 
+MISTRAL = {"architectures": ["MistralForCausalLM"]}
+QWEN = {"architectures": ["Qwen2ForCausalLM"]}
+FULL, SLIDING = "full_attention", "sliding_attention"
 LLAMA3 = {"factor": 8, "low_freq_factor": 1, "high_freq_factor": 4, "original_max_position_embeddings": 8192}
 
 
@@ -174,7 +202,19 @@ LLAMA3 = {"factor": 8, "low_freq_factor": 1, "high_freq_factor": 4, "original_ma
         ({"quantization_config": {"quant_method": "gptq"}}, "quantised form"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 4}}, "'yarn' is not supported; these are: default"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 4}}, "does not say 'high_freq_factor'"),
-        ({"sliding_window": 8, "use_sliding_window": True}, "some layers only"),
+        (
+            {"attention_multiplier": 0.5},
+            "'attention_multiplier' is 0.5, which nobody here knows.* --ignore att",
+        ),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 2.0, "mscale": 0.7}}, "'mscale' is 0.7, which nobody here"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5 is not supported"),
+        ({"rope_scaling": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "a part of each head"),
+        ({"model_type": "granite"}, "model_type 'granite' is not that of LlamaForCausalLM, which is llama"),
+        ({**QWEN, "sliding_window": 8, "use_sliding_window": True, "max_window_layers": 1}, "some layers only"),
+        ({**QWEN, "sliding_window": 8, "use_sliding_window": True, "layer_types": [FULL, SLIDING]}, "some layers only"),
+        ({**MISTRAL, "sliding_window": 8, "layer_types": [FULL, SLIDING]}, "some layers only"),
+        ({**MISTRAL, "sliding_window": 8, "layer_types": [FULL, FULL]}, "some layers only"),
+        ({**MISTRAL, "layer_types": ["chunked_attention"] * 2}, "some layers only"),
         ({"num_attention_heads": "four"}, "cannot be"),
         ({"num_attention_heads": 0}, "a size of nothing"),
         ({"num_key_value_heads": 0}, "a size of nothing"),
@@ -192,12 +232,12 @@ LLAMA3 = {"factor": 8, "low_freq_factor": 1, "high_freq_factor": 4, "original_ma
         ({"rope_scaling": {"rope_type": "llama3"} | LLAMA3 | {"low_freq_factor": 0}}, "the first must be above 0 and"),
         (
             {"rope_scaling": {"rope_type": "llama3"} | LLAMA3 | {"original_max_position_embeddings": 0}},
-            "original_max_position_embeddings is 0.0; it must be whole",
+            "original_max_position_embeddings is 0; it must be whole",
         ),
         ({"rope_scaling": [1]}, "cannot be"),
-        ({"sliding_window": 0}, "sliding_window is 0 positions; it must be from 1"),
-        ({"sliding_window": -3}, "sliding_window is -3 positions; it must be from 1"),
-        ({"sliding_window": 1 << 40}, "sliding_window is 1099511627776 positions"),
+        ({**MISTRAL, "sliding_window": 0}, "sliding_window is 0 positions; it must be from 1"),
+        ({**MISTRAL, "sliding_window": -3}, "sliding_window is -3 positions; it must be from 1"),
+        ({**MISTRAL, "sliding_window": 1 << 40}, "sliding_window is 1099511627776 positions"),
         ({"eos_token_id": -1}, "cannot be described"),
         ({"tie_word_embeddings": "no"}, "tie_word_embeddings is 'no', which is neither true nor false"),
         ({"attention_bias": 1}, "attention_bias is 1, which is neither true nor false"),
@@ -219,10 +259,20 @@ def test_an_unsupported_configuration_is_refused(
     assert store.models() == []
 
 
+def test_a_switch_that_changes_nothing_by_the_word_of_its_owner_is_ignored(store: Store, tmp_path: Path) -> None:
+    plain, odd = (
+        tiny_folder(tmp_path / "Tiny"),
+        tiny_folder(tmp_path / "odd" / "Tiny", tiny_tensors(CONFIG), secret_sauce=3),
+    )
+    with pytest.raises(ModelError, match="'secret_sauce' is 3, which nobody here knows"):
+        import_model(str(odd), store)
+    assert import_model(str(odd), store, ignored=["secret_sauce"]).id == import_model(str(plain), store).id
+
+
 def test_a_configuration_without_a_number_is_refused(store: Store, tmp_path: Path) -> None:
     folder = tiny_folder(tmp_path / "Tiny")
     (folder / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"]}))
-    with pytest.raises(ModelError, match="does not say 'num_attention_heads'"):
+    with pytest.raises(ModelError, match="does not say 'hidden_size'"):
         import_model(str(folder), store)
 
 

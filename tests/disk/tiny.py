@@ -1,6 +1,7 @@
 """Models small enough to make in a test: a Hugging Face folder and a GGUF file, with seeded random weights."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,8 @@ from gguf.constants import GGMLQuantizationType
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from p2pinfer.core.config_json import parse_config
 from p2pinfer.core.spelling import byte_characters
-from p2pinfer.disk.importing.config import read_config
-from p2pinfer.disk.importing.layout import layout
 
 TEMPLATE = "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}<|assistant|>"
 NAMES = [*sorted(byte_characters(), key=lambda c: byte_characters()[c]), "th", "the", "<|begin|>", "<|end|>"]
@@ -94,7 +94,7 @@ def tiny_sentencepiece(**changes: Any) -> bytes:
 def tiny_tensors(config: dict[str, Any]) -> Arrays:
     """Random float32 values under Hugging Face's names."""
     random = np.random.default_rng(1)
-    shapes = {name: shape for file in layout(read_config(config, {})).values() for name, shape in file.items()}
+    shapes = {weight.name: weight.shape for weights in parse_config(config).files.values() for weight in weights}
     return {name: random.standard_normal(shape, dtype=np.float32) for name, shape in shapes.items()}
 
 
@@ -115,28 +115,33 @@ def tiny_gguf(
     architecture: str = "llama",
     kind: GGMLQuantizationType = GGMLQuantizationType.F32,
     extra: Arrays | None = None,
+    sizes: Mapping[str, Any] = CONFIG,
+    tensors: Arrays | None = None,
     **changes: Any,
 ) -> Arrays:
     """A GGUF file as llama.cpp's converter writes it; the tensors as Hugging Face has them are returned.
 
     extra:   tensors added as they are
+    sizes:   by the names of config.json
+    tensors: as Hugging Face has them; None draws them
     changes: metadata by key, each a value and its type; None leaves it out
     """
-    config = CONFIG | {
-        "architectures": [{"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3"}[architecture] + "ForCausalLM"]
-    }
-    tensors = tiny_tensors(config)
+    class_ = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3"}[architecture] + "ForCausalLM"
+    head_size = sizes.get("head_dim", sizes["hidden_size"] // sizes["num_attention_heads"])
+    if tensors is None:
+        tensors = tiny_tensors({**sizes, "architectures": [class_], "head_dim": head_size})
     writer = GGUFWriter(path, architecture)
     writer.add_name("Tiny")
     writer.add_license("apache-2.0")
-    writer.add_block_count(2)
-    writer.add_context_length(128)
-    writer.add_embedding_length(16)
-    writer.add_feed_forward_length(24)
-    writer.add_head_count(4)
-    writer.add_head_count_kv(2)
+    writer.add_block_count(sizes["num_hidden_layers"])
+    writer.add_context_length(sizes["max_position_embeddings"])
+    writer.add_embedding_length(sizes["hidden_size"])
+    writer.add_feed_forward_length(sizes["intermediate_size"])
+    writer.add_head_count(sizes["num_attention_heads"])
+    writer.add_head_count_kv(sizes["num_key_value_heads"])
+    writer.add_key_length(head_size)
     writer.add_rope_freq_base(10000.0)
-    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_layer_norm_rms_eps(sizes["rms_norm_eps"])
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("smollm")
     writer.add_token_list(NAMES)
@@ -150,7 +155,7 @@ def tiny_gguf(
         if value is not None:
             writer.add_key_value(key, *value)
     for name, array in tensors.items():
-        _add(writer, name, _interleaved(name, array) if architecture == "llama" else array, kind)
+        _add(writer, name, _interleaved(name, array, sizes) if architecture == "llama" else array, kind)
     for name, array in (extra or {}).items():
         writer.add_tensor(name, array)
     writer.write_header_to_file()
@@ -187,9 +192,11 @@ def _add(writer: GGUFWriter, name: str, array: NDArray[np.float32], kind: GGMLQu
     writer.add_tensor(short, array)
 
 
-def _interleaved(name: str, array: NDArray[np.float32]) -> NDArray[np.float32]:
+def _interleaved(name: str, array: NDArray[np.float32], sizes: Mapping[str, Any]) -> NDArray[np.float32]:
     """What llama.cpp's converter does to the rows of q and k."""
-    heads = 4 if "q_proj" in name else 2 if "k_proj" in name else 0
+    heads = (
+        sizes["num_attention_heads"] if "q_proj" in name else sizes["num_key_value_heads"] if "k_proj" in name else 0
+    )
     if not heads:
         return array
     rows = array.shape[0]

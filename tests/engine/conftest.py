@@ -129,7 +129,7 @@ def make_tiny(family: Family, folder: Path) -> Tiny:
         del tensors["lm_head.weight"]
     for file in sorted({_file(name) for name in tensors}):
         save_file({name: tensor for name, tensor in tensors.items() if _file(name) == file}, folder / file)
-    (folder / "config.json").write_text(json.dumps(_plain(shape, config)))
+    (folder / "config.json").write_text(json.dumps(config.to_dict() | {"architectures": [shape.__name__]}, default=str))
     return Tiny(folder, model)
 
 
@@ -137,13 +137,3 @@ def _file(name: str) -> str:
     if ".layers." in name:
         return f"layer-{int(name.split('.')[2]):03d}.safetensors"
     return "embedding.safetensors" if "embed" in name else "head.safetensors"
-
-
-def _plain(shape: type[PreTrainedModel], config: PreTrainedConfig) -> dict[str, Any]:
-    """The config with the fields the store writes."""
-    plain = config.to_dict()
-    rope = plain.pop("rope_parameters")
-    plain["architectures"] = [shape.__name__]
-    plain["rope_theta"] = rope["rope_theta"]
-    plain["rope_scaling"] = rope if rope["rope_type"] != "default" else None
-    return plain

@@ -11,9 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from p2pinfer.core.config_json import parse_config
 from p2pinfer.core.errors import ModelError
 from p2pinfer.core.units import Span
-from p2pinfer.engine.config import parse_config, read_config
+from p2pinfer.engine.config import read_config
 from p2pinfer.engine.finite import are_finite
 from p2pinfer.engine.shard import load_shard
 
@@ -35,37 +36,18 @@ PLAIN: dict[str, Any] = {
 
 def test_what_a_config_leaves_out_has_the_usual_value() -> None:
     config = parse_config(PLAIN)
-    assert (config.head_size, config.window, config.rope_scaling) == (16, None, None)
-    assert not (config.tied or config.qkv_bias or config.output_bias or config.qk_norms)
+    assert (config.shape.head_size, config.window, config.rope_scaling) == (16, None, None)
+    assert not (config.tied or config.biases)
 
 
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"architectures": ["GPT2LMHeadModel"]}, "'GPT2LMHeadModel' is not supported; LlamaForCausalLM, "),
-        ({"hidden_act": "gelu"}, "only feed-forward layers with silu"),
-        ({"mlp_bias": True}, "only feed-forward layers with silu"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "the kind 'yarn' is not supported"),
+        ({"architectures": ["GPT2LMHeadModel"]}, "'GPT2LMHeadModel'. is not supported; these are: LlamaForCausalLM, "),
         ({"hidden_size": 1 << 17}, "a hidden size of 131072: rows have 4 to 65536 values"),
-        ({"num_key_value_heads": 3}, "4 heads of 16 for 3 key heads"),
-        ({"head_dim": 15}, "4 heads of 15"),
-        ({"sliding_window": -1}, "sliding_window is -1 positions; it must be from 1"),
-        ({"num_hidden_layers": 2.0}, "a size is no whole number"),
-        ({"num_hidden_layers": True}, "a size is no whole number"),
-        ({"head_dim": 0}, "a size is no whole number, or not positive"),
-        ({"architectures": []}, "list index out of range"),
-        ({"architectures": [["x" * 1000]]}, "the architecture .'x+…. is not supported"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "'yarn' is not supported"),
         ({"rope_theta": 0}, "rope_theta is 0.0; it must be from 1.0"),
-        ({"rope_theta": 10**400}, "too large to convert to float"),
-        ({"rms_norm_eps": -1}, "rms_norm_eps is -1.0; it must be above 0"),
-        ({"rms_norm_eps": float("nan")}, "rms_norm_eps is nan; it must be above 0"),
-        ({"rope_scaling": {"rope_type": "linear", "factor": 0}}, "factor of rope_scaling is 0.0"),
-        ({"rope_scaling": [1]}, "'list' object has no attribute"),
-        ({"sliding_window": 0}, "sliding_window is 0 positions"),
-        ({"sliding_window": 7.5}, "a sliding window of 7.5 positions"),
-        ({"num_hidden_layers": 0}, "a size is no whole number, or not positive"),
-        ({"vocab_size": None}, "a size is no whole number"),
-        ({"rope_scaling": {"rope_type": "llama3", "factor": 4.0}}, "'low_freq_factor' is missing"),
+        ({"attention_multiplier": 0.5}, "'attention_multiplier' is 0.5, which nobody here knows"),
     ],
 )
 def test_a_model_that_cannot_be_computed_is_refused(tmp_path: Path, change: dict[str, Any], why: str) -> None:
@@ -75,11 +57,11 @@ def test_a_model_that_cannot_be_computed_is_refused(tmp_path: Path, change: dict
         read_config(path)
 
 
-@pytest.mark.parametrize("field", ["architectures", "hidden_size", "rms_norm_eps"])
+@pytest.mark.parametrize("field", ["hidden_size", "rms_norm_eps"])
 def test_a_config_without_a_field_names_it(tmp_path: Path, field: str) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps({name: value for name, value in PLAIN.items() if name != field}))
-    with pytest.raises(ModelError, match=f"'{field}' is missing"):
+    with pytest.raises(ModelError, match=f"does not say '{field}'"):
         read_config(path)
 
 
@@ -128,7 +110,7 @@ def test_a_tensor_of_another_shape_is_named(copy: Tiny) -> None:
     tensors = load_file(path)
     tensors["model.layers.1.mlp.down_proj.weight"] = torch.zeros(80, 111)
     save_file(tensors, path)
-    with pytest.raises(ModelError, match=r"down_proj\.weight has the shape \(80, 111\), the config says \(80, 112\)"):
+    with pytest.raises(ModelError, match=r"down_proj\.weight has the shape \(80, 111\), not \(80, 112\)"):
         copy.shard()
 
 

@@ -1,13 +1,14 @@
 """Which steps of a batch are looked at together."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 
+from p2pinfer.core.config_json import parse_config
 from p2pinfer.core.pages import Table
 from p2pinfer.engine.attention import Reading, Together
 from p2pinfer.engine.backend import NOTHING, Asked, Part
-from p2pinfer.engine.config import parse_config
 from p2pinfer.engine.plan import plan_batch
 from p2pinfer.engine.rope import Rope
 
@@ -18,7 +19,7 @@ POOL = 640  # positions
 
 def readings(*parts: Part, window: int | None = None) -> list[tuple[int, ...]]:
     """(rows, start, stop) of steps looked at alone, (rows, start, distance, length) of those together."""
-    config = parse_config(PLAIN | {"sliding_window": window})
+    config = replace(parse_config(PLAIN), window=window)
     plan = plan_batch(config, Rope(config, torch.device("cpu"), torch.float32), POOL, parts)
     return [_numbers(reading) for reading in plan.readings]
 

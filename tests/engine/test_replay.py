@@ -100,9 +100,10 @@ def test_recorded_steps_equal_plain_ones(tiny: Tiny, way: Way) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("numerics", [Numerics.BF16_1, Numerics.I8H64_1])
-def test_recorded_steps_are_near_plain_ones_in_other_classes(tiny: Tiny, way: Way, numerics: Numerics) -> None:
-    found, expected = decoded_by_both(way.shard(tiny, Span(0, 3), numerics), tiny.shard(Span(0, 3), numerics))
+def test_recorded_steps_are_near_plain_ones_in_bf16(tiny: Tiny, way: Way) -> None:
+    found, expected = decoded_by_both(
+        way.shard(tiny, Span(0, 3), Numerics.BF16_1), tiny.shard(Span(0, 3), Numerics.BF16_1)
+    )
     assert error(found, expected) < NEAR
 
 

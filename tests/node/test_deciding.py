@@ -46,7 +46,7 @@ def test_a_gpu_gets_torch_and_gives_half_its_memory(
 
 
 def test_what_the_owner_said_stays(model: tuple[Store, StoredModel]) -> None:
-    serve = Serve(device="cuda", numerics="i8h64-1", memory_mb=1_000)  # nobody looks at the GPU
+    serve = Serve(device="cuda", numerics="f32-1", memory_mb=1_000)  # nobody looks at the GPU
     assert decided(serve, *model) == serve
 
 

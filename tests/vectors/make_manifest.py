@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgpack
 
+from p2pinfer.core.config_json import config_json, parse_config
 from p2pinfer.core.errors import ModelError, RemoteProtocolError, UsageError
 from p2pinfer.core.fields import to_list
 from p2pinfer.core.manifest import (
@@ -34,13 +35,11 @@ from p2pinfer.core.model_numbers import (
 )
 from p2pinfer.core.text import Texts, TextStream
 from p2pinfer.disk.importing import import_model
-from p2pinfer.disk.importing.config import read_config
 from p2pinfer.disk.importing.naming import model_name
 from p2pinfer.disk.importing.safetensors_file import write_safetensors
 from p2pinfer.disk.importing.tensors import to_bf16
 from p2pinfer.disk.store import Store
-from p2pinfer.engine.config import parse_config
-from p2pinfer.engine.config import read_config as read_engine_config
+from p2pinfer.engine.config import read_config
 from tests.disk.tiny import CONFIG, PIECES, tiny_sentencepiece, tiny_tokenizer
 
 PATH: Final = Path(__file__).parents[2] / "protocols" / "vectors" / "manifest.json"
@@ -217,7 +216,7 @@ def _manifest(name: str, data: bytes) -> Vector:
 
 
 def _configs() -> dict[str, str]:
-    plain: dict[str, Any] = json.loads(read_config(CONFIG, {}).to_json())
+    plain: dict[str, Any] = json.loads(config_json(parse_config(CONFIG), (258,), (259,)))
     llama3 = {
         "rope_type": "llama3",
         "factor": 8.0,
@@ -238,12 +237,46 @@ def _configs() -> dict[str, str]:
     def linear(factor: float) -> str:
         return with_(rope_scaling={"rope_type": "linear", "factor": factor})
 
+    def window(positions: object) -> str:
+        return with_(architectures=["MistralForCausalLM"], model_type="mistral", sliding_window=positions)
+
+    def switched(**changes: object) -> str:
+        qwen = {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "sliding_window": 64}
+        return with_(**qwen | {"use_sliding_window": True, "max_window_layers": 0} | changes)
+
     return {
         "an ordinary model": with_(),
-        "a model with a sliding window": with_(sliding_window=64),
+        "a key that nobody knows": with_(attention_multiplier=0.5),
+        "a key that nobody knows, and nothing under it": with_(attention_multiplier=None),
+        "a way to stretch positions with a key that nobody knows": stretched(mscale=0.7),
+        "a class and a type that do not fit": with_(model_type="mistral"),
+        "feed-forward layers with biases": with_(mlp_bias=True),
+        "feed-forward layers without biases": with_(mlp_bias=False),
+        "positions that turn a part of each head": with_(partial_rotary_factor=0.5),
+        "positions that turn a part of each head, said elsewhere": stretched(partial_rotary_factor=0.5),
+        "an activation by its other name": with_(hidden_act="swish"),
+        "weights in a quantised form": with_(quantization_config={"bits": 4}),
+        "a tie that is neither true nor false": with_(tie_word_embeddings=1),
+        "rows of too few values": with_(hidden_size=3),
+        "rows of too many values": with_(hidden_size=65537),
+        "rows of the most values": with_(hidden_size=65536),
+        "a model with a sliding window": window(64),
+        "a window that its architecture ignores": with_(sliding_window=64),
+        "a window that its architecture ignores, of nothing": with_(sliding_window=0),
+        "a window in all layers that are switched": switched(),
+        "a window in some layers alone": switched(max_window_layers=1),
+        "a window in some layers alone, by name": switched(layer_types=["full_attention", "sliding_attention"]),
+        "a window in some layers alone, where all should have it": json.dumps(
+            json.loads(window(64)) | {"layer_types": ["full_attention", "sliding_attention"]}
+        ),
+        "a window in layers that there are not": switched(max_window_layers=2),
+        "a window that nobody switched on": switched(use_sliding_window=False, sliding_window=-1),
+        "a window that nobody switched on, of all layers by name": switched(
+            use_sliding_window=False, layer_types=["sliding_attention", "sliding_attention"]
+        ),
         "positions stretched as llama3 does": stretched(),
         "positions stretched by 1": linear(1.0),
-        "the least and the most": with_(rms_norm_eps=MAX_NORM_EPS, rope_theta=MAX_ROPE_THETA, sliding_window=1),
+        "the least and the most": with_(rms_norm_eps=MAX_NORM_EPS, rope_theta=MAX_ROPE_THETA),
         "no layers": with_(num_hidden_layers=0),
         "no heads": with_(num_attention_heads=0),
         "no key heads": with_(num_key_value_heads=0),
@@ -277,11 +310,12 @@ def _configs() -> dict[str, str]:
         "an original context of one position more than the longest": stretched(
             original_max_position_embeddings=float(MAX_CONFIG_POSITIONS + 1)
         ),
-        "a window of one position more than the longest": with_(sliding_window=MAX_CONFIG_POSITIONS + 1),
-        "a window of nothing": with_(sliding_window=0),
-        "a negative window": with_(sliding_window=-3),
-        "a window that is not whole": with_(sliding_window=7.5),
-        "a window of 33 bits": with_(sliding_window=1 << 32),
+        "a window of one position more than the longest": window(MAX_CONFIG_POSITIONS + 1),
+        "a window of one position": window(1),
+        "a window of nothing": window(0),
+        "a negative window": window(-3),
+        "a window that is not whole": window(7.5),
+        "a window of 33 bits": window(1 << 32),
         "a scaling that is a list": with_(rope_scaling=[1]),
         "no architecture": with_(architectures=[]),
         "another architecture": with_(architectures=["GPT2LMHeadModel"]),
@@ -303,9 +337,8 @@ def _fits() -> dict[str, dict[str, Any]]:
     return {
         "the manifest's": {},
         "a size that is written with a fraction": {"hidden_size": 16.0},
-        "a window that is written with a fraction": {"sliding_window": 64.0},
         "another bos and other ends, which nobody looks at": {"bos_token_id": 1, "eos_token_id": [2, 3]},
-        "another architecture": {"architectures": ["MistralForCausalLM"]},
+        "another architecture": {"architectures": ["MistralForCausalLM"], "model_type": "mistral"},
         "another number of layers": {"num_hidden_layers": 4},
         "another hidden size": {"hidden_size": 32},
         "another feed-forward size": {"intermediate_size": 32},
@@ -319,7 +352,9 @@ def _fits() -> dict[str, dict[str, Any]]:
 
 
 def _fit(name: str, **changes: object) -> Vector:
-    config = json.dumps(json.loads(read_config(CONFIG | {"num_hidden_layers": 3}, {}).to_json()) | changes)
+    config = json.dumps(
+        json.loads(config_json(parse_config(CONFIG | {"num_hidden_layers": 3}), (258,), (259,))) | changes
+    )
     try:
         parse_config(json.loads(config)).check_fits(TINY)
     except (ModelError, ValueError):
@@ -332,7 +367,7 @@ def engine_takes(text: str) -> bool:
         path = Path(folder) / "config.json"
         path.write_text(text)
         try:
-            read_engine_config(path)
+            read_config(path)
         except ModelError:
             return False
     return True

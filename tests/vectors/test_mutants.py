@@ -53,7 +53,7 @@ MODULES: Final = (
         "client_account",
         "stage_account",
     ),
-    *("manifest", "model_numbers", "chat", "sampling", "draw", "address", "allowance"),
+    *("manifest", "model_numbers", "model_config", "config_json", "chat", "sampling", "draw", "address", "allowance"),
     *("opening", "messages", "session_messages", "message_codec", "frames", "pace", "stage", "generation"),
 )
 HELD: Final = (
@@ -159,13 +159,15 @@ EQUIVALENT: Final = {
         "StageSession.is_computing: return self._working": "the node asks, whose sessions give way",
     },
     "manifest": {
-        "check_sizes: min(shape) < 1 or max(shape) >= 1 << 32, without max(shape) >= 1 << 32": WE_WRITE,
-        "check_sizes: if shape.layers > MAX_LAYERS": "so many files are refused before",
         "decode_manifest: if len(data) > MAX_MANIFEST": MEMORY,
         "decode_manifest: not isinstance(plain, list) or plain[:1] != [VERSION] or type(plain[0]) is not int, without "
         "plain[:1] != [VERSION]": VERSION,
         "decode_manifest: not isinstance(plain, list) or plain[:1] != [VERSION] or type(plain[0]) is not int, without "
         "type(plain[0]) is not int": VERSION,
+    },
+    "model_numbers": {
+        "check_sizes: min(shape) < 1 or max(shape) >= 1 << 32, without max(shape) >= 1 << 32": WE_WRITE,
+        "check_sizes: if shape.layers > MAX_LAYERS": "so many files are refused before",
     },
     "chat": {"_joined: if size > MAX_RENDERED": MEMORY},
     "sampling": {
@@ -197,7 +199,7 @@ def _of_manifests() -> Iterator[Case]:
     )
     yield from (partial(good, vector) for vector in test_manifest_vectors.GOOD)
     yield from (partial(bad, vector) for vector in test_manifest_vectors.BAD)
-    numbers = test_manifest_vectors.test_an_engine_and_an_import_take_the_same_numbers
+    numbers = test_manifest_vectors.test_a_config_is_taken_or_refused
     yield from (partial(numbers, vector) for vector in test_manifest_vectors.VECTORS["configs"])
 
 

@@ -7,7 +7,9 @@ from typing import Any, Final
 import numpy as np
 import pytest
 
-from p2pinfer.engine.config import ModelConfig, parse_config
+from p2pinfer.core.architecture import ARCHITECTURES, Shape
+from p2pinfer.core.config_json import config_json, parse_config
+from p2pinfer.core.model_config import ModelConfig
 from p2pinfer.engine.native.kernel import Kernel, Matrix, Vector
 from p2pinfer.engine.native.library import instruction_sets, open_library
 from p2pinfer.engine.native.rotary import rotary_tables
@@ -16,31 +18,26 @@ from tests.vectors.make_numerics import FILE, make, render
 VECTORS: Final[dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
 SIZES: Final = VECTORS["sizes"]
 CONTEXT: Final = 131_072
-CONFIG: Final = ModelConfig(
-    architecture="LlamaForCausalLM",
+SHAPE: Final = Shape(
     layers=1,
+    hidden=SIZES["hidden"],
+    intermediate=SIZES["feed_forward"],
+    heads=SIZES["heads"],
+    kv_heads=SIZES["kv_heads"],
+    head_size=SIZES["head_size"],
+    vocabulary=SIZES["vocabulary"],
     context=CONTEXT,
+)
+CONFIG: Final = ModelConfig(
+    ARCHITECTURES["llama"],
+    SHAPE,
+    norm_eps=SIZES["norm_eps"],
+    rope_theta=SIZES["rope_theta"],
     rope_scaling=None,
     window=None,
     tied=False,
-    qkv_bias=False,
-    output_bias=False,
-    qk_norms=False,
-    **SIZES,
+    biases=False,
 )
-CONFIG_JSON: Final = {
-    "architectures": [CONFIG.architecture],
-    "head_dim": CONFIG.head_size,
-    "hidden_size": CONFIG.hidden,
-    "intermediate_size": CONFIG.feed_forward,
-    "max_position_embeddings": CONTEXT,
-    "num_attention_heads": CONFIG.heads,
-    "num_hidden_layers": 1,
-    "num_key_value_heads": CONFIG.kv_heads,
-    "rms_norm_eps": CONFIG.norm_eps,
-    "rope_theta": CONFIG.rope_theta,
-    "vocab_size": CONFIG.vocabulary,
-}
 MATRICES: Final = {"o": Matrix.OUTPUT, "gate": Matrix.GATE, "up": Matrix.UP, "down": Matrix.DOWN, "head": Matrix.HEAD}
 NORMS: Final = {"attention_norm": Vector.ATTENTION_NORM, "mlp_norm": Vector.MLP_NORM, "norm": Vector.FINAL_NORM}
 
@@ -84,7 +81,7 @@ def test_the_text_gives_the_vectors() -> None:
 @pytest.mark.parametrize("name", VECTORS["classes"])
 @pytest.mark.parametrize("window", [None, VECTORS["window"]["sliding_window"]])
 def test_the_engine_gives_the_vectors(instructions: str, name: str, window: int | None) -> None:
-    rows = np.frombuffer(bytes.fromhex("".join(VECTORS["rows"])), "<f4").reshape(-1, CONFIG.hidden).copy()
+    rows = np.frombuffer(bytes.fromhex("".join(VECTORS["rows"])), "<f4").reshape(-1, SHAPE.hidden).copy()
     made = kernel(instructions, KV_BYTES[name], window)
     expected = (VECTORS if window is None else VECTORS["window"])["classes"][name]
     session = made.open_session(0, (0, 1))
@@ -106,7 +103,7 @@ def test_the_engine_takes_the_same_magnitudes_for_zero(instructions: str, case: 
 @pytest.mark.parametrize("name", VECTORS["classes"])
 @pytest.mark.parametrize("case", VECTORS["failing"], ids=lambda case: case["name"])
 def test_a_step_fails_as_the_vectors_say(instructions: str, name: str, case: dict[str, Any]) -> None:
-    rows = np.frombuffer(bytes.fromhex("".join(case["rows"])), "<f4").reshape(-1, CONFIG.hidden).copy()
+    rows = np.frombuffer(bytes.fromhex("".join(case["rows"])), "<f4").reshape(-1, SHAPE.hidden).copy()
     made = kernel(instructions, KV_BYTES[name])
     session = made.open_session(0, (0, 1))
     assert any(made.step(0, 1, rows, range(len(rows)), [session] * len(rows)))
@@ -120,7 +117,7 @@ def test_angles_are_those_of_the_vectors() -> None:
 
 @pytest.mark.parametrize("case", VECTORS["stretched"], ids=lambda case: case["rope_scaling"]["rope_type"])
 def test_stretched_angles_are_those_of_the_vectors(case: dict[str, Any]) -> None:
-    plain = {**CONFIG_JSON, "rope_scaling": case["rope_scaling"]}
+    plain = json.loads(config_json(CONFIG, (), ())) | {"rope_scaling": case["rope_scaling"]}
     cosines, sines = rotary_tables(parse_config(plain), CONTEXT)
     for pair, position, expected in case["angles"]:
         assert np.array([cosines[position, pair], sines[position, pair]]).tobytes().hex() == expected
@@ -130,6 +127,6 @@ def test_angles_are_right() -> None:
     """Against the machine's own sine and cosine in binary64."""
     positions = np.arange(0, CONTEXT, 977)
     cosines, sines = rotary_tables(CONFIG, CONTEXT)
-    angles = positions[:, None] * CONFIG.rope_theta ** (-2.0 * np.arange(CONFIG.head_size // 2) / CONFIG.head_size)
+    angles = positions[:, None] * CONFIG.rope_theta ** (-2.0 * np.arange(SHAPE.head_size // 2) / SHAPE.head_size)
     np.testing.assert_allclose(cosines[positions], np.cos(angles), atol=1e-7)
     np.testing.assert_allclose(sines[positions], np.sin(angles), atol=1e-7)

@@ -3,18 +3,19 @@
 import hashlib
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
+from p2pinfer.core.architecture import Weight, output_head
+from p2pinfer.core.config_json import config_json
 from p2pinfer.core.errors import ModelError
-from p2pinfer.core.manifest import CONFIG, TOKENIZER, File, Manifest, check_sizes, encode_manifest, layer_flops
+from p2pinfer.core.manifest import CONFIG, TOKENIZER, File, Manifest, encode_manifest, layer_flops
+from p2pinfer.core.model_config import ModelConfig
 from p2pinfer.core.shown import brief
 from p2pinfer.core.text import Texts
-from p2pinfer.disk.importing.config import Config
-from p2pinfer.disk.importing.layout import layout
 from p2pinfer.disk.importing.safetensors_file import write_safetensors
-from p2pinfer.disk.importing.tensors import Bits, Tensor, check_finite
+from p2pinfer.disk.importing.tensors import Bits, Tensor, are_equal, check_finite
 from p2pinfer.disk.store import Store, StoredModel
 
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it is done, how much there is
@@ -28,11 +29,15 @@ def no_progress(what: str, done: int, total: int) -> None:
 class Source:
     """A model as somebody else's files have it.
 
+    bos:     the id that templates know as bos_token, if there is one
+    ends:    ids that end an answer, the one first that templates know as eos_token
     tensors: by Hugging Face's names
     """
 
     name: str
-    config: Config
+    config: ModelConfig
+    bos: tuple[int, ...]
+    ends: tuple[int, ...]
     tokenizer: bytes
     template: str
     licence: str
@@ -45,15 +50,17 @@ def build(source: Source, store: Store, progress: Progress = no_progress) -> Sto
     Raises:
         ModelError: the source lacks something or is damaged, or the store has no room.
     """
-    _check_sizes(source)
     _check_texts(source)
-    files = layout(source.config)
+    source = _untied(source)
+    files = source.config.files
     _check_tensors(source, files)
+    config = config_json(source.config, source.bos, source.ends)
     with store.new_model() as draft:
         _check_room(files, draft)
-        written = [_write(draft, CONFIG, source.config.to_json()), _write(draft, TOKENIZER, source.tokenizer)]
-        for done, (name, shapes) in enumerate(files.items()):
+        written = [_write(draft, CONFIG, config), _write(draft, TOKENIZER, source.tokenizer)]
+        for done, (name, weights) in enumerate(files.items()):
             progress("importing", done, len(files))
+            shapes = {weight.name: weight.shape for weight in weights}
             written.append(write_safetensors(draft / name, shapes, lambda tensor: _read(source, tensor)))
         progress("importing", len(files), len(files))
         return store.add_model(draft, encode_manifest(_manifest(source, written)))
@@ -63,14 +70,14 @@ def _manifest(source: Source, files: list[File]) -> Manifest:
     try:
         return Manifest(
             name=source.name,
-            architecture=source.config.architecture,
+            architecture=source.config.architecture.name,
             licence=source.licence,
             dtype="bf16",
             sizes=tuple(source.config.shape),
             tied=int(source.config.tied),
             flops=layer_flops(source.config.shape),
-            bos=source.config.bos,
-            ends=source.config.ends,
+            bos=source.bos,
+            ends=source.ends,
             template=source.template,
             files=tuple(sorted(files)),
         )
@@ -78,12 +85,13 @@ def _manifest(source: Source, files: list[File]) -> Manifest:
         raise ModelError(f"{source.name} cannot be described: {error}") from None
 
 
-def _check_sizes(source: Source) -> None:
-    """Before anything is made of as many parts as the source says it has."""
-    try:
-        check_sizes(source.config.shape)
-    except ValueError as error:
-        raise ModelError(f"{source.name} cannot be described: {error}") from None
+def _untied(source: Source) -> Source:
+    """The source; a head that was saved beside the embedding it should be tied to, and is another one, counts."""
+    config = source.config
+    own, embedding = source.tensors.get(output_head(config.shape).name), source.tensors.get(config.embedding.name)
+    if not config.tied or own is None or embedding is None or are_equal(own, embedding):
+        return source
+    return replace(source, config=replace(config, tied=False))
 
 
 def _check_texts(source: Source) -> None:
@@ -93,8 +101,8 @@ def _check_texts(source: Source) -> None:
         raise ModelError(f"the tokenizer of {source.name} has ids up to {size - 1}, its embedding {rows} rows")
 
 
-def _check_tensors(source: Source, files: Mapping[str, Mapping[str, tuple[int, ...]]]) -> None:
-    wanted = {name: shape for shapes in files.values() for name, shape in shapes.items()}
+def _check_tensors(source: Source, files: Mapping[str, tuple[Weight, ...]]) -> None:
+    wanted = {weight.name: weight.shape for weights in files.values() for weight in weights}
     if missing := sorted(set(wanted) - set(source.tensors)):
         raise ModelError(f"{source.name} lacks {len(missing)} tensors, the first of them {missing[0]}")
     for name, shape in wanted.items():
@@ -108,14 +116,14 @@ def _check_tensors(source: Source, files: Mapping[str, Mapping[str, tuple[int, .
         )
 
 
-def _matters(name: str, config: Config) -> bool:
+def _matters(name: str, config: ModelConfig) -> bool:
     if name.endswith("rotary_emb.inv_freq"):  # computed, and saved by old versions of transformers
         return False
-    return not (config.tied and name == "lm_head.weight")
+    return not (config.tied and name == output_head(config.shape).name)
 
 
-def _check_room(files: Mapping[str, Mapping[str, tuple[int, ...]]], folder: Path) -> None:
-    need = sum(2 * prod(shape) for shapes in files.values() for shape in shapes.values())
+def _check_room(files: Mapping[str, tuple[Weight, ...]], folder: Path) -> None:
+    need = sum(2 * prod(weight.shape) for weights in files.values() for weight in weights)
     free = shutil.disk_usage(folder).free
     if free < need:
         raise ModelError(f"the model takes {need >> 20} MiB, {folder.parent} has {free >> 20} MiB free")

@@ -1,7 +1,6 @@
-"""A model in one GGUF file, as llama.cpp has it, in Hugging Face's names and order (manifest.md, 5.4)."""
+"""A model in GGUF files, as llama.cpp has it, in Hugging Face's names and order (manifest.md, 5.4)."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from math import pi
 from pathlib import Path
@@ -9,20 +8,21 @@ from typing import Final
 
 import numpy as np
 
+from p2pinfer.core.architecture import ARCHITECTURES, Architecture, Bias, Shape, Window
+from p2pinfer.core.config_json import check_keys
 from p2pinfer.core.errors import ModelError
-from p2pinfer.core.manifest import Shape
+from p2pinfer.core.model_config import ModelConfig, RopeScaling
 from p2pinfer.core.shown import brief
 from p2pinfer.disk.importing.building import Source
-from p2pinfer.disk.importing.config import Config
-from p2pinfer.disk.importing.gguf_file import Gguf, open_gguf
+from p2pinfer.disk.importing.gguf_file import Gguf
+from p2pinfer.disk.importing.gguf_parts import open_parts, without_part
 from p2pinfer.disk.importing.gguf_tokenizer import tokenizer_json, turn_ends
-from p2pinfer.disk.importing.layout import EMBED, NORM, OUTPUT
 from p2pinfer.disk.importing.naming import model_name
 from p2pinfer.disk.importing.tensors import Tensor
 
-ARCHITECTURES: Final = ("llama", "qwen2", "qwen3")  # llama.cpp calls Mistral llama, which it is
-INTERLEAVED: Final = "llama"  # llama.cpp reorders its q and k for rotary positions; those of Qwen it leaves
+BY_NAME: Final = {architecture.gguf: architecture for architecture in ARCHITECTURES.values() if architecture.gguf}
 ROPE_FACTORS: Final = "rope_freqs.weight"
+NO_SCALING: Final = (0.0, 1.0)  # factors
 
 # control tokens that end a turn, whatever key a converter gave them; converters often call another one eos
 TURN_ENDS: Final = frozenset(
@@ -30,30 +30,28 @@ TURN_ENDS: Final = frozenset(
 )
 NO_ID: Final = (1 << 32) - 1  # how a converter writes that there is none; also -1
 
-_NAMES: Final = {"token_embd.weight": EMBED, "output_norm.weight": NORM, "output.weight": OUTPUT}
-_PARTS: Final = {
-    "attn_norm": "input_layernorm",
-    "ffn_norm": "post_attention_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "attn_q_norm": "self_attn.q_norm",
-    "attn_k_norm": "self_attn.k_norm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
-_LAYER_TENSOR: Final = re.compile(r"blk\.(\d+)\.(\w+)\.(weight|bias)")
+# Metadata of an architecture that is read, or changes no logit
+_KNOWN: Final = frozenset(
+    (
+        *("block_count", "context_length", "embedding_length", "feed_forward_length", "vocab_size"),
+        *("attention.head_count", "attention.head_count_kv", "attention.key_length", "attention.value_length"),
+        *("attention.layer_norm_rms_epsilon", "attention.sliding_window", "rope.dimension_count", "rope.freq_base"),
+        *("rope.scaling.type", "rope.scaling.factor", "rope.scale_linear", "rope.scaling.original_context_length"),
+        *("rope.scaling.finetuned", "tensor_data_layout", "expert_count", "expert_used_count"),
+    )
+)
 
 
-def read_gguf(path: Path, name: str = "") -> Source:
-    """The model in a GGUF file, its tensors not read yet.
+def read_gguf(path: Path, name: str = "", ignored: Collection[str] = ()) -> Source:
+    """The model in a GGUF file, or in the parts of one, its tensors not read yet.
+
+    ignored: keys of metadata that change nothing, by the word of whoever imports it
 
     Raises:
         ModelError: it is no GGUF file, a part of one, or a model that is not supported.
     """
-    file = open_gguf(path)
+    file = open_parts(path)
+    file = replace(file, values={key: value for key, value in file.values.items() if key not in ignored})
     try:
         config = _config(file)
     except ValueError as error:
@@ -61,8 +59,10 @@ def read_gguf(path: Path, name: str = "") -> Source:
     template = file.values.get("tokenizer.chat_template", "")
     licence = file.values.get("general.license", "")
     return Source(
-        name=model_name(name or path.stem),
+        name=model_name(name or without_part(path.stem)),
         config=config,
+        bos=_ids(file, ("bos",)),
+        ends=tuple(dict.fromkeys((*_ids(file, ("eos", "eot", "eom")), *turn_ends(file, TURN_ENDS)))),
         tokenizer=tokenizer_json(file),
         template=template if isinstance(template, str) else "",
         licence=licence[:96] if isinstance(licence, str) else "",
@@ -70,57 +70,70 @@ def read_gguf(path: Path, name: str = "") -> Source:
     )
 
 
-def _tensors(file: Gguf, config: Config) -> dict[str, Tensor]:
+def _tensors(file: Gguf, config: ModelConfig) -> dict[str, Tensor]:
+    """By Hugging Face's names; what the model should not have keeps its own."""
+    weights = {weight.gguf: weight for weights in config.files.values() for weight in weights}
     tensors = {}
     for name, tensor in file.tensors.items():
         if name == ROPE_FACTORS:
             continue  # in the configuration's rope_scaling
-        heads = {"attn_q": config.shape.heads, "attn_k": config.shape.kv_heads}
-        match = _LAYER_TENSOR.fullmatch(name)
-        if match is None:
-            tensors[_NAMES.get(name, name)] = tensor
-            continue
-        layer, part, kind = match.groups()
-        if file.values["general.architecture"] == INTERLEAVED and part in heads:
-            tensor = replace(tensor, heads=heads[part])
-        tensors[f"model.layers.{layer}.{_PARTS.get(part, part)}.{kind}"] = tensor
+        weight = weights.get(name)
+        if weight is None:
+            tensors[name] = tensor
+        elif config.architecture.turned:
+            tensors[weight.name] = replace(tensor, heads=weight.heads)
+        else:
+            tensors[weight.name] = tensor
     return tensors
 
 
-def _config(file: Gguf) -> Config:
-    architecture = file.values.get("general.architecture")
-    if architecture not in ARCHITECTURES:
-        raise ModelError(
-            f"{file.path}: architecture {brief(architecture)} is not supported; {', '.join(ARCHITECTURES)} are"
-        )
-    keys = _Keys(file, str(architecture))
-    if keys.integer("expert_count", 0):
-        raise ModelError(f"{file.path}: a mixture of experts is not supported")
-    heads = keys.integer("attention.head_count")
+def _config(file: Gguf) -> ModelConfig:
+    name = file.values.get("general.architecture")
+    architecture = BY_NAME.get(name) if isinstance(name, str) else None
+    if architecture is None:
+        raise ModelError(f"{file.path}: architecture {brief(name)} is not supported; {', '.join(BY_NAME)} are")
+    keys = _Keys(file, architecture.gguf)
+    keys.check()
+    heads, hidden = keys.integer("attention.head_count"), keys.integer("embedding_length")
     shape = Shape(
         layers=keys.integer("block_count"),
-        hidden=keys.integer("embedding_length"),
+        hidden=hidden,
         intermediate=keys.integer("feed_forward_length"),
         heads=heads,
         kv_heads=keys.integer("attention.head_count_kv", heads),
-        head_size=keys.integer("attention.key_length", keys.integer("embedding_length") // max(1, heads)),
+        head_size=keys.integer("attention.key_length", hidden // max(1, heads)),
         vocabulary=_vocabulary(file),
         context=keys.integer("context_length"),
     )
     if keys.integer("rope.dimension_count", shape.head_size) != shape.head_size:
         raise ModelError(f"{file.path}: rotary positions in a part of each head are not supported")
-    return Config(
-        architecture=str(architecture),
-        shape=shape,
-        tied="output.weight" not in file.tensors,
-        rms_norm_eps=keys.number("attention.layer_norm_rms_epsilon"),
+    if keys.integer("attention.value_length", shape.head_size) != shape.head_size:
+        raise ModelError(f"{file.path}: values of another size than keys are not supported")
+    _check_window(keys, architecture, shape.context)
+    return ModelConfig(
+        architecture,
+        shape,
+        norm_eps=keys.number("attention.layer_norm_rms_epsilon"),
         rope_theta=keys.number("rope.freq_base", 10_000.0),
         rope_scaling=_rope_scaling(file, keys, shape.head_size),
-        sliding_window=keys.integer("attention.sliding_window", 0) or None,
-        attention_bias=architecture != "qwen2" and "blk.0.attn_output.bias" in file.tensors,
-        bos=_ids(file, ("bos",)),
-        ends=tuple(dict.fromkeys((*_ids(file, ("eos", "eot", "eom")), *turn_ends(file, TURN_ENDS)))),
+        window=None,
+        tied="output.weight" not in file.tensors,
+        biases=architecture.bias is Bias.IF_SAID and "blk.0.attn_output.bias" in file.tensors,
     )
+
+
+def _check_window(keys: "_Keys", architecture: Architecture, context: int) -> None:
+    """A window in such files is ignored by llama.cpp, and by Qwen's own classes; Mistral's keep to it.
+
+    Raises ModelError where a model may be one of Mistral's.
+    """
+    window = keys.integer("attention.sliding_window", 0)
+    if 0 < window < context and architecture.window is not Window.SWITCHED:
+        raise ModelError(
+            f"{keys.file.path}: it says a sliding window of {window} positions, which llama.cpp ignores: a Mistral "
+            "model keeps to it, a Llama model does not. Import a Mistral model from its Hugging Face folder, another "
+            f"with --ignore {keys.prefix}.attention.sliding_window"
+        )
 
 
 class _Keys:
@@ -129,6 +142,16 @@ class _Keys:
     def __init__(self, file: Gguf, prefix: str) -> None:
         self.file = file
         self.prefix = prefix
+
+    def check(self) -> None:
+        """Raise ModelError for a switch that nobody here knows, or that is not computed."""
+        said = {key: value for key, value in self.file.values.items() if key.startswith(f"{self.prefix}.")}
+        try:
+            check_keys(said, {f"{self.prefix}.{key}" for key in _KNOWN})
+        except ModelError as error:
+            raise ModelError(f"{self.file.path}: {error}") from None
+        if self.integer("expert_count", 0):
+            raise ModelError(f"{self.file.path}: a mixture of experts is not supported")
 
     def integer(self, key: str, default: int | None = None) -> int:
         value = self.file.values.get(f"{self.prefix}.{key}", default)
@@ -156,18 +179,21 @@ def _ids(file: Gguf, kinds: Sequence[str]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(id_ for id_ in found if isinstance(id_, int) and 0 <= id_ < NO_ID))
 
 
-def _rope_scaling(file: Gguf, keys: _Keys, head_size: int) -> Mapping[str, float | str] | None:
-    kind = file.values.get(f"{keys.prefix}.rope.scaling.type", "none")
-    if kind == "linear":
-        return {"rope_type": "linear", "factor": keys.number("rope.scaling.factor")}
-    if kind != "none":
+def _rope_scaling(file: Gguf, keys: _Keys, head_size: int) -> RopeScaling | None:
+    """A factor of which no kind is said is linear, as in the first such files."""
+    kind = file.values.get(f"{keys.prefix}.rope.scaling.type", "linear")
+    if kind not in ("none", "linear"):
         raise ModelError(f"{file.path}: rotary scaling {brief(kind)} is not supported; linear and llama3 are")
+    factor = keys.number("rope.scaling.factor", keys.number("rope.scale_linear", 1.0))
+    linear = kind == "linear" and factor not in NO_SCALING
     if ROPE_FACTORS not in file.tensors:
-        return None
+        return RopeScaling("linear", factor) if linear else None
+    if linear:
+        raise ModelError(f"{file.path}: rotary factors and a linear factor of {factor} at once are not supported")
     return _llama3_scaling(file, keys.number("rope.freq_base", 10_000.0), head_size)
 
 
-def _llama3_scaling(file: Gguf, theta: float, head_size: int) -> Mapping[str, float | str]:
+def _llama3_scaling(file: Gguf, theta: float, head_size: int) -> RopeScaling:
     """The numbers behind the factors that llama.cpp keeps in their place.
 
     Every model scaled so was extended from 8,192 positions with the bounds 1 and 4; to be sure, the factors are
@@ -175,16 +201,11 @@ def _llama3_scaling(file: Gguf, theta: float, head_size: int) -> Mapping[str, fl
     """
     bits = file.tensors[ROPE_FACTORS].read()
     factors = (bits.astype(np.uint32) << 16).view(np.float32)
-    factor, low, high, original = float(factors.max()), 1.0, 4.0, 8192.0
+    scaling = RopeScaling("llama3", float(factors.max()))
+    low, high = scaling.low_freq_factor, scaling.high_freq_factor
     waves = 2 * pi * theta ** (np.arange(0, head_size, 2) / head_size)
-    smooth = np.clip((original / waves - low) / (high - low), 0, 1)
-    expected = 1 / ((1 - smooth) / factor + smooth)
+    smooth = np.clip((scaling.original_context / waves - low) / (high - low), 0, 1)
+    expected = 1 / ((1 - smooth) / scaling.factor + smooth)
     if factors.shape != expected.shape or not np.allclose(factors, expected, rtol=0.01):
         raise ModelError(f"{file.path}: its rotary factors are not those of llama3")
-    return {
-        "rope_type": "llama3",
-        "factor": factor,
-        "high_freq_factor": high,
-        "low_freq_factor": low,
-        "original_max_position_embeddings": original,
-    }
+    return scaling

@@ -25,6 +25,17 @@ _LLAMA3: Final = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _QWEN2: Final = _LLAMA3.replace("{1,3}", "")
+_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_TEKKEN: Final = (  # of Mistral since Nemo: words are cut where they change to upper case
+    rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*|\p{{N}}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_DEFAULT: Final = (  # llama.cpp's, one after another
+    r"[\p{P}\$\+<=>\^~\|]+",
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)",
+    r"\p{N}+",
+    r"[0-9][0-9][0-9]",
+)
 
 
 class Kind(IntEnum):
@@ -64,20 +75,23 @@ def turn_ends(file: Gguf, names: frozenset[str]) -> tuple[int, ...]:
 def _byte_level(file: Gguf) -> Json:
     pre = file.values.get("tokenizer.ggml.pre")
     if not isinstance(pre, str) or pre not in _SPLITS:
-        raise ModelError(f"{file.path}: text split as {brief(pre)} is not supported; {', '.join(_SPLITS)} are")
-    llama3 = pre in _LLAMA3_NAMES
+        raise ModelError(
+            f"{file.path}: text split as {brief(pre)} (tokenizer.ggml.pre) is not supported; {', '.join(_SPLITS)} are. "
+            "Convert the model anew with today's llama.cpp, or import its Hugging Face folder"
+        )
+    whole = pre in _WHOLE
     return _description(
         file,
-        normalizer={"type": "NFC"} if pre == "qwen2" else None,
+        normalizer={"type": "NFC"} if pre in _QWEN2_NAMES else None,
         pre_tokenizer=_SPLITS[pre],
         decoder=_BYTE_LEVEL,
         model={
             "type": "BPE",
-            "ignore_merges": llama3,  # a text that is a name of the vocabulary is that name
+            "ignore_merges": whole,  # a text that is a name of the vocabulary is that name
             "vocab": _vocabulary(file),
             "merges": [merge.split(" ") for merge in _texts(file, "tokenizer.ggml.merges")],
         },
-        begins=llama3,
+        begins=whole,
     )
 
 
@@ -201,18 +215,25 @@ def _list(file: Gguf, key: str) -> list[Value]:
 _BYTE_LEVEL: Final[Json] = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 
 
-def _split(pattern: str) -> Json:
-    """Cut text by a pattern, then spell each piece in the byte level characters."""
-    cut = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
-    return {"type": "Sequence", "pretokenizers": [cut, _BYTE_LEVEL | {"use_regex": False}]}
+def _split(*patterns: str) -> Json:
+    """Cut text by one pattern after another, then spell each piece in the byte level characters."""
+    cuts = [
+        {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+        for pattern in patterns
+    ]
+    return {"type": "Sequence", "pretokenizers": [*cuts, _BYTE_LEVEL | {"use_regex": False}]}
 
 
-_LLAMA3_NAMES: Final = ("llama-bpe", "llama3", "llama-v3")
+_LLAMA3_NAMES: Final = ("llama-bpe", "llama3", "llama-v3", "falcon3")
+_QWEN2_NAMES: Final = ("qwen2", "deepseek-r1-qwen")
+_WHOLE: Final = (*_LLAMA3_NAMES, "tekken")  # a text that is a name of the vocabulary is that name; bos comes before it
 _DIGITS: Final[Json] = {"type": "Digits", "individual_digits": True}
 # how GGUF names a way to split text -> the pre-tokenizer that does it
 _SPLITS: Final[Mapping[str, Json]] = {
     "gpt-2": _BYTE_LEVEL,
     "smollm": {"type": "Sequence", "pretokenizers": [_DIGITS, _BYTE_LEVEL]},
-    "qwen2": _split(_QWEN2),
-    **dict.fromkeys(_LLAMA3_NAMES, _split(_LLAMA3)),
+    **dict.fromkeys(_QWEN2_NAMES, _split(_QWEN2)),
+    **dict.fromkeys((*_LLAMA3_NAMES, "smaug-bpe"), _split(_LLAMA3)),
+    "tekken": _split(_TEKKEN),
+    "default": _split(*_DEFAULT),
 }

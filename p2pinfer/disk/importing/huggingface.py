@@ -2,15 +2,16 @@
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from p2pinfer.core.config_json import parse_config
 from p2pinfer.core.errors import ModelError
-from p2pinfer.core.shown import brief
+from p2pinfer.core.model_config import ModelConfig
+from p2pinfer.core.model_numbers import whole
+from p2pinfer.core.shown import brief, cut
 from p2pinfer.disk.importing.building import Source
-from p2pinfer.disk.importing.config import read_config
 from p2pinfer.disk.importing.naming import model_name
 from p2pinfer.disk.importing.safetensors_file import open_safetensors
 from p2pinfer.disk.importing.tensors import Tensor
@@ -31,21 +32,34 @@ TEXT_FILES: Final = (CONFIG, GENERATION, TOKENIZER, TOKENIZER_CONFIG, TEMPLATE, 
 _LICENCE: Final = re.compile(r"^---\n(?:.*\n)*?license:[ \t]*([\w.+-]+)[ \t]*\n(?:.*\n)*?---$", re.MULTILINE)
 
 
-def read_folder(folder: Path, name: str = "") -> Source:
+def read_folder(folder: Path, name: str = "", ignored: Collection[str] = ()) -> Source:
     """The model in a folder, its tensors not read yet.
+
+    ignored: keys of config.json that change nothing, by the word of whoever imports it
 
     Raises:
         ModelError: a file is missing or damaged, or the model is not supported.
     """
-    config = read_config(_json(folder / CONFIG), _json(folder / GENERATION, optional=True))
+    raw = _json(folder / CONFIG)
+    tokens = _Tokens(folder)
+    generation = _json(folder / GENERATION, optional=True)
     return Source(
         name=model_name(name or folder.resolve().name),
-        config=replace(config, ends=_with_eos_first(config.ends, folder)),
+        config=_config(folder, raw, ignored),
+        bos=tokens.bos(_ids(folder, "bos_token_id", generation, raw)),
+        ends=tokens.ends(_ids(folder, "eos_token_id", generation, raw)),
         tokenizer=_read(folder / TOKENIZER),
         template=_template(folder),
         licence=_licence(folder),
         tensors=_tensors(folder),
     )
+
+
+def _config(folder: Path, raw: Mapping[str, Any], ignored: Collection[str]) -> ModelConfig:
+    try:
+        return parse_config(raw, ignored)
+    except ModelError as error:
+        raise ModelError(f"{folder / CONFIG}: {error}") from None
 
 
 def weight_files(index: Mapping[str, Any]) -> list[str]:
@@ -78,14 +92,39 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _with_eos_first(ends: tuple[int, ...], folder: Path) -> tuple[int, ...]:
-    """The ends, first the one that the tokenizer's configuration calls eos_token: templates know it by that name."""
-    eos = _json(folder / TOKENIZER_CONFIG, optional=True).get("eos_token")
-    name = eos.get("content") if isinstance(eos, dict) else eos
-    added = _json(folder / TOKENIZER).get("added_tokens")
-    items = [item for item in added if isinstance(item, dict)] if isinstance(added, list) else []
-    named = [item.get("id") for item in items if item.get("content") == name]
-    return (*(id_ for id_ in ends if id_ in named), *(id_ for id_ in ends if id_ not in named))
+def _ids(folder: Path, name: str, *places: Mapping[str, Any]) -> tuple[int, ...]:
+    """One id or several, from the first place that has the name."""
+    value = next((place[name] for place in places if name in place), None)
+    try:
+        ids = value if isinstance(value, list) else [] if value is None else [value]
+        return tuple(dict.fromkeys(map(whole, ids)))
+    except ValueError as error:
+        raise ModelError(f"{folder}: {name} has a value that cannot be: {cut(str(error))}") from None
+
+
+class _Tokens:
+    """The names of control tokens that the tokenizer's configuration has for templates, as ids."""
+
+    def __init__(self, folder: Path) -> None:
+        self._said = _json(folder / TOKENIZER_CONFIG, optional=True)
+        added = _json(folder / TOKENIZER).get("added_tokens")
+        items = [item for item in added if isinstance(item, dict)] if isinstance(added, list) else []
+        self._added = [(item.get("content"), item.get("id")) for item in items]
+
+    def bos(self, ids: tuple[int, ...]) -> tuple[int, ...]:
+        """What templates get as bos_token: the one that is named here, or none by that name; else the first id."""
+        if "bos_token" in self._said and self._said["bos_token"] is None:
+            return ()
+        return self._named("bos_token") or ids[:1]
+
+    def ends(self, ids: tuple[int, ...]) -> tuple[int, ...]:
+        """Ids that end an answer, the one first that templates get as eos_token; it is one whoever else says so."""
+        return tuple(dict.fromkeys((*self._named("eos_token"), *ids)))
+
+    def _named(self, key: str) -> tuple[int, ...]:
+        named = self._said.get(key)
+        name = named.get("content") if isinstance(named, dict) else named
+        return next(((id_,) for content, id_ in self._added if content == name and type(id_) is int), ())
 
 
 def _template(folder: Path) -> str:

@@ -1,5 +1,6 @@
 """Sources of models: the word `demo`, a GGUF file, a Hugging Face folder, or the hub."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -22,36 +23,38 @@ def import_model(
     progress: Progress = no_progress,
     endpoint: str | None = None,
     template: str | None = None,
+    ignored: Collection[str] = (),
 ) -> StoredModel:
     """Import `demo`, `PATH.gguf`, `FOLDER` or `hub:ORG/NAME[@REVISION]`, called `name` or as its source is.
 
     endpoint: of the hub; None is its client's own choice
     template: the chat template, in place of the source's own; part of the model's id
+    ignored:  keys of the source's configuration that change nothing, by the word of whoever imports it
 
     Raises:
         ModelError: it is none of these, is damaged or not supported, or the store has no room.
     """
-    found = _source(source, name, progress, endpoint)
+    found = _source(source, name, progress, endpoint, ignored)
     return build(found if template is None else replace(found, template=template), store, progress)
 
 
-def _source(source: str, name: str, progress: Progress, endpoint: str | None) -> Source:
+def _source(source: str, name: str, progress: Progress, endpoint: str | None, ignored: Collection[str]) -> Source:
     if source == "demo":
         return read_gguf(demo_file(), name)
     if source.startswith(HUB):
         from p2pinfer.disk.importing.hub import fetch  # the extra `hub` is not everybody's
 
         repository = source.removeprefix(HUB)
-        return read_folder(fetch(repository, endpoint, progress=progress), name or _last_part(repository))
+        return read_folder(fetch(repository, endpoint, progress=progress), name or _last_part(repository), ignored)
     try:
         path = Path(source).expanduser()
     except RuntimeError as error:  # `~` of nobody
         raise ModelError(f"{source!r:.200} cannot be found: {error}") from None
     found = source != "" and is_there(path)
     if found and path.is_dir():
-        return read_folder(path, name)
+        return read_folder(path, name, ignored)
     if found and path.is_file():
-        return read_gguf(path, name)
+        return read_gguf(path, name, ignored)
     what = "is neither a file nor a folder" if found else "is not there"
     raise ModelError(f"{source!r:.200} {what}; a model comes from a GGUF file, a folder, `demo` or hub:ORG/NAME")
 

@@ -46,6 +46,13 @@ def to_bf16(values: NDArray[np.float32]) -> Bits:
     return (rounded >> 16).astype(np.uint16)
 
 
+def are_equal(one: Tensor, other: Tensor) -> bool:
+    """True where two tensors that nothing reorders have the same shape and values."""
+    if one.shape != other.shape:
+        return False
+    return all(np.array_equal(one.rows(*rows), other.rows(*rows)) for rows in _chunks(one.shape))
+
+
 def check_finite(name: str, bits: Bits) -> None:
     """Raise ModelError if a value is infinite (or became so in rounding) or no number."""
     bad = int(np.count_nonzero((bits & 0x7F80) == 0x7F80))

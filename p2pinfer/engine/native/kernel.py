@@ -10,8 +10,9 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pinfer.core.architecture import Slot
 from p2pinfer.core.errors import EngineError
-from p2pinfer.engine.config import ModelConfig
+from p2pinfer.core.model_config import ModelConfig
 from p2pinfer.engine.inbox import Inbox
 from p2pinfer.engine.native.files import Bits
 from p2pinfer.engine.native.library import FLOATS, Sizes
@@ -69,20 +70,22 @@ class Kernel:
         Raises EngineError if there is not enough memory.
         """
         self._library = library
-        self._hidden = config.hidden
+        self._hidden = config.shape.hidden
         self._tail = tail
-        self._vocabulary = config.vocabulary
+        self._vocabulary = config.shape.vocabulary
+        shape = config.shape
         sizes = Sizes(
-            *(layers, config.hidden, config.feed_forward, config.heads, config.kv_heads, config.head_size),
-            *(config.vocabulary, config.window or 0, pages, positions, threads, kv_bytes, config.norm_eps),
+            *(layers, shape.hidden, shape.intermediate, shape.heads, shape.kv_heads, shape.head_size),
+            *(shape.vocabulary, config.window or 0, pages, positions, threads, kv_bytes, config.norm_eps),
         )
+        slots = {weight.slot for weight in config.layer_weights(0)}
         cosines, sines = (np.ascontiguousarray(table).ctypes for table in rotary_tables(config, positions))
         self._span = library.span_open(
             ctypes.byref(sizes),
             instructions.encode(),
             ctypes.cast(cosines.data, FLOATS),
             ctypes.cast(sines.data, FLOATS),
-            *(config.qkv_bias, config.output_bias, tail),
+            *(Slot.QKV_BIAS in slots, Slot.OUTPUT_BIAS in slots, tail),
         )
         if not self._span:
             raise EngineError(f"there is no memory for {layers} layers and {pages} pages of KV cache")

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pinfer.engine.config import ModelConfig, RopeScaling
+from p2pinfer.core.model_config import ModelConfig, RopeScaling
 
 Table = NDArray[np.float32]  # (positions, head size / 2)
 
@@ -41,7 +41,7 @@ def rotary_tables(config: ModelConfig, positions: int) -> tuple[Table, Table]:
 
 def phases(config: ModelConfig) -> list[int]:
     """What a position adds to each angle, in turns x 2^64, whole turns dropped."""
-    size, theta = config.head_size, DIGITS.ln(Decimal(config.rope_theta))
+    size, theta = config.shape.head_size, DIGITS.ln(Decimal(config.rope_theta))
     plain = [
         DIGITS.exp(DIGITS.multiply(theta, DIGITS.divide(Decimal(-2 * i), Decimal(size)))) for i in range(size // 2)
     ]

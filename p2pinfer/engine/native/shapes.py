@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from p2pinfer.engine.config import ModelConfig
+from p2pinfer.core.model_config import ModelConfig
 
 GROUP: Final = 32  # values that share a scale, shape.h
 LANES: Final = 16  # lanes.h
@@ -12,15 +12,16 @@ MOST_SHARED: Final = 32  # query heads of a key head, scratch.h
 
 def unsupported(config: ModelConfig) -> str:
     """Why the kernel cannot compute a model of this shape; empty if it can."""
+    shape = config.shape
     for name, size in {
-        "hidden size": config.hidden,
-        "feed-forward size": config.feed_forward,
-        "heads x head size": config.heads * config.head_size,
+        "hidden size": shape.hidden,
+        "feed-forward size": shape.intermediate,
+        "heads x head size": shape.queries,
     }.items():
         if size % GROUP:
             return f"its {name} is {size}, no multiple of {GROUP}"
-    if config.head_size % LANES or config.head_size > MOST_HEAD:
-        return f"its head size is {config.head_size}, no multiple of {LANES} up to {MOST_HEAD}"
-    if config.heads // config.kv_heads > MOST_SHARED:
-        return f"{config.heads // config.kv_heads} query heads share a key head, {MOST_SHARED} can"
+    if shape.head_size % LANES or shape.head_size > MOST_HEAD:
+        return f"its head size is {shape.head_size}, no multiple of {LANES} up to {MOST_HEAD}"
+    if shape.heads // shape.kv_heads > MOST_SHARED:
+        return f"{shape.heads // shape.kv_heads} query heads share a key head, {MOST_SHARED} can"
     return ""

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from p2pinfer.core.errors import EngineError, ModelError
+from p2pinfer.core.model_config import ModelConfig
 from p2pinfer.core.pages import PAGE
 from p2pinfer.core.units import Numerics, Roles
 from p2pinfer.engine import codecs
 from p2pinfer.engine.backend import NOTHING, Asked, Backend, Batch, Part, Result
-from p2pinfer.engine.config import ModelConfig
 from p2pinfer.engine.inbox import Inbox
 from p2pinfer.engine.loading import Progress
-from p2pinfer.engine.names import EMBEDDING
 from p2pinfer.engine.native.codec import NativeQ8O4
 from p2pinfer.engine.native.files import Bits, Files, widened
 from p2pinfer.engine.native.kernel import Kernel
@@ -41,8 +40,8 @@ def load_native(
         raise ModelError(f"the class {spec.numerics.label} is computed by the CPU, not by {spec.device}")
     if why := unsupported(config):
         raise ModelError(f"the native kernel cannot compute this model: {why}; serve.numerics = bf16-1 can")
-    if spec.span.last > config.layers:
-        raise ModelError(f"layers {spec.span} of a model that has {config.layers}")
+    if spec.span.last > config.shape.layers:
+        raise ModelError(f"layers {spec.span} of a model that has {config.shape.layers}")
     files = Files(spec.files)
     try:
         library = library or open_library()
@@ -53,14 +52,15 @@ def load_native(
             tail=Roles.TAIL in spec.roles,
             pages=spec.pages,
             kv_bytes=1 if spec.numerics is Numerics.I8G32K8_1 else 2,
-            positions=min(config.context, spec.pages * PAGE),
+            positions=min(config.shape.context, spec.pages * PAGE),
             threads=spec.threads,
             instructions=instructions or instruction_sets(library)[0],
         )
     except EngineError as error:
         raise ModelError(f"layers {spec.span}: {error}") from None
     fill(kernel, config, files, spec.span, spec.roles, progress)
-    embedding = files.tensor(EMBEDDING, config.vocabulary, config.hidden) if Roles.HEAD in spec.roles else None
+    matrix = config.embedding
+    embedding = files.tensor(matrix.name, *matrix.shape) if Roles.HEAD in spec.roles else None
     return Native(kernel, spec.span.first, embedding, NativeQ8O4(library, kernel.instructions))
 
 

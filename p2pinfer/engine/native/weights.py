@@ -1,28 +1,35 @@
 """From the store's tensors to the kernel's int8 matrices, a few rows at a time."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Final
 
+from p2pinfer.core.architecture import Slot, Weight
 from p2pinfer.core.errors import ModelError
+from p2pinfer.core.model_config import ModelConfig
 from p2pinfer.core.units import Roles, Span
-from p2pinfer.engine.config import ModelConfig
 from p2pinfer.engine.loading import Progress
-from p2pinfer.engine.names import EMBEDDING, HEAD, NORM
 from p2pinfer.engine.native.files import Files, widened
 from p2pinfer.engine.native.kernel import Kernel, Matrix, Vector
 
 ROWS: Final = 4096  # quantised at once, so that few pages of a file are held
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a tensor goes: to outputs from `first` on of a matrix or a vector of a layer."""
-
-    name: str
-    to: Matrix | Vector
-    first: int
-    shape: tuple[int, ...]
+PLACES: Final[Mapping[Slot, Matrix | Vector]] = {
+    Slot.ATTENTION_NORM: Vector.ATTENTION_NORM,
+    Slot.QKV: Matrix.QKV,
+    Slot.QKV_BIAS: Vector.QKV_BIAS,
+    Slot.QUERY_NORM: Vector.QUERY_NORM,
+    Slot.KEY_NORM: Vector.KEY_NORM,
+    Slot.OUTPUT: Matrix.OUTPUT,
+    Slot.OUTPUT_BIAS: Vector.OUTPUT_BIAS,
+    Slot.MLP_NORM: Vector.MLP_NORM,
+    Slot.GATE: Matrix.GATE,
+    Slot.UP: Matrix.UP,
+    Slot.DOWN: Matrix.DOWN,
+    Slot.FINAL_NORM: Vector.FINAL_NORM,
+    Slot.EMBEDDING: Matrix.HEAD,  # a tied one
+    Slot.HEAD: Matrix.HEAD,
+}
 
 
 def fill(kernel: Kernel, config: ModelConfig, files: Files, span: Span, roles: Roles, progress: Progress) -> None:
@@ -31,44 +38,24 @@ def fill(kernel: Kernel, config: ModelConfig, files: Files, span: Span, roles: R
     Raises ModelError for a tensor that is missing, has another shape, or holds a value that is not finite.
     """
     for layer in range(len(span)):
-        for place in _places(config, f"model.layers.{span.first + layer}."):
-            _put(kernel, files, layer, place)
+        filled = dict.fromkeys(Slot, 0)  # outputs
+        for weight in config.layer_weights(span.first + layer):
+            _put(kernel, files, layer, weight, filled[weight.slot])
+            filled[weight.slot] += weight.shape[0]
         progress((layer + 1) * files.bytes // (len(span) + 1), files.bytes)
     if Roles.TAIL in roles:
-        head = EMBEDDING if config.tied else HEAD
-        _put(kernel, files, 0, Place(head, Matrix.HEAD, 0, (config.vocabulary, config.hidden)))
-        _put(kernel, files, 0, Place(NORM, Vector.FINAL_NORM, 0, (config.hidden,)))
+        for weight in (config.head, config.final_norm):
+            _put(kernel, files, 0, weight, 0)
     progress(files.bytes, files.bytes)
 
 
-def _put(kernel: Kernel, files: Files, layer: int, place: Place) -> None:
-    stored = files.tensor(place.name, *place.shape)
-    if isinstance(place.to, Vector):
-        finite = kernel.set_vector(layer, place.to, place.first, widened(stored))
+def _put(kernel: Kernel, files: Files, layer: int, weight: Weight, first: int) -> None:
+    """Set outputs from `first` on of the weight's matrix or vector."""
+    stored, place = files.tensor(weight.name, *weight.shape), PLACES[weight.slot]
+    if isinstance(place, Vector):
+        finite = kernel.set_vector(layer, place, first, widened(stored))
     else:
         starts = range(0, len(stored), ROWS)
-        matrix = place.to
-        finite = all(kernel.set_matrix(layer, matrix, place.first + at, stored[at : at + ROWS]) for at in starts)
+        finite = all(kernel.set_matrix(layer, place, first + at, stored[at : at + ROWS]) for at in starts)
     if not finite:
-        raise ModelError(f"the tensor {place.name} holds a value that is not finite")
-
-
-def _places(config: ModelConfig, prefix: str) -> Iterator[Place]:
-    """The tensors of one layer."""
-    attention, mlp, hidden = prefix + "self_attn.", prefix + "mlp.", config.hidden
-    queries, keys = config.heads * config.head_size, config.kv_heads * config.head_size
-    yield Place(prefix + "input_layernorm.weight", Vector.ATTENTION_NORM, 0, (hidden,))
-    yield Place(prefix + "post_attention_layernorm.weight", Vector.MLP_NORM, 0, (hidden,))
-    for name, first, size in (("q", 0, queries), ("k", queries, keys), ("v", queries + keys, keys)):
-        yield Place(f"{attention}{name}_proj.weight", Matrix.QKV, first, (size, hidden))
-        if config.qkv_bias:
-            yield Place(f"{attention}{name}_proj.bias", Vector.QKV_BIAS, first, (size,))
-    yield Place(attention + "o_proj.weight", Matrix.OUTPUT, 0, (hidden, queries))
-    if config.output_bias:
-        yield Place(attention + "o_proj.bias", Vector.OUTPUT_BIAS, 0, (hidden,))
-    if config.qk_norms:
-        yield Place(attention + "q_norm.weight", Vector.QUERY_NORM, 0, (config.head_size,))
-        yield Place(attention + "k_norm.weight", Vector.KEY_NORM, 0, (config.head_size,))
-    yield Place(mlp + "gate_proj.weight", Matrix.GATE, 0, (config.feed_forward, hidden))
-    yield Place(mlp + "up_proj.weight", Matrix.UP, 0, (config.feed_forward, hidden))
-    yield Place(mlp + "down_proj.weight", Matrix.DOWN, 0, (hidden, config.feed_forward))
+        raise ModelError(f"the tensor {weight.name} holds a value that is not finite")
