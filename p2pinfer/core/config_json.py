@@ -7,7 +7,6 @@ would be right. `config_json` has one way for each thing.
 
 import json
 from collections.abc import Collection, Mapping
-from math import isfinite
 from typing import Any, Final
 
 from p2pinfer.core.architecture import ARCHITECTURES, Architecture, Shape, Window
@@ -109,8 +108,8 @@ def _parse(raw: Mapping[str, Any]) -> ModelConfig:
     return ModelConfig(
         architecture,
         shape,
-        norm_eps=_number(raw["rms_norm_eps"]),
-        rope_theta=_number(theta),
+        norm_eps=float(raw["rms_norm_eps"]),
+        rope_theta=float(theta),
         rope_scaling=_rope_scaling(rope),
         window=_window(architecture, raw, shape.layers),
         tied=_flag(raw, "tie_word_embeddings"),
@@ -165,10 +164,10 @@ def _rope_scaling(rope: Mapping[str, Any]) -> RopeScaling | None:
         raise ModelError("rotary positions in a part of each head are not supported")
     if kind == "default":
         return None
-    factor = _number(rope["factor"])
+    factor = float(rope["factor"])
     if kind == "linear":
         return RopeScaling(kind, factor)
-    high, low = _number(rope["high_freq_factor"]), _number(rope["low_freq_factor"])
+    high, low = float(rope["high_freq_factor"]), float(rope["low_freq_factor"])
     return RopeScaling(kind, factor, low, high, whole(rope["original_max_position_embeddings"]))
 
 
@@ -206,14 +205,6 @@ def _flag(raw: Mapping[str, Any], name: str) -> bool:
     if value is not None and type(value) is not bool:
         raise ValueError(f"{name} is {brief(value)}, which is neither true nor false")
     return value or False
-
-
-def _number(value: Any) -> float:
-    """A value that JSON can say again."""
-    number = float(value)
-    if not isfinite(number):
-        raise ValueError(f"{number} is not a number to compute with")
-    return number
 
 
 def config_json(config: ModelConfig, bos: tuple[int, ...], ends: tuple[int, ...]) -> bytes:

@@ -60,7 +60,6 @@ class ModelConfig:
         check_numbers(
             eps=self.norm_eps,
             theta=self.rope_theta,
-            context=self.shape.context,
             window=self.window,
             factor=scaling.factor,
             low=scaling.low_freq_factor,

@@ -24,19 +24,17 @@ def check_numbers(
     *,
     eps: float,
     theta: float,
-    context: int,
     window: int | None,
     factor: float = MIN_ROPE_FACTOR,
     low: float = 1.0,
     high: float = 4.0,
-    original: float = 1,
+    original: int = 1,
 ) -> None:
     """Raise ValueError for a number that makes no sense. factor, low, high, original: of `rope_scaling`, if there is"""
     if not 0 < eps <= MAX_NORM_EPS:
         raise ValueError(f"rms_norm_eps is {eps}; it must be above 0, at most {MAX_NORM_EPS}")
     if not MIN_ROPE_THETA <= theta <= MAX_ROPE_THETA:
         raise ValueError(f"rope_theta is {theta}; it must be from {MIN_ROPE_THETA} to {MAX_ROPE_THETA}")
-    check_context(context)
     if not MIN_ROPE_FACTOR <= factor <= MAX_ROPE_FACTOR:
         raise ValueError(f"factor of rope_scaling is {factor}; it must be from {MIN_ROPE_FACTOR} to {MAX_ROPE_FACTOR}")
     if not 0 < low < high <= MAX_FREQ_FACTOR:
@@ -44,7 +42,7 @@ def check_numbers(
             f"low_freq_factor is {low}, high_freq_factor {high}; the first must be above 0 and below the second, the "
             f"second at most {MAX_FREQ_FACTOR}"
         )
-    if not 1 <= original <= MAX_CONFIG_POSITIONS or original != int(original):
+    if not 1 <= original <= MAX_CONFIG_POSITIONS:
         raise ValueError(
             f"original_max_position_embeddings is {original}; it must be whole, from 1 to {MAX_CONFIG_POSITIONS}"
         )

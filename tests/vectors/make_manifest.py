@@ -355,11 +355,16 @@ def _fit(name: str, **changes: object) -> Vector:
     config = json.dumps(
         json.loads(config_json(parse_config(CONFIG | {"num_hidden_layers": 3}), (258,), (259,))) | changes
     )
+    expect = "ok" if fits(TINY, config) else "refused"
+    return {"name": name, "manifest": encode_manifest(TINY).hex(), "config": config, "expect": expect}
+
+
+def fits(manifest: Manifest, config: str) -> bool:
     try:
-        parse_config(json.loads(config)).check_fits(TINY)
-    except (ModelError, ValueError):
-        return {"name": name, "manifest": encode_manifest(TINY).hex(), "config": config, "expect": "refused"}
-    return {"name": name, "manifest": encode_manifest(TINY).hex(), "config": config, "expect": "ok"}
+        parse_config(json.loads(config)).check_fits(manifest)
+    except ModelError:
+        return False
+    return True
 
 
 def engine_takes(text: str) -> bool:

@@ -4,7 +4,7 @@ import pytest
 
 from p2pinfer.core.errors import RemoteProtocolError
 from p2pinfer.core.manifest import decode_manifest, model_id
-from tests.vectors.make_manifest import DEMO, PATH, Vector, again, engine_takes, text_of, vectors
+from tests.vectors.make_manifest import DEMO, PATH, Vector, again, engine_takes, fits, text_of, vectors
 
 VECTORS: dict[str, list[Vector]] = json.loads(PATH.read_text())
 GOOD = [vector for vector in VECTORS["manifests"] if vector["expect"] == "ok"]
@@ -41,6 +41,11 @@ def test_a_bad_manifest_is_refused_with_its_code(vector: Vector) -> None:
 @pytest.mark.parametrize("vector", VECTORS["configs"], ids=lambda vector: vector["name"])
 def test_a_config_is_taken_or_refused(vector: Vector) -> None:
     assert engine_takes(vector["config"]) == (vector["expect"] == "ok")
+
+
+@pytest.mark.parametrize("vector", VECTORS["fits"], ids=lambda vector: vector["name"])
+def test_a_config_is_the_manifests_or_refused(vector: Vector) -> None:
+    assert fits(decode_manifest(bytes.fromhex(vector["manifest"])), vector["config"]) == (vector["expect"] == "ok")
 
 
 @pytest.mark.parametrize(

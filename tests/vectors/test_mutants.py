@@ -169,6 +169,10 @@ EQUIVALENT: Final = {
         "check_sizes: min(shape) < 1 or max(shape) >= 1 << 32, without max(shape) >= 1 << 32": WE_WRITE,
         "check_sizes: if shape.layers > MAX_LAYERS": "so many files are refused before",
     },
+    "config_json": {
+        "_architecture: if not found": "then there is no first one",
+        "_check_known: if raw.get('quantization_config')": "nobody knows the key",
+    },
     "chat": {"_joined: if size > MAX_RENDERED": MEMORY},
     "sampling": {
         "decode_sampling: not isinstance(plain, list) or not plain or type(plain[0]) is not int or (plain[0] != "
@@ -201,6 +205,8 @@ def _of_manifests() -> Iterator[Case]:
     yield from (partial(bad, vector) for vector in test_manifest_vectors.BAD)
     numbers = test_manifest_vectors.test_a_config_is_taken_or_refused
     yield from (partial(numbers, vector) for vector in test_manifest_vectors.VECTORS["configs"])
+    fits = test_manifest_vectors.test_a_config_is_the_manifests_or_refused
+    yield from (partial(fits, vector) for vector in test_manifest_vectors.VECTORS["fits"])
 
 
 def _of_texts() -> Iterator[Case]:
