@@ -12,7 +12,14 @@ import click
 import trio
 
 from p2pinfer.cli.checking import CheckBar
-from p2pinfer.cli.options import bootstrap_option, data_option, json_option, mdns_option, store_option
+from p2pinfer.cli.options import (
+    bootstrap_option,
+    data_option,
+    json_option,
+    mdns_option,
+    store_option,
+    template_var_option,
+)
 from p2pinfer.cli.terminal import say
 from p2pinfer.cli.words import amount_words, many
 from p2pinfer.client.answer import Answer, AnswerStream
@@ -23,6 +30,7 @@ from p2pinfer.core.errors import GenerationFailed, NoRoute, P2pinferError, Usage
 from p2pinfer.core.fields import MAX_INT_BITS
 from p2pinfer.core.keys import peer_name
 from p2pinfer.core.price_limit import CEILING, MULTIPLE
+from p2pinfer.core.template_variables import Variable
 
 if TYPE_CHECKING:
     from p2pinfer.client.api import Client
@@ -42,12 +50,18 @@ MAX_COUNT: Final = (1 << 32) - 1
     type=click.IntRange(1, MAX_COUNT),
     help="End the answer after so many ids.",
 )
-@click.option("--temperature", default=0.0, type=click.FloatRange(min=0), help="0 is greedy.", show_default=True)
 @click.option(
-    "--top-k", default=0, type=click.IntRange(0, MAX_COUNT), help="Candidates kept above temperature 0; 0 is all."
+    "--temperature", type=click.FloatRange(min=0), help="0 is greedy.  [default: as the model's maker says, else 0]"
 )
 @click.option(
-    "--top-p", default=1.0, type=click.FloatRange(0, 1, min_open=True), help="Share kept above temperature 0."
+    "--top-k",
+    type=click.IntRange(0, MAX_COUNT),
+    help="Candidates kept above temperature 0; 0 is all.  [default: as the model's maker says, else 0]",
+)
+@click.option(
+    "--top-p",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Share kept above temperature 0.  [default: as the model's maker says, else 1]",
 )
 @click.option(
     "--seed",
@@ -63,6 +77,7 @@ MAX_COUNT: Final = (1 << 32) - 1
     is_flag=True,
     help="With --chat: names of control tokens in the prompt, as <|im_end|>, are those tokens; else they are text.",
 )
+@template_var_option
 @click.option(
     "--codec",
     default=DEFAULT_CODEC,
@@ -96,13 +111,14 @@ def ask(
     prompt: str,
     model: str,
     max_tokens: int,
-    temperature: float,
-    top_k: int,
-    top_p: float,
+    temperature: float | None,
+    top_k: int | None,
+    top_p: float | None,
     seed: int,
     stop: tuple[str, ...],
     chat: bool,
     control_tokens: bool,
+    template_vars: dict[str, Variable],
     codec: str,
     max_cost: int | None,
     numerics: str | None,
@@ -133,6 +149,7 @@ def ask(
         "numerics": numerics or "",
         "max_cost": max_cost,
         "control_tokens": control_tokens,
+        "template_vars": template_vars,
         "wait_s": wait_s,
         "on_wait": _say_missing,
     }

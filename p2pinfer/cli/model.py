@@ -12,8 +12,9 @@ from p2pinfer.cli.bars import open_bars
 from p2pinfer.cli.options import json_option, store_option
 from p2pinfer.cli.terminal import Terminal, say
 from p2pinfer.cli.words import SHORT_ID
+from p2pinfer.core.draw import MILLIONTHS
 from p2pinfer.core.errors import ModelError, UsageError
-from p2pinfer.core.manifest import MAX_TEMPLATE
+from p2pinfer.core.manifest import MAX_TEMPLATE, Manifest
 from p2pinfer.core.shown import shown_line
 from p2pinfer.disk.plain import read_small
 from p2pinfer.disk.store import Store, StoredModel
@@ -77,6 +78,13 @@ def import_(
         say(json.dumps(_brief(stored, models)))
     else:
         say(f"{stored.name}  {stored.id.hex()}")
+        if stored.manifest.sampling:
+            say(f"{stored.name} samples at {_sampling_words(stored.manifest)}, unless you ask otherwise", err=True)
+
+
+def _sampling_words(manifest: Manifest) -> str:
+    temperature, top_k, top_p = manifest.draw.temperature, manifest.draw.top_k, manifest.draw.top_p
+    return f"temperature {temperature / MILLIONTHS:g}, top-k {top_k or 'all'}, top-p {top_p / MILLIONTHS:g}"
 
 
 def _try_template(template: str) -> None:
@@ -177,6 +185,7 @@ def _facts(stored: StoredModel, store: Store) -> dict[str, object]:
         "flops": manifest.flops,
         "bos": list(manifest.bos),
         "ends": list(manifest.ends),
+        "sampling": _sampling_words(manifest) if manifest.sampling else "greedy",
         "licence": manifest.licence,
         "chat": bool(manifest.template),
         "folder": str(stored.folder),

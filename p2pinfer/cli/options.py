@@ -1,11 +1,13 @@
 """Options that several commands share."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from p2pinfer.core.template_variables import Variable, check_variables
 from p2pinfer.disk.places import default_data, default_store
 from p2pinfer.node.settings import MAX_THREADS
 
@@ -75,6 +77,34 @@ def engine_options(command: F) -> F:
         "--threads", type=click.IntRange(0, MAX_THREADS), help="CPU threads of the engine; 0: all cores but one."
     )
     return numerics(device(threads(command)))
+
+
+def template_var_option(command: F) -> F:
+    """template_vars: names and values."""
+    return click.option(
+        "--template-var",
+        "template_vars",
+        multiple=True,
+        metavar="NAME=VALUE",
+        callback=_variables,
+        help="Set a variable of the model's chat template, as enable_thinking=false; may be given several times.",
+    )(command)
+
+
+def _variables(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, Variable]:
+    """What JSON reads as a number, true, false or null is that; all else is text."""
+    found: dict[str, Variable] = {}
+    for one in given:
+        name, equals, text = one.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{one!r:.80} is not NAME=VALUE", ctx, param)
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            value = text
+        found[name] = text if isinstance(value, str | list | dict) else value
+    check_variables(found)
+    return found
 
 
 def json_option(command: F) -> F:

@@ -1,15 +1,16 @@
 """A person's request, as the protocol has it: floats become integers, words become codecs and classes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import Final, TypedDict
 
 from p2pinfer.client.waiting import DEFAULT_WAIT_S, OnWait
 from p2pinfer.core.chat import ChatMessage
-from p2pinfer.core.draw import MILLIONTHS
+from p2pinfer.core.draw import GREEDY, MILLIONTHS, Sampling
 from p2pinfer.core.errors import UsageError
 from p2pinfer.core.sampling import SamplingRecord
+from p2pinfer.core.template_variables import Variable, check_variables
 from p2pinfer.core.units import Codec, Numerics
 
 CODECS: Final = {codec.label: codec for codec in Codec if codec is not Codec.IDS}
@@ -26,15 +27,16 @@ class Options(TypedDict, total=False):
 
     model: str
     max_tokens: int
-    temperature: float
-    top_k: int
-    top_p: float
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
     seed: int
     stop: tuple[str, ...]
     codec: str
     numerics: str
     max_cost: int | None
     control_tokens: bool
+    template_vars: Mapping[str, Variable]
     wait_s: float
     on_wait: OnWait | None
 
@@ -45,14 +47,15 @@ class Request:
 
     prompt:      text as it is, or chat messages for the model's template
     model:       name or id; empty where the swarm serves one model only
-    temperature: 0 is greedy
-    top_k:       candidates kept; 0 keeps all
-    top_p:       share of the probability kept
+    temperature: 0 is greedy; None is the model's own, as its manifest has it
+    top_k:       candidates kept; 0 keeps all; None is the model's own
+    top_p:       share of the probability kept; None is the model's own
     stop:        strings that end the answer; they are not part of it; a control token's name ends it there
     codec:       of rows between stages: q8o4, bf16 or f32
     numerics:    class of the stages: i8g32-1, i8g32k8-1, bf16-1 or f32-1; empty takes whichever is best
     max_cost:    nano-credits that the answer may cost, at worst; None is the client's limit, or the default one
     control_tokens: names of control tokens in chat messages are those tokens; else they are text
+    template_vars: variables of the model's chat template, as enable_thinking; each one that the template looks at
     wait_s:      seconds to wait for what is missing: a peer to ask, the model, layers of it; 0 looks once
     on_wait:     hears in words what is waited for, whenever that changes; called in the client's thread
     """
@@ -60,15 +63,16 @@ class Request:
     prompt: Prompt
     model: str = ""
     max_tokens: int = DEFAULT_MAX_TOKENS
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
     seed: int = 0
     stop: tuple[str, ...] = ()
     codec: str = DEFAULT_CODEC
     numerics: str = ""
     max_cost: int | None = None
     control_tokens: bool = False
+    template_vars: Mapping[str, Variable] = field(default_factory=dict)
     wait_s: float = DEFAULT_WAIT_S
     on_wait: OnWait | None = None
 
@@ -88,24 +92,33 @@ class Request:
         check_cost(self.max_cost)
         if not (isinstance(self.wait_s, int | float) and 0 <= self.wait_s <= MAX_WAIT_S):
             raise UsageError(f"wait_s is {self.wait_s!r:.80}; it is seconds, from 0 to {MAX_WAIT_S}")
-        _ = self.sampling
+        check_variables(self.template_vars)
+        if self.template_vars and isinstance(self.prompt, str):
+            raise UsageError("template_vars are for chat messages; a prompt that is text has no template")
+        self.sampling(GREEDY)
 
-    @property
-    def sampling(self) -> SamplingRecord:
-        """Raises UsageError for numbers that make no sense."""
+    def sampling(self, own: Sampling) -> SamplingRecord:
+        """What the tail is told. own: the model's parameters, where the request names none
+
+        Raises UsageError for numbers that make no sense.
+        """
         try:
-            if not (isfinite(self.temperature) and isfinite(self.top_p)):
-                raise ValueError(f"temperature {self.temperature} and top_p {self.top_p} must be finite")
             return SamplingRecord(
-                temperature=round(self.temperature * MILLIONTHS),
-                top_k=self.top_k,
-                top_p=round(self.top_p * MILLIONTHS),
+                temperature=own.temperature if self.temperature is None else _millionths(self.temperature),
+                top_k=own.top_k if self.top_k is None else self.top_k,
+                top_p=own.top_p if self.top_p is None else _millionths(self.top_p),
                 seed=self.seed,
                 max_tokens=self.max_tokens,
                 stops=tuple(stop.encode() for stop in self.stop),
             )
         except (TypeError, ValueError, OverflowError) as error:
             raise UsageError(f"cannot sample so: {error}") from None
+
+
+def _millionths(value: float) -> int:
+    if not isfinite(value):
+        raise ValueError(f"{value} is not a number to sample with")
+    return round(value * MILLIONTHS)
 
 
 def check_cost(max_cost: int | None) -> None:

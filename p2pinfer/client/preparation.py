@@ -54,9 +54,10 @@ class Prepared:
 
     def plan(self, key: PrivateKey, route: FoundRoute, now: int) -> Plan:
         """Contracts for a route, signed by the client. now: wall clock, Unix seconds. Raises as `make_plan` does."""
-        request, layers, prompt = self.request, self.model.manifest.layers, len(self.ids)
+        request, manifest, prompt = self.request, self.model.manifest, len(self.ids)
         codec = CODECS[request.codec]
-        return make_plan(key, route.stages, layers, prompt, request.sampling, codec, now, route.most, self.known)
+        sampling = request.sampling(manifest.draw)
+        return make_plan(key, route.stages, manifest.layers, prompt, sampling, codec, now, route.most, self.known)
 
     def ending(self) -> Ending:
         """The end of a generation; each has its own. Text after a prompt that was text continues it."""
@@ -70,7 +71,7 @@ async def encode_prompt(request: Request, model: StoredModel, scribe: Scribe) ->
     if isinstance(request.prompt, str):
         ids = await scribe.encode(request.prompt)
     else:
-        ids = await scribe.encode_chat(request.prompt, request.control_tokens)
+        ids = await scribe.encode_chat(request.prompt, request.control_tokens, request.template_vars)
     _check_length(model, len(ids), request)
     return ids
 

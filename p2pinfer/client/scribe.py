@@ -6,17 +6,18 @@ they may do here is give wrong ids, for which their model would be to blame anyh
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any, Final
 
 import msgpack
 import trio
 
-from p2pinfer.core.chat import ChatMessage
+from p2pinfer.core.chat import NO_VARIABLES, ChatMessage
 from p2pinfer.core.errors import ModelError, UsageError
 from p2pinfer.core.manifest import encode_manifest
 from p2pinfer.core.session_messages import unpack_ids
+from p2pinfer.core.template_variables import Variable
 from p2pinfer.disk.store import StoredModel
 
 COMMAND: Final = (sys.executable, "-m", "p2pinfer.client.scribe_process")
@@ -79,9 +80,11 @@ class Scribe:
         """The ids of a text, with those that the tokenizer puts before every text. Raises UsageError, ModelError."""
         return await self._ids("text", text)
 
-    async def encode_chat(self, messages: Sequence[ChatMessage], control_tokens: bool) -> tuple[int, ...]:
+    async def encode_chat(
+        self, messages: Sequence[ChatMessage], control_tokens: bool, variables: Mapping[str, Variable] = NO_VARIABLES
+    ) -> tuple[int, ...]:
         """The ids of a conversation by the model's template, ready for its answer. Raises UsageError, ModelError."""
-        return await self._ids("chat", [dict(message) for message in messages], control_tokens)
+        return await self._ids("chat", [dict(message) for message in messages], control_tokens, dict(variables))
 
     async def aclose(self) -> None:
         """End the process; it holds nothing that must be saved."""

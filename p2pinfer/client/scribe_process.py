@@ -5,7 +5,7 @@ library that runs them. Here that ends this process, which the system holds to i
 
 Started as `python -m p2pinfer.client.scribe_process MEMORY LOAD_S WORK_S`. Frames are msgpack behind their length. The
 first question is (manifest, tokenizer), its answer ("ready", bytes of each id, names of control tokens,
-drops_first_space). Then ("text", text) and ("chat", messages, control_tokens) are answered by ("ids", ids).
+drops_first_space). Then ("text", text) and ("chat", messages, control_tokens, variables) are answered by ("ids", ids).
 ("usage", why) and ("model", why) are refusals.
 """
 
@@ -66,9 +66,9 @@ def _load(manifest: bytes, tokenizer: bytes) -> tuple[Texts, tuple[Any, ...]]:
 def _ids(texts: Texts, kind: str, *what: Any) -> tuple[int, ...]:
     if kind == "text":
         return texts.encode(*what)
-    messages, control_tokens = what
+    messages, control_tokens, variables = what
     # Templates show the time to the model as the date where its user is
-    return texts.encode_chat(messages, now=datetime.now(), control_tokens=control_tokens)
+    return texts.encode_chat(messages, now=datetime.now(), control_tokens=control_tokens, variables=variables)
 
 
 def _limit(memory: int) -> None:

@@ -10,18 +10,21 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NoReturn
 
-from jinja2 import TemplateError, nodes
+from jinja2 import TemplateError, meta, nodes
 from jinja2.environment import Template
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from p2pinfer.core.errors import ModelError, UsageError
+from p2pinfer.core.template_variables import Variable, check_looked_at, check_variables
 
 ROLES: Final = frozenset({"system", "user", "assistant", "tool", "developer"})
 MAX_RENDERED: Final = 1 << 26  # characters that a template may write; a context of a million positions has less
 MAX_PRODUCT: Final = 1 << 20  # items of a sequence, or bits of a number, that one operation may make
 SAMPLE: Final = ({"role": "user", "content": "Hello"},)  # a conversation that every template takes
+
+NO_VARIABLES: Final[Mapping[str, Variable]] = {}
 
 ChatMessage = Mapping[str, Any]  # `role` and `content`; a template may look at more
 
@@ -44,19 +47,30 @@ class ChatTemplate:
         try:
             environment = _environment()
             self._template: Template = environment.from_string(source)
-            self.words: Final = _words(environment.parse(source))
+            parsed = environment.parse(source)
+            self.words: Final = _words(parsed)
+            self._looked_at = meta.find_undeclared_variables(parsed) - environment.globals.keys()
         except (TemplateError, SyntaxError, ValueError, OverflowError, MemoryError, RecursionError) as error:
             raise ModelError(f"the model's chat template is broken: {_reason(error)}") from None
 
-    def render(self, messages: Sequence[ChatMessage], now: datetime | None = None) -> str:
+    def render(
+        self,
+        messages: Sequence[ChatMessage],
+        now: datetime | None = None,
+        variables: Mapping[str, Variable] = NO_VARIABLES,
+    ) -> str:
         """The text of a conversation, ready for the model's answer.
 
-        now: the date, for templates that ask for it; without one, they are told that there is no clock
+        now:       the date, for templates that ask for it; without one, they are told that there is no clock
+        variables: of the template, that whoever asks sets
 
         Raises:
-            UsageError: the template does not take these messages; the reason is the template's own.
+            UsageError: the template does not take these messages, the reason being its own, or does not look at one of
+                the variables.
         """
         _check(messages)
+        check_variables(variables)
+        check_looked_at(variables, self._looked_at)
         clock = {} if now is None else {"strftime_now": now.strftime}
         try:
             return _joined(
@@ -67,6 +81,7 @@ class ChatTemplate:
                     documents=None,
                     **self._names,
                     **clock,
+                    **variables,
                 )
             )
         except (*_FAILURES, RecursionError) as error:

@@ -75,6 +75,10 @@ class ControlNames:
                 stretch.append(id_)
         return ids + self._encode_stretch(text[start:], stretch, hidden, start == 0)
 
+    def name_in(self, text: str) -> str:
+        """The first name of a control token in a text; empty where there is none."""
+        return next((text[first:last] for first, last in self._places(text)), "")
+
     def _hide(self, text: str, hidden: Hidden) -> str:
         return _replaced(text, _characters(text, self._places(text), hidden))
 

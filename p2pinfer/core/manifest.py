@@ -16,6 +16,7 @@ import msgpack
 from p2pinfer.core import fields
 from p2pinfer.core.architecture import ARCHITECTURES, Shape
 from p2pinfer.core.codes import Code
+from p2pinfer.core.draw import Sampling
 from p2pinfer.core.errors import RemoteProtocolError
 from p2pinfer.core.fields import Bin, Many, Struct, Text, UInt, UInts
 from p2pinfer.core.model_numbers import MAX_LAYERS, check_sizes
@@ -71,6 +72,7 @@ class Manifest:
     flops:    floating point operations of one layer for one position, attention to half the context included
     bos:      the id a text begins with, where the model wants one
     ends:     ids that end a generation; the first is what the template calls eos_token
+    sampling: how ids are drawn where nobody asks otherwise, as `draw.Sampling` has it without seed; empty is greedy
     template: the chat template in Jinja's language; empty if the model has none
     files:    by name, each once
     """
@@ -84,6 +86,7 @@ class Manifest:
     flops: Annotated[int, UInt()]
     bos: Annotated[tuple[int, ...], Many(UInt(32), 1)]
     ends: Annotated[tuple[int, ...], Many(UInt(32), 16)]
+    sampling: Annotated[tuple[int, ...], Many(UInt(32), 3)]
     template: Annotated[str, Text(MAX_TEMPLATE)]
     files: Annotated[tuple[File, ...], Many(Struct(File), MAX_LAYERS + 4)]
 
@@ -102,12 +105,19 @@ class Manifest:
             raise ValueError(f"bos {self.bos} or ends {self.ends} past a vocabulary of {self.shape.vocabulary}")
         if len(set(self.ends)) < len(self.ends):
             raise ValueError(f"ends {self.ends} name an id twice")
+        if self.sampling and (len(self.sampling) < 3 or self.draw.greedy):
+            raise ValueError(f"sampling {self.sampling} is neither nothing nor three numbers, the first above 0")
         if [file.name for file in self.files] != sorted(file_names(self.shape.layers)):
             raise ValueError(f"the files are not those of {self.shape.layers} layers, in order")
 
     @property
     def shape(self) -> Shape:
         return Shape(*self.sizes)
+
+    @property
+    def draw(self) -> Sampling:
+        """How ids are drawn where nobody asks otherwise. Raises ValueError for numbers that make no sense."""
+        return Sampling(*self.sampling)
 
     @property
     def layers(self) -> int:

@@ -8,13 +8,15 @@ the text is those bytes as UTF-8, where what is no UTF-8 becomes U+FFFD. It is t
 import codecs
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol
 
-from p2pinfer.core.chat import ChatMessage, ChatTemplate
+from p2pinfer.core.chat import NO_VARIABLES, ChatMessage, ChatTemplate
 from p2pinfer.core.control_names import ControlNames
 from p2pinfer.core.errors import ModelError, UsageError
 from p2pinfer.core.manifest import Manifest
 from p2pinfer.core.spelling import spelling_of
+from p2pinfer.core.template_variables import Variable
 from p2pinfer.core.tokenizer import read_tokenizer
 
 
@@ -70,27 +72,42 @@ class Texts:
         return self._known(self._tokenizer.encode(text))
 
     def encode_chat(
-        self, messages: Sequence[ChatMessage], *, now: datetime | None = None, control_tokens: bool = False
+        self,
+        messages: Sequence[ChatMessage],
+        *,
+        now: datetime | None = None,
+        control_tokens: bool = False,
+        variables: Mapping[str, Variable] = NO_VARIABLES,
     ) -> tuple[int, ...]:
         """The ids of a conversation, ready for the model's answer.
 
         now:            the date, for templates that ask for it
         control_tokens: names of control tokens in messages are those tokens; else they are text like any other
+        variables:      of the template, without names of control tokens
 
-        Raises UsageError as `chat` and `encode` do.
+        Raises UsageError as `chat` and `encode` do, and for a variable with such a name.
         """
         if control_tokens:
-            return self._known(self._control.encode_rendered(self.chat(messages, now), {}))
+            return self._known(self._control.encode_rendered(self.chat(messages, now, variables), {}))
         template = self._ready()
-        return self._known(self._control.encode(messages, lambda some: template.render(some, now), template.words))
+        for name, value in variables.items():
+            if isinstance(value, str) and (found := self._control.name_in(value)):
+                raise UsageError(f"the template's variable {name} has the control token {found!r} in it")
+        render = partial(template.render, now=now, variables=variables)
+        return self._known(self._control.encode(messages, render, template.words))
 
-    def chat(self, messages: Sequence[ChatMessage], now: datetime | None = None) -> str:
+    def chat(
+        self,
+        messages: Sequence[ChatMessage],
+        now: datetime | None = None,
+        variables: Mapping[str, Variable] = NO_VARIABLES,
+    ) -> str:
         """The text of a conversation by the model's template.
 
         Raises:
-            UsageError: the model has no template, or it does not take these messages.
+            UsageError: the model has no template, or it does not take these messages or variables.
         """
-        return self._ready().render(messages, now)
+        return self._ready().render(messages, now, variables)
 
     def _ready(self) -> ChatTemplate:
         """The template, read once."""

@@ -100,6 +100,51 @@ def test_an_answer_that_was_cut_says_so(p2pinfer: Shell, client: Instant) -> Non
     assert ran.err == "(3 tokens, 4.0 tokens/s, 2.000000000 credits; cut there, --max-tokens asks for more)\n"
 
 
+def test_variables_of_a_template_are_what_json_reads_else_text(p2pinfer: Shell, client: Instant) -> None:
+    given = (
+        "enable_thinking=false",
+        "depth=3",
+        "share=0.5",
+        "none=null",
+        "effort=low",
+        'quoted="x"',
+        "list=[1]",
+        "a=b=c",
+    )
+    ran = p2pinfer("ask", "--chat", "hi", *(word for one in given for word in ("--template-var", one)))
+    assert ran.code == 0
+    assert client.options["template_vars"] == {
+        "enable_thinking": False,
+        "depth": 3,
+        "share": 0.5,
+        "none": None,
+        "effort": "low",
+        "quoted": '"x"',
+        "list": "[1]",
+        "a": "b=c",
+    }
+
+
+def test_a_model_says_how_ids_are_drawn_unless_the_prompts_owner_does(p2pinfer: Shell, client: Instant) -> None:
+    p2pinfer("ask", "hi", "--temperature", "0")
+    asked = {name: client.options[name] for name in ("temperature", "top_k", "top_p")}
+    assert asked == {"temperature": 0.0, "top_k": None, "top_p": None}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("enable_thinking", "'enable_thinking' is not NAME=VALUE"),
+        ("a b=1", "'a b' is no name of a template's variable"),
+        ("messages=1", "messages is what a template gets from p2pinfer"),
+    ],
+)
+def test_what_is_no_variable_is_told(p2pinfer: Shell, given: str, message: str) -> None:
+    ran = p2pinfer("ask", "--chat", "hi", "--template-var", given)
+    assert ran.code != 0
+    assert message in ran.err
+
+
 def test_programs_get_the_cost_of_all_and_of_each_stage(p2pinfer: Shell, client: Instant) -> None:
     ran = p2pinfer("ask", "What is a DHT?", "--json", "--max-cost", "500")
     told = json.loads(ran.out)

@@ -35,6 +35,24 @@ def test_a_given_name_is_used(tmp_path: Path, store: Path) -> None:
     assert result.stdout.startswith("mine  ")
 
 
+def test_how_a_model_samples_is_said(tmp_path: Path, store: Path) -> None:
+    folder = tiny_folder(tmp_path / "Tiny")
+    drawn = {"do_sample": True, "temperature": 0.6, "top_p": 0.95}
+    (folder / "generation_config.json").write_text(json.dumps(drawn))
+    result = run("import", str(folder), "--store", str(store))
+    assert "tiny samples at temperature 0.6, top-k 50, top-p 0.95, unless you ask otherwise" in result.stderr
+    assert "sampling      temperature 0.6, top-k 50, top-p 0.95" in run("show", "tiny", "--store", str(store)).stdout
+
+
+def test_a_key_that_nobody_knows_is_ignored_by_the_word_of_the_owner(tmp_path: Path, store: Path) -> None:
+    folder = tiny_folder(tmp_path / "Tiny")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"secret_sauce": 3}))
+    result = run("import", str(folder), "--store", str(store))
+    assert "import it with --ignore secret_sauce" in str(result.exception)
+    assert run("import", str(folder), "--ignore", "secret_sauce", "--store", str(store)).exit_code == 0
+
+
 def test_the_list_is_a_table(store: Path, tiny: str) -> None:
     result = run("list", "--store", str(store))
     assert result.exit_code == 0

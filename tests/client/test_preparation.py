@@ -9,6 +9,7 @@ import pytest
 from p2pinfer.client import scribe
 from p2pinfer.client.asking import Request
 from p2pinfer.client.preparation import encode_prompt
+from p2pinfer.core.draw import Sampling
 from p2pinfer.core.errors import UsageError
 from p2pinfer.core.manifest import layer_flops
 from p2pinfer.core.session_messages import MAX_IDS
@@ -75,9 +76,11 @@ def test_what_is_no_prompt_is_told(prompt: object, message: str) -> None:
         ({"stop": ("a", None)}, "stop is a list of texts, not"),
         ({"stop": ("\ud800",)}, "cannot sample so"),
         ({"temperature": "hot"}, "cannot sample so"),
-        ({"top_p": None}, "cannot sample so"),
         ({"seed": "7"}, "cannot sample so"),
         ({"max_tokens": None}, "cannot sample so"),
+        ({"template_vars": {"x": 1}}, "template_vars are for chat messages"),
+        ({"template_vars": {"x": {}}}, "a template's variable is true, false"),
+        ({"template_vars": "x=1"}, "template_vars are names and values"),
         ({"wait_s": None}, "wait_s is None; it is seconds"),
         ({"wait_s": "soon"}, "wait_s is 'soon'; it is seconds"),
         ({"wait_s": float("nan")}, "wait_s is nan; it is seconds"),
@@ -86,3 +89,19 @@ def test_what_is_no_prompt_is_told(prompt: object, message: str) -> None:
 def test_options_of_another_kind_are_told(options: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Request("hello", **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, (600_000, 20, 950_000)),
+        ({"temperature": 0}, (0, 20, 950_000)),
+        ({"temperature": 1.5, "top_k": 0, "top_p": 1.0}, (1_500_000, 0, 1_000_000)),
+        ({"top_k": 3}, (600_000, 3, 950_000)),
+    ],
+)
+def test_what_a_request_does_not_say_of_sampling_is_the_models_own(
+    options: dict[str, float], expected: tuple[int, ...]
+) -> None:
+    record = Request("hello", **options).sampling(Sampling(600_000, 20, 950_000))  # type: ignore[arg-type]
+    assert (record.temperature, record.top_k, record.top_p) == expected

@@ -37,6 +37,9 @@ async def test_its_ids_and_its_text_are_the_tokenizers(model: tuple[StoredModel,
     ids = await scribe.encode("the parked cars")
     assert ids == texts.encode("the parked cars")
     assert await scribe.encode_chat(CHAT, control_tokens=False) == texts.encode_chat(CHAT)
+    variables = {"enable_thinking": False, "depth": 3, "effort": "low", "none": None, "share": 0.5}
+    with pytest.raises(UsageError, match="the model's chat template does not look at depth; it looks at: none"):
+        await scribe.encode_chat(CHAT, control_tokens=False, variables=variables)
     assert [words.bytes_of(id_) for id_ in ids] == [texts.bytes_of(id_) for id_ in ids]
     stream = TextStream(words)
     assert "".join([*map(stream.add, ids), stream.finish()]) == "the parked cars"

@@ -1,5 +1,6 @@
 import tracemalloc
 from datetime import datetime
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,32 @@ def test_loops_may_be_left() -> None:
         ChatTemplate("{% for n in range(9) %}{% if n == 2 %}{% break %}{% endif %}{{ n }}{% endfor %}").render(HI)
         == "01"
     )
+
+
+THINKS = "{% if not enable_thinking %}no {% endif %}{{ x }}{% set y = 1 %}{{ y }}{% for n in range(1) %}{% endfor %}"
+
+
+def test_a_variable_is_what_whoever_asks_says() -> None:
+    assert ChatTemplate(THINKS).render(HI, variables={"enable_thinking": True, "x": 2.5}) == "2.51"
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"enable_thinkin": False}, "does not look at enable_thinkin; it looks at: enable_thinking, x"),
+        ({"y": 1}, "does not look at y"),
+        ({"range": 1}, "does not look at range"),
+        ({"bos_token": "x"}, "bos_token is what a template gets from p2pinfer"),
+        ({"a b": 1}, "'a b' is no name of a template's variable"),
+        ({7: 1}, "7 is no name"),
+        ({"x": [1]}, "true, false, a number or a text: x is .1."),
+        ({"x": 1 << 63}, "x is a number of more than 64 bits"),
+        (["x"], "template_vars are names and values, not .'x'."),
+    ],
+)
+def test_what_is_no_variable_of_the_template_is_told(variables: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        ChatTemplate(THINKS).render(HI, variables=variables)
 
 
 def test_marks_for_training_are_transparent() -> None:

@@ -34,6 +34,7 @@ TINY = Manifest(
     flops=layer_flops(SHAPE),
     bos=(258,),
     ends=(259,),
+    sampling=(),
     template="",
     files=FILES,
 )

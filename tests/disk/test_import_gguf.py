@@ -103,6 +103,13 @@ def test_an_id_of_minus_one_is_none(tmp_path: Path, none: tuple[int, GGUFValueTy
     assert (source.bos, source.ends) == ((), (259,))
 
 
+def test_ids_are_drawn_as_the_file_says(tmp_path: Path) -> None:
+    tiny_gguf(tmp_path / "a.gguf")
+    tiny_gguf(tmp_path / "b.gguf", **{"general.sampling.temp": (0.5, FLOAT), "general.sampling.top_k": (20, INT)})
+    samplings = [read_gguf(tmp_path / name).sampling for name in ("a.gguf", "b.gguf")]
+    assert samplings == [(), (500_000, 20, 1_000_000)]
+
+
 def test_a_template_that_cannot_be_read_keeps_no_model_out(store: Store, tmp_path: Path) -> None:
     tiny_gguf(tmp_path / "a.gguf", **{"tokenizer.chat_template": ("{% do x %}", TEXT)})
     model = import_model(str(tmp_path / "a.gguf"), store)

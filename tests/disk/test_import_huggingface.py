@@ -164,6 +164,37 @@ def test_end_ids_come_from_the_generation_configuration(store: Store, tmp_path: 
     assert import_model(str(folder), store).manifest.ends == (259, 258)
 
 
+@pytest.mark.parametrize(
+    ("said", "sampling"),
+    [
+        ({}, ()),
+        ({"temperature": 0.6, "top_p": 0.9}, ()),
+        ({"do_sample": False, "temperature": 0.6}, ()),
+        ({"do_sample": True}, (1_000_000, 50, 1_000_000)),
+        ({"do_sample": True, "temperature": 0.6, "top_k": 20, "top_p": 0.95}, (600_000, 20, 950_000)),
+        ({"do_sample": True, "temperature": 0, "top_k": 20}, ()),
+        ({"do_sample": True, "temperature": None, "top_k": 0.0}, (1_000_000, 0, 1_000_000)),
+    ],
+    ids=str,
+)
+def test_ids_are_drawn_as_the_generation_configuration_says(
+    store: Store, tmp_path: Path, said: dict[str, object], sampling: tuple[int, ...]
+) -> None:
+    folder = tiny_folder(tmp_path / "Tiny")
+    (folder / "generation_config.json").write_text(json.dumps(said))
+    assert import_model(str(folder), store).manifest.sampling == sampling
+
+
+@pytest.mark.parametrize("said", [{"temperature": "hot"}, {"temperature": -1}, {"top_p": 0}, {"top_k": 1.5}], ids=str)
+def test_a_generation_configuration_that_cannot_be_is_refused(
+    store: Store, tmp_path: Path, said: dict[str, object]
+) -> None:
+    folder = tiny_folder(tmp_path / "Tiny")
+    (folder / "generation_config.json").write_text(json.dumps({"do_sample": True} | said))
+    with pytest.raises(ModelError, match=r"generation_config\.json says how to sample, and it cannot be"):
+        import_model(str(folder), store)
+
+
 def test_a_scaled_rope_is_kept(store: Store, tmp_path: Path) -> None:
     scaling = {
         "rope_type": "llama3",

@@ -122,7 +122,7 @@ def chapter_on_vectors(name: str) -> str:
     return re.split(r"^## (?:[\d.]+ )?Vectors\n", text_of(name), flags=re.MULTILINE)[1]
 
 
-BY_NAME: Final = ("fields", "keys", "left", "providers", "tensors", "messages", "waiting")
+BY_NAME: Final = ("fields", "keys", "left", "providers", "tensors", "messages", "variables", "waiting")
 
 
 def fields_of(value: Any) -> set[str]:

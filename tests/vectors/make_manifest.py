@@ -8,6 +8,7 @@ import struct
 import tempfile
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -96,6 +97,7 @@ TINY: Final = Manifest(
     flops=layer_flops(SHAPE),
     bos=(258,),
     ends=(259,),
+    sampling=(),
     template="{{ messages }}",
     files=tuple(File(name, n + 1, bytes([n]) * 32) for n, name in enumerate(sorted(file_names(3)))),
 )
@@ -113,7 +115,13 @@ def vectors(demo: bytes) -> dict[str, list[Vector]]:
         "tokenizers": [{"name": name, "tokenizer": data.decode()} for name, data in TOKENIZERS.items()],
         "texts": [_text(*case) for case in _texts()],
         "wholes": [_whole(*case) for case in _wholes()],
-        "chats": [_chat(*case) for case in _chats()],
+        "chats": [
+            *(_chat(*case) for case in _chats()),
+            *(
+                _chat(BYTES, name, template, "2026-11-27", [{"role": "user", "content": "x"}], variables)
+                for name, template, variables in _varied()
+            ),
+        ],
     }
 
 
@@ -121,7 +129,7 @@ def again(group: str, vector: Vector) -> Vector:
     """A vector of texts, wholes or chats, made from what it asks."""
     asked = vector["tokenizer"], vector["name"]
     if group == "chats":
-        return _chat(*asked, vector["template"], vector["now"], vector["messages"])
+        return _chat(*asked, vector["template"], vector["now"], vector["messages"], vector["variables"])
     return _whole(*asked, vector["ids"]) if group == "wholes" else _text(*asked, vector["ids"], vector["stops"])
 
 
@@ -158,7 +166,7 @@ def _manifests(demo: bytes) -> dict[str, bytes]:
         "a byte after the end": good + b"\0",
         "the last byte missing": good[:-1],
         "a length not in its shortest form": good.replace(b"\xa4tiny", b"\xd9\x04tiny"),
-        "a number not in its shortest form": good.replace(b"\x9c\x01", b"\x9c\xcc\x01", 1),
+        "a number not in its shortest form": good.replace(b"\x9d\x01", b"\x9d\xcc\x01", 1),
         "a name of bytes": altered(1, b"tiny"),
         "no name": altered(1, ""),
         "a name of 97 bytes": altered(1, "n" * 97),
@@ -194,14 +202,21 @@ def _manifests(demo: bytes) -> dict[str, bytes]:
         "an end past the vocabulary": altered(9, [260]),
         "an end twice": altered(9, [259, 259]),
         "seventeen ends": altered(9, list(range(17))),
-        "a template that is nil": altered(10, None),
-        "no files": altered(11, []),
-        "files out of order": altered(11, files[::-1]),
-        "a file twice": altered(11, [files[0], *files]),
-        "a layer missing": altered(11, files[:3] + files[4:]),
-        "a file outside the model": altered(11, [["../config.json", *files[0][1:]], *files[1:]]),
-        "a hash of 31 bytes": altered(11, [[files[0][0], 1, bytes(31)], *files[1:]]),
-        "a file without a hash": altered(11, [files[0][:2], *files[1:]]),
+        "ids that are drawn": encode_manifest(replace(TINY, sampling=(600_000, 20, 950_000))),
+        "two numbers of a draw": altered(10, [600_000, 20]),
+        "four numbers of a draw": altered(10, [600_000, 20, 950_000, 0]),
+        "a draw that is greedy": altered(10, [0, 20, 950_000]),
+        "a draw at a temperature above 100": altered(10, [100_000_001, 20, 950_000]),
+        "a draw of nothing": altered(10, [600_000, 20, 0]),
+        "a draw of more than there is": altered(10, [600_000, 20, 1_000_001]),
+        "a template that is nil": altered(11, None),
+        "no files": altered(12, []),
+        "files out of order": altered(12, files[::-1]),
+        "a file twice": altered(12, [files[0], *files]),
+        "a layer missing": altered(12, files[:3] + files[4:]),
+        "a file outside the model": altered(12, [["../config.json", *files[0][1:]], *files[1:]]),
+        "a hash of 31 bytes": altered(12, [[files[0][0], 1, bytes(31)], *files[1:]]),
+        "a file without a hash": altered(12, [files[0][:2], *files[1:]]),
         "1,023 nested arrays": b"\x91" * 1023 + b"\x01",
         "an array of 2^32-1 items and no more": b"\xdd\xff\xff\xff\xff",
     }
@@ -512,6 +527,31 @@ def _whole(tokenizer: str, name: str, ids: list[int]) -> Vector:
     }
 
 
+Variables = dict[str, Any]
+
+
+def _varied() -> list[tuple[str, str, Variables]]:
+    """Chats whose template looks at a variable of whoever asks."""
+    thinks = "{% if enable_thinking is defined and not enable_thinking %}no {% endif %}{{ messages[0].content }}"
+    effort = "{{ effort | default('the') }}<|end|>"
+    return [
+        ("a variable that is false", thinks, {"enable_thinking": False}),
+        ("a variable that is true", thinks, {"enable_thinking": True}),
+        ("a variable that is not set", thinks, {}),
+        ("a variable that is text", effort, {"effort": "car"}),
+        ("a variable that is a number", effort, {"effort": 7}),
+        ("a variable that the template does not look at", thinks, {"thinking": False}),
+        ("a variable with the name of a control token in it", effort, {"effort": "a<|end|>"}),
+        ("a variable that every template gets", thinks, {"messages": "x"}),
+        ("a variable whose name is none", thinks, {"enable thinking": False}),
+        ("the largest whole number of 64 bits", effort, {"effort": (1 << 63) - 1}),
+        ("a whole number too large", effort, {"effort": 1 << 63}),
+        ("the least whole number of 64 bits", effort, {"effort": -(1 << 63)}),
+        ("a whole number too small", effort, {"effort": -(1 << 63) - 1}),
+        ("a variable that is a list", effort, {"effort": ["x"]}),
+    ]
+
+
 def _chats() -> list[tuple[str, str, str, str, list[Message]]]:
     turns = "{% for m in messages %}<|begin|>{{ m.role }}\n{{ m.content }}<|end|>{% endfor %}<|begin|>"
     pieces = "{% for m in messages %}{{ m.content | trim }}</s>{% endfor %}"
@@ -597,7 +637,9 @@ def _joined() -> list[tuple[str, str, list[Message]]]:
     ]
 
 
-def _chat(tokenizer: str, name: str, template: str, date: str, messages: list[Message]) -> Vector:
+def _chat(
+    tokenizer: str, name: str, template: str, date: str, messages: list[Message], variables: Variables | None = None
+) -> Vector:
     manifest = replace(TINY, template=template, sizes=(*SHAPE[:6], 300, SHAPE[7]), **NAMED[tokenizer])
     vector: Vector = {
         "name": name,
@@ -607,12 +649,14 @@ def _chat(tokenizer: str, name: str, template: str, date: str, messages: list[Me
         "ends": list(manifest.ends),
         "now": date,
         "messages": messages,
+        "variables": variables or {},
     }
     try:
         texts, now = Texts(TOKENIZERS[tokenizer], manifest), datetime.fromisoformat(date)
+        encode = partial(texts.encode_chat, messages, now=now, variables=variables or {})
         return vector | {
-            "expect": list(texts.encode_chat(messages, now=now)),
-            "tokens": list(texts.encode_chat(messages, now=now, control_tokens=True)),
+            "expect": list(encode(control_tokens=False)),
+            "tokens": list(encode(control_tokens=True)),
         }
     except UsageError:
         return vector | {"expect": "refused"}

@@ -53,7 +53,18 @@ MODULES: Final = (
         "client_account",
         "stage_account",
     ),
-    *("manifest", "model_numbers", "model_config", "config_json", "chat", "sampling", "draw", "address", "allowance"),
+    *(
+        "manifest",
+        "model_numbers",
+        "model_config",
+        "config_json",
+        "chat",
+        "template_variables",
+        "sampling",
+        "draw",
+        "address",
+        "allowance",
+    ),
     *("opening", "messages", "session_messages", "message_codec", "frames", "pace", "stage", "generation"),
 )
 HELD: Final = (
@@ -172,6 +183,11 @@ EQUIVALENT: Final = {
     "config_json": {
         "_architecture: if not found": "then there is no first one",
         "_check_known: if raw.get('quantization_config')": "nobody knows the key",
+    },
+    "template_variables": {
+        "check_variables: if not isinstance(variables, Mapping)": "a vector has them as an object",
+        "check_variables: if not (isinstance(name, str) and name.isidentifier())": "no template looks at it",
+        "check_variables: if name in OWN": "nothing is given to a template twice",
     },
     "chat": {"_joined: if size > MAX_RENDERED": MEMORY},
     "sampling": {

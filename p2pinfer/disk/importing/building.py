@@ -31,6 +31,7 @@ class Source:
 
     bos:     the id that templates know as bos_token, if there is one
     ends:    ids that end an answer, the one first that templates know as eos_token
+    sampling: temperature, top-k and top-p in millionths, as a manifest has them; empty is greedy
     tensors: by Hugging Face's names
     """
 
@@ -38,6 +39,7 @@ class Source:
     config: ModelConfig
     bos: tuple[int, ...]
     ends: tuple[int, ...]
+    sampling: tuple[int, ...]
     tokenizer: bytes
     template: str
     licence: str
@@ -78,6 +80,7 @@ def _manifest(source: Source, files: list[File]) -> Manifest:
             flops=layer_flops(source.config.shape),
             bos=source.bos,
             ends=source.ends,
+            sampling=source.sampling,
             template=source.template,
             files=tuple(sorted(files)),
         )

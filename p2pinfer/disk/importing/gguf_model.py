@@ -14,6 +14,7 @@ from p2pinfer.core.errors import ModelError
 from p2pinfer.core.model_config import ModelConfig, RopeScaling
 from p2pinfer.core.shown import brief
 from p2pinfer.disk.importing.building import Source
+from p2pinfer.disk.importing.drawing import sampling_of
 from p2pinfer.disk.importing.gguf_file import Gguf
 from p2pinfer.disk.importing.gguf_parts import open_parts, without_part
 from p2pinfer.disk.importing.gguf_tokenizer import tokenizer_json, turn_ends
@@ -22,6 +23,8 @@ from p2pinfer.disk.importing.tensors import Tensor
 
 BY_NAME: Final = {architecture.gguf: architecture for architecture in ARCHITECTURES.values() if architecture.gguf}
 ROPE_FACTORS: Final = "rope_freqs.weight"
+# What converters take over from the maker's configuration, and what each is where it is not said
+SAMPLING: Final = {"general.sampling.temp": 1.0, "general.sampling.top_k": 0, "general.sampling.top_p": 1.0}
 NO_SCALING: Final = (0.0, 1.0)  # factors
 
 # control tokens that end a turn, whatever key a converter gave them; converters often call another one eos
@@ -63,11 +66,18 @@ def read_gguf(path: Path, name: str = "", ignored: Collection[str] = ()) -> Sour
         config=config,
         bos=_ids(file, ("bos",)),
         ends=tuple(dict.fromkeys((*_ids(file, ("eos", "eot", "eom")), *turn_ends(file, TURN_ENDS)))),
+        sampling=_sampling(file),
         tokenizer=tokenizer_json(file),
         template=template if isinstance(template, str) else "",
         licence=licence[:96] if isinstance(licence, str) else "",
         tensors=_tensors(file, config),
     )
+
+
+def _sampling(file: Gguf) -> tuple[int, ...]:
+    if not any(key in file.values for key in SAMPLING):
+        return ()
+    return sampling_of(file.path, *(file.values.get(key, default) for key, default in SAMPLING.items()))
 
 
 def _tensors(file: Gguf, config: ModelConfig) -> dict[str, Tensor]:

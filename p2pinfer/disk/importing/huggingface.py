@@ -12,6 +12,7 @@ from p2pinfer.core.model_config import ModelConfig
 from p2pinfer.core.model_numbers import whole
 from p2pinfer.core.shown import brief, cut
 from p2pinfer.disk.importing.building import Source
+from p2pinfer.disk.importing.drawing import sampling_of
 from p2pinfer.disk.importing.naming import model_name
 from p2pinfer.disk.importing.safetensors_file import open_safetensors
 from p2pinfer.disk.importing.tensors import Tensor
@@ -27,6 +28,7 @@ WEIGHTS: Final = "model.safetensors"
 MAX_FILE: Final = 64 << 20  # bytes of a file that is not weights; the largest tokenizers have about 35 MB
 MAX_CARD: Final = 64 << 10  # characters of a model card's header
 INDEX: Final = "model.safetensors.index.json"
+SAMPLING: Final = {"temperature": 1.0, "top_k": 50, "top_p": 1.0}  # where they are not said
 TEXT_FILES: Final = (CONFIG, GENERATION, TOKENIZER, TOKENIZER_CONFIG, TEMPLATE, README, INDEX)  # of which some may lack
 
 _LICENCE: Final = re.compile(r"^---\n(?:.*\n)*?license:[ \t]*([\w.+-]+)[ \t]*\n(?:.*\n)*?---$", re.MULTILINE)
@@ -48,6 +50,7 @@ def read_folder(folder: Path, name: str = "", ignored: Collection[str] = ()) -> 
         config=_config(folder, raw, ignored),
         bos=tokens.bos(_ids(folder, "bos_token_id", generation, raw)),
         ends=tokens.ends(_ids(folder, "eos_token_id", generation, raw)),
+        sampling=_sampling(folder / GENERATION, generation),
         tokenizer=_read(folder / TOKENIZER),
         template=_template(folder),
         licence=_licence(folder),
@@ -100,6 +103,14 @@ def _ids(folder: Path, name: str, *places: Mapping[str, Any]) -> tuple[int, ...]
         return tuple(dict.fromkeys(map(whole, ids)))
     except ValueError as error:
         raise ModelError(f"{folder}: {name} has a value that cannot be: {cut(str(error))}") from None
+
+
+def _sampling(path: Path, generation: Mapping[str, Any]) -> tuple[int, ...]:
+    """As transformers samples where nobody says otherwise: greedily unless the file says `do_sample`."""
+    if generation.get("do_sample") is not True:
+        return ()
+    said = {key: value for key in SAMPLING if (value := generation.get(key)) is not None}
+    return sampling_of(path, *(SAMPLING | said).values())
 
 
 class _Tokens:
