@@ -16,15 +16,9 @@ from p2pinfer.core.records import ZEROS, SignedRecord, sign
 from p2pinfer.core.sampling import SamplingRecord, encode_sampling, params_hash
 from p2pinfer.core.session_messages import Neighbour, Open
 from p2pinfer.core.terms import CADENCE_PART, Limits
-from p2pinfer.core.units import Codec, PeerKey, RecordId, Roles, SessionId, Span
+from p2pinfer.core.units import Codec, PeerKey, RecordId, Roles, SessionId, Span, roles_of
 
 POSITION_S: Final = 2  # at most, on any route that somebody would wait for
-ROLES: Final = {  # by what a stage has: the first layer, the last one
-    (False, False): Roles.MIDDLE,
-    (True, False): Roles.HEAD,
-    (False, True): Roles.TAIL,
-    (True, True): Roles.HEAD | Roles.TAIL,
-}
 MAX_RESERVE: Final = (1 << 53) - 1
 
 
@@ -165,11 +159,6 @@ class _Draft:
             far_end=() if far_end is None else (stages[far_end].neighbour,),
             prefix=(),
         )
-
-
-def roles_of(span: Span, layers: int) -> Roles:
-    """The roles that a stage of this span has, in a model of so many layers."""
-    return ROLES[span.first == 0, span.last == layers]
 
 
 def _common_limits(stages: Sequence[StagePlan], positions: int) -> list[Limits]:

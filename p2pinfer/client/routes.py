@@ -4,7 +4,6 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from p2pinfer.client.contracts import roles_of
 from p2pinfer.core.failures import Failures
 from p2pinfer.core.measures import Measures, Who
 from p2pinfer.core.offer import Offer, State
@@ -12,7 +11,7 @@ from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.placement import gaps
 from p2pinfer.core.routing import Candidate, Load
 from p2pinfer.core.terms import MAX_PROPOSED
-from p2pinfer.core.units import Codec, Numerics, PeerKey, Span, row_bytes
+from p2pinfer.core.units import Codec, Numerics, PeerKey, Span, roles_of, row_bytes
 from p2pinfer.overlay.link import Link
 
 CLASSES: Final = frozenset(map(int, Numerics))

@@ -6,7 +6,7 @@ mean, is for the kinds of fields and for `records.py`.
 """
 
 from collections.abc import Sequence
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgpack
 
@@ -26,7 +26,21 @@ def pack_array(items: Sequence[object]) -> bytes:
 
 
 def unpack_array(data: bytes, max_bytes: int = MAX_RECORD_BYTES) -> list[Item]:
-    """The items of a canonical array.
+    """The items of a canonical array, which is flat but for arrays of integers.
+
+    Raises RemoteProtocolError (BAD_RECORD) for anything else, whatever the bytes.
+    """
+    items: list[Any] = unpack_any(data, max_bytes)
+    for item in items:
+        _check_item(item)
+    return items
+
+
+def unpack_any(data: bytes, max_bytes: int, max_items: int = MAX_ITEMS, max_text: int = 0) -> list[Any]:
+    """The items of an array in its one form, whatever they are; none is a map or an extension.
+
+    max_items: of any one array
+    max_text:  bytes of a text
 
     Raises RemoteProtocolError (BAD_RECORD) for anything else, whatever the bytes.
     """
@@ -34,18 +48,23 @@ def unpack_array(data: bytes, max_bytes: int = MAX_RECORD_BYTES) -> list[Item]:
         raise _bad(f"{len(data)} bytes, limit {max_bytes}")
     try:
         items = msgpack.unpackb(
-            data, max_array_len=MAX_ITEMS, max_bin_len=max_bytes, max_str_len=0, max_map_len=0, max_ext_len=0
+            data, max_array_len=max_items, max_bin_len=max_bytes, max_str_len=max_text, max_map_len=0, max_ext_len=0
         )
+        if type(items) is not list:
+            raise ValueError("not an array")
+        if pack_array(items) != data:
+            raise ValueError("not the canonical encoding")
     # msgpack's errors are ValueErrors; deep nesting overflows its own stack or Python's
     except (ValueError, RecursionError, msgpack.StackError) as error:
         raise _bad(str(error) or type(error).__name__) from None
-    if type(items) is not list:
-        raise _bad("not an array")
-    for item in items:
-        _check_item(item)
-    if pack_array(items) != data:
-        raise _bad("not the canonical encoding")
     return items
+
+
+def check_version(items: list[Any], version: int) -> list[Any]:
+    """The items after the version that an array begins with. Raises ValueError for another, or none."""
+    if not items or type(items[0]) is not int or items[0] != version:
+        raise ValueError(f"not an array that begins with version {version}")
+    return items[1:]
 
 
 def _check_item(item: object) -> None:

@@ -11,16 +11,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-import msgpack
-
 from p2pinfer.core import fields
 from p2pinfer.core.architecture import ARCHITECTURES, Shape
+from p2pinfer.core.canonical import check_version, pack_array, unpack_any
 from p2pinfer.core.codes import Code
 from p2pinfer.core.draw import Sampling
 from p2pinfer.core.errors import RemoteProtocolError
 from p2pinfer.core.fields import Bin, Many, Struct, Text, UInt, UInts
 from p2pinfer.core.model_numbers import MAX_LAYERS, check_sizes
-from p2pinfer.core.units import ModelId, Roles, Span
+from p2pinfer.core.units import ModelId, Roles, Span, roles_of
 
 VERSION: Final = 1
 DOMAIN: Final = b"p2pinfer/1/manifest\0"
@@ -159,8 +158,7 @@ class Manifest:
 
     def roles_of(self, span: Span) -> Roles:
         """The roles that a stage of this span has."""
-        head = Roles.HEAD if span.first == 0 else Roles.MIDDLE
-        return head | Roles.TAIL if span.last == self.layers else head
+        return roles_of(span, self.layers)
 
     def files_of(self, span: Span, roles: Roles) -> tuple[File, ...]:
         """The files of the model that a stage needs, those of its layers in order.
@@ -192,8 +190,7 @@ def layer_flops(shape: Shape) -> int:
 
 def encode_manifest(manifest: Manifest) -> bytes:
     """The one form of a manifest in bytes."""
-    data: bytes = msgpack.packb([VERSION, *fields.to_list(manifest)])
-    return data
+    return pack_array([VERSION, *fields.to_list(manifest)])
 
 
 def decode_manifest(data: bytes) -> Manifest:
@@ -202,17 +199,8 @@ def decode_manifest(data: bytes) -> Manifest:
     Raises:
         RemoteProtocolError: they are none, are too long, or are not the one form of it.
     """
-    if len(data) > MAX_MANIFEST:
-        raise RemoteProtocolError(f"a manifest of {len(data)} bytes, limit {MAX_MANIFEST}", Code.BAD_RECORD)
+    items = unpack_any(data, MAX_MANIFEST, MAX_LAYERS + 4, MAX_TEMPLATE)
     try:
-        plain = msgpack.unpackb(
-            data, max_array_len=MAX_LAYERS + 4, max_str_len=MAX_TEMPLATE, max_bin_len=32, max_map_len=0, max_ext_len=0
-        )
-        if not isinstance(plain, list) or plain[:1] != [VERSION] or type(plain[0]) is not int:
-            raise ValueError(f"not an array that begins with version {VERSION}")
-        manifest = fields.from_list(Manifest, plain[1:])
-        if encode_manifest(manifest) != data:
-            raise ValueError("not the shortest encoding")
-    except (ValueError, RecursionError, msgpack.StackError) as error:  # msgpack's other errors are ValueErrors
+        return fields.from_list(Manifest, check_version(items, VERSION))
+    except ValueError as error:
         raise RemoteProtocolError(f"no manifest: {error}", Code.BAD_RECORD) from None
-    return manifest

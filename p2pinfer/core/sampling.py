@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Annotated, Final
 
-import msgpack
-
 from p2pinfer.core import fields
+from p2pinfer.core.canonical import check_version, pack_array, unpack_any
 from p2pinfer.core.codes import Code
 from p2pinfer.core.draw import MILLIONTHS, Sampling
 from p2pinfer.core.errors import RemoteProtocolError
 from p2pinfer.core.fields import Blob, Many, UInt
 
 VERSION: Final = 1
+MAX_SAMPLING: Final = 8192  # bytes of a sampling record
 MAX_STOPS: Final = 16
 MAX_STOP_BYTES: Final = 256
 PARAMS_DOMAIN: Final = b"p2pinfer/1/params\0"
@@ -53,22 +53,16 @@ class SamplingRecord:
 
 
 def encode_sampling(record: SamplingRecord) -> bytes:
-    body: bytes = msgpack.packb([VERSION, *fields.to_list(record)])
-    return body
+    return pack_array([VERSION, *fields.to_list(record)])
 
 
 def decode_sampling(body: bytes) -> SamplingRecord:
     """Raises RemoteProtocolError (BAD_RECORD) for anything but the canonical form."""
+    items = unpack_any(body, MAX_SAMPLING)
     try:
-        plain = msgpack.unpackb(body, max_bin_len=MAX_STOP_BYTES, max_array_len=MAX_STOPS, max_str_len=0)
-        if not isinstance(plain, list) or not plain or type(plain[0]) is not int or plain[0] != VERSION:
-            raise ValueError("not version 1")
-        record = fields.from_list(SamplingRecord, plain[1:])
-        if encode_sampling(record) != body:
-            raise ValueError("not canonical")
-    except (ValueError, RecursionError, msgpack.StackError) as error:
+        return fields.from_list(SamplingRecord, check_version(items, VERSION))
+    except ValueError as error:
         raise RemoteProtocolError(f"sampling record: {error}", Code.BAD_RECORD) from None
-    return record
 
 
 def params_hash(secret: bytes, body: bytes) -> bytes:

@@ -12,12 +12,12 @@ from p2pinfer.core.codes import ANSWERS, Code
 from p2pinfer.core.errors import Refused
 from p2pinfer.core.fields import Bin, Blob, Many, Struct, Text, UInt
 from p2pinfer.core.messages import MAX_ADDRESSES, MAX_BODY, MAX_RECORD, MAX_TEXT, Message
+from p2pinfer.core.sampling import MAX_SAMPLING
 from p2pinfer.core.units import Codec, PeerKey, SessionId
 
 MAX_ROWS: Final = MAX_BODY - 1024
 MAX_IDS: Final = 1 << 19  # ids in one Prompt
 MAX_SAMPLED: Final = 64  # ids in one Sampled
-MAX_SAMPLING: Final = 8192  # bytes of a sampling record
 MAX_PAGES: Final = 8192  # of a prompt, in `Open.prefix`
 NEW: Final = 0  # the mode of an Open that begins a generation
 

@@ -48,6 +48,19 @@ class Roles(IntFlag):
     TAIL = 2  # final norm, output head, sampler
 
 
+ROLES: Final = {  # by what a stage has: the first layer, the last one
+    (False, False): Roles.MIDDLE,
+    (True, False): Roles.HEAD,
+    (False, True): Roles.TAIL,
+    (True, True): Roles.HEAD | Roles.TAIL,
+}
+
+
+def roles_of(span: Span, layers: int) -> Roles:
+    """The roles that a stage of this span has, in a model of so many layers."""
+    return ROLES[span.first == 0, span.last == layers]
+
+
 class Numerics(IntEnum):
     """Numerics classes of engine results (protocols/registry.toml, `numerics`)."""
 

@@ -13,7 +13,7 @@ from p2pinfer.engine.steps import CPU
 
 NATIVE: Final = frozenset({Numerics.I8G32_1, Numerics.I8G32K8_1})  # classes that the kernel computes; torch the others
 EVERY_ENGINE: Final = ("numpy",)  # what each of them imports
-TORCH: Final = (*EVERY_ENGINE, "torch", "safetensors")
+TORCH: Final = (*EVERY_ENGINE, "torch")
 PACKAGES: Final = {  # what the engine of a class imports
     Numerics.I8G32_1: EVERY_ENGINE,
     Numerics.I8G32K8_1: EVERY_ENGINE,

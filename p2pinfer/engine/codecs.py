@@ -10,6 +10,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pinfer.core.bf16 import Bits, to_bf16, widened
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import RemoteProtocolError
 from p2pinfer.core.units import Q8O4_GROUP, Q8O4_OUTLIERS, Codec, row_bytes
@@ -78,8 +79,7 @@ def decode(data: bytes, codec: Codec, width: int, q8o4: Q8O4 = NUMPY) -> Rows:
         case Codec.F32:
             return _finite(np.frombuffer(data, "<f4").reshape(-1, width).astype(np.float32))
         case Codec.BF16:
-            bits = np.frombuffer(data, "<u2").reshape(-1, width).astype(np.uint32)
-            return _finite((bits << 16).view(np.float32))
+            return _finite(widened(np.frombuffer(data, "<u2").reshape(-1, width)))
         case Codec.Q8O4:
             return q8o4.decode(data, width)
         case Codec.IDS:
@@ -144,12 +144,10 @@ def _decoded(data: bytes, codec: Codec, width: int, vocabulary: int, q8o4: Q8O4)
         return error
 
 
-def _to_bf16(rows: Rows) -> NDArray[np.uint16]:
+def _to_bf16(rows: Rows) -> Bits:
     """Round to nearest even; what would round to infinity becomes the largest finite value."""
-    bits = np.ascontiguousarray(rows, np.float32).view(np.uint32)
-    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-    sign = rounded & 0x8000
-    wire: NDArray[np.uint16] = (sign | np.minimum(rounded & 0x7FFF, MAX_BF16_BITS)).astype("<u2")
+    rounded = to_bf16(np.ascontiguousarray(rows, np.float32))
+    wire: Bits = ((rounded & 0x8000) | np.minimum(rounded & 0x7FFF, MAX_BF16_BITS)).astype("<u2")
     return wire
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from p2pinfer.core.errors import ModelError
 from p2pinfer.core.model_config import ModelConfig
-from p2pinfer.core.pages import Table
+from p2pinfer.core.pages import PAGE, Table
 from p2pinfer.engine import codecs
 from p2pinfer.engine.backend import NOTHING, Asked, Backend, Batch, Part, Result
 from p2pinfer.engine.finite import are_finite
@@ -43,7 +43,7 @@ def load_eager(spec: ShardSpec, config: ModelConfig, progress: Progress, record:
     try:
         weights = load_weights(config, spec.files, spec.span, spec.roles, spec.numerics, device, progress)
         cache = Cache(config, len(spec.span), spec.pages, device, dtype)
-        rope = Rope(config, device, dtype)
+        rope = Rope(config, min(config.shape.context, spec.pages * PAGE), device, dtype)
     except torch.OutOfMemoryError as error:
         raise ModelError(
             f"layers {spec.span} do not fit into {spec.device}, set serve.memory_mb lower: {error}"

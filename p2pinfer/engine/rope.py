@@ -9,15 +9,15 @@ from p2pinfer.core.model_config import ModelConfig, RopeScaling
 
 
 class Rope:
-    """Cosines and sines for every position of the context."""
+    """Cosines and sines for positions from 0 on."""
 
-    def __init__(self, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, config: ModelConfig, positions: int, device: torch.device, dtype: torch.dtype) -> None:
         frequencies = _frequencies(config.shape.head_size, config.rope_theta, config.rope_scaling)  # (head size / 2)
-        angles = torch.arange(config.shape.context, dtype=torch.float32)[:, None] * frequencies
+        angles = torch.arange(positions, dtype=torch.float32)[:, None] * frequencies
         cos, sin = angles.cos(), angles.sin()
         # the halves of a head rotate against each other: the sign goes into the table
         table = torch.stack([torch.cat([cos, cos], 1), torch.cat([-sin, sin], 1)], 1)
-        self.table = table.to(device, dtype)  # (context, cosines and sines, head size)
+        self.table = table.to(device, dtype)  # (positions, cosines and sines, head size)
 
 
 def rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

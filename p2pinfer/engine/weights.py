@@ -1,22 +1,18 @@
-"""From the store's safetensors files to a span's weights, laid out for computing.
-
-Tensors have their Hugging Face names. Projections that read the same rows are joined into one matrix.
-"""
+"""From the store's files to a span's weights, laid out for computing: what reads the same rows is one matrix."""
 
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from p2pinfer.core.architecture import Slot, Weight
 from p2pinfer.core.errors import ModelError
 from p2pinfer.core.model_config import ModelConfig
 from p2pinfer.core.units import Numerics, Roles, Span
+from p2pinfer.engine.files import Files
 from p2pinfer.engine.finite import are_finite
 from p2pinfer.engine.linear import Linear, best_kernel
 from p2pinfer.engine.loading import Progress
@@ -70,50 +66,24 @@ def load_weights(
     if span.last > config.shape.layers:
         raise ModelError(f"layers {span} of a model that has {config.shape.layers}")
     kernel = best_kernel(device, numerics)
-    with ExitStack() as stack:
-        stored = _Files(files, stack)
-        load = _Loader(config, stored, device, DTYPES[numerics], kernel)
-        layers = []
-        for number in range(span.first, span.last):
-            layers.append(load.layer(number))
-            progress((number + 1 - span.first) * stored.bytes // (len(span) + 1), stored.bytes)
-        embedding = load.embedding() if roles & Roles.HEAD else None
-        norm = load.tensor(config.final_norm) if roles & Roles.TAIL else None
-        head = load.head() if roles & Roles.TAIL else None
-        progress(stored.bytes, stored.bytes)
+    stored = Files(files)
+    load = _Loader(config, stored, device, DTYPES[numerics], kernel)
+    layers = []
+    for number in range(span.first, span.last):
+        layers.append(load.layer(number))
+        progress((number + 1 - span.first) * stored.bytes // (len(span) + 1), stored.bytes)
+    embedding = load.embedding() if roles & Roles.HEAD else None
+    norm = load.tensor(config.final_norm) if roles & Roles.TAIL else None
+    head = load.head() if roles & Roles.TAIL else None
+    progress(stored.bytes, stored.bytes)
     return Weights(tuple(layers), embedding, norm, head, load.bytes, kernel)
-
-
-class _Files:
-    """The tensors of several safetensors files, by name."""
-
-    def __init__(self, paths: Iterable[Path], stack: ExitStack) -> None:
-        """The files stay open as long as `stack`."""
-        self.bytes = 0
-        self._by_name: dict[str, safe_open] = {}
-        for path in paths:
-            try:
-                self.bytes += path.stat().st_size
-                file = stack.enter_context(safe_open(path, framework="pt"))
-            except OSError as error:
-                raise ModelError(f"{path}: {error.strerror or error}") from None
-            except SafetensorError as error:
-                raise ModelError(f"{path} is damaged: {error}") from None
-            self._by_name |= dict.fromkeys(file.keys(), file)
-
-    def tensor(self, name: str) -> Tensor:
-        """The tensor, mapped from its file."""
-        if name not in self._by_name:
-            raise ModelError(f"the files hold no tensor {name}")
-        stored: Tensor = self._by_name[name].get_tensor(name)  # type: ignore[no-untyped-call]
-        return stored
 
 
 class _Loader:
     """Takes tensors out of files, checks shapes and values, and brings them where they are computed with."""
 
     def __init__(
-        self, config: ModelConfig, stored: _Files, device: torch.device, dtype: torch.dtype, kernel: str
+        self, config: ModelConfig, stored: Files, device: torch.device, dtype: torch.dtype, kernel: str
     ) -> None:
         self.bytes = 0
         self._config = config
@@ -167,9 +137,8 @@ class _Loader:
         return moved
 
     def _checked(self, weight: Weight) -> Tensor:
-        stored = self._stored.tensor(weight.name)
-        if tuple(stored.shape) != weight.shape:
-            raise ModelError(f"the tensor {weight.name} has the shape {tuple(stored.shape)}, not {weight.shape}")
+        """The tensor, mapped from its file."""
+        stored = torch.from_numpy(self._stored.tensor(weight.name, *weight.shape)).view(torch.bfloat16)
         if not are_finite(stored):
             raise ModelError(f"the tensor {weight.name} holds a value that is not finite")
         return stored

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from p2pinfer.core.architecture import ARCHITECTURES, Shape
+from p2pinfer.core.bf16 import Bits
 from p2pinfer.core.model_config import ModelConfig
 from p2pinfer.core.pages import pages_for
 from p2pinfer.engine.native.bandwidth import read_gb_s
-from p2pinfer.engine.native.files import Bits
 from p2pinfer.engine.native.kernel import Kernel, Matrix, Vector
 from p2pinfer.engine.native.library import instruction_sets, open_library
 from tests.bench.figures import Bound, Figure

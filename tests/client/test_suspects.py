@@ -13,7 +13,6 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.client.contracts import roles_of
 from p2pinfer.client.finding import FoundRoute, RouteFinder
 from p2pinfer.client.places import Places
 from p2pinfer.client.routes import Sought, usable
@@ -26,7 +25,7 @@ from p2pinfer.core.measures import Measures
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.pricing import Prices
 from p2pinfer.core.routing import ask_of
-from p2pinfer.core.units import Codec, OwnerKey, PeerKey, Span
+from p2pinfer.core.units import Codec, OwnerKey, PeerKey, Span, roles_of
 from tests.core.paid_route import MODEL, certificate_for, key, offer_of
 
 LAYERS = 30

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from p2pinfer.core.bf16 import to_bf16
 from p2pinfer.core.errors import ModelError
 from p2pinfer.core.manifest import encode_manifest
 from p2pinfer.core.model_config import RopeScaling
@@ -22,7 +23,6 @@ from p2pinfer.disk.importing.demo import demo_file
 from p2pinfer.disk.importing.gguf_file import open_gguf
 from p2pinfer.disk.importing.gguf_model import read_gguf
 from p2pinfer.disk.importing.safetensors_file import open_safetensors
-from p2pinfer.disk.importing.tensors import to_bf16
 from p2pinfer.disk.store import Store, StoredModel
 from tests.disk.tiny import CONFIG, TEMPLATE, tiny_gguf, tiny_tensors
 

@@ -110,7 +110,7 @@ def test_a_tensor_of_another_shape_is_named(copy: Tiny) -> None:
     tensors = load_file(path)
     tensors["model.layers.1.mlp.down_proj.weight"] = torch.zeros(80, 111)
     save_file(tensors, path)
-    with pytest.raises(ModelError, match=r"down_proj\.weight has the shape \(80, 111\), not \(80, 112\)"):
+    with pytest.raises(ModelError, match=r"down_proj\.weight has the shape \(80, 111\), the config says \(80, 112\)"):
         copy.shard()
 
 

@@ -20,7 +20,7 @@ POOL = 640  # positions
 def readings(*parts: Part, window: int | None = None) -> list[tuple[int, ...]]:
     """(rows, start, stop) of steps looked at alone, (rows, start, distance, length) of those together."""
     config = replace(parse_config(PLAIN), window=window)
-    plan = plan_batch(config, Rope(config, torch.device("cpu"), torch.float32), POOL, parts)
+    plan = plan_batch(config, Rope(config, config.shape.context, torch.device("cpu"), torch.float32), POOL, parts)
     return [_numbers(reading) for reading in plan.readings]
 
 

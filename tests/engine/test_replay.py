@@ -29,8 +29,14 @@ from p2pinfer.engine.shard import Shard
 from p2pinfer.engine.steps import Request, Step
 
 from .conftest import Tiny
-from .test_int8 import NEAR, error
 from .test_shard import CLOSE, PROMPT, answer, first, open_slots, reference_ids, rows, run
+
+NEAR = 0.03  # median error of a row; attention in bfloat16 rounds differently for other shapes: measured .009
+
+
+def error(found: np.ndarray, reference: np.ndarray) -> float:
+    """Of the middle row, relative to its length."""
+    return float(np.median(np.linalg.norm(found - reference, axis=1) / np.linalg.norm(reference, axis=1)))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgpack
 
+from p2pinfer.core.bf16 import to_bf16
 from p2pinfer.core.config_json import config_json, parse_config
 from p2pinfer.core.errors import ModelError, RemoteProtocolError, UsageError
 from p2pinfer.core.fields import to_list
@@ -38,7 +39,6 @@ from p2pinfer.core.text import Texts, TextStream
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.importing.naming import model_name
 from p2pinfer.disk.importing.safetensors_file import write_safetensors
-from p2pinfer.disk.importing.tensors import to_bf16
 from p2pinfer.disk.store import Store
 from p2pinfer.engine.config import read_config
 from tests.disk.tiny import CONFIG, PIECES, tiny_sentencepiece, tiny_tokenizer

@@ -112,9 +112,8 @@ NO_ARRAY: Final = "what begins so is no array, or one of so many items that they
 SIGNATURE: Final = "a signature of another length would be read as one over other bytes, which nobody signs"
 WHOSE: Final = "which network an offer counts for bounds our own memory (tests/core/test_offers.py)"
 ANSWERS: Final = "of which offers an answer is made is the teller's choice (tests/core/test_coverage.py)"
-VERSION: Final = "written again it has another version"
 EQUIVALENT: Final = {
-    "canonical": {"unpack_array: if len(data) > max_bytes": MEMORY},
+    "canonical": {"unpack_any: if len(data) > max_bytes": MEMORY},
     "fields": {
         "Text.check: value.encode()": "msgpack refuses what is no UTF-8",
         "Struct.check: if type(value) is not self.shape": WE_WRITE,
@@ -169,13 +168,6 @@ EQUIVALENT: Final = {
         "StageSession._admit: self._admitted.add((sender, kind))": "what was asked once need not be asked again",
         "StageSession.is_computing: return self._working": "the node asks, whose sessions give way",
     },
-    "manifest": {
-        "decode_manifest: if len(data) > MAX_MANIFEST": MEMORY,
-        "decode_manifest: not isinstance(plain, list) or plain[:1] != [VERSION] or type(plain[0]) is not int, without "
-        "plain[:1] != [VERSION]": VERSION,
-        "decode_manifest: not isinstance(plain, list) or plain[:1] != [VERSION] or type(plain[0]) is not int, without "
-        "type(plain[0]) is not int": VERSION,
-    },
     "model_numbers": {
         "check_sizes: min(shape) < 1 or max(shape) >= 1 << 32, without max(shape) >= 1 << 32": WE_WRITE,
         "check_sizes: if shape.layers > MAX_LAYERS": "so many files are refused before",
@@ -190,12 +182,6 @@ EQUIVALENT: Final = {
         "check_variables: if name in OWN": "nothing is given to a template twice",
     },
     "chat": {"_joined: if size > MAX_RENDERED": MEMORY},
-    "sampling": {
-        "decode_sampling: not isinstance(plain, list) or not plain or type(plain[0]) is not int or (plain[0] != "
-        "VERSION), without type(plain[0]) is not int": VERSION,
-        "decode_sampling: not isinstance(plain, list) or not plain or type(plain[0]) is not int or (plain[0] != "
-        "VERSION), without plain[0] != VERSION": VERSION,
-    },
     "draw": {"Sampling.__post_init__: fields.check(self)": "the record that holds the four has checked them"},
     "allowance": {"_Bucket.is_full: return self.holds(self._rate.burst, now)": "who took nothing lately is forgotten"},
 }

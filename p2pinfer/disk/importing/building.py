@@ -8,6 +8,7 @@ from math import prod
 from pathlib import Path
 
 from p2pinfer.core.architecture import Weight, output_head
+from p2pinfer.core.bf16 import Bits
 from p2pinfer.core.config_json import config_json
 from p2pinfer.core.errors import ModelError
 from p2pinfer.core.manifest import CONFIG, TOKENIZER, File, Manifest, encode_manifest, layer_flops
@@ -15,7 +16,7 @@ from p2pinfer.core.model_config import ModelConfig
 from p2pinfer.core.shown import brief
 from p2pinfer.core.text import Texts
 from p2pinfer.disk.importing.safetensors_file import write_safetensors
-from p2pinfer.disk.importing.tensors import Bits, Tensor, are_equal, check_finite
+from p2pinfer.disk.importing.tensors import Tensor, are_equal, check_finite
 from p2pinfer.disk.store import Store, StoredModel
 
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it is done, how much there is

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from p2pinfer.core.architecture import ARCHITECTURES, Architecture, Bias, Shape, Window
+from p2pinfer.core.bf16 import widened
 from p2pinfer.core.config_json import check_keys
 from p2pinfer.core.errors import ModelError
 from p2pinfer.core.model_config import ModelConfig, RopeScaling
@@ -209,8 +210,7 @@ def _llama3_scaling(file: Gguf, theta: float, head_size: int) -> RopeScaling:
     Every model scaled so was extended from 8,192 positions with the bounds 1 and 4; to be sure, the factors are
     compared.
     """
-    bits = file.tensors[ROPE_FACTORS].read()
-    factors = (bits.astype(np.uint32) << 16).view(np.float32)
+    factors = widened(file.tensors[ROPE_FACTORS].read())
     scaling = RopeScaling("llama3", float(factors.max()))
     low, high = scaling.low_freq_factor, scaling.high_freq_factor
     waves = 2 * pi * theta ** (np.arange(0, head_size, 2) / head_size)

@@ -16,10 +16,11 @@ from typing import Any, Final
 
 import numpy as np
 
+from p2pinfer.core.bf16 import Bits, to_bf16
 from p2pinfer.core.errors import ModelError
 from p2pinfer.core.manifest import File
 from p2pinfer.core.safetensors import LENGTH_BYTES, Place, header_bytes, parse_header
-from p2pinfer.disk.importing.tensors import Bits, Tensor, to_bf16
+from p2pinfer.disk.importing.tensors import Tensor
 from p2pinfer.disk.plain import open_plain
 
 _NUMPY: Final[Mapping[str, np.dtype[Any]]] = {"BF16": np.dtype("<u2"), "F16": np.dtype("<f2"), "F32": np.dtype("<f4")}

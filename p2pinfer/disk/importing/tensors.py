@@ -1,7 +1,4 @@
-"""Tensors on their way into a store: read a few rows at a time, rounded to bf16, held to be finite.
-
-Rounding is to nearest, ties to even, in integers, so that it is the same on every machine (manifest.md, 5.2).
-"""
+"""Tensors on their way into a store: read a few rows at a time, rounded to bf16, held to be finite."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,13 +6,11 @@ from math import prod
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from p2pinfer.core.bf16 import Bits
 from p2pinfer.core.errors import ModelError
 
 CHUNK: Final = 1 << 22  # values rounded at once: 16 MB as float32
-
-Bits = NDArray[np.uint16]  # bf16 values, as the integers their bits are
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +31,6 @@ class Tensor:
         for first, last in _chunks(self.shape):
             result[first:last] = self.rows(first, last)
         return unpermute(result, self.heads) if self.heads else result
-
-
-def to_bf16(values: NDArray[np.float32]) -> Bits:
-    """The nearest bf16 of each value, the even one of two; what is no number stays none."""
-    bits = values.view(np.uint32)
-    rounded = bits + (0x7FFF + ((bits >> 16) & 1))  # may turn a NaN's bits into something else
-    rounded = np.where(np.isnan(values), np.uint32(0x7FC00000), rounded)
-    return (rounded >> 16).astype(np.uint16)
 
 
 def are_equal(one: Tensor, other: Tensor) -> bool:

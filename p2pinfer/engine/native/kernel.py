@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pinfer.core.architecture import Slot
+from p2pinfer.core.bf16 import Bits
 from p2pinfer.core.errors import EngineError
 from p2pinfer.core.model_config import ModelConfig
 from p2pinfer.engine.inbox import Inbox
-from p2pinfer.engine.native.files import Bits
 from p2pinfer.engine.native.library import FLOATS, Sizes
 from p2pinfer.engine.native.rotary import rotary_tables
 from p2pinfer.engine.native.serving import KernelInbox, Session

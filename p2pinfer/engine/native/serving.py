@@ -7,10 +7,10 @@ from ctypes import c_int32, c_void_p
 
 import numpy as np
 
+from p2pinfer.core.bf16 import Bits
 from p2pinfer.core.errors import EngineError
 from p2pinfer.core.pages import Table
 from p2pinfer.engine.inbox import Inbox
-from p2pinfer.engine.native.files import Bits
 
 
 class Session(Table):

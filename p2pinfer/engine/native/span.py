@@ -6,16 +6,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from p2pinfer.core.bf16 import Bits, widened
 from p2pinfer.core.errors import EngineError, ModelError
 from p2pinfer.core.model_config import ModelConfig
 from p2pinfer.core.pages import PAGE
 from p2pinfer.core.units import Numerics, Roles
 from p2pinfer.engine import codecs
 from p2pinfer.engine.backend import NOTHING, Asked, Backend, Batch, Part, Result
+from p2pinfer.engine.files import Files
 from p2pinfer.engine.inbox import Inbox
 from p2pinfer.engine.loading import Progress
 from p2pinfer.engine.native.codec import NativeQ8O4
-from p2pinfer.engine.native.files import Bits, Files, widened
 from p2pinfer.engine.native.kernel import Kernel
 from p2pinfer.engine.native.library import instruction_sets, open_library
 from p2pinfer.engine.native.serving import Session

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from typing import Final
 
 from p2pinfer.core.architecture import Slot, Weight
+from p2pinfer.core.bf16 import widened
 from p2pinfer.core.errors import ModelError
 from p2pinfer.core.model_config import ModelConfig
 from p2pinfer.core.units import Roles, Span
+from p2pinfer.engine.files import Files
 from p2pinfer.engine.loading import Progress
-from p2pinfer.engine.native.files import Files, widened
 from p2pinfer.engine.native.kernel import Kernel, Matrix, Vector
 
 ROWS: Final = 4096  # quantised at once, so that few pages of a file are held

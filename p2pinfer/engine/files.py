@@ -4,12 +4,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from p2pinfer.core.bf16 import Bits
 from p2pinfer.core.errors import ModelError
 from p2pinfer.core.safetensors import LENGTH_BYTES, Place, header_bytes, parse_header
-
-Bits = NDArray[np.uint16]  # bfloat16
 
 
 class Files:
@@ -43,9 +41,4 @@ class Files:
             raise ModelError(f"the tensor {name} has the shape {place.shape}, the config says {shape}")
         if place.kind != "BF16":
             raise ModelError(f"the tensor {name} is stored in {place.kind}, not in BF16: import the model anew")
-        return np.memmap(path, np.dtype("<u2"), "r", place.start, place.shape)
-
-
-def widened(bits: Bits) -> NDArray[np.float32]:
-    """The same values in float32."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
+        return np.memmap(path, np.dtype("<u2"), "c", place.start, place.shape)  # torch wants what may be written
