@@ -72,10 +72,11 @@ _ROPE: Final = frozenset(
 def parse_config(raw: Mapping[str, Any], ignored: Collection[str] = ()) -> ModelConfig:
     """What parsed JSON says.
 
-    ignored: keys that somebody who knows the model says change nothing
+    ignored: keys that nobody here knows, and somebody who knows the model says change nothing
 
-    Raises ModelError for what is no config, and for what is not computed.
+    Raises ModelError for what is no config, for what is not computed, and for a key that is known.
     """
+    check_ignored(ignored, KNOWN | _ROPE | {"quantization_config"})
     try:
         return _parse(_without(raw, ignored))
     except KeyError as error:
@@ -147,6 +148,12 @@ def check_keys(said: Mapping[str, object], known: Collection[str]) -> None:
             f"it says {brief(key)} is {brief(said[key])}, which nobody here knows: the model's answers might be "
             f"wrong. If it computes the same without that, import it with --ignore {cut(key, 60)}"
         )
+
+
+def check_ignored(ignored: Collection[str], known: Collection[str]) -> None:
+    """Raise ModelError for a key that is known: without it, the model would be another."""
+    if own := sorted(set(ignored) & set(known)):
+        raise ModelError(f"{brief(own[0])} cannot be ignored: it is known what it changes")
 
 
 def _key_heads(architecture: Architecture, raw: Mapping[str, Any], heads: int) -> int:

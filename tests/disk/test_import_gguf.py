@@ -153,6 +153,13 @@ def test_a_window_that_one_implementation_ignores_is_refused_until_somebody_know
     assert read_gguf(tmp_path / "a.gguf", ignored=[key]).config.window is None
 
 
+@pytest.mark.parametrize("key", ["llama.rope.freq_base", "general.architecture", "tokenizer.ggml.pre"])
+def test_what_is_known_cannot_be_ignored(tmp_path: Path, key: str) -> None:
+    tiny_gguf(tmp_path / "a.gguf")
+    with pytest.raises(ModelError, match=f"'{key}' cannot be ignored: it is known what it changes"):
+        read_gguf(tmp_path / "a.gguf", ignored=[key])
+
+
 def test_the_parts_of_a_model_are_read_whichever_is_named(store: Store, tmp_path: Path) -> None:
     tiny_gguf(tmp_path / "Tiny.gguf")
     whole = import_model(str(tmp_path / "Tiny.gguf"), store)

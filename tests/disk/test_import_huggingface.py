@@ -300,6 +300,12 @@ def test_a_switch_that_changes_nothing_by_the_word_of_its_owner_is_ignored(store
     assert import_model(str(odd), store, ignored=["secret_sauce"]).id == import_model(str(plain), store).id
 
 
+@pytest.mark.parametrize("key", ["hidden_act", "sliding_window", "factor", "quantization_config"])
+def test_what_is_known_cannot_be_ignored(store: Store, tmp_path: Path, key: str) -> None:
+    with pytest.raises(ModelError, match=f"'{key}' cannot be ignored: it is known what it changes"):
+        import_model(str(tiny_folder(tmp_path / "Tiny")), store, ignored=[key])
+
+
 def test_a_configuration_without_a_number_is_refused(store: Store, tmp_path: Path) -> None:
     folder = tiny_folder(tmp_path / "Tiny")
     (folder / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"]}))

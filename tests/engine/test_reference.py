@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from p2pinfer.core.architecture import ARCHITECTURES, Architecture
+from p2pinfer.core.architecture import ARCHITECTURES, Architecture, Window
 from p2pinfer.core.config_json import KNOWN, parse_config
 from p2pinfer.core.units import Numerics
 from p2pinfer.disk.importing import import_model
@@ -193,6 +193,19 @@ def expected(folder: Path) -> Reference:
 def test_a_folder_is_computed_as_transformers_does(expected: Reference, store: Store, numerics: Numerics) -> None:
     stored = import_model(str(expected.folder), store)
     check(engine_logits(store, stored, numerics, expected.ids), expected, numerics)
+
+
+@pytest.mark.parametrize("numerics", CLOSE, ids=lambda numerics: numerics.label)
+def test_another_architecture_is_an_entry_of_one_table(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, store: Store, numerics: Numerics
+) -> None:
+    """Of Ministral; nobody needs it, as its models have windows in some layers only."""
+    ministral = Architecture("ministral", "MinistralForCausalLM", "", window=Window.ALL, kv_heads=8)
+    monkeypatch.setitem(ARCHITECTURES, ministral.name, ministral)
+    folder = make_folder(Case("Ministral", {"sliding_window": 7}), tmp_path / "model")
+    stored, expected = import_model(str(folder), store), reference(folder)
+    check(engine_logits(store, stored, numerics, expected.ids), expected, numerics)
+    assert stored.manifest.architecture == "ministral"
 
 
 @dataclass(frozen=True)

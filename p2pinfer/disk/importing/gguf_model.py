@@ -10,7 +10,7 @@ import numpy as np
 
 from p2pinfer.core.architecture import ARCHITECTURES, Architecture, Bias, Shape, Window
 from p2pinfer.core.bf16 import widened
-from p2pinfer.core.config_json import check_keys
+from p2pinfer.core.config_json import check_ignored, check_keys
 from p2pinfer.core.errors import ModelError
 from p2pinfer.core.model_config import ModelConfig, RopeScaling
 from p2pinfer.core.shown import brief
@@ -23,6 +23,7 @@ from p2pinfer.disk.importing.naming import model_name
 from p2pinfer.disk.importing.tensors import Tensor
 
 BY_NAME: Final = {architecture.gguf: architecture for architecture in ARCHITECTURES.values() if architecture.gguf}
+WINDOW: Final = "attention.sliding_window"
 ROPE_FACTORS: Final = "rope_freqs.weight"
 # What converters take over from the maker's configuration, and what each is where it is not said
 SAMPLING: Final = {"general.sampling.temp": 1.0, "general.sampling.top_k": 0, "general.sampling.top_p": 1.0}
@@ -39,7 +40,7 @@ _KNOWN: Final = frozenset(
     (
         *("block_count", "context_length", "embedding_length", "feed_forward_length", "vocab_size"),
         *("attention.head_count", "attention.head_count_kv", "attention.key_length", "attention.value_length"),
-        *("attention.layer_norm_rms_epsilon", "attention.sliding_window", "rope.dimension_count", "rope.freq_base"),
+        *("attention.layer_norm_rms_epsilon", WINDOW, "rope.dimension_count", "rope.freq_base"),
         *("rope.scaling.type", "rope.scaling.factor", "rope.scale_linear", "rope.scaling.original_context_length"),
         *("rope.scaling.finetuned", "tensor_data_layout", "expert_count", "expert_used_count"),
     )
@@ -54,8 +55,7 @@ def read_gguf(path: Path, name: str = "", ignored: Collection[str] = ()) -> Sour
     Raises:
         ModelError: it is no GGUF file, a part of one, or a model that is not supported.
     """
-    file = open_parts(path)
-    file = replace(file, values={key: value for key, value in file.values.items() if key not in ignored})
+    file = _without(open_parts(path), ignored)
     try:
         config = _config(file)
     except ValueError as error:
@@ -73,6 +73,17 @@ def read_gguf(path: Path, name: str = "", ignored: Collection[str] = ()) -> Sour
         licence=licence[:96] if isinstance(licence, str) else "",
         tensors=_tensors(file, config),
     )
+
+
+def _without(file: Gguf, ignored: Collection[str]) -> Gguf:
+    """The file without what changes nothing, which is the architecture's, and unknown, or a window."""
+    prefix = f"{file.values.get('general.architecture')}."
+    own = {key for key in file.values if not key.startswith(prefix)}
+    try:
+        check_ignored(ignored, own | {prefix + key for key in _KNOWN - {WINDOW}})
+    except ModelError as error:
+        raise ModelError(f"{file.path}: {error}") from None
+    return replace(file, values={key: value for key, value in file.values.items() if key not in ignored})
 
 
 def _sampling(file: Gguf) -> tuple[int, ...]:
@@ -138,12 +149,12 @@ def _check_window(keys: "_Keys", architecture: Architecture, context: int) -> No
 
     Raises ModelError where a model may be one of Mistral's.
     """
-    window = keys.integer("attention.sliding_window", 0)
+    window = keys.integer(WINDOW, 0)
     if 0 < window < context and architecture.window is not Window.SWITCHED:
         raise ModelError(
             f"{keys.file.path}: it says a sliding window of {window} positions, which llama.cpp ignores: a Mistral "
             "model keeps to it, a Llama model does not. Import a Mistral model from its Hugging Face folder, another "
-            f"with --ignore {keys.prefix}.attention.sliding_window"
+            f"with --ignore {keys.prefix}.{WINDOW}"
         )
 
 
