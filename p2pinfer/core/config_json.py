@@ -38,20 +38,23 @@ _ONLY: Final[Mapping[str, tuple[object, ...]]] = {
     "is_encoder_decoder": (False,),
     "add_cross_attention": (False,),
     "rope_interleaved": (False,),
+    "is_causal": (True,),
     "use_bidirectional_attention": (False,),
+    "use_mrope": (False,),
 }
-# What changes no logit: training, storage, classification, and how answers were sampled before there was a
-# generation_config.json
+# What changes no logit, as what begins with `_` does: training, storage, classification, and how answers were sampled
+# before there was a generation_config.json
 _NO_MATTER: Final = frozenset(
     (
-        *("_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache", "transformers.js_config"),
+        *("transformers_version", "torch_dtype", "dtype", "use_cache", "transformers.js_config"),
+        *("model_max_length", "max_sequence_length", "max_seq_len", "seq_length"),
         *("initializer_range", "attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "pretraining_tp"),
         *("pad_token_id", "decoder_start_token_id", "sep_token_id", "unk_token_id", "tokenizer_class", "prefix"),
         *("output_attentions", "output_hidden_states", "output_scores", "return_dict", "return_dict_in_generate"),
         *("chunk_size_feed_forward", "is_decoder", "is_llama_config", "problem_type", "id2label", "label2id"),
         *("num_labels", "finetuning_task", "task_specific_params", "torchscript", "tf_legacy_loss", "use_bfloat16"),
-        *("unsloth_fixed", "unsloth_version", "unsloth_training_args", "attn_implementation", "_attn_implementation"),
-        *("_attn_implementation_autoset", "gradient_checkpointing", "pruned_heads", "cross_attention_hidden_size"),
+        *("unsloth_fixed", "unsloth_version", "unsloth_training_args", "attn_implementation"),
+        *("gradient_checkpointing", "pruned_heads", "cross_attention_hidden_size"),
         *("tie_encoder_decoder", "do_sample", "temperature", "top_k", "top_p", "typical_p", "repetition_penalty"),
         *("length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "num_beams", "num_beam_groups"),
         *("diversity_penalty", "max_length", "min_length", "early_stopping", "num_return_sequences"),
@@ -133,7 +136,7 @@ def _check_known(raw: Mapping[str, Any]) -> None:
     """Raise ModelError for a switch that nobody here knows, or that is not computed."""
     if raw.get("quantization_config"):
         raise ModelError("weights in a quantised form of their own are not supported; import the bf16 model or a GGUF")
-    said = {key: value for key, value in raw.items() if value is not None}
+    said = {key: value for key, value in raw.items() if value is not None and not key.startswith("_")}
     for key, only in _ONLY.items():
         if key in said and said[key] not in only:
             raise ModelError(f"{key} {brief(said[key])} is not supported, only {' and '.join(map(repr, only))}")

@@ -173,6 +173,8 @@ EQUIVALENT: Final = {
         "check_sizes: if shape.layers > MAX_LAYERS": "so many files are refused before",
     },
     "config_json": {
+        "check_ignored: if (own := sorted(set(ignored) & set(known)))": "whoever imports ignores keys; no file says so",
+        "parse_config: check_ignored(ignored, KNOWN | _ROPE | {'quantization_config'})": "the same",
         "_architecture: if not found": "then there is no first one",
         "_check_known: if raw.get('quantization_config')": "nobody knows the key",
     },
