@@ -41,7 +41,7 @@ FEWEST: Final = 4  # steps in a round
 COLD: Final = 4  # of so many steps of a round the first does not count: caches hold another engine's weights
 SETTLE_S: Final = 0.05  # after an engine's turn its threads go to sleep
 USUAL: Final = (Numerics.I8G32_1, Numerics.BF16_1)  # classes that are compared if nobody says which
-USUAL_ON_GPU: Final = (Numerics.BF16_1, Numerics.F32_1)
+USUAL_ON_GPU: Final = (Numerics.BF16_1,)
 
 Watch = Callable[[str, int, int], None]  # what is done, how far, of how much
 

@@ -155,7 +155,7 @@ def test_engines_that_do_not_fit_a_gpu_are_refused(
 
 def test_on_a_gpu_its_classes_are_compared(store: Path) -> None:
     models = Store(store)
-    assert comparing.classes_here(models, models.find("tiny"), "cuda") == (Numerics.BF16_1, Numerics.F32_1)
+    assert comparing.classes_here(models, models.find("tiny"), "cuda") == (Numerics.BF16_1,)
     with pytest.raises(UsageError, match="i8g32-1 cannot be computed here: it computes on the CPU, not on cuda"):
         comparing.classes_here(models, models.find("tiny"), "cuda", [Numerics.I8G32_1])
 

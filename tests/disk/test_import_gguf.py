@@ -420,6 +420,34 @@ def test_other_splits_read_as_transformers_does(tmp_path: Path, pre: str) -> Non
     assert [texts.encode(text) for text in corpus] == [tuple(theirs.encode(text).ids) for text in corpus]
 
 
+@pytest.mark.parametrize(
+    ("pre", "pieces"),
+    [
+        ("tekken", "hello World _HELLOworld _it 's _ 1 2 3 4 5 _a /b //nn _x , _$ 5 . 5 0"),
+        ("default", "helloWorld _HELLOworld _it ' s _ 123 45 _a / b // nn _x , _ $ 5 . 50"),
+        ("smaug-bpe", "helloWorld _HELLOworld _it 's _ 123 45 _a /b //nn _x , _$ 5 . 50"),
+        ("deepseek-r1-qwen", "helloWorld _HELLOworld _it 's _ 1 2 3 4 5 _a /b //nn _x , _$ 5 . 5 0"),
+    ],
+)
+def test_text_is_split_as_llama_cpp_does(tmp_path: Path, pre: str, pieces: str) -> None:
+    tiny_gguf(tmp_path / "a.gguf", **{"tokenizer.ggml.pre": (pre, TEXT)})
+    splits = Tokenizer.from_str(read_gguf(tmp_path / "a.gguf").tokenizer.decode()).pre_tokenizer
+    found = splits.pre_tokenize_str("helloWorld HELLOworld it's 12345 a/b//\n\n x, $5.50")
+    assert " ".join(piece for piece, _ in found).replace("\u0120", "_").replace("\u010a", "n") == pieces
+
+
+@pytest.mark.parametrize(("pre", "begins"), [("tekken", True), ("smaug-bpe", False), ("falcon3", True)])
+def test_some_texts_begin_with_bos(tmp_path: Path, pre: str, begins: bool) -> None:
+    tiny_gguf(tmp_path / "a.gguf", **{"tokenizer.ggml.pre": (pre, TEXT)})
+    assert Texts(read_gguf(tmp_path / "a.gguf").tokenizer).encode("the") == ((258, 257) if begins else (257,))
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_model_in_one_part_is_whole(tmp_path: Path, count: int) -> None:
+    tiny_gguf(tmp_path / "a-00001-of-00000.gguf", **{"split.count": (count, SHORT)})
+    assert read_gguf(tmp_path / "a-00001-of-00000.gguf").name == "a"
+
+
 def test_llama3_texts_begin_with_bos(tmp_path: Path) -> None:
     tiny_gguf(tmp_path / "a.gguf", **{"tokenizer.ggml.pre": ("llama-bpe", TEXT)})
     assert Texts(read_gguf(tmp_path / "a.gguf").tokenizer).encode("the") == (258, 257)

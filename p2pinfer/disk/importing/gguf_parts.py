@@ -26,7 +26,7 @@ def open_parts(path: Path) -> Gguf:
     """
     file = open_gguf(path)
     count = _number(file, "split.count", 1)
-    if count == 1:
+    if count <= 1:
         return file
     match = _PART.fullmatch(path.stem)
     if match is None or int(match[3]) != count or count > MAX_PARTS:
