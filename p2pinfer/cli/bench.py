@@ -49,7 +49,8 @@ def _device(ctx: click.Context, param: click.Parameter, name: str) -> str:
     "--numerics",
     multiple=True,
     type=click.Choice([numerics.label for numerics in Numerics]),
-    help="Compare the engine of this class; may be given several times.  [default: i8g32-1 and bf16-1; on a GPU bf16-1]",
+    help="Compare the engine of this class; may be given several times.  [default: i8g32-1 and bf16-1; on a GPU "
+    "bf16-1]",
 )
 @click.option(
     "--device",
