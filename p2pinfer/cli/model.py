@@ -1,7 +1,6 @@
 """`p2pinfer model`: import models into the store, list them, show one."""
 
 import json
-from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from p2pinfer.core.manifest import MAX_TEMPLATE, Manifest
 from p2pinfer.core.shown import shown_line
 from p2pinfer.disk.plain import read_small
 from p2pinfer.disk.store import Store, StoredModel
+from p2pinfer.disk.wishes import NO_WISHES, Wishes
 
 
 @click.group()
@@ -71,7 +71,8 @@ def import_(
     Llama, Mistral, Qwen2 and Qwen3 models can be imported; their weights become bf16.
     """
     models = Store(store)
-    stored = import_with_progress(source, models, name, hub_endpoint, _text_of(template) if template else None, ignored)
+    wishes = Wishes(name, _text_of(template) if template else None, ignored, hub_endpoint)
+    stored = import_with_progress(source, models, wishes)
     if stored.manifest.template:
         _try_template(stored.manifest.template)
     if as_json:
@@ -105,22 +106,19 @@ def _text_of(file: Path) -> str:
         raise UsageError(f"{file} is not text in UTF-8, byte {error.start} is wrong") from None
 
 
-def import_with_progress(
-    source: str,
-    store: Store,
-    name: str = "",
-    endpoint: str | None = None,
-    template: str | None = None,
-    ignored: Collection[str] = (),
-) -> StoredModel:
+def import_with_progress(source: str, store: Store, wishes: Wishes = NO_WISHES) -> StoredModel:
     """Import a model, with a bar on the terminal where there is one. Raises ModelError."""
     try:
         from p2pinfer.disk.importing import import_model  # needs numpy, which not everybody installed
     except ModuleNotFoundError as missing:
         raise ModelError(f"importing needs {missing.name}; get it with: pip install 'p2pinfer[node]'") from None
 
+    notes: list[str] = []
     with open_bars() as report:
-        return import_model(source, store, name, report, endpoint, template, ignored)
+        stored = import_model(source, store, wishes, report, notes.append)
+    for note in notes:
+        say(f"{stored.name}: {shown_line(note)}", err=True)
+    return stored
 
 
 @model.command("list")

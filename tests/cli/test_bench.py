@@ -11,6 +11,7 @@ from p2pinfer.core.errors import EngineError, UsageError
 from p2pinfer.core.units import Numerics
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.store import Store
+from p2pinfer.disk.wishes import Wishes
 from p2pinfer.engine import choice
 from p2pinfer.engine.gpu import Gpu
 from p2pinfer.node import comparing
@@ -119,7 +120,7 @@ def test_an_empty_store_says_how_to_import(p2pinfer: Shell, tmp_path: Path) -> N
 
 def test_of_several_models_one_must_be_named(p2pinfer: Shell, tmp_path: Path) -> None:
     for name in ("a", "b"):
-        import_model(str(tiny_folder(tmp_path / "Tiny")), Store(tmp_path / "store"), name)
+        import_model(str(tiny_folder(tmp_path / "Tiny")), Store(tmp_path / "store"), Wishes(name))
     ran = p2pinfer("bench", "engine", "--store", tmp_path / "store")
     assert (ran.code, ran.out) == (2, "")
     assert "holds a, b: say which with --model" in ran.err

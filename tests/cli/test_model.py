@@ -37,10 +37,12 @@ def test_a_given_name_is_used(tmp_path: Path, store: Path) -> None:
 
 def test_how_a_model_samples_is_said(tmp_path: Path, store: Path) -> None:
     folder = tiny_folder(tmp_path / "Tiny")
-    drawn = {"do_sample": True, "temperature": 0.6, "top_p": 0.95}
+    drawn = {"do_sample": True, "temperature": 0.6, "top_p": 0.95, "repetition_penalty": 1.05, "min_p": 0}
     (folder / "generation_config.json").write_text(json.dumps(drawn))
     result = run("import", str(folder), "--store", str(store))
     assert "tiny samples at temperature 0.6, top-k 50, top-p 0.95, unless you ask otherwise" in result.stderr
+    assert "tiny: repetition_penalty is 1.05 in the model's files, which is not applied\n" in result.stderr
+    assert "min_p" not in result.stderr
     assert "sampling      temperature 0.6, top-k 50, top-p 0.95" in run("show", "tiny", "--store", str(store)).stdout
 
 

@@ -24,6 +24,7 @@ from p2pinfer.disk.importing.gguf_file import open_gguf
 from p2pinfer.disk.importing.gguf_model import read_gguf
 from p2pinfer.disk.importing.safetensors_file import open_safetensors
 from p2pinfer.disk.store import Store, StoredModel
+from p2pinfer.disk.wishes import Wishes
 from tests.disk.tiny import CONFIG, TEMPLATE, tiny_gguf, tiny_tensors
 
 TEXT = GGUFValueType.STRING
@@ -122,7 +123,7 @@ def test_a_template_that_cannot_be_read_keeps_no_model_out(store: Store, tmp_pat
 def test_another_template_may_be_given_and_makes_another_model(store: Store, tmp_path: Path) -> None:
     tiny_gguf(tmp_path / "a.gguf")
     own = import_model(str(tmp_path / "a.gguf"), store)
-    other = import_model(str(tmp_path / "a.gguf"), store, template="{{ messages[0].content }}")
+    other = import_model(str(tmp_path / "a.gguf"), store, Wishes(template="{{ messages[0].content }}"))
     assert (own.manifest.template, other.manifest.template) == (TEMPLATE, "{{ messages[0].content }}")
     assert own.id != other.id
 

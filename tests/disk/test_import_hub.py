@@ -6,6 +6,7 @@ from p2pinfer.core.errors import ModelError
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.importing.hub import fetch
 from p2pinfer.disk.store import Store
+from p2pinfer.disk.wishes import Wishes
 from tests.disk.hub import serving_hub
 from tests.disk.test_import_huggingface import sharded
 from tests.disk.tiny import tiny_folder
@@ -21,14 +22,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_model_from_the_hub_is_the_one_from_its_folder(store: Store, tmp_path: Path) -> None:
     folder = tiny_folder(tmp_path / "Tiny")
     with serving_hub(folder, "org/Tiny") as endpoint:
-        stored = import_model("hub:org/Tiny", store, endpoint=endpoint)
+        stored = import_model("hub:org/Tiny", store, Wishes(endpoint=endpoint))
     assert stored == import_model(str(folder), store)
 
 
 def test_shards_are_fetched(store: Store, tmp_path: Path) -> None:
     folder = sharded(tmp_path / "Tiny")
     with serving_hub(folder, "org/Tiny") as endpoint:
-        assert import_model("hub:org/Tiny@main", store, endpoint=endpoint) == import_model(str(folder), store)
+        assert import_model("hub:org/Tiny@main", store, Wishes(endpoint=endpoint)) == import_model(str(folder), store)
 
 
 def test_only_what_an_import_needs_is_fetched(tmp_path: Path, cache: Path) -> None:
@@ -56,17 +57,17 @@ def test_a_model_the_hub_does_not_have_is_refused(store: Store, tmp_path: Path) 
         serving_hub(tiny_folder(tmp_path / "Tiny"), "org/Tiny") as endpoint,
         pytest.raises(ModelError, match="the hub has no model org/Other"),
     ):
-        import_model("hub:org/Other", store, endpoint=endpoint)
+        import_model("hub:org/Other", store, Wishes(endpoint=endpoint))
 
 
 def test_a_name_that_cannot_be_is_refused(store: Store) -> None:
     with pytest.raises(ModelError, match="is not ORG/NAME"):
-        import_model("hub:a/b/c", store, endpoint="http://127.0.0.1:9")
+        import_model("hub:a/b/c", store, Wishes(endpoint="http://127.0.0.1:9"))
 
 
 def test_a_hub_that_is_not_there_is_said(store: Store) -> None:
     with pytest.raises(ModelError, match="cannot get org/Tiny from the hub"):
-        import_model("hub:org/Tiny", store, endpoint="http://127.0.0.1:9")
+        import_model("hub:org/Tiny", store, Wishes(endpoint="http://127.0.0.1:9"))
 
 
 def test_a_file_the_hub_does_not_give_out_is_said(store: Store, tmp_path: Path) -> None:
@@ -74,7 +75,7 @@ def test_a_file_the_hub_does_not_give_out_is_said(store: Store, tmp_path: Path) 
         serving_hub(tiny_folder(tmp_path / "Tiny"), "org/Tiny", refused="tokenizer.json") as endpoint,
         pytest.raises(ModelError, match="cannot get org/Tiny from the hub"),
     ):
-        import_model("hub:org/Tiny", store, endpoint=endpoint)
+        import_model("hub:org/Tiny", store, Wishes(endpoint=endpoint))
     assert store.models() == []
 
 
@@ -82,4 +83,4 @@ def test_a_model_without_safetensors_is_refused(store: Store, tmp_path: Path) ->
     folder = tiny_folder(tmp_path / "Tiny")
     (folder / "model.safetensors").unlink()
     with serving_hub(folder, "org/Tiny") as endpoint, pytest.raises(ModelError, match="only safetensors"):
-        import_model("hub:org/Tiny", store, endpoint=endpoint)
+        import_model("hub:org/Tiny", store, Wishes(endpoint=endpoint))

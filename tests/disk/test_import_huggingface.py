@@ -12,6 +12,7 @@ from p2pinfer.core.errors import ModelError
 from p2pinfer.disk.importing import huggingface, import_model
 from p2pinfer.disk.importing.safetensors_file import open_safetensors
 from p2pinfer.disk.store import Store, StoredModel
+from p2pinfer.disk.wishes import Wishes
 from tests.disk.tiny import CONFIG, TEMPLATE, tiny_folder, tiny_tensors
 
 FAMILIES = ["Llama", "Mistral", "Qwen2", "Qwen3"]
@@ -208,7 +209,7 @@ def test_a_scaled_rope_is_kept(store: Store, tmp_path: Path) -> None:
 
 
 def test_a_name_may_be_given(store: Store, tmp_path: Path) -> None:
-    assert import_model(str(tiny_folder(tmp_path / "Tiny")), store, name="My Own").name == "my-own"
+    assert import_model(str(tiny_folder(tmp_path / "Tiny")), store, Wishes(name="My Own")).name == "my-own"
 
 
 # What cannot be imported
@@ -297,13 +298,13 @@ def test_a_switch_that_changes_nothing_by_the_word_of_its_owner_is_ignored(store
     )
     with pytest.raises(ModelError, match="'secret_sauce' is 3, which nobody here knows"):
         import_model(str(odd), store)
-    assert import_model(str(odd), store, ignored=["secret_sauce"]).id == import_model(str(plain), store).id
+    assert import_model(str(odd), store, Wishes(ignored=["secret_sauce"])).id == import_model(str(plain), store).id
 
 
 @pytest.mark.parametrize("key", ["hidden_act", "sliding_window", "factor", "quantization_config"])
 def test_what_is_known_cannot_be_ignored(store: Store, tmp_path: Path, key: str) -> None:
     with pytest.raises(ModelError, match=f"'{key}' cannot be ignored: it is known what it changes"):
-        import_model(str(tiny_folder(tmp_path / "Tiny")), store, ignored=[key])
+        import_model(str(tiny_folder(tmp_path / "Tiny")), store, Wishes(ignored=[key]))
 
 
 def test_a_configuration_without_a_number_is_refused(store: Store, tmp_path: Path) -> None:

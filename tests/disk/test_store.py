@@ -12,6 +12,7 @@ from p2pinfer.core.manifest import encode_manifest
 from p2pinfer.core.units import ModelId
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.store import Store, StoredModel
+from p2pinfer.disk.wishes import Wishes
 from tests.disk.tiny import tiny_folder, tiny_tokenizer
 
 NOBODY = ModelId(bytes(32))
@@ -65,7 +66,7 @@ def test_an_ambiguous_name_is_refused_with_the_ids(store: Store, tiny: StoredMod
 
 
 def test_models_come_in_order_of_their_names(store: Store, tiny: StoredModel, tmp_path: Path) -> None:
-    first = import_model(str(tmp_path / "Tiny"), store, name="a")
+    first = import_model(str(tmp_path / "Tiny"), store, Wishes(name="a"))
     assert store.models() == [first, tiny]
 
 

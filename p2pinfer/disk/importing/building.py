@@ -34,6 +34,7 @@ class Source:
     ends:    ids that end an answer, the one first that templates know as eos_token
     sampling: temperature, top-k and top-p in millionths, as a manifest has them; empty is greedy
     tensors: by Hugging Face's names
+    notes:   what whoever imports it should know
     """
 
     name: str
@@ -45,6 +46,7 @@ class Source:
     template: str
     licence: str
     tensors: Mapping[str, Tensor]
+    notes: tuple[str, ...] = ()
 
 
 def build(source: Source, store: Store, progress: Progress = no_progress) -> StoredModel:

@@ -15,7 +15,7 @@ from p2pinfer.core.errors import ModelError
 from p2pinfer.core.model_config import ModelConfig, RopeScaling
 from p2pinfer.core.shown import brief
 from p2pinfer.disk.importing.building import Source
-from p2pinfer.disk.importing.drawing import sampling_of
+from p2pinfer.disk.importing.drawing import sampling_of, unapplied
 from p2pinfer.disk.importing.gguf_file import Gguf
 from p2pinfer.disk.importing.gguf_parts import open_parts, without_part
 from p2pinfer.disk.importing.gguf_tokenizer import tokenizer_json, turn_ends
@@ -72,6 +72,7 @@ def read_gguf(path: Path, name: str = "", ignored: Collection[str] = ()) -> Sour
         template=template if isinstance(template, str) else "",
         licence=licence[:96] if isinstance(licence, str) else "",
         tensors=_tensors(file, config),
+        notes=unapplied(file.values),
     )
 
 

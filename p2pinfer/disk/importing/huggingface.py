@@ -12,7 +12,7 @@ from p2pinfer.core.model_config import ModelConfig
 from p2pinfer.core.model_numbers import whole
 from p2pinfer.core.shown import brief, cut
 from p2pinfer.disk.importing.building import Source
-from p2pinfer.disk.importing.drawing import sampling_of
+from p2pinfer.disk.importing.drawing import sampling_of, unapplied
 from p2pinfer.disk.importing.naming import model_name
 from p2pinfer.disk.importing.safetensors_file import open_safetensors
 from p2pinfer.disk.importing.tensors import Tensor
@@ -55,6 +55,7 @@ def read_folder(folder: Path, name: str = "", ignored: Collection[str] = ()) -> 
         template=_template(folder),
         licence=_licence(folder),
         tensors=_tensors(folder),
+        notes=unapplied(generation),
     )
 
 

@@ -1,6 +1,6 @@
 """Sources of models: the word `demo`, a GGUF file, a Hugging Face folder, or the hub."""
 
-from collections.abc import Collection
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -12,6 +12,7 @@ from p2pinfer.disk.importing.gguf_model import read_gguf
 from p2pinfer.disk.importing.huggingface import read_folder
 from p2pinfer.disk.places import is_there
 from p2pinfer.disk.store import Store, StoredModel
+from p2pinfer.disk.wishes import NO_WISHES, Wishes
 
 HUB: Final = "hub:"
 
@@ -19,42 +20,43 @@ HUB: Final = "hub:"
 def import_model(
     source: str,
     store: Store,
-    name: str = "",
+    wishes: Wishes = NO_WISHES,
     progress: Progress = no_progress,
-    endpoint: str | None = None,
-    template: str | None = None,
-    ignored: Collection[str] = (),
+    tell: Callable[[str], None] = lambda note: None,
 ) -> StoredModel:
-    """Import `demo`, `PATH.gguf`, `FOLDER` or `hub:ORG/NAME[@REVISION]`, called `name` or as its source is.
+    """Import `demo`, `PATH.gguf`, `FOLDER` or `hub:ORG/NAME[@REVISION]`.
 
-    endpoint: of the hub; None is its client's own choice
-    template: the chat template, in place of the source's own; part of the model's id
-    ignored:  keys of the source's configuration that change nothing, by the word of whoever imports it
+    tell: hears what whoever imports it should know
 
     Raises:
         ModelError: it is none of these, is damaged or not supported, or the store has no room.
     """
-    found = _source(source, name, progress, endpoint, ignored)
-    return build(found if template is None else replace(found, template=template), store, progress)
+    found = _source(source, wishes, progress)
+    template = found.template if wishes.template is None else wishes.template
+    stored = build(replace(found, template=template), store, progress)
+    for note in found.notes:
+        tell(note)
+    return stored
 
 
-def _source(source: str, name: str, progress: Progress, endpoint: str | None, ignored: Collection[str]) -> Source:
+def _source(source: str, wishes: Wishes, progress: Progress) -> Source:
     if source == "demo":
-        return read_gguf(demo_file(), name)
+        return read_gguf(demo_file(), wishes.name)
     if source.startswith(HUB):
         from p2pinfer.disk.importing.hub import fetch  # the extra `hub` is not everybody's
 
         repository = source.removeprefix(HUB)
-        return read_folder(fetch(repository, endpoint, progress=progress), name or _last_part(repository), ignored)
+        folder = fetch(repository, wishes.endpoint, progress=progress)
+        return read_folder(folder, wishes.name or _last_part(repository), wishes.ignored)
     try:
         path = Path(source).expanduser()
     except RuntimeError as error:  # `~` of nobody
         raise ModelError(f"{source!r:.200} cannot be found: {error}") from None
     found = source != "" and is_there(path)
     if found and path.is_dir():
-        return read_folder(path, name, ignored)
+        return read_folder(path, wishes.name, wishes.ignored)
     if found and path.is_file():
-        return read_gguf(path, name, ignored)
+        return read_gguf(path, wishes.name, wishes.ignored)
     what = "is neither a file nor a folder" if found else "is not there"
     raise ModelError(f"{source!r:.200} {what}; a model comes from a GGUF file, a folder, `demo` or hub:ORG/NAME")
 
