@@ -37,6 +37,7 @@ def test_a_config_of_another_model_is_not_loaded(tmp_path: Path) -> None:
     model = import_model(str(tiny_folder(tmp_path / "Tiny")), store)
     assert shard_spec(store, model, Span(0, 2), SERVE).span == Span(0, 2)
     assert shard_spec(store, stored(store, model, eos_token_id=[3]), Span(0, 2), SERVE).span == Span(0, 2)
-    for changes in ({"vocab_size": 280}, {"tie_word_embeddings": True}, {"architectures": ["MistralForCausalLM"]}):
+    mistral = {"architectures": ["MistralForCausalLM"], "model_type": "mistral"}
+    for changes in ({"vocab_size": 280}, {"tie_word_embeddings": True}, mistral):
         with pytest.raises(ModelError, match=r"config\.json is of another model than the manifest"):
             shard_spec(store, stored(store, model, **changes), Span(0, 2), SERVE)
