@@ -22,7 +22,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from p2pinfer.core.units import Numerics, Roles, Span
+from p2pinfer.core.units import Numerics, Span, roles_of
 from p2pinfer.engine.shard import Shard, load_shard
 from p2pinfer.engine.steps import ShardSpec
 
@@ -78,7 +78,7 @@ class Tiny:
     def spec(self, span: Span | None = None, numerics: Numerics = Numerics.F32_1, pages: int = 64) -> ShardSpec:
         layers = self.model.config.num_hidden_layers
         span = span or Span(0, layers)
-        roles = (Roles.HEAD if span.first == 0 else Roles(0)) | (Roles.TAIL if span.last == layers else Roles(0))
+        roles = roles_of(span, layers)
         return ShardSpec(
             self.folder / "config.json", tuple(self.folder.glob("*.safetensors")), span, roles, numerics, pages
         )
