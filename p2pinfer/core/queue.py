@@ -5,23 +5,23 @@ and last no longer than their clients come back. Whose turn it is, is `room.py`'
 """
 
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Final
 
 from p2pinfer.core.budget import RETRY_S
 from p2pinfer.core.holdings import HeldSession
+from p2pinfer.core.last_turns import TURN_S, LastTurns
 from p2pinfer.core.units import PeerKey, SessionId
 
 KEY_PLACES: Final = 32  # of one client, as many as it asks for at once
 NETWORK_PLACES: Final = 64  # of one network
 PLACES: Final = 256  # in all; beyond it the network with most of them loses its last one
-TURN_S: Final = 2.0  # room is kept for whose turn it is, and was told so
 TURN_MS: Final = 1  # `retry_ms` for whose turn it is, and for nobody else
 LATE_S: Final = 10.0  # after the time that a client was told, its place is kept for it
 MAX_RETRY_S: Final = 30.0  # however long the wait: who missed that its turn was told asks again by then
 FREED_KEPT: Final = 16  # sessions that ended last, which tell how fast room becomes free
-PASSED: Final = 4  # times as many sessions as there are now may end before one that asks for much has its turn
 HEAD_START_MS: Final = 10_000  # who says that it waits for longer counts as if it did for so long
 NO_TICKET: Final = bytes(16)
 
@@ -62,6 +62,7 @@ class Place:
     number:  those who wait longer have lower ones
     until_s: when it is forgotten, unless it asks again
     turn_s:  until when room is kept for it; -inf where it is not its turn
+    since_s: since when it is
     is_away: it has room, or has missed its turn: it has none until it asks again
     ends_s:  while it has room: the end of the turn in which it came
     """
@@ -73,6 +74,7 @@ class Place:
     number: tuple[float, bytes]
     until_s: float
     turn_s: float = -inf
+    since_s: float = -inf
     is_away: bool = False
     ends_s: float = -inf
 
@@ -86,7 +88,7 @@ class Queue:
 
     def __init__(self) -> None:
         self._places: dict[bytes, Place] = {}  # by name, in the order they came
-        self.passed = 0  # sessions that have ended since one that had waited for its size had its turn
+        self.turns = LastTurns()
         self._freed: deque[float] = deque(maxlen=FREED_KEPT)
 
     def __len__(self) -> int:
@@ -99,7 +101,7 @@ class Queue:
             place = self._places[place.name] = replace(place, asks=asks, is_away=False)
         return place
 
-    def turns(self) -> list[Place]:
+    def called(self) -> list[Place]:
         """Places that room is kept for."""
         return [place for place in self._places.values() if place.turn_s > -inf]
 
@@ -114,6 +116,8 @@ class Queue:
         place = self.find(visit.ticket, asks)
         if visit.ticket == NO_TICKET or (place is None and not self._makes_way(asks)):
             return NO_TICKET
+        if place is not None:
+            self._note_unused(place, now)
         number = visit.number if place is None else place.number
         kept = Place(visit.ticket, asks, visit.session, visit.epoch, number, now + retry_s + LATE_S)
         self._places[kept.name] = kept
@@ -121,7 +125,7 @@ class Queue:
 
     def take_turn(self, place: Place, now: float) -> Place:
         """From now on room is kept for this one."""
-        taken = replace(place, turn_s=now + TURN_S, until_s=max(place.until_s, now + TURN_S + LATE_S))
+        taken = replace(place, turn_s=now + TURN_S, since_s=now, until_s=max(place.until_s, now + TURN_S + LATE_S))
         self._places[place.name] = taken
         return taken
 
@@ -134,22 +138,31 @@ class Queue:
         """Its room came to nothing, for another stage of its route has none: it has the rest of its turn, or waits."""
         if (place := self._places.get(client + ticket)) is not None:
             turn_s = place.ends_s if place.ends_s > now else -inf
-            self._places[place.name] = replace(place, turn_s=turn_s, is_away=False, until_s=now + LATE_S)
+            self._places[place.name] = replace(place, turn_s=turn_s, since_s=now, is_away=False, until_s=now + LATE_S)
 
-    def pass_over(self, ticket: bytes, client: PeerKey) -> None:
+    def pass_over(self, ticket: bytes, client: PeerKey, now: float) -> None:
         """It does not come in its turn: the next one has it, until this one asks again."""
-        if (place := self._places.get(client + ticket)) is not None:
-            self._places[place.name] = replace(place, turn_s=-inf, is_away=True)
+        if (place := self._places.get(client + ticket)) is None:
+            return
+        self._places[place.name] = replace(place, turn_s=-inf, is_away=True)
+        self._note_unused(place, now)
+
+    def pass_over_away(self, is_there: Callable[[PeerKey], bool]) -> None:
+        """Who cannot be told has no turn, and nobody waits for it, until it asks again."""
+        for place in [*self._places.values()]:
+            if not place.is_away and not is_there(place.asks.client):
+                self._places[place.name] = replace(place, turn_s=-inf, is_away=True)
 
     def leave(self, ticket: bytes, client: PeerKey) -> None:
         """It does not wait any more."""
         self._places.pop(client + ticket, None)
 
-    def leave_session(self, session: SessionId, client: PeerKey) -> bool:
+    def leave_session(self, session: SessionId, client: PeerKey, now: float) -> bool:
         """The client gives up the place that it was given in this session; False if it has none."""
-        left = [one.name for one in self._places.values() if (one.session, one.asks.client) == (session, client)]
-        for name in left:
-            del self._places[name]
+        left = [one for one in self._places.values() if (one.session, one.asks.client) == (session, client)]
+        for one in left:
+            del self._places[one.name]
+            self._note_unused(one, now)
         return bool(left)
 
     def forget(self, now: float) -> None:
@@ -158,18 +171,18 @@ class Queue:
             if place.until_s <= now:
                 del self._places[place.name]
             elif -inf < place.turn_s <= now:
-                self.pass_over(place.ticket, place.asks.client)
+                self.pass_over(place.ticket, place.asks.client, now)
+
+    def _note_unused(self, place: Place, now: float) -> None:
+        """Its turn is over, if it has one, and it had no room in it."""
+        if place.turn_s > -inf:
+            self.turns.note_wasted(place.asks, min(now, place.turn_s) - place.since_s, now)
 
     # How long it lasts
 
     def note_freed(self, now: float) -> None:
         """A session that had worked gave its room up."""
         self._freed.append(now)
-        self.passed += 1
-
-    def has_passed(self, held: int) -> bool:
-        """So many have ended that size counts no more against the one who waits longest. held: sessions now"""
-        return self.passed >= PASSED * max(1, held)
 
     def expected_s(self, before: int, now: float) -> float:
         """How long one has to wait before whom so many are, by how fast room became free lately."""
@@ -190,7 +203,11 @@ class Queue:
         if len(places) < PLACES:
             return True
         [(most, its)] = counts.most_common(1)
-        if its <= ours + 1:
-            return False
-        del self._places[next(name for name, one in reversed(self._places.items()) if one.asks.holders[-1] == most)]
+        if its > ours + 1:
+            last = next(name for name, one in reversed(self._places.items()) if one.asks.holders[-1] == most)
+        else:
+            last = max(self._places, key=lambda name: self.turns.last_of_network(self._places[name].asks))
+            if self.turns.last_of_network(self._places[last].asks) <= self.turns.last_of_network(asks):
+                return False
+        del self._places[last]
         return True

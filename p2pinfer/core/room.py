@@ -2,25 +2,29 @@
 
 Room is nobody's right. Keys cost nothing, credit is had for a few seconds of work that is paid with promises, and to
 hold a session open costs nothing either. So whatever is idle gives way once somebody asks, and what becomes free goes
-to those who hold least: to whom of them came first. Who is alone may have everything.
+to those who hold least, and of them to whose last turn is longest ago. Who is alone may have everything.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from heapq import heapify, heappop, heapreplace
 from math import inf
 from typing import Final
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import Refused
 from p2pinfer.core.holdings import HeldSession, Holdings
+from p2pinfer.core.last_turns import LastTurns
+from p2pinfer.core.overdue import Overdue
 from p2pinfer.core.queue import Place, Queue, Visit
 from p2pinfer.core.units import PeerKey, SessionId
 
 FIRST_ROWS_S: Final = 2.0  # without a prompt or rows, before a session may have to give way
 RESTING_S: Final = 10.0  # with nothing to compute since, likewise
 POSITION_S: Final = 1.0  # a position keeps its session in use for so long: one every ten seconds is no use
-Rank = tuple[bool, float, float, tuple[float, bytes]]
-
+MAX_CALLED: Final = 16  # turns at once: each has room kept for it, which everybody's Open has to count
 ROOM_PART: Final = 8  # whose key or network holds more than one part in so many gives way first
+
+Rank = tuple[bool, float, float, float, float, tuple[float, bytes]]
 
 
 def is_at_rest(idle_s: float, *, started: bool) -> bool:
@@ -35,6 +39,7 @@ class Room:
         self._sessions = sessions
         self._pages = pages
         self._queue = Queue()
+        self._overdue = Overdue()
 
     @property
     def is_awaited(self) -> bool:
@@ -50,95 +55,85 @@ class Room:
         """
         self._queue.forget(now)
         place = self._queue.find(visit.ticket, asks)
-        free = self._free(held, free_pages, asks, place)
-        going = free.take(asks) if asks.own or _is_turn(place) else self._take_after_others(free, asks, place, visit)
+        free = self._free(held, free_pages, now)
+        others = [one for one in self._queue.called() if one != place]
+        for turn in () if asks.own else others:
+            free.take(turn.asks)
+        if asks.own or _is_turn(place):
+            going, before = free.take(asks), 0 if asks.own else len(others)
+        else:
+            order = _Order(free, [one for one in self._queue.waiting() if one != place])
+            before = len(others) + order.before(asks, place or visit)
+            going = _take_after_others(free, asks, place or visit, order)
         if going is None:
-            raise self._refusal(held, asks, free_pages, now, visit)
+            raise self._refusal(held, asks, free_pages, now, visit, before)
         return going
 
     def let_in(self, held: Collection[HeldSession], asks: HeldSession, ticket: bytes, now: float) -> None:
         """One who found room has taken it. held: by whom, before"""
         if (place := self._queue.find(ticket, asks)) is not None:
-            self._choose(held, asks)
+            self._choose(held, asks, now)
             self._queue.let_in(place, now)
 
     def call(self, held: Collection[HeldSession], free_pages: int, now: float) -> list[Place]:
         """Those whose turn has come, who are to be told so."""
         self._queue.forget(now)
-        waiting, free = self._queue.waiting(), self._free(held, free_pages)
-        called = []
-        while waiting and free.take((first := free.first(waiting)).asks) is not None:
-            waiting.remove(first)
-            self._choose(held, first.asks)
-            called.append(self._queue.take_turn(first, now))
-        return called
+        free, called = self._free(held, free_pages, now), self._queue.called()
+        for turn in called:
+            free.take(turn.asks)
+        more: list[Place] = []
+        for first in _Order(free, self._queue.waiting()):
+            if len(called) + len(more) == MAX_CALLED or free.take(first.asks) is None:
+                break
+            self._choose(held, first.asks, now)
+            more.append(self._queue.take_turn(first, now))
+        return more
 
-    def pass_over(self, ticket: bytes, client: PeerKey) -> None:
+    def pass_over(self, ticket: bytes, client: PeerKey, now: float) -> None:
         """One whose turn it is cannot be told, or cannot be taken for another reason."""
-        self._queue.pass_over(ticket, client)
+        self._queue.pass_over(ticket, client, now)
 
-    def leave(self, session: SessionId, client: PeerKey) -> bool:
+    def pass_over_away(self, is_there: Callable[[PeerKey], bool]) -> None:
+        """Nobody waits for those who cannot be told of their turn."""
+        self._queue.pass_over_away(is_there)
+
+    def leave(self, session: SessionId, client: PeerKey, now: float) -> bool:
         """A client gives up its place; False if it has none."""
-        return self._queue.leave_session(session, client)
+        return self._queue.leave_session(session, client, now)
 
-    def note_end(self, held: HeldSession, ticket: bytes, now: float, *, worked: bool) -> None:
-        """A session has given its room up. worked: something was done in it, so that its client waits no more"""
+    def note_end(self, held: HeldSession, ticket: bytes, now: float, held_s: float, *, worked: bool) -> None:
+        """A session has given its room up, which it had for so long.
+
+        worked: something was done in it, so that its client waits no more
+        """
         if worked:
             self._queue.leave(ticket, held.client)
             self._queue.note_freed(now)
+            self._queue.turns.note(held, now)
+            self._overdue.note_end(now)
         else:
+            self._queue.turns.note_wasted(held, held_s, now)
             self._queue.let_back(ticket, held.client, now)
 
-    def _free(
-        self,
-        held: Collection[HeldSession],
-        free_pages: int,
-        asks: HeldSession | None = None,
-        place: Place | None = None,
-    ) -> "_Free":
-        """Room that is kept for nobody; but for the one who asks, and for nobody else where that is the owner."""
-        overdue = self._queue.has_passed(len(held))
-        free = _Free(held, free_pages, self._sessions, self._pages, self._queue.waiting() if overdue else ())
-        if asks is None or not asks.own:
-            for turn in self._queue.turns():
-                if turn != place:
-                    free.take(turn.asks)
-        return free
+    def _free(self, held: Collection[HeldSession], free_pages: int, now: float) -> "_Free":
+        """Room as it is, with that of those at rest."""
+        large = [place for place in self._queue.waiting() if _is_much(place.asks, self._pages)]
+        overdue = large if large and self._overdue.is_due(len(held), now) else ()
+        return _Free(held, free_pages, self._sessions, self._pages, self._queue.turns, overdue)
 
-    def _take_after_others(
-        self, free: "_Free", asks: HeldSession, place: Place | None, visit: Visit
-    ) -> list[int] | None:
-        """As `_Free.take`, once all who come before it had their room; None where one of them finds none."""
-        waiting = [one for one in self._queue.waiting() if one != place]
-        while waiting and free.rank(first := free.first(waiting)) < free.rank_of(asks, place or visit):
-            if free.take(first.asks) is None:
-                return None
-            waiting.remove(first)
-        return free.take(asks)
-
-    def _choose(self, held: Collection[HeldSession], asks: HeldSession) -> None:
+    def _choose(self, held: Collection[HeldSession], asks: HeldSession, now: float) -> None:
         """One has its turn: where that was for its waiting, and not for its size, the next one has to wait as long."""
-        if self._queue.has_passed(len(held)) and _is_much(asks, self._pages):
-            self._queue.passed = 0
+        if _is_much(asks, self._pages) and self._overdue.is_due(len(held), now):
+            self._overdue.begin_anew()
 
     def _refusal(
-        self, held: Collection[HeldSession], asks: HeldSession, free_pages: int, now: float, visit: Visit
+        self, held: Collection[HeldSession], asks: HeldSession, free_pages: int, now: float, visit: Visit, before: int
     ) -> Refused:
-        place = self._queue.find(visit.ticket, asks)
-        before = 0 if asks.own else self._before(held, asks, place, visit)
         retry_s = self._queue.expected_s(before, now)
         ticket = self._queue.wait(visit, asks, retry_s, now)
         words = f"{len(held)} of {self._sessions} sessions are open, {asks.pages} pages of KV cache are asked for and "
         words += f"{free_pages} free"
         return Refused(f"{words}; {before} wait before" if before else words, Code.BUSY, retry_s, ticket, before)
-
-    def _before(self, held: Collection[HeldSession], asks: HeldSession, place: Place | None, visit: Visit) -> int:
-        """How many have their turn before this one, as things are."""
-        overdue = self._queue.has_passed(len(held))
-        ranks = _Ranks(held, self._sessions, self._pages, self._queue.waiting() if overdue else ())
-        own = ranks.rank_of(asks, place or visit)
-        turns, waiting = self._queue.turns(), self._queue.waiting()
-        return len(turns) + sum(ranks.rank(one) < own for one in waiting if one != place)
 
 
 def _is_turn(place: Place | None) -> bool:
@@ -149,23 +144,39 @@ def _is_much(asks: HeldSession, pages: int) -> bool:
     return asks.pages * ROOM_PART > pages
 
 
-class _Ranks:
-    """The order of those who ask: the owner, then who holds least, then who came first.
+def _take_after_others(free: "_Free", asks: HeldSession, place: Place | Visit, order: "_Order") -> list[int] | None:
+    """As `_Free.take`, once all who come before it had their room; None where one of them finds none."""
+    for first in order:
+        if free.rank(first) >= free.rank_of(asks, place):
+            break
+        if free.take(first.asks) is None:
+            return None
+    return free.take(asks)
 
-    To ask for much counts as to hold it: else who asks for everything would keep a node empty until it is there.
+
+class _Ranks:
+    """The order of those who ask: the owner, then who holds least, then whose last turn is longest ago.
+
+    Networks are compared first, then keys; tickets only where neither ever had a turn, or of one key. To ask for much
+    counts as to hold it: else who asks for everything would keep a node empty until it is there.
 
     overdue: those of whom one has waited for so long that this does not count for it any more
     """
 
-    def __init__(self, held: Iterable[HeldSession], sessions: int, pages: int, overdue: Iterable[Place] = ()) -> None:
+    def __init__(
+        self,
+        held: Iterable[HeldSession],
+        sessions: int,
+        pages: int,
+        turns: LastTurns,
+        overdue: Iterable[Place] = (),
+    ) -> None:
         self.holdings = Holdings(held, sessions, pages)
         self._pages = pages
+        self._turns = turns
         self._overdue = b""  # its name
-        if large := [place for place in overdue if _is_much(place.asks, pages)]:
+        if large := [*overdue]:
             self._overdue = min(large, key=lambda place: self._rank(place.asks, place, 0.0)).name
-
-    def first(self, waiting: Iterable[Place]) -> Place:
-        return min(waiting, key=self.rank)
 
     def rank(self, place: Place) -> Rank:
         return self.rank_of(place.asks, place)
@@ -176,7 +187,32 @@ class _Ranks:
         return self._rank(asks, place, much)
 
     def _rank(self, asks: HeldSession, place: Place | Visit, much: float) -> Rank:
-        return not asks.own, self.holdings.part(asks) + much, self.holdings.key_part(asks), place.number
+        network, key = self._turns.last_of_network(asks), self._turns.last_of_key(asks)
+        return not asks.own, self.holdings.part(asks) + much, network, self.holdings.key_part(asks), key, place.number
+
+
+class _Order:
+    """Those who wait, in their order, while one after the other takes room: by that ranks only grow."""
+
+    def __init__(self, ranks: _Ranks, waiting: Sequence[Place]) -> None:
+        self._ranks = ranks
+        self._heap = [(ranks.rank(place), place.name, place) for place in waiting]
+        heapify(self._heap)
+
+    def before(self, asks: HeldSession, place: Place | Visit) -> int:
+        """How many come before this one, as things are."""
+        own = self._ranks.rank_of(asks, place)
+        return sum(rank < own for rank, _, _ in self._heap)
+
+    def __iter__(self) -> Iterator[Place]:
+        heap = self._heap
+        while heap:
+            before, name, first = heap[0]
+            if (rank := self._ranks.rank(first)) > before:
+                heapreplace(heap, (rank, name, first))
+            else:
+                heappop(heap)
+                yield first
 
 
 class _Free(_Ranks):
@@ -188,17 +224,18 @@ class _Free(_Ranks):
         free_pages: int,
         sessions: int,
         pages: int,
+        turns: LastTurns,
         overdue: Iterable[Place] = (),
     ) -> None:
-        super().__init__(held, sessions, pages, overdue)
+        super().__init__(held, sessions, pages, turns, overdue)
         self._resting = [one for one in held if one.rests and not one.own]
         self._free_sessions = sessions - len(held)
         self._free_pages = free_pages
 
     def take(self, asks: HeldSession) -> list[int] | None:
         """Give it room; return the slots of those who go for it. None, and nothing changes, where there is none."""
-        sessions, pages, giving = self._free_sessions, self._free_pages, self._giving(asks)
-        going = []
+        sessions, pages, going = self._free_sessions, self._free_pages, list[HeldSession]()
+        giving = self._giving(asks) if sessions < 1 or pages < asks.pages else []
         while sessions < 1 or pages < asks.pages:
             if not giving:
                 return None

@@ -13,6 +13,8 @@ from p2pinfer.core.budget import RETRY_S
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import Refused
 from p2pinfer.core.holdings import HeldSession
+from p2pinfer.core.last_turns import TURN_S
+from p2pinfer.core.overdue import HOLD_BACK_PART, HOLD_BACK_S, PASSED
 from p2pinfer.core.queue import (
     HEAD_START_MS,
     KEY_PLACES,
@@ -21,15 +23,15 @@ from p2pinfer.core.queue import (
     NETWORK_PLACES,
     NO_TICKET,
     PLACES,
-    TURN_S,
     Visit,
     new_ticket,
 )
-from p2pinfer.core.room import FIRST_ROWS_S, RESTING_S, ROOM_PART, Room, is_at_rest
+from p2pinfer.core.room import FIRST_ROWS_S, MAX_CALLED, RESTING_S, ROOM_PART, Room, is_at_rest
 from p2pinfer.core.units import PeerKey, SessionId
 
 PAGES = 640
 NOW_MS = 1_700_000_000_000
+HELD_S = 0.1  # a session that ends at once
 
 
 def key(number: int) -> PeerKey:
@@ -225,16 +227,105 @@ def test_room_is_kept_for_whose_turn_it_is_and_for_nobody_else() -> None:
     let_in(room, FULL[:-1], MANY, now=TURN_S - 0.1, ticket=ticket_of(MANY))
 
 
-def test_who_does_not_come_loses_the_turn_and_not_the_place() -> None:
+def test_who_does_not_come_has_its_next_turn_after_all_others() -> None:
     room = Room(8, PAGES)
-    first, second = session(20, 90, "a"), session(21, 91, "b")
+    first, second, third = session(20, 90, "a"), session(21, 91, "b"), session(22, 92, "c")
     refused(room, FULL, first)
     refused(room, FULL, second)
     assert called(room, FULL[:-1]) == [first.slot]
     assert called(room, FULL[:-1], now=TURN_S) == [second.slot]
     assert refused(room, FULL, first, now=TURN_S, ticket=ticket_of(first)).ticket == ticket_of(first)
-    refused(room, FULL, session(22, 92, "c"), now=TURN_S)
-    assert called(room, FULL[:-1], now=2 * TURN_S) == [first.slot]
+    refused(room, FULL, third, now=TURN_S)
+    assert called(room, FULL[:-1], now=2 * TURN_S) == [third.slot]
+    assert called(room, FULL[:-1], now=3 * TURN_S) == [first.slot]
+
+
+def test_room_that_was_had_for_nothing_counts_as_a_turn_once_it_sums_up_to_one() -> None:
+    """Of a network: whatever keys and tickets it has. Who finds no room at another stage gives it back much sooner."""
+    room = Room(8, PAGES)
+    idlers = [session(20 + number, 90 + number, "a") for number in range(3)]
+    for idler in idlers:
+        refused(room, FULL, idler)
+    honest = session(30, 99, "b")
+    refused(room, FULL, honest)
+    for number, idler in enumerate(idlers[:2]):
+        assert called(room, FULL[:-1], now=float(number)) == [idler.slot]
+        let_in(room, FULL[:-1], idler, now=float(number), ticket=ticket_of(idler))
+        room.note_end(idler, ticket_of(idler), number + 1.0, held_s=1.0, worked=False)
+        room.pass_over(ticket_of(idler), idler.client, number + 1.0)
+    assert called(room, FULL[:-1], now=2.0) == [honest.slot]
+
+
+def test_a_turn_is_wasted_however_it_ends() -> None:
+    """It asks for more than there is, or gives its place up and comes with another ticket."""
+    room = Room(8, PAGES)
+    idler, honest = session(20, 90, "a"), session(30, 99, "b")
+    refused(room, FULL, idler)
+    refused(room, FULL, honest)
+    assert called(room, FULL[:-1]) == [idler.slot]
+    refused(room, FULL[:-1], replace(idler, pages=10), now=1.0)
+    assert called(room, FULL[:-1], now=1.0) == []
+    refused(room, FULL, idler, now=1.0)
+    assert called(room, FULL[:-1], now=1.0) == [idler.slot]
+    assert room.leave(visit(idler).session, idler.client, 2.0)
+    refused(room, FULL, replace(idler, slot=21), now=2.0)
+    assert called(room, FULL[:-1], now=2.0) == [honest.slot]
+
+
+@pytest.mark.parametrize("sessions", [1, 2, 3])
+def test_many_requests_of_one_client_do_not_go_before_another_s_one(sessions: int) -> None:
+    room = Room(sessions, PAGES)
+    held = [session(slot, 90, "a") for slot in range(1, sessions + 1)]
+    for slot in range(20, 20 + KEY_PLACES):
+        refused(room, held, session(slot, 90, "a"))
+    room.note_end(held[0], NO_TICKET, 0.0, held_s=1.0, worked=True)
+    refused(room, held, late := session(60, 91, "b"))
+    assert called(room, held[1:], now=1.0) == [late.slot]
+
+
+@pytest.mark.parametrize("claimed_ms", [1, NOW_MS])
+def test_clients_with_one_request_after_the_other_have_equal_shares_whatever_they_claim(claimed_ms: int) -> None:
+    room, served, now = Room(1, PAGES), Counter[int](), 0.0
+    asking = {number: session(20 + number, 90 + number, f"net {number}") for number in range(7)}
+
+    def ask(number: int, held: Sequence[HeldSession]) -> None:
+        ticket = new_ticket(claimed_ms if not number else NOW_MS + round(now * 1000), bytes(8))
+        with pytest.raises(Refused):
+            room.find(held, asking[number], 9, now, Visit(SessionId(bytes(16)), 0, ticket, NOW_MS + round(now * 1000)))
+
+    held = [session(1, 1, "other")]
+    for number in asking:
+        ask(number, held)
+    for _ in range(70):
+        (place,) = room.call([], 9, now)
+        number = place.asks.slot - 20
+        room.let_in([], place.asks, place.ticket, now)
+        now += 1.0
+        room.note_end(place.asks, place.ticket, now, held_s=1.0, worked=True)
+        served[number] += 1
+        ask(number, [place.asks])
+    assert set(served.values()) == {10}
+
+
+def test_so_many_have_their_turn_at_once_and_no_more() -> None:
+    room = Room(64, PAGES)
+    full = [session(slot, slot, f"net {slot}") for slot in range(1, 65)]
+    for slot in range(100, 120):
+        refused(room, full, session(slot, slot, f"net {slot}"))
+    assert len(called(room, full[:20], free=PAGES)) == MAX_CALLED
+    assert called(room, full[:20], free=PAGES) == []
+
+
+def test_nobody_waits_for_one_who_cannot_be_told() -> None:
+    room = Room(8, PAGES)
+    gone, there = replace(session(20, 90, "a"), pages=60), session(21, 91, "b")
+    refused(room, FULL[:2], gone)
+    refused(room, FULL[:2], there)
+    assert called(room, FULL[:2]) == []
+    room.pass_over_away(lambda client: client == there.client)
+    assert called(room, FULL[:2]) == [there.slot]
+    refused(room, FULL[:2], gone, ticket=ticket_of(gone))
+    refused(room, FULL[:2], session(22, 92, "c"))  # it is back, and is waited for again
 
 
 def test_who_found_no_room_at_another_stage_is_back_in_its_place() -> None:
@@ -244,10 +335,10 @@ def test_who_found_no_room_at_another_stage_is_back_in_its_place() -> None:
     refused(room, FULL, second)
     assert called(room, FULL[:-1]) == [first.slot]
     let_in(room, FULL[:-1], first, now=0.1, ticket=ticket_of(first))
-    room.note_end(first, ticket_of(first), 0.2, worked=False)
+    room.note_end(first, ticket_of(first), 0.2, held_s=HELD_S, worked=False)
     refused(room, FULL[:-1], second, now=0.3)  # the room is kept for the rest of the turn
     let_in(room, FULL[:-1], first, now=0.4)
-    room.note_end(first, ticket_of(first), TURN_S + 1, worked=False)
+    room.note_end(first, ticket_of(first), TURN_S + 1, held_s=HELD_S, worked=False)
     assert called(room, FULL[:-1], now=TURN_S + 1) == [first.slot]
 
 
@@ -315,9 +406,9 @@ def test_who_does_not_come_back_is_forgotten() -> None:
 def test_who_gives_its_place_up_is_called_no_more() -> None:
     room = Room(8, PAGES)
     refused(room, FULL, FEW)
-    assert not room.leave(visit(FEW).session, MANY.client)
+    assert not room.leave(visit(FEW).session, MANY.client, 0.0)
     assert room.is_awaited
-    assert room.leave(visit(FEW).session, FEW.client)
+    assert room.leave(visit(FEW).session, FEW.client, 0.0)
     assert called(room, FULL[:-1]) == []
 
 
@@ -333,6 +424,45 @@ def test_one_who_asks_for_much_keeps_nothing_from_those_who_hold_little() -> Non
     refused(room, FULL[:2], replace(FEW, pages=PAGES))
     let_in(room, FULL[:2], MANY, now=1.0)
     assert called(room, FULL[:2]) == []
+
+
+LARGE = replace(session(20, 90, "a"), pages=PAGES)
+
+
+def ended(room: Room, times: int, each_s: float, began_s: float = 0.0) -> float:
+    """So many sessions work and end, one after the other; when the last does."""
+    for number in range(times):
+        room.note_end(FEW, NO_TICKET, began_s + (number + 1) * each_s, held_s=each_s, worked=True)
+    return began_s + times * each_s
+
+
+def test_one_who_asks_for_much_is_next_once_many_have_passed_it() -> None:
+    room, others = Room(8, PAGES), FULL[:2]
+    refused(room, others, LARGE)
+    now = ended(room, 2 * PASSED - 1, 1.0)
+    let_in(room, others, MANY, now=now)
+    now = ended(room, 1, 1.0, now)
+    refused(room, others, LARGE, now=now, ticket=ticket_of(LARGE))
+    refused(room, others, MANY, now=now)
+    assert called(room, [], free=PAGES, now=now) == [LARGE.slot]
+    refused(room, others, replace(LARGE, slot=22), now=now)
+    let_in(room, others, FEW, now=now)  # the next one waits as long
+
+
+def test_one_who_does_not_fit_is_waited_for_during_a_part_of_the_time_that_passed_it() -> None:
+    """Somebody may hold what it needs for long; and it may be held for just that."""
+    room, others = Room(8, PAGES), FULL[:2]
+    refused(room, others, LARGE)
+    now = ended(room, 2 * PASSED, 1.0)
+    waits_s = (2 * PASSED - 1) / HOLD_BACK_PART
+    refused(room, others, LARGE, now=now, ticket=ticket_of(LARGE))
+    refused(room, others, MANY, now=now + waits_s - 0.01)
+    let_in(room, others, MANY, now=now + waits_s)
+    now = ended(room, 2 * PASSED, 60.0, now)
+    refused(room, others, LARGE, now=now, ticket=ticket_of(LARGE))
+    assert called(room, others, now=now) == []
+    refused(room, others, MANY, now=now + HOLD_BACK_S - 0.01, ticket=NO_TICKET)
+    let_in(room, others, MANY, now=now + HOLD_BACK_S)
 
 
 def test_a_longer_session_than_there_is_room_for_waits_before_those_who_came_later() -> None:
@@ -364,10 +494,10 @@ def test_the_time_told_follows_from_how_fast_room_became_free() -> None:
     room = Room(8, PAGES)
     assert refused(room, FULL, session(20, 90, "a")).retry_s == RETRY_S
     for moment in (0.0, 4.0, 8.0):
-        room.note_end(FEW, NO_TICKET, moment, worked=True)
+        room.note_end(FEW, NO_TICKET, moment, held_s=HELD_S, worked=True)
     told = refused(room, FULL, session(21, 91, "b"), now=9.0)
     assert (told.before, told.retry_s) == (1, 2 * 9.0 / 3)
-    room.note_end(FEW, NO_TICKET, 1_000.0, worked=True)
+    room.note_end(FEW, NO_TICKET, 1_000.0, held_s=HELD_S, worked=True)
     assert refused(room, FULL, session(22, 92, "c"), now=2_000.0).retry_s == MAX_RETRY_S
 
 
@@ -389,6 +519,18 @@ def test_networks_that_fill_all_places_shut_nobody_out() -> None:
     newcomer = session(1_000, 2_000, "newcomer")
     assert refused(room, FULL, newcomer).ticket == ticket_of(newcomer)
     assert refused(room, FULL, session(1_001, 2_001, "net 1")).ticket == NO_TICKET
+
+
+def test_a_network_that_had_its_turn_loses_its_only_place_to_one_that_had_none() -> None:
+    room = Room(8, PAGES)
+    crowd = [session(20 + number, 90 + number, f"net {number}") for number in range(PLACES)]
+    for one in crowd:
+        refused(room, FULL, one)
+    late = session(1_000, 2_000, "late")
+    assert refused(room, FULL, late).ticket == NO_TICKET
+    assert called(room, FULL[:-1]) == [crowd[0].slot]
+    assert refused(room, FULL[:-1], late, now=TURN_S).ticket == ticket_of(late)
+    assert refused(room, FULL[:-1], crowd[0], now=TURN_S, ticket=ticket_of(crowd[0])).ticket == NO_TICKET
 
 
 def test_a_thousand_keys_that_never_come_hold_up_an_honest_one_as_long_as_one_session_at_rest_would() -> None:
@@ -448,7 +590,7 @@ def test_everybody_who_asks_has_its_share_and_nobody_waits_for_ever(
     for step in range(80 * len(streams)):
         now, wall_ms = now + 0.1, NOW_MS + 100 * step
         for slot in [slot for slot, (_, ends) in held.items() if ends <= now]:
-            room.note_end(held[slot][0], tickets[slot], now, worked=True)
+            room.note_end(held[slot][0], tickets[slot], now, held_s=HELD_S, worked=True)
             tickets[slot], again[slot] = NO_TICKET, now
             del held[slot]
         holding = [one for one, _ in held.values()]
