@@ -22,7 +22,7 @@ TURN_MS: Final = 1  # `retry_ms` for whose turn it is, and for nobody else
 LATE_S: Final = 10.0  # after the time that a client was told, its place is kept for it
 MAX_RETRY_S: Final = 30.0  # however long the wait: who missed that its turn was told asks again by then
 FREED_KEPT: Final = 16  # sessions that ended last, which tell how fast room becomes free
-HEAD_START_MS: Final = 10_000  # who says that it waits for longer counts as if it did for so long
+HEAD_START_MS: Final = 10_000  # who says that it waited for longer at other nodes counts as if it did for so long
 NO_TICKET: Final = bytes(16)
 
 
@@ -40,12 +40,12 @@ class Visit:
     wall_ms: int
 
     @property
-    def number(self) -> tuple[float, bytes]:
-        """Lower for those who wait longer, as they say: so all stages of a route have them in one order."""
+    def waited_s(self) -> float:
+        """For how long it waits already, at other nodes, as it says."""
         if self.ticket == NO_TICKET:
-            return inf, self.ticket
+            return -inf
         since_ms = int.from_bytes(self.ticket[:8], "big")
-        return max(self.wall_ms - HEAD_START_MS, min(since_ms, self.wall_ms)), self.ticket
+        return min(max(0, self.wall_ms - since_ms), HEAD_START_MS) / 1000
 
 
 def new_ticket(wall_ms: int, lots: bytes) -> bytes:
@@ -59,7 +59,7 @@ class Place:
 
     asks:    the session that it wants
     session: of its latest Open; whose turn it is, is told in that one's name
-    number:  those who wait longer have lower ones
+    came_s:  since when it waits
     until_s: when it is forgotten, unless it asks again
     turn_s:  until when room is kept for it; -inf where it is not its turn
     since_s: since when it is
@@ -71,7 +71,7 @@ class Place:
     asks: HeldSession
     session: SessionId
     epoch: int
-    number: tuple[float, bytes]
+    came_s: float
     until_s: float
     turn_s: float = -inf
     since_s: float = -inf
@@ -86,7 +86,9 @@ class Place:
 class Queue:
     """The places at one node. Times are seconds of a monotonic clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, weigh: Callable[[HeldSession], float]) -> None:
+        """weigh: how many sessions' room one has"""
+        self._weigh = weigh
         self._places: dict[bytes, Place] = {}  # by name, in the order they came
         self.turns = LastTurns()
         self._freed: deque[float] = deque(maxlen=FREED_KEPT)
@@ -94,11 +96,17 @@ class Queue:
     def __len__(self) -> int:
         return len(self._places)
 
-    def find(self, ticket: bytes, asks: HeldSession) -> Place | None:
-        """The place of a ticket, which is of its client alone; who was away is back with it."""
+    def find(self, ticket: bytes, asks: HeldSession, now: float) -> Place | None:
+        """The place of a ticket, which is of its client alone; who was away is back with it.
+
+        Who asks for more than it was called for has no turn any more.
+        """
         place = self._places.get(asks.client + ticket)
-        if place is not None:
-            place = self._places[place.name] = replace(place, asks=asks, is_away=False)
+        if place is None:
+            return None
+        if asks.pages > place.asks.pages:
+            place = self._end_turn(place, now)
+        place = self._places[place.name] = replace(place, asks=asks, is_away=False)
         return place
 
     def called(self) -> list[Place]:
@@ -113,13 +121,13 @@ class Queue:
 
     def wait(self, visit: Visit, asks: HeldSession, retry_s: float, now: float) -> bytes:
         """Give one who found no room a place, or keep it its place; return its ticket, zeros where it has none."""
-        place = self.find(visit.ticket, asks)
-        if visit.ticket == NO_TICKET or (place is None and not self._makes_way(asks)):
+        place = self.find(visit.ticket, asks, now)
+        if visit.ticket == NO_TICKET or (place is None and not self._makes_way(asks, now)):
             return NO_TICKET
         if place is not None:
-            self._note_unused(place, now)
-        number = visit.number if place is None else place.number
-        kept = Place(visit.ticket, asks, visit.session, visit.epoch, number, now + retry_s + LATE_S)
+            self._end_turn(place, now)
+        came_s = now - visit.waited_s if place is None else place.came_s
+        kept = Place(visit.ticket, asks, visit.session, visit.epoch, came_s, now + retry_s + LATE_S)
         self._places[kept.name] = kept
         return visit.ticket
 
@@ -132,26 +140,25 @@ class Queue:
     def let_in(self, place: Place, now: float) -> None:
         """It has found room. now: its turn, where it has one, is not over"""
         ends_s = max(place.turn_s, now)
-        self._places[place.name] = replace(place, turn_s=-inf, is_away=True, ends_s=ends_s, until_s=now + LATE_S)
+        place = self._end_turn(place, now)
+        self._places[place.name] = replace(place, is_away=True, ends_s=ends_s, until_s=now + LATE_S)
 
     def let_back(self, ticket: bytes, client: PeerKey, now: float) -> None:
         """Its room came to nothing, for another stage of its route has none: it has the rest of its turn, or waits."""
-        if (place := self._places.get(client + ticket)) is not None:
+        if (place := self._places.get(client + ticket)) is not None and place.is_away:
             turn_s = place.ends_s if place.ends_s > now else -inf
             self._places[place.name] = replace(place, turn_s=turn_s, since_s=now, is_away=False, until_s=now + LATE_S)
 
     def pass_over(self, ticket: bytes, client: PeerKey, now: float) -> None:
         """It does not come in its turn: the next one has it, until this one asks again."""
-        if (place := self._places.get(client + ticket)) is None:
-            return
-        self._places[place.name] = replace(place, turn_s=-inf, is_away=True)
-        self._note_unused(place, now)
+        if (place := self._places.get(client + ticket)) is not None:
+            self._places[place.name] = replace(self._end_turn(place, now), is_away=True)
 
-    def pass_over_away(self, is_there: Callable[[PeerKey], bool]) -> None:
+    def pass_over_away(self, is_there: Callable[[PeerKey], bool], now: float) -> None:
         """Who cannot be told has no turn, and nobody waits for it, until it asks again."""
         for place in [*self._places.values()]:
             if not place.is_away and not is_there(place.asks.client):
-                self._places[place.name] = replace(place, turn_s=-inf, is_away=True)
+                self._places[place.name] = replace(self._end_turn(place, now), is_away=True)
 
     def leave(self, ticket: bytes, client: PeerKey) -> None:
         """It does not wait any more."""
@@ -161,22 +168,27 @@ class Queue:
         """The client gives up the place that it was given in this session; False if it has none."""
         left = [one for one in self._places.values() if (one.session, one.asks.client) == (session, client)]
         for one in left:
-            del self._places[one.name]
-            self._note_unused(one, now)
+            self._remove(one, now)
         return bool(left)
 
     def forget(self, now: float) -> None:
         """Let go of those who do not come back; who does not come in its turn loses that, and not its place."""
         for place in [*self._places.values()]:
             if place.until_s <= now:
-                del self._places[place.name]
+                self._remove(place, now)
             elif -inf < place.turn_s <= now:
                 self.pass_over(place.ticket, place.asks.client, now)
 
-    def _note_unused(self, place: Place, now: float) -> None:
-        """Its turn is over, if it has one, and it had no room in it."""
+    def _end_turn(self, place: Place, now: float) -> Place:
+        """The place without a turn: where it had one, room was kept for it meanwhile."""
         if place.turn_s > -inf:
-            self.turns.note_wasted(place.asks, min(now, place.turn_s) - place.since_s, now)
+            self.turns.note_wasted(place.asks, self._weigh(place.asks) * (min(now, place.turn_s) - place.since_s), now)
+            place = self._places[place.name] = replace(place, turn_s=-inf)
+        return place
+
+    def _remove(self, place: Place, now: float) -> None:
+        self._end_turn(place, now)
+        del self._places[place.name]
 
     # How long it lasts
 
@@ -191,7 +203,7 @@ class Queue:
 
     # Bounds
 
-    def _makes_way(self, asks: HeldSession) -> bool:
+    def _makes_way(self, asks: HeldSession, now: float) -> bool:
         """True if one more place is there for this client, perhaps that of a network which has more of them."""
         places = [place.asks for place in self._places.values()]
         if sum(one.client == asks.client for one in places) >= KEY_PLACES:
@@ -204,10 +216,10 @@ class Queue:
             return True
         [(most, its)] = counts.most_common(1)
         if its > ours + 1:
-            last = next(name for name, one in reversed(self._places.items()) if one.asks.holders[-1] == most)
+            last = next(one for one in reversed(self._places.values()) if one.asks.holders[-1] == most)
         else:
-            last = max(self._places, key=lambda name: self.turns.last_of_network(self._places[name].asks))
-            if self.turns.last_of_network(self._places[last].asks) <= self.turns.last_of_network(asks):
+            last = max(self._places.values(), key=lambda one: self.turns.of_network(one.asks))
+            if self.turns.of_network(last.asks) <= self.turns.of_network(asks):
                 return False
-        del self._places[last]
+        self._remove(last, now)
         return True

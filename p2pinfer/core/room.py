@@ -6,7 +6,8 @@ to those who hold least, and of them to whose last turn is longest ago. Who is a
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from heapq import heapify, heappop, heapreplace
+from heapq import heapify, heappop, heappush, heapreplace
+from itertools import islice
 from math import inf
 from typing import Final
 
@@ -24,7 +25,7 @@ POSITION_S: Final = 1.0  # a position keeps its session in use for so long: one 
 MAX_CALLED: Final = 16  # turns at once: each has room kept for it, which everybody's Open has to count
 ROOM_PART: Final = 8  # whose key or network holds more than one part in so many gives way first
 
-Rank = tuple[bool, float, float, float, float, tuple[float, bytes]]
+Rank = tuple[bool, float, float, float, float, bytes]
 
 
 def is_at_rest(idle_s: float, *, started: bool) -> bool:
@@ -38,7 +39,7 @@ class Room:
     def __init__(self, sessions: int, pages: int) -> None:
         self._sessions = sessions
         self._pages = pages
-        self._queue = Queue()
+        self._queue = Queue(self._weigh)
         self._overdue = Overdue()
 
     @property
@@ -54,48 +55,50 @@ class Room:
         Raises Refused (BUSY), with its place, where there is no room even so, or others come before it.
         """
         self._queue.forget(now)
-        place = self._queue.find(visit.ticket, asks)
-        free = self._free(held, free_pages, now)
+        place = self._queue.find(visit.ticket, asks, now)
+        came_s = now - visit.waited_s if place is None else place.came_s
+        free = self._free(held, free_pages)
         others = [one for one in self._queue.called() if one != place]
         for turn in () if asks.own else others:
             free.take(turn.asks)
         if asks.own or _is_turn(place):
             going, before = free.take(asks), 0 if asks.own else len(others)
         else:
-            order = _Order(free, [one for one in self._queue.waiting() if one != place])
-            before = len(others) + order.before(asks, place or visit)
-            going = _take_after_others(free, asks, place or visit, order)
+            order = self._order(free, [one for one in self._queue.waiting() if one != place], len(held), now)
+            rank = free.ranks.rank_of(asks, came_s, visit.ticket)
+            before = len(others) + order.before(rank)
+            for _ in order.take(rank):
+                pass
+            going = None if order.is_held_up else free.take(asks)
         if going is None:
             raise self._refusal(held, asks, free_pages, now, visit, before)
-        return going
+        return free.real(going, asks)
 
     def let_in(self, held: Collection[HeldSession], asks: HeldSession, ticket: bytes, now: float) -> None:
         """One who found room has taken it. held: by whom, before"""
-        if (place := self._queue.find(ticket, asks)) is not None:
+        if (place := self._queue.find(ticket, asks, now)) is not None:
             self._choose(held, asks, now)
             self._queue.let_in(place, now)
 
     def call(self, held: Collection[HeldSession], free_pages: int, now: float) -> list[Place]:
         """Those whose turn has come, who are to be told so."""
         self._queue.forget(now)
-        free, called = self._free(held, free_pages, now), self._queue.called()
+        free, called = self._free(held, free_pages), self._queue.called()
         for turn in called:
             free.take(turn.asks)
-        more: list[Place] = []
-        for first in _Order(free, self._queue.waiting()):
-            if len(called) + len(more) == MAX_CALLED or free.take(first.asks) is None:
-                break
-            self._choose(held, first.asks, now)
-            more.append(self._queue.take_turn(first, now))
-        return more
+        order = self._order(free, self._queue.waiting(), len(held), now)
+        first = [*islice(order.take(), MAX_CALLED - len(called))]
+        for one in first:
+            self._choose(held, one.asks, now)
+        return [self._queue.take_turn(one, now) for one in first]
 
     def pass_over(self, ticket: bytes, client: PeerKey, now: float) -> None:
         """One whose turn it is cannot be told, or cannot be taken for another reason."""
         self._queue.pass_over(ticket, client, now)
 
-    def pass_over_away(self, is_there: Callable[[PeerKey], bool]) -> None:
+    def pass_over_away(self, is_there: Callable[[PeerKey], bool], now: float) -> None:
         """Nobody waits for those who cannot be told of their turn."""
-        self._queue.pass_over_away(is_there)
+        self._queue.pass_over_away(is_there, now)
 
     def leave(self, session: SessionId, client: PeerKey, now: float) -> bool:
         """A client gives up its place; False if it has none."""
@@ -109,21 +112,33 @@ class Room:
         if worked:
             self._queue.leave(ticket, held.client)
             self._queue.note_freed(now)
-            self._queue.turns.note(held, now)
-            self._overdue.note_end(now)
+            self._queue.turns.note(held, held_s, now)
+            self._overdue.note_end(held_s)
         else:
-            self._queue.turns.note_wasted(held, held_s, now)
+            self._queue.turns.note_wasted(held, self._weigh(held) * held_s, now)
             self._queue.let_back(ticket, held.client, now)
 
-    def _free(self, held: Collection[HeldSession], free_pages: int, now: float) -> "_Free":
+    def _free(self, held: Collection[HeldSession], free_pages: int) -> "_Free":
         """Room as it is, with that of those at rest."""
-        large = [place for place in self._queue.waiting() if _is_much(place.asks, self._pages)]
-        overdue = large if large and self._overdue.is_due(len(held), now) else ()
-        return _Free(held, free_pages, self._sessions, self._pages, self._queue.turns, overdue)
+        ranks = _Ranks(Holdings(held, self._sessions, self._pages), self._queue.turns)
+        return _Free(ranks, held, self._sessions - len(held), free_pages)
+
+    def _order(self, free: "_Free", waiting: Sequence[Place], held: int, now: float) -> "_Order":
+        """Who asks for much is passed by others while it does not fit, but for the first of them when it is due."""
+        large = [place for place in waiting if self._is_much(place.asks)]
+        due = min(large, key=free.ranks.rank) if large and self._overdue.is_due(held, now) else None
+        return _Order(free, waiting, [place for place in large if place is not due])
+
+    def _is_much(self, asks: HeldSession) -> bool:
+        return asks.pages * min(ROOM_PART, self._sessions) > self._pages
+
+    def _weigh(self, one: HeldSession) -> float:
+        """How many sessions' room it has."""
+        return max(1.0, one.pages * self._sessions / self._pages)
 
     def _choose(self, held: Collection[HeldSession], asks: HeldSession, now: float) -> None:
         """One has its turn: where that was for its waiting, and not for its size, the next one has to wait as long."""
-        if _is_much(asks, self._pages) and self._overdue.is_due(len(held), now):
+        if self._is_much(asks) and self._overdue.is_due(len(held), now):
             self._overdue.begin_anew()
 
     def _refusal(
@@ -140,120 +155,128 @@ def _is_turn(place: Place | None) -> bool:
     return place is not None and place.turn_s > -inf
 
 
-def _is_much(asks: HeldSession, pages: int) -> bool:
-    return asks.pages * ROOM_PART > pages
-
-
-def _take_after_others(free: "_Free", asks: HeldSession, place: Place | Visit, order: "_Order") -> list[int] | None:
-    """As `_Free.take`, once all who come before it had their room; None where one of them finds none."""
-    for first in order:
-        if free.rank(first) >= free.rank_of(asks, place):
-            break
-        if free.take(first.asks) is None:
-            return None
-    return free.take(asks)
-
-
 class _Ranks:
-    """The order of those who ask: the owner, then who holds least, then whose last turn is longest ago.
+    """The order of those who ask: the owner, then who holds least, then who waits longest since it had a turn.
 
-    Networks are compared first, then keys; tickets only where neither ever had a turn, or of one key. To ask for much
-    counts as to hold it: else who asks for everything would keep a node empty until it is there.
-
-    overdue: those of whom one has waited for so long that this does not count for it any more
+    Networks are compared first, then keys; tickets only where nothing else tells.
     """
 
-    def __init__(
-        self,
-        held: Iterable[HeldSession],
-        sessions: int,
-        pages: int,
-        turns: LastTurns,
-        overdue: Iterable[Place] = (),
-    ) -> None:
-        self.holdings = Holdings(held, sessions, pages)
-        self._pages = pages
+    def __init__(self, holdings: Holdings, turns: LastTurns) -> None:
+        self.holdings = holdings
         self._turns = turns
-        self._overdue = b""  # its name
-        if large := [*overdue]:
-            self._overdue = min(large, key=lambda place: self._rank(place.asks, place, 0.0)).name
 
     def rank(self, place: Place) -> Rank:
-        return self.rank_of(place.asks, place)
+        return self.rank_of(place.asks, place.came_s, place.ticket)
 
-    def rank_of(self, asks: HeldSession, place: Place | Visit) -> Rank:
-        is_overdue = isinstance(place, Place) and place.name == self._overdue
-        much = 0.0 if is_overdue or not _is_much(asks, self._pages) else asks.pages / self._pages
-        return self._rank(asks, place, much)
-
-    def _rank(self, asks: HeldSession, place: Place | Visit, much: float) -> Rank:
-        network, key = self._turns.last_of_network(asks), self._turns.last_of_key(asks)
-        return not asks.own, self.holdings.part(asks) + much, network, self.holdings.key_part(asks), key, place.number
+    def rank_of(self, asks: HeldSession, came_s: float, ticket: bytes) -> Rank:
+        network, key = max(self._turns.of_network(asks), came_s), max(self._turns.of_key(asks), came_s)
+        return not asks.own, self.holdings.part(asks), network, self.holdings.key_part(asks), key, ticket
 
 
 class _Order:
-    """Those who wait, in their order, while one after the other takes room: by that ranks only grow."""
+    """Those who wait, as one after the other takes room: by that ranks only grow.
 
-    def __init__(self, ranks: _Ranks, waiting: Sequence[Place]) -> None:
-        self._ranks = ranks
-        self._heap = [(ranks.rank(place), place.name, place) for place in waiting]
+    passed: those of them who are passed by others while they do not fit
+    """
+
+    def __init__(self, free: "_Free", waiting: Iterable[Place], passed: Iterable[Place]) -> None:
+        self._free = free
+        self._passed = {place.name for place in passed}
+        self._heap = [(free.ranks.rank(place), place.name, place) for place in waiting]
         heapify(self._heap)
+        self.is_held_up = False  # by the first that does not fit
 
-    def before(self, asks: HeldSession, place: Place | Visit) -> int:
-        """How many come before this one, as things are."""
-        own = self._ranks.rank_of(asks, place)
+    def before(self, own: Rank) -> int:
+        """How many come before this rank, as things are."""
         return sum(rank < own for rank, _, _ in self._heap)
 
-    def __iter__(self) -> Iterator[Place]:
+    def take(self, own: Rank | None = None) -> Iterator[Place]:
+        """Those who come before this rank, if one is named, each with its room; they end with one who finds none."""
         heap = self._heap
         while heap:
             before, name, first = heap[0]
-            if (rank := self._ranks.rank(first)) > before:
+            rank = self._free.ranks.rank(first)
+            if rank > before:
                 heapreplace(heap, (rank, name, first))
-            else:
+            elif own is not None and rank >= own:
+                return
+            elif self._free.take(first.asks) is not None:
                 heappop(heap)
                 yield first
+            elif name in self._passed:
+                heappop(heap)
+            else:
+                self.is_held_up = True
+                return
 
 
-class _Free(_Ranks):
+class _Free:
     """Room that is free, or that sessions at rest give up, as it is given to one after the other."""
 
-    def __init__(
-        self,
-        held: Collection[HeldSession],
-        free_pages: int,
-        sessions: int,
-        pages: int,
-        turns: LastTurns,
-        overdue: Iterable[Place] = (),
-    ) -> None:
-        super().__init__(held, sessions, pages, turns, overdue)
-        self._resting = [one for one in held if one.rests and not one.own]
-        self._free_sessions = sessions - len(held)
-        self._free_pages = free_pages
+    def __init__(self, ranks: _Ranks, held: Iterable[HeldSession], sessions: int, pages: int) -> None:
+        """sessions, pages: that nobody holds"""
+        self.ranks = ranks
+        self._sessions = self._real_sessions = sessions
+        self._pages = self._real_pages = pages
+        self._gone: list[HeldSession] = []  # in the order in which they were chosen
+        self._givers = [(self._order(one), -one.slot, one) for one in held if one.rests and not one.own]
+        heapify(self._givers)
 
-    def take(self, asks: HeldSession) -> list[int] | None:
-        """Give it room; return the slots of those who go for it. None, and nothing changes, where there is none."""
-        sessions, pages, going = self._free_sessions, self._free_pages, list[HeldSession]()
-        giving = self._giving(asks) if sessions < 1 or pages < asks.pages else []
+    def take(self, asks: HeldSession) -> list[HeldSession] | None:
+        """Give it room; return those who go for it. None, and nothing changes, where there is none."""
+        sessions, pages, going = self._sessions, self._pages, list[HeldSession]()
+        kept: list[_Giver] = []
         while sessions < 1 or pages < asks.pages:
-            if not giving:
-                return None
-            going.append(leaves := giving.pop())
-            sessions, pages = sessions + 1, pages + leaves.pages
+            if (giver := self._next_giver(asks, kept)) is None:
+                break
+            going.append(giver)
+            sessions, pages = sessions + 1, pages + giver.pages
+        for other in kept:
+            heappush(self._givers, other)
+        holdings = self.ranks.holdings
+        if sessions < 1 or pages < asks.pages:
+            for one in going:
+                heappush(self._givers, (self._order(one), -one.slot, one))
+            return None
         for one in going:
-            self._resting.remove(one)
-            self.holdings.remove(one)
-        self.holdings.add(asks)
-        self._free_sessions, self._free_pages = sessions - 1, pages - asks.pages
-        return [one.slot for one in going]
+            holdings.remove(one)
+        holdings.add(asks)
+        self._gone += going
+        self._sessions, self._pages = sessions - 1, pages - asks.pages
+        return going
 
-    def _giving(self, asks: HeldSession) -> list[HeldSession]:
-        """Those who give way to one who asks; who gives way first stands last."""
-        holdings = self.holdings
+    def real(self, going: Sequence[HeldSession], asks: HeldSession) -> list[int]:
+        """The slots of those who have to end for the one that took room last.
 
-        def order(one: HeldSession) -> tuple[bool, bool, bool, float, float]:
-            part = holdings.part(one)
-            return one.alone, part * ROOM_PART > 1, one.newcomer, part, one.idle_s
+        What others give up for those whose turn it is, is no room yet.
+        """
+        sessions, pages = self._real_sessions + len(going), self._real_pages + sum(one.pages for one in going)
+        slots = [one.slot for one in going]
+        for one in self._gone:
+            if sessions >= 1 and pages >= asks.pages:
+                break
+            if one.slot not in slots:
+                slots.append(one.slot)
+                sessions, pages = sessions + 1, pages + one.pages
+        return slots
 
-        return sorted((one for one in self._resting if asks.own or not holdings.exceed(asks, one)), key=order)
+    def _next_giver(self, asks: HeldSession, kept: "list[_Giver]") -> HeldSession | None:
+        """Who gives way first of those who may to this one; kept: who may not."""
+        while self._givers:
+            giver = heappop(self._givers)
+            before, slot, one = giver
+            if (order := self._order(one)) > before:
+                heappush(self._givers, (order, slot, one))
+            elif asks.own or not self.ranks.holdings.exceed(asks, one):
+                return one
+            else:
+                kept.append(giver)
+        return None
+
+    def _order(self, one: HeldSession) -> tuple[bool, bool, bool, float, float]:
+        """Lowest for who gives way first."""
+        part = self.ranks.holdings.part(one)
+        return not one.alone, part * ROOM_PART <= 1, not one.newcomer, -part, -one.idle_s
+
+
+_Giver = tuple[tuple[bool, bool, bool, float, float], int, HeldSession]

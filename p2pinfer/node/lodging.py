@@ -127,7 +127,8 @@ class Lodging:
                 await self._changed.wait()
             self._changed = trio.Event()
             self._let_go_over()
-            self._room.pass_over_away(lambda client: self._network.link(client) is not None)
+            now = trio.current_time()
+            self._room.pass_over_away(lambda client: self._network.link(client) is not None, now)
             while places := self._room.call(self._held(), self._engine.free_pages, trio.current_time()):
                 for place in places:
                     self._call(place)

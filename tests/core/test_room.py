@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from random import Random
 
 import pytest
@@ -13,8 +14,8 @@ from p2pinfer.core.budget import RETRY_S
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import Refused
 from p2pinfer.core.holdings import HeldSession
-from p2pinfer.core.last_turns import TURN_S
-from p2pinfer.core.overdue import HOLD_BACK_PART, HOLD_BACK_S, PASSED
+from p2pinfer.core.last_turns import LEAST_WASTE_S, MOST_WASTE_S, TURN_S, WASTE, LastTurns
+from p2pinfer.core.overdue import HOLD_BACK_PART, PASSED
 from p2pinfer.core.queue import (
     HEAD_START_MS,
     KEY_PLACES,
@@ -227,7 +228,7 @@ def test_room_is_kept_for_whose_turn_it_is_and_for_nobody_else() -> None:
     let_in(room, FULL[:-1], MANY, now=TURN_S - 0.1, ticket=ticket_of(MANY))
 
 
-def test_who_does_not_come_has_its_next_turn_after_all_others() -> None:
+def test_who_does_not_come_loses_the_turn_and_not_the_place() -> None:
     room = Room(8, PAGES)
     first, second, third = session(20, 90, "a"), session(21, 91, "b"), session(22, 92, "c")
     refused(room, FULL, first)
@@ -236,40 +237,84 @@ def test_who_does_not_come_has_its_next_turn_after_all_others() -> None:
     assert called(room, FULL[:-1], now=TURN_S) == [second.slot]
     assert refused(room, FULL, first, now=TURN_S, ticket=ticket_of(first)).ticket == ticket_of(first)
     refused(room, FULL, third, now=TURN_S)
-    assert called(room, FULL[:-1], now=2 * TURN_S) == [third.slot]
-    assert called(room, FULL[:-1], now=3 * TURN_S) == [first.slot]
+    assert called(room, FULL[:-1], now=2 * TURN_S) == [first.slot]
 
 
-def test_room_that_was_had_for_nothing_counts_as_a_turn_once_it_sums_up_to_one() -> None:
-    """Of a network: whatever keys and tickets it has. Who finds no room at another stage gives it back much sooner."""
+def test_who_misses_turns_has_its_next_one_after_all_others() -> None:
+    """Two of them have kept as much room as a session had."""
     room = Room(8, PAGES)
-    idlers = [session(20 + number, 90 + number, "a") for number in range(3)]
-    for idler in idlers:
-        refused(room, FULL, idler)
-    honest = session(30, 99, "b")
-    refused(room, FULL, honest)
-    for number, idler in enumerate(idlers[:2]):
-        assert called(room, FULL[:-1], now=float(number)) == [idler.slot]
-        let_in(room, FULL[:-1], idler, now=float(number), ticket=ticket_of(idler))
-        room.note_end(idler, ticket_of(idler), number + 1.0, held_s=1.0, worked=False)
-        room.pass_over(ticket_of(idler), idler.client, number + 1.0)
-    assert called(room, FULL[:-1], now=2.0) == [honest.slot]
-
-
-def test_a_turn_is_wasted_however_it_ends() -> None:
-    """It asks for more than there is, or gives its place up and comes with another ticket."""
-    room = Room(8, PAGES)
-    idler, honest = session(20, 90, "a"), session(30, 99, "b")
+    idler, honest = session(20, 90, "a"), session(21, 91, "b")
     refused(room, FULL, idler)
-    refused(room, FULL, honest)
-    assert called(room, FULL[:-1]) == [idler.slot]
-    refused(room, FULL[:-1], replace(idler, pages=10), now=1.0)
-    assert called(room, FULL[:-1], now=1.0) == []
-    refused(room, FULL, idler, now=1.0)
-    assert called(room, FULL[:-1], now=1.0) == [idler.slot]
-    assert room.leave(visit(idler).session, idler.client, 2.0)
-    refused(room, FULL, replace(idler, slot=21), now=2.0)
-    assert called(room, FULL[:-1], now=2.0) == [honest.slot]
+    for now in range(0, int(LEAST_WASTE_S), int(TURN_S)):
+        assert called(room, FULL[:-1], now=now) == [idler.slot]
+        refused(room, FULL, honest, now=now + TURN_S)
+        refused(room, FULL, idler, now=now + TURN_S, ticket=ticket_of(idler))
+    assert called(room, FULL[:-1], now=LEAST_WASTE_S) == [honest.slot]
+
+
+def waste(room: Room, idler: HeldSession, way: str, now: float, times_s: float) -> None:
+    """It has a turn of so many seconds, and no use of it."""
+    assert called(room, FULL[:-1], now=now) == [idler.slot]
+    after = now + times_s
+    match way:
+        case "asks for more":
+            refused(room, FULL, replace(idler, pages=10), now=after)
+            assert room.leave(visit(idler).session, idler.client, after)
+        case "gives its place up":
+            assert room.leave(visit(idler).session, idler.client, after)
+        case "cuts its link":
+            room.pass_over_away(lambda client: client != idler.client, after)
+        case "comes late, and ends at once":
+            let_in(room, FULL[:-1], idler, now=after)
+            room.note_end(idler, ticket_of(idler), after, held_s=0.0, worked=False)
+            room.pass_over(ticket_of(idler), idler.client, after)
+        case "has a session without work":
+            let_in(room, FULL[:-1], idler, now=now)
+            room.note_end(idler, ticket_of(idler), after, held_s=times_s, worked=False)
+            room.pass_over(ticket_of(idler), idler.client, after)
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "asks for more",
+        "gives its place up",
+        "cuts its link",
+        "comes late, and ends at once",
+        "has a session without work",
+    ],
+)
+def test_room_that_was_kept_for_nothing_is_a_turn_whatever_the_way(way: str) -> None:
+    """Of a network, with whatever keys and tickets. Who finds no room at another stage gives it back much sooner."""
+    room, honest = Room(8, PAGES), session(60, 99, "b")
+    idlers = [session(20 + number, 90 + number, "a") for number in range(4)]
+    for one in (*idlers, honest):
+        refused(room, FULL, one)
+    for number in range(3):
+        waste(room, idlers[number], way, 1.5 * number, 1.5)
+    assert called(room, FULL[:-1], now=5.0) == [honest.slot]
+
+
+def test_what_makes_a_turn_follows_from_how_long_sessions_lasted() -> None:
+    """A client that needs several stages keeps room at one while another has none, without malice."""
+    for lasted_s, wasted_s in ((1.0, LEAST_WASTE_S), (5.0, WASTE * 5.0), (1_000.0, MOST_WASTE_S)):
+        turns, one = LastTurns(), session(1, 90, "a")
+        turns.note(session(2, 91, "b"), lasted_s, 0.0)
+        turns.note_wasted(one, wasted_s - 0.1, 1.0)
+        assert turns.of_network(one) == -inf
+        turns.note_wasted(one, 0.1, 2.0)
+        assert turns.of_network(one) == turns.of_key(one) == 2.0
+
+
+def test_a_fresh_key_comes_after_those_who_wait_longer() -> None:
+    """Keys cost nothing: who never had a turn waits since it came."""
+    room = Room(8, PAGES)
+    regular = session(20, 90, "a")
+    room.note_end(regular, NO_TICKET, 0.0, held_s=1.0, worked=True)
+    refused(room, FULL, regular, ticket=new_ticket(NOW_MS, bytes(8)))
+    refused(room, FULL, fresh := session(21, 91, "b"), now=2.0, ticket=new_ticket(NOW_MS, bytes(8)))
+    refused(room, FULL, session(22, 92, "a"), now=2.0, ticket=new_ticket(NOW_MS, bytes(8)))
+    assert called(room, FULL[:-3], now=2.0) == [regular.slot, fresh.slot, 22]
 
 
 @pytest.mark.parametrize("sessions", [1, 2, 3])
@@ -322,7 +367,7 @@ def test_nobody_waits_for_one_who_cannot_be_told() -> None:
     refused(room, FULL[:2], gone)
     refused(room, FULL[:2], there)
     assert called(room, FULL[:2]) == []
-    room.pass_over_away(lambda client: client == there.client)
+    room.pass_over_away(lambda client: client == there.client, 0.0)
     assert called(room, FULL[:2]) == [there.slot]
     refused(room, FULL[:2], gone, ticket=ticket_of(gone))
     refused(room, FULL[:2], session(22, 92, "c"))  # it is back, and is waited for again
@@ -356,19 +401,21 @@ def test_one_who_holds_less_overtakes_those_who_hold_more() -> None:
     let_in(room, FULL[:-1], FEW)
 
 
-@pytest.mark.parametrize("claimed_ms", [0, NOW_MS - HEAD_START_MS])
+@pytest.mark.parametrize("claimed_ms", [0, NOW_MS])
 def test_who_says_that_it_waits_for_ever_has_a_head_start_and_no_more(claimed_ms: int) -> None:
     room, honest, liar = Room(8, PAGES), session(20, 90, "a"), session(21, 91, "b")
-    visits = [visit(honest), replace(visit(liar, new_ticket(claimed_ms, bytes(8))), wall_ms=NOW_MS + 60_000)]
-    for asks, one in zip((honest, liar), visits, strict=True):
-        with pytest.raises(Refused):
-            room.find(FULL, asks, 9, 0.0, one)
-    assert called(room, FULL[:-1]) == [honest.slot]
+    refused(room, FULL, honest)
+    later_s = HEAD_START_MS / 1000 - 1.0
+    lie = Visit(SessionId(bytes(16)), 0, new_ticket(claimed_ms, bytes(8)), NOW_MS + HEAD_START_MS)
+    refused(room, FULL, honest, now=later_s, ticket=ticket_of(honest))
+    with pytest.raises(Refused):
+        room.find(FULL, liar, 9, HEAD_START_MS / 1000 + 1.0, lie)
+    assert called(room, FULL[:-1], now=HEAD_START_MS / 1000 + 1.0) == [honest.slot]
 
 
-def test_a_ticket_of_the_future_counts_from_now() -> None:
-    late = visit(FEW, new_ticket((1 << 64) - 1, bytes(8)))
-    assert late.number[0] == NOW_MS
+@pytest.mark.parametrize("ticket", [new_ticket((1 << 64) - 1, bytes(8)), new_ticket(NOW_MS, bytes(8))])
+def test_a_ticket_of_the_future_counts_from_now(ticket: bytes) -> None:
+    assert visit(FEW, ticket).waited_s == 0.0
 
 
 def test_all_stages_have_those_who_wait_in_one_order() -> None:
@@ -449,20 +496,28 @@ def test_one_who_asks_for_much_is_next_once_many_have_passed_it() -> None:
     let_in(room, others, FEW, now=now)  # the next one waits as long
 
 
-def test_one_who_does_not_fit_is_waited_for_during_a_part_of_the_time_that_passed_it() -> None:
+@pytest.mark.parametrize("each_s", [1.0, 60.0])
+def test_one_who_does_not_fit_is_waited_for_during_a_part_of_the_time_that_others_had(each_s: float) -> None:
     """Somebody may hold what it needs for long; and it may be held for just that."""
     room, others = Room(8, PAGES), FULL[:2]
     refused(room, others, LARGE)
-    now = ended(room, 2 * PASSED, 1.0)
-    waits_s = (2 * PASSED - 1) / HOLD_BACK_PART
-    refused(room, others, LARGE, now=now, ticket=ticket_of(LARGE))
-    refused(room, others, MANY, now=now + waits_s - 0.01)
-    let_in(room, others, MANY, now=now + waits_s)
-    now = ended(room, 2 * PASSED, 60.0, now)
+    now = ended(room, 2 * PASSED, each_s, began_s=3_600.0)
     refused(room, others, LARGE, now=now, ticket=ticket_of(LARGE))
     assert called(room, others, now=now) == []
-    refused(room, others, MANY, now=now + HOLD_BACK_S - 0.01, ticket=NO_TICKET)
-    let_in(room, others, MANY, now=now + HOLD_BACK_S)
+    until = now + PASSED * each_s / HOLD_BACK_PART
+    for moment in (now, until - 0.01):
+        refused(room, others, LARGE, now=moment, ticket=ticket_of(LARGE))
+        refused(room, others, MANY, now=moment, ticket=NO_TICKET)
+    let_in(room, others, MANY, now=until)
+
+
+def test_a_session_that_comes_meanwhile_does_not_end_the_wait() -> None:
+    room = Room(8, PAGES)
+    refused(room, FULL[:2], LARGE)
+    now = ended(room, 2 * PASSED, 8.0)
+    refused(room, FULL[:2], LARGE, now=now, ticket=ticket_of(LARGE))
+    refused(room, FULL[:2], MANY, now=now, ticket=NO_TICKET)
+    refused(room, FULL[:3], MANY, now=now + 1.0, ticket=NO_TICKET)
 
 
 def test_a_longer_session_than_there_is_room_for_waits_before_those_who_came_later() -> None:
@@ -528,9 +583,9 @@ def test_a_network_that_had_its_turn_loses_its_only_place_to_one_that_had_none()
         refused(room, FULL, one)
     late = session(1_000, 2_000, "late")
     assert refused(room, FULL, late).ticket == NO_TICKET
-    assert called(room, FULL[:-1]) == [crowd[0].slot]
-    assert refused(room, FULL[:-1], late, now=TURN_S).ticket == ticket_of(late)
-    assert refused(room, FULL[:-1], crowd[0], now=TURN_S, ticket=ticket_of(crowd[0])).ticket == NO_TICKET
+    room.note_end(crowd[0], NO_TICKET, 1.0, held_s=1.0, worked=True)
+    assert refused(room, FULL, late, now=1.0).ticket == ticket_of(late)
+    assert refused(room, FULL, crowd[0], now=1.0, ticket=ticket_of(crowd[0])).ticket == NO_TICKET
 
 
 def test_a_thousand_keys_that_never_come_hold_up_an_honest_one_as_long_as_one_session_at_rest_would() -> None:
