@@ -23,6 +23,7 @@ LATE_S: Final = 10.0  # after the time that a client was told, its place is kept
 MAX_RETRY_S: Final = 30.0  # however long the wait: who missed that its turn was told asks again by then
 FREED_KEPT: Final = 16  # sessions that ended last, which tell how fast room becomes free
 HEAD_START_MS: Final = 10_000  # who says that it waited for longer at other nodes counts as if it did for so long
+JUMP_S: Final = 1.0  # a wall clock that is wrong by so much was set
 NO_TICKET: Final = bytes(16)
 
 
@@ -38,14 +39,6 @@ class Visit:
     epoch: int
     ticket: bytes
     wall_ms: int
-
-    @property
-    def waited_s(self) -> float:
-        """For how long it waits already, at other nodes, as it says."""
-        if self.ticket == NO_TICKET:
-            return -inf
-        since_ms = int.from_bytes(self.ticket[:8], "big")
-        return min(max(0, self.wall_ms - since_ms), HEAD_START_MS) / 1000
 
 
 def new_ticket(wall_ms: int, lots: bytes) -> bytes:
@@ -90,6 +83,7 @@ class Queue:
         """weigh: how many sessions' room one has"""
         self._weigh = weigh
         self._places: dict[bytes, Place] = {}  # by name, in the order they came
+        self._began_s = inf  # Unix time at which the monotonic clock was 0
         self.turns = LastTurns()
         self._freed: deque[float] = deque(maxlen=FREED_KEPT)
 
@@ -117,6 +111,16 @@ class Queue:
         """Places whose turn is still to come."""
         return [place for place in self._places.values() if place.turn_s == -inf and not place.is_away]
 
+    def came_s(self, visit: Visit, now: float) -> float:
+        """Since when it waits, by its ticket: two that came at once have one order at all stages. inf without one."""
+        if visit.ticket == NO_TICKET:
+            return inf
+        wall_s = visit.wall_ms / 1000
+        if abs(wall_s - now - self._began_s) > JUMP_S:
+            self._began_s = wall_s - now
+        since_s = int.from_bytes(visit.ticket[:8], "big") / 1000
+        return max(wall_s - HEAD_START_MS / 1000, min(since_s, wall_s)) - self._began_s
+
     # What happens to a place
 
     def wait(self, visit: Visit, asks: HeldSession, retry_s: float, now: float) -> bytes:
@@ -126,7 +130,7 @@ class Queue:
             return NO_TICKET
         if place is not None:
             self._end_turn(place, now)
-        came_s = now - visit.waited_s if place is None else place.came_s
+        came_s = self.came_s(visit, now) if place is None else place.came_s
         kept = Place(visit.ticket, asks, visit.session, visit.epoch, came_s, now + retry_s + LATE_S)
         self._places[kept.name] = kept
         return visit.ticket

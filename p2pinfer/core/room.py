@@ -56,7 +56,7 @@ class Room:
         """
         self._queue.forget(now)
         place = self._queue.find(visit.ticket, asks, now)
-        came_s = now - visit.waited_s if place is None else place.came_s
+        came_s = self._queue.came_s(visit, now) if place is None else place.came_s
         free = self._free(held, free_pages)
         others = [one for one in self._queue.called() if one != place]
         for turn in () if asks.own else others:

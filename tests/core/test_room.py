@@ -413,9 +413,23 @@ def test_who_says_that_it_waits_for_ever_has_a_head_start_and_no_more(claimed_ms
     assert called(room, FULL[:-1], now=HEAD_START_MS / 1000 + 1.0) == [honest.slot]
 
 
-@pytest.mark.parametrize("ticket", [new_ticket((1 << 64) - 1, bytes(8)), new_ticket(NOW_MS, bytes(8))])
-def test_a_ticket_of_the_future_counts_from_now(ticket: bytes) -> None:
-    assert visit(FEW, ticket).waited_s == 0.0
+def test_a_ticket_of_the_future_counts_from_now() -> None:
+    room, liar = Room(8, PAGES), session(20, 90, "a")
+    refused(room, FULL, liar, ticket=new_ticket((1 << 64) - 1, bytes(8)))
+    late = Visit(SessionId(bytes(16)), 0, new_ticket(NOW_MS + 2_000, bytes(8)), NOW_MS + 2_000)
+    with pytest.raises(Refused):
+        room.find(FULL, session(21, 91, "b"), 9, 2.0, late)
+    assert called(room, FULL[:-1], now=2.0) == [liar.slot]
+
+
+@pytest.mark.parametrize("jump_ms", [-3_600_000, 3_600_000])
+def test_a_clock_that_is_set_moves_nobody_from_its_place(jump_ms: int) -> None:
+    room, first = Room(8, PAGES), session(20, 90, "a")
+    refused(room, FULL, first)
+    late = Visit(SessionId(bytes(16)), 0, new_ticket(NOW_MS + jump_ms, bytes(8)), NOW_MS + jump_ms)
+    with pytest.raises(Refused):
+        room.find(FULL, session(21, 91, "b"), 9, 1.0, late)
+    assert called(room, FULL[:-1], now=1.0) == [first.slot]
 
 
 def test_all_stages_have_those_who_wait_in_one_order() -> None:
