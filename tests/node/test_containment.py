@@ -18,8 +18,9 @@ from p2pinfer.core.sampling import SamplingRecord
 from p2pinfer.core.schedule import Speed
 from p2pinfer.core.session_messages import Accept, Close, Prompt, Sampled, SessionRefused, pack_ids
 from p2pinfer.core.source import NOWHERE, Scope, Source
-from p2pinfer.core.stage import StageSession, StageTerms
+from p2pinfer.core.stage import StageSession
 from p2pinfer.core.stage_account import StageAccount
+from p2pinfer.core.stage_terms import StageTerms
 from p2pinfer.core.units import Codec, PeerKey, Roles, Span
 from p2pinfer.engine.steps import Output, Step
 from p2pinfer.node.batcher import Batcher
