@@ -12,7 +12,7 @@ from p2pinfer.core.contract import EXPIRY_S
 from p2pinfer.core.errors import LinkDead
 from p2pinfer.core.receipt import FINAL, Receipt
 from p2pinfer.core.records import SignedRecord
-from p2pinfer.core.session_messages import Close, Credit, Finish, Propose, Resume
+from p2pinfer.core.session_messages import Close, Credit, Finish, Propose, Resume, Sampled
 from p2pinfer.core.suspension import RESUME_S, RETURN_ALL_S, RETURN_S
 from p2pinfer.core.units import PeerKey
 from p2pinfer.engine.steps import Output
@@ -20,6 +20,7 @@ from p2pinfer.node.session_books import AGAIN_S
 from p2pinfer.node.session_deadlines import FINAL_S, IDLE_S, UNPAID_S
 from tests.core.paid_route import CLIENT, SMALL
 from tests.node.middle import HEAD, PROMPT, ROW, SESSION, TAIL, Middle
+from tests.node.solo import Solo
 
 FULL = SMALL.window  # positions that it computes without a signature
 
@@ -485,6 +486,31 @@ async def test_a_disk_that_has_room_again_keeps_the_final_of_a_client_that_is_aw
     assert middle.journal.completed[-1].record.state == FINAL
 
 
+async def test_a_full_disk_takes_no_ids_from_a_client_that_is_away(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """INF-44"""
+    solo = Solo(max_tokens=2)
+    nursery.start_soon(solo.session.run, solo.incoming)
+    await wait_all_tasks_blocked()
+    solo.compute()
+    work, _ = solo.session.take(1)
+    solo.lose()
+    await wait_all_tasks_blocked()
+    solo.journal.full = True
+    solo.session.done(work, Output(ids=(8,)))
+    solo.session.count()
+    await trio.sleep(FINAL_S + AGAIN_S / 2)
+    solo.journal.full = False
+    solo.come_back(delivered=1)
+    await trio.sleep(2 * AGAIN_S)
+    assert solo.said(Sampled) == [Sampled(SESSION, 0, 0, 2, (8,), Code.LENGTH)]
+    [final] = solo.said(Propose)
+    assert isinstance(final, Propose)
+    assert final.receipt == solo.journal.proposed[-1].body
+    nursery.cancel_scope.cancel()
+
+
 async def test_a_client_that_is_lost_while_a_proposal_is_stored_gets_the_final_all_the_same(
     autojump_clock: MockClock, middle: Suspended, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -521,14 +547,15 @@ async def test_the_end_of_the_contract_ends_the_wait_for_a_client_that_is_away(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     """INF-44"""
-    middle = await begin(nursery, life_s=round(EXPIRY_S) + 5)
+    life_s = RETURN_S - 5
+    middle = await begin(nursery, round(life_s))
     began = time.time()
     await middle.answer()
     middle.heard(HEAD.public, Finish(SESSION, 0, PROMPT + 1, Code.LENGTH))
     await middle.lose()
     await middle.over.wait()
     late_s = time.time() - began  # the clock of the contract goes on beside the one that jumps
-    assert EXPIRY_S + 5 - 1 - late_s <= trio.current_time() <= EXPIRY_S + 5
+    assert life_s - 1 - late_s <= trio.current_time() <= life_s
 
 
 @dataclass
