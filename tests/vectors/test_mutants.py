@@ -55,6 +55,7 @@ MODULES: Final = (
     ),
     *("manifest", "model_numbers", "chat", "sampling", "draw", "address", "allowance"),
     *("opening", "messages", "session_messages", "message_codec", "frames", "pace", "stage", "generation"),
+    *("stage_terms", "tail_ids"),
 )
 HELD: Final = (
     (test_records.test_keys, "identity.json", "keys"),
@@ -89,6 +90,7 @@ OURS: Final = (
     *("ClientAccount.unsigned",),
     *("StageAccount.__init__", "StageAccount.add_inputs", "StageAccount.add_outputs", "StageAccount._cut"),
     *("StageAccount.commit", "StageAccount.close", "StageAccount.closed", "StageAccount.may_compute"),
+    *("StageAccount.note_stored", "StageAccount.withdraw"),
     *("StageSession.take", "Generation.opening"),
     *("Digest.names", "OfferTable.silence", "OfferTable.heard", "may_tell", "Span.meets"),
     "_host_and_port",
@@ -157,6 +159,7 @@ EQUIVALENT: Final = {
     "stage": {
         "StageSession._admit: self._admitted.add((sender, kind))": "what was asked once need not be asked again",
         "StageSession.is_computing: return self._working": "the node asks, whose sessions give way",
+        "StageSession._resume: self.check_return(counted)": "the account's check, which has vectors of its own",
     },
     "manifest": {
         "check_sizes: min(shape) < 1 or max(shape) >= 1 << 32, without max(shape) >= 1 << 32": WE_WRITE,
