@@ -30,6 +30,7 @@ from p2pinfer.overlay.pipe import ABORT_S, abort
 from p2pinfer.overlay.pulse import PING_S, SILENT_PINGS, Pulse
 from p2pinfer.overlay.toll import PAY_S, Toll
 from p2pinfer.overlay.turn import Turn
+from p2pinfer.overlay.uplink import Lane, Uplink
 from p2pinfer.overlay.writer import Writer
 
 ACK_S: Final = 0.1  # after a message that is not acknowledged yet
@@ -67,6 +68,7 @@ class Link:
         turn: Turn,
         backlog: Backlog,
         toll: Toll,
+        uplink: Uplink,
         address: str | None,
         rtt_s: float | None,
     ) -> None:
@@ -91,8 +93,9 @@ class Link:
         self._first_rtt_s = rtt_s  # of the Hellos, where we dialled
         self._backlog = backlog
         self._weight = Weight(backlog, self._end_too_heavy)
-        self._outbox = Outbox(self._weight)
-        self._writer = Writer(pipe, self._outbox, self._pace, self._own_frames, self.contained, self._end)
+        self._lane = Lane(uplink, pipe.source, self._pace, lambda: self._flush())
+        self._outbox = Outbox(self._weight, self._lane.take)
+        self._writer = Writer(pipe, self._outbox, self._lane, self._pace, self._own_frames, self.contained, self._end)
         self._flush = self._writer.flush  # kept, for it is named with every frame
         self._pulse = Pulse(trio.current_time())
         self._ping_due = False
@@ -335,6 +338,8 @@ class Link:
                 pass
             case Ack():
                 self._pace.add_ack(message.received, message.at_us)
+                if self._lane.parts:
+                    self._lane.note_ack()
                 self._turn.at_end(self._flush)
             case Ping():
                 self._pong_due = message.at_us
