@@ -279,7 +279,7 @@ class Exchange:
         if answering is None:
             self._say(link, CallRefused(ask.call, Code.UNSUPPORTED, "this peer does not answer that", 0))
         elif isinstance(ask, AskFile) and not link.has_room(Priority.BULK):
-            self._say(link, _untaken(ask))
+            self._say(link, CallRefused(ask.call, Code.BUSY, "answers wait to be taken", BUSY_MS))
         elif not isinstance(ask, AskFile) and not self._asks.take(link.source, trio.current_time()):
             self._say(link, CallRefused(ask.call, Code.BUSY, "too many calls a second", BUSY_MS))
         elif not seats.take(link.peer, link.source):
@@ -295,12 +295,8 @@ class Exchange:
                 answer = await self._answer_of(link, ask, answering)
         finally:
             seats.leave(link.peer, link.source)
-        if not isinstance(answer, FilePart):
-            self._say(link, answer)
-        elif link.has_room(Priority.BULK):
-            self._say(link, answer, Priority.BULK)
-        else:
-            self._say(link, _untaken(ask))
+        # There was room for a file's part when its call came: what was read, and counts for the asker, is sent
+        self._say(link, answer, Priority.BULK if isinstance(answer, FilePart) else Priority.CONTROL)
 
     @staticmethod
     async def _answer_of(link: Link, ask: Ask, answering: Answering) -> Message:
@@ -390,7 +386,3 @@ class Exchange:
             link.send_nowait(message, priority)
         except LinkDead:
             return  # nobody waits for it any more
-
-
-def _untaken(ask: Ask) -> CallRefused:
-    return CallRefused(ask.call, Code.BUSY, "answers wait to be taken", BUSY_MS)
