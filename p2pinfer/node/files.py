@@ -19,7 +19,7 @@ from p2pinfer.core.source import Scope
 from p2pinfer.core.units import ModelId
 from p2pinfer.disk.store import Store
 from p2pinfer.node.ration import Ration
-from p2pinfer.overlay.exchange import Ask
+from p2pinfer.overlay.calls import Ask
 from p2pinfer.overlay.limits import (
     ALL_FILES_BURST,
     ALL_FILES_RATE,

@@ -26,7 +26,8 @@ from p2pinfer.core.messages import AskFile, FilePart
 from p2pinfer.core.pace import MIN_FRAME
 from p2pinfer.core.session_messages import Forward, SessionMessage
 from p2pinfer.core.units import Codec, PeerKey, SessionId
-from p2pinfer.overlay.exchange import Ask, Exchange
+from p2pinfer.overlay.calls import Ask
+from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.libp2p import open_libp2p_network
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network

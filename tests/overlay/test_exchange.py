@@ -28,8 +28,10 @@ from p2pinfer.core.session_messages import (
 from p2pinfer.core.source import NOWHERE, Scope, Source
 from p2pinfer.core.units import Codec, PeerKey, SessionId
 from p2pinfer.overlay import memory
+from p2pinfer.overlay.answers import MAX_CALLS
+from p2pinfer.overlay.calls import CALL_S, Ask
 from p2pinfer.overlay.early import EARLY_S, MAX_EARLY, MAX_EARLY_BYTES, EarlyRows
-from p2pinfer.overlay.exchange import CALL_S, MAX_CALLS, Ask, Exchange
+from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.greeting import Greeting
 from p2pinfer.overlay.limits import (
     ALL_CALLS,

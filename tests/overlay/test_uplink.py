@@ -14,7 +14,8 @@ from p2pinfer.core.pace import MIN_FRAME, Pace
 from p2pinfer.core.session_messages import Forward, SessionMessage
 from p2pinfer.core.source import NOWHERE, Scope, Source
 from p2pinfer.core.units import Codec, PeerKey, SessionId
-from p2pinfer.overlay.exchange import Ask, Exchange
+from p2pinfer.overlay.calls import Ask
+from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.limits import LEAST_UPLINK
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
