@@ -20,9 +20,10 @@ from p2pinfer.core.errors import LinkDead, Refused, RemoteProtocolError, TurnedA
 from p2pinfer.core.messages import MAX_ADDRESSES, AskContacts, Contacts
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import ModelId, PeerKey
+from p2pinfer.overlay.calls import Ask
 from p2pinfer.overlay.degree import LEAST_DEGREE, Kept, elsewhere, missing, unneeded
 from p2pinfer.overlay.drawing import drawn, drawn_links
-from p2pinfer.overlay.exchange import Ask, Exchange
+from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.limits import MAX_ASKED
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network

@@ -36,9 +36,10 @@ from p2pinfer.core.offer_table import OfferTable
 from p2pinfer.core.offers import KnownOffer, reachable, verify_relayed
 from p2pinfer.core.records import SignedRecord
 from p2pinfer.core.units import ModelId, PeerKey
+from p2pinfer.overlay.calls import Ask
 from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.drawing import drawn, drawn_links
-from p2pinfer.overlay.exchange import Ask, Exchange
+from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.gathering import Gathering, open_gathering
 from p2pinfer.overlay.limits import (
     ALL_RUMOURS_BURST,

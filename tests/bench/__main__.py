@@ -24,6 +24,7 @@ BENCHES: Final = (
 # These take long, need root, or need something to be named
 ASKED_FOR: Final = (
     "beside",
+    "files",
     "attack",
     "overhead",
     "found",

@@ -27,8 +27,8 @@ from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.records import sign
 from p2pinfer.core.source import NOWHERE, Source
 from p2pinfer.core.units import PeerKey, Roles, Span
+from p2pinfer.overlay.calls import CALL_S
 from p2pinfer.overlay.directory import Directory
-from p2pinfer.overlay.exchange import CALL_S
 from p2pinfer.overlay.pipe import Address, peer_of
 from p2pinfer.overlay.pulse import PING_S, QUIET_S, SILENT_PINGS
 from p2pinfer.overlay.reach import REACH_S
