@@ -299,17 +299,19 @@ class Running:
 
     def _take_ids(self, sender: PeerKey, message: Sampled) -> None:
         """Deliver ids, and count those that were taken: what comes after the end is dropped."""
-        known = len(self.generation.ids)
-        self._pass_on(sender, message)
-        ids = self.generation.ids[known:]
-        if not ids:
+        generation = self.generation
+        known = len(generation.ids)
+        generation.receive(sender, message)
+        self._after_change()
+        if not (ids := generation.ids[known:]):
             return
         self.last_id_s = trio.current_time()
-        self.first_id_s = self.first_id_s or self.last_id_s
         self._patience.note_ids(len(ids), self.last_id_s)
         if not known:
+            self.first_id_s = self.last_id_s
             self.on_first_id()  # no checkpoint before it
-        self._refuse(self._books.add_ids(ids))
+        if refusals := self._books.add_ids(ids):
+            self._refuse(refusals)
 
     def _lose(self, peer: PeerKey, why: LinkDead) -> None:
         unsettled = bool(self.generation.ids) and not self._books.are_settled

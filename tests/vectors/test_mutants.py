@@ -51,6 +51,8 @@ MODULES: Final = (
         "statement",
         "statement_check",
         "client_account",
+        "proposals",
+        "counted_ids",
         "stage_account",
     ),
     *("manifest", "model_numbers", "chat", "sampling", "draw", "address", "allowance"),
@@ -85,8 +87,8 @@ HELD: Final = (
 # Functions that hold what we do ourselves, and not what others send: their own tests speak of them
 OURS: Final = (
     *("PrivateKey.__init__", "Manifest.files_of", "fault_of"),
-    *("_check_route", "_is_final", "ClientAccount.__init__", "ClientAccount.closed", "ClientAccount.is_final"),
-    *("ClientAccount.unsigned",),
+    *("_check_route", "ClientAccount.__init__", "ClientAccount.closed", "ClientAccount.is_final"),
+    *("ClientAccount.unsigned", "Proposals.is_final", "CountedIds.kept"),
     *("StageAccount.__init__", "StageAccount.add_inputs", "StageAccount.add_outputs", "StageAccount._cut"),
     *("StageAccount.commit", "StageAccount.close", "StageAccount.closed", "StageAccount.may_compute"),
     *("StageSession.take", "Generation.opening"),
