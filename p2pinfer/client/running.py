@@ -1,14 +1,13 @@
-"""One generation under way: opens its stages, delivers ids as they come, and sees to its deadlines
+"""One generation under way: opens its stages, delivers ids as they come, and sees it through until it is paid
 (protocols/inference.md).
 
-Decisions are `generation.py`'s; what is owed is `books.py`'s. Messages are taken in the step in which they come, by
-their links' readers. Choosing the route is the caller's.
+Decisions are `generation.py`'s; what is owed is `books.py`'s, and how long it may take is `deadlines.py`'s. Messages
+are taken in the step in which they come, by their links' readers. Choosing the route is the caller's.
 """
 
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from math import inf
 from typing import Final
 
 import trio
@@ -16,10 +15,11 @@ import trio
 from p2pinfer.client.blame import is_proof
 from p2pinfer.client.books import Books
 from p2pinfer.client.contracts import Plan
-from p2pinfer.client.patience import OPEN_S, STALL_S, Patience
+from p2pinfer.client.deadlines import Deadlines
+from p2pinfer.client.patience import Patience
 from p2pinfer.client.promised import Times
 from p2pinfer.client.returning import Returning
-from p2pinfer.core.client_account import AHEAD_S, ClientAccount, Refuse
+from p2pinfer.core.client_account import ClientAccount, Refuse
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import verify_contract
 from p2pinfer.core.ending import Ending
@@ -76,8 +76,6 @@ class Running:
         route = [stage.key for stage in plan.stages]
         self.generation = Generation(plan.session, 0, prompt, route, vocabulary, ending)
         self.started_s = trio.current_time()
-        self.first_id_s: float | None = None
-        self.last_id_s: float | None = None
         self.changed = trio.Event()
         self.over = trio.Event()
         self.settled = trio.Event()  # over, and its receipts are signed, or given up
@@ -89,9 +87,9 @@ class Running:
         self.retry_s: float | None = None  # a stage had no room, and says when it may have some
         self._patience = Patience(step_s, self.started_s)
         self.returning = Returning(plan, self.generation, self._patience, link_to, self._send, self._lose_for_good)
-        self.returning.on_back = self._look_sooner
-        self._watching = trio.CancelScope()  # ends by the deadlines of before: moving its own with each id costs more
-        self._given_up_s: float | None = None  # after some ids, since no more came, or too slowly
+        watched = self.generation, self._books, self._patience, self.returning, link_to
+        self._deadlines = Deadlines(*watched, self.give_up, self.fail, self._refuse)
+        self.returning.on_back = self._deadlines.look_sooner
         self.on_first_id: Callable[[], None] = hear_nothing  # called in the step in which it comes
         self.on_refused: Callable[[PeerKey, SessionRefused], None] = hear_nothing
         self._paid = trio.Event()  # all that can be, now that it is over
@@ -117,6 +115,7 @@ class Running:
         """Hold nothing that holds this, for to find such garbage stops the loop."""
         self._books.let_go()
         self.returning.let_go()
+        self._deadlines.let_go()
         self._contained = Contained("an answer")
         self.on_first_id = self.on_refused = hear_nothing
 
@@ -126,7 +125,7 @@ class Running:
             for stage, open_ in zip(self.plan.stages, self.plan.opens, strict=True):
                 if not self.generation.over:
                     self._open(stage.key, open_)
-            await self._watch()
+            await self._deadlines.watch(self.over)
             if self.generation.phase is Phase.FAILED:
                 self._write_off_away()
             with trio.move_on_after(SETTLE_S):
@@ -145,6 +144,14 @@ class Running:
         return bool(self.generation.ids) or self.generation.over
 
     @property
+    def first_id_s(self) -> float | None:
+        return self._patience.first_id_s
+
+    @property
+    def last_id_s(self) -> float | None:
+        return self._patience.last_id_s
+
+    @property
     def times(self) -> Times | None:
         """When its ids came; None where none did. One that was waited for in vain counts as if it had come then.
 
@@ -153,8 +160,8 @@ class Running:
         if self.first_id_s is None or self.last_id_s is None or self.returning.was_away:
             return None
         first_s, ids = self.first_id_s - self.started_s, len(self.generation.ids)
-        if self._given_up_s is not None:
-            return Times(first_s, self._given_up_s - self.first_id_s, ids + 1)
+        if self._deadlines.gave_up_s is not None:
+            return Times(first_s, self._deadlines.gave_up_s - self.first_id_s, ids + 1)
         return Times(first_s, self.last_id_s - self.first_id_s, ids)
 
     @property
@@ -191,20 +198,6 @@ class Running:
         who = f"stage {short_names(awaited)} did not accept" if awaited else "no id came"
         self.fail(f"{who} within {patience_s:.0f} s", Code.SILENT)
 
-    def _stall(self) -> None:
-        """The patience with it is used up."""
-        now = trio.current_time()
-        if self.first_id_s is None or self.last_id_s is None:
-            self.give_up(STALL_S)
-            return
-        self._given_up_s = now
-        if now >= self.last_id_s + STALL_S:
-            self.fail(f"no id came within {STALL_S:.0f} s", Code.SILENT)
-            return
-        ids, took_s, step_s = len(self.generation.ids), now - self.first_id_s, self._patience.step_s
-        words = f"{ids} tokens in {took_s:.0f} s, where one in {step_s:.2g} s was to be expected of these nodes"
-        self.fail(f"the answer came too slowly: {words}", Code.SILENT)
-
     @property
     def reserve(self) -> int:
         """Nano-credits that its contracts may come to."""
@@ -227,26 +220,6 @@ class Running:
         None where every final receipt is complete, or no id came: for such a prompt nothing is signed any more.
         """
         return self._books.account if self.generation.ids and not self._books.are_final else None
-
-    # Deadlines
-
-    async def _watch(self) -> None:
-        """Return when the generation is over; end it when it keeps its client waiting for too long."""
-        while not self.generation.over:
-            with trio.move_on_at(min(self._patience.ends, self._books.late_at)) as self._watching:
-                await self.over.wait()
-            self._refuse(self._late())
-            now = trio.current_time()
-            if self.generation.over or now < self._patience.ends or self._patience.was_held_up(now):
-                continue
-            if self.generation.opening:
-                self.give_up(OPEN_S)
-            else:
-                self._stall()
-
-    def _look_sooner(self) -> None:
-        """Deadlines may have come nearer."""
-        self._watching.deadline = min(self._watching.deadline, self._patience.ends, self._books.late_at)
 
     # Messages
 
@@ -305,10 +278,8 @@ class Running:
         self._after_change()
         if not (ids := generation.ids[known:]):
             return
-        self.last_id_s = trio.current_time()
-        self._patience.note_ids(len(ids), self.last_id_s)
+        self._patience.note_ids(len(ids), trio.current_time())
         if not known:
-            self.first_id_s = self.last_id_s
             self.on_first_id()  # no checkpoint before it
         if refusals := self._books.add_ids(ids):
             self._refuse(refusals)
@@ -375,18 +346,8 @@ class Running:
         self._pass_on(sender, message)
         place = self.generation.route.index(sender)
         self._refuse(self._books.propose(place, message, trio.current_time()))
-        self._refuse(self._late())
-        self._look_sooner()
-
-    def _late(self) -> list[Refuse]:
-        """Refuse proposals whose ids have not come, though they could have."""
-        if self._books.late_at == inf:
-            return []
-        now, tail = trio.current_time(), self._link_to(self.generation.route[-1])
-        if self.returning.is_away or tail is None or tail.heard_s < now - AHEAD_S:
-            self._books.wait_anew(now)
-        self._books.wait_anew(self.returning.back_s)
-        return self._books.late(now)
+        self._deadlines.refuse_late()
+        self._deadlines.look_sooner()
 
     def _refuse(self, refusals: Sequence[Refuse]) -> None:
         for refusal in refusals:
