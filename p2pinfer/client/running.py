@@ -12,7 +12,7 @@ from typing import Final
 
 import trio
 
-from p2pinfer.client.blame import is_proof
+from p2pinfer.client.blame import Blame
 from p2pinfer.client.books import Books
 from p2pinfer.client.contracts import Plan
 from p2pinfer.client.deadlines import Deadlines
@@ -23,7 +23,7 @@ from p2pinfer.core.client_account import ClientAccount, Refuse
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import verify_contract
 from p2pinfer.core.ending import Ending
-from p2pinfer.core.errors import Disputed, JournalError, LinkDead, RemoteProtocolError
+from p2pinfer.core.errors import JournalError, LinkDead, RemoteProtocolError
 from p2pinfer.core.generation import Generation, Phase
 from p2pinfer.core.keys import PrivateKey, short_name, short_names
 from p2pinfer.core.messages import Message
@@ -82,7 +82,7 @@ class Running:
         self._books = Books(plan, prompt, key, journal, self._say, self.fail_to_keep)
         self._link_to = link_to
         self._contained = Contained("an answer", self._break)
-        self._refused_by: set[PeerKey] = set()
+        self._blame = Blame(self.generation)
         self.cannot_keep = False  # its records: our disk is full
         self.retry_s: float | None = None  # a stage had no room, and says when it may have some
         self._patience = Patience(step_s, self.started_s)
@@ -141,7 +141,7 @@ class Running:
     @property
     def begun(self) -> bool:
         """An id has come, or none will."""
-        return bool(self.generation.ids) or self.generation.over
+        return self.generation.begun
 
     @property
     def first_id_s(self) -> float | None:
@@ -171,11 +171,8 @@ class Running:
 
     @property
     def refused_by(self) -> frozenset[PeerKey]:
-        """The stages that refused, vanished, or broke the protocol before the first id, whatever the others did.
-
-        Of several, none is here for what another could have brought about.
-        """
-        return frozenset(self._refused_by)
+        """The stages that are to blame for that no id came, as of `blame.py`."""
+        return frozenset(self._blame.stages)
 
     def fail(self, text: str, code: Code) -> None:
         """End the generation, unless it is over, and tell every stage how far it is paid."""
@@ -193,8 +190,7 @@ class Running:
     def give_up(self, patience_s: float) -> None:
         """Nothing came for so long. Of several stages one that does not accept may wait for its link to the next."""
         awaited = [self.plan.stages[place].key for place in self._books.awaited]
-        if self._is_solo:
-            self._blame(self.plan.stages[0].key)
+        self._blame.note_silence()
         who = f"stage {short_names(awaited)} did not accept" if awaited else "no id came"
         self.fail(f"{who} within {patience_s:.0f} s", Code.SILENT)
 
@@ -234,8 +230,7 @@ class Running:
             try:
                 self._take(sender, message)
             except RemoteProtocolError as error:
-                if self._is_solo or not isinstance(error, Disputed):
-                    self._blame(sender)
+                self._blame.note_fault(sender, error)
                 self.fail(f"stage {short_name(sender)} broke the protocol: {error}", error.code)
 
     def _take(self, sender: PeerKey, message: SessionMessage) -> None:
@@ -291,7 +286,7 @@ class Running:
 
     def _lose_for_good(self, peer: PeerKey, why: LinkDead) -> None:
         self._write_off(peer)
-        self._blame(peer)
+        self._blame.note_lost(peer)
         self.fail(f"the link to stage {short_name(peer)} broke: {why}", Code.LOST)
         self._after_change()
 
@@ -305,19 +300,10 @@ class Running:
             self._write_off(peer)
         self._after_change()
 
-    def _blame(self, peer: PeerKey) -> None:
-        """Before the first id, another may take its place."""
-        if not self.begun:
-            self._refused_by.add(peer)
-
-    @property
-    def _is_solo(self) -> bool:
-        return len(self.plan.stages) == 1
-
     def _pass_on(self, sender: PeerKey, message: SessionMessage) -> None:
         """Let the generation decide, and send what follows."""
-        if isinstance(message, SessionRefused | Close) and is_proof(self.generation.route, sender, message):
-            self._blame(sender)
+        if isinstance(message, SessionRefused | Close):
+            self._blame.note_end(sender, message)
         if isinstance(message, SessionRefused):
             self.retry_s = message.retry_ms / 1000 or None
             self.on_refused(sender, message)
@@ -358,7 +344,7 @@ class Running:
 
     def _open(self, peer: PeerKey, message: Open) -> None:
         if self._link_to(peer) is None:  # it died before the session was open, and nobody told us
-            self._blame(peer)
+            self._blame.note_lost(peer)
             self.fail(f"stage {short_name(peer)} vanished while the route opened", Code.LOST)
         else:
             self._send(peer, message)

@@ -103,6 +103,11 @@ class Generation:
         """Not every stage has accepted yet."""
         return self.phase is Phase.OPENING
 
+    @property
+    def begun(self) -> bool:
+        """An id has come, or none will."""
+        return bool(self.ids) or self.over
+
     def receive(self, sender: PeerKey, message: SessionMessage) -> list[Send]:
         """Take a message of this session; return what to send for it.
 

@@ -178,7 +178,8 @@ class TextStream:
     def add(self, id_: int) -> str:
         """The text that this id makes certain. After a stop string was found there is none."""
         if not self._stops:
-            return self._shown(self._decode(self._texts.bytes_of(id_)))  # nearly always
+            text = self._decode(self._texts.bytes_of(id_))  # nearly always
+            return self._shown(text) if self._at_start else text
         name = self._texts.special_name(id_)
         if name in self._stops and self.stop is None:
             text = self._shown(self._take(self._decode(b"", final=True)))

@@ -91,7 +91,7 @@ OURS: Final = (
     *("ClientAccount.unsigned", "Proposals.is_final", "CountedIds.kept"),
     *("StageAccount.__init__", "StageAccount.add_inputs", "StageAccount.add_outputs", "StageAccount._cut"),
     *("StageAccount.commit", "StageAccount.close", "StageAccount.closed", "StageAccount.may_compute"),
-    *("StageSession.take", "Generation.opening"),
+    *("StageSession.take", "Generation.opening", "Generation.begun"),
     *("Digest.names", "OfferTable.silence", "OfferTable.heard", "may_tell", "Span.meets"),
     "_host_and_port",
     *("Allowance.left", "Allowance.left_in_all", "Allowance.owe", "Generation._may_come_of_others"),
