@@ -88,7 +88,8 @@ HELD: Final = (
 OURS: Final = (
     *("PrivateKey.__init__", "Manifest.files_of", "fault_of"),
     *("_check_route", "ClientAccount.__init__", "ClientAccount.closed", "ClientAccount.is_final"),
-    *("ClientAccount.unsigned", "Proposals.is_final", "CountedIds.kept"),
+    *("ClientAccount.unsigned", "ClientAccount.note_stored", "ClientAccount.withdraw", "ClientAccount.resumed"),
+    *("Proposals.is_final", "CountedIds.kept"),
     *("StageAccount.__init__", "StageAccount.add_inputs", "StageAccount.add_outputs", "StageAccount._cut"),
     *("StageAccount.commit", "StageAccount.close", "StageAccount.closed", "StageAccount.may_compute"),
     *("StageSession.take", "Generation.opening", "Generation.begun"),
