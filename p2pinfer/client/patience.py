@@ -19,12 +19,15 @@ CRAWL_FACTOR: Final = 10  # and so many times what was to be expected of it: nod
 class Patience:
     """The patience with one answer. step_s: what is expected from one id to the next, by promise and by measurement.
 
+    first_id_s, last_id_s: when ids came; None before
     ends: when it is used up; nothing but `was_held_up` and what comes moves it, and only to later
     """
 
     def __init__(self, step_s: float, now: float) -> None:
         """Its stages are asked to open now; however many dawdle, each accepts by itself."""
         self.step_s = step_s
+        self.first_id_s: float | None = None
+        self.last_id_s: float | None = None
         self.ends = now + OPEN_S
         self._has_ids = False
         self._left_s: float | None = None  # while it does not run down
@@ -49,6 +52,9 @@ class Patience:
 
     def note_ids(self, count: int, now: float) -> None:
         """So many ids came. All that was there before the first one was prefill's."""
+        self.last_id_s = now
+        if self.first_id_s is None:
+            self.first_id_s = now
         if self._left_s is not None:
             return  # what was under way on other links, while we are away from one
         given = count * max(CRAWL_S, CRAWL_FACTOR * self.step_s)

@@ -102,7 +102,7 @@ class Links:
     def on_message(self, link: Link, message: Message) -> None:
         """All but announcements were asked for, or ask for something."""
         if self._links.get(link.peer) is link and not (isinstance(message, Offers) and message.call == 0):
-            self._used[link.peer] = trio.current_time()
+            self._used[link.peer] = link.heard_s
         self._receiver.on_message(link, message)
 
     def on_closed(self, link: Link, why: LinkDead) -> None:

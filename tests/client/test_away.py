@@ -48,7 +48,8 @@ class Away(Ring):
         self.links: dict[PeerKey, Wire] = {key: Wire() for key in KEYS}
         self.dials: list[tuple[int, float]] = []
         self.reachable = True
-        self.running._link_to = self.running.returning._link_to = self.links.get  # type: ignore[assignment]
+        for one in (self.running, self.running.returning, self.running._deadlines):
+            one._link_to = self.links.get  # type: ignore[assignment]
         self.running.returning.dial = self.dial  # type: ignore[assignment]
 
     async def dial(self, peer: PeerKey, _: Sequence[str]) -> Wire:
