@@ -90,7 +90,7 @@ class Generations:
             self._turns.release()
             raise
         self._nursery.start_soon(self._end_turn, running)
-        return AnswerStream(running, lambda: trying.spent - running.cost)
+        return AnswerStream(running, trying.lost)
 
     def close(self) -> None:
         """Begin no more, and give up those under way; what was delivered is paid."""
@@ -130,7 +130,7 @@ class Generations:
                 running = await trying.first_answering()
                 return trying, running
             except Unreached as failure:
-                if trying.tries:
+                if trying.has_tried:
                     raise
                 await waiting.rest(failure)
             finally:
