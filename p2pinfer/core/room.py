@@ -49,7 +49,7 @@ class Room:
         Raises Refused (BUSY), with its place, where there is no room even so, or others come before it.
         """
         self._queue.forget(now)
-        place = self._queue.find(visit.ticket, asks)
+        place = self._queue.take_over(self._queue.find(visit.ticket, asks))
         free = self._free(held, free_pages, asks, place)
         going = free.take(asks) if asks.own or _is_turn(place) else self._take_after_others(free, asks, place, visit)
         if going is None:
