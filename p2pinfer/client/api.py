@@ -17,6 +17,7 @@ import trio
 
 from p2pinfer.client.answer import Answer, AnswerStream
 from p2pinfer.client.asking import Options, Prompt, Request, check_cost
+from p2pinfer.client.farewells import Farewells
 from p2pinfer.client.fetching import Fetcher
 from p2pinfer.client.generations import Generations
 from p2pinfer.client.models import Models
@@ -241,8 +242,8 @@ async def _open_client(
         trio.open_nursery() as nursery,
     ):
         exchange = Exchange(nursery)
-        settling = Settling(journal, key, nursery)
-        exchange.on_up, exchange.on_stray = settling.greet, settling.take
+        settling, farewells = Settling(journal, key, nursery), Farewells()
+        exchange.on_up, exchange.on_stray = partial(_greet, farewells, settling), settling.take
         experience.failures.note_taken(await journal.read(lambda reader: reader.paid_in_vain(key.public)))
         async with network(key, exchange, Greeting(boot=os.urandom(16))) as peers:
             directory = Directory(peers, exchange, bootstrap)
@@ -255,7 +256,7 @@ async def _open_client(
                 peers, directory, exchange, book, here=here, neighbours=neighbours
             ) as first_peers:
                 models = Models(Store(store), directory, Fetcher(peers, exchange, experience.measures), nursery)
-                parts = peers, exchange, directory, first_peers, settling, experience, models, nursery
+                parts = peers, exchange, directory, first_peers, settling, farewells, experience, models, nursery
                 generations = Generations(key, journal, *parts)
                 exchange.on_stray = partial(_take_stray, generations, settling)
                 client = Client(models, generations, settling, peers, directory, first_peers)
@@ -267,6 +268,12 @@ async def _open_client(
                         await client.wait_settled()
                         await client.models.aclose()
         nursery.cancel_scope.cancel()
+
+
+def _greet(farewells: Farewells, settling: Settling, link: Link) -> None:
+    """A link is up. What is over is told first, then what is owed for it."""
+    farewells.greet(link)
+    settling.greet(link)
 
 
 def _take_stray(generations: Generations, settling: Settling, link: Link, message: SessionMessage) -> None:

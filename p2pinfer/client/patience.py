@@ -2,6 +2,7 @@
 
 Silence is borne for STALL_S. A stage that sends an id now and then would make that hours; so an id gives back a part of
 the patience alone: as much as several times what it was to take. Whoever keeps its word has all of it all the time.
+Before the first id other nodes may do as well, and it runs on, whatever links do.
 Pure: `now` is the caller's monotonic clock in seconds.
 """
 
@@ -34,8 +35,8 @@ class Patience:
         self._moments_s = STALL_S  # that may be given beside it, in all
 
     def pause(self, now: float) -> None:
-        """We are away, for RETURN_S at most: silence is nobody's."""
-        if self._left_s is None:
+        """We are away, for RETURN_S at most: silence is nobody's, where an id has come."""
+        if self._has_ids and self._left_s is None:
             self._left_s = self.ends - now
             self.ends += RETURN_S
 

@@ -92,6 +92,7 @@ class Running:
         self.returning.on_back = self._deadlines.look_sooner
         self.on_first_id: Callable[[], None] = hear_nothing  # called in the step in which it comes
         self.on_refused: Callable[[PeerKey, SessionRefused], None] = hear_nothing
+        self.on_close: Callable[[PeerKey, Close], None] = hear_nothing  # whether there is a link to say it on, or not
         self._paid = trio.Event()  # all that can be, now that it is over
 
     async def run(self, deaths: trio.MemoryReceiveChannel[Incoming]) -> None:
@@ -358,6 +359,8 @@ class Running:
 
     def _send(self, peer: PeerKey, message: Message) -> None:
         priority = Priority.PREFILL if isinstance(message, Prompt) else Priority.CONTROL
+        if isinstance(message, Close):
+            self.on_close(peer, message)
         link = self._link_to(peer)
         try:
             if link is not None:

@@ -141,6 +141,21 @@ class Queue:
         self._places[place.name] = taken
         return taken
 
+    def take_over(self, place: Place | None) -> Place | None:
+        """Give it the turn of another request of its client, which waits instead; unless it has one itself.
+
+        At two stages of one route two requests of one client may be called: neither could go, and both would be called
+        again.
+        """
+        if place is None or place.turn_s > -inf:
+            return place
+        for turn in self.called():
+            if turn.asks.client == place.asks.client and turn.asks.pages >= place.asks.pages:
+                self._places[turn.name] = replace(turn, turn_s=-inf)
+                place = self._places[place.name] = replace(place, turn_s=turn.turn_s, since_s=turn.since_s)
+                break
+        return place
+
     def let_in(self, place: Place, now: float) -> None:
         """It has found room. now: its turn, where it has one, is not over"""
         ends_s = max(place.turn_s, now)

@@ -55,7 +55,7 @@ class Room:
         Raises Refused (BUSY), with its place, where there is no room even so, or others come before it.
         """
         self._queue.forget(now)
-        place = self._queue.find(visit.ticket, asks, now)
+        place = self._queue.take_over(self._queue.find(visit.ticket, asks, now))
         came_s = self._queue.came_s(visit, now) if place is None else place.came_s
         free = self._free(held, free_pages)
         others = [one for one in self._queue.called() if one != place]

@@ -140,7 +140,12 @@ class Lodging:
         self._stir()
 
     def give_up(self, link: Link, message: Close) -> None:
-        """A client wants no session any more that it was refused: others do not wait for it."""
+        """A client wants no session any more that it was refused: others do not wait for it.
+
+        A Close with another code crossed our refusal: another stage had refused before, and it still waits.
+        """
+        if message.code != Code.CANCELLED:
+            return
         if self._room.leave(message.session, link.peer, trio.current_time()):  # anybody may say Close of any session
             self._stir()
 

@@ -131,6 +131,19 @@ async def test_before_the_first_id_for_a_moment(autojump_clock: MockClock, away:
     assert away.running.refused_by == {KEYS[MIDDLE]}
 
 
+async def test_before_the_first_id_no_break_of_a_link_gives_a_stage_more_time(
+    autojump_clock: MockClock, away: Away
+) -> None:
+    """INF-42"""
+    began = trio.current_time()
+    while not away.running.generation.over:
+        await away.lose(TAIL)
+        with trio.move_on_after(5):
+            await away.running.over.wait()
+    assert trio.current_time() - began <= STALL_S + HELD_UP_S
+    assert failed(away.running) is Code.SILENT
+
+
 @pytest.mark.parametrize("code", [Code.LEAVING, Code.INTERNAL, Code.BAD_FRAME, Code.IDLE])
 async def test_a_stage_that_said_goodbye_is_not_dialled(autojump_clock: MockClock, away: Away, code: Code) -> None:
     """INF-45"""

@@ -387,6 +387,32 @@ def test_who_found_no_room_at_another_stage_is_back_in_its_place() -> None:
     assert called(room, FULL[:-1], now=TURN_S + 1) == [first.slot]
 
 
+def test_a_request_takes_the_turn_of_another_one_of_its_client_which_waits_instead() -> None:
+    """Another stage of their route has called it, and not the other."""
+    room = Room(8, PAGES)
+    first, second, other = session(20, 90, "a"), session(21, 90, "a"), session(22, 91, "b")
+    for one in (first, second, other):
+        refused(room, FULL, one)
+    assert called(room, FULL[:-1]) == [first.slot]
+    refused(room, FULL[:-1], other, now=0.1)
+    let_in(room, FULL[:-1], second, now=0.1)
+    held = [*FULL[:-1], second]
+    refused(room, held, first, now=0.1)
+    assert called(room, held, now=0.1) == []
+    assert called(room, held[1:], now=0.1) == [other.slot]
+    assert called(room, held[2:], now=0.1) == [first.slot]
+
+
+def test_but_not_for_more_than_is_kept() -> None:
+    room = Room(8, PAGES)
+    first, longer = session(20, 90, "a"), replace(session(21, 90, "a"), pages=3)
+    refused(room, FULL, first)
+    refused(room, FULL, longer)
+    assert called(room, FULL[:-1]) == [first.slot]
+    refused(room, FULL[:-1], longer, now=0.1)
+    let_in(room, FULL[:-1], first, now=0.1)
+
+
 def test_who_waits_for_less_time_overtakes_nobody_who_holds_as_little() -> None:
     room = Room(8, PAGES)
     refused(room, FULL, session(20, 90, "a"))

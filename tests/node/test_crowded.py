@@ -254,6 +254,28 @@ def test_who_gives_its_place_up_is_not_told(loop: Loop, tmp_path: Path) -> None:
     loop.run(main)
 
 
+def test_who_was_refused_by_another_stage_at_the_same_time_keeps_its_place(loop: Loop, tmp_path: Path) -> None:
+    """Its Close crosses the refusal."""
+
+    async def main() -> None:
+        with trio.fail_after(HANG_S):
+            async with (
+                nodes(loop, tmp_path, ("0:3", 1)) as (swarm, _),
+                open_stranger(swarm, new_key()) as busy,
+                open_stranger(swarm, new_key()) as stranger,
+            ):
+                async with busy.running(await busy.plan(max_tokens=100)) as session:
+                    plan = await stranger.plan()
+                    await waits(stranger, plan, ticket(1))
+                    (await stranger.link(plan, 0)).send_nowait(Close(plan.session, 0, Code.BUSY, 0, ""))
+                    session.close()
+                turn = await heard(stranger, SessionRefused)
+                assert isinstance(turn, SessionRefused)
+                assert (turn.session, turn.retry_ms) == (plan.session, TURN_MS)
+
+    loop.run(main)
+
+
 def test_a_client_that_is_full_somewhere_holds_nothing_elsewhere(loop: Loop, tmp_path: Path) -> None:
     """Its tail has no room: it ends the session at the head at once, and takes no window there."""
 
