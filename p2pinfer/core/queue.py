@@ -22,8 +22,7 @@ TURN_MS: Final = 1  # `retry_ms` for whose turn it is, and for nobody else
 LATE_S: Final = 10.0  # after the time that a client was told, its place is kept for it
 MAX_RETRY_S: Final = 30.0  # however long the wait: who missed that its turn was told asks again by then
 FREED_KEPT: Final = 16  # sessions that ended last, which tell how fast room becomes free
-HEAD_START_MS: Final = 10_000  # who says that it waited for longer at other nodes counts as if it did for so long
-JUMP_S: Final = 1.0  # a wall clock that is wrong by so much was set
+CAME_S: Final = 1.0  # who came within so much of each other came at once: links have different lengths
 NO_TICKET: Final = bytes(16)
 
 
@@ -32,18 +31,21 @@ class Visit:
     """An Open that asks for room.
 
     ticket: of its request, the same at every stage: since when it waits, and random bytes; zeros: it does not wait
-    wall_ms: our wall clock
     """
 
     session: SessionId
     epoch: int
     ticket: bytes
-    wall_ms: int
 
 
 def new_ticket(wall_ms: int, lots: bytes) -> bytes:
     """The ticket of a request that begins now. lots: 8 random bytes"""
     return wall_ms.to_bytes(8, "big") + lots
+
+
+def came(ticket: bytes, now: float) -> float:
+    """Since when one waits that comes now. Those who came at once have one order at all stages, by their tickets."""
+    return inf if ticket == NO_TICKET else now - now % CAME_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class Place:
     since_s: since when it is
     is_away: it has room, or has missed its turn: it has none until it asks again
     ends_s:  while it has room: the end of the turn in which it came
+    tried:   it came in this turn, and another stage of its route had no room
     """
 
     ticket: bytes
@@ -70,6 +73,7 @@ class Place:
     since_s: float = -inf
     is_away: bool = False
     ends_s: float = -inf
+    tried: bool = False
 
     @property
     def name(self) -> bytes:
@@ -83,7 +87,6 @@ class Queue:
         """weigh: how many sessions' room one has"""
         self._weigh = weigh
         self._places: dict[bytes, Place] = {}  # by name, in the order they came
-        self._began_s = inf  # Unix time at which the monotonic clock was 0
         self.turns = LastTurns()
         self._freed: deque[float] = deque(maxlen=FREED_KEPT)
 
@@ -111,16 +114,6 @@ class Queue:
         """Places whose turn is still to come."""
         return [place for place in self._places.values() if place.turn_s == -inf and not place.is_away]
 
-    def came_s(self, visit: Visit, now: float) -> float:
-        """Since when it waits, by its ticket: two that came at once have one order at all stages. inf without one."""
-        if visit.ticket == NO_TICKET:
-            return inf
-        wall_s = visit.wall_ms / 1000
-        if abs(wall_s - now - self._began_s) > JUMP_S:
-            self._began_s = wall_s - now
-        since_s = int.from_bytes(visit.ticket[:8], "big") / 1000
-        return max(wall_s - HEAD_START_MS / 1000, min(since_s, wall_s)) - self._began_s
-
     # What happens to a place
 
     def wait(self, visit: Visit, asks: HeldSession, retry_s: float, now: float) -> bytes:
@@ -130,14 +123,16 @@ class Queue:
             return NO_TICKET
         if place is not None:
             self._end_turn(place, now)
-        came_s = self.came_s(visit, now) if place is None else place.came_s
+        came_s = came(visit.ticket, now) if place is None else place.came_s
         kept = Place(visit.ticket, asks, visit.session, visit.epoch, came_s, now + retry_s + LATE_S)
         self._places[kept.name] = kept
         return visit.ticket
 
     def take_turn(self, place: Place, now: float) -> Place:
         """From now on room is kept for this one."""
-        taken = replace(place, turn_s=now + TURN_S, since_s=now, until_s=max(place.until_s, now + TURN_S + LATE_S))
+        taken = replace(
+            place, turn_s=now + TURN_S, since_s=now, tried=False, until_s=max(place.until_s, now + TURN_S + LATE_S)
+        )
         self._places[place.name] = taken
         return taken
 
@@ -157,7 +152,7 @@ class Queue:
         return place
 
     def let_in(self, place: Place, now: float) -> None:
-        """It has found room. now: its turn, where it has one, is not over"""
+        """It has found room."""
         ends_s = max(place.turn_s, now)
         place = self._end_turn(place, now)
         self._places[place.name] = replace(place, is_away=True, ends_s=ends_s, until_s=now + LATE_S)
@@ -166,7 +161,8 @@ class Queue:
         """Its room came to nothing, for another stage of its route has none: it has the rest of its turn, or waits."""
         if (place := self._places.get(client + ticket)) is not None and place.is_away:
             turn_s = place.ends_s if place.ends_s > now else -inf
-            self._places[place.name] = replace(place, turn_s=turn_s, since_s=now, is_away=False, until_s=now + LATE_S)
+            back = replace(place, turn_s=turn_s, since_s=now, tried=True, is_away=False, until_s=now + LATE_S)
+            self._places[place.name] = back
 
     def pass_over(self, ticket: bytes, client: PeerKey, now: float) -> None:
         """It does not come in its turn: the next one has it, until this one asks again."""

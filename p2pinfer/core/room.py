@@ -16,7 +16,7 @@ from p2pinfer.core.errors import Refused
 from p2pinfer.core.holdings import HeldSession, Holdings
 from p2pinfer.core.last_turns import LastTurns
 from p2pinfer.core.overdue import Overdue
-from p2pinfer.core.queue import Place, Queue, Visit
+from p2pinfer.core.queue import Place, Queue, Visit, came
 from p2pinfer.core.units import PeerKey, SessionId
 
 FIRST_ROWS_S: Final = 2.0  # without a prompt or rows, before a session may have to give way
@@ -56,9 +56,9 @@ class Room:
         """
         self._queue.forget(now)
         place = self._queue.take_over(self._queue.find(visit.ticket, asks, now))
-        came_s = self._queue.came_s(visit, now) if place is None else place.came_s
+        came_s = came(visit.ticket, now) if place is None else place.came_s
         free = self._free(held, free_pages)
-        others = [one for one in self._queue.called() if one != place]
+        others = [one for one in self._queue.called() if one != place and not one.tried]
         for turn in () if asks.own else others:
             free.take(turn.asks)
         if asks.own or _is_turn(place):

@@ -3,7 +3,6 @@
 Whose turn it is, and who gives way, is decided in `core/room.py`.
 """
 
-import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -151,7 +150,7 @@ class Lodging:
 
     def _find(self, asks: HeldSession, message: Open) -> list[int]:
         self._let_go_over()
-        visit = Visit(message.session, message.epoch, message.ticket, round(time.time() * 1000))
+        visit = Visit(message.session, message.epoch, message.ticket)
         try:
             return self._room.find(self._held(), asks, self._engine.free_pages, trio.current_time(), visit)
         finally:
