@@ -15,7 +15,7 @@ import trio
 
 from p2pinfer.core.errors import Refused
 from p2pinfer.core.offer import Offer
-from p2pinfer.core.offer_table import ANSWER_PART, OfferTable
+from p2pinfer.core.offer_table import ANSWER_PART, PULL_NEW, OfferTable
 from p2pinfer.core.offers import KnownOffer, reachable
 from p2pinfer.core.units import ModelId, PeerKey
 from p2pinfer.overlay.drawing import drawn, drawn_links
@@ -36,9 +36,8 @@ HASTE_S: Final = 0.5  # before the DHT is asked, too, while layers are missing
 FURTHER: Final = 4  # peers that we have just heard of and ask, too, while layers are missing
 PULL_S: Final = 10.0, 20.0  # between questions that nobody waits for
 PULL_GAIN_S: Final = 20  # that an offer must be younger than ours: nodes renew theirs as often
-PULL_NEW: Final = 8  # offers of nodes that we do not know, in an answer; one where we know KNOWN_ENOUGH
 OWED: Final = 0.5  # of questions go to a peer whose offer we missed, if there is one: any peer can say so all the time
-KNOWN_ENOUGH: Final = 48  # offers: a question names them all, so that what is asked does not grow with the swarm
+KNOWN_ENOUGH: Final = 48  # offers: a question names them all, so what is asked does not grow with the swarm
 INTEREST_S: Final = 60.0  # a client asks on for so long after it wanted a model
 THIN_S: Final = 30.0, 600.0  # between look-ups in the DHT while a model is thinly held: the first wait, and the longest
 
@@ -281,7 +280,7 @@ class Directory:
         return bool(self._network.directory_addresses())
 
     async def _pull(self, link: Link, model: ModelId | None, seek: bool) -> None:
-        limit = min(PULL_NEW, max(1, self._unknown(model)))
+        limit = min(PULL_NEW, max(1, self._unknown(model)))  # offers of nodes that we do not know
         await self._tidings.ask(link, model, seek=seek, gain_s=PULL_GAIN_S, limit=limit)
 
     def _unknown(self, model: ModelId | None) -> int:

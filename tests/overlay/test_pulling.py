@@ -13,10 +13,11 @@ from p2pinfer.core.digest import Digest, renewal_of
 from p2pinfer.core.keys import peer_name
 from p2pinfer.core.messages import MAX_NAMED, NAMED_BYTES, AskOffers, Offers
 from p2pinfer.core.offer import Offer, State
+from p2pinfer.core.offer_table import PULL_NEW
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.records import encode
 from p2pinfer.core.units import ModelId, PeerKey, Roles, Span
-from p2pinfer.overlay.directory import INTEREST_S, PULL_NEW, PULL_S
+from p2pinfer.overlay.directory import INTEREST_S, PULL_S
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld
 from p2pinfer.overlay.seeking import model_key
