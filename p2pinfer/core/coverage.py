@@ -140,10 +140,12 @@ def _reach(one: tuple[int, KnownOffer]) -> tuple[int, float]:
 
 
 def drawn_by_need(offers: Sequence[KnownOffer], now: float, draw: Callable[[int], int]) -> list[KnownOffer]:
-    """Offers of one model by lot, those first, likely, whose layers few serve and that live long; none without a tail.
+    """Fresh offers of one model by lot: whose layers few serve and who lives long is first, likely. None without a tail.
 
     So all who serve the same layers are told as often, and those of layers that few serve oftener. Whatever one network
-    told has one part of each layer. draw: a number below another
+    told has one part of each layer. An old offer has to be told anew soon, so its time left counts by the square.
+
+    draw: a number below another
     """
     end = _end_of(_grouped(offers))
     if end is None:
@@ -154,7 +156,9 @@ def drawn_by_need(offers: Sequence[KnownOffer], now: float, draw: Callable[[int]
     def lot(known: KnownOffer) -> float:
         span = known.offer.record.span
         need = (needs[min(span.last, end)] - needs[min(span.first, end)]) / counts[known.network]
-        return -log((draw(LOTS) + 1) / LOTS) / weight if (weight := need * known.left_s(now)) > 0 else inf
+        return (
+            -log((draw(LOTS) + 1) / LOTS) / weight if (weight := need * max(0.0, known.left_s(now)) ** 2) > 0 else inf
+        )
 
     return sorted(offers, key=lot)
 

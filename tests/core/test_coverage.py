@@ -186,7 +186,7 @@ def test_who_alone_serves_some_layers_is_told_oftener() -> None:
 def test_what_ends_soon_is_told_more_rarely() -> None:
     old, young = (held(name, 0, 30, born_s, network=name) for name, born_s in (("old", -50.0), ("young", 0.0)))
     told = told_first([old, young])
-    assert 1000 / 15 < told[old] < 1000 / 4
+    assert 1000 / 74 < told[old] < 1000 / 18
 
 
 @pytest.mark.parametrize("last", [LAYERS, 1 << 31], ids=["of the model", "far beyond its end"])
