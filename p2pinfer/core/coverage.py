@@ -140,7 +140,7 @@ def _reach(one: tuple[int, KnownOffer]) -> tuple[int, float]:
 
 
 def drawn_by_need(offers: Sequence[KnownOffer], now: float, draw: Callable[[int], int]) -> list[KnownOffer]:
-    """Fresh offers of one model by lot: whose layers few serve and who lives long is first, likely. None without a tail.
+    """Fresh offers of one model by lot: whose layers few serve, and who lives long, is likely first. No tail: none.
 
     So all who serve the same layers are told as often, and those of layers that few serve oftener. Whatever one network
     told has one part of each layer. An old offer has to be told anew soon, so its time left counts by the square.
