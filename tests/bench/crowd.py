@@ -216,7 +216,8 @@ class Crowd:
         """One more node; it knows one of those that are there."""
         self._count += 1
         signer = key(f"crowd {self._count}")
-        met = self._lots.choice(list(self.members.values())).network.addresses()[:1] if self.members else ()
+        there = [member for peer, member in self.members.items() if peer in self.world.peers]
+        met = self._lots.choice(there).network.addresses()[:1] if there else ()
         here = trio.Event()
         self._nursery.start_soon(self._live, signer, SPANS[self._count % len(SPANS)], met, here)
         await here.wait()
