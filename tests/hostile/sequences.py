@@ -5,6 +5,7 @@ hurt. However it goes, the node must go on, hold nothing for who is gone, log no
 """
 
 import time
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
@@ -54,6 +55,7 @@ from p2pinfer.core.session_messages import (
 from p2pinfer.core.units import Codec, Span
 from tests.core.test_messages import any_message
 
+from .damaged import damaged
 from .strangers import Deal, Stranger, hello, least, new_key, open_stranger, write
 from .yards import Yard
 
@@ -64,6 +66,7 @@ SPANS = [Span(0, 3), Span(0, 1), Span(0, 2), Span(1, 2), Span(2, 3), Span(1, 3)]
 EDGE = 1 << 32
 RENEW_S = 15.0  # after this an offer is asked for again: contracts name one that the node remembers
 HEAR_S = 0.5  # for an offer of a node that may not give any
+SPOKEN = 8  # messages that may be said again with a fault in them
 
 M = TypeVar("M", bound=Message)
 
@@ -96,7 +99,7 @@ class Held:
     parts: tuple[int, int, int]
     rows: int = 0  # of positions that were sent to it
     ids: int = 0  # that were sent to it as sampled
-    away: bool = False  # its client's link broke, and the node waits for it
+    away: bool = False  # its client's link broke, and the node may wait for it
 
     @property
     def session(self) -> Any:
@@ -120,26 +123,29 @@ class Strangers(RuleBasedStateMachine):
         type(self).made += 1
         type(self).trail = []
         self._held: list[Held] = []
+        self._spoken = deque[tuple[int, SessionMessage]](maxlen=SPOKEN)
         self._leaving = False
         self._actors: list[Stranger] = []
-        self._scopes: list[trio.CancelScope] = []
+        self._scopes: list[tuple[trio.CancelScope, trio.Event]] = []  # and when who ran in it is gone
 
     @initialize()
     def come(self) -> None:
         if not self.jumps and not self.leaves:
             self.yard.begin_good()
         for _ in range(ACTORS):
-            stranger, scope = self.yard.start(self._keep_stranger, new_key())
+            stranger, *scope = self.yard.start(self._keep_stranger, new_key())
             self._actors.append(stranger)
-            self._scopes.append(scope)
+            self._scopes.append(tuple(scope))
 
     async def _keep_stranger(
-        self, key: PrivateKey, *, task_status: trio.TaskStatus[tuple[Stranger, trio.CancelScope]]
+        self, key: PrivateKey, *, task_status: trio.TaskStatus[tuple[Stranger, trio.CancelScope, trio.Event]]
     ) -> None:
+        gone = trio.Event()
         with trio.CancelScope() as scope:
             async with open_stranger(self.yard.arena, key) as stranger:
-                task_status.started((stranger, scope))
+                task_status.started((stranger, scope, gone))
                 await trio.sleep_forever()
+        gone.set()
 
     def teardown(self) -> None:
         kind = type(self)
@@ -175,7 +181,7 @@ class Strangers(RuleBasedStateMachine):
             self._say(held.parts[0], 0.0, least(Close, session=held.session, code=Code.CANCELLED))
 
     async def _go(self) -> None:
-        for scope in self._scopes:
+        for scope, _ in self._scopes:
             scope.cancel()
         await trio.lowlevel.checkpoint()
 
@@ -189,6 +195,7 @@ class Strangers(RuleBasedStateMachine):
             await trio.sleep(pause)
 
     def _say(self, actor: int, pause: float, *messages: Message) -> None:
+        self._spoken.extend((actor, message) for message in messages if isinstance(message, SessionMessage))
         self.yard.call(self._said, actor, pause, *messages)
 
     def _one(self, number: int) -> Held:
@@ -240,6 +247,22 @@ class Strangers(RuleBasedStateMachine):
         self.yard.call(cut)
         for held in (held for held in self._held if held.parts[0] == actor):
             held.away = True
+
+    @rule(actor=actors, broken=st.booleans(), pause=pauses)
+    def start_anew(self, actor: int, broken: bool, pause: float) -> None:
+        """Under the same key, in another process, with another boot: what was open is not open there any more."""
+        if broken:
+            self._cut(actor)
+
+        async def leave() -> None:
+            scope, gone = self._scopes[actor]
+            scope.cancel()
+            await gone.wait()
+
+        self.yard.call(leave)
+        self._actors[actor], *scope = self.yard.start(self._keep_stranger, self._actors[actor].key)
+        self._scopes[actor] = tuple(scope)
+        self._say(actor, pause, Ping(1))
 
     @rule(max_body=numbers, version=st.sampled_from([0, 1, 2]), what=st.integers(0, 3))
     def greet_oddly(self, max_body: int, version: int, what: int) -> None:
@@ -394,13 +417,15 @@ class Strangers(RuleBasedStateMachine):
     @rule(number=sessions, pause=pauses)
     @precondition(lambda self: self._held)
     def do_the_next_right_thing(self, number: int, pause: float) -> None:
-        """Whatever the session waits for from its client and its neighbours."""
-        held = self._one(number)
+        self._go_on(self._one(number), pause)
+
+    def _go_on(self, held: Held, pause: float) -> None:
+        """Say whatever the session waits for from its client and its neighbours."""
         client, before, _ = held.parts
         if held.away:
             held.away = False
             sampled = self._last(client, held.session, Sampled)
-            delivered = sampled.position - held.prompt + 1 if sampled else 0
+            delivered = sampled.position - held.prompt + len(sampled.ids) if sampled else 0
             self._say(client, pause, least(Resume, session=held.session, delivered=delivered))
         if proposal := self._last(client, held.session, Propose):
             self._say(client, 0.0, self._signed(proposal, held.deal.key))
@@ -518,6 +543,23 @@ class Strangers(RuleBasedStateMachine):
             held.rows = held.prompt
             messages.append(least(Prompt, session=held.session, ids=pack_ids([1] * held.prompt)))
         self._say(client, pause, *messages)
+
+    @rule(number=sessions, pause=pauses, steps=st.integers(0, 3), times=st.sampled_from([1, 1, 2, 5]))
+    @precondition(lambda self: self._held)
+    def lose_its_link(self, number: int, pause: float, steps: int, times: int) -> None:
+        """A client in the middle of an answer loses its link, once or more, and each time comes back as it should."""
+        held = self._one(number)
+        for _ in range(times):
+            self._cut(held.parts[0])
+            for _ in range(steps):
+                self._go_on(held, pause)
+
+    @rule(ago=st.integers(0, SPOKEN - 1), other=st.none() | actors, field=st.integers(0, 15), bit=st.integers(0, 4095))
+    @precondition(lambda self: self._spoken)
+    def say_it_damaged(self, ago: int, other: int | None, field: int, bit: int) -> None:
+        """What was said just now, again, but for a bit."""
+        actor, message = self._spoken[-1 - ago % len(self._spoken)]
+        self._say(actor if other is None else other, 0.0, damaged(message, field, bit))
 
     @rule(actor=actors, number=sessions, other=sessions, pause=pauses, own=st.booleans(), which=st.integers(0, 3))
     @precondition(lambda self: self._held)
