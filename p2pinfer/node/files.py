@@ -55,7 +55,10 @@ class Files:
         try:
             size, data = await self._read(part)
         except ModelError:  # its words are for the owner: they name folders of this machine
+            link.charge_look()
             raise Refused("this peer does not have that file", Code.NOT_FOUND) from None
+        if len(data) < LEAST_FILE_PART:  # too few to pay for the look
+            link.charge_look()
         if ration is not None:
             await ration.take(len(data), link.source.key)
         return FilePart(ask.call, size, data)
