@@ -25,6 +25,7 @@ BENCHES: Final = (
 ASKED_FOR: Final = (
     "beside",
     "attack",
+    "strays",
     "overhead",
     "found",
     "wan",
