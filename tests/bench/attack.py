@@ -2,8 +2,9 @@
 
 The node is held to one core, the attacker to a quarter. Whoever takes a quarter of a core may cost as much of the
 node's, and a fifth more. ATTACK_S in the environment is how long each attack lasts in all, 60 seconds unless it says
-otherwise; ATTACKS names some of them. All of them take half an hour so, and 9 minutes with ATTACK_S=6. What one came to
-is told as soon as it is measured, and one that does not end is ended.
+otherwise; ATTACKS names some of them. All of them take half an hour so, and ten minutes with ATTACK_S=6, in which
+bursts (wire.md, 7.1) weigh more than they do in a minute. What one came to is told as soon as it is measured, and one
+that does not end is ended.
 """
 
 import json

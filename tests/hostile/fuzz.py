@@ -1,7 +1,7 @@
 """`make fuzz`: sequences of `sequences.py` against nodes, for as long as told; a failure is shrunk, told, and ends it.
 
 `python -m tests.hostile.fuzz [--seconds N] [--sequences N] [--seed N] [--kind NAME...] [--no-shrink]`. Sequences run in
-rounds, each with a seed of its own; a round's seed and kind repeat it.
+rounds, each with a seed of its own; a round's seed and kind repeat it. 10,000 of all kinds take an hour on two cores.
 """
 
 import argparse
