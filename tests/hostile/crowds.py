@@ -11,7 +11,8 @@ from p2pinfer.core.codes import Code
 from p2pinfer.core.queue import NO_TICKET, TURN_MS, new_ticket
 from p2pinfer.core.session_messages import Accept, Close, SessionRefused
 
-from .sequences import SPANS, Held, Strangers, actors, codes, numbers, pauses, sessions
+from .actors import SPANS, Held, actors, codes, numbers, pauses, sessions
+from .sequences import Strangers
 from .strangers import least
 
 ROOM = 2  # sessions
