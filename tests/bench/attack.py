@@ -83,7 +83,7 @@ def _served(root: Path, store: Path) -> Iterator[tuple[Victim, GoodClient, str]]
 
 @dataclass
 class _Window:
-    """A time of asking. rate: tokens a second; most: of the node's memory, in bytes."""
+    """A time of asking. rate: tokens a second; most: of the node's memory, in bytes; whole: the attack ended itself."""
 
     rate: float
     most: int
@@ -91,6 +91,7 @@ class _Window:
     taken: float = 0.0  # cores, by the attacker
     held_by: str = ""
     rounds: int = 0
+    whole: bool = True
 
 
 def _figures(name: str, victim: Victim, good: GoodClient, seconds: float, how: str) -> list[Figure]:
@@ -109,11 +110,14 @@ def _figures(name: str, victim: Victim, good: GoodClient, seconds: float, how: s
         f"({loud[0].held_by}), {sum(window.rounds for window in loud)} rounds; the node held by {how}; "
         f"{PAIRS} pairs of {seconds:.0f} s{f'; {failures[0]}' if failures else ''}"
     )
+    fall = median(falls)
+    if not all(window.whole for window in loud):
+        fall, detail = 100.0, f"THE ATTACK DID NOT COME TO ITS END: {detail}"
     if not victim.alive:
-        detail = f"THE NODE ENDED: {victim.new_words()[-200:]!r}"
+        fall, detail = 100.0, f"THE NODE ENDED: {victim.new_words()[-200:]!r}"
     grown = max(window.most for window in loud) - resting
     return [
-        Figure(f"{name}: fall of tokens/s", median(falls), Bound.BELOW, FALL + 100 * taken, "%", detail),
+        Figure(f"{name}: fall of tokens/s", fall, Bound.BELOW, FALL + 100 * taken, "%", detail),
         Figure(f"{name}: memory", grown / 1e6, Bound.BELOW, SPARE_BYTES / 1e6, "MB", f"above {resting / 1e6:.0f} MB"),
     ]
 
@@ -136,7 +140,7 @@ def _window(victim: Victim, good: GoodClient, seconds: float, name: str) -> _Win
         window.taken = told["cpu_s"] / told["seconds"]
         window.held_by, window.rounds = told["held_by"], told["rounds"]
     elif name:
-        window.failures.append("the attacker did not end")
+        window.whole = False
     return window
 
 
