@@ -59,7 +59,10 @@ class Files:
         try:
             size, data = await self._read(part)
         except ModelError:  # its words are for the owner: they name folders of this machine
+            link.charge_look()
             raise Refused("this peer does not have that file", Code.NOT_FOUND) from None
+        if len(data) < LEAST_FILE_PART:  # too few to pay for the look
+            link.charge_look()
         if ration is not None:
             await ration.take(len(data), link.source.key, weights=ask.name not in FOR_CLIENTS)
         return FilePart(ask.call, size, data)

@@ -199,6 +199,10 @@ class Link:
         finally:
             self._pipe.meter.rest()
 
+    def charge_look(self) -> None:
+        """A look at our disk for the peer counts as if reading had cost it: to ask for one costs a hundredth."""
+        self._pipe.meter.add_look()
+
     @property
     def heard_s(self) -> float:
         """When something came from the peer last, by the clock of the loop."""

@@ -26,6 +26,7 @@ ASKED_FOR: Final = (
     "beside",
     "files",
     "attack",
+    "strays",
     "overhead",
     "found",
     "wan",
