@@ -118,7 +118,7 @@ async def _ask_all(data: Path, store: Store, bootstrap: str, console: Terminal) 
     from p2pinfer.client.api import open_client
 
     answers = []
-    async with open_client(data, store.root, [bootstrap]) as client:
+    async with open_client(data, store.root, [bootstrap], mdns=False, here=False) as client:  # the demo's nodes alone
         for prompt in PROMPTS:
             console.print(f"\n> {prompt}", style="bold")
             chat = [{"role": "user", "content": prompt}]
@@ -154,7 +154,7 @@ async def _matches_whole_model(root: Path, model: StoredModel, store: Store, pee
     console.print(f"\nComparing {EXACT_TOKENS} greedy ids in float32 with the whole model in one process")
     async with (
         open_swarm(root, store.root, model, peers, "--threads", "1", "--numerics", EXACT.label) as (bootstrap, *_),
-        open_client(root / "client", store.root, [bootstrap.address]) as client,
+        open_client(root / "client", store.root, [bootstrap.address], mdns=False, here=False) as client,
     ):
         answer = await client.answer(EXACT_PROMPT, max_tokens=EXACT_TOKENS, codec="f32", numerics=EXACT.label)
     texts = Texts(store.read(model.id, TOKENIZER), model.manifest)

@@ -1,6 +1,5 @@
 """An answer, as its client gets it: pieces of text while they come, and all of it at the end."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import trio
@@ -54,7 +53,7 @@ class Answer:
 class AnswerStream:
     """An answer under way: `async for piece in stream`, then `stream.answer`."""
 
-    def __init__(self, running: Running, lost: Callable[[], int]) -> None:
+    def __init__(self, running: Running, lost: int) -> None:
         self._running = running
         self._lost = lost  # nano-credits that routes tried before have cost
         self._given = 0  # pieces
@@ -94,13 +93,13 @@ class AnswerStream:
             first_token_s=running.first_id_s - running.started_s,
             decode_s=running.last_id_s - running.first_id_s,
             stages=self.stages,
-            cost=running.cost + self._lost(),
-            lost=self._lost(),
+            cost=running.cost + self._lost,
+            lost=self._lost,
         )
 
     def _with_cost(self, failure: GenerationFailed) -> GenerationFailed:
         """The failure, and what was signed for what came before it."""
-        lost, cost = self._lost(), self._running.cost + self._lost()
+        lost, cost = self._lost, self._running.cost + self._lost
         text = f"{failure}; {cost:,} nano-credits were signed for what came before"
         if lost:
             text += f", {lost:,} of them for routes that failed and brought nothing"

@@ -17,6 +17,7 @@ import trio
 
 from p2pinfer.client.answer import Answer, AnswerStream
 from p2pinfer.client.asking import Options, Prompt, Request, check_cost
+from p2pinfer.client.farewells import Farewells
 from p2pinfer.client.fetching import Fetcher
 from p2pinfer.client.generations import Generations
 from p2pinfer.client.models import Models
@@ -59,6 +60,7 @@ async def open_client(
     max_cost: int | None = None,
     payer: PeerKey | None = None,
     mdns: bool = True,
+    here: bool = True,
     network: OpenNetwork | None = None,
     checking: Progress = no_progress,
 ) -> AsyncIterator["Client"]:
@@ -70,6 +72,7 @@ async def open_client(
     max_cost:  nano-credits that one answer may cost, at worst, where its request names no other limit
     payer:     the key of the folder that pays; by default any that nobody uses
     mdns:      look for peers on the local network where no other is known; a client is never seen there
+    here:      look for nodes of this user on this machine, where no other is known: on this folder and any
     network:   opens another network than libp2p's, for tests and simulations
     checking:  told how much of the journal is read, and of how much, where it was not closed well; in a thread
 
@@ -85,7 +88,7 @@ async def open_client(
         try:
             folders, opened = (data, store or default_store()), network or _open_libp2p
             neighbours = open_mdns if mdns and network is None else None
-            async with _open_client(key, *folders, bootstrap, opened, neighbours, checking) as client:
+            async with _open_client(key, *folders, bootstrap, opened, neighbours, checking, here) as client:
                 client.max_cost = max_cost
                 yield client
         except BaseExceptionGroup as group:
@@ -234,6 +237,7 @@ async def _open_client(
     network: OpenNetwork,
     neighbours: OpenNeighbours | None,
     checking: Progress,
+    here: bool = True,
 ) -> AsyncIterator[Client]:
     async with (
         open_journal(client_journal(data), checking) as journal,
@@ -241,8 +245,8 @@ async def _open_client(
         trio.open_nursery() as nursery,
     ):
         exchange = Exchange(nursery)
-        settling = Settling(journal, key, nursery)
-        exchange.on_up, exchange.on_stray = settling.greet, settling.take
+        settling, farewells = Settling(journal, key, nursery), Farewells()
+        exchange.on_up, exchange.on_stray = partial(_greet, farewells, settling), settling.take
         experience.failures.note_taken(await journal.read(lambda reader: reader.paid_in_vain(key.public)))
         async with network(key, exchange, Greeting(boot=os.urandom(16))) as peers:
             directory = Directory(peers, exchange, bootstrap)
@@ -250,12 +254,12 @@ async def _open_client(
             experience.slept_s = Sleep(peers.asleep_s).passed_s
             nursery.start_soon(_keep_fading, experience, peers)
             book = AddressBook(address_book(data))
-            here = NodesHere((data, default_data()), network is _open_libp2p).find
+            nodes = NodesHere((data, default_data()) if here else (), here and network is _open_libp2p)
             async with open_first_peers(
-                peers, directory, exchange, book, here=here, neighbours=neighbours
+                peers, directory, exchange, book, here=nodes.find, neighbours=neighbours
             ) as first_peers:
                 models = Models(Store(store), directory, Fetcher(peers, exchange, experience.measures), nursery)
-                parts = peers, exchange, directory, first_peers, settling, experience, models, nursery
+                parts = peers, exchange, directory, first_peers, settling, farewells, experience, models, nursery
                 generations = Generations(key, journal, *parts)
                 exchange.on_stray = partial(_take_stray, generations, settling)
                 client = Client(models, generations, settling, peers, directory, first_peers)
@@ -267,6 +271,12 @@ async def _open_client(
                         await client.wait_settled()
                         await client.models.aclose()
         nursery.cancel_scope.cancel()
+
+
+def _greet(farewells: Farewells, settling: Settling, link: Link) -> None:
+    """A link is up. What is over is told first, then what is owed for it."""
+    farewells.greet(link)
+    settling.greet(link)
 
 
 def _take_stray(generations: Generations, settling: Settling, link: Link, message: SessionMessage) -> None:

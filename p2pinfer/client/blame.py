@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import Disputed, RemoteProtocolError
+from p2pinfer.core.generation import Generation
 from p2pinfer.core.session_messages import Close, SessionRefused
 from p2pinfer.core.units import PeerKey
 
@@ -15,7 +17,39 @@ from p2pinfer.core.units import PeerKey
 OWN_ENDS: Final = frozenset((Code.LEAVING, Code.DRAINED, Code.INTERNAL))
 
 
-def is_proof(route: Sequence[PeerKey], sender: PeerKey, message: SessionRefused | Close) -> bool:
+class Blame:
+    """Of one generation. stages: those that refused, vanished, or broke the protocol before the first id, whatever the
+    others did; of several, none is here for what another could have brought about"""
+
+    def __init__(self, generation: Generation) -> None:
+        self.stages: set[PeerKey] = set()
+        self._generation = generation
+
+    def note_lost(self, stage: PeerKey) -> None:
+        """There is no link to it any more."""
+        self._add(stage)
+
+    def note_silence(self) -> None:
+        """Nothing came for too long."""
+        if len(self._generation.route) == 1:
+            self._add(self._generation.route[0])
+
+    def note_fault(self, stage: PeerKey, error: RemoteProtocolError) -> None:
+        if len(self._generation.route) == 1 or not isinstance(error, Disputed):
+            self._add(stage)
+
+    def note_end(self, stage: PeerKey, message: SessionRefused | Close) -> None:
+        """It refused, or gave up."""
+        if _is_proof(self._generation.route, stage, message):
+            self._add(stage)
+
+    def _add(self, stage: PeerKey) -> None:
+        """Before the first id, another may take its place."""
+        if not self._generation.begun:
+            self.stages.add(stage)
+
+
+def _is_proof(route: Sequence[PeerKey], sender: PeerKey, message: SessionRefused | Close) -> bool:
     """The stage did not serve, and no other one of the route can have brought that about."""
     code = Code.read(message.code)
     if len(route) == 1:

@@ -7,7 +7,7 @@ what comes between is kept now and then.
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from math import floor, inf
 from typing import Final
 
@@ -83,13 +83,13 @@ class Books:
 
     # What is delivered and proposed; refusals are returned
 
-    def add_ids(self, ids: Iterable[int]) -> list[Refuse]:
+    def add_ids(self, ids: Sequence[int]) -> list[Refuse]:
         if (account := self.account) is None:
             return []
-        refusals = self._follow(account.add_ids(ids))
+        decisions = account.add_ids(ids)
         if account.counted >= self._keep_from:
             self._due.set()
-        return refusals
+        return self._follow(decisions) if decisions else []
 
     def propose(self, place: int, message: Propose, now: float) -> list[Refuse]:
         """Raises RemoteProtocolError as the account does."""

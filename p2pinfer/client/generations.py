@@ -13,6 +13,7 @@ import trio
 
 from p2pinfer.client.answer import AnswerStream
 from p2pinfer.client.asking import Request
+from p2pinfer.client.farewells import Farewells
 from p2pinfer.client.finding import FoundRoute, RouteFinder
 from p2pinfer.client.models import Models
 from p2pinfer.client.places import Places, give_back
@@ -57,6 +58,7 @@ class Generations:
         directory: Directory,
         first_peers: FirstPeers,
         settling: Settling,
+        farewells: Farewells,
         experience: Experience,
         models: Models,
         nursery: trio.Nursery,
@@ -68,6 +70,7 @@ class Generations:
         self._directory = directory
         self._first_peers = first_peers
         self._settling = settling
+        self._farewells = farewells
         self._failures = experience.failures
         self._models = models
         self._nursery = nursery
@@ -90,7 +93,7 @@ class Generations:
             self._turns.release()
             raise
         self._nursery.start_soon(self._end_turn, running)
-        return AnswerStream(running, lambda: trying.spent - running.cost)
+        return AnswerStream(running, trying.lost)
 
     def close(self) -> None:
         """Begin no more, and give up those under way; what was delivered is paid."""
@@ -130,7 +133,7 @@ class Generations:
                 running = await trying.first_answering()
                 return trying, running
             except Unreached as failure:
-                if trying.tries:
+                if trying.has_tried:
                     raise
                 await waiting.rest(failure)
             finally:
@@ -188,7 +191,7 @@ class Generations:
             route.step_s,
         )
         running.returning.dial = partial(reach, self._network)
-        running.on_refused = places.note
+        running.on_refused, running.on_close = places.note, self._farewells.keep
         self._places[running.plan.session] = places
         places.sessions.add(running.plan.session)
         self._running.add(running)

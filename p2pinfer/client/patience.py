@@ -2,6 +2,7 @@
 
 Silence is borne for STALL_S. A stage that sends an id now and then would make that hours; so an id gives back a part of
 the patience alone: as much as several times what it was to take. Whoever keeps its word has all of it all the time.
+Before the first id other nodes may do as well, and it runs on, whatever links do.
 Pure: `now` is the caller's monotonic clock in seconds.
 """
 
@@ -19,20 +20,23 @@ CRAWL_FACTOR: Final = 10  # and so many times what was to be expected of it: nod
 class Patience:
     """The patience with one answer. step_s: what is expected from one id to the next, by promise and by measurement.
 
+    first_id_s, last_id_s: when ids came; None before
     ends: when it is used up; nothing but `was_held_up` and what comes moves it, and only to later
     """
 
     def __init__(self, step_s: float, now: float) -> None:
         """Its stages are asked to open now; however many dawdle, each accepts by itself."""
         self.step_s = step_s
+        self.first_id_s: float | None = None
+        self.last_id_s: float | None = None
         self.ends = now + OPEN_S
         self._has_ids = False
         self._left_s: float | None = None  # while it does not run down
         self._moments_s = STALL_S  # that may be given beside it, in all
 
     def pause(self, now: float) -> None:
-        """We are away, for RETURN_S at most: silence is nobody's."""
-        if self._left_s is None:
+        """We are away, for RETURN_S at most: silence is nobody's, where an id has come."""
+        if self._has_ids and self._left_s is None:
             self._left_s = self.ends - now
             self.ends += RETURN_S
 
@@ -49,6 +53,9 @@ class Patience:
 
     def note_ids(self, count: int, now: float) -> None:
         """So many ids came. All that was there before the first one was prefill's."""
+        self.last_id_s = now
+        if self.first_id_s is None:
+            self.first_id_s = now
         if self._left_s is not None:
             return  # what was under way on other links, while we are away from one
         given = count * max(CRAWL_S, CRAWL_FACTOR * self.step_s)

@@ -14,7 +14,8 @@ import trio
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead
 from p2pinfer.core.keys import short_name
-from p2pinfer.core.queue import MAX_RETRY_S, TURN_MS, TURN_S
+from p2pinfer.core.last_turns import TURN_S
+from p2pinfer.core.queue import MAX_RETRY_S, TURN_MS
 from p2pinfer.core.session_messages import Close, SessionRefused
 from p2pinfer.core.units import PeerKey, SessionId
 from p2pinfer.overlay.link import Link

@@ -2,7 +2,7 @@
 
 Each stage whose link broke is dialled again until it is there, and told how many ids we have; then the answer goes on.
 While we are away from any, our patience with all of them stands still, for none can go on without the others. Before
-the first id other nodes may do as well, and we try for a moment only.
+the first id other nodes may do as well: we try for a moment only, and our patience runs on.
 """
 
 import logging
@@ -106,7 +106,7 @@ class Returning:
         now = trio.current_time()
         if not self._away:
             self._suspension.begin(now)
-            self._until = self._suspension.ends if self._generation.ids else now + MOMENT_S
+            self._until = min(self._suspension.ends, inf if self._generation.ids else now + MOMENT_S)
         logger.info("the link to stage %s broke in mid-answer, and is dialled again: %s", short_name(peer), why)
         self.was_away = True
         self._away[peer] = why

@@ -80,7 +80,7 @@ class RouteLinks:
                 missing.add(stage.key)
                 self._directory.table.forget(stage.key)
 
-        soon_s = max(HASTY_S, HASTY_TRIPS * self._measures.usual_round_trip_s)
+        soon_s = max(HASTY_S, HASTY_TRIPS * self._measures.usual_round_trip_s(trio.current_time()))
         with trio.move_on_after(soon_s if hasty else PATIENT_S) as waiting:
             async with trio.open_nursery() as nursery:
                 for number, route in enumerate(routes):
@@ -139,6 +139,6 @@ class RouteLinks:
             if link is not None and link.usual_rtt_s is not None:
                 self._measures.note_round_trip(node, link.usual_rtt_s, now)
         if route.promised is not None:
-            trips_s = {node: round_trip_s(node, link, self._measures) for node, link in links.items()}
+            trips_s = {node: round_trip_s(node, link, self._measures, now) for node, link in links.items()}
             stages = [Who(stage.key, stage.offer.record.owner) for stage in route.stages]
             self._measures.note_answer(stages, route.promised.lag(times, trips_s), now)

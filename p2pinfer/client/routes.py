@@ -144,7 +144,7 @@ def candidate_of(
         prefill_rate=offer.speed.prefill,
         decode_rate=offer.speed.decode,
         uplink=_uplink(offer, measures, now),
-        rtt_s=round_trip_s(offer.node, link, measures),
+        rtt_s=round_trip_s(offer.node, link, measures, now),
         queue_s=offer.load.queue_ms / 1000 + full_s,
         risk=failures.risk(offer.node, offer.owner, now),
         ahead=0 if known.node in sought.proven else offer.limits.signed_ahead(sought.prompt),
@@ -154,12 +154,10 @@ def candidate_of(
     )
 
 
-def round_trip_s(node: PeerKey, link: Link | None, measures: Measures) -> float:
+def round_trip_s(node: PeerKey, link: Link | None, measures: Measures, now: float) -> float:
     """Seconds to a node and back: of its link now, or of an earlier one, or else as to the nodes that were met."""
     found = link.usual_rtt_s if link is not None else None
-    if found is None:
-        found = measures.round_trip_s(node)
-    return measures.usual_round_trip_s if found is None else found
+    return measures.round_trip_s(node, now) if found is None else found
 
 
 def _uplink(offer: Offer, measures: Measures, now: float) -> float:

@@ -1,29 +1,29 @@
-"""One generation under way: opens its stages, delivers ids as they come, and sees to its deadlines
+"""One generation under way: opens its stages, delivers ids as they come, and sees it through until it is paid
 (protocols/inference.md).
 
-Decisions are `generation.py`'s; what is owed is `books.py`'s. Messages are taken in the step in which they come, by
-their links' readers. Choosing the route is the caller's.
+Decisions are `generation.py`'s; what is owed is `books.py`'s, and how long it may take is `deadlines.py`'s. Messages
+are taken in the step in which they come, by their links' readers. Choosing the route is the caller's.
 """
 
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from math import inf
 from typing import Final
 
 import trio
 
-from p2pinfer.client.blame import is_proof
+from p2pinfer.client.blame import Blame
 from p2pinfer.client.books import Books
 from p2pinfer.client.contracts import Plan
-from p2pinfer.client.patience import OPEN_S, STALL_S, Patience
+from p2pinfer.client.deadlines import Deadlines
+from p2pinfer.client.patience import Patience
 from p2pinfer.client.promised import Times
 from p2pinfer.client.returning import Returning
-from p2pinfer.core.client_account import AHEAD_S, ClientAccount, Refuse
+from p2pinfer.core.client_account import ClientAccount, Refuse
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import verify_contract
 from p2pinfer.core.ending import Ending
-from p2pinfer.core.errors import Disputed, JournalError, LinkDead, RemoteProtocolError
+from p2pinfer.core.errors import JournalError, LinkDead, RemoteProtocolError
 from p2pinfer.core.generation import Generation, Phase
 from p2pinfer.core.keys import PrivateKey, short_name, short_names
 from p2pinfer.core.messages import Message
@@ -76,24 +76,23 @@ class Running:
         route = [stage.key for stage in plan.stages]
         self.generation = Generation(plan.session, 0, prompt, route, vocabulary, ending)
         self.started_s = trio.current_time()
-        self.first_id_s: float | None = None
-        self.last_id_s: float | None = None
         self.changed = trio.Event()
         self.over = trio.Event()
         self.settled = trio.Event()  # over, and its receipts are signed, or given up
         self._books = Books(plan, prompt, key, journal, self._say, self.fail_to_keep)
         self._link_to = link_to
         self._contained = Contained("an answer", self._break)
-        self._refused_by: set[PeerKey] = set()
+        self._blame = Blame(self.generation)
         self.cannot_keep = False  # its records: our disk is full
         self.retry_s: float | None = None  # a stage had no room, and says when it may have some
         self._patience = Patience(step_s, self.started_s)
         self.returning = Returning(plan, self.generation, self._patience, link_to, self._send, self._lose_for_good)
-        self.returning.on_back = self._look_sooner
-        self._watching = trio.CancelScope()  # ends by the deadlines of before: moving its own with each id costs more
-        self._given_up_s: float | None = None  # after some ids, since no more came, or too slowly
+        watched = self.generation, self._books, self._patience, self.returning, link_to
+        self._deadlines = Deadlines(*watched, self.give_up, self.fail, self._refuse)
+        self.returning.on_back = self._deadlines.look_sooner
         self.on_first_id: Callable[[], None] = hear_nothing  # called in the step in which it comes
         self.on_refused: Callable[[PeerKey, SessionRefused], None] = hear_nothing
+        self.on_close: Callable[[PeerKey, Close], None] = hear_nothing  # whether there is a link to say it on, or not
         self._paid = trio.Event()  # all that can be, now that it is over
 
     async def run(self, deaths: trio.MemoryReceiveChannel[Incoming]) -> None:
@@ -117,6 +116,7 @@ class Running:
         """Hold nothing that holds this, for to find such garbage stops the loop."""
         self._books.let_go()
         self.returning.let_go()
+        self._deadlines.let_go()
         self._contained = Contained("an answer")
         self.on_first_id = self.on_refused = hear_nothing
 
@@ -126,7 +126,7 @@ class Running:
             for stage, open_ in zip(self.plan.stages, self.plan.opens, strict=True):
                 if not self.generation.over:
                     self._open(stage.key, open_)
-            await self._watch()
+            await self._deadlines.watch(self.over)
             if self.generation.phase is Phase.FAILED:
                 self._write_off_away()
             with trio.move_on_after(SETTLE_S):
@@ -142,7 +142,15 @@ class Running:
     @property
     def begun(self) -> bool:
         """An id has come, or none will."""
-        return bool(self.generation.ids) or self.generation.over
+        return self.generation.begun
+
+    @property
+    def first_id_s(self) -> float | None:
+        return self._patience.first_id_s
+
+    @property
+    def last_id_s(self) -> float | None:
+        return self._patience.last_id_s
 
     @property
     def times(self) -> Times | None:
@@ -153,8 +161,8 @@ class Running:
         if self.first_id_s is None or self.last_id_s is None or self.returning.was_away:
             return None
         first_s, ids = self.first_id_s - self.started_s, len(self.generation.ids)
-        if self._given_up_s is not None:
-            return Times(first_s, self._given_up_s - self.first_id_s, ids + 1)
+        if self._deadlines.gave_up_s is not None:
+            return Times(first_s, self._deadlines.gave_up_s - self.first_id_s, ids + 1)
         return Times(first_s, self.last_id_s - self.first_id_s, ids)
 
     @property
@@ -164,11 +172,8 @@ class Running:
 
     @property
     def refused_by(self) -> frozenset[PeerKey]:
-        """The stages that refused, vanished, or broke the protocol before the first id, whatever the others did.
-
-        Of several, none is here for what another could have brought about.
-        """
-        return frozenset(self._refused_by)
+        """The stages that are to blame for that no id came, as of `blame.py`."""
+        return frozenset(self._blame.stages)
 
     def fail(self, text: str, code: Code) -> None:
         """End the generation, unless it is over, and tell every stage how far it is paid."""
@@ -186,24 +191,9 @@ class Running:
     def give_up(self, patience_s: float) -> None:
         """Nothing came for so long. Of several stages one that does not accept may wait for its link to the next."""
         awaited = [self.plan.stages[place].key for place in self._books.awaited]
-        if self._is_solo:
-            self._blame(self.plan.stages[0].key)
+        self._blame.note_silence()
         who = f"stage {short_names(awaited)} did not accept" if awaited else "no id came"
         self.fail(f"{who} within {patience_s:.0f} s", Code.SILENT)
-
-    def _stall(self) -> None:
-        """The patience with it is used up."""
-        now = trio.current_time()
-        if self.first_id_s is None or self.last_id_s is None:
-            self.give_up(STALL_S)
-            return
-        self._given_up_s = now
-        if now >= self.last_id_s + STALL_S:
-            self.fail(f"no id came within {STALL_S:.0f} s", Code.SILENT)
-            return
-        ids, took_s, step_s = len(self.generation.ids), now - self.first_id_s, self._patience.step_s
-        words = f"{ids} tokens in {took_s:.0f} s, where one in {step_s:.2g} s was to be expected of these nodes"
-        self.fail(f"the answer came too slowly: {words}", Code.SILENT)
 
     @property
     def reserve(self) -> int:
@@ -228,26 +218,6 @@ class Running:
         """
         return self._books.account if self.generation.ids and not self._books.are_final else None
 
-    # Deadlines
-
-    async def _watch(self) -> None:
-        """Return when the generation is over; end it when it keeps its client waiting for too long."""
-        while not self.generation.over:
-            with trio.move_on_at(min(self._patience.ends, self._books.late_at)) as self._watching:
-                await self.over.wait()
-            self._refuse(self._late())
-            now = trio.current_time()
-            if self.generation.over or now < self._patience.ends or self._patience.was_held_up(now):
-                continue
-            if self.generation.opening:
-                self.give_up(OPEN_S)
-            else:
-                self._stall()
-
-    def _look_sooner(self) -> None:
-        """Deadlines may have come nearer."""
-        self._watching.deadline = min(self._watching.deadline, self._patience.ends, self._books.late_at)
-
     # Messages
 
     async def _watch_links(self, deaths: trio.MemoryReceiveChannel[Incoming]) -> None:
@@ -261,8 +231,7 @@ class Running:
             try:
                 self._take(sender, message)
             except RemoteProtocolError as error:
-                if self._is_solo or not isinstance(error, Disputed):
-                    self._blame(sender)
+                self._blame.note_fault(sender, error)
                 self.fail(f"stage {short_name(sender)} broke the protocol: {error}", error.code)
 
     def _take(self, sender: PeerKey, message: SessionMessage) -> None:
@@ -299,17 +268,17 @@ class Running:
 
     def _take_ids(self, sender: PeerKey, message: Sampled) -> None:
         """Deliver ids, and count those that were taken: what comes after the end is dropped."""
-        known = len(self.generation.ids)
-        self._pass_on(sender, message)
-        ids = self.generation.ids[known:]
-        if not ids:
+        generation = self.generation
+        known = len(generation.ids)
+        generation.receive(sender, message)
+        self._after_change()
+        if not (ids := generation.ids[known:]):
             return
-        self.last_id_s = trio.current_time()
-        self.first_id_s = self.first_id_s or self.last_id_s
-        self._patience.note_ids(len(ids), self.last_id_s)
+        self._patience.note_ids(len(ids), trio.current_time())
         if not known:
             self.on_first_id()  # no checkpoint before it
-        self._refuse(self._books.add_ids(ids))
+        if refusals := self._books.add_ids(ids):
+            self._refuse(refusals)
 
     def _lose(self, peer: PeerKey, why: LinkDead) -> None:
         unsettled = bool(self.generation.ids) and not self._books.are_settled
@@ -318,7 +287,7 @@ class Running:
 
     def _lose_for_good(self, peer: PeerKey, why: LinkDead) -> None:
         self._write_off(peer)
-        self._blame(peer)
+        self._blame.note_lost(peer)
         self.fail(f"the link to stage {short_name(peer)} broke: {why}", Code.LOST)
         self._after_change()
 
@@ -332,19 +301,10 @@ class Running:
             self._write_off(peer)
         self._after_change()
 
-    def _blame(self, peer: PeerKey) -> None:
-        """Before the first id, another may take its place."""
-        if not self.begun:
-            self._refused_by.add(peer)
-
-    @property
-    def _is_solo(self) -> bool:
-        return len(self.plan.stages) == 1
-
     def _pass_on(self, sender: PeerKey, message: SessionMessage) -> None:
         """Let the generation decide, and send what follows."""
-        if isinstance(message, SessionRefused | Close) and is_proof(self.generation.route, sender, message):
-            self._blame(sender)
+        if isinstance(message, SessionRefused | Close):
+            self._blame.note_end(sender, message)
         if isinstance(message, SessionRefused):
             self.retry_s = message.retry_ms / 1000 or None
             self.on_refused(sender, message)
@@ -373,18 +333,8 @@ class Running:
         self._pass_on(sender, message)
         place = self.generation.route.index(sender)
         self._refuse(self._books.propose(place, message, trio.current_time()))
-        self._refuse(self._late())
-        self._look_sooner()
-
-    def _late(self) -> list[Refuse]:
-        """Refuse proposals whose ids have not come, though they could have."""
-        if self._books.late_at == inf:
-            return []
-        now, tail = trio.current_time(), self._link_to(self.generation.route[-1])
-        if self.returning.is_away or tail is None or tail.heard_s < now - AHEAD_S:
-            self._books.wait_anew(now)
-        self._books.wait_anew(self.returning.back_s)
-        return self._books.late(now)
+        self._deadlines.refuse_late()
+        self._deadlines.look_sooner()
 
     def _refuse(self, refusals: Sequence[Refuse]) -> None:
         for refusal in refusals:
@@ -395,7 +345,7 @@ class Running:
 
     def _open(self, peer: PeerKey, message: Open) -> None:
         if self._link_to(peer) is None:  # it died before the session was open, and nobody told us
-            self._blame(peer)
+            self._blame.note_lost(peer)
             self.fail(f"stage {short_name(peer)} vanished while the route opened", Code.LOST)
         else:
             self._send(peer, message)
@@ -409,6 +359,8 @@ class Running:
 
     def _send(self, peer: PeerKey, message: Message) -> None:
         priority = Priority.PREFILL if isinstance(message, Prompt) else Priority.CONTROL
+        if isinstance(message, Close):
+            self.on_close(peer, message)
         link = self._link_to(peer)
         try:
             if link is not None:

@@ -1,10 +1,11 @@
-"""The cover that offers give to the layers of a model, and few of them that cover it all. Pure.
+"""The cover that offers give to the layers of a model, few of them that cover it all, and the need for each. Pure.
 
 How many layers a model has is told by its tails, where its manifest is not known.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from math import inf, log
 from typing import Final
 
 from p2pinfer.core.offer import Offer, State
@@ -14,6 +15,7 @@ from p2pinfer.core.units import PeerKey, Roles, Span
 YOUNG_S: Final = 25.0  # of an offer that was renewed as it should: its node lived a moment ago
 WELL_HELD: Final = 2  # nodes of each layer: with fewer, one that leaves takes the model along
 COVERS: Final = 3  # routes of different nodes that an answer begins with: one liar is in one of them
+LOTS: Final = 1 << 32
 
 Kind = tuple[Span, Roles]
 Groups = dict[Kind, dict[str, list[KnownOffer]]]  # by first layer; of nodes that serve, by network, freshest first
@@ -135,3 +137,43 @@ def _route(freshest: dict[Kind, KnownOffer], end: int) -> list[KnownOffer]:
 
 def _reach(one: tuple[int, KnownOffer]) -> tuple[int, float]:
     return one[0], one[1].born_s
+
+
+def drawn_by_need(offers: Sequence[KnownOffer], now: float, draw: Callable[[int], int]) -> list[KnownOffer]:
+    """Fresh offers of one model by lot: whose layers few serve, and who lives long, is likely first. No tail: none.
+
+    So all who serve the same layers are told as often, and those of layers that few serve oftener. Whatever one network
+    told has one part of each layer. An old offer has to be told anew soon, so its time left counts by the square.
+
+    draw: a number below another
+    """
+    end = _end_of(_grouped(offers))
+    if end is None:
+        return []
+    counts = Counter(known.network for known in offers)
+    needs = _needs(offers, counts, end)
+
+    def lot(known: KnownOffer) -> float:
+        span = known.offer.record.span
+        need = (needs[min(span.last, end)] - needs[min(span.first, end)]) / counts[known.network]
+        return (
+            -log((draw(LOTS) + 1) / LOTS) / weight if (weight := need * max(0.0, known.left_s(now)) ** 2) > 0 else inf
+        )
+
+    return sorted(offers, key=lot)
+
+
+def _needs(offers: Sequence[KnownOffer], counts: Counter[str], end: int) -> dict[int, float]:
+    """At every layer where a span begins or ends, the need for all before it: of each 1 / (parts that serve it)."""
+    changes = Counter[int]()
+    for known in offers:
+        span, part = known.offer.record.span, LOTS // counts[known.network]
+        changes[min(span.first, end)] += part
+        changes[min(span.last, end)] -= part
+    needs: dict[int, float] = {}
+    held, before, need = 0, 0, 0.0
+    for layer in sorted(changes):
+        need += LOTS * (layer - before) / held if held else 0.0
+        needs[layer] = need
+        held, before = held + changes[layer], layer
+    return needs

@@ -40,7 +40,7 @@ class Delivered:
         hashes = (*self.inputs, *self.outputs, *self.leaves)
         if self.prompt < 1 or self.count < 0 or not 0 <= self.first <= self.counted:
             raise ValueError(f"{self.count} ids after a prompt of {self.prompt}, signed up to {self.first}")
-        if len(self.leaves) != self.prompt + self.count - self.first or any(len(h) != ROOT_BYTES for h in hashes):
+        if len(self.leaves) != self.prompt + self.count - self.first or {*map(len, hashes)} - {ROOT_BYTES}:
             raise ValueError(f"{len(self.leaves)} leaves from {self.first} of {self.prompt + self.count}")
 
     @property

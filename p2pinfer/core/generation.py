@@ -82,6 +82,7 @@ class Generation:
         self.prompt = tuple(prompt)
         self.route = tuple(route)
         self.phase = Phase.OPENING
+        self.over = False  # ANSWERED or FAILED
         self.reason = Code.NONE
         self.ids: list[int] = []
         self.pieces: list[str] = []
@@ -103,8 +104,9 @@ class Generation:
         return self.phase is Phase.OPENING
 
     @property
-    def over(self) -> bool:
-        return self.phase in (Phase.ANSWERED, Phase.FAILED)
+    def begun(self) -> bool:
+        """An id has come, or none will."""
+        return bool(self.ids) or self.over
 
     def receive(self, sender: PeerKey, message: SessionMessage) -> list[Send]:
         """Take a message of this session; return what to send for it.
@@ -116,6 +118,9 @@ class Generation:
             RemoteProtocolError: the sender may not send it, or not now; `fail` has to follow. Disputed where another
                 stage may have made it do so.
         """
+        if type(message) is Sampled and self.phase is Phase.RUNNING and sender == self.route[-1]:
+            self._sampled(message)  # nearly always
+            return []
         if self.over:
             too_late = self.phase is Phase.FAILED and isinstance(message, Accept) and sender in self.route
             return [Send(sender, self._close())] if too_late else []
@@ -133,7 +138,7 @@ class Generation:
             case Close():
                 return self._fail_by(sender, "gave up", message)
             case Sampled():
-                self._sampled(sender, message)
+                raise RemoteProtocolError("ids from a stage that is not the tail", Code.BAD_STATE)
         return []
 
     def fail(self, text: str, code: Code) -> list[Send]:
@@ -143,7 +148,7 @@ class Generation:
         """
         if self.over:
             return []
-        self.phase, self.reason = Phase.FAILED, code
+        self.phase, self.over, self.reason = Phase.FAILED, True, code
         self.pieces.append(self._rest)
         self.failure = GenerationFailed(text, code)
         return [Send(stage, self._close()) for stage in self.route if stage not in self._refused]
@@ -183,9 +188,7 @@ class Generation:
         self.phase = Phase.RUNNING
         return [Send(self.route[0], self._first_message())]
 
-    def _sampled(self, sender: PeerKey, message: Sampled) -> None:
-        if sender != self.route[-1]:
-            raise RemoteProtocolError("ids from a stage that is not the tail", Code.BAD_STATE)
+    def _sampled(self, message: Sampled) -> None:
         if (message.epoch, message.round) != (self.epoch, 0):
             return
         due = len(self.prompt) + len(self.ids)
@@ -207,4 +210,4 @@ class Generation:
         self.pieces += pieces
         self._rest = self._ending.rest
         if message.reason:
-            self.phase, self.reason = Phase.ANSWERED, Code(message.reason)
+            self.phase, self.over, self.reason = Phase.ANSWERED, True, Code(message.reason)

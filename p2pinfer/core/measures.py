@@ -17,7 +17,7 @@ from p2pinfer.core.notes import Note, Notes
 from p2pinfer.core.units import OwnerKey, PeerKey
 
 HALF_S: Final = 300.0  # after which half of what was measured counts
-LEAST_LEFT: Final = 0.5**10  # of a rate; beyond that it is not known
+LEAST_LEFT: Final = 0.5**10  # of a rate or a round trip; beyond that it is not known
 SAME_TRIP: Final = 1.5  # times as long, or as short, a round trip is no news
 UNMEASURED_RTT_S: Final = 0.060  # a home link's
 MAX_MEASURED: Final = 1_024  # nodes and owners; who was measured longest ago is forgotten
@@ -48,31 +48,31 @@ class Measures:
         self.lags = Notes[bytes, Lag](MAX_MEASURED)
         self.round_trips_s = Notes[PeerKey, float](MAX_MEASURED)
         self.rates = Notes[PeerKey, float](MAX_MEASURED)  # bytes/s
-        self._usual_s, self._usual_of = UNMEASURED_RTT_S, 0  # as of so many changes
+        self._usual_s, self._usual_as_of = UNMEASURED_RTT_S, (0, 0.0)
 
     # Delay and bytes
 
     def note_round_trip(self, node: PeerKey, rtt_s: float, now: float) -> None:
         """The usual round trip to a node, seconds."""
-        known = self.round_trip_s(node)
-        same = known is not None and known / SAME_TRIP < rtt_s < known * SAME_TRIP
+        known = self.round_trips_s.get(node)
+        same = known is not None and known.value / SAME_TRIP < rtt_s < known.value * SAME_TRIP
         self.round_trips_s.put(node, rtt_s, now, is_news=not same)
 
     def note_rate(self, node: PeerKey, rate: float, now: float) -> None:
         """A node sent us so many bytes a second, while we waited for nothing else."""
         self.rates.put(node, rate, now)
 
-    def round_trip_s(self, node: PeerKey) -> float | None:
-        """The latest to this node; None where none was measured."""
-        note = self.round_trips_s.get(node)
-        return note.value if note is not None else None
+    def round_trip_s(self, node: PeerKey, now: float) -> float:
+        """To this node, as measured last; the older that is, the nearer to what is usual."""
+        note, usual_s = self.round_trips_s.get(node), self.usual_round_trip_s(now)
+        return usual_s if note is None else usual_s + (note.value - usual_s) * _left(note, now)
 
-    @property
-    def usual_round_trip_s(self) -> float:
-        """The median of those to all nodes: what one that was never met is taken to have."""
-        if self._usual_of != self.round_trips_s.changes:  # a look at many offers asks for each
-            self._usual_s = median(self.round_trips_s.values()) if self.round_trips_s else UNMEASURED_RTT_S
-            self._usual_of = self.round_trips_s.changes
+    def usual_round_trip_s(self, now: float) -> float:
+        """The median of those to all nodes lately: what one that was never met is taken to have."""
+        as_of = self.round_trips_s.changes, now // HALF_S
+        if self._usual_as_of != as_of:  # a look at many offers asks for each
+            recent = [note.value for _, note in self.round_trips_s if _left(note, now) >= LEAST_LEFT]
+            self._usual_s, self._usual_as_of = median(recent) if recent else UNMEASURED_RTT_S, as_of
         return self._usual_s
 
     def rate(self, node: PeerKey, now: float) -> float | None:

@@ -12,7 +12,7 @@ from math import inf
 from typing import Final
 
 from p2pinfer.core.alternation import in_turn
-from p2pinfer.core.coverage import covers
+from p2pinfer.core.coverage import covers, drawn_by_need
 from p2pinfer.core.messages import RelayedOffer
 from p2pinfer.core.offer import MAX_OFFER_S, contradict
 from p2pinfer.core.offers import KnownOffer
@@ -22,6 +22,7 @@ from p2pinfer.core.units import ModelId, PeerKey, Span
 
 MAX_KNOWN: Final = 10_000  # nodes; beyond it the oldest are forgotten
 MAX_FROM: Final = 1_024  # of them that peers of one network told us
+PULL_NEW: Final = 8  # offers; whole routes would be all of an answer of so few
 ANSWER_PART: Final = 4  # one network has one part in so many of an answer, while others have something to say
 SMALL: Final = 512  # offers, of which the order of an answer is made in no time; of more it serves for ORDER_S
 ORDER_S: Final = 1.0
@@ -42,7 +43,7 @@ class OfferTable:
         self._two_faced: dict[PeerKey, float] = {}  # nodes whose offers contradict each other, and until when
         self._silent: dict[PeerKey, KnownOffer] = {}  # the last offers of nodes that were found dead
         self._silent_bodies: dict[bytes, PeerKey] = {}
-        self._orders: dict[ModelId | None, tuple[float, list[PeerKey]]] = {}  # of answers, and since when
+        self._orders: dict[tuple[ModelId | None, bool], tuple[float, list[PeerKey]]] = {}  # of answers, and since when
 
     def add(self, known: KnownOffer, now: float | None = None, *, itself: bool = False, renews: bool = False) -> bool:
         """Keep an offer; False if what we have is as new, or the node signed two that contradict each other.
@@ -192,14 +193,16 @@ class OfferTable:
     ) -> list[KnownOffer]:
         """At most `limit` fresh offers: whole routes through the model first, then in turn from every span.
 
-        Everywhere the freshest come first. Of one network come no more than a part, before those of all others have.
+        There the freshest come first. But few are drawn by need: routes are made of the same nodes again and again, and
+        if all answers began with them, these would stand in everybody's table, and others in nobody's. Of one network
+        come no more than a part, before those of all others have.
 
         known: says of an offer that it is not wanted; routes are made as if it was told
         """
         counts = Counter[str]()
         within: dict[PeerKey, KnownOffer] = {}
         beyond: dict[PeerKey, KnownOffer] = {}
-        for node in self._in_order(now, model):
+        for node in self._in_order(now, model, routes=limit > PULL_NEW):
             one = self._known.get(node)
             if one is None or one.until_s <= now or node in within or node in beyond:
                 continue
@@ -212,9 +215,9 @@ class OfferTable:
                 break  # anybody may ask, of a full table
         return [*within.values(), *beyond.values()][:limit]
 
-    def _in_order(self, now: float, model: ModelId | None) -> list[PeerKey]:
+    def _in_order(self, now: float, model: ModelId | None, *, routes: bool) -> list[PeerKey]:
         """Nodes in the order in which they are told, of a large table some. It may be a moment old: anybody may ask."""
-        held = self._orders.get(model)
+        held = self._orders.get((model, routes))
         if held is not None and 0 <= now - held[0] < ORDER_S:
             return held[1]
         selected = (self._known[node] for node in self._selection.nodes(model))
@@ -222,10 +225,12 @@ class OfferTable:
         by_span: dict[tuple[ModelId, Span], list[KnownOffer]] = defaultdict(list)
         for one in fresh:
             by_span[one.offer.record.model, one.offer.record.span].append(one)
-        routes = covers(fresh, now) if model is not None else []
-        order = [one.node for one in chain(routes, in_turn(by_span.values()))]
+        first = []
+        if model is not None:
+            first = covers(fresh, now) if routes else drawn_by_need(fresh, now, self._draw)
+        order = [one.node for one in chain(first, in_turn(by_span.values()))]
         if len(self._known) > SMALL:
-            self._orders[model] = now, order
+            self._orders[model, routes] = now, order
             if len(self._orders) > MAX_ORDERS:
                 del self._orders[next(iter(self._orders))]
         else:

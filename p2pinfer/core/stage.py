@@ -10,19 +10,16 @@ A fault is answered by `fail`; a stranger's message is no fault of the session. 
 (`suspend`), nothing is computed; what neighbours say is taken, as far as credit goes.
 """
 
-from array import array
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum, Flag, auto
+from enum import Enum, auto
 from typing import Final
 
 from p2pinfer.core.codes import ANSWERS, Code
 from p2pinfer.core.ending import Ending
 from p2pinfer.core.errors import LocalProtocolError, RemoteProtocolError, Stranger
 from p2pinfer.core.messages import Message, cut_text
-from p2pinfer.core.sampling import SamplingRecord
 from p2pinfer.core.session_messages import (
-    MAX_SAMPLED,
     Close,
     Credit,
     Finish,
@@ -35,19 +32,11 @@ from p2pinfer.core.session_messages import (
     pack_ids,
     unpack_ids,
 )
-from p2pinfer.core.units import Codec, PeerKey, Roles, SessionId, Span, row_bytes
+from p2pinfer.core.stage_terms import Part, StageTerms
+from p2pinfer.core.tail_ids import TailIds
+from p2pinfer.core.units import PeerKey, Roles, row_bytes
 
 CREDIT_CHUNKS: Final = 2  # chunks a receiver takes before it grants more: one computes while the next is on its way
-
-
-class Part(Flag):
-    """What a peer is in this session; with two stages the successor is also the far end."""
-
-    NOBODY = 0
-    CLIENT = auto()
-    PREDECESSOR = auto()
-    SUCCESSOR = auto()
-    FAR_END = auto()  # the tail for the head, the head for the tail
 
 
 class State(Enum):
@@ -69,46 +58,6 @@ ALLOWED: Final[dict[tuple[State, type[Message]], Part]] = {
     (State.ENDED, Signed): Part.CLIENT,
     (State.ENDED, Resume): Part.CLIENT,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class StageTerms:
-    """What a session on a stage was opened with; `None` neighbours are absent."""
-
-    session: SessionId
-    epoch: int
-    client: PeerKey
-    predecessor: PeerKey | None
-    successor: PeerKey | None
-    far_end: PeerKey | None
-    span: Span
-    roles: Roles
-    prompt: int  # P
-    width: int  # hidden size
-    vocabulary: int
-    codec_in: Codec
-    codec_out: Codec
-    max_positions: int
-    max_chunk: int
-    sampling: SamplingRecord | None  # with the role tail
-
-    def parts(self, peer: PeerKey) -> Part:
-        """Everything `peer` is in this session."""
-        found = Part.CLIENT if peer == self.client else Part.NOBODY
-        for key, part in (
-            (self.predecessor, Part.PREDECESSOR),
-            (self.successor, Part.SUCCESSOR),
-            (self.far_end, Part.FAR_END),
-        ):
-            if key == peer:
-                found |= part
-        return found
-
-    @property
-    def peers(self) -> tuple[PeerKey, ...]:
-        """Everybody with a part, once each, in the order in which they are told of an end."""
-        named = (self.client, self.predecessor, self.successor, self.far_end)
-        return tuple(dict.fromkeys(peer for peer in named if peer is not None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +93,8 @@ class StageSession:
     session from outside with `end`.
 
     is_suspended: the link to the client broke, and it has not come back since
+
+    check_return: raises RemoteProtocolError where a client may not come back that counts so many positions
     """
 
     def __init__(self, terms: StageTerms, ending: Ending | None) -> None:
@@ -154,9 +105,9 @@ class StageSession:
         self.computed = 0
         self.sampled = 0
         self.is_suspended = False
-        self._ids = array("I")  # that a tail sampled: a client that comes back may lack some; 4 bytes a position
+        self.check_return: Callable[[int], None] = lambda counted: None
         self._has_prompt_twice = False  # a client that came back without an id sends the prompt once more
-        self._ending = ending
+        self._tail_ids = TailIds(terms, ending) if ending is not None else None
         self._row = row_bytes(terms.codec_in, terms.width)
         self._waiting = bytearray()  # rows or ids of positions from `computed` on
         self._granted = CREDIT_CHUNKS * terms.max_chunk  # positions the predecessor may send
@@ -266,14 +217,11 @@ class StageSession:
             raise RemoteProtocolError("a client is back whose link did not break", Code.BAD_STATE)
         if (counted := message.counted(self.terms.prompt)) > self.computed:
             raise RemoteProtocolError(f"{counted} positions counted, {self.computed} computed", Code.BAD_POSITION)
+        self.check_return(counted)
         self.is_suspended, self._has_prompt_twice = False, not message.delivered
-        return [Send(self.terms.client, sampled) for sampled in self._sampled_after(message.delivered)]
-
-    def _sampled_after(self, delivered: int) -> Iterator[Sampled]:
-        for first in range(delivered, len(self._ids), MAX_SAMPLED):
-            ids = tuple(self._ids[first : first + MAX_SAMPLED])
-            reason = self.reason if first + len(ids) == len(self._ids) else Code.NONE
-            yield Sampled(self.terms.session, self.terms.epoch, 0, self.terms.prompt + first, ids, reason)
+        if self._tail_ids is None:
+            return []
+        return [Send(self.terms.client, sampled) for sampled in self._tail_ids.after(message.delivered)]
 
     def fail(self, code: Code, text: str) -> list[Send]:
         """End the session for a fault or a failure; return the word of it to everybody, unless it has ended."""
@@ -384,20 +332,16 @@ class StageSession:
         return []
 
     def _sample(self, id_: int) -> list[Send]:
-        terms, ending = self.terms, self._ending
-        assert ending is not None
-        position = terms.prompt + self.sampled
+        assert self._tail_ids is not None
+        terms, message = self.terms, self._tail_ids.add(id_)
         self.sampled += 1
-        self._ids.append(id_)
-        reason = ending.add(id_)
-        message = Sampled(terms.session, terms.epoch, 0, position, (id_,), reason)
         sends = [] if self.is_suspended else [Send(terms.client, message)]
         if terms.far_end is not None:
             sends.insert(0, Send(terms.far_end, message))  # the ring waits for it
-        elif not reason:
+        elif not message.reason:
             self._waiting += pack_ids((id_,))  # solo: the ring is this stage alone
-        if reason:
-            self.end(reason)
+        if message.reason:
+            self.end(self._tail_ids.reason)
         return sends
 
     def _forward(self, work: Work, result: Result) -> Forward:

@@ -38,6 +38,7 @@ class StageAccount:
     """worked: positions that the engine was given, whatever became of them; the client's word takes nothing off them
     committed: positions computed and accepted, as far as this stage has been told
     paid: positions of the highest complete receipt
+    stored: the highest complete receipt that is durable
     """
 
     def __init__(self, contract: SignedRecord[Contract], secret: bytes, key: PrivateKey) -> None:
@@ -49,12 +50,14 @@ class StageAccount:
         self.committed = 0
         self.paid = 0
         self.complete: SignedRecord[Receipt] | None = None
+        self.stored: SignedRecord[Receipt] | None = None
         self._work = terms.work
         self._key = key
         salt = Salt(secret)
         self._ahead = int(self._work.tail)  # the tail's output of a position is the id of the next
         self._inputs, self._outputs = RowTree(salt, terms.seam), RowTree(salt, self._work.first_out)
         self._pending: dict[bytes, Proposal] = {}  # by body, in order; complete ones and those before them are gone
+        self._unstored: dict[bytes, Proposal] = {}  # gone from there, and beyond what is stored
         self._last: Proposal | None = None
         self._due_at: float = terms.limits.cadence  # committed positions with which the next proposal is due
         self._reason = Code.NONE
@@ -176,9 +179,28 @@ class StageAccount:
             return None
         complete = add_signature(proposal.signed, self.contract.record.client, signature)
         check_receipt(complete.record, self.contract)
-        self.complete, self.paid = complete, proposal.committed
-        self._pending = {body: later for body, later in self._pending.items() if later.seq > proposal.seq}
+        self._take_signed(complete, proposal.committed)
         return complete
+
+    def note_stored(self, receipt: SignedRecord[Receipt]) -> None:
+        """A complete receipt is durable. So it counts again, where it was withdrawn."""
+        if self.stored is not None and receipt.record.seq <= self.stored.record.seq:
+            return
+        self.stored = receipt
+        if self.complete is None or self.complete.record.seq < receipt.record.seq:
+            self._take_signed(receipt, self.contract.record.work.committed(receipt.record.usage))
+        self._unstored = _after(receipt, self._unstored)
+
+    def withdraw(self) -> None:
+        """Take back what is signed and could not be stored: nobody has it once this process is gone."""
+        self._pending, self._unstored = self._unstored | self._pending, {}
+        self.complete = self.stored
+        self.paid = self.contract.record.work.committed(self.stored.record.usage) if self.stored else 0
+
+    def _take_signed(self, complete: SignedRecord[Receipt], committed: int) -> None:
+        later = _after(complete, self._pending)
+        self._unstored |= {body: one for body, one in self._pending.items() if body not in later}
+        self.complete, self.paid, self._pending = complete, committed, later
 
     @property
     def pending(self) -> tuple[Proposal, ...]:
@@ -241,3 +263,7 @@ class StageAccount:
         """Two bodies under one number: evidence against the client, if it signed this one."""
         verify(self.contract.record.client, domain(Receipt.TYPE), body, signature)
         return RemoteProtocolError(f"another body than receipt {seq} was proposed with", Code.RECEIPT_CONFLICT)
+
+
+def _after(receipt: SignedRecord[Receipt], proposals: dict[bytes, Proposal]) -> dict[bytes, Proposal]:
+    return {body: proposal for body, proposal in proposals.items() if proposal.seq > receipt.record.seq}

@@ -5,7 +5,7 @@ by the other. So the text of ids has one definition here: every id stands for so
 the text is those bytes as UTF-8, where what is no UTF-8 becomes U+FFFD. It is the same however the ids are grouped.
 """
 
-import codecs
+from codecs import utf_8_decode
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -188,40 +188,46 @@ class TextStream:
         self.stop: str | None = None
         self._texts = texts
         self._stops = tuple(stops)
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._held = ""
+        self._unfinished = b""  # of a character that may still be completed
+        self._held = ""  # what may be the beginning of a stop string
         self._at_start = begins and texts.drops_first_space
 
     def add(self, id_: int) -> str:
         """The text that this id makes certain. After a stop string was found there is none."""
+        if not self._stops:
+            text = self._decode(self._texts.bytes_of(id_))  # nearly always
+            return self._shown(text) if self._at_start else text
         name = self._texts.special_name(id_)
         if name in self._stops and self.stop is None:
-            text = self._shown(self._take(self._decoder.decode(b"", final=True)))
+            text = self._shown(self._take(self._decode(b"", final=True)))
             if self.stop is None:
                 text, self._held, self.stop = text + self._shown(self._held), "", name
             return text
-        return self._shown(self._take(self._decoder.decode(self._texts.bytes_of(id_))))
+        return self._shown(self._take(self._decode(self._texts.bytes_of(id_))))
 
     @property
     def rest(self) -> str:
         """What is held back, as it would be shown if no id followed. No stop string is found in it."""
-        if self.stop is not None:
+        if self.stop is not None or not (self._held or self._unfinished):
             return ""
-        unfinished, _ = self._decoder.getstate()
-        text = self._held + unfinished.decode(errors="replace")
+        text = self._held + self._unfinished.decode(errors="replace")
         return text.removeprefix(" ") if self._at_start else text
 
     def finish(self) -> str:
         """The rest of the text, now that no id follows."""
-        rest, self._held = self.rest, ""
-        self._decoder.reset()
+        rest, self._held, self._unfinished = self.rest, "", b""
         return rest
+
+    def _decode(self, data: bytes, *, final: bool = False) -> str:
+        """The characters that these bytes complete; the codecs' own decoder does the same in more steps."""
+        data = self._unfinished + data
+        text, used = utf_8_decode(data, "replace", final)
+        self._unfinished = data[used:]
+        return text
 
     def _take(self, text: str) -> str:
         if self.stop is not None or not text:
             return ""
-        if not self._stops:
-            return text  # nearly always
         text = self._held + text
         found = _first_stop(text, self._stops)
         if found is None:

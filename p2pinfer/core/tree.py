@@ -148,8 +148,9 @@ class Tree:
             if level + 1 == len(self._levels):
                 self._levels.append([])
             nodes = self._levels[level + 1]
-            for i in range(2 * len(nodes), len(below) - 1, 2):
-                nodes.append(sha256(b"\1" + below[i] + below[i + 1]).digest())
+            first = 2 * len(nodes)
+            pairs = zip(below[first::2], below[first + 1 :: 2], strict=False)  # the last may have no sibling yet
+            nodes += [sha256(b"\1" + left + right).digest() for left, right in pairs]
 
 
 def leaf_of(data: bytes) -> bytes:

@@ -133,6 +133,7 @@ class Engine:
             assert batch is not None
             self.busy_s += reply.seconds
             batch.done(reply.outputs)
+            del batch  # who was in it may be over before the next one comes
             self._send_next()
 
     def _send_next(self) -> None:

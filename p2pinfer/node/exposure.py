@@ -1,8 +1,9 @@
 """What a node has at risk with its clients: work done and not signed (protocols/receipts.md, 5.4).
 
 An open contract takes what it could leave unsigned. Once its session is over only what was really left unpaid stays
-taken, until it is signed or too old to count. A restart forgets nothing of it that was proposed; of what was given up
-there is no record. Contracts that are not worth the room that their records take are counted beside it.
+taken, until it is signed or too old to count. A restart forgets nothing of it that was proposed. Of what was given up
+there is no record: it is less than one receipt's positions, and a commit for each session of a stranger costs more.
+Contracts that are not worth the room that their records take are counted beside it.
 """
 
 import logging

@@ -6,18 +6,20 @@ all, the more so while somebody's answer is computed. Those that leave this mach
 
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 import trio
 
 from p2pinfer.core.allowance import Allowance, Rate
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import ModelError, Refused
+from p2pinfer.core.manifest import TOKENIZER
 from p2pinfer.core.messages import AskFile, FilePart
 from p2pinfer.core.source import Scope
 from p2pinfer.core.units import ModelId
 from p2pinfer.disk.store import Store
 from p2pinfer.node.ration import Ration
-from p2pinfer.overlay.exchange import Ask
+from p2pinfer.overlay.calls import Ask
 from p2pinfer.overlay.limits import (
     ALL_FILES_BURST,
     ALL_FILES_RATE,
@@ -29,6 +31,8 @@ from p2pinfer.overlay.limits import (
     SESSION_SHARE,
 )
 from p2pinfer.overlay.link import Link
+
+FOR_CLIENTS: Final = frozenset(("", TOKENIZER))  # manifest and tokenizer
 
 
 class Files:
@@ -47,7 +51,7 @@ class Files:
         limit = min(ask.limit, MAX_FILE_PART, link.frame_budget())
         ration = None if link.source.scope is Scope.LOOPBACK else self._ration
         if ration is not None:
-            ration.check(1, link.source.key)
+            ration.check(1, link.source.key, weights=ask.name not in FOR_CLIENTS)
         cost = max(limit, LEAST_FILE_PART) * (SESSION_SHARE if self._is_busy() else 1)
         if not self._bytes.take(link.source, trio.current_time(), cost):
             raise Refused("too much of files at once", Code.BUSY, 0.5)
@@ -55,9 +59,12 @@ class Files:
         try:
             size, data = await self._read(part)
         except ModelError:  # its words are for the owner: they name folders of this machine
+            link.charge_look()
             raise Refused("this peer does not have that file", Code.NOT_FOUND) from None
+        if len(data) < LEAST_FILE_PART:  # too few to pay for the look
+            link.charge_look()
         if ration is not None:
-            await ration.take(len(data), link.source.key)
+            await ration.take(len(data), link.source.key, weights=ask.name not in FOR_CLIENTS)
         return FilePart(ask.call, size, data)
 
     async def _read(self, part: Callable[[], tuple[int, bytes]]) -> tuple[int, bytes]:

@@ -3,7 +3,6 @@
 Whose turn it is, and who gives way, is decided in `core/room.py`.
 """
 
-import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from p2pinfer.core.pages import pages_for
 from p2pinfer.core.queue import TURN_MS, Place, Visit
 from p2pinfer.core.room import Room
 from p2pinfer.core.session_messages import Close, Open, SessionRefused
+from p2pinfer.core.source import site_of
 from p2pinfer.node.exposure import Exposure
 from p2pinfer.node.session import Session
 from p2pinfer.node.shard import Shard
@@ -27,11 +27,16 @@ from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
 
 LOOK_S: Final = 0.5  # while somebody waits: sessions come to rest, and turns pass, without a word
+CALL_S: Final = 0.05  # between two looks, whatever happens: with many who wait one takes a millisecond
 
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """A session that holds room, and so many pages of KV cache. ticket: with which its client came"""
+    """A session that holds room, and so many pages of KV cache.
+
+    ticket:  with which its client came
+    since_s: monotonic
+    """
 
     session: Session
     network: str | None
@@ -39,6 +44,7 @@ class Holding:
     own: bool
     pages: int
     ticket: bytes
+    since_s: float
 
     @property
     def rests(self) -> bool:
@@ -79,7 +85,7 @@ class Lodging:
         """
         own = await self._exposure.is_owners(contract)
         pages = pages_for(contract.limits.max_positions)
-        asks = HeldSession(0, link.peer, link.source.network, False, own, False, 0.0, pages)
+        asks = HeldSession(0, link.peer, _network(link), False, own, False, 0.0, pages)
         self._find(asks, message)
 
     @asynccontextmanager
@@ -91,11 +97,12 @@ class Lodging:
         contract = session.account.contract
         holding = Holding(
             session,
-            link.source.network,
+            _network(link),
             self._exposure.is_newcomer(contract.id),
             self._exposure.is_own(contract.id),
             pages_for(contract.record.limits.max_positions),
             message.ticket,
+            trio.current_time(),
         )
         going = self._find(holding.held, message)
         for slot in going:
@@ -119,23 +126,31 @@ class Lodging:
                 await self._changed.wait()
             self._changed = trio.Event()
             self._let_go_over()
+            now = trio.current_time()
+            self._room.pass_over_away(lambda client: self._network.link(client) is not None, now)
             while places := self._room.call(self._held(), self._engine.free_pages, trio.current_time()):
                 for place in places:
                     self._call(place)
+            await trio.sleep(CALL_S)
 
     def pass_over(self, link: Link, message: Open) -> None:
         """An Open comes to nothing for a reason that is not want of room: none is kept for it."""
-        self._room.pass_over(message.ticket, link.peer)
+        self._room.pass_over(message.ticket, link.peer, trio.current_time())
         self._stir()
 
     def give_up(self, link: Link, message: Close) -> None:
-        """A client wants no session any more that it was refused: others do not wait for it."""
-        if self._room.leave(message.session, link.peer):  # anybody may say Close of any session
+        """A client wants no session any more that it was refused: others do not wait for it.
+
+        A Close with another code crossed our refusal: another stage had refused before, and it still waits.
+        """
+        if message.code != Code.CANCELLED:
+            return
+        if self._room.leave(message.session, link.peer, trio.current_time()):  # anybody may say Close of any session
             self._stir()
 
     def _find(self, asks: HeldSession, message: Open) -> list[int]:
         self._let_go_over()
-        visit = Visit(message.session, message.epoch, message.ticket, round(time.time() * 1000))
+        visit = Visit(message.session, message.epoch, message.ticket)
         try:
             return self._room.find(self._held(), asks, self._engine.free_pages, trio.current_time(), visit)
         finally:
@@ -150,7 +165,7 @@ class Lodging:
             if link is not None:
                 link.send_nowait(message)
                 return
-        self._room.pass_over(place.ticket, place.asks.client)
+        self._room.pass_over(place.ticket, place.asks.client, trio.current_time())
 
     def _held(self) -> list[HeldSession]:
         return [one.held for one in self._holding.values()]
@@ -161,10 +176,15 @@ class Lodging:
     def _let_go(self, slots: Iterable[int]) -> None:
         for slot in slots:
             if (holding := self._holding.pop(slot, None)) is not None:
-                worked = bool(holding.session.stage.computed)
-                self._room.note_end(holding.held, holding.ticket, trio.current_time(), worked=worked)
+                worked, now = bool(holding.session.stage.computed), trio.current_time()
+                self._room.note_end(holding.held, holding.ticket, now, now - holding.since_s, worked=worked)
             self._engine.close_session(slot)
             self._stir()
 
     def _stir(self) -> None:
         self._changed.set()
+
+
+def _network(link: Link) -> str | None:
+    """By what the clients of a link count together: an IPv6 /48 has 65,536 networks, and is one customer's."""
+    return site_of(link.source).network

@@ -16,7 +16,7 @@ from p2pinfer.core.budget import RETRY_S
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import Contract, check_request, read_request, verify_request
 from p2pinfer.core.ending import Ending
-from p2pinfer.core.errors import EngineError, JournalError, LinkDead, Refused, RemoteProtocolError
+from p2pinfer.core.errors import EngineError, JournalError, LinkDead, P2pinferError, Refused, RemoteProtocolError
 from p2pinfer.core.keys import short_name
 from p2pinfer.core.messages import cut_text
 from p2pinfer.core.opening import check_neighbours, read_sampling
@@ -24,8 +24,9 @@ from p2pinfer.core.queue import NO_TICKET
 from p2pinfer.core.records import SignedRecord, countersign
 from p2pinfer.core.sampling import SamplingRecord
 from p2pinfer.core.session_messages import Accept, Neighbour, Open, SessionRefused, check_mode
-from p2pinfer.core.stage import StageSession, StageTerms
+from p2pinfer.core.stage import StageSession
 from p2pinfer.core.stage_account import StageAccount
+from p2pinfer.core.stage_terms import StageTerms
 from p2pinfer.core.text import TextStream
 from p2pinfer.core.units import Codec, PeerKey, RecordId
 from p2pinfer.disk.journal import Journal
@@ -94,15 +95,9 @@ class Reception:
             if not error.ticket:
                 self._lodging.pass_over(link, message)
             _refuse(link, message, error.code, str(error), error.retry_s, error.ticket, error.before)
-        except RemoteProtocolError as error:
-            _refuse(link, message, error.code, str(error))
-        except LinkDead:
-            return  # the client is gone; what was taken for it is given back
-        except EngineError as error:
-            _refuse(link, message, Code.BUSY, str(error), RETRY_S)
-        except JournalError as error:
-            logger.error("a session is refused, for its contract cannot be kept: %s", error)
-            _refuse(link, message, Code.INTERNAL, "the node cannot keep contracts now")
+        except (RemoteProtocolError, EngineError, JournalError, LinkDead) as error:
+            self._lodging.pass_over(link, message)  # no room is kept for what comes to nothing
+            _refuse_for(link, message, error)
 
     async def _check(self, link: Link, message: Open) -> Terms:
         """Whatever costs little comes before the signature: whoever finds no room asks again and again.
@@ -204,6 +199,19 @@ class Reception:
 def refuse_leaving(link: Link, message: Open) -> None:
     """Answer an open while the node ends."""
     _refuse(link, message, Code.LEAVING, "this node is leaving")
+
+
+def _refuse_for(link: Link, message: Open, error: P2pinferError) -> None:
+    match error:
+        case RemoteProtocolError():
+            _refuse(link, message, error.code, str(error))
+        case EngineError():
+            _refuse(link, message, Code.BUSY, str(error), RETRY_S)
+        case JournalError():
+            logger.error("a session is refused, for its contract cannot be kept: %s", error)
+            _refuse(link, message, Code.INTERNAL, "the node cannot keep contracts now")
+        case LinkDead():
+            return  # the client is gone; what was taken for it is given back
 
 
 def _refuse(

@@ -36,7 +36,8 @@ class Network:
     bootstrap: tuple[str, ...] = _setting((), "multiaddrs of peers to meet first")
     mdns: bool = _setting(True, "find peers on the local network; never used when only loopback is listened on")
     files_mb_per_day: int = _setting(
-        100, "MB of models' files that other machines may have a day, one network a fourth of it; 0: they get none"
+        100,
+        "MB of models' files for other machines a day, for one network a fourth, of weights a half; 0: none",
     )
 
 

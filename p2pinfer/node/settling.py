@@ -50,6 +50,7 @@ class Settling:
 
     def _start(self, link: Link, settle: Callable[[Link], Awaitable[None]]) -> None:
         if self._seats.take(link.peer, link.source):
+            link.charge_look()
             self._nursery.start_soon(self._run, link, settle)
 
     async def _run(self, link: Link, settle: Callable[[Link], Awaitable[None]]) -> None:

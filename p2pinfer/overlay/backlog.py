@@ -51,6 +51,10 @@ class Weight:
         if self.counted:
             self._backlog.size += by
 
+    def relieve(self) -> None:
+        """End links until no more waits than may on all of them, perhaps this one."""
+        self._backlog.relieve()
+
     def leave(self) -> None:
         """The link is gone."""
         self._backlog.remove(self)

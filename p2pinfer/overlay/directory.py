@@ -1,7 +1,7 @@
 """Who serves what: signed offers, told and pulled among peers; the DHT finds the first ones (DESIGN 5).
 
-This is what node and client see of it. How offers travel is in `tidings.py`, whom a node is linked to in `meeting.py`,
-the DHT in `seeking.py`; the life of offers is kept in `core/offer_table.py`.
+This is what node and client see of it. How offers travel is in `tidings.py` and `hearing.py`, whom a node is linked to
+in `meeting.py`, the DHT in `seeking.py`; the life of offers is kept in `core/offer_table.py`.
 """
 
 import time
@@ -15,10 +15,10 @@ import trio
 
 from p2pinfer.core.errors import Refused
 from p2pinfer.core.offer import Offer
-from p2pinfer.core.offer_table import ANSWER_PART, OfferTable
+from p2pinfer.core.offer_table import ANSWER_PART, PULL_NEW, OfferTable
 from p2pinfer.core.offers import KnownOffer, reachable
 from p2pinfer.core.units import ModelId, PeerKey
-from p2pinfer.overlay.drawing import drawn, drawn_links
+from p2pinfer.overlay.drawing import LOTS, drawn, drawn_links
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.limits import MAX_ASKED
 from p2pinfer.overlay.link import Link
@@ -28,7 +28,7 @@ from p2pinfer.overlay.news import News
 from p2pinfer.overlay.pipe import leads_to
 from p2pinfer.overlay.reach import reach
 from p2pinfer.overlay.seeking import Seeking, model_key
-from p2pinfer.overlay.tidings import LOOK_S, LOTS, MEET_S, Tidings
+from p2pinfer.overlay.tidings import LOOK_S, MEET_S, Tidings
 
 __all__ = ["LOOK_AROUND_S", "MEET_S", "Directory", "model_key"]
 
@@ -36,9 +36,8 @@ HASTE_S: Final = 0.5  # before the DHT is asked, too, while layers are missing
 FURTHER: Final = 4  # peers that we have just heard of and ask, too, while layers are missing
 PULL_S: Final = 10.0, 20.0  # between questions that nobody waits for
 PULL_GAIN_S: Final = 20  # that an offer must be younger than ours: nodes renew theirs as often
-PULL_NEW: Final = 8  # offers of nodes that we do not know, in an answer; one where we know KNOWN_ENOUGH
 OWED: Final = 0.5  # of questions go to a peer whose offer we missed, if there is one: any peer can say so all the time
-KNOWN_ENOUGH: Final = 48  # offers: a question names them all, so that what is asked does not grow with the swarm
+KNOWN_ENOUGH: Final = 48  # offers: a question names them all, so what is asked does not grow with the swarm
 INTEREST_S: Final = 60.0  # a client asks on for so long after it wanted a model
 THIN_S: Final = 30.0, 600.0  # between look-ups in the DHT while a model is thinly held: the first wait, and the longest
 
@@ -62,7 +61,7 @@ class Directory:
         self._tidings = Tidings(network, exchange, clock)
         self._meeting = Meeting(network, exchange, self._tidings, bootstrap)
         self._seeking = Seeking(network, self._tidings)
-        self._tidings.on_news = self._hear
+        self._tidings.hearing.on_news = self._hear
         self.news = News()
         self.seek: Callable[[bool, bool], Awaitable[None]] = _seek_nobody
         self._interest: ModelId | None = None
@@ -80,11 +79,11 @@ class Directory:
     @property
     def on_own(self) -> Callable[[Offer], None] | None:
         """Hears of offers that our key signed."""
-        return self._tidings.on_own
+        return self._tidings.hearing.on_own
 
     @on_own.setter
     def on_own(self, hear: Callable[[Offer], None]) -> None:
-        self._tidings.on_own = hear
+        self._tidings.hearing.on_own = hear
 
     def _hear(self, known: KnownOffer) -> None:
         self._seeking.hear(known)
@@ -208,7 +207,7 @@ class Directory:
 
     async def keep_meeting(self) -> None:
         """A node's part in the swarm, until cancelled: its links, and what others want looked for."""
-        self._tidings.on_seek, self._tidings.relays = self._seeking.wish, True
+        self._tidings.on_seek, self._tidings.hearing.relays = self._seeking.wish, True
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._meeting.keep_looking_after)
             nursery.start_soon(self._seeking.run)
@@ -248,7 +247,7 @@ class Directory:
         while True:
             await trio.sleep(LOTS.uniform(*PULL_S))
             model, links = self._model(), self._network.links()  # an idle client hears of a sleep by it
-            if model is None and not self._tidings.relays:
+            if model is None and not self._tidings.hearing.relays:
                 continue
             is_sought = model is not None and self._is_time_for_dht(model)
             async with trio.open_nursery() as nursery:
@@ -270,7 +269,7 @@ class Directory:
     def _to_pull(self, model: ModelId | None, links: Sequence[Link]) -> list[Link]:
         """One peer of the model, or now and then one whose offer we missed; and one of all others."""
         serving = {known.node for known in self._tidings.fresh(model)}
-        owed = [link for link in links if link in self._tidings.owed] if LOTS.random() < OWED else []
+        owed = [link for link in links if link in self._tidings.hearing.owed] if LOTS.random() < OWED else []
         first = owed or [one for one in links if one.peer in serving]
         chosen = drawn_links(first, 1, LOTS)
         return chosen + drawn_links([link for link in links if link not in chosen], 1, LOTS)
@@ -281,7 +280,7 @@ class Directory:
         return bool(self._network.directory_addresses())
 
     async def _pull(self, link: Link, model: ModelId | None, seek: bool) -> None:
-        limit = min(PULL_NEW, max(1, self._unknown(model)))
+        limit = min(PULL_NEW, max(1, self._unknown(model)))  # offers of nodes that we do not know
         await self._tidings.ask(link, model, seek=seek, gain_s=PULL_GAIN_S, limit=limit)
 
     def _unknown(self, model: ModelId | None) -> int:

@@ -36,6 +36,7 @@ async def open_ground_network(
         attempts = Attempts(ground, links, greeting, nursery)
         nursery.start_soon(Admission(ground, links, attempts, greeting).accept_all, nursery)
         nursery.start_soon(links.toll.run)
+        nursery.start_soon(links.uplink.run)
         network = GroundNetwork(ground, links, attempts)
         nursery.start_soon(network.keep_telling_moves)
         nursery.start_soon(links.check_when_moved, network.wait_moved)

@@ -45,6 +45,7 @@ MAX_BACKLOG: Final = 4_096  # messages of one session that wait for us; credit k
 NETWORK_CALLS: Final = 64  # of one network that are answered at once; as many for files
 ALL_CALLS: Final = 256
 MAX_FILE_PART: Final = 65_536  # bytes of a file in one answer, however fast the link
+LEAST_UPLINK: Final = 163_840.0  # bytes a second at which a part of a file is taken to leave this machine at least
 LEAST_FILE_PART: Final = 8_192  # bytes that an answer counts for at least: few cost as much as these to read
 FILES_BURST: Final = 16 << 20  # bytes of files for one network
 FILES_RATE: Final = 8_388_608.0

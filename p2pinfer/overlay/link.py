@@ -1,9 +1,9 @@
 """A link: our one long-lived framed connection to a peer (protocols/wire.md).
 
-Its reader and its writer (`writer.py`) alone wait for the pipe, and they are cancelled only together with the link: a
-cancelled operation loses the stream below. Callers put frames into queues and may be cancelled at any time. Links are
-symmetric: nothing here depends on who dialled. The first messages, and which of two streams becomes the link, are for
-`attempts.py` and `admission.py`; what session and call messages mean is for the receiver.
+Its reader (`reader.py`) and its writer (`writer.py`) alone wait for the pipe, and they are cancelled only together with
+the link: a cancelled operation loses the stream below. Callers put frames into queues and may be cancelled at any time.
+Links are symmetric: nothing here depends on who dialled. The first messages, and which of two streams becomes the link,
+are for `attempts.py` and `admission.py`; what session and call messages mean is for the receiver.
 """
 
 from collections.abc import Collection, Iterator
@@ -17,22 +17,24 @@ from p2pinfer.core.errors import LinkDead, RemoteProtocolError
 from p2pinfer.core.frames import encode_frame
 from p2pinfer.core.keys import short_name
 from p2pinfer.core.messages import Ack, Goodbye, Hello, Message, Offers, Ping, Pong, cut_text, reason_given
-from p2pinfer.core.pace import ACK_BYTES, Pace
+from p2pinfer.core.pace import Pace
 from p2pinfer.core.session_messages import SessionMessage
 from p2pinfer.core.source import Source
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.backlog import Backlog, Weight
 from p2pinfer.overlay.contained import Contained, outlasting
+from p2pinfer.overlay.dues import Dues
 from p2pinfer.overlay.greeting import GOODBYE_S, FirstMessages
 from p2pinfer.overlay.limits import BACKLOG_BYTES
 from p2pinfer.overlay.outbox import Outbox, Priority
 from p2pinfer.overlay.pipe import ABORT_S, abort
 from p2pinfer.overlay.pulse import PING_S, SILENT_PINGS, Pulse
-from p2pinfer.overlay.toll import PAY_S, Toll
+from p2pinfer.overlay.reader import Reader
+from p2pinfer.overlay.toll import Toll
 from p2pinfer.overlay.turn import Turn
+from p2pinfer.overlay.uplink import Lane, Uplink
 from p2pinfer.overlay.writer import Writer
 
-ACK_S: Final = 0.1  # after a message that is not acknowledged yet
 LINGER_S: Final = GOODBYE_S + ABORT_S  # for what lives on after a cancellation
 OWN: Final = frozenset((Hello, Ack, Ping, Pong, Goodbye))  # messages that are the link's own
 
@@ -67,6 +69,7 @@ class Link:
         turn: Turn,
         backlog: Backlog,
         toll: Toll,
+        uplink: Uplink,
         address: str | None,
         rtt_s: float | None,
     ) -> None:
@@ -79,10 +82,8 @@ class Link:
         self.clock_offset_s = hello.clock_ms / 1000 - greeting.ours.clock()  # the peer's less ours, within one latency
         self.closed = trio.Event()  # the pipe is gone, too
         self._pipe = pipe
-        self._decoder = greeting.decoder
         self._receiver = receiver
         self._turn = turn
-        self._toll = toll
         self._scope = trio.CancelScope()  # death ends it; a cancellation only after the goodbye
         self.contained = Contained(f"the link to {short_name(self.peer)}", self.fail)
         self._death: tuple[str, Code] | None = None
@@ -91,19 +92,15 @@ class Link:
         self._first_rtt_s = rtt_s  # of the Hellos, where we dialled
         self._backlog = backlog
         self._weight = Weight(backlog, self._end_too_heavy)
-        self._outbox = Outbox(self._weight)
-        self._writer = Writer(pipe, self._outbox, self._pace, self._own_frames, self.contained, self._end)
-        self._flush = self._writer.flush  # kept, for it is named with every frame
+        self._lane = Lane(uplink, pipe.source, self._pace, lambda: self._flush())
+        self._outbox = Outbox(self._weight, self._lane.take)
         self._pulse = Pulse(trio.current_time())
-        self._ping_due = False
-        self._pong_due: int | None = None  # the peer's clock, to be returned
+        self._dues = Dues(greeting.received, self._pulse, lambda: turn.at_end(self._flush))
+        self._writer = Writer(pipe, self._outbox, self._lane, self._pace, self._dues.take, self.contained, self._end)
+        self._flush = self._writer.flush  # kept, for it is named with every frame
         # receiving
-        self._received = self._acknowledged = greeting.received
-        self._partial = 0  # bytes of a message that has not all come
-        self._received_at = trio.current_time()
-        self._deaf = False  # after bytes that were no frames
-        self._ack_due = False
-        self._ack_wanted = trio.Event()
+        own = self._dues, self._pulse, self._weight, self.contained
+        self._reader = Reader(greeting, turn, toll, *own, self._take, self._end, self.close)
 
     @property
     def dialled(self) -> bool:
@@ -202,6 +199,10 @@ class Link:
         finally:
             self._pipe.meter.rest()
 
+    def charge_look(self) -> None:
+        """A look at our disk for the peer counts as if reading had cost it: to ask for one costs a hundredth."""
+        self._pipe.meter.add_look()
+
     @property
     def heard_s(self) -> float:
         """When something came from the peer last, by the clock of the loop."""
@@ -209,7 +210,7 @@ class Link:
 
     async def check(self) -> bool:
         """True if the peer answers a ping in the time that pings to it take, however busy it is."""
-        return await self._pulse.check(self._ping, self.rtt_s) and self._death is None
+        return await self._pulse.check(self._dues.ping, self.rtt_s) and self._death is None
 
     async def check_or_end(self) -> None:
         """End the link if it fails the check; one that is needed, twice: its peer may be busy."""
@@ -233,20 +234,19 @@ class Link:
         try:
             with self.contained:
                 async with outlasting(self._scope, LINGER_S), trio.open_nursery() as nursery:
-                    for task in (self._writer.run, self._read, self._watch, self._acknowledge):
+                    for task in (self._writer.run, self._reader.run, self._watch, self._dues.keep_acknowledging):
                         nursery.start_soon(task)
         finally:
             self._die("the link was cut", Code.LOST)
-            self._toll.owe(self.peer, self.source, self._pipe.meter.take(0.0))
+            self._reader.leave()
             await abort(self._pipe)
             self._weight.leave()
-            self._decoder.clear()  # now, for others need the room, and who knows how long somebody keeps the link
             self._outbox.clear()
             self.closed.set()
 
     def fail(self) -> None:
         """End the link for a fault of ours in what it belongs to."""
-        self._deaf = True
+        self._reader.is_deaf = True
         self.close(Code.INTERNAL, "a fault of this peer's own")
 
     def _end(self, text: str, code: Code) -> None:
@@ -263,66 +263,11 @@ class Link:
         self._pulse.pong_came.set()
         self._receiver.on_closed(self, LinkDead(text, code))
 
-    async def _read(self) -> None:
-        """Take what comes; after a fault of ours in taking it, wait for the peer to close."""
-        with self.contained:
-            await self._read_all()
-        if self._deaf:
-            await self._read_all()
-
-    async def _read_all(self) -> None:
-        """Take what comes, and wait for nobody but the peer. After our goodbye, wait for the peer's, or the end."""
-        data = b""  # first the messages that came together with the peer's Hello
-        meter, toll = self._pipe.meter, self._toll
-        try:
-            while True:
-                if toll.is_owed and self.peer not in toll.partners:
-                    await self._pay()
-                with self._turn:
-                    meter.run()
-                    self._take_bytes(data)
-                    meter.rest()
-                if meter.cost_s >= PAY_S and (cost_s := meter.take()) > 0:
-                    await self._pay(cost_s)
-                if not (data := await self._pipe.read()):
-                    break
-        except trio.BrokenResourceError as error:
-            self._end(f"the connection broke: {error}", Code.LOST)
-        else:
-            self._end("the connection ended without a goodbye", Code.LOST)
-
-    async def _pay(self, cost_s: float = 0.0) -> None:
-        """Wait until it may be read, after it has cost so much."""
-        self._toll.owe(self.peer, self.source, cost_s)
-        if not self._toll.lets(self.peer, self.source):
-            with self._pulse.unread():
-                await self._toll.wait(self.peer, self.source)
-
-    def _take_bytes(self, data: bytes) -> None:
-        if self._deaf:
-            return
-        self._received += len(data)
-        self._received_at = self._pulse.heard_s = trio.current_time()
-        self._decoder.feed(data)
-        try:
-            while (message := self._decoder.next_message()) is not None:
-                self._take(message)
-        except RemoteProtocolError as error:
-            self._deaf = True
-            self.close(error.code, str(error))
-        if (waiting := self._decoder.waiting) != self._partial:
-            self._weight.change(waiting - self._partial)
-            self._partial = waiting
-            self._backlog.relieve()
-        if self._received - self._acknowledged >= ACK_BYTES:
-            self._ack_due = True
-            self._turn.at_end(self._flush)
-
     def _take(self, message: Message) -> None:
         if type(message) not in OWN:  # nearly always
             if self._death is None:
                 if not _is_announcement(message):
-                    self._ack_wanted.set()
+                    self._dues.ack_wanted.set()
                     if self._pulse.rests:
                         self._note_use(message)
                 self._receiver.on_message(self, message)
@@ -335,51 +280,21 @@ class Link:
                 pass
             case Ack():
                 self._pace.add_ack(message.received, message.at_us)
+                if self._lane.parts:
+                    self._lane.note_ack()
                 self._turn.at_end(self._flush)
             case Ping():
-                self._pong_due = message.at_us
-                self._turn.at_end(self._flush)
+                self._dues.answer(message)
             case Pong():
                 self._pulse.note_pong(message.at_us)
                 self._pace.add_round_trip(max(0.0, trio.current_time() - message.at_us / 1e6))
             case _:
                 raise RemoteProtocolError("a second Hello", Code.BAD_STATE)
 
-    def _own_frames(self) -> list[bytes]:
-        """What the link itself has to say. It is kept in one place each, so no queue can be too full for it."""
-        frames = []
-        if self._pong_due is not None:
-            frames.append(encode_frame(Pong(self._pong_due)))
-            self._pong_due = None
-        if self._ack_due:
-            frames.append(encode_frame(Ack(self._received, _microseconds(self._received_at))))
-            self._ack_due = False
-            self._acknowledged = self._received
-        if self._ping_due:
-            ping = Ping(_microseconds(trio.current_time()))
-            frames.append(encode_frame(ping))
-            self._pulse.note_ping(ping.at_us)
-            self._ping_due = False
-        return frames
-
-    async def _acknowledge(self) -> None:
-        """Acknowledge the last bytes of a burst. What two idle peers say asks for no ack, or they would chatter."""
-        while True:
-            await self._ack_wanted.wait()
-            await trio.sleep(ACK_S)
-            self._ack_wanted = trio.Event()
-            if self._received > self._acknowledged:
-                self._ack_due = True
-                self._turn.at_end(self._flush)
-
     async def _watch(self) -> None:
         """End the link when the peer no longer answers."""
-        await self._pulse.watch(self._ping, self._is_needed, self._writer.awaits_ack)
+        await self._pulse.watch(self._dues.ping, self._is_needed, self._writer.awaits_ack)
         self._end(f"no answer to {SILENT_PINGS} pings in {SILENT_PINGS * PING_S:.0f} s", Code.SILENT)
-
-    def _ping(self) -> None:
-        self._ping_due = True
-        self._turn.at_end(self._flush)
 
     def _is_needed(self) -> bool:
         return self.peer in self._receiver.needed()
@@ -394,7 +309,3 @@ def farewell(goodbye: Goodbye) -> LinkDead:
     """What a peer's goodbye means to us."""
     code = Code.read(goodbye.code)
     return LinkDead(f"the peer closed the link: {reason_given(goodbye.text, goodbye.code)}", code)
-
-
-def _microseconds(seconds: float) -> int:
-    return int(seconds * 1e6)

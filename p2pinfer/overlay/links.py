@@ -25,6 +25,7 @@ from p2pinfer.overlay.pipe import ABORT_S, Address
 from p2pinfer.overlay.room import HeldLink, room_for
 from p2pinfer.overlay.toll import Toll
 from p2pinfer.overlay.turn import Turn
+from p2pinfer.overlay.uplink import Uplink
 
 KEEP_S: Final = 300.0  # a client's link that is not used: opening it again costs a second, keeping it costs both sides
 LOTS: Final = SystemRandom()  # nobody foretells whose place is lost
@@ -44,6 +45,7 @@ class Links:
         self._most = most
         self._backlog = Backlog(ALL_BACKLOG_BYTES)
         self.toll = Toll(self.needed)
+        self.uplink = Uplink(lambda: bool(self.needed()))
         self._links: dict[PeerKey, Link] = {}
         self._used: dict[PeerKey, float] = {}  # when each link was last asked for, or something came on it
         self._link_came = trio.Event()
@@ -85,7 +87,7 @@ class Links:
         if (old := self._links.get(greeting.pipe.peer)) is not None:
             old.close(Code.DUPLICATE)  # the peer answered this stream knowing of the other
         greeting.taken = True
-        link = Link(greeting, hello, self, self.turn, self._backlog, self.toll, at, rtt_s)
+        link = Link(greeting, hello, self, self.turn, self._backlog, self.toll, self.uplink, at, rtt_s)
         self._nursery.start_soon(link.run)  # first, for it lets go of the pipe, whatever fails
         self.on_link(link)
 
@@ -100,7 +102,7 @@ class Links:
     def on_message(self, link: Link, message: Message) -> None:
         """All but announcements were asked for, or ask for something."""
         if self._links.get(link.peer) is link and not (isinstance(message, Offers) and message.call == 0):
-            self._used[link.peer] = trio.current_time()
+            self._used[link.peer] = link.heard_s
         self._receiver.on_message(link, message)
 
     def on_closed(self, link: Link, why: LinkDead) -> None:

@@ -20,16 +20,17 @@ from p2pinfer.core.errors import LinkDead, Refused, RemoteProtocolError, TurnedA
 from p2pinfer.core.messages import MAX_ADDRESSES, AskContacts, Contacts
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import ModelId, PeerKey
+from p2pinfer.overlay.calls import Ask
 from p2pinfer.overlay.degree import LEAST_DEGREE, Kept, elsewhere, missing, unneeded
-from p2pinfer.overlay.drawing import drawn, drawn_links
-from p2pinfer.overlay.exchange import Ask, Exchange
+from p2pinfer.overlay.drawing import LOTS, drawn, drawn_links
+from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.limits import MAX_ASKED
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.news import News
 from p2pinfer.overlay.pipe import Address, leads_to
 from p2pinfer.overlay.reach import reach
-from p2pinfer.overlay.tidings import LOTS, Tidings
+from p2pinfer.overlay.tidings import Tidings
 
 LOOK_AROUND_S: Final = 5.0  # between looks for whom to dial, bootstrap peers that are away among them
 CALM_S: Final = 30.0  # the same while we are linked to everybody whom we know; each look wakes a node that idles

@@ -34,15 +34,18 @@ class MemoryWorld:
 
     latency_s: one way, of every pipe; a link is up after three round trips, as elsewhere
     rate:      bytes a second one way of a pipe carries; 0 is without bound
+    uplink:    bytes a second that all pipes of a peer carry together, from it; 0 is without bound
     sources:   the networks that peers come from; who is not in it comes from none
     parts:     into which the world fell, by peer: nobody can dial into another
     neighbours: that each peer hears on its local network
     asleep_s:  how long each peer's machine has slept
     """
 
-    def __init__(self, *, latency_s: float = 0.0, rate: float = 0.0) -> None:
+    def __init__(self, *, latency_s: float = 0.0, rate: float = 0.0, uplink: float = 0.0) -> None:
         self.latency_s = latency_s
         self.rate = rate
+        self.uplink = uplink
+        self._uplinks: dict[PeerKey, _Wire] = {}
         self.unreachable: set[PeerKey] = set()  # can dial, cannot be dialled
         self.grounds: dict[PeerKey, MemoryGround] = {}
         self.providers: dict[bytes, list[Address]] = {}
@@ -54,9 +57,13 @@ class MemoryWorld:
 
     def open_pipe(self, near: PeerKey, far: PeerKey) -> tuple["MemoryPipe", "MemoryPipe"]:
         """Two ends of a pipe: the one `near` holds, and the one `far` holds."""
-        pair = memory_pipe_pair(near, far, self.latency_s, self.rate)
+        there, back = (_Way(self.latency_s, self.rate, self._uplink_of(peer)) for peer in (near, far))
+        pair = MemoryPipe(far, back, there), MemoryPipe(near, there, back)
         self._pipes.update(dict.fromkeys(pair, frozenset((near, far))))
         return pair
+
+    def _uplink_of(self, peer: PeerKey) -> "_Wire":
+        return self._uplinks.setdefault(peer, _Wire(self.uplink))
 
     def cut(self, one: PeerKey, other: PeerKey) -> None:
         """Break the pipes between two peers; what is under way is lost, and both know at once."""
@@ -167,7 +174,7 @@ def memory_pipe_pair(
     near: PeerKey, far: PeerKey, latency_s: float = 0.0, rate: float = 0.0
 ) -> tuple["MemoryPipe", "MemoryPipe"]:
     """Two ends of a pipe: the one `near` holds, and the one `far` holds."""
-    there, back = _Way(latency_s, rate), _Way(latency_s, rate)
+    there, back = _Way(latency_s, rate, _Wire(0.0)), _Way(latency_s, rate, _Wire(0.0))
     return MemoryPipe(far, back, there), MemoryPipe(near, there, back)
 
 
@@ -211,15 +218,27 @@ class MemoryPipe:
         self._outgoing.is_lost = True
 
 
-class _Way:
-    """Bytes one way, each portion not before its time."""
+class _Wire:
+    """Carries one portion after the other. rate: bytes a second; 0 is without bound"""
 
-    def __init__(self, latency_s: float, rate: float) -> None:
-        self._latency_s = latency_s
+    def __init__(self, rate: float) -> None:
         self._rate = rate
+        self._free_s = 0.0
+
+    def send(self, size: int, at_s: float) -> float:
+        """When so many bytes have left that were put on it then."""
+        self._free_s = max(self._free_s, at_s) + (size / self._rate if self._rate else 0.0)
+        return self._free_s
+
+
+class _Way:
+    """Bytes one way, each portion not before its time. uplink: before the way's own wire; other ways share it"""
+
+    def __init__(self, latency_s: float, rate: float, uplink: _Wire) -> None:
+        self._latency_s = latency_s
+        self._wires = uplink, _Wire(rate)
         self._portions: deque[tuple[float, bytes]] = deque()  # when it arrives, and what
         self._size = 0
-        self._sent_at = 0.0  # when the last byte put has left the sender, at `rate`
         self._ended = False
         self._broken = False
         self.is_lost = False  # whatever is put from now on
@@ -243,10 +262,10 @@ class _Way:
     def _add(self, portion: bytes) -> None:
         if self.is_lost:
             return
-        self._sent_at = max(self._sent_at, trio.current_time())
-        if self._rate:
-            self._sent_at += len(portion) / self._rate
-        self._portions.append((self._sent_at + self._latency_s, portion))
+        sent_s = trio.current_time()
+        for wire in self._wires:
+            sent_s = wire.send(len(portion), sent_s)
+        self._portions.append((sent_s + self._latency_s, portion))
         self._size += len(portion)
         self._changed.unpark_all()
 

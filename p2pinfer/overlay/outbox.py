@@ -1,7 +1,7 @@
 """What waits to be written on a link, and what goes first (protocols/wire.md, 5). Decides; `writer.py` writes."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Final
 
@@ -23,13 +23,18 @@ class Priority(IntEnum):
 
 
 class Outbox:
-    """Frames in queues, one a priority; and what the pipe has taken of them and not sent yet."""
+    """Frames in queues, one a priority; and what the pipe has taken of them and not sent yet.
 
-    def __init__(self, weight: Weight) -> None:
+    lets_file: True if a frame of a file, of so many bytes, may leave now; then it does
+    """
+
+    def __init__(self, weight: Weight, lets_file: Callable[[int], bool]) -> None:
         self._weight = weight
+        self._lets_file = lets_file
         self._pending = 0
         self._queues = tuple(_Queue() for _ in Priority)
         self._control = self._queues[Priority.CONTROL]
+        self._bulk = self._queues[Priority.BULK]
 
     def put(self, frame: bytes, priority: Priority) -> None:
         queue = self._queues[priority]
@@ -65,6 +70,8 @@ class Outbox:
         for queue in self._queues:
             while queue.frames and (not frames or size + len(queue.frames[0]) <= budget):
                 if queue is not self._control and size >= room:
+                    break
+                if queue is self._bulk and not self._lets_file(len(queue.frames[0])):
                     break
                 frames.append(queue.take())
                 size += len(frames[-1])

@@ -10,9 +10,9 @@ import trio
 from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.book import KeptBook
 from p2pinfer.overlay.directory import Directory
+from p2pinfer.overlay.drawing import LOTS
 from p2pinfer.overlay.leads import Leads
 from p2pinfer.overlay.meeting import APART_S
-from p2pinfer.overlay.tidings import LOTS
 
 
 async def keep_recalling(directory: Directory, book: KeptBook, leads: Leads) -> None:

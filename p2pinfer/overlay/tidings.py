@@ -1,7 +1,7 @@
-"""Offers told, asked for, answered and taken: who serves what, as peers tell each other (protocols/offer.md, 3.7).
+"""Offers told, asked for and answered: who serves what, as peers tell each other (protocols/offer.md, 3.7).
 
-A peer tells its own offer over each of its links; others' it tells when it is asked, and passes on at once what is
-quite new. Answers hold news alone: a question names what its asker knows. Whom to ask, and when, is for others.
+A peer tells its own offer over each of its links; others' it tells when it is asked. Answers hold news alone: a
+question names what its asker knows. Whom to ask, and when, is for others; what is heard is taken by `hearing.py`.
 """
 
 import logging
@@ -9,16 +9,13 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
-from random import SystemRandom
 from typing import Final
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 import trio
 
-from p2pinfer.core.allowance import Allowance, Rate
-from p2pinfer.core.certificate import NodeCert
 from p2pinfer.core.coverage import WELL_HELD, thinnest
-from p2pinfer.core.digest import Digest, name_all, renewal_of, renewed, terms_of
+from p2pinfer.core.digest import Digest, name_all, renewal_of, terms_of
 from p2pinfer.core.errors import LinkDead, Refused, RemoteProtocolError
 from p2pinfer.core.keys import short_name
 from p2pinfer.core.messages import (
@@ -31,33 +28,22 @@ from p2pinfer.core.messages import (
     Renewal,
     model_or_none,
 )
-from p2pinfer.core.offer import Offer, contradict
 from p2pinfer.core.offer_table import OfferTable
-from p2pinfer.core.offers import KnownOffer, reachable, verify_relayed
-from p2pinfer.core.records import SignedRecord
-from p2pinfer.core.units import ModelId, PeerKey
+from p2pinfer.core.offers import KnownOffer, reachable
+from p2pinfer.core.units import ModelId
+from p2pinfer.overlay.calls import Ask
 from p2pinfer.overlay.contained import Contained
-from p2pinfer.overlay.drawing import drawn, drawn_links
-from p2pinfer.overlay.exchange import Ask, Exchange
+from p2pinfer.overlay.drawing import LOTS, drawn
+from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.gathering import Gathering, open_gathering
-from p2pinfer.overlay.limits import (
-    ALL_RUMOURS_BURST,
-    ALL_RUMOURS_RATE,
-    RUMOUR_LINKS,
-    RUMOURS_BURST,
-    RUMOURS_RATE,
-)
+from p2pinfer.overlay.hearing import Hearing, made_by
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
-from p2pinfer.overlay.pipe import leads_to
 from p2pinfer.overlay.waking import Sleep
 
-LOTS: Final = SystemRandom()  # nobody foretells who is asked
 MEET_S: Final = 2.0  # for peers that one look-up meets and asks to answer
 LOOK_S: Final = 20.0  # for those of them that answer and are slow: 4 round trips of 2 s, and lost packets
 LOOK_GAIN_S: Final = 2  # that an offer must be younger than one we know to be news to a person who waits
-RUMOUR_S: Final = 5.0  # age at which an offer is passed on unasked, at most: what is older was heard elsewhere
-FIRST_SEQ: Final = 4  # of a node's offers are of its first half minute: it joins, perhaps elsewhere, and serves
 MAX_MODELS: Final = 64  # whose layers are remembered
 UNNAMED: Final = 0.25  # part of questions that leave one offer unnamed: it is told whole, with new addresses
 
@@ -68,31 +54,22 @@ class Tidings:
     """What we know of offers, and our talk of them.
 
     own:     the offer that we serve, or None
-    on_own:  hears of offers that our key signed
-    on_news: hears of offers whose node was unknown, or does something else now
+    hearing: how what peers tell gets into the table
     on_seek: hears who wants more of a model than we know
-    relays:  we pass on what is quite new, as nodes do; clients leave that to them
     """
 
     def __init__(self, network: Network, exchange: Exchange, clock: Callable[[], float] = time.time) -> None:
         self.table = OfferTable(LOTS.randrange)
         self.own: KnownOffer | None = None
-        self.on_own: Callable[[Offer], None] | None = None
-        self.on_news: Callable[[KnownOffer], None] | None = None
         self.on_seek: Callable[[Link, ModelId], None] | None = None
-        self.relays = False
         self._layers: dict[ModelId, int] = {}  # of models whose manifests are known here
-        self.owed: WeakSet[Link] = WeakSet()  # links whose peers renewed an offer that we did not know
         self._network = network
         self._exchange = exchange
-        self._clock = clock
         self._sleep = Sleep(network.asleep_s)
-        # What each told us whole; the table may hold that of another process with its key
-        self._announced: WeakKeyDictionary[Link, KnownOffer] = WeakKeyDictionary()
+        self.hearing = Hearing(network, self.table, self._now, clock, self._tell)
         self._told: WeakKeyDictionary[Link, object] = WeakKeyDictionary()  # the terms of ours that a peer was told
-        self._rumours = Allowance(Rate(RUMOURS_BURST, RUMOURS_RATE), Rate(ALL_RUMOURS_BURST, ALL_RUMOURS_RATE))
         exchange.answer(AskOffers, self._answer)
-        exchange.on_offers = self._hear
+        exchange.on_offers = self.hearing.hear
 
     def fresh(self, model: ModelId | None = None) -> list[KnownOffer]:
         return self.table.fresh(self._now(), model)
@@ -141,7 +118,7 @@ class Tidings:
 
     def tell(self, link: Link, offers: Sequence[KnownOffer]) -> None:
         """Tell a peer of others, unasked."""
-        self._tell(link, [known for known in offers if not _made_by(known, link)])
+        self._tell(link, [known for known in offers if not made_by(known, link)])
 
     def _tell(self, link: Link, offers: Sequence[KnownOffer]) -> None:
         now = self._now()
@@ -187,7 +164,7 @@ class Tidings:
                     renewals.append(renewal)
                 else:
                     whole.append(known)
-        whole += self.table.spread(now, model, ask.limit, lambda one: _made_by(one, link) or digest.names(one))
+        whole += self.table.spread(now, model, ask.limit, lambda one: made_by(one, link) or digest.names(one))
         told = tuple(self._relay(known, link, now) for known in whole[: ask.limit])
         return Offers(ask.call, told, tuple(renewals[:MAX_NAMED]))
 
@@ -225,124 +202,8 @@ class Tidings:
         except (LinkDead, Refused, RemoteProtocolError) as error:
             logger.info("no offers from a peer: %s", error)
             return False
-        self.owed.discard(link)
+        self.hearing.owed.discard(link)
         with Contained(f"the offers of {short_name(link.peer)}", link.fail), link.charged():
-            self._take(link, answer.offers[:limit], answer.renewals, named)
+            self.hearing.take(link, answer.offers[:limit], answer.renewals, named)
             return True
         return False
-
-    def _hear(self, link: Link, message: Offers) -> None:
-        """Take what nobody asked for."""
-        held, announced = self.table.get(link.peer), self._announced.get(link)
-        self._take(link, message.offers)
-        for renewal in message.renewals[:1]:
-            if announced is not None and renewal.place == 0:
-                self._take_renewal(link, announced, renewal, renews=False)  # as told whole, with its addresses
-        if message.renewals and self.table.get(link.peer) is held:
-            self.owed.add(link)
-
-    def _take(
-        self,
-        link: Link,
-        offers: Sequence[RelayedOffer],
-        renewals: Sequence[Renewal] = (),
-        named: Sequence[KnownOffer] = (),
-    ) -> None:
-        """Keep what is sound; one bad offer says nothing of the others, nor of who passed it on."""
-        for told in offers:
-            addresses = tuple(address for address in told.addresses if self._network.may_dial(address, link.source))
-            known = self._take_one(link, replace(told, addresses=addresses))
-            if known is not None and _made_by(known, link):
-                self._announced[link] = replace(known, addresses=_leading_to(known.node, addresses))
-        left = dict(enumerate(named))
-        for renewal in renewals:
-            if (base := left.pop(renewal.place, None)) is None:
-                continue
-            if (held := self.table.get(base.node)) is not None:
-                base = replace(base, addresses=held.addresses)  # all that were told meanwhile
-            self._take_renewal(link, base, renewal, renews=True)
-
-    def _take_renewal(self, link: Link, base: KnownOffer, renewal: Renewal, *, renews: bool) -> None:
-        try:
-            self._take_one(link, renewed(base, renewal), base.certificate, renews=renews)
-        except RemoteProtocolError as error:
-            logger.info("a renewal is ignored: %s", error)
-
-    def _take_one(
-        self,
-        link: Link,
-        told: RelayedOffer,
-        certificate: SignedRecord[NodeCert] | None = None,
-        *,
-        renews: bool = False,
-    ) -> KnownOffer | None:
-        """The offer, whether it is news or not; None for our own, and where it is not sound.
-
-        certificate, renews: as of `verify_relayed` and `OfferTable.add`
-        """
-        now = self._now()
-        if (node := self.table.node_of(told.offer)) is not None:
-            told = replace(told, addresses=_leading_to(node, told.addresses))
-        if self.table.recognise(told, link.peer, link.source.key, now=now):
-            return None if node is None else self.table.get(node)
-        try:
-            known = verify_relayed(told, now, self._clock(), certificate)
-        except RemoteProtocolError as error:
-            logger.info("an offer is ignored: %s", error)
-            return None
-        if known.node == self._network.key:
-            if self.on_own is not None:
-                self.on_own(known.offer.record)
-            return None
-        known = replace(known, network=link.source.key, addresses=_leading_to(known.node, known.addresses))
-        held = self.table.get(known.node)
-        if not self.table.add(known, now, itself=known.node == link.peer, renews=renews):
-            if held is not None:
-                self._tell_of_twin(known, held, link.peer)
-            return known
-        if held is not None and _made_by(known, link) and not _made_by(held, link):
-            self.tell(link, [held])  # of another process with its key: who was a copy, or started anew, finds out which
-        if _differs(known, held):
-            self._pass_on(known, link.peer, now)
-        if self.on_news is not None and (held is None or _differs(known, held)):
-            self.on_news(known)
-        return known
-
-    def _tell_of_twin(self, known: KnownOffer, held: KnownOffer, heard_from: PeerKey) -> None:
-        """Tell a node what another process of its boot says, as a machine has one that was copied while it ran."""
-        one, other = known.offer.record, held.offer.record
-        is_its_own = heard_from == known.node
-        is_late = is_its_own and one.boot == other.boot and one.seq < other.seq
-        link = next((link for link in self._network.links() if link.peer == known.node), None)
-        if link is not None and (is_late or contradict(one, other)):
-            self._tell(link, [held] if is_its_own else [known, held])
-
-    def _pass_on(self, known: KnownOffer, heard_from: PeerKey, now: float) -> None:
-        """Tell a few others at once what is quite new, so that all of a small swarm know it within a second."""
-        if now - known.born_s > RUMOUR_S or not self.relays:
-            return
-        links = [link for link in self._network.links() if link.peer not in (heard_from, known.node)]
-        source = next((link.source for link in self._network.links() if link.peer == heard_from), None)
-        if links and source is not None and self._rumours.take(source, now):
-            for link in drawn_links(links, RUMOUR_LINKS, LOTS):
-                self.tell(link, [known])
-
-
-def _differs(known: KnownOffer, held: KnownOffer | None) -> bool:
-    """True if a node has just started, or does something else than before.
-
-    One of which we have not heard is no news by that: of a large swarm everybody knows a part.
-    """
-    if held is None:
-        return known.offer.record.seq <= FIRST_SEQ
-    one, other = known.offer.record, held.offer.record
-    return (one.boot, one.state, one.model, one.span) != (other.boot, other.state, other.model, other.span)
-
-
-def _leading_to(node: PeerKey, addresses: Sequence[str]) -> tuple[str, ...]:
-    return tuple(address for address in addresses if leads_to(address) == node)
-
-
-def _made_by(known: KnownOffer, link: Link) -> bool:
-    """True if the very process at a link's other end made an offer; another one with its key is news to it."""
-    return known.node == link.peer and known.offer.record.boot == link.hello.boot

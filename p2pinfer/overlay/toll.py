@@ -31,6 +31,7 @@ from p2pinfer.overlay.limits import (
 )
 
 READ_S: Final = 30e-6  # what waiting for bytes and reading them costs beside
+LOOK_S: Final = 200e-6  # what a look at our disk costs, in a thread, found or not
 PAY_S: Final = 0.010  # cost that a link is let off before it is looked at
 WAIT_S: Final = 0.1  # between looks at those that took too much
 
@@ -170,6 +171,10 @@ class Meter:
         if self._began:
             self.cost_s += perf_counter() - self._began + READ_S
             self._began = 0.0
+
+    def add_look(self) -> None:
+        """What came has us look at our disk, in a thread."""
+        self.cost_s += LOOK_S
 
     def take(self, least_s: float = PAY_S) -> float:
         """The part to be paid for now, beyond the little that every link may cost; 0 in the common case.

@@ -15,12 +15,14 @@ from p2pinfer.core.pace import Pace
 from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.outbox import Outbox
 from p2pinfer.overlay.pipe import Pipe
+from p2pinfer.overlay.uplink import Lane
 
 
 class Writer:
     """Of one link.
 
     outbox:     what the link queues
+    lane:       its files' place on the line of all links
     own_frames: what the link itself has to say; it goes first
     contained:  the link's, whom a fault of ours ends
     end:        ends the link at once
@@ -31,6 +33,7 @@ class Writer:
         self,
         pipe: Pipe,
         outbox: Outbox,
+        lane: Lane,
         pace: Pace,
         own_frames: Callable[[], list[bytes]],
         contained: Contained,
@@ -40,6 +43,7 @@ class Writer:
         self._said = 0  # bytes after which the last of them ended
         self._pipe = pipe
         self._outbox = outbox
+        self._lane = lane
         self._pace = pace
         self._own_frames = own_frames
         self._contained = contained
@@ -61,6 +65,7 @@ class Writer:
     def drop(self) -> None:
         """The link is dead: control frames and a goodbye leave yet, and without a goodbye nothing."""
         self._is_over = self._goodbye is None
+        self._lane.leave()
         self._outbox.drop_all_but_control()
 
     def flush(self) -> None:
@@ -108,6 +113,8 @@ class Writer:
         room = self._pace.window - self._pace.unacknowledged
         taken = self._outbox.take(self._pace.frame_budget, room)
         data = b"".join((*self._own_frames(), *taken))
+        if self._lane.begun:
+            self._lane.note_sent(self._pace.sent + len(data))
         if taken and self.says:
             self._said = self._pace.sent + len(data)
             self.says = not self._outbox.is_empty

@@ -24,7 +24,9 @@ BENCHES: Final = (
 # These take long, need root, or need something to be named
 ASKED_FOR: Final = (
     "beside",
+    "files",
     "attack",
+    "strays",
     "overhead",
     "found",
     "wan",

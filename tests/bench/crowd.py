@@ -27,8 +27,8 @@ from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.records import sign
 from p2pinfer.core.source import NOWHERE, Source
 from p2pinfer.core.units import PeerKey, Roles, Span
+from p2pinfer.overlay.calls import CALL_S
 from p2pinfer.overlay.directory import Directory
-from p2pinfer.overlay.exchange import CALL_S
 from p2pinfer.overlay.pipe import Address, peer_of
 from p2pinfer.overlay.pulse import PING_S, QUIET_S, SILENT_PINGS
 from p2pinfer.overlay.reach import REACH_S
@@ -216,7 +216,8 @@ class Crowd:
         """One more node; it knows one of those that are there."""
         self._count += 1
         signer = key(f"crowd {self._count}")
-        met = self._lots.choice(list(self.members.values())).network.addresses()[:1] if self.members else ()
+        there = [member for peer, member in self.members.items() if peer in self.world.peers]
+        met = self._lots.choice(there).network.addresses()[:1] if there else ()
         here = trio.Event()
         self._nursery.start_soon(self._live, signer, SPANS[self._count % len(SPANS)], met, here)
         await here.wait()

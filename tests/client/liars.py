@@ -36,8 +36,9 @@ from p2pinfer.node.certifying import Certifying
 from p2pinfer.node.files import Files
 from p2pinfer.node.offering import Offering, offering_of
 from p2pinfer.node.settings import Settings, change
+from p2pinfer.overlay.answers import Answering
 from p2pinfer.overlay.directory import Directory
-from p2pinfer.overlay.exchange import Answering, Exchange
+from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network

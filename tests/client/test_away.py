@@ -48,7 +48,8 @@ class Away(Ring):
         self.links: dict[PeerKey, Wire] = {key: Wire() for key in KEYS}
         self.dials: list[tuple[int, float]] = []
         self.reachable = True
-        self.running._link_to = self.running.returning._link_to = self.links.get  # type: ignore[assignment]
+        for one in (self.running, self.running.returning, self.running._deadlines):
+            one._link_to = self.links.get  # type: ignore[assignment]
         self.running.returning.dial = self.dial  # type: ignore[assignment]
 
     async def dial(self, peer: PeerKey, _: Sequence[str]) -> Wire:
@@ -128,6 +129,19 @@ async def test_before_the_first_id_for_a_moment(autojump_clock: MockClock, away:
     await away.running.over.wait()
     assert trio.current_time() - began <= MOMENT_S + AGAIN_S
     assert away.running.refused_by == {KEYS[MIDDLE]}
+
+
+async def test_before_the_first_id_no_break_of_a_link_gives_a_stage_more_time(
+    autojump_clock: MockClock, away: Away
+) -> None:
+    """INF-42"""
+    began = trio.current_time()
+    while not away.running.generation.over:
+        await away.lose(TAIL)
+        with trio.move_on_after(5):
+            await away.running.over.wait()
+    assert trio.current_time() - began <= STALL_S + HELD_UP_S
+    assert failed(away.running) is Code.SILENT
 
 
 @pytest.mark.parametrize("code", [Code.LEAVING, Code.INTERNAL, Code.BAD_FRAME, Code.IDLE])

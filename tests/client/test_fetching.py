@@ -18,7 +18,8 @@ from p2pinfer.core.measures import Measures
 from p2pinfer.core.messages import AskFile, FilePart
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.units import ModelId, Roles, Span
-from p2pinfer.overlay.exchange import Ask, Exchange
+from p2pinfer.overlay.calls import Ask
+from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.limits import ALL_DIALS_BURST
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network

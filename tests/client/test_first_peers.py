@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 import trio
 
+from p2pinfer.cli.demo import _ask_all
+from p2pinfer.cli.terminal import Terminal
 from p2pinfer.client.api import _open_client, open_client
 from p2pinfer.core.keys import PrivateKey, peer_name
 from p2pinfer.core.source import Source
 from p2pinfer.core.units import PeerKey
 from p2pinfer.disk.identity import hold_client_key
 from p2pinfer.disk.journal_check import no_progress
-from p2pinfer.disk.places import address_book, node_addresses
+from p2pinfer.disk.places import address_book, default_data, node_addresses
 from p2pinfer.disk.whereabouts import NodesHere
 from p2pinfer.node.daemon import open_node
 from p2pinfer.node.settings import Settings, change
@@ -92,6 +94,32 @@ def test_a_node_on_the_clients_folder_is_found_by_itself(loop: Loop, tmp_path: P
         assert not node_addresses(tmp_path / "both").exists()
 
     loop.run(test)
+
+
+@pytest.mark.parametrize("who", ["a client", "one that shall not look here", "the demo"])
+def test_who_shall_not_look_on_this_machine_reads_no_other_folder_of_the_user(
+    loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    """Nor the roll, though nobody is found otherwise: the demo is among its own nodes."""
+    read: list[Path | str] = []
+    monkeypatch.setattr("p2pinfer.disk.whereabouts.entered", lambda: read.append("roll") or [])
+    monkeypatch.setattr("p2pinfer.disk.whereabouts._addresses", lambda data: read.append(data) or [])
+    data, store = tmp_path / "client", loop.swarm.store
+
+    async def test() -> None:
+        if who == "the demo":
+            with trio.move_on_after(3):
+                await _ask_all(data, store, silent_address(), Terminal(quiet=True))
+            return
+        async with open_client(data, store.root, [silent_address()], mdns=False, here=who == "a client") as client:
+            await client._directory.look()
+
+    loop.run(test)
+    assert set(read) == ({"roll", data, default_data()} if who == "a client" else set())
+
+
+def silent_address() -> Address:
+    return Address(f"/ip4/127.0.0.1/tcp/9/p2p/{peer_name(PrivateKey(bytes(32)).public)}")
 
 
 def test_a_client_meets_a_neighbour_of_which_others_know_no_address(

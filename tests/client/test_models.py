@@ -22,7 +22,8 @@ from p2pinfer.disk.identity import load_identity
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.node.files import Files
-from p2pinfer.overlay.exchange import Answering, Ask
+from p2pinfer.overlay.answers import Answering
+from p2pinfer.overlay.calls import Ask
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
 from tests.disk.tiny import tiny_folder
 

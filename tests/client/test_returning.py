@@ -18,6 +18,7 @@ from p2pinfer.core.keys import PrivateKey
 from p2pinfer.core.messages import Message
 from p2pinfer.core.receipt import FINAL
 from p2pinfer.core.session_messages import Accept, Propose, Sampled, SessionMessage, Stored
+from p2pinfer.core.suspension import RETURN_S
 from p2pinfer.core.units import PeerKey
 from p2pinfer.disk.journal_reader import read_journal
 from p2pinfer.overlay.exchange import Exchange
@@ -200,6 +201,28 @@ def test_many_answers_lose_their_links_at_once(loop: Loop, undisturbed: tuple[in
             return [getattr(answer, "ids", (answer,))[:TOKENS] for answer in found]
 
     assert loop.run(ask) == [undisturbed] * 6
+
+
+def test_a_stage_is_told_that_its_client_gave_up_as_soon_as_there_is_a_link_again(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INF-45; a stage would wait for long here."""
+    monkeypatch.setattr("p2pinfer.core.suspension.RESUME_S", RETURN_S)
+
+    async def ask() -> None:
+        async with open_cut(loop.swarm, Path(mkdtemp(dir=loop.swarm.root)), ALL) as (client, cutting):
+            async with client.open_answer(PROMPT, max_tokens=100) as stream:
+                async for _ in stream:
+                    loop.swarm.world.parts[cutting.key] = 1  # where nobody can be dialled
+                    cutting.cut()
+                    break
+            await trio.sleep(0.5)
+            loop.swarm.world.parts.clear()
+            assert await client.meet(cutting.nodes) == set(cutting.nodes)
+            with trio.fail_after(RETURN_S / 2):
+                await wait_free(loop.swarm)
+
+    loop.run(ask)
 
 
 def test_who_gives_up_while_it_is_away_dials_no_more(loop: Loop) -> None:

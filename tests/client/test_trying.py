@@ -1,5 +1,7 @@
 """Trying routes: who fails before the first id costs a try, in known times. Routes and generations are made up here."""
 
+import gc
+import weakref
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
@@ -10,25 +12,20 @@ from trio.testing import MockClock
 
 from p2pinfer.client.contracts import StagePlan
 from p2pinfer.client.finding import HASTY_S, FoundRoute
-from p2pinfer.client.left_out import LEAST_RETRY_S
 from p2pinfer.client.patience import STALL_S
 from p2pinfer.client.places import Places
+from p2pinfer.client.race import FIRST_ID_FACTOR, FIRST_ID_S, MAX_UNDER_WAY, soon_s
 from p2pinfer.client.routes import Sought
 from p2pinfer.client.running import Running
-from p2pinfer.client.trying import (
-    FIRST_ID_FACTOR,
-    FIRST_ID_S,
-    MAX_AT_ONCE,
-    MAX_UNDER_WAY,
-    TRY_S,
-    Trying,
-    _soon_s,
-)
+from p2pinfer.client.trying import MAX_AT_ONCE, TRY_S, Trying
+from p2pinfer.client.waiting_room import GATHER_S
+from p2pinfer.core.budget import RETRY_S
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import GenerationFailed, NoRoute, Unreached
 from p2pinfer.core.failures import Failures
-from p2pinfer.core.queue import MAX_RETRY_S
-from p2pinfer.core.units import Codec, ModelId, OwnerKey, PeerKey, Roles, Span
+from p2pinfer.core.queue import MAX_RETRY_S, TURN_MS
+from p2pinfer.core.session_messages import SessionRefused
+from p2pinfer.core.units import Codec, ModelId, OwnerKey, PeerKey, Roles, SessionId, Span
 from tests.core.paid_route import key, offer_of
 
 ROOM_S = 60.0  # the patience of requests here
@@ -116,14 +113,17 @@ class Swarm:
         self.waited_s: list[float] = []  # for them
         self.after_s: dict[frozenset[bytes], float] = {}  # to the first id
         self.full_until: dict[PeerKey, float] = {}
+        self.last: tuple[Places, SessionRefused]  # of those that gave places
         self.tried: list[FoundRoute] = []
+        self.started: list[Running] = []
         self.dialled: list[int] = []
         self.limit: int | None = None  # nano-credits for all tries, where it matters
         self.look_s = 0.0  # until it is known that there is no further route
         self.dial_s = 0.0  # to any node
         self.reserve = 0  # nano-credits that each may come to
         self.full_code = Code.BUSY  # why they are
-        self.retry_s = 1.0  # what the full ones say, but for
+        self.keeps_places = False  # the full ones give a place,
+        self.retry_s = 1.0  # and say this, but for
         self.hasty: dict[frozenset[bytes], float] = {}  # those who say something else
         self.ours_leave_s = inf  # until a generation of the same client gives room up
         self.said: list[str] = []
@@ -186,6 +186,17 @@ class Swarm:
             return linked, set(), away
         return next((route for route in routes if not route.nodes & self.dead), None), away & self.dead, set()
 
+    def say(self, node: PeerKey, retry_ms: int) -> None:
+        """A full node says when to come back."""
+        places, refusal = self.last
+        places.note(node, replace(refusal, retry_ms=retry_ms))
+
+    async def call(self, node: PeerKey, at: float) -> None:
+        """It has room from then on, and says so."""
+        self.full_until[node] = at
+        await trio.sleep_until(at)
+        self.say(node, TURN_MS)
+
     def start(self, route: FoundRoute, places: Places) -> Running:
         if route is self.unfit:
             raise NoRoute("the stages' limits do not fit each other")
@@ -193,8 +204,13 @@ class Swarm:
         now = trio.current_time()
         full = [node for node, until in self.full_until.items() if node in route.nodes and now < until]
         if full:
+            if self.keeps_places:
+                self.last = places, SessionRefused(SessionId(bytes(16)), 0, Code.BUSY, "", 30_000, places.ticket, 0)
+                for node in full:
+                    self.say(node, 30_000)
             retry_s = self.hasty.get(route.nodes, self.retry_s)
             running = FakeRunning(route, 0, GenerationFailed("no room", self.full_code), retry_s)
+            running.refused_by = frozenset(full)
         elif route.nodes in self.refusals:
             after_s, code = self.refusals[route.nodes]
             running = FakeRunning(route, after_s, GenerationFailed("refused", code))
@@ -206,7 +222,8 @@ class Swarm:
         else:
             running = FakeRunning(route, self.after_s.get(route.nodes, PREDICTED_S))
         running.reserve, running.cannot_keep = self.reserve, self.is_disk_full
-        return running  # type: ignore[return-value]
+        self.started.append(running)  # type: ignore[arg-type]
+        return self.started[-1]
 
     @property
     def is_held(self) -> bool:
@@ -252,7 +269,7 @@ async def test_eight_silent_liars_do_not_outlast_one_ask(autojump_clock: MockClo
     assert all(route.nodes <= late or failures.risk(*who(route), trio.current_time()) > 0 for route in LIARS)
     assert not HONEST.nodes & late
     assert failures.risk(*who(HONEST), trio.current_time()) == 0
-    assert all(running.begun for running in trying.tries)
+    assert all(running.begun for running in swarm.started)
 
 
 def who(route: FoundRoute) -> tuple[PeerKey, OwnerKey]:
@@ -266,7 +283,7 @@ async def test_one_that_is_linked_late_waits_for_no_silent_one(autojump_clock: M
     running = await swarm.trying().first_answering()
     assert running.generation.ids
     dial_s = 5.0
-    assert trio.current_time() < _soon_s(LIARS[0]) + HASTY_S + dial_s + PREDICTED_S + 0.1
+    assert trio.current_time() < soon_s(LIARS[0]) + HASTY_S + dial_s + PREDICTED_S + 0.1
 
 
 async def test_a_node_that_answered_before_and_was_not_heard_for_a_while_is_not_waited_for_alone(
@@ -275,7 +292,7 @@ async def test_a_node_that_answered_before_and_was_not_heard_for_a_while_is_not_
     swarm = Swarm(LIARS[0], HONEST)
     swarm.silent = swarm.unheard = nodes_of(LIARS)
     await swarm.trying(proven=nodes_of(LIARS)).first_answering()
-    assert trio.current_time() < _soon_s(LIARS[0]) + PREDICTED_S + 0.1
+    assert trio.current_time() < soon_s(LIARS[0]) + PREDICTED_S + 0.1
 
 
 async def test_a_node_that_has_answered_before_is_waited_for_alone(autojump_clock: MockClock) -> None:
@@ -306,9 +323,9 @@ async def test_the_first_of_two_that_are_under_way_counts_whichever_was_opened_f
     swarm.after_s = {slow.nodes: 3.0, slower.nodes: 9.0}
     trying = swarm.trying()
     running = await trying.first_answering()
-    assert trying.tries[0] is running
+    assert swarm.started[0] is running
     assert (trio.current_time(), len(swarm.tried)) == (3.0, 2)
-    other = trying.tries[1].generation.failure
+    other = swarm.started[1].generation.failure
     assert other is not None and other.code is Code.CANCELLED
 
 
@@ -357,7 +374,7 @@ async def test_only_one_of_those_that_answer_at_one_moment_has_an_id(autojump_cl
     trying = swarm.trying()
     await trying.first_answering()
     assert trio.current_time() == 4.0
-    assert sum(len(running.generation.ids) for running in trying.tries) == 1
+    assert sum(len(running.generation.ids) for running in swarm.started) == 1
 
 
 @pytest.mark.parametrize(("look_s", "dial_s"), [(20, 0), (0, 16)])
@@ -379,7 +396,7 @@ async def test_silence_is_given_up_in_time_while_another_route_is_looked_for(aut
     swarm.dial_s = 5.0
     trying = swarm.trying()
     await trying.first_answering()
-    assert all(running.begun for running in trying.tries)
+    assert all(running.begun for running in swarm.started)
     assert swarm.tried[-1] == HONEST
 
 
@@ -478,7 +495,7 @@ async def test_not_for_ever(autojump_clock: MockClock, retry_s: float) -> None:
     swarm.full_until = dict.fromkeys(nodes_of([HONEST]), 1e9)
     with pytest.raises(GenerationFailed, match="no room"):
         await swarm.trying().first_answering()
-    assert ROOM_S <= trio.current_time() < ROOM_S + 2
+    assert ROOM_S - 0.001 <= trio.current_time() < ROOM_S + 2
 
 
 async def test_who_names_a_longer_time_than_a_node_may_is_asked_once_that_is_over(autojump_clock: MockClock) -> None:
@@ -496,9 +513,9 @@ async def test_one_that_says_to_come_back_at_once_has_nobody_else_asked_the_soon
     swarm.hasty = {LIARS[0].nodes: 0.001}
     with pytest.raises(GenerationFailed, match="no room"):
         await swarm.trying().first_answering()
-    assert ROOM_S <= trio.current_time() < ROOM_S + 2
+    assert ROOM_S - 0.001 <= trio.current_time() < ROOM_S + 2
     assert swarm.tried.count(HONEST) <= ROOM_S / swarm.retry_s + 1
-    assert swarm.tried.count(LIARS[0]) <= ROOM_S / LEAST_RETRY_S + 1
+    assert swarm.tried.count(LIARS[0]) <= ROOM_S / RETRY_S + 4
 
 
 async def test_room_that_a_generation_of_ours_gave_up_is_asked_for_at_once(autojump_clock: MockClock) -> None:
@@ -519,6 +536,117 @@ async def test_a_node_that_was_asked_too_much_at_once_is_asked_when_it_said(auto
     assert len(swarm.tried) == 2
 
 
+CALLS_S = 3.0  # a node that was full does so then, and is asked
+CALLED_S = TURN_MS / 1000  # later
+
+
+def full_beside_silent(*silent: FoundRoute, calls: FoundRoute = HONEST) -> Swarm:
+    swarm = Swarm(calls, *silent)
+    swarm.silent = nodes_of(silent)
+    swarm.keeps_places = True
+    swarm.full_until = dict.fromkeys(nodes_of([calls]), 1e9)
+    return swarm
+
+
+@pytest.mark.parametrize("proven", [False, True])
+async def test_a_node_that_was_full_and_calls_is_asked_beside_one_that_keeps_silent(
+    autojump_clock: MockClock, nursery: trio.Nursery, proven: bool
+) -> None:
+    swarm = full_beside_silent(LIARS[0])
+    [honest] = nodes_of([HONEST])
+    nursery.start_soon(swarm.call, honest, CALLS_S)
+    await swarm.trying(proven=nodes_of([LIARS[0]]) if proven else ()).first_answering()
+    assert swarm.tried == [HONEST, LIARS[0], HONEST]
+    assert trio.current_time() == pytest.approx(CALLS_S + CALLED_S + PREDICTED_S)
+
+
+async def test_all_stages_of_a_route_that_were_full_are_asked_once_they_call(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    ring = route_of("head", "tail")
+    swarm = full_beside_silent(LIARS[0], calls=ring)
+    for late_s, node in enumerate(sorted(nodes_of([ring]))):
+        nursery.start_soon(swarm.call, node, CALLS_S + late_s * GATHER_S / 8)
+    await swarm.trying().first_answering()
+    assert swarm.tried == [ring, LIARS[0], ring]
+    assert trio.current_time() == pytest.approx(CALLS_S + GATHER_S / 8 + CALLED_S + PREDICTED_S)
+
+
+async def test_who_keeps_silent_is_given_up_where_a_node_that_was_full_may_have_room(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """Beside one that may take something for nothing none is tried, whoever calls."""
+    lent = replace(LIARS[0], lent=100)
+    swarm = full_beside_silent(lent)
+    [honest] = nodes_of([HONEST])
+    nursery.start_soon(swarm.call, honest, CALLS_S)
+    await swarm.trying().first_answering()
+    assert swarm.tried == [HONEST, lent, HONEST]
+    assert trio.current_time() == pytest.approx(PATIENCE_S + PREDICTED_S)
+
+
+async def test_who_keeps_silent_is_given_up_as_soon_as_another_node_has_room_after_all(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    lent = replace(LIARS[0], lent=100)
+    swarm = full_beside_silent(lent)
+    [honest] = nodes_of([HONEST])
+    nursery.start_soon(swarm.call, honest, 20.0)
+    await swarm.trying().first_answering()
+    assert trio.current_time() == pytest.approx(20.0 + CALLED_S + PREDICTED_S)
+
+
+async def test_where_both_could_pass_the_limit_one_that_calls_waits_for_the_silent_one_to_be_given_up(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    swarm = full_beside_silent(replace(LIARS[0], ahead=401), calls=replace(HONEST, ahead=401))
+    swarm.limit, swarm.reserve = 600 + 400, 600
+    [honest] = nodes_of([HONEST])
+    nursery.start_soon(swarm.call, honest, CALLS_S)
+    await swarm.trying().first_answering()
+    assert trio.current_time() == pytest.approx(PATIENCE_S + PREDICTED_S)
+
+
+async def test_no_word_of_a_node_uses_patience_up(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    swarm = full_beside_silent()
+    [honest] = nodes_of([HONEST])
+    swarm.full_until[honest] = ROOM_S - 10
+
+    async def drip() -> None:
+        for number in range(8_000):
+            await trio.sleep(0.004)
+            swarm.say(honest, 30_000 - number % 2)
+
+    nursery.start_soon(drip)
+    await swarm.trying().first_answering()
+    assert trio.current_time() > ROOM_S - 10
+
+
+async def test_a_node_that_refuses_and_calls_in_one_breath_is_asked_ever_less(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """Also while a generation of ours runs, which keeps our patience."""
+    swarm = full_beside_silent()
+    swarm.ours_leave_s = 1_000.0
+    [honest] = nodes_of([HONEST])
+
+    async def keep_calling() -> None:
+        while True:
+            await trio.sleep(0.01)
+            swarm.say(honest, TURN_MS)
+
+    nursery.start_soon(keep_calling)
+    trying = swarm.trying()
+    with trio.move_on_after(100):
+        await trying.first_answering()
+    assert len(swarm.tried) <= 100 / RETRY_S + 4
+    assert all(running.generation.failure for running in swarm.started)
+    tries = [weakref.ref(running) for running in swarm.started]
+    swarm.started.clear()
+    gc.collect()
+    assert not [one for one in tries if one() is not None]
+
+
 async def test_somebody_else_is_asked_before_one_without_room(autojump_clock: MockClock) -> None:
     swarm = Swarm(LIARS[0], HONEST)
     swarm.full_until = dict.fromkeys(nodes_of(LIARS[:1]), 1e9)
@@ -533,7 +661,7 @@ async def test_an_ask_that_is_given_up_gives_its_route_up(autojump_clock: MockCl
     trying = swarm.trying()
     with trio.move_on_after(1):
         await trying.first_answering()
-    [running] = trying.tries
+    [running] = swarm.started
     assert running.generation.failure is not None
     assert running.generation.failure.code is Code.CANCELLED
 

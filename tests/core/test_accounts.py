@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from p2pinfer.core.client_account import AHEAD_S, Agreement, ClientAccount, Refuse, Repeat, Sign
+from p2pinfer.core.client_account import AHEAD_S, ClientAccount, Refuse, Repeat, Sign
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import Disputed, LocalProtocolError, RemoteProtocolError
 from p2pinfer.core.keys import domain
 from p2pinfer.core.pricing import amount_of
+from p2pinfer.core.proposals import Agreement
 from p2pinfer.core.receipt import FINAL, Receipt
-from p2pinfer.core.records import MAX_SKEW_S, encode, sign
+from p2pinfer.core.records import MAX_SKEW_S, countersign, encode, sign
 from p2pinfer.core.stage_account import Proposal, StageAccount
 from tests.core.paid_route import (
     CLIENT,
@@ -626,6 +627,48 @@ def test_a_signature_that_comes_twice_is_no_news() -> None:
     decision = signature_of(route)
     route.settle([decision])
     assert route.head.sign(decision.receipt.body, decision.receipt.signatures[1]) is None
+
+
+def proposed_and_signed() -> tuple[StageAccount, list[Proposal]]:
+    """Two proposals of a stage, of which the client has signed both."""
+    route = small(stages=1)
+    route.compute(8)
+    first, second = proposals = route.head.due(NOW)
+    for proposal in proposals:
+        route.head.sign(proposal.signed.body, client_signature(proposal))
+    assert (route.head.paid, route.head.pending) == (second.committed, ())
+    assert first.committed < second.committed
+    return route.head, proposals
+
+
+def client_signature(proposal: Proposal) -> bytes:
+    return CLIENT.sign(domain(Receipt.TYPE), proposal.signed.body)
+
+
+def test_what_could_not_be_stored_is_not_paid_and_may_be_signed_again() -> None:
+    """RCT-25"""
+    account, proposals = proposed_and_signed()
+    account.withdraw()
+    assert (account.paid, account.complete, list(account.pending)) == (0, None, proposals)
+    assert account.sign(proposals[1].signed.body, client_signature(proposals[1])) == account.complete
+    assert account.paid == proposals[1].committed
+
+
+def test_what_was_stored_before_stays_paid() -> None:
+    account, (first, second) = proposed_and_signed()
+    account.note_stored(countersign(first.signed, CLIENT))
+    account.withdraw()
+    assert (account.paid, account.complete, account.pending) == (first.committed, account.stored, (second,))
+
+
+def test_what_is_stored_later_counts_again() -> None:
+    account, (first, second) = proposed_and_signed()
+    account.withdraw()
+    account.note_stored(countersign(second.signed, CLIENT))
+    account.note_stored(countersign(first.signed, CLIENT))
+    assert (account.paid, account.complete, account.pending) == (second.committed, account.stored, ())
+    account.withdraw()
+    assert (account.paid, account.pending) == (second.committed, ())
 
 
 def test_a_signature_by_somebody_else_is_refused() -> None:

@@ -2,8 +2,10 @@
 
 import random
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 
 from p2pinfer.core.coverage import COVERS, YOUNG_S, covers, thinnest
 from p2pinfer.core.offer import State
-from p2pinfer.core.offer_table import ANSWER_PART, MAX_KNOWN, ORDER_S, OfferTable
+from p2pinfer.core.offer_table import ANSWER_PART, MAX_KNOWN, ORDER_S, PULL_NEW, OfferTable
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.selection import MAX_SELECTED
 from p2pinfer.core.units import PeerKey, Roles, Span
@@ -149,6 +151,52 @@ def test_an_answer_of_a_large_table_is_of_what_is_fresh(monkeypatch: pytest.Monk
     assert table.spread(0.0 + ORDER_S, MODEL, 64)[:2] == [renewed, new]
 
 
+# Few of many
+
+
+def told_first(offers: list[KnownOffer], count: int = 1000) -> Counter[KnownOffer]:
+    """How often each is the one in an answer of one."""
+    table = OfferTable(random.Random(5).randrange)
+    for one in offers:
+        table.add(one, 0.0)
+    return Counter(one for _ in range(count) for one in table.spread(0.0, MODEL, 1))
+
+
+def test_all_who_serve_the_same_layers_are_told_as_often() -> None:
+    """Though whole routes of few nodes are made of the widest spans, and of the freshest offers."""
+    thirds = [
+        held(f"wide {first} {of}", first, first + 10, network=f"a{first}{of}") for first in (0, 10, 20) for of in "abcd"
+    ]
+    quarters = [
+        held(f"odd {at} {of}", *at, network=f"b{at}{of}")
+        for at in ((0, 9), (9, 15), (15, 22), (22, 30))
+        for of in "abcd"
+    ]
+    told = told_first([*thirds, *quarters], 4000)
+    assert min(told[one] for one in [*thirds, *quarters]) > 4000 / 28 / 2
+    assert max(told.values()) < 4000 / 28 * 2
+
+
+def test_who_alone_serves_some_layers_is_told_oftener() -> None:
+    many_ = [held(f"many {number}", 0, 20, network=f"{number}") for number in range(50)]
+    told = told_first([*many_, alone := held("alone", 20, 30, network="alone")])
+    assert 200 < told[alone] < 500
+
+
+def test_what_ends_soon_is_told_more_rarely() -> None:
+    old, young = (held(name, 0, 30, born_s, network=name) for name, born_s in (("old", -50.0), ("young", 0.0)))
+    told = told_first([old, young])
+    assert 1000 / 74 < told[old] < 1000 / 18
+
+
+@pytest.mark.parametrize("last", [LAYERS, 1 << 31], ids=["of the model", "far beyond its end"])
+def test_the_many_offers_of_one_network_are_told_no_oftener_than_one(last: int) -> None:
+    lies = [held(f"lie {number}", 0, last, network="liar") for number in range(200)]
+    honest = [held(f"honest {number}", 0, LAYERS, network=f"{number}") for number in range(9)]
+    told = told_first([*lies, *honest])
+    assert 0 < sum(told[lie] for lie in lies) < 200
+
+
 # Whatever is offered
 
 
@@ -200,8 +248,8 @@ def test_an_answer_takes_few_steps_whatever_is_offered(spans: list[tuple[int, in
     for one in many(spans, networks):
         table.add(one, 0.0)
     assert len(table.fresh(0.0)) == min(len(spans), MAX_KNOWN)
-    for model in (MODEL, None):
-        assert steps_of(lambda model=model: table.spread(0.0, model, 64)) < 100 * MAX_SELECTED  # type: ignore[misc]
+    for model, limit in ((MODEL, 64), (MODEL, PULL_NEW), (None, 64)):
+        assert steps_of(partial(table.spread, 0.0, model, limit)) < 100 * MAX_SELECTED
 
 
 def test_a_crowd_of_spans_hides_no_span() -> None:

@@ -34,13 +34,13 @@ def test_the_next_process_knows_what_this_one_learnt() -> None:
     found = later(learnt(100.0), 100.0, 0)
     assert found.failures.risk(NODE, OWNER, 5.0) == 2 * FAILURE_WORTH
     assert found.measures.of(WHO, 5.0) == Lag(4.0, 0.5)
-    assert found.measures.usual_round_trip_s == found.measures.round_trip_s(NODE) == 0.7
+    assert found.measures.usual_round_trip_s(5.0) == found.measures.round_trip_s(NODE, 5.0) == 0.7
     assert found.measures.rate(NODE, 5.0) == 6_250.0
 
 
 def test_of_nothing_nothing_is_learnt() -> None:
     found = later(Experience(), 100.0, 0)
-    assert (found.measures.usual_round_trip_s, found.is_news) == (UNMEASURED_RTT_S, False)
+    assert (found.measures.usual_round_trip_s(5.0), found.is_news) == (UNMEASURED_RTT_S, False)
 
 
 def test_it_has_faded_meanwhile() -> None:
@@ -48,7 +48,7 @@ def test_it_has_faded_meanwhile() -> None:
     assert found.measures.of(WHO, 5.0) == Lag(2.0, 0.25)
     assert found.measures.rate(NODE, 5.0) == 12_500.0
     assert later(learnt(100.0), 100.0, FORGET_S).failures.risk(NODE, OWNER, 5.0) == 0
-    assert later(learnt(100.0), 100.0, KEEP_S).measures.round_trip_s(NODE) is None
+    assert later(learnt(100.0), 100.0, KEEP_S).measures.round_trips_s.get(NODE) is None
 
 
 def test_who_was_forgiven_stays_so_though_others_have_not_heard_of_it() -> None:

@@ -1,5 +1,7 @@
 """What was measured of nodes: bad news count at once, fade, and stick to whoever they are about."""
 
+import pytest
+
 from p2pinfer.core.measures import HALF_S, MAX_MEASURED, UNMEASURED_RTT_S, Lag, Measures, Who
 from p2pinfer.core.units import OwnerKey, PeerKey
 
@@ -71,11 +73,23 @@ def test_a_liar_who_sits_in_many_routes_is_found_and_does_not_drag_the_others_do
 
 def test_a_node_that_was_never_met_is_taken_to_be_as_far_as_most() -> None:
     measures = Measures()
-    assert (measures.usual_round_trip_s, measures.round_trip_s(LIAR.node)) == (UNMEASURED_RTT_S, None)
+    assert measures.usual_round_trip_s(0.0) == measures.round_trip_s(LIAR.node, 0.0) == UNMEASURED_RTT_S
     for number, rtt_s in enumerate([0.010, 0.020, 0.400]):
         measures.note_round_trip(who(number).node, rtt_s, 0.0)
-    assert measures.usual_round_trip_s == 0.020
-    assert measures.round_trip_s(who(2).node) == 0.400
+    assert measures.usual_round_trip_s(0.0) == measures.round_trip_s(LIAR.node, 0.0) == 0.020
+    assert measures.round_trip_s(who(2).node, 0.0) == 0.400
+
+
+def test_a_round_trip_says_less_and_less_of_its_node_and_at_last_nothing_of_others() -> None:
+    measures = Measures()
+    measures.note_round_trip(LIAR.node, 0.800, 0.0)
+    for number in (10, 11):
+        measures.note_round_trip(who(number).node, 0.100, HALF_S)
+    told = [measures.round_trip_s(LIAR.node, at * HALF_S) for at in range(1, 10)]
+    assert told[0] == pytest.approx(0.100 + 0.700 / 2)
+    assert told == sorted(told, reverse=True)
+    assert told[-1] == pytest.approx(0.100, abs=0.002)
+    assert measures.usual_round_trip_s(12 * HALF_S) == UNMEASURED_RTT_S
 
 
 def test_the_bytes_that_came_are_remembered() -> None:
@@ -102,4 +116,4 @@ def test_memory_is_bounded() -> None:
         measures.note_round_trip(who(other).node, 0.02, 0.0)
         measures.note_rate(who(other).node, 1e6, 0.0)
     assert measures.of(one, 0.0) == Lag()
-    assert measures.round_trip_s(one.node) is measures.rate(one.node, 0.0) is None
+    assert measures.round_trips_s.get(one.node) is measures.rate(one.node, 0.0) is None

@@ -27,7 +27,8 @@ from p2pinfer.core.session_messages import (
     pack_ids,
     unpack_ids,
 )
-from p2pinfer.core.stage import Result, StageSession, StageTerms, State, Work
+from p2pinfer.core.stage import Result, StageSession, State, Work
+from p2pinfer.core.stage_terms import StageTerms
 from p2pinfer.core.units import Codec, PeerKey, Roles, SessionId, Span
 
 SESSION = SessionId(b"s" * 16)

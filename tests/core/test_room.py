@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from random import Random
 
 import pytest
@@ -13,23 +14,25 @@ from p2pinfer.core.budget import RETRY_S
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import Refused
 from p2pinfer.core.holdings import HeldSession
+from p2pinfer.core.last_turns import LEAST_WASTE_S, MOST_WASTE_S, TURN_S, WASTE, LastTurns
+from p2pinfer.core.overdue import HOLD_BACK_PART, PASSED
 from p2pinfer.core.queue import (
-    HEAD_START_MS,
+    CAME_S,
     KEY_PLACES,
     LATE_S,
     MAX_RETRY_S,
     NETWORK_PLACES,
     NO_TICKET,
     PLACES,
-    TURN_S,
     Visit,
     new_ticket,
 )
-from p2pinfer.core.room import FIRST_ROWS_S, RESTING_S, ROOM_PART, Room, is_at_rest
+from p2pinfer.core.room import FIRST_ROWS_S, MAX_CALLED, RESTING_S, ROOM_PART, Room, is_at_rest
 from p2pinfer.core.units import PeerKey, SessionId
 
 PAGES = 640
 NOW_MS = 1_700_000_000_000
+HELD_S = 0.1  # a session that ends at once
 
 
 def key(number: int) -> PeerKey:
@@ -50,7 +53,7 @@ ASKS = session(0, 99)
 
 def visit(asks: HeldSession, ticket: bytes = b"") -> Visit:
     """An Open; its ticket names its slot, and says that the lower slots wait for longer."""
-    return Visit(SessionId(asks.slot.to_bytes(16, "big")), 0, ticket or ticket_of(asks), NOW_MS)
+    return Visit(SessionId(asks.slot.to_bytes(16, "big")), 0, ticket or ticket_of(asks))
 
 
 def ticket_of(asks: HeldSession) -> bytes:
@@ -227,14 +230,147 @@ def test_room_is_kept_for_whose_turn_it_is_and_for_nobody_else() -> None:
 
 def test_who_does_not_come_loses_the_turn_and_not_the_place() -> None:
     room = Room(8, PAGES)
-    first, second = session(20, 90, "a"), session(21, 91, "b")
+    first, second, third = session(20, 90, "a"), session(21, 91, "b"), session(22, 92, "c")
     refused(room, FULL, first)
     refused(room, FULL, second)
     assert called(room, FULL[:-1]) == [first.slot]
     assert called(room, FULL[:-1], now=TURN_S) == [second.slot]
     assert refused(room, FULL, first, now=TURN_S, ticket=ticket_of(first)).ticket == ticket_of(first)
-    refused(room, FULL, session(22, 92, "c"), now=TURN_S)
+    refused(room, FULL, third, now=TURN_S)
     assert called(room, FULL[:-1], now=2 * TURN_S) == [first.slot]
+
+
+def test_who_misses_turns_has_its_next_one_after_all_others() -> None:
+    """Two of them have kept as much room as a session had."""
+    room = Room(8, PAGES)
+    idler, honest = session(20, 90, "a"), session(21, 91, "b")
+    refused(room, FULL, idler)
+    for now in range(0, int(LEAST_WASTE_S), int(TURN_S)):
+        assert called(room, FULL[:-1], now=now) == [idler.slot]
+        refused(room, FULL, honest, now=now + TURN_S)
+        refused(room, FULL, idler, now=now + TURN_S, ticket=ticket_of(idler))
+    assert called(room, FULL[:-1], now=LEAST_WASTE_S) == [honest.slot]
+
+
+def waste(room: Room, idler: HeldSession, way: str, now: float, times_s: float) -> None:
+    """It has a turn of so many seconds, and no use of it."""
+    assert called(room, FULL[:-1], now=now) == [idler.slot]
+    after = now + times_s
+    match way:
+        case "asks for more":
+            refused(room, FULL, replace(idler, pages=10), now=after)
+            assert room.leave(visit(idler).session, idler.client, after)
+        case "gives its place up":
+            assert room.leave(visit(idler).session, idler.client, after)
+        case "cuts its link":
+            room.pass_over_away(lambda client: client != idler.client, after)
+        case "comes late, and ends at once":
+            let_in(room, FULL[:-1], idler, now=after)
+            room.note_end(idler, ticket_of(idler), after, held_s=0.0, worked=False)
+            room.pass_over(ticket_of(idler), idler.client, after)
+        case "has a session without work":
+            let_in(room, FULL[:-1], idler, now=now)
+            room.note_end(idler, ticket_of(idler), after, held_s=times_s, worked=False)
+            room.pass_over(ticket_of(idler), idler.client, after)
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "asks for more",
+        "gives its place up",
+        "cuts its link",
+        "comes late, and ends at once",
+        "has a session without work",
+    ],
+)
+def test_room_that_was_kept_for_nothing_is_a_turn_whatever_the_way(way: str) -> None:
+    """Of a network, with whatever keys and tickets. Who finds no room at another stage gives it back much sooner."""
+    room, honest = Room(8, PAGES), session(60, 99, "b")
+    idlers = [session(20 + number, 90 + number, "a") for number in range(4)]
+    for one in (*idlers, honest):
+        refused(room, FULL, one)
+    for number in range(3):
+        waste(room, idlers[number], way, 1.5 * number, 1.5)
+    assert called(room, FULL[:-1], now=5.0) == [honest.slot]
+
+
+def test_what_makes_a_turn_follows_from_how_long_sessions_lasted() -> None:
+    """A client that needs several stages keeps room at one while another has none, without malice."""
+    for lasted_s, wasted_s in ((1.0, LEAST_WASTE_S), (5.0, WASTE * 5.0), (1_000.0, MOST_WASTE_S)):
+        turns, one = LastTurns(), session(1, 90, "a")
+        turns.note(session(2, 91, "b"), lasted_s, 0.0)
+        turns.note_wasted(one, wasted_s - 0.1, 1.0)
+        assert turns.of_network(one) == -inf
+        turns.note_wasted(one, 0.1, 2.0)
+        assert turns.of_network(one) == turns.of_key(one) == 2.0
+
+
+def test_a_fresh_key_comes_after_those_who_wait_longer() -> None:
+    """Keys cost nothing: who never had a turn waits since it came."""
+    room = Room(8, PAGES)
+    regular = session(20, 90, "a")
+    room.note_end(regular, NO_TICKET, 0.0, held_s=1.0, worked=True)
+    refused(room, FULL, regular, ticket=new_ticket(NOW_MS, bytes(8)))
+    refused(room, FULL, fresh := session(21, 91, "b"), now=2.0, ticket=new_ticket(NOW_MS, bytes(8)))
+    refused(room, FULL, session(22, 92, "a"), now=2.0, ticket=new_ticket(NOW_MS, bytes(8)))
+    assert called(room, FULL[:-3], now=2.0) == [regular.slot, fresh.slot, 22]
+
+
+@pytest.mark.parametrize("sessions", [1, 2, 3])
+def test_many_requests_of_one_client_do_not_go_before_another_s_one(sessions: int) -> None:
+    room = Room(sessions, PAGES)
+    held = [session(slot, 90, "a") for slot in range(1, sessions + 1)]
+    for slot in range(20, 20 + KEY_PLACES):
+        refused(room, held, session(slot, 90, "a"))
+    room.note_end(held[0], NO_TICKET, 1.2, held_s=1.0, worked=True)
+    refused(room, held, late := session(60, 91, "b"), now=1.5)
+    assert called(room, held[1:], now=1.5) == [late.slot]
+
+
+@pytest.mark.parametrize("claimed_ms", [1, NOW_MS])
+def test_clients_with_one_request_after_the_other_have_equal_shares_whatever_they_claim(claimed_ms: int) -> None:
+    room, served, now = Room(1, PAGES), Counter[int](), 0.0
+    asking = {number: session(20 + number, 90 + number, f"net {number}") for number in range(7)}
+
+    def ask(number: int, held: Sequence[HeldSession]) -> None:
+        ticket = new_ticket(claimed_ms if not number else NOW_MS + round(now * 1000), bytes(8))
+        with pytest.raises(Refused):
+            room.find(held, asking[number], 9, now, Visit(SessionId(bytes(16)), 0, ticket))
+
+    held = [session(1, 1, "other")]
+    for number in asking:
+        ask(number, held)
+    for _ in range(70):
+        (place,) = room.call([], 9, now)
+        number = place.asks.slot - 20
+        room.let_in([], place.asks, place.ticket, now)
+        now += 1.0
+        room.note_end(place.asks, place.ticket, now, held_s=1.0, worked=True)
+        served[number] += 1
+        ask(number, [place.asks])
+    assert set(served.values()) == {10}
+
+
+def test_so_many_have_their_turn_at_once_and_no_more() -> None:
+    room = Room(64, PAGES)
+    full = [session(slot, slot, f"net {slot}") for slot in range(1, 65)]
+    for slot in range(100, 120):
+        refused(room, full, session(slot, slot, f"net {slot}"))
+    assert len(called(room, full[:20], free=PAGES)) == MAX_CALLED
+    assert called(room, full[:20], free=PAGES) == []
+
+
+def test_nobody_waits_for_one_who_cannot_be_told() -> None:
+    room = Room(8, PAGES)
+    gone, there = replace(session(20, 90, "a"), pages=60), session(21, 91, "b")
+    refused(room, FULL[:2], gone)
+    refused(room, FULL[:2], there)
+    assert called(room, FULL[:2]) == []
+    room.pass_over_away(lambda client: client == there.client, 0.0)
+    assert called(room, FULL[:2]) == [there.slot]
+    refused(room, FULL[:2], gone, ticket=ticket_of(gone))
+    refused(room, FULL[:2], session(22, 92, "c"))  # it is back, and is waited for again
 
 
 def test_who_found_no_room_at_another_stage_is_back_in_its_place() -> None:
@@ -244,11 +380,51 @@ def test_who_found_no_room_at_another_stage_is_back_in_its_place() -> None:
     refused(room, FULL, second)
     assert called(room, FULL[:-1]) == [first.slot]
     let_in(room, FULL[:-1], first, now=0.1, ticket=ticket_of(first))
-    room.note_end(first, ticket_of(first), 0.2, worked=False)
-    refused(room, FULL[:-1], second, now=0.3)  # the room is kept for the rest of the turn
+    room.note_end(first, ticket_of(first), 0.2, held_s=HELD_S, worked=False)
+    assert called(room, FULL[:-1], now=0.3) == []  # the room is kept for the rest of the turn
     let_in(room, FULL[:-1], first, now=0.4)
-    room.note_end(first, ticket_of(first), TURN_S + 1, worked=False)
+    room.note_end(first, ticket_of(first), TURN_S + 1, held_s=HELD_S, worked=False)
     assert called(room, FULL[:-1], now=TURN_S + 1) == [first.slot]
+
+
+def test_who_comes_after_one_that_found_no_room_at_another_stage_has_its_room() -> None:
+    """Two clients need the same two stages, and each is called at one: who comes second goes, or neither ever would."""
+    stages = {name: Room(1, PAGES) for name in "xy"}
+    first, second = session(20, 90, "a"), session(21, 91, "b")
+    refused(stages["x"], [FULL[0]], first)
+    refused(stages["y"], [FULL[0]], second)
+    assert (called(stages["x"], []), called(stages["y"], [])) == ([first.slot], [second.slot])
+    let_in(stages["x"], [], first, now=0.2)
+    refused(stages["y"], [], first, now=0.2)
+    stages["x"].note_end(first, ticket_of(first), 0.3, held_s=HELD_S, worked=False)
+    let_in(stages["x"], [], second, now=0.4)
+    let_in(stages["y"], [], second, now=0.4)
+
+
+def test_a_request_takes_the_turn_of_another_one_of_its_client_which_waits_instead() -> None:
+    """Another stage of their route has called it, and not the other."""
+    room = Room(8, PAGES)
+    first, second, other = session(20, 90, "a"), session(21, 90, "a"), session(22, 91, "b")
+    for one in (first, second, other):
+        refused(room, FULL, one)
+    assert called(room, FULL[:-1]) == [first.slot]
+    refused(room, FULL[:-1], other, now=0.1)
+    let_in(room, FULL[:-1], second, now=0.1)
+    held = [*FULL[:-1], second]
+    refused(room, held, first, now=0.1)
+    assert called(room, held, now=0.1) == []
+    assert called(room, held[1:], now=0.1) == [other.slot]
+    assert called(room, held[2:], now=0.1) == [first.slot]
+
+
+def test_but_not_for_more_than_is_kept() -> None:
+    room = Room(8, PAGES)
+    first, longer = session(20, 90, "a"), replace(session(21, 90, "a"), pages=3)
+    refused(room, FULL, first)
+    refused(room, FULL, longer)
+    assert called(room, FULL[:-1]) == [first.slot]
+    refused(room, FULL[:-1], longer, now=0.1)
+    let_in(room, FULL[:-1], first, now=0.1)
 
 
 def test_who_waits_for_less_time_overtakes_nobody_who_holds_as_little() -> None:
@@ -265,19 +441,11 @@ def test_one_who_holds_less_overtakes_those_who_hold_more() -> None:
     let_in(room, FULL[:-1], FEW)
 
 
-@pytest.mark.parametrize("claimed_ms", [0, NOW_MS - HEAD_START_MS])
-def test_who_says_that_it_waits_for_ever_has_a_head_start_and_no_more(claimed_ms: int) -> None:
+def test_who_says_that_it_waits_for_ever_comes_after_those_who_came_before() -> None:
     room, honest, liar = Room(8, PAGES), session(20, 90, "a"), session(21, 91, "b")
-    visits = [visit(honest), replace(visit(liar, new_ticket(claimed_ms, bytes(8))), wall_ms=NOW_MS + 60_000)]
-    for asks, one in zip((honest, liar), visits, strict=True):
-        with pytest.raises(Refused):
-            room.find(FULL, asks, 9, 0.0, one)
-    assert called(room, FULL[:-1]) == [honest.slot]
-
-
-def test_a_ticket_of_the_future_counts_from_now() -> None:
-    late = visit(FEW, new_ticket((1 << 64) - 1, bytes(8)))
-    assert late.number[0] == NOW_MS
+    refused(room, FULL, honest)
+    refused(room, FULL, liar, now=CAME_S, ticket=new_ticket(1, bytes(8)))
+    assert called(room, FULL[:-1], now=CAME_S) == [honest.slot]
 
 
 def test_all_stages_have_those_who_wait_in_one_order() -> None:
@@ -315,9 +483,9 @@ def test_who_does_not_come_back_is_forgotten() -> None:
 def test_who_gives_its_place_up_is_called_no_more() -> None:
     room = Room(8, PAGES)
     refused(room, FULL, FEW)
-    assert not room.leave(visit(FEW).session, MANY.client)
+    assert not room.leave(visit(FEW).session, MANY.client, 0.0)
     assert room.is_awaited
-    assert room.leave(visit(FEW).session, FEW.client)
+    assert room.leave(visit(FEW).session, FEW.client, 0.0)
     assert called(room, FULL[:-1]) == []
 
 
@@ -333,6 +501,53 @@ def test_one_who_asks_for_much_keeps_nothing_from_those_who_hold_little() -> Non
     refused(room, FULL[:2], replace(FEW, pages=PAGES))
     let_in(room, FULL[:2], MANY, now=1.0)
     assert called(room, FULL[:2]) == []
+
+
+LARGE = replace(session(20, 90, "a"), pages=PAGES)
+
+
+def ended(room: Room, times: int, each_s: float, began_s: float = 0.0) -> float:
+    """So many sessions work and end, one after the other; when the last does."""
+    for number in range(times):
+        room.note_end(FEW, NO_TICKET, began_s + (number + 1) * each_s, held_s=each_s, worked=True)
+    return began_s + times * each_s
+
+
+def test_one_who_asks_for_much_is_next_once_many_have_passed_it() -> None:
+    room, others = Room(8, PAGES), FULL[:2]
+    refused(room, others, LARGE)
+    now = ended(room, 2 * PASSED - 1, 1.0)
+    let_in(room, others, MANY, now=now)
+    now = ended(room, 1, 1.0, now)
+    refused(room, others, LARGE, now=now, ticket=ticket_of(LARGE))
+    refused(room, others, MANY, now=now)
+    assert called(room, [], free=PAGES, now=now) == [LARGE.slot]
+    refused(room, others, replace(LARGE, slot=22), now=now)
+    let_in(room, others, FEW, now=now)  # the next one waits as long
+
+
+@pytest.mark.parametrize("each_s", [1.0, 60.0])
+def test_one_who_does_not_fit_is_waited_for_during_a_part_of_the_time_that_others_had(each_s: float) -> None:
+    """Somebody may hold what it needs for long; and it may be held for just that."""
+    room, others = Room(8, PAGES), FULL[:2]
+    refused(room, others, LARGE)
+    now = ended(room, 2 * PASSED, each_s, began_s=3_600.0)
+    refused(room, others, LARGE, now=now, ticket=ticket_of(LARGE))
+    assert called(room, others, now=now) == []
+    until = now + PASSED * each_s / HOLD_BACK_PART
+    for moment in (now, until - 0.01):
+        refused(room, others, LARGE, now=moment, ticket=ticket_of(LARGE))
+        refused(room, others, MANY, now=moment, ticket=NO_TICKET)
+    let_in(room, others, MANY, now=until)
+
+
+def test_a_session_that_comes_meanwhile_does_not_end_the_wait() -> None:
+    room = Room(8, PAGES)
+    refused(room, FULL[:2], LARGE)
+    now = ended(room, 2 * PASSED, 8.0)
+    refused(room, FULL[:2], LARGE, now=now, ticket=ticket_of(LARGE))
+    refused(room, FULL[:2], MANY, now=now, ticket=NO_TICKET)
+    refused(room, FULL[:3], MANY, now=now + 1.0, ticket=NO_TICKET)
 
 
 def test_a_longer_session_than_there_is_room_for_waits_before_those_who_came_later() -> None:
@@ -364,10 +579,10 @@ def test_the_time_told_follows_from_how_fast_room_became_free() -> None:
     room = Room(8, PAGES)
     assert refused(room, FULL, session(20, 90, "a")).retry_s == RETRY_S
     for moment in (0.0, 4.0, 8.0):
-        room.note_end(FEW, NO_TICKET, moment, worked=True)
+        room.note_end(FEW, NO_TICKET, moment, held_s=HELD_S, worked=True)
     told = refused(room, FULL, session(21, 91, "b"), now=9.0)
     assert (told.before, told.retry_s) == (1, 2 * 9.0 / 3)
-    room.note_end(FEW, NO_TICKET, 1_000.0, worked=True)
+    room.note_end(FEW, NO_TICKET, 1_000.0, held_s=HELD_S, worked=True)
     assert refused(room, FULL, session(22, 92, "c"), now=2_000.0).retry_s == MAX_RETRY_S
 
 
@@ -389,6 +604,18 @@ def test_networks_that_fill_all_places_shut_nobody_out() -> None:
     newcomer = session(1_000, 2_000, "newcomer")
     assert refused(room, FULL, newcomer).ticket == ticket_of(newcomer)
     assert refused(room, FULL, session(1_001, 2_001, "net 1")).ticket == NO_TICKET
+
+
+def test_a_network_that_had_its_turn_loses_its_only_place_to_one_that_had_none() -> None:
+    room = Room(8, PAGES)
+    crowd = [session(20 + number, 90 + number, f"net {number}") for number in range(PLACES)]
+    for one in crowd:
+        refused(room, FULL, one)
+    late = session(1_000, 2_000, "late")
+    assert refused(room, FULL, late).ticket == NO_TICKET
+    room.note_end(crowd[0], NO_TICKET, 1.0, held_s=1.0, worked=True)
+    assert refused(room, FULL, late, now=1.0).ticket == ticket_of(late)
+    assert refused(room, FULL, crowd[0], now=1.0, ticket=ticket_of(crowd[0])).ticket == NO_TICKET
 
 
 def test_a_thousand_keys_that_never_come_hold_up_an_honest_one_as_long_as_one_session_at_rest_would() -> None:
@@ -448,7 +675,7 @@ def test_everybody_who_asks_has_its_share_and_nobody_waits_for_ever(
     for step in range(80 * len(streams)):
         now, wall_ms = now + 0.1, NOW_MS + 100 * step
         for slot in [slot for slot, (_, ends) in held.items() if ends <= now]:
-            room.note_end(held[slot][0], tickets[slot], now, worked=True)
+            room.note_end(held[slot][0], tickets[slot], now, held_s=HELD_S, worked=True)
             tickets[slot], again[slot] = NO_TICKET, now
             del held[slot]
         holding = [one for one, _ in held.values()]
@@ -461,7 +688,7 @@ def test_everybody_who_asks_has_its_share_and_nobody_waits_for_ever(
             holding = [one for one, _ in held.values()]
             if tickets[slot] == NO_TICKET:
                 tickets[slot] = new_ticket(wall_ms, slot.to_bytes(8, "big"))
-            asked = Visit(SessionId(tickets[slot]), 0, tickets[slot], wall_ms)
+            asked = Visit(SessionId(tickets[slot]), 0, tickets[slot])
             try:
                 room.find(holding, asks, pages - sum(one.pages for one in holding), now, asked)
             except Refused as refusal:

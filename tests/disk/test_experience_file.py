@@ -58,7 +58,7 @@ def test_what_was_learnt_is_there_for_the_next_process(path: Path) -> None:
         now, measures = trio.current_time(), experience.measures
         assert experience.failures.risk(NODE, OWNER, now) == 2 * FAILURE_WORTH
         assert measures.of(WHO, now).late_s == pytest.approx(4.0, rel=0.05)
-        assert measures.round_trip_s(NODE) == 0.7
+        assert measures.round_trip_s(NODE, now) == 0.7
         assert measures.rate(NODE, now) == pytest.approx(6_250.0, rel=0.05)
 
     filled(path)

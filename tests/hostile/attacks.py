@@ -490,7 +490,7 @@ async def unread(arena: Arena, rounds: Rounds) -> None:
     await _again(rounds, once)
 
 
-@attack("key parsers", "handshakes with RSA's private keys for the name of a peer")
+@attack("key-parsers", "handshakes with RSA's private keys for the name of a peer")
 async def key_parsers(arena: Arena, rounds: Rounds) -> None:
     primes = 3**160_000, 2**254_000  # of 32 kB each; that they have no common divisor is all that is looked at
     key = DerSequence([0, 15, 3, 3, *primes, 1, 1, 1]).encode()

@@ -31,6 +31,7 @@ T = TypeVar("T")
 CALL_S = 90.0  # for one step, whatever happens
 GOOD_S = 60.0  # for a good answer beside an attack
 TOKENS = 12
+SESSIONS = 64  # as many as a node takes that is told nothing else
 FREE_S = 60.0  # for what strangers held to be given back once they are gone; their last receipts get 10 s
 SETTLE_S = 1.0  # for a node to do what a jump of the clock calls for, where it then goes on with work
 IDLE_S = 0.002  # without anything to do, and it has done so
@@ -137,9 +138,13 @@ class Bugs(logging.Handler):
 
 
 class MemoryYard:
-    """A node in this process, on the memory network. Its engine is a process all the same."""
+    """A node in this process, on the memory network. Its engine is a process all the same.
 
-    def __init__(self, root: Path) -> None:
+    sessions: as many as it takes at once
+    """
+
+    def __init__(self, root: Path, sessions: int) -> None:
+        self._sessions = sessions
         self._loop = _Loop(MockClock(rate=1.0))
         self._bugs = Bugs()
         self._root = root
@@ -166,7 +171,7 @@ class MemoryYard:
 
     async def _keep_node(self, *, task_status: trio.TaskStatus[tuple[Node, trio.Event, trio.Event]]) -> None:
         stop, gone, started = trio.Event(), trio.Event(), False
-        changes = {f"trust_{name}": value for name, value in TRUST.items()}
+        changes = {f"trust_{name}": value for name, value in TRUST.items()} | {"serve_max_sessions": self._sessions}
         data = Path(mkdtemp(dir=self._root))
         try:
             async with self._swarm.node(data, "0:3", **changes) as node:
@@ -347,8 +352,8 @@ class LiveYard:
 
 
 @contextmanager
-def open_memory_yard(root: Path) -> Iterator[MemoryYard]:
-    yard = MemoryYard(root)
+def open_memory_yard(root: Path, sessions: int = SESSIONS) -> Iterator[MemoryYard]:
+    yard = MemoryYard(root, sessions)
     try:
         yield yard
     finally:

@@ -12,8 +12,9 @@ from p2pinfer.core.messages import Message
 from p2pinfer.core.receipt import Receipt
 from p2pinfer.core.records import SignedRecord, countersign
 from p2pinfer.core.session_messages import Forward, SessionMessage, Signed
-from p2pinfer.core.stage import StageSession, StageTerms
+from p2pinfer.core.stage import StageSession
 from p2pinfer.core.stage_account import StageAccount
+from p2pinfer.core.stage_terms import StageTerms
 from p2pinfer.core.units import Codec, PeerKey, Roles, SessionId, Span, row_bytes
 from p2pinfer.engine.steps import Output
 from p2pinfer.node.session import Session

@@ -10,87 +10,22 @@ import pytest
 import trio
 
 from p2pinfer.core.codes import Code
-from p2pinfer.core.contract import Contract
-from p2pinfer.core.ending import Ending
 from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.records import SignedRecord, countersign, sign
-from p2pinfer.core.sampling import SamplingRecord
 from p2pinfer.core.schedule import Speed
-from p2pinfer.core.session_messages import Accept, Close, Prompt, Sampled, SessionRefused, pack_ids
+from p2pinfer.core.session_messages import Accept, Close, Sampled, SessionRefused
 from p2pinfer.core.source import NOWHERE, Scope, Source
-from p2pinfer.core.stage import StageSession, StageTerms
-from p2pinfer.core.stage_account import StageAccount
-from p2pinfer.core.units import Codec, PeerKey, Roles, Span
-from p2pinfer.engine.steps import Output, Step
+from p2pinfer.core.units import Codec, PeerKey
+from p2pinfer.engine.steps import Step
 from p2pinfer.node.batcher import Batcher
-from p2pinfer.node.session import Session
 from p2pinfer.node.settling import Settling
 from p2pinfer.overlay.limits import ALL_SETTLEMENTS, KEY_SETTLEMENTS, NETWORK_SETTLEMENTS
 from p2pinfer.overlay.memory import MemoryWorld
 from p2pinfer.overlay.turn import Turn
-from tests.core.paid_route import CLIENT, NODES, SECRET, SMALL, contract_on, offer_of
-from tests.node.middle import ROW, SESSION, MemoryJournal, MemoryLink, Middle
+from tests.node.middle import ROW, Middle
+from tests.node.solo import Solo
 from tests.node.strangers import open_stranger
 from tests.node.test_batcher import SlowEngine
 from tests.swarms import Loop, TinySwarm
-
-NODE = NODES[0]
-
-
-class Letters:
-    """Every id is a letter."""
-
-    stop = None
-    rest = ""
-
-    def add(self, id_: int) -> str:
-        return "a"
-
-    def finish(self) -> str:
-        return ""
-
-
-class Solo:
-    """A session on a stage that is head and tail, with a prompt of one id; the test is its client and its engine."""
-
-    def __init__(self, max_tokens: int) -> None:
-        roles, sampling = Roles.HEAD | Roles.TAIL, SamplingRecord(0, 0, 1_000_000, 0, max_tokens, ())
-        contract: Contract = contract_on(offer_of(NODE, Span(0, 3), roles, SMALL))
-        self.contract: SignedRecord[Contract] = countersign(sign(contract, CLIENT), NODE)
-        terms = StageTerms(
-            session=SESSION,
-            epoch=0,
-            client=CLIENT.public,
-            predecessor=None,
-            successor=None,
-            far_end=None,
-            span=contract.span,
-            roles=roles,
-            prompt=1,
-            width=8,
-            vocabulary=100,
-            codec_in=Codec.IDS,
-            codec_out=Codec.IDS,
-            max_positions=SMALL.max_positions,
-            max_chunk=SMALL.max_chunk,
-            sampling=sampling,
-        )
-        self.account = StageAccount(self.contract, SECRET, NODE)
-        self.links = {CLIENT.public: MemoryLink()}
-        self.session = Session(
-            StageSession(terms, Ending((), max_tokens, Letters())),
-            self.account,
-            1,
-            MemoryJournal(),  # type: ignore[arg-type]
-            self.links.get,  # type: ignore[arg-type]
-            lambda slot: None,
-        )
-        self.session.take_message(CLIENT.public, Prompt(SESSION, 0, pack_ids((7,))))
-
-    def compute(self) -> None:
-        work, _ = self.session.take(1)
-        self.session.done(work, Output(ids=(9,)))
-        self.session.count()
 
 
 async def test_a_client_that_vanishes_as_the_last_id_is_sampled_ends_its_session_only() -> None:
@@ -168,7 +103,7 @@ async def test_a_message_that_our_code_cannot_take_ends_its_session_only() -> No
     ],
 )
 async def test_settlements_are_bounded(nursery: trio.Nursery, keys: int, source: Source, most: int) -> None:
-    """What is beyond the bound is dropped: the client sends it again at its next contact."""
+    """What is beyond the bound is dropped, and the client sends it again at its next contact; the rest is charged."""
     asked = []
 
     class SlowJournal:
@@ -181,13 +116,18 @@ async def test_settlements_are_bounded(nursery: trio.Nursery, keys: int, source:
         def __init__(self, number: int) -> None:
             self.peer = PeerKey(number.to_bytes(32, "big"))
             self.source = source
+            self.looks = 0  # that it was charged with
 
+        def charge_look(self) -> None:
+            self.looks += 1
+
+    peers = [Peer(number) for number in range(keys)]
     settling = Settling(SlowJournal(), None, nursery)  # type: ignore[arg-type]
     for _ in range(2 * KEY_SETTLEMENTS):
-        for number in range(keys):
-            settling.greet(Peer(number))  # type: ignore[arg-type]
+        for peer in peers:
+            settling.greet(peer)  # type: ignore[arg-type]
     await trio.testing.wait_all_tasks_blocked()
-    assert len(asked) == most
+    assert len(asked) == sum(peer.looks for peer in peers) == most
     nursery.cancel_scope.cancel()
 
 

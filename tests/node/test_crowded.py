@@ -186,6 +186,34 @@ def test_a_turn_is_told_as_soon_as_there_is_room(loop: Loop, tmp_path: Path) -> 
     loop.run(main)
 
 
+def test_a_turn_that_comes_to_nothing_is_over_at_once(loop: Loop, tmp_path: Path) -> None:
+    """The next one waits for nobody whose contract is not signed."""
+
+    async def main() -> None:
+        with trio.fail_after(HANG_S):
+            async with (
+                nodes(loop, tmp_path, ("0:3", 1)) as (swarm, _),
+                open_stranger(swarm, new_key()) as busy,
+                open_stranger(swarm, new_key()) as first,
+                open_stranger(swarm, new_key()) as second,
+            ):
+                async with busy.running(await busy.plan(max_tokens=100)) as session:
+                    tickets = [ticket(1), ticket(2)]
+                    for one, its in zip((first, second), tickets, strict=True):
+                        await waits(one, await one.plan(), its)
+                    session.close()
+                await heard(first, SessionRefused)
+                plan = await first.plan()
+                unsigned = replace(plan.opens[0], ticket=tickets[0], signature=bytes(64))
+                refusal = await first.open(plan, 0, unsigned)
+                assert isinstance(refusal, SessionRefused)
+                assert refusal.code == Code.BAD_SIGNATURE
+                plan = await second.plan()
+                assert isinstance(await second.open(plan, 0, replace(plan.opens[0], ticket=tickets[1])), Accept)
+
+    loop.run(main)
+
+
 async def waits(stranger: Stranger, plan: Plan, ticket: bytes) -> SessionRefused:
     """Open and be refused, and keep the place."""
     link = await stranger.link(plan, 0)
@@ -222,6 +250,28 @@ def test_who_gives_its_place_up_is_not_told(loop: Loop, tmp_path: Path) -> None:
                     session.close()
                 assert isinstance(await heard(second, SessionRefused), SessionRefused)
                 assert not first.heard
+
+    loop.run(main)
+
+
+def test_who_was_refused_by_another_stage_at_the_same_time_keeps_its_place(loop: Loop, tmp_path: Path) -> None:
+    """Its Close crosses the refusal."""
+
+    async def main() -> None:
+        with trio.fail_after(HANG_S):
+            async with (
+                nodes(loop, tmp_path, ("0:3", 1)) as (swarm, _),
+                open_stranger(swarm, new_key()) as busy,
+                open_stranger(swarm, new_key()) as stranger,
+            ):
+                async with busy.running(await busy.plan(max_tokens=100)) as session:
+                    plan = await stranger.plan()
+                    await waits(stranger, plan, ticket(1))
+                    (await stranger.link(plan, 0)).send_nowait(Close(plan.session, 0, Code.BUSY, 0, ""))
+                    session.close()
+                turn = await heard(stranger, SessionRefused)
+                assert isinstance(turn, SessionRefused)
+                assert (turn.session, turn.retry_ms) == (plan.session, TURN_MS)
 
     loop.run(main)
 

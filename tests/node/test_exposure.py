@@ -323,6 +323,19 @@ async def test_a_restart_forgets_nothing_that_was_proposed(node: Node) -> None:
     assert node.room == ALL
 
 
+async def test_a_restart_forgets_what_was_given_up_and_that_is_no_receipts_worth(node: Node) -> None:
+    """5.4: who takes ids and says that it has none owes what was proposed; of the rest there is no record."""
+    await node.compute(11)
+    node.route.head.close(Code.CANCELLED, upto=0)
+    await node.propose()
+    node.end()
+    assert node.room == ALL - 11
+    node.start_anew()
+    await node.exposure.recall(NOW)
+    forgotten = node.room - (ALL - 11)
+    assert 0 < forgotten < node.route.contracts[0].record.limits.cadence
+
+
 async def test_a_restart_brings_nothing_back_that_counts_no_more(node: Node) -> None:
     await node.compute(13)
     node.start_anew()

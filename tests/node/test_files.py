@@ -1,6 +1,8 @@
 """Files for peers: cut so that nothing waits long behind a part, and few enough a second beside sessions."""
 
 import threading
+from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 import trio
@@ -41,10 +43,14 @@ class At:
 
     def __init__(self, source: Source = NOWHERE, budget: int = MIN_FRAME) -> None:
         self.source = source
+        self.looks = 0  # that it was charged with
         self._budget = budget
 
     def frame_budget(self) -> int:
         return self._budget
+
+    def charge_look(self) -> None:
+        self.looks += 1
 
 
 async def bytes_at_once(files: Files, link: At) -> int:
@@ -69,6 +75,24 @@ async def test_what_is_not_here_is_not_found_and_no_folder_is_named() -> None:
     with pytest.raises(Refused, match="this peer does not have that file") as caught:
         await Files(OneFile()).answer(At(), AskFile(1, bytes(32), "other", 0, 1))
     assert caught.value.code is Code.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("ask", "looks"),
+    [
+        (replace(ASK, name="not there"), 1),
+        (replace(ASK, limit=1), 1),
+        (replace(ASK, offset=len(FILE)), 1),
+        (replace(ASK, limit=LEAST_FILE_PART), 0),
+        (ASK, 0),
+    ],
+)
+async def test_a_look_for_few_bytes_is_charged(ask: AskFile, looks: int) -> None:
+    """Wire, 7.1: who asks for as much as its link carries pays in bytes."""
+    link = At()
+    with suppress(Refused):
+        await Files(OneFile()).answer(link, ask)
+    assert link.looks == looks
 
 
 async def test_bytes_for_one_network_are_bounded(autojump_clock: MockClock) -> None:

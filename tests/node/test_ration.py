@@ -1,6 +1,7 @@
 """The bytes of files that peers have in a day: whatever the node, its disk and its clock do meanwhile."""
 
 import logging
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,16 +11,18 @@ from trio.testing import MockClock
 
 from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import Refused
+from p2pinfer.core.manifest import TOKENIZER
 from p2pinfer.core.messages import FilePart
 from p2pinfer.core.pace import MIN_FRAME
 from p2pinfer.core.source import NOWHERE, Source
+from p2pinfer.core.units import ModelId
 from p2pinfer.disk import served
 from p2pinfer.disk.places import node_served
 from p2pinfer.disk.served import ServedFile
 from p2pinfer.disk.store import Store
 from p2pinfer.node.daemon import open_node
 from p2pinfer.node.files import Files
-from p2pinfer.node.ration import AGAIN_S, DAY_S, MB, NETWORK_PART, PIECE, Ration
+from p2pinfer.node.ration import AGAIN_S, DAY_S, MB, NETWORK_PART, PIECE, WEIGHTS_PART, Ration
 from p2pinfer.node.settings import Settings, change
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
@@ -53,12 +56,12 @@ def start(folder: Path, limit: int = LIMIT) -> Ration:
     return Ration(limit, ServedFile(folder / "served", limit))
 
 
-async def had(ration: Ration, most: int = 2 * LIMIT) -> int:
+async def had(ration: Ration, most: int = 2 * LIMIT, *, weights: bool = False) -> int:
     """Bytes that peers of many networks get now."""
     total = 0
     try:
         while total < most:
-            await ration.take(PART, f"network {total % (100 * PART)}")
+            await ration.take(PART, f"network {total % (100 * PART)}", weights=weights)
             total += PART
     except Refused as refusal:
         assert refusal.code is Code.BUSY
@@ -74,10 +77,62 @@ async def test_no_more_than_the_limit_in_a_day_and_as_much_in_the_next(
     await trio.sleep(DAY_S - HOUR_S)
     assert await had(ration) == LIMIT - MB
     with pytest.raises(Refused) as caught:
-        ration.check(1, "another")
+        ration.check(1, "another", weights=False)
     assert caught.value.retry_s == pytest.approx(HOUR_S)
     assert caplog.text.count("peers have had the 4 MB of files they may have a day") == 1
     await trio.sleep(HOUR_S + 1)
+    assert await had(ration) == LIMIT
+
+
+async def test_who_fetches_weights_leaves_the_rest_to_clients(
+    tmp_path: Path, wall: Wall, autojump_clock: MockClock
+) -> None:
+    """Without manifest and tokenizer nobody can ask a model anything."""
+    ration = start(tmp_path)
+    assert await had(ration, weights=True) == LIMIT // WEIGHTS_PART
+    assert await had(start(tmp_path), weights=True) == 0
+    with pytest.raises(Refused, match="no more of weights today") as caught:
+        ration.check(1, "another", weights=True)
+    assert caught.value.retry_s == pytest.approx(DAY_S)
+    assert await had(ration) == LIMIT - LIMIT // WEIGHTS_PART
+    await trio.sleep(DAY_S)
+    assert await had(ration) == LIMIT
+    assert await had(ration, weights=True) == 0
+
+
+@pytest.mark.parametrize(("name", "is_left"), [("", True), (TOKENIZER, True), ("layer-000.safetensors", False)])
+async def test_manifest_and_tokenizer_are_what_clients_need(
+    tmp_path: Path, wall: Wall, autojump_clock: MockClock, name: str, is_left: bool
+) -> None:
+    ration = start(tmp_path)
+    await had(ration, weights=True)
+    files = Files(AnyFile(), ration=ration)  # type: ignore[arg-type]
+    try:
+        part = await files.answer(At(STRANGER), replace(ASK, name=name))  # type: ignore[arg-type]
+    except Refused:
+        part = None
+    assert (part is not None) == is_left
+
+
+class AnyFile(OneFile):
+    """A store that has what is asked for."""
+
+    def read_part(self, id_: ModelId, name: str, offset: int, limit: int) -> tuple[int, bytes]:
+        return super().read_part(id_, ASK.name, offset, limit)
+
+
+async def test_who_gives_up_while_it_is_noted_has_had_nothing(
+    tmp_path: Path, wall: Wall, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that hangs, as where a call's time is up."""
+    ration, woken = start(tmp_path), threading.Event()
+    with monkeypatch.context() as hanging:
+        hanging.setattr(ServedFile, "write", lambda *_: woken.wait())
+        for _ in range(LIMIT // PART):
+            with trio.move_on_after(0.01) as scope:
+                await ration.take(PART, "a network", weights=False)
+            assert scope.cancelled_caught
+        woken.set()
     assert await had(ration) == LIMIT
 
 
@@ -158,7 +213,7 @@ async def test_parts_asked_for_at_once_are_noted_once_and_all_counted(
     ration, parts = start(tmp_path), []
 
     async def take() -> None:
-        await ration.take(PART, "a network")
+        await ration.take(PART, "a network", weights=False)
         parts.append(PART)
 
     async with trio.open_nursery() as nursery:

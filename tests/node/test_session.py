@@ -3,7 +3,9 @@
 Nothing here waits for a thread.
 """
 
+import gc
 import time
+import weakref
 from math import inf
 
 import pytest
@@ -19,7 +21,8 @@ from p2pinfer.core.room import FIRST_ROWS_S, POSITION_S, RESTING_S
 from p2pinfer.core.session_messages import Close, Credit, Propose, Signed, Stored
 from p2pinfer.disk.journal import COMMIT_S
 from p2pinfer.engine.steps import Output
-from p2pinfer.node.session import FINAL_S, IDLE_S, UNPAID_S
+from p2pinfer.node.session_books import AGAIN_S
+from p2pinfer.node.session_deadlines import FINAL_S, IDLE_S, UNPAID_S
 from p2pinfer.overlay.outbox import Priority
 from tests.core.paid_route import CLIENT, SMALL
 from tests.node.middle import HEAD, PROMPT, ROW, SESSION, TAIL, Middle
@@ -171,6 +174,29 @@ async def test_a_receipt_that_could_not_be_stored_is_not_acknowledged(
     await middle.sign()
     assert middle.said(Stored) == []
     assert [close.code for close in middle.said(Close)] == [Code.INTERNAL]  # type: ignore[attr-defined]
+
+
+async def test_a_signature_that_could_not_be_stored_does_not_count_as_paid(
+    autojump_clock: MockClock, middle: Middle
+) -> None:
+    """After a restart nobody would have it."""
+    await fill(middle)
+    middle.journal.full = True
+    await middle.sign()
+    assert (middle.account.paid, middle.account.complete) == (0, None)
+    await middle.over.wait()  # type: ignore[attr-defined]
+    assert (middle.account.paid, middle.account.complete) == (0, None)
+
+
+async def test_a_signature_is_stored_once_the_disk_has_room_again(autojump_clock: MockClock, middle: Middle) -> None:
+    await fill(middle)
+    middle.journal.full = True
+    await middle.sign()
+    middle.journal.full = False
+    await trio.sleep(AGAIN_S)
+    await wait_all_tasks_blocked()
+    assert middle.said(Stored) == [Stored(SESSION, 4)]
+    assert (middle.account.paid, middle.account.complete) == (16, middle.journal.completed[-1])
 
 
 async def test_a_proposal_is_stored_before_it_is_sent(autojump_clock: MockClock, middle: Middle) -> None:
@@ -415,3 +441,33 @@ async def test_after_a_fault_of_ours_nothing_more_is_proposed(
             await middle.sign()
         await middle.over.wait()  # type: ignore[attr-defined]
     assert [receipt.record.seq for receipt in middle.journal.proposed] == [1]
+
+
+async def test_nothing_of_a_session_waits_for_the_collector(autojump_clock: MockClock) -> None:
+    """To find such garbage stops the loop."""
+    gc.collect()
+    gc.disable()
+    try:
+        kept = await serve_one()
+        assert [ref() for ref in kept] == [None] * len(kept)
+    finally:
+        gc.enable()
+
+
+async def serve_one() -> list[weakref.ref[object]]:
+    """A session that is signed in full, and one that never runs."""
+    middle, refused = Middle(), Middle()
+    kept: list[weakref.ref[object]] = [
+        weakref.ref(one)
+        for session in (middle.session, refused.session)
+        for one in (session, session.stage, session.account)
+    ]
+    async with trio.open_nursery() as nursery:
+        run_middle(nursery, middle)
+        await middle.rows(8)
+        await middle.compute()
+        middle.heard(TAIL.public, LinkDead("gone"))
+        middle.heard(CLIENT.public, Close(SESSION, 0, Code.LOST, 8, ""))
+        await wait_all_tasks_blocked()
+        await middle.sign()
+    return kept

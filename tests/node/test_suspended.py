@@ -1,5 +1,6 @@
 """A session whose client is away, against the clock (protocols/inference.md, 4.4). Nothing here waits for a thread."""
 
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -9,14 +10,17 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from p2pinfer.core.codes import Code
 from p2pinfer.core.contract import EXPIRY_S
 from p2pinfer.core.errors import LinkDead
-from p2pinfer.core.receipt import FINAL
-from p2pinfer.core.session_messages import Close, Credit, Finish, Propose, Resume
+from p2pinfer.core.receipt import FINAL, Receipt
+from p2pinfer.core.records import SignedRecord
+from p2pinfer.core.session_messages import Close, Credit, Finish, Propose, Resume, Sampled
 from p2pinfer.core.suspension import RESUME_S, RETURN_ALL_S, RETURN_S
 from p2pinfer.core.units import PeerKey
 from p2pinfer.engine.steps import Output
-from p2pinfer.node.session import FINAL_S, IDLE_S, UNPAID_S
+from p2pinfer.node.session_books import AGAIN_S
+from p2pinfer.node.session_deadlines import FINAL_S, IDLE_S, UNPAID_S
 from tests.core.paid_route import CLIENT, SMALL
 from tests.node.middle import HEAD, PROMPT, ROW, SESSION, TAIL, Middle
+from tests.node.solo import Solo
 
 FULL = SMALL.window  # positions that it computes without a signature
 
@@ -425,6 +429,133 @@ async def test_a_resume_of_another_epoch_changes_nothing(autojump_clock: MockClo
     middle.heard(CLIENT.public, Resume(SESSION, 1, 0))
     assert not middle.session.stage.is_suspended
     assert middle.closes() == []
+
+
+async def end_signed_beyond_the_prompt(middle: Suspended) -> None:
+    """The answer ends while the client is away, that has signed for four ids."""
+    await middle.answer()
+    for _ in range(4):
+        await middle.give(1)
+    await middle.sign()
+    assert middle.account.paid > PROMPT
+    await middle.lose()
+    middle.heard(HEAD.public, Finish(SESSION, 0, PROMPT + 5, Code.LENGTH))
+
+
+async def test_after_the_end_too_a_client_that_lacks_what_it_signed_for_is_told(
+    autojump_clock: MockClock, middle: Suspended
+) -> None:
+    """INF-44"""
+    await end_signed_beyond_the_prompt(middle)
+    await middle.come_back(delivered=1)
+    assert [close.code for close in middle.said(Close)] == [Code.BAD_POSITION]  # type: ignore[attr-defined]
+    assert middle.session.stage.reason is Code.LENGTH
+
+
+async def test_what_ended_otherwise_is_told_whatever_the_client_counts(
+    autojump_clock: MockClock, middle: Suspended
+) -> None:
+    """INF-44"""
+    await middle.answer()
+    for _ in range(4):
+        await middle.give(1)
+    await middle.sign()
+    await middle.lose()
+    middle.heard(TAIL.public, Close(SESSION, 0, Code.INTERNAL, 0, ""))
+    await middle.come_back(delivered=1)
+    assert [close.code for close in middle.said(Close)] == [Code.INTERNAL]  # type: ignore[attr-defined]
+
+
+async def test_a_disk_that_has_room_again_keeps_the_final_of_a_client_that_is_away(
+    autojump_clock: MockClock, middle: Suspended
+) -> None:
+    """INF-44, RCT-20"""
+    await middle.answer()
+    await middle.lose()
+    middle.journal.full = True
+    middle.heard(HEAD.public, Finish(SESSION, 0, PROMPT + 1, Code.LENGTH))
+    await trio.sleep(RETURN_S / 2)
+    middle.journal.full = False
+    assert not middle.over.is_set()
+    await middle.come_back(delivered=2)
+    await trio.sleep(AGAIN_S)
+    assert middle.journal.proposed[-1].record.state == FINAL
+    assert middle.proposed()[-1] == middle.journal.proposed[-1].body
+    await middle.sign()
+    await middle.over.wait()
+    assert middle.journal.completed[-1].record.state == FINAL
+
+
+async def test_a_full_disk_takes_no_ids_from_a_client_that_is_away(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """INF-44"""
+    solo = Solo(max_tokens=2)
+    nursery.start_soon(solo.session.run, solo.incoming)
+    await wait_all_tasks_blocked()
+    solo.compute()
+    work, _ = solo.session.take(1)
+    solo.lose()
+    await wait_all_tasks_blocked()
+    solo.journal.full = True
+    solo.session.done(work, Output(ids=(8,)))
+    solo.session.count()
+    await trio.sleep(FINAL_S + AGAIN_S / 2)
+    solo.journal.full = False
+    solo.come_back(delivered=1)
+    await trio.sleep(2 * AGAIN_S)
+    assert solo.said(Sampled) == [Sampled(SESSION, 0, 0, 2, (8,), Code.LENGTH)]
+    [final] = solo.said(Propose)
+    assert isinstance(final, Propose)
+    assert final.receipt == solo.journal.proposed[-1].body
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_client_that_is_lost_while_a_proposal_is_stored_gets_the_final_all_the_same(
+    autojump_clock: MockClock, middle: Suspended, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    propose = middle.journal.propose
+
+    async def slow(receipt: SignedRecord[Receipt]) -> None:
+        await trio.sleep(1)
+        await propose(receipt)
+
+    monkeypatch.setattr(middle.journal, "propose", slow)
+    await middle.give(7)
+    await middle.lose(Code.LEAVING)
+    await middle.over.wait()
+    assert [receipt.record.seq for receipt in middle.journal.proposed] == [1, 2]
+    assert middle.journal.proposed[-1].record.state == FINAL
+
+
+async def test_an_answer_waits_no_longer_for_a_client_that_is_linked_and_says_nothing(
+    autojump_clock: MockClock, middle: Suspended
+) -> None:
+    """INF-43, INF-44"""
+    await middle.answer()
+    middle.heard(HEAD.public, Finish(SESSION, 0, PROMPT + 1, Code.LENGTH))
+    await middle.lose()
+    await trio.sleep(1)
+    middle.dial()
+    middle.session.meet(Greeted(CLIENT.public, bytes(16)))  # type: ignore[arg-type]
+    await middle.over.wait()
+    assert trio.current_time() == 1 + RESUME_S
+    assert middle.proposed() == [middle.journal.proposed[-1].body]
+
+
+async def test_the_end_of_the_contract_ends_the_wait_for_a_client_that_is_away(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """INF-44"""
+    life_s = RETURN_S - 5
+    middle = await begin(nursery, round(life_s))
+    began = time.time()
+    await middle.answer()
+    middle.heard(HEAD.public, Finish(SESSION, 0, PROMPT + 1, Code.LENGTH))
+    await middle.lose()
+    await middle.over.wait()
+    late_s = time.time() - began  # the clock of the contract goes on beside the one that jumps
+    assert life_s - 1 - late_s <= trio.current_time() <= life_s
 
 
 @dataclass

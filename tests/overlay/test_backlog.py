@@ -60,7 +60,7 @@ def test_who_has_ended_is_counted_no_more_and_not_ended_again() -> None:
 
 def test_an_outbox_weighs_what_is_in_it_and_in_its_pipe() -> None:
     backlog = Backlog(LIMIT)
-    outbox = Outbox(Weight(backlog, lambda: None))
+    outbox = Outbox(Weight(backlog, lambda: None), lambda _: True)
     outbox.put(bytes(100), Priority.CONTROL)
     outbox.put(bytes(200), Priority.BULK)
     assert backlog.size == 300 + 2 * FRAME_BYTES

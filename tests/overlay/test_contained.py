@@ -8,8 +8,9 @@ from p2pinfer.core.codes import Code
 from p2pinfer.core.errors import LinkDead, Refused
 from p2pinfer.core.message_codec import encode_message
 from p2pinfer.core.messages import MAX_BODY, AskContacts, Contacts, Goodbye, Message
+from p2pinfer.overlay.calls import Ask
 from p2pinfer.overlay.contained import Contained, outlasting
-from p2pinfer.overlay.exchange import Ask, Exchange
+from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.greeting import GOODBYE_S
 from p2pinfer.overlay.link import ABORT_S, LINGER_S, Link
 from p2pinfer.overlay.memory import MemoryGround, MemoryPipe, MemoryWorld, open_memory_network

@@ -330,7 +330,7 @@ async def test_a_fault_of_ours_in_an_answer_ends_its_link_and_nothing_else(
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(near.directory._tidings, "_take", fail)
+    monkeypatch.setattr(near.directory._tidings.hearing, "take", fail)
     await near.directory.ask(link, MODEL)
     assert link.dead is not None
     assert link.dead.code is Code.INTERNAL

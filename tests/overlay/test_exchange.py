@@ -28,8 +28,10 @@ from p2pinfer.core.session_messages import (
 from p2pinfer.core.source import NOWHERE, Scope, Source
 from p2pinfer.core.units import Codec, PeerKey, SessionId
 from p2pinfer.overlay import memory
+from p2pinfer.overlay.answers import MAX_CALLS
+from p2pinfer.overlay.calls import CALL_S, Ask
 from p2pinfer.overlay.early import EARLY_S, MAX_EARLY, MAX_EARLY_BYTES, EarlyRows
-from p2pinfer.overlay.exchange import CALL_S, MAX_CALLS, Ask, Exchange
+from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.greeting import Greeting
 from p2pinfer.overlay.limits import (
     ALL_CALLS,
@@ -47,7 +49,7 @@ from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.outbox import QUEUE_BYTES, Priority
 from p2pinfer.overlay.pipe import Address
 
-from .conftest import HELLO, KEYS, say
+from .conftest import HELLO, KEYS, Collector, say
 
 SESSION = SessionId(b"a session of ids")
 OTHER = SessionId(b"another session.")
@@ -366,6 +368,30 @@ async def test_answers_that_are_not_taken_keep_nobody_elses_question_waiting(
         assert max(read.values()) * MAX_FILE_PART < 3 * QUEUE_BYTES
         await near.call(link, AskContacts, Contacts)
         await near.call(link, lambda call: AskFile(call, bytes(32), "", 0, MAX_FILE_PART), FilePart)
+
+
+async def test_what_was_read_of_a_file_is_sent(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
+    """It counts for who asked (WIRE-27), whatever came before it in the queue meanwhile."""
+    far, near, world, read = Exchange(nursery), Collector(), MemoryWorld(rate=1e6), Counter[PeerKey]()
+
+    async def read_part(asker: Link, ask: Ask) -> FilePart:
+        await trio.sleep(0.1)
+        read[asker.peer] += 1
+        return FilePart(ask.call, 1 << 30, bytes(MAX_FILE_PART))
+
+    far.answer(AskFile, read_part)
+    async with (
+        open_memory_network(world, KEYS[0].public, far) as node,
+        open_memory_network(world, KEYS[1].public, near) as other,
+    ):
+        link = await other.dial(node.addresses()[0])
+        for _ in range(4):
+            for call in range(1, MAX_CALLS + 1):
+                link.send_nowait(AskFile(call, bytes(32), "", 0, MAX_FILE_PART))
+            await trio.sleep(0.15)
+        await trio.sleep(10)
+    parts = sum([isinstance(await near.next(), FilePart) for _ in range(near.waiting())])
+    assert parts == read[KEYS[1].public] > QUEUE_BYTES // MAX_FILE_PART
 
 
 async def test_a_disk_that_hangs_holds_up_files_alone_and_none_beyond_its_time(

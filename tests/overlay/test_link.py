@@ -15,9 +15,10 @@ from p2pinfer.core.messages import Ack, AskContacts, FilePart, Message, Offers, 
 from p2pinfer.core.pace import MIN_WINDOW
 from p2pinfer.overlay.admission import GREET_S
 from p2pinfer.overlay.attempts import DIAL_S
+from p2pinfer.overlay.dues import ACK_S
 from p2pinfer.overlay.greeting import GOODBYE_S
 from p2pinfer.overlay.limits import ALL_STRANGERS_BURST, ALL_STRANGERS_RATE, BACKLOG_BYTES
-from p2pinfer.overlay.link import ACK_S, Link
+from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network, Priority
 from p2pinfer.overlay.outbox import QUEUE_BYTES
@@ -127,7 +128,9 @@ async def test_a_link_that_we_do_not_read_is_not_held_against_its_peer(
 
     monkeypatch.setattr(MemoryGround, "wait_moved", wait_moved)
     async with open_to_raw(MemoryWorld()) as (link, collector, pipe):
-        link._toll.owe(link.peer, link.source, ALL_STRANGERS_BURST + 3 * ALL_STRANGERS_RATE * SILENT_PINGS * PING_S)
+        link._reader._toll.owe(
+            link.peer, link.source, ALL_STRANGERS_BURST + 3 * ALL_STRANGERS_RATE * SILENT_PINGS * PING_S
+        )
         with trio.move_on_after(5 * SILENT_PINGS * PING_S):
             await answer(pipe, [])
         assert not collector.closed

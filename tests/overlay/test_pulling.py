@@ -13,10 +13,11 @@ from p2pinfer.core.digest import Digest, renewal_of
 from p2pinfer.core.keys import peer_name
 from p2pinfer.core.messages import MAX_NAMED, NAMED_BYTES, AskOffers, Offers
 from p2pinfer.core.offer import Offer, State
+from p2pinfer.core.offer_table import PULL_NEW
 from p2pinfer.core.offers import KnownOffer
 from p2pinfer.core.records import encode
 from p2pinfer.core.units import ModelId, PeerKey, Roles, Span
-from p2pinfer.overlay.directory import INTEREST_S, PULL_NEW, PULL_S
+from p2pinfer.overlay.directory import INTEREST_S, PULL_S
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld
 from p2pinfer.overlay.seeking import model_key
@@ -173,7 +174,7 @@ async def test_who_does_not_know_what_is_renewed_asks_for_it(
     await other.network.dial(node.address)
     await trio.sleep(1)
     other.directory.table.forget(node.key.public)
-    other.directory._tidings._announced.clear()
+    other.directory._tidings.hearing._announced.clear()
     node.serve(seq=2)
     await trio.sleep(0.1)
     assert other.nodes(MODEL) == set()
@@ -232,7 +233,7 @@ async def test_what_is_quite_new_is_known_to_all_of_a_small_swarm_at_once(
 async def test_a_stranger_has_us_pass_on_no_more_than_its_share(
     autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("p2pinfer.overlay.tidings.ALL_RUMOURS_BURST", 4)
+    monkeypatch.setattr("p2pinfer.overlay.hearing.ALL_RUMOURS_BURST", 4)
     liar, node, other = [await open_side(name) for name in ("liar", "node", "other")]
     nursery.start_soon(node.directory.keep_meeting)
     await other.network.dial(node.address)

@@ -19,7 +19,7 @@ from p2pinfer.overlay.limits import (
     STRANGERS_RATE,
 )
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
-from p2pinfer.overlay.toll import PAY_S, READ_S, WAIT_S, Meter, Toll
+from p2pinfer.overlay.toll import LOOK_S, PAY_S, READ_S, WAIT_S, Meter, Toll
 from tests.core.paid_route import key
 
 from .conftest import KEYS, Collector
@@ -141,6 +141,8 @@ async def test_a_meter_counts_what_it_took_to_take_what_came(monkeypatch: pytest
         meter.rest()
         meter.rest()
     assert meter.cost_s == 0.75 + 2 * READ_S
+    meter.add_look()
+    assert meter.cost_s == 0.75 + 2 * READ_S + LOOK_S
 
 
 async def test_what_every_link_costs_is_free(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:

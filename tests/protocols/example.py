@@ -9,7 +9,8 @@ from p2pinfer.core.ending import Ending
 from p2pinfer.core.generation import Generation
 from p2pinfer.core.sampling import SamplingRecord
 from p2pinfer.core.session_messages import Accept, Credit, Finish, Forward, Prompt, Sampled, SessionMessage
-from p2pinfer.core.stage import Result, Send, StageSession, StageTerms
+from p2pinfer.core.stage import Result, Send, StageSession
+from p2pinfer.core.stage_terms import StageTerms
 from p2pinfer.core.units import Codec, PeerKey, Roles, SessionId, Span
 
 SESSION: Final = SessionId(bytes(range(16)))

@@ -12,7 +12,8 @@ from p2pinfer.core.generation import Generation
 from p2pinfer.core.message_codec import decode_message, encode_message
 from p2pinfer.core.sampling import SamplingRecord
 from p2pinfer.core.session_messages import Accept, Close, SessionMessage, SessionRefused
-from p2pinfer.core.stage import Result, Send, StageSession, StageTerms
+from p2pinfer.core.stage import Result, Send, StageSession
+from p2pinfer.core.stage_terms import StageTerms
 from p2pinfer.core.units import Codec, PeerKey, Roles, SessionId, Span
 from tests.vectors.ring_scripts import name_of, part_of, stage_terms
 

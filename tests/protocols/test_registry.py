@@ -39,7 +39,7 @@ WHOLE_MODULES: Final = (
     "core.draw",
     "core.stage",
     "core.pace",
-    "node.session",
+    "node.session_deadlines",
     "overlay.limits",
     "overlay.degree",
     "core.moving",

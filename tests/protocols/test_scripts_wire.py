@@ -16,7 +16,8 @@ from p2pinfer.core.frames import PREFIX, FrameDecoder, encode_frame
 from p2pinfer.core.message_codec import decode_message
 from p2pinfer.core.messages import Ack, AskContacts, Contacts, Message, Ping, Pong
 from p2pinfer.core.units import PeerKey, SessionId
-from p2pinfer.overlay.exchange import Ask, Exchange, Incoming
+from p2pinfer.overlay.calls import Ask
+from p2pinfer.overlay.exchange import Exchange, Incoming
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.pipe import Pipe

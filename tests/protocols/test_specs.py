@@ -12,7 +12,7 @@ from p2pinfer.core import generation, stage
 from p2pinfer.core.codes import Code
 from p2pinfer.core.message_codec import decode_message
 from p2pinfer.core.session_messages import Sampled
-from p2pinfer.core.stage import Part
+from p2pinfer.core.stage_terms import Part
 from p2pinfer.core.units import SessionId
 from tests.protocols import example
 from tests.protocols.reading import PROTOCOLS, REGISTRY, ROOT, SPECS, tables_with

@@ -51,6 +51,8 @@ MODULES: Final = (
         "statement",
         "statement_check",
         "client_account",
+        "proposals",
+        "counted_ids",
         "stage_account",
     ),
     *(
@@ -66,6 +68,7 @@ MODULES: Final = (
         "allowance",
     ),
     *("opening", "messages", "session_messages", "message_codec", "frames", "pace", "stage", "generation"),
+    *("stage_terms", "tail_ids"),
 )
 HELD: Final = (
     (test_records.test_keys, "identity.json", "keys"),
@@ -96,11 +99,13 @@ HELD: Final = (
 # Functions that hold what we do ourselves, and not what others send: their own tests speak of them
 OURS: Final = (
     *("PrivateKey.__init__", "Manifest.files_of", "fault_of"),
-    *("_check_route", "_is_final", "ClientAccount.__init__", "ClientAccount.closed", "ClientAccount.is_final"),
-    *("ClientAccount.unsigned",),
+    *("_check_route", "ClientAccount.__init__", "ClientAccount.closed", "ClientAccount.is_final"),
+    *("ClientAccount.unsigned", "ClientAccount.note_stored", "ClientAccount.withdraw", "ClientAccount.resumed"),
+    *("Proposals.is_final", "CountedIds.kept"),
     *("StageAccount.__init__", "StageAccount.add_inputs", "StageAccount.add_outputs", "StageAccount._cut"),
     *("StageAccount.commit", "StageAccount.close", "StageAccount.closed", "StageAccount.may_compute"),
-    *("StageSession.take", "Generation.opening"),
+    *("StageAccount.note_stored", "StageAccount.withdraw"),
+    *("StageSession.take", "Generation.opening", "Generation.begun"),
     *("Digest.names", "OfferTable.silence", "OfferTable.heard", "may_tell", "Span.meets"),
     "_host_and_port",
     *("Allowance.left", "Allowance.left_in_all", "Allowance.owe", "Generation._may_come_of_others"),
@@ -167,6 +172,7 @@ EQUIVALENT: Final = {
     "stage": {
         "StageSession._admit: self._admitted.add((sender, kind))": "what was asked once need not be asked again",
         "StageSession.is_computing: return self._working": "the node asks, whose sessions give way",
+        "StageSession._resume: self.check_return(counted)": "the account's check, which has vectors of its own",
     },
     "model_numbers": {
         "check_sizes: min(shape) < 1 or max(shape) >= 1 << 32, without max(shape) >= 1 << 32": WE_WRITE,

@@ -1,0 +1,117 @@
+"""The reader of a link: what comes becomes messages, and its cost is paid before more is read (wire.md, 7.1)."""
+
+from collections.abc import Callable
+
+import trio
+
+from p2pinfer.core.codes import Code
+from p2pinfer.core.errors import RemoteProtocolError
+from p2pinfer.core.messages import Message
+from p2pinfer.core.pace import ACK_BYTES
+from p2pinfer.overlay.backlog import Weight
+from p2pinfer.overlay.contained import Contained
+from p2pinfer.overlay.dues import Dues
+from p2pinfer.overlay.greeting import FirstMessages
+from p2pinfer.overlay.pulse import Pulse
+from p2pinfer.overlay.toll import PAY_S, Toll
+from p2pinfer.overlay.turn import Turn
+
+
+class Reader:
+    """Of one link.
+
+    greeting:  whose pipe and decoder go on
+    weight:    the link's, to which a message counts that has not all come
+    contained: the link's, whom a fault of ours ends
+    take:      is called with each message; where it raises RemoteProtocolError, the link ends with its code
+    end:       ends the link at once
+    close:     ends it with a goodbye
+    is_deaf:   after bytes that were no frames, or a fault of ours: no more is taken
+    """
+
+    def __init__(
+        self,
+        greeting: FirstMessages,
+        turn: Turn,
+        toll: Toll,
+        dues: Dues,
+        pulse: Pulse,
+        weight: Weight,
+        contained: Contained,
+        take: Callable[[Message], None],
+        end: Callable[[str, Code], None],
+        close: Callable[[Code, str], None],
+    ) -> None:
+        self.is_deaf = False
+        self._pipe = greeting.pipe
+        self._peer, self._source = greeting.pipe.peer, greeting.pipe.source
+        self._decoder = greeting.decoder
+        self._turn = turn
+        self._toll = toll
+        self._dues = dues
+        self._pulse = pulse
+        self._weight = weight
+        self._contained = contained
+        self._take = take
+        self._end = end
+        self._close = close
+        self._partial = 0  # bytes of a message that has not all come
+
+    async def run(self) -> None:
+        """Take what comes; after a fault of ours in taking it, wait for the peer to close."""
+        with self._contained:
+            await self._read_all()
+        if self.is_deaf:
+            await self._read_all()
+
+    def leave(self) -> None:
+        """The link is gone: let go of what came of a message, for who knows how long somebody keeps the link."""
+        self._toll.owe(self._peer, self._source, self._pipe.meter.take(0.0))
+        self._decoder.clear()
+
+    async def _read_all(self) -> None:
+        """Take what comes, and wait for nobody but the peer. After our goodbye, wait for the peer's, or the end."""
+        data = b""  # first the messages that came together with the peer's Hello
+        meter, toll = self._pipe.meter, self._toll
+        try:
+            while True:
+                if toll.is_owed and self._peer not in toll.partners:
+                    await self._pay()
+                with self._turn:
+                    meter.run()
+                    self._take_bytes(data)
+                    meter.rest()
+                if meter.cost_s >= PAY_S and (cost_s := meter.take()) > 0:
+                    await self._pay(cost_s)
+                if not (data := await self._pipe.read()):
+                    break
+        except trio.BrokenResourceError as error:
+            self._end(f"the connection broke: {error}", Code.LOST)
+        else:
+            self._end("the connection ended without a goodbye", Code.LOST)
+
+    async def _pay(self, cost_s: float = 0.0) -> None:
+        """Wait until it may be read, after it has cost so much."""
+        self._toll.owe(self._peer, self._source, cost_s)
+        if not self._toll.lets(self._peer, self._source):
+            with self._pulse.unread():
+                await self._toll.wait(self._peer, self._source)
+
+    def _take_bytes(self, data: bytes) -> None:
+        if self.is_deaf:
+            return
+        self._dues.received += len(data)
+        self._dues.received_s = self._pulse.heard_s = trio.current_time()
+        self._decoder.feed(data)
+        try:
+            while (message := self._decoder.next_message()) is not None:
+                self._take(message)
+        except RemoteProtocolError as error:
+            self.is_deaf = True
+            self._close(error.code, str(error))
+        if (waiting := self._decoder.waiting) != self._partial:
+            self._weight.change(waiting - self._partial)
+            self._partial = waiting
+            self._weight.relieve()
+        if self._dues.received - self._dues.acknowledged >= ACK_BYTES:
+            self._dues.acknowledge()
