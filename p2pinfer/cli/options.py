@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from p2pinfer.core.template_variables import Variable, check_variables
+from p2pinfer.core.models.template_variables import Variable, check_variables
 from p2pinfer.disk.places import default_data, default_store
 from p2pinfer.node.settings import MAX_THREADS
 

@@ -1,12 +1,12 @@
-"""A model's config.json from the disk. What it says and what is refused is in `core/config_json.py`."""
+"""A model's config.json from the disk. What it says and what is refused is in `core/models/config_json.py`."""
 
 import json
 from pathlib import Path
 
-from p2pinfer.core.config_json import parse_config
-from p2pinfer.core.errors import ModelError
-from p2pinfer.core.model_config import ModelConfig
-from p2pinfer.core.shown import cut
+from p2pinfer.core.models.config_json import parse_config
+from p2pinfer.core.models.model_config import ModelConfig
+from p2pinfer.core.values.errors import ModelError
+from p2pinfer.core.values.shown import cut
 
 
 def read_config(path: Path) -> ModelConfig:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from p2pinfer.core.errors import ModelError
-from p2pinfer.core.model_config import ModelConfig
-from p2pinfer.core.pages import PAGE, Table
+from p2pinfer.core.models.model_config import ModelConfig
+from p2pinfer.core.sessions.pages import PAGE, Table
+from p2pinfer.core.values.errors import ModelError
 from p2pinfer.engine import codecs
 from p2pinfer.engine.backend import NOTHING, Asked, Backend, Batch, Part, Result
 from p2pinfer.engine.finite import are_finite

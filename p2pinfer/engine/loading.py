@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from p2pinfer.core.model_config import ModelConfig
+from p2pinfer.core.models.model_config import ModelConfig
 from p2pinfer.engine.backend import Backend
 from p2pinfer.engine.choice import NATIVE
 from p2pinfer.engine.steps import ShardSpec

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from p2pinfer.core.model_config import ModelConfig, RopeScaling
+from p2pinfer.core.models.model_config import ModelConfig, RopeScaling
 
 
 class Rope:

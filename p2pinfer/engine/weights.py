@@ -8,10 +8,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from p2pinfer.core.architecture import Slot, Weight
-from p2pinfer.core.errors import ModelError
-from p2pinfer.core.model_config import ModelConfig
-from p2pinfer.core.units import Numerics, Roles, Span
+from p2pinfer.core.models.architecture import Slot, Weight
+from p2pinfer.core.models.model_config import ModelConfig
+from p2pinfer.core.values.errors import ModelError
+from p2pinfer.core.values.units import Numerics, Roles, Span
 from p2pinfer.engine.files import Files
 from p2pinfer.engine.finite import are_finite
 from p2pinfer.engine.linear import Linear, best_kernel

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from p2pinfer.core.architecture import ARCHITECTURES, Shape
-from p2pinfer.core.bf16 import Bits
-from p2pinfer.core.model_config import ModelConfig
-from p2pinfer.core.pages import pages_for
+from p2pinfer.core.models.architecture import ARCHITECTURES, Shape
+from p2pinfer.core.models.bf16 import Bits
+from p2pinfer.core.models.model_config import ModelConfig
+from p2pinfer.core.sessions.pages import pages_for
 from p2pinfer.engine.native.bandwidth import read_gb_s
 from p2pinfer.engine.native.kernel import Kernel, Matrix, Vector
 from p2pinfer.engine.native.library import instruction_sets, open_library

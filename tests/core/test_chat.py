@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from p2pinfer.core.chat import ChatTemplate, fault_of
-from p2pinfer.core.errors import ModelError, UsageError
+from p2pinfer.core.models.chat import ChatTemplate, fault_of
+from p2pinfer.core.values.errors import ModelError, UsageError
 
 HI = [{"role": "user", "content": "hi"}]
 

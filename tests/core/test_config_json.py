@@ -5,9 +5,9 @@ from typing import Any, Final
 
 import pytest
 
-from p2pinfer.core.config_json import config_json, parse_config
-from p2pinfer.core.errors import ModelError
-from p2pinfer.core.model_config import RopeScaling
+from p2pinfer.core.models.config_json import config_json, parse_config
+from p2pinfer.core.models.model_config import RopeScaling
+from p2pinfer.core.values.errors import ModelError
 
 USUAL: Final[dict[str, Any]] = {
     "attention_dropout": 0.0,

@@ -11,8 +11,8 @@ from gguf.constants import GGMLQuantizationType
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from p2pinfer.core.config_json import parse_config
-from p2pinfer.core.spelling import byte_characters
+from p2pinfer.core.models.config_json import parse_config
+from p2pinfer.core.models.spelling import byte_characters
 
 TEMPLATE = "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}<|assistant|>"
 NAMES = [*sorted(byte_characters(), key=lambda c: byte_characters()[c]), "th", "the", "<|begin|>", "<|end|>"]

@@ -22,7 +22,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from p2pinfer.core.units import Numerics, Span, roles_of
+from p2pinfer.core.values.units import Numerics, Span, roles_of
 from p2pinfer.engine.shard import Shard, load_shard
 from p2pinfer.engine.steps import ShardSpec
 

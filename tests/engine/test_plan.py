@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import torch
 
-from p2pinfer.core.config_json import parse_config
-from p2pinfer.core.pages import Table
+from p2pinfer.core.models.config_json import parse_config
+from p2pinfer.core.sessions.pages import Table
 from p2pinfer.engine.attention import Reading, Together
 from p2pinfer.engine.backend import NOTHING, Asked, Part
 from p2pinfer.engine.plan import plan_batch

@@ -20,9 +20,9 @@ from safetensors.numpy import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from p2pinfer.core.architecture import ARCHITECTURES, Architecture, Window
-from p2pinfer.core.config_json import KNOWN, parse_config
-from p2pinfer.core.units import Numerics
+from p2pinfer.core.models.architecture import ARCHITECTURES, Architecture, Window
+from p2pinfer.core.models.config_json import KNOWN, parse_config
+from p2pinfer.core.values.units import Numerics
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.engine.backend import Asked, Batch, Part

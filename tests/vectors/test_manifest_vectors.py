@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from p2pinfer.core.errors import RemoteProtocolError
-from p2pinfer.core.manifest import decode_manifest, model_id
+from p2pinfer.core.models.manifest import decode_manifest, model_id
+from p2pinfer.core.values.errors import RemoteProtocolError
 from tests.vectors.make_manifest import DEMO, PATH, Vector, again, engine_takes, fits, text_of, vectors
 
 VECTORS: dict[str, list[Vector]] = json.loads(PATH.read_text())

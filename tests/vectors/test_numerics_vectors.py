@@ -7,9 +7,9 @@ from typing import Any, Final
 import numpy as np
 import pytest
 
-from p2pinfer.core.architecture import ARCHITECTURES, Shape
-from p2pinfer.core.config_json import config_json, parse_config
-from p2pinfer.core.model_config import ModelConfig
+from p2pinfer.core.models.architecture import ARCHITECTURES, Shape
+from p2pinfer.core.models.config_json import config_json, parse_config
+from p2pinfer.core.models.model_config import ModelConfig
 from p2pinfer.engine.native.kernel import Kernel, Matrix, Vector
 from p2pinfer.engine.native.library import instruction_sets, open_library
 from p2pinfer.engine.native.rotary import rotary_tables

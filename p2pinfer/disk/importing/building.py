@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
-from p2pinfer.core.architecture import Weight, output_head
-from p2pinfer.core.bf16 import Bits
-from p2pinfer.core.config_json import config_json
-from p2pinfer.core.errors import ModelError
-from p2pinfer.core.manifest import CONFIG, TOKENIZER, File, Manifest, encode_manifest, layer_flops
-from p2pinfer.core.model_config import ModelConfig
-from p2pinfer.core.shown import brief
-from p2pinfer.core.text import Texts
+from p2pinfer.core.models.architecture import Weight, output_head
+from p2pinfer.core.models.bf16 import Bits
+from p2pinfer.core.models.config_json import config_json
+from p2pinfer.core.models.manifest import CONFIG, TOKENIZER, File, Manifest, encode_manifest, layer_flops
+from p2pinfer.core.models.model_config import ModelConfig
+from p2pinfer.core.models.text import Texts
+from p2pinfer.core.values.errors import ModelError
+from p2pinfer.core.values.shown import brief
 from p2pinfer.disk.importing.safetensors_file import write_safetensors
 from p2pinfer.disk.importing.tensors import Tensor, are_equal, check_finite
 from p2pinfer.disk.store import Store, StoredModel
@@ -27,7 +27,7 @@ def no_progress(what: str, done: int, total: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ModelSource:
     """A model as somebody else's files have it.
 
     bos:     the id that templates know as bos_token, if there is one
@@ -49,7 +49,7 @@ class Source:
     notes: tuple[str, ...] = ()
 
 
-def build(source: Source, store: Store, progress: Progress = no_progress) -> StoredModel:
+def build(source: ModelSource, store: Store, progress: Progress = no_progress) -> StoredModel:
     """Put the model into the store, whole or not at all.
 
     Raises:
@@ -71,7 +71,7 @@ def build(source: Source, store: Store, progress: Progress = no_progress) -> Sto
         return store.add_model(draft, encode_manifest(_manifest(source, written)))
 
 
-def _manifest(source: Source, files: list[File]) -> Manifest:
+def _manifest(source: ModelSource, files: list[File]) -> Manifest:
     try:
         return Manifest(
             name=source.name,
@@ -91,7 +91,7 @@ def _manifest(source: Source, files: list[File]) -> Manifest:
         raise ModelError(f"{source.name} cannot be described: {error}") from None
 
 
-def _untied(source: Source) -> Source:
+def _untied(source: ModelSource) -> ModelSource:
     """The source; a head that was saved beside the embedding it should be tied to, and is another one, counts."""
     config = source.config
     own, embedding = source.tensors.get(output_head(config.shape).name), source.tensors.get(config.embedding.name)
@@ -100,14 +100,14 @@ def _untied(source: Source) -> Source:
     return replace(source, config=replace(config, tied=False))
 
 
-def _check_texts(source: Source) -> None:
+def _check_texts(source: ModelSource) -> None:
     """A template that cannot be read is taken as it is: it is the model's, and plain prompts need none."""
     size, rows = Texts(source.tokenizer).size, source.config.shape.vocabulary
     if size > rows:
         raise ModelError(f"the tokenizer of {source.name} has ids up to {size - 1}, its embedding {rows} rows")
 
 
-def _check_tensors(source: Source, files: Mapping[str, tuple[Weight, ...]]) -> None:
+def _check_tensors(source: ModelSource, files: Mapping[str, tuple[Weight, ...]]) -> None:
     wanted = {weight.name: weight.shape for weights in files.values() for weight in weights}
     if missing := sorted(set(wanted) - set(source.tensors)):
         raise ModelError(f"{source.name} lacks {len(missing)} tensors, the first of them {missing[0]}")
@@ -140,7 +140,7 @@ def _write(folder: Path, name: str, data: bytes) -> File:
     return File(name, len(data), hashlib.sha256(data).digest())
 
 
-def _read(source: Source, name: str) -> Bits:
+def _read(source: ModelSource, name: str) -> Bits:
     bits = source.tensors[name].read()
     check_finite(name, bits)
     return bits

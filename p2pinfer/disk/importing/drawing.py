@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Final
 
-from p2pinfer.core.draw import MILLIONTHS, Sampling
-from p2pinfer.core.errors import ModelError
-from p2pinfer.core.model_numbers import whole
-from p2pinfer.core.shown import brief, cut
+from p2pinfer.core.models.model_numbers import whole
+from p2pinfer.core.records.draw import MILLIONTHS, Sampling
+from p2pinfer.core.values.errors import ModelError
+from p2pinfer.core.values.shown import brief, cut
 
 # What else transformers and llama.cpp may be told of sampling, and what makes no difference
 UNAPPLIED: Final[Mapping[str, tuple[object, ...]]] = {

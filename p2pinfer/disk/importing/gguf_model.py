@@ -8,13 +8,13 @@ from typing import Final
 
 import numpy as np
 
-from p2pinfer.core.architecture import ARCHITECTURES, Architecture, Bias, Shape, Window
-from p2pinfer.core.bf16 import widened
-from p2pinfer.core.config_json import check_ignored, check_keys
-from p2pinfer.core.errors import ModelError
-from p2pinfer.core.model_config import ModelConfig, RopeScaling
-from p2pinfer.core.shown import brief
-from p2pinfer.disk.importing.building import Source
+from p2pinfer.core.models.architecture import ARCHITECTURES, Architecture, Bias, Shape, Window
+from p2pinfer.core.models.bf16 import widened
+from p2pinfer.core.models.config_json import check_ignored, check_keys
+from p2pinfer.core.models.model_config import ModelConfig, RopeScaling
+from p2pinfer.core.values.errors import ModelError
+from p2pinfer.core.values.shown import brief
+from p2pinfer.disk.importing.building import ModelSource
 from p2pinfer.disk.importing.drawing import sampling_of, unapplied
 from p2pinfer.disk.importing.gguf_file import Gguf
 from p2pinfer.disk.importing.gguf_parts import open_parts, without_part
@@ -47,7 +47,7 @@ _KNOWN: Final = frozenset(
 )
 
 
-def read_gguf(path: Path, name: str = "", ignored: Collection[str] = ()) -> Source:
+def read_gguf(path: Path, name: str = "", ignored: Collection[str] = ()) -> ModelSource:
     """The model in a GGUF file, or in the parts of one, its tensors not read yet.
 
     ignored: keys of metadata that change nothing, by the word of whoever imports it
@@ -62,7 +62,7 @@ def read_gguf(path: Path, name: str = "", ignored: Collection[str] = ()) -> Sour
         raise ModelError(f"{path}: {error}") from None
     template = file.values.get("tokenizer.chat_template", "")
     licence = file.values.get("general.license", "")
-    return Source(
+    return ModelSource(
         name=model_name(name or without_part(path.stem)),
         config=config,
         bos=_ids(file, ("bos",)),

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from p2pinfer.core.errors import ModelError
-from p2pinfer.core.shown import brief
+from p2pinfer.core.values.errors import ModelError
+from p2pinfer.core.values.shown import brief
 from p2pinfer.disk.importing.gguf_file import Gguf, Value, open_gguf
 
 _PART: Final = re.compile(r"(.+)-(\d{5})-of-(\d{5})", re.ASCII)

@@ -6,12 +6,12 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from p2pinfer.core.config_json import parse_config
-from p2pinfer.core.errors import ModelError
-from p2pinfer.core.model_config import ModelConfig
-from p2pinfer.core.model_numbers import whole
-from p2pinfer.core.shown import brief, cut
-from p2pinfer.disk.importing.building import Source
+from p2pinfer.core.models.config_json import parse_config
+from p2pinfer.core.models.model_config import ModelConfig
+from p2pinfer.core.models.model_numbers import whole
+from p2pinfer.core.values.errors import ModelError
+from p2pinfer.core.values.shown import brief, cut
+from p2pinfer.disk.importing.building import ModelSource
 from p2pinfer.disk.importing.drawing import sampling_of, unapplied
 from p2pinfer.disk.importing.naming import model_name
 from p2pinfer.disk.importing.safetensors_file import open_safetensors
@@ -34,7 +34,7 @@ TEXT_FILES: Final = (CONFIG, GENERATION, TOKENIZER, TOKENIZER_CONFIG, TEMPLATE, 
 _LICENCE: Final = re.compile(r"^---\n(?:.*\n)*?license:[ \t]*([\w.+-]+)[ \t]*\n(?:.*\n)*?---$", re.MULTILINE)
 
 
-def read_folder(folder: Path, name: str = "", ignored: Collection[str] = ()) -> Source:
+def read_folder(folder: Path, name: str = "", ignored: Collection[str] = ()) -> ModelSource:
     """The model in a folder, its tensors not read yet.
 
     ignored: keys of config.json that change nothing, by the word of whoever imports it
@@ -45,7 +45,7 @@ def read_folder(folder: Path, name: str = "", ignored: Collection[str] = ()) -> 
     raw = _json(folder / CONFIG)
     tokens = _Tokens(folder)
     generation = _json(folder / GENERATION, optional=True)
-    return Source(
+    return ModelSource(
         name=model_name(name or folder.resolve().name),
         config=_config(folder, raw, ignored),
         bos=tokens.bos(_ids(folder, "bos_token_id", generation, raw)),

@@ -7,8 +7,8 @@ from typing import Final
 
 import numpy as np
 
-from p2pinfer.core.bf16 import Bits
-from p2pinfer.core.errors import ModelError
+from p2pinfer.core.models.bf16 import Bits
+from p2pinfer.core.values.errors import ModelError
 
 CHUNK: Final = 1 << 22  # values rounded at once: 16 MB as float32
 

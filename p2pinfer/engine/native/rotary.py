@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pinfer.core.model_config import ModelConfig, RopeScaling
+from p2pinfer.core.models.model_config import ModelConfig, RopeScaling
 
 Table = NDArray[np.float32]  # (positions, head size / 2)
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from p2pinfer.core.model_config import ModelConfig
+from p2pinfer.core.models.model_config import ModelConfig
 
 GROUP: Final = 32  # values that share a scale, shape.h
 LANES: Final = 16  # lanes.h

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from p2pinfer.core.bf16 import Bits, widened
-from p2pinfer.core.errors import EngineError, ModelError
-from p2pinfer.core.model_config import ModelConfig
-from p2pinfer.core.pages import PAGE
-from p2pinfer.core.units import Numerics, Roles
+from p2pinfer.core.models.bf16 import Bits, widened
+from p2pinfer.core.models.model_config import ModelConfig
+from p2pinfer.core.sessions.pages import PAGE
+from p2pinfer.core.values.errors import EngineError, ModelError
+from p2pinfer.core.values.units import Numerics, Roles
 from p2pinfer.engine import codecs
 from p2pinfer.engine.backend import NOTHING, Asked, Backend, Batch, Part, Result
 from p2pinfer.engine.files import Files
@@ -19,7 +19,7 @@ from p2pinfer.engine.loading import Progress
 from p2pinfer.engine.native.codec import NativeQ8O4
 from p2pinfer.engine.native.kernel import Kernel
 from p2pinfer.engine.native.library import instruction_sets, open_library
-from p2pinfer.engine.native.serving import Session
+from p2pinfer.engine.native.serving import SessionTable
 from p2pinfer.engine.native.shapes import unsupported
 from p2pinfer.engine.native.weights import fill
 from p2pinfer.engine.steps import CPU, ShardSpec
@@ -77,13 +77,13 @@ class Native(Backend):
         self._kernel = kernel
         self._first = first
         self._embedding = embedding
-        self._sessions: dict[int, Session] = {}
+        self._sessions: dict[int, SessionTable] = {}
         self.kernel = kernel.instructions
         self.weight_bytes = kernel.weight_bytes
         self.cache_bytes = kernel.cache_bytes
         self.q8o4 = q8o4
 
-    def open_session(self, slot: int, pages: Sequence[int]) -> Session:
+    def open_session(self, slot: int, pages: Sequence[int]) -> SessionTable:
         self._sessions[slot] = self._kernel.open_session(slot, pages)
         return self._sessions[slot]
 

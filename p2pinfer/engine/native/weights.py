@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Final
 
-from p2pinfer.core.architecture import Slot, Weight
-from p2pinfer.core.bf16 import widened
-from p2pinfer.core.errors import ModelError
-from p2pinfer.core.model_config import ModelConfig
-from p2pinfer.core.units import Roles, Span
+from p2pinfer.core.models.architecture import Slot, Weight
+from p2pinfer.core.models.bf16 import widened
+from p2pinfer.core.models.model_config import ModelConfig
+from p2pinfer.core.values.errors import ModelError
+from p2pinfer.core.values.units import Roles, Span
 from p2pinfer.engine.files import Files
 from p2pinfer.engine.loading import Progress
 from p2pinfer.engine.native.kernel import Kernel, Matrix, Vector
