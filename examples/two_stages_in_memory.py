@@ -14,13 +14,13 @@ from pathlib import Path
 import trio
 
 from p2pinfer.client.api import open_client
-from p2pinfer.core.errors import ModelError
-from p2pinfer.core.keys import PrivateKey
+from p2pinfer.core.values.errors import ModelError
+from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.places import default_store
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.node.daemon import Node, open_node
-from p2pinfer.node.settings import Network as NetworkSettings
+from p2pinfer.node.settings import NetworkSettings as NetworkSettings
 from p2pinfer.node.settings import Serve, Settings
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.greeting import Greeting

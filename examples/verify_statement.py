@@ -9,9 +9,9 @@ protocols/receipts.md; this one is the shortest.
 import sys
 from pathlib import Path
 
-from p2pinfer.core.errors import RemoteProtocolError
-from p2pinfer.core.keys import peer_name
-from p2pinfer.core.statement_check import verify_statement
+from p2pinfer.core.records.statement_check import verify_statement
+from p2pinfer.core.values.errors import RemoteProtocolError
+from p2pinfer.core.values.keys import peer_name
 
 
 def main() -> None:

@@ -8,6 +8,7 @@
 A map of the package; imports point downwards, and siblings do not know each other:
 
     cli                        the command `p2pinfer`
+    diagnosis                  what this machine can serve, and how fast
     node | client              the daemon | the library
     engine | overlay | disk    torch without network | network without torch | files and SQLite
     core                       no I/O: what a second implementation writes again from protocols/
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from p2pinfer.client.answer import Answer, AnswerStream
     from p2pinfer.client.api import Client, open_client
     from p2pinfer.client.blocking import Swarm, connect
-    from p2pinfer.core.errors import P2pinferError
+    from p2pinfer.core.values.errors import P2pinferError
 
 __all__ = ["Answer", "AnswerStream", "Client", "P2pinferError", "Swarm", "connect", "open_client"]
 
@@ -28,7 +29,7 @@ _HOMES = {
     "Answer": "p2pinfer.client.answer",
     "AnswerStream": "p2pinfer.client.answer",
     "Client": "p2pinfer.client.api",
-    "P2pinferError": "p2pinfer.core.errors",
+    "P2pinferError": "p2pinfer.core.values.errors",
     "Swarm": "p2pinfer.client.blocking",
     "connect": "p2pinfer.client.blocking",
     "open_client": "p2pinfer.client.api",

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import trio
 
 from p2pinfer.client.api import Client, open_client
-from p2pinfer.core.keys import PrivateKey
+from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.node.daemon import Node, open_node

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pinfer.core.keys import peer_name
+from p2pinfer.core.values.keys import peer_name
 from p2pinfer.disk.store import Store, StoredModel
 from tests.core.paid_route import CLIENT
 from tests.live.processes import ENVIRONMENT, QUIETLY, NodeProcess, command, run_node

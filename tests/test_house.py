@@ -109,7 +109,7 @@ def test_importing_the_package_loads_neither_torch_nor_the_network() -> None:
 
 
 def test_verifying_a_statement_loads_neither_torch_nor_the_network() -> None:
-    assert not imported("import p2pinfer.core.statement_check") & {"torch", "numpy", "libp2p", "trio"}
+    assert not imported("import p2pinfer.core.records.statement_check") & {"torch", "numpy", "libp2p", "trio"}
 
 
 def test_help_loads_neither_torch_nor_the_network() -> None:

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Final
 import click
 import trio
 
-from p2pinfer.cli.checking import CheckBar
+from p2pinfer.cli.journal_bar import CheckBar
 from p2pinfer.cli.options import bootstrap_option, data_option, json_option, mdns_option, store_option
 from p2pinfer.cli.terminal import say
 from p2pinfer.cli.words import amount_words, many
 from p2pinfer.client.answer import Answer, AnswerStream
-from p2pinfer.client.asking import CLASSES, CODECS, DEFAULT_CODEC, DEFAULT_MAX_TOKENS, MAX_WAIT_S, Options, Prompt
-from p2pinfer.client.waiting import DEFAULT_WAIT_S
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import GenerationFailed, NoRoute, P2pinferError, UsageError
-from p2pinfer.core.fields import MAX_INT_BITS
-from p2pinfer.core.keys import peer_name
-from p2pinfer.core.price_limit import CEILING, MULTIPLE
+from p2pinfer.client.arrivals import DEFAULT_WAIT_S
+from p2pinfer.client.request import CLASSES, CODECS, DEFAULT_CODEC, DEFAULT_MAX_TOKENS, MAX_WAIT_S, Options, Prompt
+from p2pinfer.core.routes.price_limit import CEILING, MULTIPLE
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import GenerationFailed, NoRoute, P2pinferError, UsageError
+from p2pinfer.core.values.fields import MAX_INT_BITS
+from p2pinfer.core.values.keys import peer_name
 
 if TYPE_CHECKING:
     from p2pinfer.client.api import Client

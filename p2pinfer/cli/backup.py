@@ -6,7 +6,7 @@ from typing import Final
 
 import click
 
-from p2pinfer.cli.checking import CheckBar
+from p2pinfer.cli.journal_bar import CheckBar
 from p2pinfer.cli.options import data_option, json_option
 from p2pinfer.cli.terminal import say
 from p2pinfer.cli.words import amount_words, lined, many, time_words

@@ -12,13 +12,13 @@ from p2pinfer.cli.bars import open_bars
 from p2pinfer.cli.options import json_option, store_option
 from p2pinfer.cli.terminal import Terminal, say
 from p2pinfer.cli.words import many
-from p2pinfer.core.units import Numerics
+from p2pinfer.core.values.units import Numerics
 from p2pinfer.disk.store import Store
 from p2pinfer.engine.steps import CPU
 from p2pinfer.node.settings import MAX_THREADS, check_device, numerics_of
 
 if TYPE_CHECKING:
-    from p2pinfer.node.comparing import Comparison, Row, Trial
+    from p2pinfer.diagnosis.engine_comparison import EngineComparison, EngineRow, Trial
 
 MAX_SESSIONS: Final = 4096
 BAR: Final = 18  # characters of the longest one; the table fits a terminal of 80
@@ -104,8 +104,8 @@ def engine(
     On a GPU:                   p2pinfer bench engine --device cuda
     A large model, quickly:     p2pinfer bench engine --model NAME --sessions 1 --numerics i8g32-1
     """
-    from p2pinfer.node.comparing import Trial, classes_here, compare
-    from p2pinfer.node.deciding import usual_model
+    from p2pinfer.diagnosis.engine_comparison import Trial, classes_here, compare
+    from p2pinfer.node.defaults import usual_model
     from p2pinfer.node.shard import default_threads
 
     models = Store(store)
@@ -120,7 +120,7 @@ def engine(
         _print(chosen.name, trial, comparison)
 
 
-def _plain(model: str, device: str, comparison: "Comparison") -> dict[str, object]:
+def _plain(model: str, device: str, comparison: "EngineComparison") -> dict[str, object]:
     return {
         "model": model,
         "device": device,
@@ -145,7 +145,7 @@ def _rounded(value: float | None, digits: int = 2) -> float | None:
     return None if value is None else round(value, digits)
 
 
-def _print(model: str, trial: "Trial", comparison: "Comparison") -> None:
+def _print(model: str, trial: "Trial", comparison: "EngineComparison") -> None:
     """A bar for each speed, all of one scale."""
     rows = comparison.rows
     readers = many(trial.threads, "thread") if trial.device == CPU else trial.device
@@ -180,7 +180,7 @@ def _print(model: str, trial: "Trial", comparison: "Comparison") -> None:
         )
 
 
-def _add(table: Table, row: "Row", most: float, first: bool) -> None:
+def _add(table: Table, row: "EngineRow", most: float, first: bool) -> None:
     table.add_row(
         row.engine if first else "",
         row.numerics.label if first else "",

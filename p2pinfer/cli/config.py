@@ -6,7 +6,7 @@ import click
 
 from p2pinfer.cli.options import config_option
 from p2pinfer.cli.terminal import say
-from p2pinfer.core.errors import UsageError
+from p2pinfer.core.values.errors import UsageError
 from p2pinfer.node.settings import describe, read_settings
 
 

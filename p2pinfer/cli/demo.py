@@ -21,14 +21,14 @@ from p2pinfer.cli.options import json_option, store_option
 from p2pinfer.cli.processes import NodeProcess, open_swarm
 from p2pinfer.cli.terminal import Terminal, say
 from p2pinfer.client.answer import Answer
-from p2pinfer.core.errors import ModelError, P2pinferError
-from p2pinfer.core.keys import peer_name
-from p2pinfer.core.manifest import TOKENIZER
-from p2pinfer.core.statement_check import verify_statement
-from p2pinfer.core.text import Texts
-from p2pinfer.core.units import Numerics, Span
+from p2pinfer.core.models.manifest import TOKENIZER
+from p2pinfer.core.models.text import Texts
+from p2pinfer.core.records.statement_check import verify_statement
+from p2pinfer.core.values.errors import ModelError, P2pinferError
+from p2pinfer.core.values.keys import peer_name
+from p2pinfer.core.values.units import Numerics, Span
 from p2pinfer.disk.store import Store, StoredModel
-from p2pinfer.node.deciding import DEMO_MODEL
+from p2pinfer.node.defaults import DEMO_MODEL
 from p2pinfer.node.settings import Serve
 
 PROMPTS: Final = (
@@ -42,7 +42,7 @@ EXACT: Final = Numerics.F32_1
 
 
 @dataclass(frozen=True, slots=True)
-class Paid:
+class NodeEarnings:
     """The earnings of a node of the demo, by a statement that was verified."""
 
     peer: str
@@ -132,7 +132,7 @@ async def _ask_all(data: Path, store: Store, bootstrap: str, console: Terminal) 
     return answers
 
 
-async def _settle(node: NodeProcess, root: Path) -> Paid:
+async def _settle(node: NodeProcess, root: Path) -> NodeEarnings:
     """Export the node's statement with the command an owner would use, and verify the file.
 
     Raises RemoteProtocolError where it does not verify.
@@ -143,7 +143,7 @@ async def _settle(node: NodeProcess, root: Path) -> Paid:
     verdict = await trio.to_thread.run_sync(lambda: verify_statement(file.read_bytes()))
     spans = {entry.contract.record.span for entry in verdict.entries}
     header = verdict.header.record
-    return Paid(peer_name(header.node), min(spans), header.amount, header.count)
+    return NodeEarnings(peer_name(header.node), min(spans), header.amount, header.count)
 
 
 async def _matches_whole_model(root: Path, model: StoredModel, store: Store, peers: int, console: Terminal) -> bool:
@@ -181,7 +181,7 @@ def _print_answer(answer: Answer, console: Terminal) -> None:
     )
 
 
-def _print_earnings(paid: Sequence[Paid], console: Terminal) -> None:
+def _print_earnings(paid: Sequence[NodeEarnings], console: Terminal) -> None:
     table = Table(title="What each node earned, by the statement it exported", title_justify="left", box=None)
     for heading in ("node", "layers"):
         table.add_column(heading, no_wrap=True)

@@ -16,7 +16,7 @@ from p2pinfer.disk.store import Store
 from p2pinfer.node.settings import change, read_settings
 
 if TYPE_CHECKING:
-    from p2pinfer.node.findings import Examination
+    from p2pinfer.diagnosis.findings import Examination
 
 MARKS: Final = {"good": Text("ok", "green"), "advice": Text("better", "yellow"), "wrong": Text("WRONG", "red")}
 
@@ -47,7 +47,7 @@ def doctor(
     Each line is `ok`, `better` (it can serve; the line below says what would be better) or `WRONG` (it cannot serve
     until that is mended, and the exit code is 1).
     """
-    from p2pinfer.node.examining import examine
+    from p2pinfer.diagnosis.examination import examine
 
     settings = read_settings(config)
     settings = change(settings, "serve", model=model, numerics=numerics, device=device, threads=threads)

@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Final
 import click
 from click.core import ParameterSource
 
-from p2pinfer.cli.checking import CheckBar
 from p2pinfer.cli.earnings_report import HEADINGS, own_payers, print_report, read_report, summary
+from p2pinfer.cli.journal_bar import CheckBar
 from p2pinfer.cli.options import data_option, json_option, store_option
 from p2pinfer.cli.terminal import Terminal, say
 from p2pinfer.cli.words import amount_words, many, period_words
-from p2pinfer.core.errors import UsageError
-from p2pinfer.core.keys import parse_peer_name, peer_name
-from p2pinfer.core.ledger import By, Total, fold_all
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.money.ledger import By, Total, fold_all
+from p2pinfer.core.values.errors import UsageError
+from p2pinfer.core.values.keys import parse_peer_name, peer_name
+from p2pinfer.core.values.units import PeerKey
 from p2pinfer.disk.journal_reader import read_journal
 from p2pinfer.disk.places import node_journal
 from p2pinfer.disk.store import Store
 
 if TYPE_CHECKING:
-    from p2pinfer.disk.exporting import Exported
+    from p2pinfer.disk.statement_export import Exported
 
 DAY_S: Final = 86_400
 MIN_PEER_END: Final = 4  # characters of a peer's name that may stand for it
@@ -107,7 +107,7 @@ def export(
     """
     import trio  # also by the journal's writer, which the table above does not need
 
-    from p2pinfer.disk.exporting import Wanted, export_statement
+    from p2pinfer.disk.statement_export import Wanted, export_statement
 
     now = int(time.time())
     journal = node_journal(data)

@@ -1,6 +1,6 @@
 """Earnings by a node's journal: rows for `p2pinfer earnings`, printed for people or for programs.
 
-Amounts are summed in core/ledger.py. What strangers owe is in a column of its own, and is added to nothing else.
+Amounts are summed in core/money/ledger.py. What strangers owe is in a column of its own, and is added to nothing else.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,12 +12,12 @@ from rich.console import RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from p2pinfer.cli.checking import CheckBar
+from p2pinfer.cli.journal_bar import CheckBar
 from p2pinfer.cli.terminal import Terminal
 from p2pinfer.cli.words import SHORT_ID, Unit, many, time_words, unit_for
-from p2pinfer.core.keys import parse_peer_name, short_name
-from p2pinfer.core.ledger import By, Part, Total, add_up, fold_all, group
-from p2pinfer.core.units import ModelId, PeerKey, RecordId
+from p2pinfer.core.money.ledger import By, Subtotal, Total, add_up, fold_all, group
+from p2pinfer.core.values.keys import parse_peer_name, short_name
+from p2pinfer.core.values.units import ModelId, PeerKey, RecordId
 from p2pinfer.disk.identity import own_keys
 from p2pinfer.disk.journal_reader import JournalReader, read_journal
 from p2pinfer.disk.places import node_journal
@@ -44,14 +44,14 @@ Names = Mapping[ModelId, str]
 class Report:
     """The journal's receipts, under headings. own: keys of the owner; unsigned: contracts with work not signed for."""
 
-    parts: list[Part]
+    parts: list[Subtotal]
     by: By
     own: frozenset[PeerKey]
     unsigned: int
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ReportRow:
     """A heading's total, and what leads on from it where that is one session.
 
     time: of the latest receipt, Unix seconds
@@ -72,12 +72,12 @@ def read_report(data: Path, by: By, since: int = 0) -> Report:
     return Report(parts, by, own_payers(parts, data), unsigned)
 
 
-def read_parts(reader: JournalReader, by: By, since: int) -> list[Part]:
+def read_parts(reader: JournalReader, by: By, since: int) -> list[Subtotal]:
     """The sums under such headings: receipts one by one only where each is shown."""
     return reader.parts(since) if by is By.SESSION else reader.totals(since)
 
 
-def own_payers(parts: Iterable[Part], data: Path) -> frozenset[PeerKey]:
+def own_payers(parts: Iterable[Subtotal], data: Path) -> frozenset[PeerKey]:
     """Keys with which the owner would pay itself: those in the folder, and the owner's own, kept elsewhere perhaps."""
     return own_keys(data) | {PeerKey(part.owner) for part in parts}
 
@@ -108,10 +108,10 @@ def print_report(report: Report, names: Names, console: Terminal) -> None:
         )
 
 
-def rows(report: Report) -> list[Row]:
+def rows(report: Report) -> list[ReportRow]:
     """In the order in which people look: what has a time by time, else by amount."""
     found = [
-        Row(
+        ReportRow(
             add_up(heading, parts, report.own),
             max(part.time for part in parts),
             [part.contract for part in parts if part.contract is not None],
@@ -123,7 +123,7 @@ def rows(report: Report) -> list[Row]:
     return sorted(found, key=lambda row: (-row.total.unbacked, -row.total.own, row.total.heading))
 
 
-def _plain(row: Row, by: By, names: Names) -> dict[str, object]:
+def _plain(row: ReportRow, by: By, names: Names) -> dict[str, object]:
     heading: dict[str, object] = {by.value: row.total.heading}
     if by is By.MODEL:
         heading["name"] = names.get(_model(row), "")
@@ -167,7 +167,7 @@ def _money(unit: Unit) -> tuple[str, str]:
     return f"unbacked, {unit.short}", f"self, {unit.short}"
 
 
-def heading_cells(row: Row, by: By, names: Names) -> list[RenderableType]:
+def heading_cells(row: ReportRow, by: By, names: Names) -> list[RenderableType]:
     """The first cells of a row."""
     match by:
         case By.DAY:
@@ -181,7 +181,7 @@ def heading_cells(row: Row, by: By, names: Names) -> list[RenderableType]:
             return [time_words(row.time).removesuffix(" UTC"), row.contracts[0].hex()[:SHORT_ID] + more]
 
 
-def _model(row: Row) -> ModelId:
+def _model(row: ReportRow) -> ModelId:
     return ModelId(bytes.fromhex(row.total.heading))
 
 

@@ -13,8 +13,8 @@ from typing import Final, NoReturn
 import click
 
 from p2pinfer.cli.terminal import LogHandler, NobodyReads, prepare, say
-from p2pinfer.core.errors import P2pinferError, UsageError, sole
-from p2pinfer.core.shown import shown_line
+from p2pinfer.core.values.errors import P2pinferError, UsageError, sole
+from p2pinfer.core.values.shown import shown_line
 
 COMMANDS: Final = {  # name: module, one line of help
     "ask": ("p2pinfer.cli.ask", "Ask the swarm a prompt and stream the answer."),

@@ -11,9 +11,9 @@ from p2pinfer.cli.bars import open_bars
 from p2pinfer.cli.options import json_option, store_option
 from p2pinfer.cli.terminal import Terminal, say
 from p2pinfer.cli.words import SHORT_ID
-from p2pinfer.core.errors import ModelError, UsageError
-from p2pinfer.core.manifest import MAX_TEMPLATE
-from p2pinfer.core.shown import shown_line
+from p2pinfer.core.models.manifest import MAX_TEMPLATE
+from p2pinfer.core.values.errors import ModelError, UsageError
+from p2pinfer.core.values.shown import shown_line
 from p2pinfer.disk.plain import read_small
 from p2pinfer.disk.store import Store, StoredModel
 
@@ -67,7 +67,7 @@ def import_(
 
 def _try_template(template: str) -> None:
     """Warn of a template that cannot render even the shortest chat."""
-    from p2pinfer.core.chat import fault_of  # Jinja takes a while to import; help should not
+    from p2pinfer.core.models.chat import fault_of  # Jinja takes a while to import; help should not
 
     if fault := fault_of(template, datetime.now()):
         text = "chats with this model will fail, plain prompts work; --template FILE gives another template"

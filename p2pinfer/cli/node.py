@@ -14,11 +14,11 @@ import click
 import trio
 from rich.progress import Progress
 
-from p2pinfer.cli.checking import SLOW_S, WHAT
+from p2pinfer.cli.journal_bar import SLOW_S, WHAT
 from p2pinfer.cli.options import bootstrap_option, config_option, data_option, engine_options, store_option
 from p2pinfer.cli.repeats import Repeats
 from p2pinfer.cli.terminal import LogHandler, Terminal, say
-from p2pinfer.core.errors import UsageError
+from p2pinfer.core.values.errors import UsageError
 from p2pinfer.disk.store import Store
 from p2pinfer.engine.choice import EVERY_ENGINE, missing_words
 from p2pinfer.node.settings import Settings, change, read_settings

@@ -7,15 +7,15 @@ from typing import Final
 import click
 from rich.table import Table
 
-from p2pinfer.cli.checking import CheckBar
 from p2pinfer.cli.earnings import pass_on, since_option
-from p2pinfer.cli.earnings_report import MONEY, Report, Row, heading_cells, read_parts, rows
+from p2pinfer.cli.earnings_report import MONEY, Report, ReportRow, heading_cells, read_parts, rows
+from p2pinfer.cli.journal_bar import CheckBar
 from p2pinfer.cli.options import data_option, json_option
 from p2pinfer.cli.settle import settle
 from p2pinfer.cli.terminal import Terminal, say
 from p2pinfer.cli.unsigned import plain, print_unsigned, read_unsigned
 from p2pinfer.cli.words import Unit, many, unit_for
-from p2pinfer.core.ledger import By, Total, fold_all
+from p2pinfer.core.money.ledger import By, Total, fold_all
 from p2pinfer.disk.identity import own_keys
 from p2pinfer.disk.journal_reader import read_journal
 from p2pinfer.disk.places import client_journal
@@ -89,7 +89,7 @@ def summary(report: Report) -> dict[str, object]:
     }
 
 
-def _plain(row: Row, by: By) -> dict[str, object]:
+def _plain(row: ReportRow, by: By) -> dict[str, object]:
     heading: dict[str, object] = {by.value: row.total.heading}
     if by is By.SESSION:
         heading |= {"time": row.time, "contracts": [id_.hex() for id_ in row.contracts]}

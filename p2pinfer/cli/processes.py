@@ -11,7 +11,7 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.errors import P2pinferError
+from p2pinfer.core.values.errors import P2pinferError
 from p2pinfer.disk.store import StoredModel
 
 READY_S: Final = 120.0  # for a node to load and serve; a slow disk reads a model in this time

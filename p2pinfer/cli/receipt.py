@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from p2pinfer.cli.checking import CheckBar
+from p2pinfer.cli.journal_bar import CheckBar
 from p2pinfer.cli.options import data_option, json_option, store_option
 from p2pinfer.cli.terminal import say
 from p2pinfer.cli.words import (
@@ -21,15 +21,15 @@ from p2pinfer.cli.words import (
     role_names,
     time_words,
 )
-from p2pinfer.core.certificate import NodeCert
-from p2pinfer.core.codes import Code
-from p2pinfer.core.contract import Contract, verify_contract
-from p2pinfer.core.errors import P2pinferError, RemoteProtocolError, UsageError
-from p2pinfer.core.keys import peer_name
-from p2pinfer.core.ledger import Earned
-from p2pinfer.core.receipt import FINAL, verify_receipt
-from p2pinfer.core.records import ZEROS, SignedRecord
-from p2pinfer.core.units import PRICE_UNIT, Codec, PeerKey, RecordId
+from p2pinfer.core.money.ledger import Earned
+from p2pinfer.core.records.certificate import NodeCert
+from p2pinfer.core.records.contract import Contract, verify_contract
+from p2pinfer.core.records.receipt import FINAL, verify_receipt
+from p2pinfer.core.records.records import ZEROS, SignedRecord
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import P2pinferError, RemoteProtocolError, UsageError
+from p2pinfer.core.values.keys import peer_name
+from p2pinfer.core.values.units import PRICE_UNIT, Codec, PeerKey, RecordId
 from p2pinfer.disk.identity import own_keys
 from p2pinfer.disk.journal_reader import JournalReader, read_journal
 from p2pinfer.disk.places import client_journal, is_there, node_journal

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Final
 import click
 from rich.table import Table
 
-from p2pinfer.cli.checking import CheckBar
+from p2pinfer.cli.journal_bar import CheckBar
 from p2pinfer.cli.options import bootstrap_option, data_option, json_option, mdns_option, store_option
 from p2pinfer.cli.terminal import Terminal, say
 from p2pinfer.cli.unsigned import Unsigned, forgotten_before, plain, print_unsigned, read_unsigned
 from p2pinfer.cli.words import SHORT_ID, many, time_words, unit_for
-from p2pinfer.core.keys import peer_name, short_name, short_names
-from p2pinfer.core.units import PeerKey, RecordId
+from p2pinfer.core.values.keys import peer_name, short_name, short_names
+from p2pinfer.core.values.units import PeerKey, RecordId
 from p2pinfer.disk.journal_reader import read_journal
 from p2pinfer.disk.places import client_journal
 
 if TYPE_CHECKING:
-    from p2pinfer.client.settling import Claim
+    from p2pinfer.client.settlement import Claim
 
 ANSWER_S: Final = 3.0  # for nodes that are met to propose what they are owed, and again to store what is signed
 YES: Final = "yes"

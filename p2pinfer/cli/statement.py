@@ -16,11 +16,11 @@ from rich.table import Table
 from p2pinfer.cli.options import data_option, json_option
 from p2pinfer.cli.terminal import Terminal, say
 from p2pinfer.cli.words import SHORT_ID, amount_words, lined, many, period_words, time_words, unit_for
-from p2pinfer.core.errors import P2pinferError, RemoteProtocolError, UsageError
-from p2pinfer.core.keys import peer_name
-from p2pinfer.core.statement import MAX_STATEMENT, NO_PAYER
-from p2pinfer.core.statement_check import Comparison, Overlap, Verdict, compare_statements, verify_statement
-from p2pinfer.core.units import PeerKey, RecordId
+from p2pinfer.core.records.statement import MAX_STATEMENT, NO_PAYER
+from p2pinfer.core.records.statement_check import Comparison, Overlap, Verdict, compare_statements, verify_statement
+from p2pinfer.core.values.errors import P2pinferError, RemoteProtocolError, UsageError
+from p2pinfer.core.values.keys import peer_name
+from p2pinfer.core.values.units import PeerKey, RecordId
 from p2pinfer.disk.identity import own_keys
 
 LABEL: Final = 12  # characters of what a line is about

@@ -9,14 +9,14 @@ import click
 import trio
 from rich.table import Table
 
-from p2pinfer.cli.checking import CheckBar
+from p2pinfer.cli.journal_bar import CheckBar
 from p2pinfer.cli.options import bootstrap_option, data_option, json_option, mdns_option, store_option
 from p2pinfer.cli.terminal import Terminal, say
-from p2pinfer.core.errors import NoRoute
-from p2pinfer.core.keys import parse_peer_name, peer_name, short_name
-from p2pinfer.core.offer import State
-from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.units import Numerics
+from p2pinfer.core.records.offer import ServingState
+from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.values.errors import NoRoute
+from p2pinfer.core.values.keys import parse_peer_name, peer_name, short_name
+from p2pinfer.core.values.units import Numerics
 
 UNITS: Final = ((1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k"))
 LONG: Final = 1_000_000  # a number that is shown rounded, where it is not round
@@ -73,7 +73,7 @@ def _row(known: KnownOffer, name: str, now: float) -> dict[str, object]:
         "model": name,
         "model_id": offer.model.hex(),
         "layers": [offer.span.first, offer.span.last],
-        "state": State(offer.state).name.lower(),
+        "state": ServingState(offer.state).name.lower(),
         "numerics": Numerics(offer.numerics).label if offer.numerics in {*Numerics} else str(offer.numerics),
         "prefill_per_s": offer.speed.prefill,
         "decode_per_s": offer.speed.decode,

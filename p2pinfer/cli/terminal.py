@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.text import Text
 
 from p2pinfer.cli.words import COLUMNS
-from p2pinfer.core.errors import P2pinferError
-from p2pinfer.core.shown import shown
+from p2pinfer.core.values.errors import P2pinferError
+from p2pinfer.core.values.shown import shown
 
 MIN_BAR: Final = 40  # columns; a narrower terminal would wrap a bar, and it could not be drawn again in its place
 STANDARD: Final = ("stdin", "stdout", "stderr")  # in the order of their descriptors

@@ -8,14 +8,14 @@ from typing import Final
 
 from rich.table import Table
 
-from p2pinfer.cli.checking import CheckBar
+from p2pinfer.cli.journal_bar import CheckBar
 from p2pinfer.cli.terminal import Terminal
 from p2pinfer.cli.words import time_words, unit_for
-from p2pinfer.core.keys import peer_name, short_name
-from p2pinfer.core.ledger import goes_in_a_circle
-from p2pinfer.core.receipt import Receipt
-from p2pinfer.core.records import SignedRecord
-from p2pinfer.core.units import PeerKey, RecordId
+from p2pinfer.core.money.ledger import goes_in_a_circle
+from p2pinfer.core.records.receipt import Receipt
+from p2pinfer.core.records.records import SignedRecord
+from p2pinfer.core.values.keys import peer_name, short_name
+from p2pinfer.core.values.units import PeerKey, RecordId
 from p2pinfer.disk.identity import own_keys
 from p2pinfer.disk.journal_reader import Unpaid, read_journal
 from p2pinfer.disk.places import client_journal

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from textwrap import wrap
 from typing import Final
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.units import NANOCREDITS_PER_CREDIT, Codec, Numerics, Roles
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.units import NANOCREDITS_PER_CREDIT, Codec, Numerics, Roles
 
 COLUMNS: Final = 80  # of a terminal as it comes; whole ids and names of peers fit it
 SHORT_ID: Final = 12  # hexadecimal digits that tell ids apart in a table

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import trio
 
-from p2pinfer.client.running import Running
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import GenerationFailed
-from p2pinfer.core.units import PeerKey, Span
+from p2pinfer.client.run import Run
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import GenerationFailed
+from p2pinfer.core.values.units import PeerKey, Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Answer:
 class AnswerStream:
     """An answer under way: `async for piece in stream`, then `stream.answer`."""
 
-    def __init__(self, running: Running, lost: int) -> None:
+    def __init__(self, running: Run, lost: int) -> None:
         self._running = running
         self._lost = lost  # nano-credits that routes tried before have cost
         self._given = 0  # pieces

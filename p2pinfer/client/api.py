@@ -16,18 +16,18 @@ from typing import Unpack
 import trio
 
 from p2pinfer.client.answer import Answer, AnswerStream
-from p2pinfer.client.asking import Options, Prompt, Request, check_cost
+from p2pinfer.client.experience_keeper import open_experience
 from p2pinfer.client.farewells import Farewells
-from p2pinfer.client.fetching import Fetcher
+from p2pinfer.client.file_search import Fetcher
 from p2pinfer.client.generations import Generations
 from p2pinfer.client.models import Models
-from p2pinfer.client.remembering import open_experience
-from p2pinfer.client.settling import Settling
-from p2pinfer.core.errors import P2pinferError, Refused, sole
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.session_messages import SessionMessage, SessionRefused
-from p2pinfer.core.units import PeerKey
+from p2pinfer.client.request import Options, Prompt, Request, check_cost
+from p2pinfer.client.settlement import ClientSettlement
+from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.values.errors import P2pinferError, Refused, sole
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.values.units import PeerKey
+from p2pinfer.core.wire.session_messages import SessionMessage, SessionRefused
 from p2pinfer.disk.address_book import AddressBook
 from p2pinfer.disk.experience_file import ExperienceFile
 from p2pinfer.disk.identity import hold_client_key
@@ -46,7 +46,7 @@ from p2pinfer.overlay.links import KEEP_S
 from p2pinfer.overlay.neighbours import OpenNeighbours
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.reach import reach
-from p2pinfer.overlay.waking import Sleep
+from p2pinfer.overlay.sleep import Sleep
 
 OpenNetwork = Callable[[PrivateKey, Exchange, Greeting], AbstractAsyncContextManager[Network]]
 
@@ -106,7 +106,7 @@ class Client:
         self,
         models: Models,
         generations: Generations,
-        settling: Settling,
+        settling: ClientSettlement,
         network: Network,
         directory: Directory,
         first_peers: FirstPeers,
@@ -245,7 +245,7 @@ async def _open_client(
         trio.open_nursery() as nursery,
     ):
         exchange = Exchange(nursery)
-        settling, farewells = Settling(journal, key, nursery), Farewells()
+        settling, farewells = ClientSettlement(journal, key, nursery), Farewells()
         exchange.on_up, exchange.on_stray = partial(_greet, farewells, settling), settling.take
         experience.failures.note_taken(await journal.read(lambda reader: reader.paid_in_vain(key.public)))
         async with network(key, exchange, Greeting(boot=os.urandom(16))) as peers:
@@ -273,13 +273,13 @@ async def _open_client(
         nursery.cancel_scope.cancel()
 
 
-def _greet(farewells: Farewells, settling: Settling, link: Link) -> None:
+def _greet(farewells: Farewells, settling: ClientSettlement, link: Link) -> None:
     """A link is up. What is over is told first, then what is owed for it."""
     farewells.greet(link)
     settling.greet(link)
 
 
-def _take_stray(generations: Generations, settling: Settling, link: Link, message: SessionMessage) -> None:
+def _take_stray(generations: Generations, settling: ClientSettlement, link: Link, message: SessionMessage) -> None:
     """A message of a session that is over."""
     if isinstance(message, SessionRefused):
         generations.take_refusal(link, message)

@@ -6,11 +6,11 @@ Of several stages each may have made another fail, so of them only what nobody e
 from collections.abc import Sequence
 from typing import Final
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import Disputed, RemoteProtocolError
-from p2pinfer.core.generation import Generation
-from p2pinfer.core.session_messages import Close, SessionRefused
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.sessions.generation import Generation
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import Disputed, RemoteProtocolError
+from p2pinfer.core.values.units import PeerKey
+from p2pinfer.core.wire.session_messages import Close, SessionRefused
 
 # A stage that ends a session with one of these had that from nobody else in it. Not so the others: `idle` where another
 # sent it nothing, `engine` where rows it was sent overflow in its layers, `lost` where another closed their link.

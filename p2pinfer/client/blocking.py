@@ -14,8 +14,8 @@ import trio
 
 from p2pinfer.client.answer import Answer
 from p2pinfer.client.api import Client, open_client
-from p2pinfer.client.asking import Options, Prompt
-from p2pinfer.core.errors import P2pinferError, UsageError, sole
+from p2pinfer.client.request import Options, Prompt
+from p2pinfer.core.values.errors import P2pinferError, UsageError, sole
 
 T = TypeVar("T")
 

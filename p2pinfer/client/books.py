@@ -14,13 +14,13 @@ from typing import Final
 import trio
 
 from p2pinfer.client.contracts import Plan
-from p2pinfer.core.client_account import ClientAccount, Decision, Refuse
-from p2pinfer.core.contract import Contract
-from p2pinfer.core.errors import JournalError
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.receipt import Receipt
-from p2pinfer.core.records import SignedRecord
-from p2pinfer.core.session_messages import Propose, Signed
+from p2pinfer.core.money.client_account import ClientAccount, Decision, Refuse
+from p2pinfer.core.records.contract import Contract
+from p2pinfer.core.records.receipt import Receipt
+from p2pinfer.core.records.records import SignedRecord
+from p2pinfer.core.values.errors import JournalError
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.wire.session_messages import Propose, Signed
 from p2pinfer.disk.journal import Journal, Keep
 from p2pinfer.overlay.pipe import hear_nothing
 

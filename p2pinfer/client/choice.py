@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from p2pinfer.client.routes import Sought
-from p2pinfer.core.errors import NoRoute, TooDear
-from p2pinfer.core.routing import Candidate, Route, choose_route, cost, lent_to, price_of
-from p2pinfer.core.terms import CADENCE_PART
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.records.terms import CADENCE_PART
+from p2pinfer.core.routes.routing import Candidate, Route, choose_route, cost, lent_to, price_of
+from p2pinfer.core.values.errors import NoRoute, TooDear
+from p2pinfer.core.values.units import PeerKey
 
 MAX_LOOKS: Final = 32  # for a route that was not tried
 LOOKED_AT: Final = 40_000  # candidates, in all of them: a look at 10,000 takes some 40 ms

@@ -6,17 +6,17 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Final
 
-from p2pinfer.core.budget import NEWCOMER_LIFE_S
-from p2pinfer.core.contract import MAX_CONTRACT_S, Contract, generation_of
-from p2pinfer.core.errors import NoRoute, TooDear
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.offer import Offer
-from p2pinfer.core.pricing import USAGE_BITS
-from p2pinfer.core.records import ZEROS, SignedRecord, sign
-from p2pinfer.core.sampling import SamplingRecord, encode_sampling, params_hash
-from p2pinfer.core.session_messages import Neighbour, Open
-from p2pinfer.core.terms import CADENCE_PART, Limits
-from p2pinfer.core.units import Codec, PeerKey, RecordId, Roles, SessionId, Span
+from p2pinfer.core.money.budget import NEWCOMER_LIFE_S
+from p2pinfer.core.records.contract import MAX_CONTRACT_S, Contract, generation_of
+from p2pinfer.core.records.offer import Offer
+from p2pinfer.core.records.pricing import USAGE_BITS
+from p2pinfer.core.records.records import ZEROS, SignedRecord, sign
+from p2pinfer.core.records.sampling import SamplingRecord, encode_sampling, params_hash
+from p2pinfer.core.records.terms import CADENCE_PART, Limits
+from p2pinfer.core.values.errors import NoRoute, TooDear
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.values.units import Codec, PeerKey, RecordId, Roles, SessionId, Span
+from p2pinfer.core.wire.session_messages import Neighbour, Open
 
 POSITION_S: Final = 2  # at most, on any route that somebody would wait for
 ROLES: Final = {  # by what a stage has: the first layer, the last one

@@ -8,11 +8,11 @@ import trio
 
 from p2pinfer.client.books import Books
 from p2pinfer.client.patience import OPEN_S, STALL_S, Patience
-from p2pinfer.client.returning import Returning
-from p2pinfer.core.client_account import AHEAD_S, Refuse
-from p2pinfer.core.codes import Code
-from p2pinfer.core.generation import Generation
-from p2pinfer.core.units import PeerKey
+from p2pinfer.client.resumption import Returning
+from p2pinfer.core.money.client_account import AHEAD_S, Refuse
+from p2pinfer.core.sessions.generation import Generation
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.units import PeerKey
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.pipe import hear_nothing
 

@@ -10,10 +10,10 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.errors import LinkDead
-from p2pinfer.core.session_messages import Close
-from p2pinfer.core.suspension import RETURN_S
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.sessions.suspension import RETURN_S
+from p2pinfer.core.values.errors import LinkDead
+from p2pinfer.core.values.units import PeerKey
+from p2pinfer.core.wire.session_messages import Close
 from p2pinfer.overlay.link import Link
 
 MAX_KEPT: Final = 256  # of all stages; who gives up more loses the oldest

@@ -12,8 +12,8 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.budget import RETRY_S
-from p2pinfer.core.queue import MAX_RETRY_S
+from p2pinfer.core.money.budget import RETRY_S
+from p2pinfer.core.room.queue import MAX_RETRY_S
 
 LEAST_RETRY_S: Final = 0.1
 APART: Final = 1.5  # times as long, at most, as a node said that gave no place: those that it refused together part

@@ -1,7 +1,7 @@
 """The generations of one client: each waits for its turn, tries routes, and is seen through until it is paid.
 
-How a request becomes ids is in `preparation.py`, which of its routes counts in `trying.py`; a generation itself is
-`running.py`.
+How a request becomes ids is in `preparation.py`, which of its routes counts in `tries.py`; a generation itself is
+`run.py`.
 """
 
 import time
@@ -12,24 +12,24 @@ from typing import Final
 import trio
 
 from p2pinfer.client.answer import AnswerStream
-from p2pinfer.client.asking import Request
+from p2pinfer.client.arrivals import Arrivals
 from p2pinfer.client.farewells import Farewells
-from p2pinfer.client.finding import FoundRoute, RouteFinder
 from p2pinfer.client.models import Models
 from p2pinfer.client.places import Places, give_back
 from p2pinfer.client.preparation import Prepared, encode_prompt
+from p2pinfer.client.request import Request
+from p2pinfer.client.route_finder import FoundRoute, RouteFinder
 from p2pinfer.client.route_links import RouteLinks
-from p2pinfer.client.running import Running
-from p2pinfer.client.settling import Settling
-from p2pinfer.client.trying import Trying
-from p2pinfer.client.waiting import Waiting
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import GenerationFailed, Unreached
-from p2pinfer.core.experience import Experience
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.queue import NO_TICKET
-from p2pinfer.core.session_messages import SessionRefused
-from p2pinfer.core.units import SessionId
+from p2pinfer.client.run import Run
+from p2pinfer.client.settlement import ClientSettlement
+from p2pinfer.client.tries import Tries
+from p2pinfer.core.room.queue import NO_TICKET
+from p2pinfer.core.routes.experience import Experience
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import GenerationFailed, Unreached
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.values.units import SessionId
+from p2pinfer.core.wire.session_messages import SessionRefused
 from p2pinfer.disk.journal import Journal
 from p2pinfer.disk.store import StoredModel
 from p2pinfer.overlay.directory import Directory
@@ -57,7 +57,7 @@ class Generations:
         exchange: Exchange,
         directory: Directory,
         first_peers: FirstPeers,
-        settling: Settling,
+        settling: ClientSettlement,
         farewells: Farewells,
         experience: Experience,
         models: Models,
@@ -77,7 +77,7 @@ class Generations:
         self._finder = RouteFinder(directory, network, experience.failures, experience.measures)
         self._links = RouteLinks(directory, network, experience.measures)
         self._turns = trio.Semaphore(MAX_IN_FLIGHT)
-        self._running: set[Running] = set()
+        self._running: set[Run] = set()
         self._settled = trio.Event()  # renewed whenever a generation is over and paid
         self._room = _OwnRoom(self._running)
         self._places: dict[SessionId, Places] = {}  # of requests that try routes, by the sessions that they opened
@@ -106,7 +106,7 @@ class Generations:
         while self._running:
             await self._settled.wait()
 
-    async def _end_turn(self, running: Running) -> None:
+    async def _end_turn(self, running: Run) -> None:
         await running.settled.wait()  # until then its stages keep a window for it
         if running.generation.ids:
             for peer in running.generation.route:
@@ -115,9 +115,9 @@ class Generations:
 
     # Trying routes
 
-    async def _first_answering(self, request: Request) -> tuple[Trying, Running]:
+    async def _first_answering(self, request: Request) -> tuple[Tries, Run]:
         """Waits for what is missing; but once a stage was opened, its failures are the request's."""
-        waiting = Waiting(self._directory, request.wait_s, request.on_wait)
+        waiting = Arrivals(self._directory, request.wait_s, request.on_wait)
         model = await self._models.wait(request.model, waiting)
         hides = self._directory.hides(model.id)
         if hides:
@@ -128,7 +128,7 @@ class Generations:
         while True:
             await waiting.get(partial(self._check, prepared), model.id)
             trying = self._trying(prepared, waiting)
-            running: Running | None = None
+            running: Run | None = None
             try:
                 running = await trying.first_answering()
                 return trying, running
@@ -139,7 +139,7 @@ class Generations:
             finally:
                 self._give_back(trying.places, running)
 
-    async def _prepare(self, request: Request, model: StoredModel, waiting: Waiting) -> Prepared:
+    async def _prepare(self, request: Request, model: StoredModel, waiting: Arrivals) -> Prepared:
         scribe = await self._models.scribe(model, waiting)
         words, ids = await scribe.words(), await encode_prompt(request, model, scribe)
         known = await self._journal.read(lambda reader: reader.known_nodes(self._key.public))
@@ -152,13 +152,13 @@ class Generations:
         self._finder.check(prepared.model.id, prepared.sought, prepared.model.name)
         await trio.lowlevel.checkpoint()
 
-    def _trying(self, prepared: Prepared, waiting: Waiting) -> Trying:
+    def _trying(self, prepared: Prepared, waiting: Arrivals) -> Tries:
         """Begin to try routes, which have to be reached while there is patience."""
         parts = self._finder, self._links, self._failures
         until = max(waiting.ends, trio.current_time() + REACH_LEAST_S)
         start, patience_s = partial(self._begin, prepared), prepared.request.wait_s
         model = prepared.model.id
-        return Trying(*parts, model, prepared.sought, start, self._room, patience_s, waiting.say, until)
+        return Tries(*parts, model, prepared.sought, start, self._room, patience_s, waiting.say, until)
 
     # Places among those who wait for room at nodes
 
@@ -169,18 +169,18 @@ class Generations:
         elif message.ticket != NO_TICKET:
             give_back(link, message.session)
 
-    def _give_back(self, places: Places, running: Running | None) -> None:
+    def _give_back(self, places: Places, running: Run | None) -> None:
         for session in places.sessions:
             self._places.pop(session, None)
         places.give_back(self._network.link, running.generation.route if running is not None else ())
 
     # Seeing generations through
 
-    def _begin(self, prepared: Prepared, route: FoundRoute, places: Places) -> Running:
+    def _begin(self, prepared: Prepared, route: FoundRoute, places: Places) -> Run:
         """Raises as `make_plan` does, and GenerationFailed where the client was closed."""
         if self.is_closed:
             raise GenerationFailed("the client was closed", Code.CANCELLED)
-        running = Running(
+        running = Run(
             prepared.plan(self._key, route, int(time.time())).with_ticket(places.ticket),
             prepared.ids,
             prepared.model.manifest.vocabulary,
@@ -198,7 +198,7 @@ class Generations:
         self._nursery.start_soon(self._see_through, running, route)
         return running
 
-    async def _see_through(self, running: Running, route: FoundRoute) -> None:
+    async def _see_through(self, running: Run, route: FoundRoute) -> None:
         generation = running.generation
         try:
             with self._exchange.open_session(
@@ -215,7 +215,7 @@ class Generations:
             finally:
                 self._let_go(running)
 
-    def _let_go(self, running: Running) -> None:
+    def _let_go(self, running: Run) -> None:
         """It is over, and nothing more is done for it. Others wait for that, also for its room."""
         self._running.discard(running)
         self._settled.set()
@@ -226,7 +226,7 @@ class Generations:
 class _OwnRoom:
     """Room that generations of ours have, for requests that were refused for want of it."""
 
-    def __init__(self, running: Collection[Running]) -> None:
+    def __init__(self, running: Collection[Run]) -> None:
         self._running = running
         self._waiting = trio.lowlevel.ParkingLot()
 
@@ -237,7 +237,7 @@ class _OwnRoom:
     async def wait_left(self) -> None:
         await self._waiting.park()
 
-    def note_left(self, running: Running) -> None:
+    def note_left(self, running: Run) -> None:
         """One is over: another may have its room, and all look where none of ours has any."""
         if not self.is_held:
             self._waiting.unpark_all()

@@ -1,9 +1,10 @@
 """Nodes that a request leaves out of its further tries: for good, until they may have room, or until others were tried.
 
-Whoever failed is remembered for the next requests, too, with its owner (`core/failures.py`): but only who failed by its
-own doing. Where a route of several stages fails and nobody can say by whose, all are suspects. Routes without suspects
-are tried first; where there is none any more, suspects are asked again, in other company. For a liar costs nothing: if
-its partners fell with it, a few would bring down all the honest nodes of a swarm. Who has no room is `full_nodes.py`'s.
+Whoever failed is remembered for the next requests, too, with its owner (`core/routes/failures.py`): but only who
+failed by its own doing. Where a route of several stages fails and nobody can say by whose, all are suspects. Routes
+without suspects are tried first; where there is none any more, suspects are asked again, in other company. For a liar
+costs nothing: if its partners fell with it, a few would bring down all the honest nodes of a swarm. Who has no room
+is `full_nodes.py`'s.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -12,13 +13,13 @@ from typing import Final
 import trio
 
 from p2pinfer.client.contracts import StagePlan
-from p2pinfer.client.finding import FoundRoute, RouteFinder, Survey
 from p2pinfer.client.full_nodes import FullNodes
+from p2pinfer.client.route_finder import FoundRoute, RouteFinder, Survey
 from p2pinfer.client.routes import Sought
-from p2pinfer.client.running import Running
-from p2pinfer.core.codes import Code
-from p2pinfer.core.failures import Failures
-from p2pinfer.core.units import ModelId
+from p2pinfer.client.run import Run
+from p2pinfer.core.routes.failures import Failures
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.units import ModelId
 
 MOVED: Final = frozenset((Code.LEAVING, Code.LAPSED, Code.UNKNOWN_OFFER))  # words of a node that did nothing wrong
 
@@ -130,7 +131,7 @@ class LeftOut:
             if stage.key in nodes:
                 self._failures.note(stage.key, stage.offer.record.owner, trio.current_time())
 
-    def note_refusal(self, route: FoundRoute, running: Running, at_once: bool) -> None:
+    def note_refusal(self, route: FoundRoute, running: Run, at_once: bool) -> None:
         """Leave out who refused, vanished, or broke the protocol. at_once: it did so as soon as it was asked
 
         Who says that it has no room may have been kept busy by another of the route, so both come after others.
@@ -158,7 +159,7 @@ class LeftOut:
         self._suspects |= route.nodes
 
 
-def _has_moved(running: Running) -> bool:
+def _has_moved(running: Run) -> bool:
     """It says that it does not take this any more, and took nothing: no reason to shun it, or its owner."""
     failure = running.generation.failure
     return failure is not None and failure.code in MOVED and not running.cost

@@ -12,12 +12,12 @@ from typing import Final, NamedTuple, TypeVar
 
 import trio
 
-from p2pinfer.client.fetching import Fetcher
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import PeerError, RemoteProtocolError
-from p2pinfer.core.manifest import MAX_MANIFEST, decode_manifest, model_id
-from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.units import ModelId, PeerKey
+from p2pinfer.client.file_search import Fetcher
+from p2pinfer.core.models.manifest import MAX_MANIFEST, decode_manifest, model_id
+from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import PeerError, RemoteProtocolError
+from p2pinfer.core.values.units import ModelId, PeerKey
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.overlay.news import News
 

@@ -13,16 +13,16 @@ from typing import Final
 
 import trio
 
-from p2pinfer.client.fetching import Fetcher
+from p2pinfer.client.arrivals import Arrivals, NotYet
+from p2pinfer.client.file_search import Fetcher
 from p2pinfer.client.manifests import AGAIN_S, Manifests
 from p2pinfer.client.scribe import Scribe
-from p2pinfer.client.waiting import NotYet, Waiting
-from p2pinfer.core.alternation import in_turn
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import ModelError, PeerError, RemoteProtocolError
-from p2pinfer.core.manifest import MAX_MANIFEST, TOKENIZER, File
-from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.units import ModelId
+from p2pinfer.core.models.manifest import MAX_MANIFEST, TOKENIZER, File
+from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.values.alternation import in_turn
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import ModelError, PeerError, RemoteProtocolError
+from p2pinfer.core.values.units import ModelId
 from p2pinfer.disk.store import MIN_ID_DIGITS, Store, StoredModel
 from p2pinfer.overlay.directory import Directory
 
@@ -50,9 +50,9 @@ class Models:
 
         Raises ModelError where none is, or several are: the message has the names or ids to choose from.
         """
-        return await self.wait(name_or_id, Waiting(self._directory))
+        return await self.wait(name_or_id, Arrivals(self._directory))
 
-    async def wait(self, name_or_id: str, waiting: Waiting) -> StoredModel:
+    async def wait(self, name_or_id: str, waiting: Arrivals) -> StoredModel:
         """The same, as soon as somebody serves it.
 
         Whatever the patience, manifests have theirs, from when there was the first to ask for.
@@ -83,7 +83,7 @@ class Models:
         imported = {id_: model.name for id_, model in self._imported(served).items()}
         return imported | await self._manifests.all_names([id_ for id_ in served if id_ not in imported], offers)
 
-    async def scribe(self, model: StoredModel, waiting: Waiting) -> Scribe:
+    async def scribe(self, model: StoredModel, waiting: Arrivals) -> Scribe:
         """The model's tokenizer and template at work, fetched if they are not here.
 
         waiting: the patience with those who hand it out, each of whom is asked once in any case

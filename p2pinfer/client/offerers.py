@@ -13,12 +13,12 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import PeerError, Refused, RemoteProtocolError, TurnedAway
-from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.units import PeerKey
-from p2pinfer.overlay.drawing import drawn
+from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import PeerError, Refused, RemoteProtocolError, TurnedAway
+from p2pinfer.core.values.units import PeerKey
 from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.lots import drawn
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.reach import reach
 

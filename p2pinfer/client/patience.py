@@ -8,7 +8,7 @@ Pure: `now` is the caller's monotonic clock in seconds.
 
 from typing import Final
 
-from p2pinfer.core.suspension import RETURN_S
+from p2pinfer.core.sessions.suspension import RETURN_S
 
 OPEN_S: Final = 15.0  # from the Open, for every stage to accept, which may link to the next one first (REACH_S)
 HELD_UP_S: Final = 1.0  # past the end: our own process was stopped, or its machine slept

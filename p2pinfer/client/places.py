@@ -11,13 +11,13 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead
-from p2pinfer.core.keys import short_name
-from p2pinfer.core.last_turns import TURN_S
-from p2pinfer.core.queue import MAX_RETRY_S, TURN_MS
-from p2pinfer.core.session_messages import Close, SessionRefused
-from p2pinfer.core.units import PeerKey, SessionId
+from p2pinfer.core.room.last_turns import TURN_S
+from p2pinfer.core.room.queue import MAX_RETRY_S, TURN_MS
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead
+from p2pinfer.core.values.keys import short_name
+from p2pinfer.core.values.units import PeerKey, SessionId
+from p2pinfer.core.wire.session_messages import Close, SessionRefused
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.outbox import Priority
 from p2pinfer.overlay.pipe import hear_nothing

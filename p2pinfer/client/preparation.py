@@ -1,22 +1,22 @@
 """The preparation of a request: its prompt becomes ids, and what is asked of a route follows from them.
 
-What was prepared is the same for every route that is tried. Who tries them is `trying.py`.
+What was prepared is the same for every route that is tried. Who tries them is `tries.py`.
 """
 
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from p2pinfer.client.asking import CLASSES, CODECS, Request
 from p2pinfer.client.contracts import Plan, make_plan
-from p2pinfer.client.finding import FoundRoute
+from p2pinfer.client.request import CLASSES, CODECS, Request
+from p2pinfer.client.route_finder import FoundRoute
 from p2pinfer.client.routes import Sought
 from p2pinfer.client.scribe import Scribe, Words
-from p2pinfer.core.ending import Ending
-from p2pinfer.core.errors import UsageError
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.session_messages import MAX_IDS
-from p2pinfer.core.text import TextStream
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.models.text import TextStream
+from p2pinfer.core.sessions.ending import Ending
+from p2pinfer.core.values.errors import UsageError
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.values.units import PeerKey
+from p2pinfer.core.wire.session_messages import MAX_IDS
 from p2pinfer.disk.store import StoredModel
 
 

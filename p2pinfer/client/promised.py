@@ -1,12 +1,12 @@
-"""The promises of a route's stages, held against the answer (`core/measures.py`)."""
+"""The promises of a route's stages, held against the answer (`core/routes/measures.py`)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from p2pinfer.core.measures import Lag
-from p2pinfer.core.routing import Load, Route, predicted_s
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.routes.measures import Lag
+from p2pinfer.core.routes.routing import Demand, Route, predicted_s
+from p2pinfer.core.values.units import PeerKey
 
 PATIENT: Final = 1.5  # times what was promised nobody is late yet: other work comes between
 OPEN_TRIPS: Final = 1  # round trips that opening a stage takes
@@ -31,7 +31,7 @@ class Promised:
     """A route as it was chosen."""
 
     route: Route
-    load: Load
+    load: Demand
 
     def lag(self, times: Times, trips_s: Mapping[PeerKey, float]) -> Lag:
         """The lag of the answer behind what was promised. trips_s: to each stage and back, as measured."""

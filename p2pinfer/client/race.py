@@ -12,11 +12,11 @@ from typing import Final
 
 import trio
 
-from p2pinfer.client.finding import FoundRoute
 from p2pinfer.client.full_nodes import FullNodes
+from p2pinfer.client.route_finder import FoundRoute
 from p2pinfer.client.route_links import RouteLinks
-from p2pinfer.client.running import Running
-from p2pinfer.core.codes import Code
+from p2pinfer.client.run import Run
+from p2pinfer.core.values.codes import Code
 
 MAX_UNDER_WAY: Final = 10  # routes opened at the same time
 FIRST_ID_S: Final = 5.0  # a route is given this, and
@@ -35,8 +35,8 @@ class Race:
         self._links = links
         self._full = full
         self._leaves_other = leaves_other
-        self._routes: dict[Running, FoundRoute] = {}  # the first of them first
-        self._give_up_at: dict[Running, float] = {}
+        self._routes: dict[Run, FoundRoute] = {}  # the first of them first
+        self._give_up_at: dict[Run, float] = {}
         self._joins_at = inf  # by the last of them
         self._lost = 0  # nano-credits that those cost which are over
         self.is_closed = False  # no other joins any more
@@ -72,7 +72,7 @@ class Race:
 
     # Coming and going
 
-    def enter(self, route: FoundRoute, running: Running) -> None:
+    def enter(self, route: FoundRoute, running: Run) -> None:
         """It is opened."""
         self._routes[running] = route
         running.on_first_id = partial(self.cancel_others, running)
@@ -86,7 +86,7 @@ class Race:
         is_full = len(self._routes) >= MAX_UNDER_WAY or any(route.lent for route in self._routes.values())
         return inf if is_full or self.is_closed else self._joins_at
 
-    def take(self) -> tuple[FoundRoute, Running]:
+    def take(self) -> tuple[FoundRoute, Run]:
         """One that has begun: it has an id, or else it was the first to fail."""
         begun = [one for one in self._routes if one.begun]
         running = next((one for one in begun if one.generation.ids), begun[0])
@@ -95,7 +95,7 @@ class Race:
             self._lost += running.cost
         return route, running
 
-    def cancel_others(self, winner: Running | None) -> None:
+    def cancel_others(self, winner: Run | None) -> None:
         """End what is under way, but for the one that answered; whoever was tried before it was late.
 
         Runs in the step in which the first id comes: what another delivers after it is dropped, and nothing of it paid.
@@ -107,7 +107,7 @@ class Race:
             running.fail("another route answered, or the client cancelled", Code.CANCELLED)
             self._lost += running.cost
 
-    def _remove(self, running: Running) -> FoundRoute:
+    def _remove(self, running: Run) -> FoundRoute:
         del self._give_up_at[running]
         return self._routes.pop(running)
 

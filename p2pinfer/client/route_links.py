@@ -1,4 +1,4 @@
-"""Links to the stages of routes, all dialled together, and measures of who answers over them (`core/measures.py`)."""
+"""Links to the stages of routes, all dialled together, and measures of who answers (`core/routes/measures.py`)."""
 
 import random
 from collections.abc import Sequence
@@ -9,13 +9,13 @@ from typing import Final
 import trio
 
 from p2pinfer.client.contracts import StagePlan
-from p2pinfer.client.finding import HASTY_S, FoundRoute
 from p2pinfer.client.promised import Times
+from p2pinfer.client.route_finder import HASTY_S, FoundRoute
 from p2pinfer.client.routes import round_trip_s
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import Refused, TurnedAway
-from p2pinfer.core.measures import Lag, Measures, Who
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.routes.measures import Lag, Measures, Who
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import Refused, TurnedAway
+from p2pinfer.core.values.units import PeerKey
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.pulse import PING_S

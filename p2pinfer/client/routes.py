@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from p2pinfer.client.contracts import roles_of
-from p2pinfer.core.failures import Failures
-from p2pinfer.core.measures import Measures, Who
-from p2pinfer.core.offer import Offer, State
-from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.placement import gaps
-from p2pinfer.core.routing import Candidate, Load
-from p2pinfer.core.terms import MAX_PROPOSED
-from p2pinfer.core.units import Codec, Numerics, PeerKey, Span, row_bytes
+from p2pinfer.core.records.offer import Offer, ServingState
+from p2pinfer.core.records.terms import MAX_PROPOSED
+from p2pinfer.core.routes.failures import Failures
+from p2pinfer.core.routes.measures import Measures, Who
+from p2pinfer.core.routes.routing import Candidate, Demand
+from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.swarm.placement import gaps
+from p2pinfer.core.values.units import Codec, Numerics, PeerKey, Span, row_bytes
 from p2pinfer.overlay.link import Link
 
 CLASSES: Final = frozenset(map(int, Numerics))
@@ -48,8 +48,8 @@ class Sought:
         return self.prompt + self.tokens
 
     @property
-    def load(self) -> Load:
-        return Load(self.layers, self.prompt, self.tokens, row_bytes(self.codec, self.hidden), SECOND_WORTH)
+    def load(self) -> Demand:
+        return Demand(self.layers, self.prompt, self.tokens, row_bytes(self.codec, self.hidden), SECOND_WORTH)
 
 
 def usable(
@@ -103,7 +103,7 @@ def _fits(known: KnownOffer, sought: Sought, excluded: Collection[bytes]) -> boo
     """Sign whatever they like, strangers do; what contradicts the model's manifest is not looked at."""
     offer = known.offer.record
     return (
-        offer.state == State.SERVING
+        offer.state == ServingState.SERVING
         and offer.span.last <= sought.layers
         and bool(offer.codecs & sought.codec.bit)
         and offer.numerics in CLASSES

@@ -13,10 +13,10 @@ from typing import Any, Final
 import msgpack
 import trio
 
-from p2pinfer.core.chat import ChatMessage
-from p2pinfer.core.errors import ModelError, UsageError
-from p2pinfer.core.manifest import encode_manifest
-from p2pinfer.core.session_messages import unpack_ids
+from p2pinfer.core.models.chat import ChatMessage
+from p2pinfer.core.models.manifest import encode_manifest
+from p2pinfer.core.values.errors import ModelError, UsageError
+from p2pinfer.core.wire.session_messages import unpack_ids
 from p2pinfer.disk.store import StoredModel
 
 COMMAND: Final = (sys.executable, "-m", "p2pinfer.client.scribe_process")

@@ -18,10 +18,10 @@ from typing import Any, BinaryIO, Final
 
 import msgpack
 
-from p2pinfer.core.errors import ModelError, UsageError
-from p2pinfer.core.manifest import decode_manifest
-from p2pinfer.core.session_messages import pack_ids
-from p2pinfer.core.text import Texts
+from p2pinfer.core.models.manifest import decode_manifest
+from p2pinfer.core.models.text import Texts
+from p2pinfer.core.values.errors import ModelError, UsageError
+from p2pinfer.core.wire.session_messages import pack_ids
 
 WORK_BYTES: Final = 200_000  # of a question; for so many a second of the processor is added
 MAX_REFUSAL: Final = 1_000  # characters

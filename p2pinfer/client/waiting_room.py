@@ -15,9 +15,9 @@ import trio
 
 from p2pinfer.client.full_nodes import FullNodes
 from p2pinfer.client.places import Places
-from p2pinfer.core.errors import GenerationFailed, P2pinferError
-from p2pinfer.core.queue import new_ticket
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.room.queue import new_ticket
+from p2pinfer.core.values.errors import GenerationFailed, P2pinferError
+from p2pinfer.core.values.units import PeerKey
 
 GATHER_S: Final = 0.4  # from our turn at one stage: others of its route, where room comes free with it, say so by then
 

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import trio
 
-from p2pinfer.core.acquaintances import MAX_ADDRESS, MAX_PLACES, Acquaintance, Acquaintances, Place
-from p2pinfer.core.errors import UsageError
-from p2pinfer.core.keys import parse_peer_name, peer_name
+from p2pinfer.core.swarm.acquaintances import MAX_ADDRESS, MAX_PLACES, Acquaintance, Acquaintances, KnownAddress
+from p2pinfer.core.values.errors import UsageError
+from p2pinfer.core.values.keys import parse_peer_name, peer_name
 from p2pinfer.disk.shared_file import SharedFile, parse_time
 
 AHEAD_S: Final = 60  # of stored times before our clock: more of them and one of the two is wrong
@@ -91,7 +91,7 @@ def _acquaintance(found: Any) -> Acquaintance:
     return Acquaintance(key, network, places, **{name: parse_time(found.get(name)) for name in TIMES})
 
 
-def _place(address: str, times: Any) -> Place:
+def _place(address: str, times: Any) -> KnownAddress:
     if not isinstance(times, list) or len(times) != 2:
         raise ValueError("an address lacks when it was reached, or when it was told")
-    return Place(address, *map(parse_time, times))
+    return KnownAddress(address, *map(parse_time, times))

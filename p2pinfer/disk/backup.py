@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from p2pinfer.core.errors import JournalError
-from p2pinfer.core.ledger import fold_all
+from p2pinfer.core.money.ledger import fold_all
+from p2pinfer.core.values.errors import JournalError
 from p2pinfer.disk.atomic import new_file, place
 from p2pinfer.disk.journal_check import Progress, no_progress
 from p2pinfer.disk.journal_file import FAULTS, MODE, connect_copy, connect_reader, is_full
 from p2pinfer.disk.journal_reader import JournalReader
 from p2pinfer.disk.journal_tables import APPLICATION
-from p2pinfer.disk.target import Kind, cannot_write, check_target
+from p2pinfer.disk.target import FileKind, cannot_write, check_target
 
-COPY: Final = Kind("a copy of a journal", ((0, b"SQLite format 3\0"), (68, APPLICATION.to_bytes(4, "big"))))
+COPY: Final = FileKind("a copy of a journal", ((0, b"SQLite format 3\0"), (68, APPLICATION.to_bytes(4, "big"))))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The starts of a node, and how many offers each has made: a file in its data folder.
 
 A node whose clock was set back cannot tell by the time whether an offer of its own key is an old one of its own or
-comes from another process (core/doubles.py). By this file it can.
+comes from another process (core/swarm/doubles.py). By this file it can.
 """
 
 import re
@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from p2pinfer.core.errors import JournalError
-from p2pinfer.core.offer import Offer
+from p2pinfer.core.records.offer import Offer
+from p2pinfer.core.values.errors import JournalError
 from p2pinfer.disk.atomic import write_atomic
 from p2pinfer.disk.plain import read_small
 

@@ -1,6 +1,7 @@
 """The record of nodes: what clients of a data folder learnt of nodes and owners, which the next one need not pay for.
 
-A file of JSON, `nodes.json` (disk/shared_file.py). What it says fades as if its process still ran (core/experience.py).
+A file of JSON, `nodes.json` (disk/shared_file.py). What it says fades as if its process still ran
+(core/routes/experience.py).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,10 +10,10 @@ from typing import Any, Final
 
 import trio
 
-from p2pinfer.core.experience import Experience, Kept
-from p2pinfer.core.failures import MAX_COUNTED
-from p2pinfer.core.measures import Lag
-from p2pinfer.core.notes import Note
+from p2pinfer.core.routes.experience import Experience, Kept
+from p2pinfer.core.routes.failures import MAX_COUNTED
+from p2pinfer.core.routes.measures import Lag
+from p2pinfer.core.values.notes import Note
 from p2pinfer.disk.shared_file import SharedFile, parse_time
 
 KEY_BYTES: Final = 32

@@ -21,13 +21,13 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
-from p2pinfer.core.canonical import pack_array, unpack_array
-from p2pinfer.core.certificate import MAX_CERTIFICATE_S, NodeCert, verify_certificate
-from p2pinfer.core.errors import P2pinferError, RemoteProtocolError, UsageError
-from p2pinfer.core.keys import SEED_BYTES, PrivateKey, short_name
-from p2pinfer.core.records import SignedRecord, sign
-from p2pinfer.core.renewal import Standing, standing
-from p2pinfer.core.units import OwnerKey, PeerKey
+from p2pinfer.core.records.canonical import pack_array, unpack_array
+from p2pinfer.core.records.certificate import MAX_CERTIFICATE_S, NodeCert, verify_certificate
+from p2pinfer.core.records.records import SignedRecord, sign
+from p2pinfer.core.records.renewal import Standing, standing
+from p2pinfer.core.values.errors import P2pinferError, RemoteProtocolError, UsageError
+from p2pinfer.core.values.keys import SEED_BYTES, PrivateKey, short_name
+from p2pinfer.core.values.units import OwnerKey, PeerKey
 from p2pinfer.disk.atomic import create_atomic, new_folder, write_atomic
 from p2pinfer.disk.locks import LockHeld, hold_lock
 from p2pinfer.disk.places import is_there, node_boots, node_journal, node_lock, node_network, node_ports

@@ -16,15 +16,15 @@ from typing import Final, NamedTuple, TypeVar
 
 import trio
 
-from p2pinfer.core.budget import MAX_UNSIGNED
-from p2pinfer.core.certificate import NodeCert
-from p2pinfer.core.codes import Code
-from p2pinfer.core.contract import Contract
-from p2pinfer.core.delivered import Delivered, encode_delivered
-from p2pinfer.core.errors import JournalError, LocalProtocolError, P2pinferError, RemoteProtocolError
-from p2pinfer.core.receipt import FINAL, Receipt
-from p2pinfer.core.records import SignedRecord
-from p2pinfer.core.units import PeerKey, RecordId, SessionId
+from p2pinfer.core.money.budget import MAX_UNSIGNED
+from p2pinfer.core.records.certificate import NodeCert
+from p2pinfer.core.records.contract import Contract
+from p2pinfer.core.records.delivered import Delivered, encode_delivered
+from p2pinfer.core.records.receipt import FINAL, Receipt
+from p2pinfer.core.records.records import SignedRecord
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import JournalError, LocalProtocolError, P2pinferError, RemoteProtocolError
+from p2pinfer.core.values.units import PeerKey, RecordId, SessionId
 from p2pinfer.disk.address_book import DOUBT_S
 from p2pinfer.disk.journal_check import Progress, no_progress
 from p2pinfer.disk.journal_file import connect_reader, connect_writer, not_stored

@@ -10,9 +10,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
-from p2pinfer.core.certificate import NodeCert
-from p2pinfer.core.errors import JournalError
-from p2pinfer.core.records import record_id
+from p2pinfer.core.records.certificate import NodeCert
+from p2pinfer.core.records.records import record_id
+from p2pinfer.core.values.errors import JournalError
 from p2pinfer.disk.journal_tables import CONTRACT, DAY_S, LOW_BITS, PROPOSAL, RECEIPT, SEALED, TOTAL, row_digest
 
 Progress = Callable[[int, int], None]  # rows that were read, and of how many

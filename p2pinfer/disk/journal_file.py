@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from p2pinfer.core.errors import JournalError, UsageError
-from p2pinfer.core.shown import shown_line
+from p2pinfer.core.values.errors import JournalError, UsageError
+from p2pinfer.core.values.shown import shown_line
 from p2pinfer.disk.journal_check import Progress, damaged, no_progress, prove
 from p2pinfer.disk.journal_tables import APPLICATION, TABLES, VERSION, create_tables, digest_in_sql
 from p2pinfer.disk.places import is_there

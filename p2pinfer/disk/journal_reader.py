@@ -13,14 +13,14 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
-from p2pinfer.core.certificate import NodeCert
-from p2pinfer.core.contract import Contract
-from p2pinfer.core.delivered import Delivered, decode_delivered
-from p2pinfer.core.errors import JournalError, RemoteProtocolError
-from p2pinfer.core.ledger import Earned, Part
-from p2pinfer.core.receipt import Receipt
-from p2pinfer.core.records import SignedRecord, decode
-from p2pinfer.core.units import OwnerKey, PeerKey, RecordId, SessionId
+from p2pinfer.core.money.ledger import Earned, Subtotal
+from p2pinfer.core.records.certificate import NodeCert
+from p2pinfer.core.records.contract import Contract
+from p2pinfer.core.records.delivered import Delivered, decode_delivered
+from p2pinfer.core.records.receipt import Receipt
+from p2pinfer.core.records.records import SignedRecord, decode
+from p2pinfer.core.values.errors import JournalError, RemoteProtocolError
+from p2pinfer.core.values.units import OwnerKey, PeerKey, RecordId, SessionId
 from p2pinfer.disk.journal_check import Progress, damaged, no_progress, restoring
 from p2pinfer.disk.journal_file import FAULTS, connect_reader
 from p2pinfer.disk.journal_rows import (
@@ -160,13 +160,13 @@ class JournalReader:
         return sorted(found, key=lambda earned: earned.contract.id)
 
     @_query
-    def parts(self, since: int) -> list[Part]:
+    def parts(self, since: int) -> list[Subtotal]:
         """Receipts one by one, as sums take them, in order of their contracts' ids. since: when a day begins (UTC)."""
         found = [part_of(*halves) for halves in self._in_period(since, MAX_TIME, None)]
         return sorted(found, key=lambda part: part.contract or b"")
 
     @_query
-    def totals(self, since: int = 0) -> list[Part]:
+    def totals(self, since: int = 0) -> list[Subtotal]:
         """The sums of receipts for each day and all parties, from then on. since: when a day begins (UTC)."""
         found, receipts = [], 0
         for row in self._connection.execute(f"SELECT {TOTAL} FROM total ORDER BY day, client, node, owner, model"):

@@ -6,11 +6,11 @@ Values are built from the bytes as they were stored; the signatures were checked
 from collections.abc import Sequence
 from typing import Any, Final
 
-from p2pinfer.core.contract import Contract
-from p2pinfer.core.ledger import Earned, Part
-from p2pinfer.core.receipt import Receipt
-from p2pinfer.core.records import R, SignedRecord, decode, record_id
-from p2pinfer.core.units import Nanocredits, RecordId, SessionId
+from p2pinfer.core.money.ledger import Earned, Subtotal
+from p2pinfer.core.records.contract import Contract
+from p2pinfer.core.records.receipt import Receipt
+from p2pinfer.core.records.records import R, SignedRecord, decode, record_id
+from p2pinfer.core.values.units import Nanocredits, RecordId, SessionId
 from p2pinfer.disk.journal_tables import DAY_S, LOW_BITS, RECEIPT_COLUMNS, row_digest
 
 ID_DIGITS: Final = 64
@@ -58,15 +58,15 @@ def receipt_of(columns: Sequence[Any]) -> SignedRecord[Receipt]:
     return with_id(decode(Receipt, body), body, (node, client))
 
 
-def part_of(receipt: Sequence[Any], contract: Sequence[Any]) -> Part:
+def part_of(receipt: Sequence[Any], contract: Sequence[Any]) -> Subtotal:
     *_, time, client, node, _work, positions, sampled, amount = receipt
     id_, _, _, _, _, _, owner, model, _layers, session, _expires = contract
-    return Part(time, client, node, owner, model, 1, positions, sampled, amount, session, id_)
+    return Subtotal(time, client, node, owner, model, 1, positions, sampled, amount, session, id_)
 
 
-def total_of(columns: Sequence[Any]) -> Part:
+def total_of(columns: Sequence[Any]) -> Subtotal:
     day, client, node, owner, model, receipts, positions, sampled, high, low = columns
-    return Part(
+    return Subtotal(
         day * DAY_S, client, node, owner, model, receipts, positions, sampled, Nanocredits((high << LOW_BITS) + low)
     )
 

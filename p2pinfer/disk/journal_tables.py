@@ -75,7 +75,7 @@ TABLES: Final = (
         client BLOB NOT NULL, node BLOB NOT NULL, work INTEGER NOT NULL,
         PRIMARY KEY (client, node)
     ) STRICT, WITHOUT ROWID""",
-    # What a client was given and has not paid for in full (core/delivered.py)
+    # What a client was given and has not paid for in full (core/records/delivered.py)
     """CREATE TABLE delivered (
         session BLOB PRIMARY KEY, client BLOB NOT NULL, body BLOB NOT NULL, time INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID""",

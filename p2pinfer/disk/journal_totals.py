@@ -4,8 +4,8 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Final
 
-from p2pinfer.core.receipt import FINAL, Receipt
-from p2pinfer.core.units import PeerKey, RecordId
+from p2pinfer.core.records.receipt import FINAL, Receipt
+from p2pinfer.core.values.units import PeerKey, RecordId
 from p2pinfer.disk.journal_tables import DAY_S, LOW_BITS
 
 LOW: Final = (1 << LOW_BITS) - 1

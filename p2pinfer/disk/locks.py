@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from p2pinfer.core.errors import UsageError
+from p2pinfer.core.values.errors import UsageError
 
 MODE: Final = 0o600
 HOLDER: Final = re.compile(rb"(pid \d+\n)?")  # what we write into a lock; anything else is somebody's data

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from platformdirs import user_data_path
 
-from p2pinfer.core.errors import UsageError
+from p2pinfer.core.values.errors import UsageError
 
 
 def default_data() -> Path:

@@ -19,7 +19,7 @@ MAX_FILE: Final = 64  # bytes
 logger = logging.getLogger(__name__)
 
 
-class Served(NamedTuple):
+class BytesServed(NamedTuple):
     """size: bytes, since passed_s ago"""
 
     size: int
@@ -33,7 +33,7 @@ class ServedFile:
         self._path = path
         self._limit = limit
 
-    def read(self) -> Served | None:
+    def read(self) -> BytesServed | None:
         """What was noted; None where nothing was. While the node was away, time passed as the wall clock says."""
         try:
             found = LINE.fullmatch(read_small(self._path, MAX_FILE))
@@ -41,13 +41,13 @@ class ServedFile:
             return None
         except OSError as error:
             logger.warning("%s cannot be read, so peers get no files for a day: %s", self._path, error.strerror)
-            return Served(self._limit, 0)
+            return BytesServed(self._limit, 0)
         if found is None:
             logger.warning("%s is damaged, so peers get no files for a day", self._path)
-            return Served(self._limit, 0)
+            return BytesServed(self._limit, 0)
         size, passed_s, noted = map(int, found.groups())
-        return Served(size, passed_s + max(0, int(time.time()) - noted))
+        return BytesServed(size, passed_s + max(0, int(time.time()) - noted))
 
-    def write(self, served: Served) -> None:
+    def write(self, served: BytesServed) -> None:
         """Note it for good; blocks for the disk. Raises OSError."""
         write_atomic(self._path, b"%d %d %d\n" % (*served, max(0, int(time.time()))))

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from p2pinfer.core.errors import ModelError, RemoteProtocolError
-from p2pinfer.core.manifest import MAX_MANIFEST, File, Manifest, decode_manifest, model_id
-from p2pinfer.core.units import ModelId
+from p2pinfer.core.models.manifest import MAX_MANIFEST, File, Manifest, decode_manifest, model_id
+from p2pinfer.core.values.errors import ModelError, RemoteProtocolError
+from p2pinfer.core.values.units import ModelId
 from p2pinfer.disk.atomic import new_file, new_folder, place, sweep, write_atomic
 from p2pinfer.disk.plain import open_plain, read_small
 

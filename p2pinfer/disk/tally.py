@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from p2pinfer.core.errors import JournalError
+from p2pinfer.core.values.errors import JournalError
 from p2pinfer.disk.plain import open_descriptor, read_small
 
 SUFFIX: Final = "-tally"

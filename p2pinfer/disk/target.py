@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from p2pinfer.core.errors import JournalError, UsageError
+from p2pinfer.core.values.errors import JournalError, UsageError
 from p2pinfer.disk.plain import open_plain
 from p2pinfer.disk.store import ID
 
@@ -28,7 +28,7 @@ BESIDE: Final = ("-wal", "-shm", "-journal", "-tally")  # a journal of whatever 
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class FileKind:
     """A kind of file that we write. name: with its article; marks: bytes that each one has, by their place"""
 
     name: str
@@ -41,7 +41,7 @@ class Kind:
         return all(data[at:].startswith(mark) for at, mark in self.marks)
 
 
-def check_target(file: Path, kind: Kind, data: Path, *, replace: bool) -> None:
+def check_target(file: Path, kind: FileKind, data: Path, *, replace: bool) -> None:
     """Raise UsageError where `file` must not be written, with what to do about it.
 
     data:    the data folder that the command reads
@@ -97,7 +97,7 @@ def _is_same(first: Path, second: Path) -> bool:
         return False
 
 
-def _check_old(file: Path, kind: Kind, mode: int, replace: bool) -> None:
+def _check_old(file: Path, kind: FileKind, mode: int, replace: bool) -> None:
     """What is there may go. mode: what it is"""
     if stat.S_ISLNK(mode):
         raise UsageError(f"{file} is a link: give the name of the file itself, or remove the link")

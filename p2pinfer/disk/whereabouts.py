@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 
 import trio
 
-from p2pinfer.core.address import endpoint_of
+from p2pinfer.core.swarm.address import endpoint_of
 from p2pinfer.disk.atomic import write_atomic
 from p2pinfer.disk.locks import is_held
 from p2pinfer.disk.places import node_addresses, node_lock

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pinfer.core.pages import Table
+from p2pinfer.core.sessions.pages import Table
 from p2pinfer.engine.codecs import Q8O4, Input, Rows
 from p2pinfer.engine.inbox import Inbox
 

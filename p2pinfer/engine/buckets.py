@@ -8,7 +8,7 @@ two: what is added is read for nothing.
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from p2pinfer.core.pages import pages_for
+from p2pinfer.core.sessions.pages import pages_for
 from p2pinfer.engine.backend import Part
 
 MOST_ROWS: Final = 128

@@ -4,8 +4,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from p2pinfer.core.errors import EngineError
-from p2pinfer.core.units import Numerics
+from p2pinfer.core.values.errors import EngineError
+from p2pinfer.core.values.units import Numerics
 from p2pinfer.engine.config import read_config
 from p2pinfer.engine.native.library import open_library
 from p2pinfer.engine.native.shapes import unsupported

@@ -10,9 +10,9 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import RemoteProtocolError
-from p2pinfer.core.units import Q8O4_GROUP, Q8O4_OUTLIERS, Codec, row_bytes
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import RemoteProtocolError
+from p2pinfer.core.values.units import Q8O4_GROUP, Q8O4_OUTLIERS, Codec, row_bytes
 
 Rows = NDArray[np.float32]  # (positions, width)
 Ids = NDArray[np.int64]  # (positions)

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from p2pinfer.core import manifest
-from p2pinfer.core.errors import ModelError
-from p2pinfer.core.manifest import Manifest, Shape
-from p2pinfer.core.model_numbers import check_numbers, whole
-from p2pinfer.core.shown import brief, cut
-from p2pinfer.core.units import Q8O4_OUTLIERS
+from p2pinfer.core.models import manifest
+from p2pinfer.core.models.manifest import Manifest, Shape
+from p2pinfer.core.models.model_numbers import check_numbers, whole
+from p2pinfer.core.values.errors import ModelError
+from p2pinfer.core.values.shown import brief, cut
+from p2pinfer.core.values.units import Q8O4_OUTLIERS
 
 ARCHITECTURES: Final = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 MAX_WIDTH: Final = 1 << 16  # the codec q8o4 writes places in a row in 16 bits

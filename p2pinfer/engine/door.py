@@ -14,17 +14,17 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.errors import EngineError, ModelError
-from p2pinfer.core.pages import Pages
+from p2pinfer.core.sessions.pages import Pages
+from p2pinfer.core.values.errors import EngineError, ModelError
 from p2pinfer.engine.steps import (
     LENGTH_BYTES,
+    EngineCall,
     Facts,
     Failed,
     Message,
     Output,
     Progress,
     Reply,
-    Request,
     ShardSpec,
     Step,
     pack_request,
@@ -146,9 +146,9 @@ class Engine:
         await self._end.wait()
         return EngineError(self._reason)
 
-    def _request(self, steps: tuple[Step, ...]) -> Request:
+    def _request(self, steps: tuple[Step, ...]) -> EngineCall:
         """The steps, with the sessions that opened and closed since the last request."""
-        request = Request(tuple(self._closed), tuple(self._opened.items()), steps)
+        request = EngineCall(tuple(self._closed), tuple(self._opened.items()), steps)
         self._closed.clear()
         self._opened.clear()
         return request

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from p2pinfer.core.errors import ModelError
-from p2pinfer.core.pages import Table
+from p2pinfer.core.sessions.pages import Table
+from p2pinfer.core.values.errors import ModelError
 from p2pinfer.engine import codecs
 from p2pinfer.engine.backend import NOTHING, Asked, Backend, Batch, Part, Result
 from p2pinfer.engine.config import ModelConfig

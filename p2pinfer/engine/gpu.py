@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from typing import Final
 
-from p2pinfer.core.errors import UsageError
+from p2pinfer.core.values.errors import UsageError
 
 SCRIPT: Final = "p2pinfer.engine.gpu_facts"
 

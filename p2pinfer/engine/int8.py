@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from p2pinfer.core.errors import ModelError
+from p2pinfer.core.values.errors import ModelError
 from p2pinfer.engine.hadamard import group_of, hadamard, turn
 from p2pinfer.engine.linear import Linear
 

@@ -1,4 +1,4 @@
-"""The KV cache: one pool of positions per layer, shared by all sessions; whose they are is for `core/pages.py`."""
+"""The KV cache: one pool of positions per layer for all sessions; `core/sessions/pages.py` says whose they are."""
 
 from math import prod
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from p2pinfer.core.pages import PAGE
+from p2pinfer.core.sessions.pages import PAGE
 from p2pinfer.engine.config import ModelConfig
 
 Place = slice | Tensor  # positions of the pool: in one piece, or one by one

@@ -6,12 +6,12 @@ from torch import Tensor
 from p2pinfer.engine.attention import attend
 from p2pinfer.engine.config import ModelConfig
 from p2pinfer.engine.kv import Cache
-from p2pinfer.engine.plan import Plan
+from p2pinfer.engine.plan import BatchLayout
 from p2pinfer.engine.rope import rotate
 from p2pinfer.engine.weights import Layer
 
 
-def run_layer(config: ModelConfig, layer: Layer, number: int, rows: Tensor, plan: Plan, cache: Cache) -> Tensor:
+def run_layer(config: ModelConfig, layer: Layer, number: int, rows: Tensor, plan: BatchLayout, cache: Cache) -> Tensor:
     """Hidden states of all positions of a batch: (positions, hidden) in and out. `number` counts within the span."""
     rows = rows + _attention(config, layer, number, norm(rows, layer.attention_norm, config.norm_eps), plan, cache)
     return rows + _mlp(layer, norm(rows, layer.mlp_norm, config.norm_eps))
@@ -22,7 +22,7 @@ def norm(rows: Tensor, weight: Tensor, eps: float) -> Tensor:
     return F.rms_norm(rows, weight.shape, weight, eps)
 
 
-def _attention(config: ModelConfig, layer: Layer, number: int, rows: Tensor, plan: Plan, cache: Cache) -> Tensor:
+def _attention(config: ModelConfig, layer: Layer, number: int, rows: Tensor, plan: BatchLayout, cache: Cache) -> Tensor:
     heads, kv_heads = config.heads, config.kv_heads
     joined = layer.qkv(rows).view(len(rows), -1, config.head_size)  # (positions, heads + 2 x key heads, head size)
     turned, values = joined[:, : heads + kv_heads], joined[:, heads + kv_heads :]

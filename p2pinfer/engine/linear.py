@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from p2pinfer.core.units import Numerics
+from p2pinfer.core.values.units import Numerics
 
 ONEDNN: Final = "onednn"  # weights prepacked: bf16 takes half the time of aten's on CPU
 ATEN: Final = "aten"

@@ -17,7 +17,7 @@ WORTH: Final = 2  # times the positions that are looked at may be read to look a
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BatchLayout:
     """Of every row of the batch: where it is stored, and its angles; of every step: what it looks at."""
 
     places: Tensor  # (rows), positions of the pool
@@ -26,13 +26,13 @@ class Plan:
     readings: tuple[Looking, ...]
 
 
-def plan_batch(config: ModelConfig, rope: Rope, pool: int, parts: Sequence[Part]) -> Plan:
+def plan_batch(config: ModelConfig, rope: Rope, pool: int, parts: Sequence[Part]) -> BatchLayout:
     """The plan of steps whose rows follow one another, over a pool of so many positions."""
     device = rope.table.device
     places = [place for part in parts for place in part.table.rows(part.positions.start, part.positions.stop)]
     cos, sin = torch.split(_angles(rope, parts), 1, 1)
     readings = tuple(_readings(config, rope, pool, parts))
-    return Plan(torch.tensor(places, device=device), cos, sin, readings)
+    return BatchLayout(torch.tensor(places, device=device), cos, sin, readings)
 
 
 def _angles(rope: Rope, parts: Sequence[Part]) -> Tensor:

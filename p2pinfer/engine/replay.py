@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from p2pinfer.core.pages import PAGE, pages_for
+from p2pinfer.core.sessions.pages import PAGE, pages_for
 from p2pinfer.engine.attention import Paged, position_mask
 from p2pinfer.engine.backend import Part
 from p2pinfer.engine.buckets import Bucket, bucket_of
 from p2pinfer.engine.config import ModelConfig
 from p2pinfer.engine.kv import Cache
 from p2pinfer.engine.layers import run_layer
-from p2pinfer.engine.plan import Plan
+from p2pinfer.engine.plan import BatchLayout
 from p2pinfer.engine.rope import Rope
 from p2pinfer.engine.weights import Layer
 
@@ -86,10 +86,10 @@ class Replayed:
         return hidden
 
 
-def plan_rows(config: ModelConfig, rope: Rope, cache: Cache, inputs: Inputs) -> Plan:
+def plan_rows(config: ModelConfig, rope: Rope, cache: Cache, inputs: Inputs) -> BatchLayout:
     """The plan of a row for each session, from tensors alone."""
     at, pages = inputs.positions, inputs.pages
     places = pages.gather(1, (at // PAGE)[:, None])[:, 0] * PAGE + at % PAGE
     cos, sin = torch.split(rope.table.index_select(0, at), 1, 1)
     mask = position_mask(at, pages.shape[1] * PAGE, config.window, rope.table.dtype)
-    return Plan(places, cos, sin, (Paged(len(at), cache.head_pages(pages), mask),))
+    return BatchLayout(places, cos, sin, (Paged(len(at), cache.head_pages(pages), mask),))

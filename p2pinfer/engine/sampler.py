@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pinfer.core.draw import MILLIONTHS, Sampling, uniform
+from p2pinfer.core.records.draw import MILLIONTHS, Sampling, uniform
 
 Logits = NDArray[np.float32]  # (vocabulary), all finite
 

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import RemoteProtocolError
-from p2pinfer.core.pages import Table
-from p2pinfer.core.units import Codec, Roles, Span
+from p2pinfer.core.sessions.pages import Table
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import RemoteProtocolError
+from p2pinfer.core.values.units import Codec, Roles, Span
 from p2pinfer.engine import codecs
 from p2pinfer.engine.backend import Asked, Backend, Batch, Part, Result
 from p2pinfer.engine.config import ModelConfig, read_config
 from p2pinfer.engine.inbox import Inbox
 from p2pinfer.engine.loading import Progress, load_backend
 from p2pinfer.engine.sampler import draw_id
-from p2pinfer.engine.steps import Facts, Output, Reply, Request, ShardSpec, Step
+from p2pinfer.engine.steps import EngineCall, Facts, Output, Reply, ShardSpec, Step
 
 OVERFLOWED: Final = Output(code=Code.ENGINE, text="the layers gave values that are not finite")
 
@@ -66,7 +66,7 @@ class Shard:
         """Who takes requests from the parent. What the backend answers itself is as if `answer` had done it."""
         return self._backend.open_inbox(door)
 
-    def answer(self, request: Request) -> Reply:
+    def answer(self, request: EngineCall) -> Reply:
         """Close and open sessions, then compute the steps."""
         began = time.perf_counter()
         for slot in request.closed:

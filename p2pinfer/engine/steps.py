@@ -11,9 +11,9 @@ from typing import Final
 
 import msgpack
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.draw import Sampling
-from p2pinfer.core.units import Codec, Numerics, Roles, Span
+from p2pinfer.core.records.draw import Sampling
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.units import Codec, Numerics, Roles, Span
 
 CPU: Final = "cpu"  # the device
 LENGTH_BYTES: Final = 4  # before each message of the door, little-endian
@@ -100,7 +100,7 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class EngineCall:
     """One call through the door: sessions that closed and opened since the last one, then a batch of steps."""
 
     closed: tuple[int, ...] = ()
@@ -167,7 +167,7 @@ def unpack_spec(body: bytes | bytearray) -> ShardSpec:
     return ShardSpec(Path(config), paths, Span(*span), Roles(roles), Numerics(numerics), *rest)
 
 
-def pack_request(request: Request) -> bytes:
+def pack_request(request: EngineCall) -> bytes:
     """Every later message to the worker, with its length."""
     steps = request.steps
     parts = [_COUNTS.pack(len(request.closed), len(request.opened), len(steps))]
@@ -180,7 +180,7 @@ def pack_request(request: Request) -> bytes:
     return _framed(b"".join(parts))
 
 
-def unpack_request(body: bytes | bytearray) -> Request:
+def unpack_request(body: bytes | bytearray) -> EngineCall:
     closed_count, opened_count, step_count = _COUNTS.unpack_from(body)
     at = _COUNTS.size
     closed, at = _ints(body, at, closed_count)
@@ -196,7 +196,7 @@ def unpack_request(body: bytes | bytearray) -> Request:
         last = at + head[2]
         steps.append(_step(bytes(body[at:last]), *head))
         at = last
-    return Request(closed, tuple(opened), tuple(steps))
+    return EngineCall(closed, tuple(opened), tuple(steps))
 
 
 def pack_message(message: Message) -> bytes:

@@ -13,8 +13,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from p2pinfer.core.errors import ModelError
-from p2pinfer.core.units import Numerics, Roles, Span
+from p2pinfer.core.values.errors import ModelError
+from p2pinfer.core.values.units import Numerics, Roles, Span
 from p2pinfer.engine.config import ModelConfig
 from p2pinfer.engine.finite import are_finite
 from p2pinfer.engine.int8 import SIZES, Int8Linear, check_products

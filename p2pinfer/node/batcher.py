@@ -10,10 +10,10 @@ from functools import partial
 
 import trio
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import Refused
-from p2pinfer.core.schedule import Speed, Waiting, next_batch
-from p2pinfer.core.stage import State, Work
+from p2pinfer.core.sessions.schedule import BatchCost, ReadySession, next_batch
+from p2pinfer.core.sessions.stage import SessionState, Work
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import Refused
 from p2pinfer.engine.door import Engine
 from p2pinfer.engine.steps import Output
 from p2pinfer.node.session import Session
@@ -26,7 +26,7 @@ Taken = list[tuple[Session, Work]]
 class Batcher:
     """speed: of the engine, as measured by its batches. failed: set by a fault that belongs to no session."""
 
-    def __init__(self, engine: Engine, speed: Speed, turn: Turn, groups: int) -> None:
+    def __init__(self, engine: Engine, speed: BatchCost, turn: Turn, groups: int) -> None:
         """groups: see `schedule.next_batch`"""
         self.speed = speed
         self.failed = trio.Event()
@@ -142,14 +142,14 @@ class Batcher:
         decoding = sum(_past_prompt(session) and session.may_go_on for session in self._sessions.values())
         return next_batch(self._waiting(), self.speed, decoding, self._groups)
 
-    def _waiting(self) -> list[Waiting]:
+    def _waiting(self) -> list[ReadySession]:
         found = []
         for slot in tuple(self._awake):
             session = self._sessions[slot]
             if positions := session.ready():
                 most = min(positions, session.stage.terms.max_chunk)
                 waited = slot in self._waited
-                found.append(Waiting(slot, most, _past_prompt(session), self._served[slot], waited))
+                found.append(ReadySession(slot, most, _past_prompt(session), self._served[slot], waited))
             else:
                 self._awake.remove(slot)
         return found
@@ -157,4 +157,4 @@ class Batcher:
 
 def _past_prompt(session: Session) -> bool:
     stage = session.stage
-    return stage.state is State.RUNNING and stage.computed >= stage.terms.prompt
+    return stage.state is SessionState.RUNNING and stage.computed >= stage.terms.prompt

@@ -14,10 +14,10 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.errors import JournalError
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.messages import AskFile
-from p2pinfer.core.units import Span
+from p2pinfer.core.values.errors import JournalError
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.values.units import Span
+from p2pinfer.core.wire.messages import AskFile
 from p2pinfer.disk.address_book import AddressBook
 from p2pinfer.disk.boots import Boots
 from p2pinfer.disk.identity import Identity, hold_folder, load_identity, undone_unless_kept
@@ -37,16 +37,16 @@ from p2pinfer.disk.served import ServedFile
 from p2pinfer.disk.store import Store
 from p2pinfer.disk.whereabouts import NodesHere
 from p2pinfer.node.addresses import check_network
-from p2pinfer.node.certifying import Certifying
-from p2pinfer.node.doubling import Doubling
+from p2pinfer.node.certification import Certifying
+from p2pinfer.node.doubles import Doubling
 from p2pinfer.node.exposure import Exposure
-from p2pinfer.node.files import Files
+from p2pinfer.node.files import ModelFiles
 from p2pinfer.node.outlook import Outlook
 from p2pinfer.node.ration import MB, Ration
 from p2pinfer.node.serving import Serving, risk_of
 from p2pinfer.node.settings import Settings
-from p2pinfer.node.settling import Settling
-from p2pinfer.node.shard import Shard
+from p2pinfer.node.settlement import NodeSettlement
+from p2pinfer.node.shard import LoadedSpan
 from p2pinfer.node.whereabouts import keep_whereabouts
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
@@ -69,10 +69,10 @@ class Node:
     def __init__(self, identity: Identity, network: Network, journal: Journal) -> None:
         self.identity = identity
         self.journal = journal
-        self.shard: Shard | None = None
+        self.shard: LoadedSpan | None = None
         self._network = network
 
-    def hold(self, shard: Shard | None) -> None:
+    def hold(self, shard: LoadedSpan | None) -> None:
         """Serve this shard from now on; None while it goes to other layers."""
         self.shard = shard
 
@@ -120,7 +120,7 @@ async def open_node(
             exchange = Exchange(nursery)
             if limit := settings.network.files_mb_per_day * MB:
                 ration = Ration(limit, ServedFile(node_served(data), limit))
-                exchange.answer(AskFile, Files(store, lambda: exchange.has_sessions, ration).answer)
+                exchange.answer(AskFile, ModelFiles(store, lambda: exchange.has_sessions, ration).answer)
             open_network = network or partial(_open_libp2p, settings, data)
             settling = await _settling(settings, data, journal, nursery)
             exchange.on_up, exchange.on_stray = settling.greet, settling.take
@@ -155,14 +155,14 @@ async def open_node(
             nursery.cancel_scope.cancel()
 
 
-async def _settling(settings: Settings, data: Path, journal: Journal, nursery: trio.Nursery) -> Settling:
+async def _settling(settings: Settings, data: Path, journal: Journal, nursery: trio.Nursery) -> NodeSettlement:
     """Earlier work is settled whether the node serves a model today or not."""
     now = int(time.time())
     await journal.prune(now)  # before anything is recalled of it
     exposure = Exposure(journal, data, risk_of(settings.trust, 1))
     await exposure.recall(now)
     nursery.start_soon(_recall_small, exposure, now)
-    return Settling(journal, exposure, nursery)
+    return NodeSettlement(journal, exposure, nursery)
 
 
 async def _recall_small(exposure: Exposure, now: int) -> None:
@@ -181,7 +181,7 @@ async def _keep_pruning(journal: Journal) -> None:
             logger.error("the journal cannot be pruned: %s", error)
 
 
-def _greet(directory: Directory, settling: Settling, outlook: Outlook, link: Link) -> None:
+def _greet(directory: Directory, settling: NodeSettlement, outlook: Outlook, link: Link) -> None:
     outlook.note(link)
     directory.greet(link)
     settling.greet(link)

@@ -14,17 +14,17 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.budget import Budget, Debtor, Left, Risk
-from p2pinfer.core.codes import Code
-from p2pinfer.core.contract import Contract
-from p2pinfer.core.errors import Refused, UsageError
-from p2pinfer.core.ledger import Earned
-from p2pinfer.core.receipt import Receipt
-from p2pinfer.core.records import SignedRecord
-from p2pinfer.core.small_contracts import SmallContracts, day_of, is_small
-from p2pinfer.core.source import Source
-from p2pinfer.core.stage_account import StageAccount
-from p2pinfer.core.units import PeerKey, RecordId
+from p2pinfer.core.money.budget import Budget, Debtor, Left, Risk
+from p2pinfer.core.money.ledger import Earned
+from p2pinfer.core.money.small_contracts import SmallContracts, day_of, is_small
+from p2pinfer.core.money.stage_account import StageAccount
+from p2pinfer.core.records.contract import Contract
+from p2pinfer.core.records.receipt import Receipt
+from p2pinfer.core.records.records import SignedRecord
+from p2pinfer.core.swarm.source import Source
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import Refused, UsageError
+from p2pinfer.core.values.units import PeerKey, RecordId
 from p2pinfer.disk.identity import own_keys
 from p2pinfer.disk.journal import Journal
 from p2pinfer.disk.journal_reader import JournalReader

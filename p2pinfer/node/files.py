@@ -10,13 +10,13 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.allowance import Allowance, Rate
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import ModelError, Refused
-from p2pinfer.core.manifest import TOKENIZER
-from p2pinfer.core.messages import AskFile, FilePart
-from p2pinfer.core.source import Scope
-from p2pinfer.core.units import ModelId
+from p2pinfer.core.models.manifest import TOKENIZER
+from p2pinfer.core.swarm.allowance import Allowance, Rate
+from p2pinfer.core.swarm.source import Scope
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import ModelError, Refused
+from p2pinfer.core.values.units import ModelId
+from p2pinfer.core.wire.messages import AskFile, FilePart
 from p2pinfer.disk.store import Store
 from p2pinfer.node.ration import Ration
 from p2pinfer.overlay.calls import Ask
@@ -35,7 +35,7 @@ from p2pinfer.overlay.link import Link
 FOR_CLIENTS: Final = frozenset(("", TOKENIZER))  # manifest and tokenizer
 
 
-class Files:
+class ModelFiles:
     """Answers AskFile from a store. is_busy: sessions are open. ration: None without a limit by the day"""
 
     def __init__(self, store: Store, is_busy: Callable[[], bool] = lambda: False, ration: Ration | None = None) -> None:

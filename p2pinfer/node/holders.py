@@ -12,12 +12,12 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import Refused
-from p2pinfer.core.offer import State
-from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.units import PeerKey, Span
-from p2pinfer.overlay.drawing import drawn
+from p2pinfer.core.records.offer import ServingState
+from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import Refused
+from p2pinfer.core.values.units import PeerKey, Span
+from p2pinfer.overlay.lots import drawn
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.reach import REACH_S, reach
 
@@ -92,7 +92,7 @@ class Holders:
 
 def holds(known: KnownOffer, mine: Span) -> bool:
     """True if a node says that it serves some of our layers."""
-    return known.offer.record.state == State.SERVING and bool(_common(known, mine))
+    return known.offer.record.state == ServingState.SERVING and bool(_common(known, mine))
 
 
 def _common(known: KnownOffer, mine: Span) -> range:

@@ -1,6 +1,6 @@
 """Who holds room at this node, who waits for it, and telling those whose turn has come (protocols/inference.md, 7.2).
 
-Whose turn it is, and who gives way, is decided in `core/room.py`.
+Whose turn it is, and who gives way, is decided in `core/room/room.py`.
 """
 
 from collections.abc import AsyncIterator, Iterable
@@ -11,18 +11,18 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.contract import Contract
-from p2pinfer.core.errors import LinkDead
-from p2pinfer.core.holdings import HeldSession
-from p2pinfer.core.pages import pages_for
-from p2pinfer.core.queue import TURN_MS, Place, Visit
-from p2pinfer.core.room import Room
-from p2pinfer.core.session_messages import Close, Open, SessionRefused
-from p2pinfer.core.source import site_of
+from p2pinfer.core.records.contract import Contract
+from p2pinfer.core.room.holdings import HeldSession
+from p2pinfer.core.room.queue import TURN_MS, Place, Visit
+from p2pinfer.core.room.room import Room
+from p2pinfer.core.sessions.pages import pages_for
+from p2pinfer.core.swarm.source import site_of
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead
+from p2pinfer.core.wire.session_messages import Close, Open, SessionRefused
 from p2pinfer.node.exposure import Exposure
 from p2pinfer.node.session import Session
-from p2pinfer.node.shard import Shard
+from p2pinfer.node.shard import LoadedSpan
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
 
@@ -68,7 +68,7 @@ class Holding:
 class Lodging:
     """Room at one shard's engine, for so many sessions."""
 
-    def __init__(self, shard: Shard, exposure: Exposure, network: Network, max_sessions: int) -> None:
+    def __init__(self, shard: LoadedSpan, exposure: Exposure, network: Network, max_sessions: int) -> None:
         self._engine = shard.engine
         self._exposure = exposure
         self._network = network

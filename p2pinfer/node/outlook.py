@@ -12,11 +12,11 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.address import endpoint_of
-from p2pinfer.core.source import Scope, source_of
+from p2pinfer.core.swarm.address import endpoint_of
+from p2pinfer.core.swarm.source import Scope, source_of
 from p2pinfer.disk.atomic import write_atomic
 from p2pinfer.disk.plain import read_small
-from p2pinfer.node.settings import Network as NetworkSettings
+from p2pinfer.node.settings import NetworkSettings as NetworkSettings
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
 

@@ -13,9 +13,9 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import Refused
-from p2pinfer.disk.served import Served, ServedFile
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import Refused
+from p2pinfer.disk.served import BytesServed, ServedFile
 
 DAY_S: Final = 86_400.0
 MB: Final = 1_000_000
@@ -49,7 +49,7 @@ class Ration:
     def __init__(self, limit: int, file: ServedFile) -> None:
         self._limit = limit
         self._file = file
-        served = file.read() or Served(0, int(DAY_S))
+        served = file.read() or BytesServed(0, int(DAY_S))
         size, began_s = served.size, trio.current_time() - served.passed_s
         self._day = _Day(began_s, size, size, size)  # what they were of is not noted
         self._told = False  # the owner, that today's are used up
@@ -96,7 +96,7 @@ class Ration:
         now = trio.current_time()
         if self._failed_s is not None and now - self._failed_s < AGAIN_S:
             raise Refused("this peer cannot count what it hands out", Code.BUSY, AGAIN_S)
-        write = partial(self._file.write, Served(size, int(now - day.began_s)))
+        write = partial(self._file.write, BytesServed(size, int(now - day.began_s)))
         try:
             await trio.to_thread.run_sync(write, abandon_on_cancel=True, limiter=self._writer)  # type: ignore[call-arg]  # old stubs
         except OSError as error:

@@ -12,30 +12,30 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count
 
-from p2pinfer.core.budget import RETRY_S
-from p2pinfer.core.codes import Code
-from p2pinfer.core.contract import Contract, check_request, read_request, verify_request
-from p2pinfer.core.ending import Ending
-from p2pinfer.core.errors import EngineError, JournalError, LinkDead, P2pinferError, Refused, RemoteProtocolError
-from p2pinfer.core.keys import short_name
-from p2pinfer.core.messages import cut_text
-from p2pinfer.core.opening import check_neighbours, read_sampling
-from p2pinfer.core.queue import NO_TICKET
-from p2pinfer.core.records import SignedRecord, countersign
-from p2pinfer.core.sampling import SamplingRecord
-from p2pinfer.core.session_messages import Accept, Neighbour, Open, SessionRefused, check_mode
-from p2pinfer.core.stage import StageSession
-from p2pinfer.core.stage_account import StageAccount
-from p2pinfer.core.stage_terms import StageTerms
-from p2pinfer.core.text import TextStream
-from p2pinfer.core.units import Codec, PeerKey, RecordId
+from p2pinfer.core.models.text import TextStream
+from p2pinfer.core.money.budget import RETRY_S
+from p2pinfer.core.money.stage_account import StageAccount
+from p2pinfer.core.records.contract import Contract, check_request, read_request, verify_request
+from p2pinfer.core.records.records import SignedRecord, countersign
+from p2pinfer.core.records.sampling import SamplingRecord
+from p2pinfer.core.room.queue import NO_TICKET
+from p2pinfer.core.sessions.ending import Ending
+from p2pinfer.core.sessions.opening import check_neighbours, read_sampling
+from p2pinfer.core.sessions.stage import StageSession
+from p2pinfer.core.sessions.stage_terms import StageTerms
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import EngineError, JournalError, LinkDead, P2pinferError, Refused, RemoteProtocolError
+from p2pinfer.core.values.keys import short_name
+from p2pinfer.core.values.units import Codec, PeerKey, RecordId
+from p2pinfer.core.wire.messages import cut_text
+from p2pinfer.core.wire.session_messages import Accept, Neighbour, Open, SessionRefused, check_mode
 from p2pinfer.disk.journal import Journal
 from p2pinfer.node.batcher import Batcher
 from p2pinfer.node.exposure import Exposure
 from p2pinfer.node.lodging import Lodging
-from p2pinfer.node.offering import Offering
+from p2pinfer.node.own_offers import OwnOffers
 from p2pinfer.node.session import Session
-from p2pinfer.node.shard import Shard
+from p2pinfer.node.shard import LoadedSpan
 from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.link import Link
@@ -59,8 +59,8 @@ class Reception:
 
     def __init__(
         self,
-        shard: Shard,
-        offering: Offering,
+        shard: LoadedSpan,
+        offering: OwnOffers,
         exposure: Exposure,
         journal: Journal,
         network: Network,

@@ -1,6 +1,6 @@
 """Serving a model: choose layers, load them, take sessions, and go to other layers when nobody serves those.
 
-Where to is `placing.py`'s decision. A node that moves lets open sessions end and be paid before it drops the layers
+Where to is `placement.py`'s decision. A node that moves lets open sessions end and be paid before it drops the layers
 that they are on.
 """
 
@@ -12,26 +12,26 @@ from typing import Final, TypeVar, TypeVarTuple
 
 import trio
 
-from p2pinfer.core.budget import LEAST, Risk
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import EngineError, ModelError, sole
-from p2pinfer.core.session_messages import Open
-from p2pinfer.core.units import Span
+from p2pinfer.core.money.budget import LEAST, Risk
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import EngineError, ModelError, sole
+from p2pinfer.core.values.units import Span
+from p2pinfer.core.wire.session_messages import Open
 from p2pinfer.disk.boots import Boots
 from p2pinfer.disk.identity import Identity
 from p2pinfer.disk.journal import Journal
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.engine.steps import ShardSpec
-from p2pinfer.node.announcing import Announcing
-from p2pinfer.node.certifying import Certifying
-from p2pinfer.node.deciding import decided
+from p2pinfer.node.certification import Certifying
+from p2pinfer.node.defaults import decided
 from p2pinfer.node.lodging import Lodging
-from p2pinfer.node.offering import Offering, offering_of
-from p2pinfer.node.placing import Placing
+from p2pinfer.node.offer_renewal import Announcing
+from p2pinfer.node.own_offers import OwnOffers, offering_of
+from p2pinfer.node.placement import Placement
 from p2pinfer.node.reception import Reception, refuse_leaving
 from p2pinfer.node.settings import Settings, Trust
-from p2pinfer.node.settling import Settling
-from p2pinfer.node.shard import Shard, open_shard, shard_spec
+from p2pinfer.node.settlement import NodeSettlement
+from p2pinfer.node.shard import LoadedSpan, open_shard, shard_spec
 from p2pinfer.node.stint import Stint, measured_stint
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
@@ -46,7 +46,9 @@ UNLOADABLE: Final = (EngineError, ModelError, OSError)  # what loading raises wh
 T = TypeVar("T")
 Parts = TypeVarTuple("Parts")
 Progress = Callable[[int, int], None]  # hears of bytes that are read, and of all
-Show = Callable[[Shard | None], None]  # hears of each shard that begins to serve; of None as it goes to other layers
+Show = Callable[
+    [LoadedSpan | None], None
+]  # hears of each that begins to serve; of None as it goes to other layers
 Look = Callable[[Span], Awaitable[ShardSpec]]  # says what is to be loaded for a span; raises ModelError
 
 
@@ -64,7 +66,7 @@ class Serving:
         network: Network,
         exchange: Exchange,
         directory: Directory,
-        settling: Settling,
+        settling: NodeSettlement,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -82,7 +84,7 @@ class Serving:
         """Serve while the block lasts; it begins when the node serves."""
         stop, ready = trio.Event(), trio.Event()
 
-        def show(shard: Shard | None) -> None:
+        def show(shard: LoadedSpan | None) -> None:
             hold(shard)
             ready.set()
 
@@ -109,7 +111,7 @@ class Serving:
         serve = await trio.to_thread.run_sync(decided, self._settings.serve, store, model)
         settings = replace(self._settings, serve=serve)
         announcing = Announcing(self._boots, self._certifying, directory, self._network)
-        placing = Placing(directory, self._network, model, serve)
+        placing = Placement(directory, self._network, model, serve)
         make = partial(offering_of, self._certifying, self._identity.key, self._boots, model, settings)
         spec = partial(shard_spec, store, model, serve=serve)
         look = partial(trio.to_thread.run_sync, spec, abandon_on_cancel=True)  # type: ignore[call-arg]  # old stubs
@@ -223,8 +225,8 @@ class _Duty:
 
     model: StoredModel
     announcing: Announcing
-    placing: Placing
-    make: Callable[[Span], Offering]
+    placing: Placement
+    make: Callable[[Span], OwnOffers]
     look: Look
     progress: Progress
     show: Show

@@ -18,15 +18,15 @@ from collections.abc import Callable
 
 import trio
 
-from p2pinfer.core.codes import ANSWERS, BROKEN, Code
-from p2pinfer.core.errors import LinkDead, RemoteProtocolError
-from p2pinfer.core.keys import short_name
-from p2pinfer.core.room import is_at_rest
-from p2pinfer.core.session_messages import Close, Forward, Resume, Sampled, SessionMessage, Signed
-from p2pinfer.core.stage import Send, StageSession, State, Work
-from p2pinfer.core.stage_account import StageAccount
-from p2pinfer.core.stage_terms import Part
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.money.stage_account import StageAccount
+from p2pinfer.core.room.room import is_at_rest
+from p2pinfer.core.sessions.stage import Send, SessionState, StageSession, Work
+from p2pinfer.core.sessions.stage_terms import Relation
+from p2pinfer.core.values.codes import ANSWERS, BROKEN, Code
+from p2pinfer.core.values.errors import LinkDead, RemoteProtocolError
+from p2pinfer.core.values.keys import short_name
+from p2pinfer.core.values.units import PeerKey
+from p2pinfer.core.wire.session_messages import Close, Forward, Resume, Sampled, SessionMessage, Signed
 from p2pinfer.disk.journal import COMMIT_S, Journal
 from p2pinfer.engine.steps import Output, Step
 from p2pinfer.node.session_books import SessionBooks
@@ -118,7 +118,7 @@ class Session:
     @property
     def is_over(self) -> bool:
         """It needs the engine no more; receipts may still be signed."""
-        return self.stage.state is State.ENDED
+        return self.stage.state is SessionState.ENDED
 
     @property
     def idle_s(self) -> float:
@@ -170,7 +170,7 @@ class Session:
         if self._steps.uncounted is not None:
             self._steps.count()
         stage, account = self.stage, self.account
-        if stage.state is State.ENDED:
+        if stage.state is SessionState.ENDED:
             self._after_end()
             return
         if account.is_due:
@@ -210,7 +210,7 @@ class Session:
 
     def fail(self, code: Code, text: str) -> None:
         """End the session from our side, and say so to everybody in it. The client says how far it signs."""
-        if self.stage.state is State.RUNNING:
+        if self.stage.state is SessionState.RUNNING:
             self._end.fail(code, text)
             self._after_change()
 
@@ -246,9 +246,9 @@ class Session:
     def _lose(self, peer: PeerKey, code: Code) -> None:
         """The link to `peer` died."""
         part = self.stage.terms.parts(peer)
-        if not part & Part.CLIENT:
+        if not part & Relation.CLIENT:
             self.fail(Code.LOST, f"the link to its neighbour {short_name(peer)} broke")
-        elif not self._client.lose(may_return=part is Part.CLIENT and code in BROKEN):
+        elif not self._client.lose(may_return=part is Relation.CLIENT and code in BROKEN):
             self._give_client_up()
 
     def _give_client_up(self) -> None:

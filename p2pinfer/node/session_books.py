@@ -6,12 +6,12 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.errors import JournalError
-from p2pinfer.core.receipt import Receipt
-from p2pinfer.core.records import SignedRecord
-from p2pinfer.core.session_messages import Propose, Stored
-from p2pinfer.core.stage_account import StageAccount
-from p2pinfer.core.units import SessionId
+from p2pinfer.core.money.stage_account import StageAccount
+from p2pinfer.core.records.receipt import Receipt
+from p2pinfer.core.records.records import SignedRecord
+from p2pinfer.core.values.errors import JournalError
+from p2pinfer.core.values.units import SessionId
+from p2pinfer.core.wire.session_messages import Propose, Stored
 from p2pinfer.disk.journal import Journal
 from p2pinfer.node.session_client import SessionClient
 

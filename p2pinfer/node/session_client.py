@@ -8,11 +8,11 @@ it is.
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from p2pinfer.core.codes import ANSWERS, Code
-from p2pinfer.core.errors import LinkDead
-from p2pinfer.core.session_messages import Propose, SessionMessage, Stored
-from p2pinfer.core.stage import StageSession
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.sessions.stage import StageSession
+from p2pinfer.core.values.codes import ANSWERS, Code
+from p2pinfer.core.values.errors import LinkDead
+from p2pinfer.core.values.units import PeerKey
+from p2pinfer.core.wire.session_messages import Propose, SessionMessage, Stored
 from p2pinfer.node.session_deadlines import SessionDeadlines
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.outbox import Priority

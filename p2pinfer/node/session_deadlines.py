@@ -10,12 +10,12 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.codes import ANSWERS, Code
-from p2pinfer.core.contract import EXPIRY_S
-from p2pinfer.core.room import POSITION_S
-from p2pinfer.core.stage import StageSession, State
-from p2pinfer.core.stage_account import StageAccount
-from p2pinfer.core.suspension import Suspension
+from p2pinfer.core.money.stage_account import StageAccount
+from p2pinfer.core.records.contract import EXPIRY_S
+from p2pinfer.core.room.room import POSITION_S
+from p2pinfer.core.sessions.stage import SessionState, StageSession
+from p2pinfer.core.sessions.suspension import Suspension
+from p2pinfer.core.values.codes import ANSWERS, Code
 
 UNPAID_S: Final = 45.0  # with the window full, for a signature; its client may be away from another stage for RETURN_S
 IDLE_S: Final = 60.0  # with nothing to compute, for rows or ids
@@ -55,9 +55,9 @@ class SessionDeadlines:
     async def wait_end(self, ended: trio.Event) -> Why | None:
         """Wait until it has ended; or until it has to, and return why."""
         self._renew()
-        while self._stage.state is State.RUNNING:
+        while self._stage.state is SessionState.RUNNING:
             await self._wait(ended, min(self._due_s, self._read_clock()))
-            if self._stage.state is State.RUNNING and (why := self._overdue()) is not None:
+            if self._stage.state is SessionState.RUNNING and (why := self._overdue()) is not None:
                 return why
         return None
 
@@ -143,7 +143,7 @@ class SessionDeadlines:
         stage = self._stage
         if stage.is_suspended and stage.reason in (Code.NONE, *ANSWERS):
             return self._suspension.ends
-        if stage.state is State.ENDED:
+        if stage.state is SessionState.ENDED:
             return self._final_by
         return self._moved_s + (UNPAID_S if self._is_starved else IDLE_S)
 

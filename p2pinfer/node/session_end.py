@@ -5,10 +5,10 @@ from contextlib import suppress
 
 import trio
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead
-from p2pinfer.core.stage import StageSession
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.sessions.stage import StageSession
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead
+from p2pinfer.core.values.units import PeerKey
 from p2pinfer.overlay.link import Link
 
 

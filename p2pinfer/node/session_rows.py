@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import trio
 
-from p2pinfer.core.errors import LinkDead
-from p2pinfer.core.session_messages import Forward
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.values.errors import LinkDead
+from p2pinfer.core.values.units import PeerKey
+from p2pinfer.core.wire.session_messages import Forward
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.outbox import Priority
 

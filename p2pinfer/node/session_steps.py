@@ -1,9 +1,9 @@
 """The steps of a session of a node, for the batcher: what the engine is to compute, and what of it is counted."""
 
-from p2pinfer.core.session_messages import pack_ids
-from p2pinfer.core.stage import Result, Send, StageSession, State, Work
-from p2pinfer.core.stage_account import StageAccount
-from p2pinfer.core.units import Roles
+from p2pinfer.core.money.stage_account import StageAccount
+from p2pinfer.core.sessions.stage import Result, Send, SessionState, StageSession, Work
+from p2pinfer.core.values.units import Roles
+from p2pinfer.core.wire.session_messages import pack_ids
 from p2pinfer.engine.steps import Output, Step
 
 
@@ -27,7 +27,7 @@ class SessionSteps:
     def done(self, work: Work, output: Output) -> list[Send]:
         """Take what the engine computed; return what to send for it."""
         result = Result(output.data, output.ids[0] if output.ids else None)
-        if self._stage.state is State.RUNNING:
+        if self._stage.state is SessionState.RUNNING:
             self.uncounted = work, result
         return self._stage.done(work, result)
 

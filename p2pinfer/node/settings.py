@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, get_type_hints
 
-from p2pinfer.core.budget import NETWORK_PART
-from p2pinfer.core.errors import UsageError
-from p2pinfer.core.shown import brief
-from p2pinfer.core.terms import MAX_PROPOSED
-from p2pinfer.core.units import Numerics, Span
+from p2pinfer.core.money.budget import NETWORK_PART
+from p2pinfer.core.records.terms import MAX_PROPOSED
+from p2pinfer.core.values.errors import UsageError
+from p2pinfer.core.values.shown import brief
+from p2pinfer.core.values.units import Numerics, Span
 from p2pinfer.disk.plain import read_small
 from p2pinfer.engine.steps import CPU
 
@@ -26,7 +26,7 @@ def _setting(default: Any, help_: str) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class NetworkSettings:
     """[network]"""
 
     listen: tuple[str, ...] = _setting(
@@ -64,7 +64,7 @@ class Serve:
 
 
 @dataclass(frozen=True, slots=True)
-class Prices:
+class PriceSettings:
     """[prices] in nano-credits per 1,000,000 units"""
 
     prefill: int = _setting(20_000, "nano-credits per 1,000,000 layer-tokens of prompt")
@@ -92,16 +92,16 @@ MAX_FILE: Final = 1 << 20  # bytes of a file of settings
 MAX_SPAN_TEXT: Final = 20  # characters of FIRST:LAST; Python refuses to read numbers of thousands of digits
 MAX_THREADS: Final = 1024  # torch's own pools fail without a word far above it
 
-SECTIONS: Final = {"network": Network, "serve": Serve, "prices": Prices, "trust": Trust}
+SECTIONS: Final = {"network": NetworkSettings, "serve": Serve, "prices": PriceSettings, "trust": Trust}
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What a node runs with."""
 
-    network: Network = field(default_factory=Network)
+    network: NetworkSettings = field(default_factory=NetworkSettings)
     serve: Serve = field(default_factory=Serve)
-    prices: Prices = field(default_factory=Prices)
+    prices: PriceSettings = field(default_factory=PriceSettings)
     trust: Trust = field(default_factory=Trust)
 
     def __post_init__(self) -> None:

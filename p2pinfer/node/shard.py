@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from p2pinfer.core.errors import UsageError
-from p2pinfer.core.manifest import CONFIG, EMBEDDING, HEAD, TOKENIZER, Manifest, layer_file
-from p2pinfer.core.pages import PAGE, pages_for
-from p2pinfer.core.placement import WEIGHTS_SHARE, longest_span
-from p2pinfer.core.text import Texts
-from p2pinfer.core.units import Numerics, Roles, Span
+from p2pinfer.core.models.manifest import CONFIG, EMBEDDING, HEAD, TOKENIZER, Manifest, layer_file
+from p2pinfer.core.models.text import Texts
+from p2pinfer.core.sessions.pages import PAGE, pages_for
+from p2pinfer.core.swarm.placement import WEIGHTS_SHARE, longest_span
+from p2pinfer.core.values.errors import UsageError
+from p2pinfer.core.values.units import Numerics, Roles, Span
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.engine.config import read_config
 from p2pinfer.engine.door import Engine, open_engine
@@ -42,7 +42,7 @@ MB: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Shard:
+class LoadedSpan:
     """A span that is loaded. texts: the tokenizer, with the role tail."""
 
     model: StoredModel
@@ -63,7 +63,7 @@ def memory_of(serve: Serve) -> int:
 
 
 def layers_that_fit(manifest: Manifest, serve: Serve) -> int:
-    """How many layers the node may hold; here and below, `serve` names its numerics class (`deciding.py`).
+    """How many layers the node may hold; here and below, `serve` names its numerics class (`defaults.py`).
 
     Raises UsageError if not even one fits.
     """
@@ -132,11 +132,11 @@ def default_threads() -> int:
 @asynccontextmanager
 async def open_shard(
     store: Store, model: StoredModel, spec: ShardSpec, progress: Callable[[int, int], None]
-) -> AsyncIterator[Shard]:
+) -> AsyncIterator[LoadedSpan]:
     """Load a span in the engine's process, for as long as the block lasts. Raises as `open_engine` does."""
     texts = Texts(store.read(model.id, TOKENIZER), model.manifest) if Roles.TAIL in spec.roles else None
     async with open_engine(spec, progress) as engine:
-        yield Shard(model, spec.span, spec.roles, spec.numerics, engine, texts)
+        yield LoadedSpan(model, spec.span, spec.roles, spec.numerics, engine, texts)
 
 
 def _size(manifest: Manifest, name: str) -> int:

@@ -1,21 +1,21 @@
 """A stint: one span while the node serves it, from its first measurement, with all that the swarm is told of it.
 
-It ends with its engine. Which span comes next is `placing.py`'s decision, and sessions are `reception.py`'s.
+It ends with its engine. Which span comes next is `placement.py`'s decision, and sessions are `reception.py`'s.
 """
 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from p2pinfer.core.errors import EngineError
-from p2pinfer.core.pages import PAGE
-from p2pinfer.core.schedule import GROUPS
-from p2pinfer.core.units import Roles, Span
-from p2pinfer.node.announcing import Announcing
+from p2pinfer.core.sessions.pages import PAGE
+from p2pinfer.core.sessions.schedule import GROUPS
+from p2pinfer.core.values.errors import EngineError
+from p2pinfer.core.values.units import Roles, Span
 from p2pinfer.node.batcher import Batcher
-from p2pinfer.node.measuring import Measured, measure
-from p2pinfer.node.offering import Offering
-from p2pinfer.node.shard import Shard
+from p2pinfer.node.offer_renewal import Announcing
+from p2pinfer.node.own_offers import OwnOffers
+from p2pinfer.node.shard import LoadedSpan
+from p2pinfer.node.speed_test import Measured, measure
 from p2pinfer.overlay.turn import Turn
 
 logger = logging.getLogger(__name__)
@@ -25,12 +25,12 @@ logger = logging.getLogger(__name__)
 class Stint:
     """A span while it is served. make: offerings of other spans"""
 
-    shard: Shard
-    offering: Offering
+    shard: LoadedSpan
+    offering: OwnOffers
     measured: Measured
     batcher: Batcher
     announcing: Announcing
-    make: Callable[[Span], Offering]
+    make: Callable[[Span], OwnOffers]
 
     async def begin(self) -> None:
         """Tell the swarm, and the owner."""
@@ -58,19 +58,21 @@ class Stint:
         raise EngineError("a batch could not be made, for the fault of ours that is logged above")
 
 
-async def measured_stint(shard: Shard, turn: Turn, announcing: Announcing, make: Callable[[Span], Offering]) -> Stint:
+async def measured_stint(
+    shard: LoadedSpan, turn: Turn, announcing: Announcing, make: Callable[[Span], OwnOffers]
+) -> Stint:
     """The stint of a shard that was just loaded; its speed is measured first. turn: the network's"""
     measured = await measure(shard)
     batcher = Batcher(shard.engine, measured.speed, turn, _groups(shard))
     return Stint(shard, make(shard.span), measured, batcher, announcing, make)
 
 
-def _groups(shard: Shard) -> int:
+def _groups(shard: LoadedSpan) -> int:
     """In which sessions are computed: together, where they are not to go elsewhere."""
     return 1 if shard.roles == Roles.HEAD | Roles.TAIL else GROUPS
 
 
-def _log_start(shard: Shard, measured: Measured) -> None:
+def _log_start(shard: LoadedSpan, measured: Measured) -> None:
     facts = shard.engine.facts
     logger.info(
         "serving layers %s of %s in %s on %s, %d threads: %.0f tokens/s alone, KV cache for %d positions",

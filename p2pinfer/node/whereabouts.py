@@ -8,7 +8,7 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.keys import peer_name
+from p2pinfer.core.values.keys import peer_name
 from p2pinfer.disk.roll import enter, leave
 from p2pinfer.disk.whereabouts import from_here, tell, untell
 from p2pinfer.overlay.network import Network

@@ -7,10 +7,10 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead, RemoteProtocolError
-from p2pinfer.core.keys import short_name
-from p2pinfer.core.messages import Hello
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead, RemoteProtocolError
+from p2pinfer.core.values.keys import short_name
+from p2pinfer.core.wire.messages import Hello
 from p2pinfer.overlay.attempts import Attempts
 from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.crowd import Crowd

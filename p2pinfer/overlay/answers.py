@@ -5,21 +5,14 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.allowance import Allowance, Rate
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead, Refused
-from p2pinfer.core.keys import short_name
-from p2pinfer.core.messages import AskFile, CallRefused, Contacts, FilePart, Message, Offers, cut_text
+from p2pinfer.core.swarm.allowance import Allowance, Rate
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead, Refused
+from p2pinfer.core.values.keys import short_name
+from p2pinfer.core.wire.messages import AskFile, CallRefused, Contacts, FilePart, Message, Offers, cut_text
 from p2pinfer.overlay.calls import CALL_S, Ask
 from p2pinfer.overlay.contained import Contained
-from p2pinfer.overlay.limits import (
-    ALL_ASKS_BURST,
-    ALL_ASKS_RATE,
-    ALL_CALLS,
-    ASKS_BURST,
-    ASKS_RATE,
-    NETWORK_CALLS,
-)
+from p2pinfer.overlay.limits import ALL_ASKS_BURST, ALL_ASKS_RATE, ALL_CALLS, ASKS_BURST, ASKS_RATE, NETWORK_CALLS
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.outbox import Priority
 from p2pinfer.overlay.seats import Seats

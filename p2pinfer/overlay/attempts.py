@@ -1,7 +1,7 @@
 """Links in the making: callers who want the same peer share an attempt (protocols/wire.md, 4.1).
 
 Of two streams dialled at once the one dialled by the smaller key becomes the link, and nobody above notices the other.
-How several addresses are dialled is for `dialling.py`; whether a stream that a peer opened waits for ours, and is let
+How several addresses are dialled is for `dial.py`; whether a stream that a peer opened waits for ours, and is let
 in, for `admission.py`.
 """
 
@@ -14,16 +14,16 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.allowance import Allowance, Rate
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead, RemoteProtocolError, Undialled
-from p2pinfer.core.keys import short_name
-from p2pinfer.core.messages import Goodbye
-from p2pinfer.core.source import NOWHERE
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.swarm.allowance import Allowance, Rate
+from p2pinfer.core.swarm.source import NOWHERE
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead, RemoteProtocolError, Undialled
+from p2pinfer.core.values.keys import short_name
+from p2pinfer.core.values.units import PeerKey
+from p2pinfer.core.wire.messages import Goodbye
 from p2pinfer.overlay.contained import Contained
-from p2pinfer.overlay.dialling import dial_first
-from p2pinfer.overlay.expecting import Expecting
+from p2pinfer.overlay.dial import dial_first
+from p2pinfer.overlay.expectation import Expecting
 from p2pinfer.overlay.greeting import FirstMessages, Greeting, checked_hello
 from p2pinfer.overlay.limits import ALL_DIALS_BURST, ALL_DIALS_RATE, DIALS_BURST, DIALS_RATE, KEPT_DIALS
 from p2pinfer.overlay.link import Link, farewell

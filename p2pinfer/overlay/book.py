@@ -6,8 +6,8 @@ from typing import Final, Protocol
 
 import trio
 
-from p2pinfer.core.acquaintances import Acquaintance
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.swarm.acquaintances import Acquaintance
+from p2pinfer.core.values.units import PeerKey
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.leads import Lead
 from p2pinfer.overlay.link import Link

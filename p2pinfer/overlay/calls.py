@@ -6,9 +6,10 @@ from typing import Final, TypeVar
 
 import trio
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead, Refused, RemoteProtocolError
-from p2pinfer.core.messages import (
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead, Refused, RemoteProtocolError
+from p2pinfer.core.values.units import PeerKey
+from p2pinfer.core.wire.messages import (
     AskContacts,
     AskFile,
     AskOffers,
@@ -19,7 +20,6 @@ from p2pinfer.core.messages import (
     Offers,
     reason_given,
 )
-from p2pinfer.core.units import PeerKey
 from p2pinfer.overlay.link import Link
 
 CALL_S: Final = 5.0  # for an answer to a call

@@ -10,7 +10,7 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.source import Scope, Source
+from p2pinfer.core.swarm.source import Scope, Source
 
 
 class Crowd:

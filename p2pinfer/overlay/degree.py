@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.units import PeerKey, Span
-from p2pinfer.overlay.drawing import drawn, place_of
+from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.values.units import PeerKey, Span
 from p2pinfer.overlay.limits import DEGREE_S, MAX_DEGREE
+from p2pinfer.overlay.lots import drawn, place_of
 
 BESIDE: Final = 2  # on each side of our span
 OF_MODEL: Final = 4

@@ -1,7 +1,7 @@
 """Who serves what: signed offers, told and pulled among peers; the DHT finds the first ones (DESIGN 5).
 
 This is what node and client see of it. How offers travel is in `tidings.py` and `hearing.py`, whom a node is linked to
-in `meeting.py`, the DHT in `seeking.py`; the life of offers is kept in `core/offer_table.py`.
+in `meeting.py`, the DHT in `search.py`; the life of offers is kept in `core/swarm/offer_table.py`.
 """
 
 import time
@@ -13,21 +13,21 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.errors import Refused
-from p2pinfer.core.offer import Offer
-from p2pinfer.core.offer_table import ANSWER_PART, PULL_NEW, OfferTable
-from p2pinfer.core.offers import KnownOffer, reachable
-from p2pinfer.core.units import ModelId, PeerKey
-from p2pinfer.overlay.drawing import LOTS, drawn, drawn_links
+from p2pinfer.core.records.offer import Offer
+from p2pinfer.core.swarm.offer_table import ANSWER_PART, PULL_NEW, OfferTable
+from p2pinfer.core.swarm.offers import KnownOffer, reachable
+from p2pinfer.core.values.errors import Refused
+from p2pinfer.core.values.units import ModelId, PeerKey
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.limits import MAX_ASKED
 from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.lots import LOTS, drawn, drawn_links
 from p2pinfer.overlay.meeting import APART_S, CALM_S, LOOK_AROUND_S, SOON_S, Meeting
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.news import News
 from p2pinfer.overlay.pipe import leads_to
 from p2pinfer.overlay.reach import reach
-from p2pinfer.overlay.seeking import Seeking, model_key
+from p2pinfer.overlay.search import Seeking, model_key
 from p2pinfer.overlay.tidings import LOOK_S, MEET_S, Tidings
 
 __all__ = ["LOOK_AROUND_S", "MEET_S", "Directory", "model_key"]

@@ -8,8 +8,8 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.frames import encode_frame
-from p2pinfer.core.messages import Ack, Ping, Pong
+from p2pinfer.core.wire.frames import encode_frame
+from p2pinfer.core.wire.messages import Ack, Ping, Pong
 from p2pinfer.overlay.pulse import Pulse
 
 ACK_S: Final = 0.1  # after a message that is not acknowledged yet

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from p2pinfer.core.session_messages import Forward
-from p2pinfer.core.units import PeerKey, SessionId
+from p2pinfer.core.values.units import PeerKey, SessionId
+from p2pinfer.core.wire.session_messages import Forward
 from p2pinfer.overlay.limits import ALL_EARLY, ALL_EARLY_BYTES
 
 EARLY_S: Final = 2.0  # rows may come so long before their session is open here

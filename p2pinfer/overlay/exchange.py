@@ -13,9 +13,11 @@ from math import inf
 
 import trio
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead, Refused, RemoteProtocolError, Stranger
-from p2pinfer.core.messages import (
+from p2pinfer.core.swarm.skews import Skews
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead, Refused, RemoteProtocolError, Stranger
+from p2pinfer.core.values.units import PeerKey, SessionId
+from p2pinfer.core.wire.messages import (
     AskContacts,
     AskFile,
     AskOffers,
@@ -25,9 +27,7 @@ from p2pinfer.core.messages import (
     Message,
     Offers,
 )
-from p2pinfer.core.session_messages import Close, Forward, Open, SessionMessage, SessionRefused
-from p2pinfer.core.skews import Skews
-from p2pinfer.core.units import PeerKey, SessionId
+from p2pinfer.core.wire.session_messages import Close, Forward, Open, SessionMessage, SessionRefused
 from p2pinfer.overlay.answers import Answering, Answers, say
 from p2pinfer.overlay.calls import A, Ask, Calls
 from p2pinfer.overlay.early import EarlyRows

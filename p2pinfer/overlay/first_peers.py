@@ -12,7 +12,7 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.values.units import PeerKey
 from p2pinfer.overlay.book import Book, KeptBook
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange

@@ -6,9 +6,9 @@ from math import inf
 
 import trio
 
-from p2pinfer.core.units import PeerKey
-from p2pinfer.overlay.dialling import SILENT_S
-from p2pinfer.overlay.expecting import patience_s
+from p2pinfer.core.values.units import PeerKey
+from p2pinfer.overlay.dial import SILENT_S
+from p2pinfer.overlay.expectation import patience_s
 from p2pinfer.overlay.network import Network
 
 

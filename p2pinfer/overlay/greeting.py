@@ -8,11 +8,11 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead, RemoteProtocolError
-from p2pinfer.core.frames import FrameDecoder, encode_frame
-from p2pinfer.core.messages import MAX_BODY, VERSION, Goodbye, Hello, Message, cut_text
-from p2pinfer.core.source import Source
+from p2pinfer.core.swarm.source import Source
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead, RemoteProtocolError
+from p2pinfer.core.wire.frames import FrameDecoder, encode_frame
+from p2pinfer.core.wire.messages import MAX_BODY, VERSION, Goodbye, Hello, Message, cut_text
 from p2pinfer.overlay.pipe import Pipe
 
 GOODBYE_S: Final = 1.0  # for the last message to leave, and the peer to close after it

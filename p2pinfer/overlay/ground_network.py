@@ -6,9 +6,9 @@ from math import inf
 
 import trio
 
-from p2pinfer.core.messages import MAX_ADDRESSES
-from p2pinfer.core.source import Source
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.swarm.source import Source
+from p2pinfer.core.values.units import PeerKey
+from p2pinfer.core.wire.messages import MAX_ADDRESSES
 from p2pinfer.overlay.admission import Admission
 from p2pinfer.overlay.attempts import Attempts
 from p2pinfer.overlay.greeting import Greeting
@@ -18,7 +18,7 @@ from p2pinfer.overlay.links import Links
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.news import News
 from p2pinfer.overlay.pipe import Address, Ground, leads_to, peer_of
-from p2pinfer.overlay.waking import Sleep
+from p2pinfer.overlay.sleep import Sleep
 from p2pinfer.overlay.word import Word
 
 

@@ -9,25 +9,19 @@ from dataclasses import replace
 from typing import Final
 from weakref import WeakKeyDictionary, WeakSet
 
-from p2pinfer.core.allowance import Allowance, Rate
-from p2pinfer.core.certificate import NodeCert
-from p2pinfer.core.digest import renewed
-from p2pinfer.core.errors import RemoteProtocolError
-from p2pinfer.core.messages import Offers, RelayedOffer, Renewal
-from p2pinfer.core.offer import Offer, contradict
-from p2pinfer.core.offer_table import OfferTable
-from p2pinfer.core.offers import KnownOffer, verify_relayed
-from p2pinfer.core.records import SignedRecord
-from p2pinfer.core.units import PeerKey
-from p2pinfer.overlay.drawing import LOTS, drawn_links
-from p2pinfer.overlay.limits import (
-    ALL_RUMOURS_BURST,
-    ALL_RUMOURS_RATE,
-    RUMOUR_LINKS,
-    RUMOURS_BURST,
-    RUMOURS_RATE,
-)
+from p2pinfer.core.records.certificate import NodeCert
+from p2pinfer.core.records.offer import Offer, contradict
+from p2pinfer.core.records.records import SignedRecord
+from p2pinfer.core.swarm.allowance import Allowance, Rate
+from p2pinfer.core.swarm.digest import renewed
+from p2pinfer.core.swarm.offer_table import OfferTable
+from p2pinfer.core.swarm.offers import KnownOffer, verify_relayed
+from p2pinfer.core.values.errors import RemoteProtocolError
+from p2pinfer.core.values.units import PeerKey
+from p2pinfer.core.wire.messages import Offers, RelayedOffer, Renewal
+from p2pinfer.overlay.limits import ALL_RUMOURS_BURST, ALL_RUMOURS_RATE, RUMOUR_LINKS, RUMOURS_BURST, RUMOURS_RATE
 from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.lots import LOTS, drawn_links
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.pipe import leads_to
 

@@ -12,15 +12,15 @@ from typing import Final, Protocol
 
 import trio
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead, RemoteProtocolError
-from p2pinfer.core.frames import encode_frame
-from p2pinfer.core.keys import short_name
-from p2pinfer.core.messages import Ack, Goodbye, Hello, Message, Offers, Ping, Pong, cut_text, reason_given
-from p2pinfer.core.pace import Pace
-from p2pinfer.core.session_messages import SessionMessage
-from p2pinfer.core.source import Source
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.swarm.source import Source
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead, RemoteProtocolError
+from p2pinfer.core.values.keys import short_name
+from p2pinfer.core.values.units import PeerKey
+from p2pinfer.core.wire.frames import encode_frame
+from p2pinfer.core.wire.messages import Ack, Goodbye, Hello, Message, Offers, Ping, Pong, cut_text, reason_given
+from p2pinfer.core.wire.pace import Pace
+from p2pinfer.core.wire.session_messages import SessionMessage
 from p2pinfer.overlay.backlog import Backlog, Weight
 from p2pinfer.overlay.contained import Contained, outlasting
 from p2pinfer.overlay.dues import Dues

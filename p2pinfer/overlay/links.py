@@ -10,12 +10,12 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead
-from p2pinfer.core.keys import short_name
-from p2pinfer.core.messages import Hello, Message, Offers
-from p2pinfer.core.source import Source
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.swarm.source import Source
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead
+from p2pinfer.core.values.keys import short_name
+from p2pinfer.core.values.units import PeerKey
+from p2pinfer.core.wire.messages import Hello, Message, Offers
 from p2pinfer.overlay.backlog import Backlog
 from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.greeting import GOODBYE_S, FirstMessages

@@ -15,17 +15,17 @@ from weakref import WeakSet
 
 import trio
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead, Refused, RemoteProtocolError, TurnedAway
-from p2pinfer.core.messages import MAX_ADDRESSES, AskContacts, Contacts
-from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.units import ModelId, PeerKey
+from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead, Refused, RemoteProtocolError, TurnedAway
+from p2pinfer.core.values.units import ModelId, PeerKey
+from p2pinfer.core.wire.messages import MAX_ADDRESSES, AskContacts, Contacts
 from p2pinfer.overlay.calls import Ask
 from p2pinfer.overlay.degree import LEAST_DEGREE, Kept, elsewhere, missing, unneeded
-from p2pinfer.overlay.drawing import LOTS, drawn, drawn_links
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.limits import MAX_ASKED
 from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.lots import LOTS, drawn, drawn_links
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.news import News
 from p2pinfer.overlay.pipe import Address, leads_to

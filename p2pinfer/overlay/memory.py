@@ -12,11 +12,11 @@ from weakref import WeakKeyDictionary
 
 import trio
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead
-from p2pinfer.core.keys import peer_name
-from p2pinfer.core.source import NOWHERE, Source
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.swarm.source import NOWHERE, Source
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead
+from p2pinfer.core.values.keys import peer_name
+from p2pinfer.core.values.units import PeerKey
 from p2pinfer.overlay.greeting import Greeting
 from p2pinfer.overlay.ground_network import open_ground_network
 from p2pinfer.overlay.limits import MAX_LINKS

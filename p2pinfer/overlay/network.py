@@ -7,8 +7,8 @@ What comes in goes to the receiver handed in at the opening.
 from collections.abc import Sequence
 from typing import Protocol
 
-from p2pinfer.core.source import Source
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.swarm.source import Source
+from p2pinfer.core.values.units import PeerKey
 from p2pinfer.overlay.link import Link, Receiver
 from p2pinfer.overlay.outbox import Priority
 from p2pinfer.overlay.pipe import Address, peer_of

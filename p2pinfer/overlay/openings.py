@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from math import inf
 
-from p2pinfer.core.allowance import Allowance, Rate
-from p2pinfer.core.codes import Code
-from p2pinfer.core.session_messages import Close, Open, SessionRefused
-from p2pinfer.core.source import Scope, Source
-from p2pinfer.core.units import SessionId
+from p2pinfer.core.swarm.allowance import Allowance, Rate
+from p2pinfer.core.swarm.source import Scope, Source
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.units import SessionId
+from p2pinfer.core.wire.session_messages import Close, Open, SessionRefused
 from p2pinfer.overlay.answers import BUSY_MS
 from p2pinfer.overlay.limits import (
     ALL_OPENS_BURST,

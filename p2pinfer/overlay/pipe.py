@@ -8,10 +8,10 @@ from typing import Final, NewType, Protocol
 
 import trio
 
-from p2pinfer.core.errors import UsageError
-from p2pinfer.core.keys import parse_peer_name
-from p2pinfer.core.source import Source
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.swarm.source import Source
+from p2pinfer.core.values.errors import UsageError
+from p2pinfer.core.values.keys import parse_peer_name
+from p2pinfer.core.values.units import PeerKey
 from p2pinfer.overlay.toll import Meter
 
 ABORT_S: Final = 1.0  # for the ground to let go of a pipe
@@ -113,7 +113,7 @@ class Ground(Protocol):
         """Wait until our addresses change."""
 
     def asleep_s(self) -> float:
-        """As of `waking.py`."""
+        """As of `sleep.py`."""
 
     def check(self, address: str) -> None:
         """Raises UsageError where an address that a person gave is none that could be dialled."""

@@ -12,8 +12,8 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import RemoteProtocolError
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import RemoteProtocolError
 
 PING_S: Final = 2.0  # a ping this often, where it matters
 SILENT_PINGS: Final = 3  # so many without a pong, and the peer is gone; as many measure a new link

@@ -5,10 +5,10 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead, Refused, TurnedAway, Undialled
-from p2pinfer.core.keys import short_name
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead, Refused, TurnedAway, Undialled
+from p2pinfer.core.values.keys import short_name
+from p2pinfer.core.values.units import PeerKey
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.word import hearsay, word_of

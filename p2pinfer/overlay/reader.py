@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import trio
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import RemoteProtocolError
-from p2pinfer.core.messages import Message
-from p2pinfer.core.pace import ACK_BYTES
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import RemoteProtocolError
+from p2pinfer.core.wire.messages import Message
+from p2pinfer.core.wire.pace import ACK_BYTES
 from p2pinfer.overlay.backlog import Weight
 from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.dues import Dues

@@ -7,11 +7,11 @@ from math import inf
 
 import trio
 
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.values.units import PeerKey
 from p2pinfer.overlay.book import KeptBook
 from p2pinfer.overlay.directory import Directory
-from p2pinfer.overlay.drawing import LOTS
 from p2pinfer.overlay.leads import Leads
+from p2pinfer.overlay.lots import LOTS
 from p2pinfer.overlay.meeting import APART_S
 
 

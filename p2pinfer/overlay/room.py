@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from p2pinfer.core.source import Scope, Source
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.swarm.source import Scope, Source
+from p2pinfer.core.values.units import PeerKey
 from p2pinfer.overlay.limits import MAX_LINKS, NETWORK_LINKS, NEW_LINK_S
 
 
@@ -26,14 +26,14 @@ class HeldLink:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class Vacancy:
     """free: a newcomer may come in. instead_of: whose link ends for it."""
 
     free: bool
     instead_of: PeerKey | None = None
 
 
-def room_for(newcomer: Source, held: Sequence[HeldLink], now: float, draw: float, limit: int = MAX_LINKS) -> Room:
+def room_for(newcomer: Source, held: Sequence[HeldLink], now: float, draw: float, limit: int = MAX_LINKS) -> Vacancy:
     """Room for a link from a network; `draw` is a random number below 1.
 
     Of the links that nobody needs, one that we did not dial ends, if there is one, of the network that has most such
@@ -45,12 +45,12 @@ def room_for(newcomer: Source, held: Sequence[HeldLink], now: float, draw: float
     elif len(held) >= limit:
         crowd = list(held)
     else:
-        return Room(free=True)
+        return Vacancy(free=True)
     idle = [one for one in crowd if not one.needed and one.came_s + NEW_LINK_S <= now]
     idle = [one for one in idle if not one.ours] or idle
     if not idle:
-        return Room(free=False)
+        return Vacancy(free=False)
     counts = Counter(one.source.key for one in idle)
     most = max(counts[one.source.key] for one in idle)
     chosen = [one for one in idle if counts[one.source.key] == most]
-    return Room(free=True, instead_of=chosen[int(draw * len(chosen))].peer)
+    return Vacancy(free=True, instead_of=chosen[int(draw * len(chosen))].peer)

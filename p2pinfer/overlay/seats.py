@@ -3,8 +3,8 @@
 from collections import Counter
 from typing import TypeVar
 
-from p2pinfer.core.source import Scope, Source
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.swarm.source import Scope, Source
+from p2pinfer.core.values.units import PeerKey
 
 K = TypeVar("K")
 

@@ -14,11 +14,14 @@ from weakref import WeakKeyDictionary
 
 import trio
 
-from p2pinfer.core.coverage import WELL_HELD, thinnest
-from p2pinfer.core.digest import Digest, name_all, renewal_of, terms_of
-from p2pinfer.core.errors import LinkDead, Refused, RemoteProtocolError
-from p2pinfer.core.keys import short_name
-from p2pinfer.core.messages import (
+from p2pinfer.core.swarm.coverage import WELL_HELD, thinnest
+from p2pinfer.core.swarm.digest import Digest, name_all, renewal_of, terms_of
+from p2pinfer.core.swarm.offer_table import OfferTable
+from p2pinfer.core.swarm.offers import KnownOffer, reachable
+from p2pinfer.core.values.errors import LinkDead, Refused, RemoteProtocolError
+from p2pinfer.core.values.keys import short_name
+from p2pinfer.core.values.units import ModelId
+from p2pinfer.core.wire.messages import (
     LAST_SLICE,
     MAX_NAMED,
     MAX_OFFERS,
@@ -28,18 +31,15 @@ from p2pinfer.core.messages import (
     Renewal,
     model_or_none,
 )
-from p2pinfer.core.offer_table import OfferTable
-from p2pinfer.core.offers import KnownOffer, reachable
-from p2pinfer.core.units import ModelId
 from p2pinfer.overlay.calls import Ask
 from p2pinfer.overlay.contained import Contained
-from p2pinfer.overlay.drawing import LOTS, drawn
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.gathering import Gathering, open_gathering
 from p2pinfer.overlay.hearing import Hearing, made_by
 from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.lots import LOTS, drawn
 from p2pinfer.overlay.network import Network
-from p2pinfer.overlay.waking import Sleep
+from p2pinfer.overlay.sleep import Sleep
 
 MEET_S: Final = 2.0  # for peers that one look-up meets and asks to answer
 LOOK_S: Final = 20.0  # for those of them that answer and are slow: 4 round trips of 2 s, and lost packets

@@ -14,10 +14,10 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.allowance import Allowance, Rate
-from p2pinfer.core.source import Source
-from p2pinfer.core.turns import Turns
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.swarm.allowance import Allowance, Rate
+from p2pinfer.core.swarm.source import Source
+from p2pinfer.core.swarm.turns import Turns
+from p2pinfer.core.values.units import PeerKey
 from p2pinfer.overlay.limits import (
     ALL_PARTNERS_BURST,
     ALL_PARTNERS_RATE,

@@ -12,8 +12,8 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.pace import ACK_BYTES, Pace
-from p2pinfer.core.source import Scope, Source
+from p2pinfer.core.swarm.source import Scope, Source
+from p2pinfer.core.wire.pace import ACK_BYTES, Pace
 from p2pinfer.overlay.limits import LEAST_UPLINK
 
 SHORTEST_S: Final = 1e-4  # that a part is taken to need

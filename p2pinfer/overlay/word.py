@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from p2pinfer.core.source import NOWHERE, Source, source_named
+from p2pinfer.core.swarm.source import NOWHERE, Source, source_named
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import trio
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.frames import encode_frame
-from p2pinfer.core.messages import Goodbye
-from p2pinfer.core.pace import Pace
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.wire.frames import encode_frame
+from p2pinfer.core.wire.messages import Goodbye
+from p2pinfer.core.wire.pace import Pace
 from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.outbox import Outbox
 from p2pinfer.overlay.pipe import Pipe

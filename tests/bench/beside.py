@@ -17,7 +17,7 @@ from typing import Final
 import trio
 
 from p2pinfer.client.api import Client, open_client
-from p2pinfer.core.units import Numerics
+from p2pinfer.core.values.units import Numerics
 from tests.bench.figures import Bound, Figure, quantile
 from tests.bench.setting import RUNS, ask, demo_model, open_stages
 

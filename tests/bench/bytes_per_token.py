@@ -13,10 +13,10 @@ from pathlib import Path
 import trio
 
 from p2pinfer.client.api import open_client
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.units import Codec, row_bytes
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.values.units import Codec, row_bytes
 from p2pinfer.node.daemon import Node, open_node
-from p2pinfer.node.settings import Network as NetworkSettings
+from p2pinfer.node.settings import NetworkSettings as NetworkSettings
 from p2pinfer.node.settings import Serve, Settings
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.greeting import Greeting

@@ -14,7 +14,7 @@ from typing import Final
 import trio
 
 from p2pinfer.client.api import Client, open_client
-from p2pinfer.core.keys import peer_name
+from p2pinfer.core.values.keys import peer_name
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.store import Store
 from tests.bench.figures import Bound, Figure

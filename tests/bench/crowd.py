@@ -16,17 +16,17 @@ from typing import Any, Final
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.coverage import thinnest
-from p2pinfer.core.errors import LinkDead, Refused
-from p2pinfer.core.keys import PrivateKey, peer_name
-from p2pinfer.core.message_codec import encode_message
-from p2pinfer.core.messages import MAX_BODY, MAX_OFFERS, VERSION, Hello, Message, Offers
-from p2pinfer.core.offer import State
-from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.records import sign
-from p2pinfer.core.source import NOWHERE, Source
-from p2pinfer.core.units import PeerKey, Roles, Span
+from p2pinfer.core.records.offer import ServingState
+from p2pinfer.core.records.records import sign
+from p2pinfer.core.swarm.coverage import thinnest
+from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.swarm.source import NOWHERE, Source
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead, Refused
+from p2pinfer.core.values.keys import PrivateKey, peer_name
+from p2pinfer.core.values.units import PeerKey, Roles, Span
+from p2pinfer.core.wire.message_codec import encode_message
+from p2pinfer.core.wire.messages import MAX_BODY, MAX_OFFERS, VERSION, Hello, Message, Offers
 from p2pinfer.overlay.calls import CALL_S
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.pipe import Address, peer_of
@@ -244,7 +244,7 @@ class Crowd:
         seq = 0
         while True:
             seq += 1
-            state = State.JOINING if seq == 1 else State.SERVING
+            state = ServingState.JOINING if seq == 1 else ServingState.SERVING
             signed = sign(replace(offer, seq=seq, state=state), signer)
             directory.announce(KnownOffer(signed, certificate, addresses, trio.current_time()))
             await trio.sleep(1.0 if seq == 1 else RENEW_S)

@@ -15,8 +15,8 @@ import trio
 
 from p2pinfer.cli.processes import open_swarm
 from p2pinfer.client.api import Client, open_client
-from p2pinfer.core.errors import P2pinferError
-from p2pinfer.core.units import Numerics
+from p2pinfer.core.values.errors import P2pinferError
+from p2pinfer.core.values.units import Numerics
 from tests.bench.figures import Bound, Comparison, Figure
 from tests.bench.setting import RUNS, demo_model
 

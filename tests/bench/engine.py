@@ -8,8 +8,17 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.units import Numerics
-from p2pinfer.node.comparing import ROUNDS, Comparison, Memory, Racer, Row, Trial, compare, open_racer
+from p2pinfer.core.values.units import Numerics
+from p2pinfer.diagnosis.engine_comparison import (
+    ROUNDS,
+    EngineComparison,
+    EngineRow,
+    Memory,
+    Racer,
+    Trial,
+    compare,
+    open_racer,
+)
 from tests.bench.figures import Bound, Figure
 from tests.bench.setting import demo_model
 
@@ -33,12 +42,12 @@ def _unwatched(what: str, done: int, total: int) -> None:
     """Nobody looks."""
 
 
-def _row(comparison: Comparison, numerics: Numerics, sessions: int) -> Row:
+def _row(comparison: EngineComparison, numerics: Numerics, sessions: int) -> EngineRow:
     (row,) = [row for row in comparison.rows if (row.numerics, row.sessions) == (numerics, sessions)]
     return row
 
 
-def _against_memory(comparison: Comparison) -> Sequence[Figure]:
+def _against_memory(comparison: EngineComparison) -> Sequence[Figure]:
     alone = _row(comparison, Numerics.I8G32_1, 1)
     assert alone.of_floor is not None and comparison.floor is not None
     detail = (
@@ -48,7 +57,7 @@ def _against_memory(comparison: Comparison) -> Sequence[Figure]:
     return [Figure("int8, one session, of the memory floor", alone.of_floor, Bound.AT_LEAST, 0.80, "x", detail)]
 
 
-def _against_torch(comparison: Comparison) -> Sequence[Figure]:
+def _against_torch(comparison: EngineComparison) -> Sequence[Figure]:
     figures = []
     for sessions, bound in OVER_TORCH.items():
         ours, theirs = (_row(comparison, numerics, sessions) for numerics in (Numerics.I8G32_1, Numerics.BF16_1))

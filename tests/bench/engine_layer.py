@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from p2pinfer.core.pages import pages_for
+from p2pinfer.core.sessions.pages import pages_for
 from p2pinfer.engine.config import ModelConfig
 from p2pinfer.engine.native.bandwidth import read_gb_s
 from p2pinfer.engine.native.files import Bits

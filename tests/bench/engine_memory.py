@@ -9,7 +9,7 @@ import trio
 
 from p2pinfer.cli.processes import open_node_process
 from p2pinfer.client.api import open_client
-from p2pinfer.core.units import Numerics
+from p2pinfer.core.values.units import Numerics
 from p2pinfer.node.shard import CACHE_BYTES
 from tests.bench.figures import Bound, Figure
 from tests.bench.machine import child_with, parts_with, usage_of

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from p2pinfer.core.manifest import TOKENIZER
-from p2pinfer.core.pages import pages_for
-from p2pinfer.core.text import Texts
-from p2pinfer.core.units import Numerics
+from p2pinfer.core.models.manifest import TOKENIZER
+from p2pinfer.core.models.text import Texts
+from p2pinfer.core.sessions.pages import pages_for
+from p2pinfer.core.values.units import Numerics
 from p2pinfer.engine.backend import Asked, Backend, Batch, Part
 from p2pinfer.engine.codecs import Ids, Rows
 from p2pinfer.engine.config import ModelConfig, read_config

@@ -20,12 +20,12 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.errors import LinkDead, Refused
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.messages import AskFile, FilePart
-from p2pinfer.core.pace import MIN_FRAME
-from p2pinfer.core.session_messages import Forward, SessionMessage
-from p2pinfer.core.units import Codec, PeerKey, SessionId
+from p2pinfer.core.values.errors import LinkDead, Refused
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.values.units import Codec, PeerKey, SessionId
+from p2pinfer.core.wire.messages import AskFile, FilePart
+from p2pinfer.core.wire.pace import MIN_FRAME
+from p2pinfer.core.wire.session_messages import Forward, SessionMessage
 from p2pinfer.overlay.calls import Ask
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.libp2p import open_libp2p_network

@@ -15,7 +15,7 @@ import trio
 
 from p2pinfer.cli.processes import open_swarm
 from p2pinfer.client.api import Client, open_client
-from p2pinfer.core.errors import P2pinferError
+from p2pinfer.core.values.errors import P2pinferError
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.store import Store, StoredModel
 from tests.bench.figures import Bound, Figure, quantile

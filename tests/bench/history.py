@@ -17,10 +17,10 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.budget import Risk
-from p2pinfer.core.records import countersign, sign
-from p2pinfer.core.source import NOWHERE
-from p2pinfer.core.units import SessionId
+from p2pinfer.core.money.budget import Risk
+from p2pinfer.core.records.records import countersign, sign
+from p2pinfer.core.swarm.source import NOWHERE
+from p2pinfer.core.values.units import SessionId
 from p2pinfer.disk.journal import Journal, open_journal
 from p2pinfer.disk.journal_file import prove_journal
 from p2pinfer.disk.places import client_journal, node_journal

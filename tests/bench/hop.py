@@ -11,11 +11,11 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.errors import LinkDead
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.messages import Message
-from p2pinfer.core.session_messages import Forward
-from p2pinfer.core.units import Codec, PeerKey, SessionId
+from p2pinfer.core.values.errors import LinkDead
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.values.units import Codec, PeerKey, SessionId
+from p2pinfer.core.wire.messages import Message
+from p2pinfer.core.wire.session_messages import Forward
 from p2pinfer.overlay.libp2p import open_libp2p_network
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.outbox import Priority

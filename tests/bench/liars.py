@@ -13,13 +13,13 @@ from typing import Any, Final
 
 import trio
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.contract import verify_request
-from p2pinfer.core.keys import peer_name
-from p2pinfer.core.messages import MAX_OFFERS, Message, Offers
-from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.records import countersign
-from p2pinfer.core.session_messages import Accept, Open, SessionRefused
+from p2pinfer.core.records.contract import verify_request
+from p2pinfer.core.records.records import countersign
+from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.keys import peer_name
+from p2pinfer.core.wire.messages import MAX_OFFERS, Message, Offers
+from p2pinfer.core.wire.session_messages import Accept, Open, SessionRefused
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.store import Store
 from p2pinfer.overlay.link import Link

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import trio
 
-from p2pinfer.core.units import Numerics
+from p2pinfer.core.values.units import Numerics
 from tests.bench.figures import Bound, Comparison, Figure, rate_between, rate_together
 from tests.bench.setting import FIRST, LAST, RUNS, decode_alone, gather_times, open_stages, open_whole
 

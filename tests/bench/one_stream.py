@@ -10,7 +10,7 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.units import Numerics
+from p2pinfer.core.values.units import Numerics
 from tests.bench.figures import Bound, Comparison, Figure, rate_between
 from tests.bench.setting import FIRST, LAST, RUNS, ask, decode_alone, open_stages, open_whole
 

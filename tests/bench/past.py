@@ -9,12 +9,12 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.receipt import FINAL, RUNNING, Receipt
-from p2pinfer.core.records import countersign, sign
-from p2pinfer.core.statement import Paid
-from p2pinfer.core.units import SessionId
+from p2pinfer.core.records.receipt import FINAL, RUNNING, Receipt
+from p2pinfer.core.records.records import countersign, sign
+from p2pinfer.core.records.statement import Paid
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.values.units import SessionId
 from p2pinfer.disk.journal import Journal, open_journal
 from tests.core.paid_route import CLIENT, DAY_S, NODES, NOW, certificate_for, contract_on, key, route_offers
 

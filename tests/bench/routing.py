@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final
 
-from p2pinfer.core.pricing import Prices
-from p2pinfer.core.routing import Candidate, Load, choose_route
-from p2pinfer.core.units import PeerKey, Span
+from p2pinfer.core.records.pricing import Prices
+from p2pinfer.core.routes.routing import Candidate, Demand, choose_route
+from p2pinfer.core.values.units import PeerKey, Span
 from tests.bench.figures import Bound, Figure, quantile
 
 ABOUT = "a route among 10,000 offers of every kind"
@@ -24,7 +24,7 @@ def run() -> Sequence[Figure]:
 
 def _figure(layers: int) -> Figure:
     chance = Random(layers)
-    pool, load = offers(layers, chance), Load(layers, 100, 128, 610, WORTH)
+    pool, load = offers(layers, chance), Demand(layers, 100, 128, 610, WORTH)
     took_s, stages = [], Counter[int]()
     for _ in range(RUNS):
         began = time.process_time()

@@ -12,13 +12,13 @@ import trio
 
 from p2pinfer.cli.processes import NodeProcess, open_swarm
 from p2pinfer.client.api import Client, open_client
-from p2pinfer.core.draw import GREEDY
-from p2pinfer.core.errors import ModelError
-from p2pinfer.core.manifest import TOKENIZER
-from p2pinfer.core.pages import pages_for
-from p2pinfer.core.session_messages import pack_ids
-from p2pinfer.core.text import Texts
-from p2pinfer.core.units import Codec, Numerics
+from p2pinfer.core.models.manifest import TOKENIZER
+from p2pinfer.core.models.text import Texts
+from p2pinfer.core.records.draw import GREEDY
+from p2pinfer.core.sessions.pages import pages_for
+from p2pinfer.core.values.errors import ModelError
+from p2pinfer.core.values.units import Codec, Numerics
+from p2pinfer.core.wire.session_messages import pack_ids
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.places import default_store
 from p2pinfer.disk.store import Store, StoredModel

@@ -16,10 +16,14 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.frames import FrameDecoder, encode_frame
-from p2pinfer.core.keys import domain
-from p2pinfer.core.messages import (
+from p2pinfer.core.records.pricing import Usage
+from p2pinfer.core.records.receipt import Receipt
+from p2pinfer.core.records.records import encode
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.keys import domain
+from p2pinfer.core.values.units import Codec, ModelId, RecordId, SessionId
+from p2pinfer.core.wire.frames import FrameDecoder, encode_frame
+from p2pinfer.core.wire.messages import (
     Ack,
     AskContacts,
     AskFile,
@@ -32,10 +36,7 @@ from p2pinfer.core.messages import (
     Ping,
     Pong,
 )
-from p2pinfer.core.pricing import Usage
-from p2pinfer.core.receipt import Receipt
-from p2pinfer.core.records import encode
-from p2pinfer.core.session_messages import (
+from p2pinfer.core.wire.session_messages import (
     Accept,
     Close,
     Credit,
@@ -51,7 +52,6 @@ from p2pinfer.core.session_messages import (
     Stored,
     pack_ids,
 )
-from p2pinfer.core.units import Codec, ModelId, RecordId, SessionId
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.store import Store
 from p2pinfer.overlay.pipe import Pipe

@@ -20,7 +20,7 @@ from typing import Final
 import trio
 
 from p2pinfer.client.api import Client, open_client
-from p2pinfer.core.units import Numerics
+from p2pinfer.core.values.units import Numerics
 from tests.bench.figures import Bound, Figure, rate_between, rate_together
 from tests.bench.many_streams import PROMPTS
 from tests.bench.setting import decode_alone, demo_model, gather_times, open_whole

@@ -11,16 +11,16 @@ import pytest
 import trio
 
 from p2pinfer.cli.main import run
-from p2pinfer.core.certificate import NodeCert
-from p2pinfer.core.codes import Code
-from p2pinfer.core.contract import Contract
-from p2pinfer.core.delivered import delivered as delivered_of
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.receipt import Receipt
-from p2pinfer.core.records import SignedRecord, countersign, sign
-from p2pinfer.core.statement import Paid
-from p2pinfer.core.tree import Tree
-from p2pinfer.core.units import Roles, SessionId, Span
+from p2pinfer.core.records.certificate import NodeCert
+from p2pinfer.core.records.contract import Contract
+from p2pinfer.core.records.delivered import delivered as delivered_of
+from p2pinfer.core.records.receipt import Receipt
+from p2pinfer.core.records.records import SignedRecord, countersign, sign
+from p2pinfer.core.records.statement import Paid
+from p2pinfer.core.records.tree import Tree
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.values.units import Roles, SessionId, Span
 from p2pinfer.disk.journal import Journal, open_journal
 from p2pinfer.disk.journal_tables import CONTRACT, RECEIPT, row_digest
 from p2pinfer.disk.places import client_journal, node_journal

@@ -12,10 +12,10 @@ import trio
 
 from p2pinfer.client import api
 from p2pinfer.client.answer import Answer, StageOfAnswer
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import GenerationFailed, TooDear
-from p2pinfer.core.keys import peer_name
-from p2pinfer.core.units import PeerKey, Span
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import GenerationFailed, TooDear
+from p2pinfer.core.values.keys import peer_name
+from p2pinfer.core.values.units import PeerKey, Span
 from tests.cli.books import Shell
 from tests.core.paid_route import NODES
 

@@ -7,13 +7,13 @@ import pytest
 from rich.text import Text
 
 from p2pinfer.cli.bench import BAR, bar
-from p2pinfer.core.errors import EngineError, UsageError
-from p2pinfer.core.units import Numerics
+from p2pinfer.core.values.errors import EngineError, UsageError
+from p2pinfer.core.values.units import Numerics
+from p2pinfer.diagnosis import engine_comparison as comparing
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.store import Store
 from p2pinfer.engine import choice
 from p2pinfer.engine.gpu import Gpu
-from p2pinfer.node import comparing
 from tests.cli.books import Ran, Shell
 from tests.disk.tiny import tiny_folder
 

@@ -10,19 +10,19 @@ from typing import Any
 
 import pytest
 
-from p2pinfer.core.errors import EngineError, UsageError
-from p2pinfer.core.records import SignedRecord
-from p2pinfer.core.renewal import RENEW_CERTIFICATE_S
+from p2pinfer.core.records.records import SignedRecord
+from p2pinfer.core.records.renewal import RENEW_CERTIFICATE_S
+from p2pinfer.core.values.errors import EngineError, UsageError
+from p2pinfer.diagnosis import examination as examining
+from p2pinfer.diagnosis.findings import Grade, about_identity, about_network, about_threads
 from p2pinfer.disk.identity import Seen, load_identity
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.journal_file import connect_writer
 from p2pinfer.disk.store import Store
 from p2pinfer.engine import choice
 from p2pinfer.engine.gpu import Gpu
-from p2pinfer.node import examining
-from p2pinfer.node.findings import Verdict, about_identity, about_network, about_threads
 from p2pinfer.node.outlook import Sight
-from p2pinfer.node.settings import Network
+from p2pinfer.node.settings import NetworkSettings
 from tests.cli.books import CERTIFICATE, Ran, Shell
 from tests.disk.tiny import tiny_folder
 
@@ -247,86 +247,86 @@ def test_a_damaged_key_is_told(p2pinfer: Shell, store: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("certificate", "owner_here", "after_s", "verdict"),
     [
-        (CERTIFICATE, True, 0, Verdict.GOOD),
-        (CERTIFICATE, False, 0, Verdict.GOOD),
-        (CERTIFICATE, False, CERTIFICATE.record.not_after - NOW - RENEW_CERTIFICATE_S + 1, Verdict.ADVICE),
-        (CERTIFICATE, False, CERTIFICATE.record.not_after - NOW, Verdict.WRONG),
-        (CERTIFICATE, False, -1, Verdict.WRONG),
-        (CERTIFICATE, True, CERTIFICATE.record.not_after - NOW, Verdict.GOOD),
-        (CERTIFICATE, True, -1, Verdict.WRONG),
-        (None, False, 0, Verdict.WRONG),
-        (None, True, 0, Verdict.GOOD),
+        (CERTIFICATE, True, 0, Grade.GOOD),
+        (CERTIFICATE, False, 0, Grade.GOOD),
+        (CERTIFICATE, False, CERTIFICATE.record.not_after - NOW - RENEW_CERTIFICATE_S + 1, Grade.ADVICE),
+        (CERTIFICATE, False, CERTIFICATE.record.not_after - NOW, Grade.WRONG),
+        (CERTIFICATE, False, -1, Grade.WRONG),
+        (CERTIFICATE, True, CERTIFICATE.record.not_after - NOW, Grade.GOOD),
+        (CERTIFICATE, True, -1, Grade.WRONG),
+        (None, False, 0, Grade.WRONG),
+        (None, True, 0, Grade.GOOD),
     ],
 )
 def test_a_certificate_is_told_before_it_is_over(
-    certificate: SignedRecord[Any] | None, owner_here: bool, after_s: int, verdict: Verdict
+    certificate: SignedRecord[Any] | None, owner_here: bool, after_s: int, verdict: Grade
 ) -> None:
     finding = about_identity(Path("data"), Seen(certificate, owner_here), NOW + after_s)
     assert finding.verdict is verdict
-    assert bool(finding.advice) is (verdict is not Verdict.GOOD)
+    assert bool(finding.advice) is (verdict is not Grade.GOOD)
 
 
 def test_cores_are_those_that_this_process_may_use(
     p2pinfer: Shell, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More threads than a container leaves us would be slower, whatever the machine has."""
-    monkeypatch.setattr("p2pinfer.node.examining.usable_cores", lambda: 77)
+    monkeypatch.setattr("p2pinfer.diagnosis.examination.usable_cores", lambda: 77)
     assert told(p2pinfer("doctor", "--store", store, "--data", tmp_path / "data", "--json"))["cores"] == 77
 
 
 @pytest.mark.parametrize(
-    ("threads", "cores", "verdict"), [(2, 2, Verdict.GOOD), (1, 2, Verdict.ADVICE), (4, 2, Verdict.ADVICE)]
+    ("threads", "cores", "verdict"), [(2, 2, Grade.GOOD), (1, 2, Grade.ADVICE), (4, 2, Grade.ADVICE)]
 )
-def test_threads_are_held_to_the_cores(threads: int, cores: int, verdict: Verdict) -> None:
+def test_threads_are_held_to_the_cores(threads: int, cores: int, verdict: Grade) -> None:
     finding = about_threads(threads, cores)
     assert finding.verdict is verdict
-    assert ("serve.threads = 2" in finding.advice) is (verdict is not Verdict.GOOD)
+    assert ("serve.threads = 2" in finding.advice) is (verdict is not Grade.GOOD)
 
 
 @pytest.mark.parametrize(
     ("network", "verdict", "words"),
     [
-        (Network(), Verdict.ADVICE, "nobody but this machine reaches it"),
-        (Network(listen=("/ip4/0.0.0.0/tcp/4001",)), Verdict.GOOD, "peers of the local network find it"),
-        (Network(listen=("/ip4/0.0.0.0/tcp/4001",), mdns=False), Verdict.ADVICE, "it knows nobody"),
+        (NetworkSettings(), Grade.ADVICE, "nobody but this machine reaches it"),
+        (NetworkSettings(listen=("/ip4/0.0.0.0/tcp/4001",)), Grade.GOOD, "peers of the local network find it"),
+        (NetworkSettings(listen=("/ip4/0.0.0.0/tcp/4001",), mdns=False), Grade.ADVICE, "it knows nobody"),
         (
-            Network(listen=("/ip4/0.0.0.0/tcp/4001",), mdns=False, bootstrap=("/ip4/..",)),
-            Verdict.GOOD,
+            NetworkSettings(listen=("/ip4/0.0.0.0/tcp/4001",), mdns=False, bootstrap=("/ip4/..",)),
+            Grade.GOOD,
             "1 to meet first",
         ),
-        (Network(announce=("/ip4/198.51.100.7/tcp/4001",)), Verdict.ADVICE, "it knows nobody"),
+        (NetworkSettings(announce=("/ip4/198.51.100.7/tcp/4001",)), Grade.ADVICE, "it knows nobody"),
     ],
     ids=str,
 )
-def test_who_could_reach_the_node_is_told(network: Network, verdict: Verdict, words: str) -> None:
+def test_who_could_reach_the_node_is_told(network: NetworkSettings, verdict: Grade, words: str) -> None:
     local = tuple(one.replace("0.0.0.0", "192.168.1.20") for one in network.listen)
     finding = about_network(network, local, None, NOW)
     assert (finding.verdict, words in finding.text) == (verdict, True)
-    assert bool(finding.advice) is (verdict is not Verdict.GOOD)
+    assert bool(finding.advice) is (verdict is not Grade.GOOD)
 
 
 def test_what_the_last_node_saw_is_told() -> None:
-    network = Network(listen=("/ip4/0.0.0.0/tcp/4001",), bootstrap=("/ip4/..",))
+    network = NetworkSettings(listen=("/ip4/0.0.0.0/tcp/4001",), bootstrap=("/ip4/..",))
     local = ("/ip4/192.168.1.20/tcp/4001",)
     good = about_network(network, local, Sight(local, 12, 3, (), NOW - 60), NOW)
-    assert good.verdict is Verdict.GOOD
+    assert good.verdict is Grade.GOOD
     assert "told to others: /ip4/192.168.1.20/tcp/4001; a node here met 12 peers, as noted lately, and 3" in good.text
     lonely = about_network(network, local, Sight(local, 0, 0, (), NOW - 20_000), NOW)
-    assert (lonely.verdict, "5 hours ago" in lonely.text) == (Verdict.ADVICE, True)
+    assert (lonely.verdict, "5 hours ago" in lonely.text) == (Grade.ADVICE, True)
     assert "firewall" in lonely.advice
 
 
 def test_a_router_before_the_node_is_told() -> None:
-    network = Network(listen=("/ip4/0.0.0.0/tcp/4001",), bootstrap=("/ip4/..",))
+    network = NetworkSettings(listen=("/ip4/0.0.0.0/tcp/4001",), bootstrap=("/ip4/..",))
     local = ("/ip4/192.168.1.20/tcp/4001",)
     finding = about_network(network, local, Sight(local, 3, 0, ("198.41.0.4",), NOW), NOW)
-    assert (finding.verdict, "peers see it at 198.41.0.4" in finding.text) == (Verdict.ADVICE, True)
+    assert (finding.verdict, "peers see it at 198.41.0.4" in finding.text) == (Grade.ADVICE, True)
     assert "forward a port" in finding.advice
 
 
 def test_a_machine_without_a_network_is_told() -> None:
-    finding = about_network(Network(listen=("/ip4/0.0.0.0/tcp/4001",)), (), None, NOW)
-    assert (finding.verdict, "told to others: nothing" in finding.text) == (Verdict.ADVICE, True)
+    finding = about_network(NetworkSettings(listen=("/ip4/0.0.0.0/tcp/4001",)), (), None, NOW)
+    assert (finding.verdict, "told to others: nothing" in finding.text) == (Grade.ADVICE, True)
     assert "no interface of this machine is up" in finding.advice
 
 

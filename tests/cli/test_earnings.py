@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 import trio
 
-from p2pinfer.core.errors import JournalError
-from p2pinfer.core.keys import peer_name
-from p2pinfer.core.records import ZEROS
-from p2pinfer.core.statement_check import Verdict, verify_statement
-from p2pinfer.core.units import ModelId
-from p2pinfer.disk.exporting import Wanted, export_statement
+from p2pinfer.core.records.records import ZEROS
+from p2pinfer.core.records.statement_check import Verdict, verify_statement
+from p2pinfer.core.values.errors import JournalError
+from p2pinfer.core.values.keys import peer_name
+from p2pinfer.core.values.units import ModelId
 from p2pinfer.disk.journal import open_journal
 from p2pinfer.disk.places import node_journal
+from p2pinfer.disk.statement_export import Wanted, export_statement
 from p2pinfer.disk.store import Store
 from tests.cli.books import (
     CERTIFICATE,
@@ -234,7 +234,7 @@ def test_exports_are_numbered_and_name_the_one_before(p2pinfer: Shell, data: Pat
 def test_more_receipts_than_a_statement_holds_are_stated_by_shorter_periods(
     p2pinfer: Shell, data: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("p2pinfer.disk.exporting.MAX_RECEIPTS", 2)
+    monkeypatch.setattr("p2pinfer.disk.statement_export.MAX_RECEIPTS", 2)
     ran = p2pinfer("earnings", "export", out, "--data", data)
     assert (ran.code, "3 receipts, a statement holds 2: state shorter periods" in ran.err) == (2, True)
     assert not out.exists()

@@ -9,7 +9,7 @@ import click
 import pytest
 
 from p2pinfer.cli import main as faces
-from p2pinfer.core.errors import JournalError, ModelError, NoRoute, P2pinferError, UsageError
+from p2pinfer.core.values.errors import JournalError, ModelError, NoRoute, P2pinferError, UsageError
 from tests.cli.books import Shell
 
 SLOW = ("torch", "libp2p", "multiaddr", "transformers", "numpy", "gguf", "safetensors", "huggingface_hub")

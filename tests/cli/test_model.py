@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from p2pinfer.cli.model import model
-from p2pinfer.core.errors import ModelError
+from p2pinfer.core.values.errors import ModelError
 from tests.disk.tiny import tiny_folder
 
 

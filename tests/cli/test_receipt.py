@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import trio
 
-from p2pinfer.core.contract import Contract
-from p2pinfer.core.keys import peer_name
-from p2pinfer.core.pricing import Prices
-from p2pinfer.core.receipt import Receipt
-from p2pinfer.core.records import encode, record_id
-from p2pinfer.core.statement import Paid
+from p2pinfer.core.records.contract import Contract
+from p2pinfer.core.records.pricing import Prices
+from p2pinfer.core.records.receipt import Receipt
+from p2pinfer.core.records.records import encode, record_id
+from p2pinfer.core.records.statement import Paid
+from p2pinfer.core.values.keys import peer_name
 from p2pinfer.disk.journal import open_journal
 from p2pinfer.disk.places import node_journal
 from tests.cli.books import (

@@ -13,10 +13,10 @@ import trio
 
 from p2pinfer.cli import settle as face
 from p2pinfer.client import api
-from p2pinfer.client.settling import Claim
-from p2pinfer.core.keys import peer_name, short_name
-from p2pinfer.core.records import sign
-from p2pinfer.core.units import PeerKey, RecordId
+from p2pinfer.client.settlement import Claim
+from p2pinfer.core.records.records import sign
+from p2pinfer.core.values.keys import peer_name, short_name
+from p2pinfer.core.values.units import PeerKey, RecordId
 from p2pinfer.disk.journal import open_journal
 from p2pinfer.disk.places import client_journal
 from tests.cli.books import NODE, Shell, client_folder, leave_unsigned, paid, session_of, with_seq

@@ -3,8 +3,8 @@
 import pytest
 
 from p2pinfer.cli.main import sole_failure
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import GenerationFailed, UsageError
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import GenerationFailed, UsageError
 
 CANCELLED = GenerationFailed("the client was closed", Code.CANCELLED)
 

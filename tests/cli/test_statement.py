@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from p2pinfer.core.keys import peer_name
-from p2pinfer.core.records import ZEROS
-from p2pinfer.core.statement import MAGIC, Paid, write_statement
-from p2pinfer.core.units import OwnerKey, RecordId
+from p2pinfer.core.records.records import ZEROS
+from p2pinfer.core.records.statement import MAGIC, Paid, write_statement
+from p2pinfer.core.values.keys import peer_name
+from p2pinfer.core.values.units import OwnerKey, RecordId
 from tests.cli.books import CERTIFICATE, NODE, Shell, amount, client_folder, paid, with_seq
 from tests.core.paid_route import CLIENT, NOW, OWNER, STRANGER
 

@@ -4,7 +4,7 @@ import pytest
 
 from p2pinfer.cli.swarm import print_rows, short
 from p2pinfer.cli.words import COLUMNS
-from p2pinfer.core.keys import peer_name, short_name
+from p2pinfer.core.values.keys import peer_name, short_name
 from tests.core.paid_route import NODES
 
 PEERS = [node.public for node in NODES]

@@ -14,8 +14,8 @@ from rich.table import Table
 from p2pinfer import cli
 from p2pinfer.cli import main as faces
 from p2pinfer.cli.terminal import LogHandler, Terminal, say
-from p2pinfer.core.errors import NoRoute
-from p2pinfer.core.shown import shown, shown_line
+from p2pinfer.core.values.errors import NoRoute
+from p2pinfer.core.values.shown import shown, shown_line
 from tests.cli.books import Shell
 from tests.cli.test_main import failing
 

@@ -8,15 +8,16 @@ from typing import ClassVar
 
 import trio
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.contract import verify_request
-from p2pinfer.core.messages import AskFile
-from p2pinfer.core.offer import Load, Speed, State
-from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.receipt import Receipt
-from p2pinfer.core.records import SignedRecord, countersign, sign
-from p2pinfer.core.sampling import decode_sampling
-from p2pinfer.core.session_messages import (
+from p2pinfer.core.money.stage_account import Proposal, StageAccount
+from p2pinfer.core.records.contract import verify_request
+from p2pinfer.core.records.offer import Load, ServingState, Speed
+from p2pinfer.core.records.receipt import Receipt
+from p2pinfer.core.records.records import SignedRecord, countersign, sign
+from p2pinfer.core.records.sampling import decode_sampling
+from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.wire.messages import AskFile
+from p2pinfer.core.wire.session_messages import (
     Accept,
     Open,
     Prompt,
@@ -28,13 +29,12 @@ from p2pinfer.core.session_messages import (
     pack_ids,
     unpack_ids,
 )
-from p2pinfer.core.stage_account import Proposal, StageAccount
 from p2pinfer.disk.boots import Boots
 from p2pinfer.disk.identity import Identity
 from p2pinfer.disk.store import Store, StoredModel
-from p2pinfer.node.certifying import Certifying
-from p2pinfer.node.files import Files
-from p2pinfer.node.offering import Offering, offering_of
+from p2pinfer.node.certification import Certifying
+from p2pinfer.node.files import ModelFiles
+from p2pinfer.node.own_offers import OwnOffers, offering_of
 from p2pinfer.node.settings import Settings, change
 from p2pinfer.overlay.answers import Answering
 from p2pinfer.overlay.directory import Directory
@@ -56,7 +56,7 @@ class SoloStage:
     prices: ClassVar[Mapping[str, int]] = {}
     world: MemoryWorld
 
-    def __init__(self, offering: Offering, network: Network) -> None:
+    def __init__(self, offering: OwnOffers, network: Network) -> None:
         self.offering = offering
         self.network = network
         self.signed: list[Signed] = []
@@ -137,14 +137,14 @@ async def open_stage(
     offering = offering_of(certifying, identity.key, boots, model, settings, model.manifest.span)
     async with trio.open_nursery() as nursery:
         exchange = Exchange(nursery)
-        exchange.answer(AskFile, files or Files(store).answer)
+        exchange.answer(AskFile, files or ModelFiles(store).answer)
         opened = open_network(exchange) if open_network else open_memory_network(world, identity.key.public, exchange)
         async with opened as network:
             stage = shape(offering, network)
             stage.world = world
             directory = Directory(network, exchange)
             exchange.on_open, exchange.on_stray, exchange.on_up = stage.on_open, stage.on_stray, directory.greet
-            offer = offering.make(State.SERVING, Load(1000, 0, 0), Speed(100, 10, 0), int(time.time()))
+            offer = offering.make(ServingState.SERVING, Load(1000, 0, 0), Speed(100, 10, 0), int(time.time()))
             directory.announce(KnownOffer(offer, offering.certificate, network.addresses(), trio.current_time()))
             yield stage
         nursery.cancel_scope.cancel()

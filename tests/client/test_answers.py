@@ -9,12 +9,12 @@ import trio
 
 from p2pinfer.client.answer import Answer
 from p2pinfer.client.api import Client
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import GenerationFailed, ModelError, NoRoute, UsageError
-from p2pinfer.core.manifest import TOKENIZER
-from p2pinfer.core.receipt import FINAL
-from p2pinfer.core.text import Texts
-from p2pinfer.core.units import Span
+from p2pinfer.core.models.manifest import TOKENIZER
+from p2pinfer.core.models.text import Texts
+from p2pinfer.core.records.receipt import FINAL
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import GenerationFailed, ModelError, NoRoute, UsageError
+from p2pinfer.core.values.units import Span
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.journal_reader import read_journal
 from p2pinfer.disk.store import Store
@@ -230,7 +230,7 @@ def test_closing_the_client_ends_what_runs_and_settles_it(loop: Loop, tmp_path: 
 
 
 def _request(prompt: str, **options: object):  # type: ignore[no-untyped-def]
-    from p2pinfer.client.asking import Request
+    from p2pinfer.client.request import Request
 
     return Request(prompt, **options)  # type: ignore[arg-type]
 

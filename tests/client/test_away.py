@@ -7,15 +7,15 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from p2pinfer.client.patience import HELD_UP_S, STALL_S
-from p2pinfer.client.returning import AGAIN_S, MOMENT_S
-from p2pinfer.client.running import Running
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead, Refused
-from p2pinfer.core.generation import Phase
-from p2pinfer.core.messages import Message
-from p2pinfer.core.session_messages import Close, Prompt, Resume, Sampled
-from p2pinfer.core.suspension import RETURN_ALL_S, RETURN_S
-from p2pinfer.core.units import PeerKey
+from p2pinfer.client.resumption import AGAIN_S, MOMENT_S
+from p2pinfer.client.run import Run
+from p2pinfer.core.sessions.generation import Phase
+from p2pinfer.core.sessions.suspension import RETURN_ALL_S, RETURN_S
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead, Refused
+from p2pinfer.core.values.units import PeerKey
+from p2pinfer.core.wire.messages import Message
+from p2pinfer.core.wire.session_messages import Close, Prompt, Resume, Sampled
 
 from .test_rings import KEYS, PROMPT, Ring
 
@@ -83,7 +83,7 @@ async def away(nursery: trio.Nursery) -> Away:
     return ring
 
 
-def failed(running: Running) -> Code:
+def failed(running: Run) -> Code:
     assert running.generation.failure is not None
     return running.generation.failure.code
 

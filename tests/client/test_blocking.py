@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from p2pinfer.client import blocking
-from p2pinfer.core.errors import JournalError, UsageError
+from p2pinfer.core.values.errors import JournalError, UsageError
 
 
 class Asleep:

@@ -9,10 +9,10 @@ import trio
 
 from p2pinfer.client.books import KEEP_S, Books
 from p2pinfer.client.contracts import Plan
-from p2pinfer.core.client_account import Refuse
-from p2pinfer.core.errors import JournalError
-from p2pinfer.core.session_messages import Propose, Signed
-from p2pinfer.core.units import SessionId
+from p2pinfer.core.money.client_account import Refuse
+from p2pinfer.core.values.errors import JournalError
+from p2pinfer.core.values.units import SessionId
+from p2pinfer.core.wire.session_messages import Propose, Signed
 from p2pinfer.disk.journal import Change, Journal, open_journal
 from p2pinfer.disk.journal_reader import Unpaid, read_journal
 from tests.core.paid_route import CLIENT, SECRET, SMALL, PaidRoute, paid_route

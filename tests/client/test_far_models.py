@@ -8,16 +8,16 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.client.fetching import Fetcher
+from p2pinfer.client.arrivals import DEFAULT_WAIT_S, Arrivals
+from p2pinfer.client.file_search import Fetcher
 from p2pinfer.client.manifests import COME_S, LIFE_S
 from p2pinfer.client.models import Models
-from p2pinfer.client.waiting import DEFAULT_WAIT_S, Waiting
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import ModelError, Refused
-from p2pinfer.core.measures import Measures
-from p2pinfer.core.messages import AskFile, FilePart
-from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.units import ModelId, Roles, Span
+from p2pinfer.core.routes.measures import Measures
+from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import ModelError, Refused
+from p2pinfer.core.values.units import ModelId, Roles, Span
+from p2pinfer.core.wire.messages import AskFile, FilePart
 from p2pinfer.disk.store import Store
 from p2pinfer.overlay.calls import Ask
 from p2pinfer.overlay.directory import Directory
@@ -85,7 +85,7 @@ async def test_the_first_look_up_over_a_slow_link_finds_the_model(
         fetcher = Fetcher(client.network, client.exchange, Measures())
         models = Models(Store(tmp_path), client.directory, fetcher, nursery)
         began = trio.current_time()
-        found = await models.wait(TINY.name, Waiting(client.directory, wait_s, lambda _: None))
+        found = await models.wait(TINY.name, Arrivals(client.directory, wait_s, lambda _: None))
         assert found.id == HONEST
         assert trio.current_time() - began < 8 * rtt_s + 2
         nursery.cancel_scope.cancel()
@@ -127,7 +127,7 @@ async def test_a_look_up_that_ends_too_soon_leaves_the_next_one_something_to_go_
         await models.find(TINY.name)
     assert trio.current_time() == pytest.approx(COME_S, abs=0.2)
     offers = models._directory
-    assert (await models.wait(TINY.name, Waiting(offers, DEFAULT_WAIT_S))).id == HONEST
+    assert (await models.wait(TINY.name, Arrivals(offers, DEFAULT_WAIT_S))).id == HONEST
     assert trio.current_time() == pytest.approx(COME_S + 2, abs=0.2)
     assert fetcher.asked == [(HONEST, 1)]
 
@@ -147,7 +147,7 @@ async def test_who_has_time_is_told_what_is_waited_for(
     offers, said = Offers([offer("node", HONEST)]), []
     models = models_of(tmp_path, offers, SlowFetcher(1000.0), nursery)
     with pytest.raises(ModelError, match="did not come in time"):
-        await models.wait(TINY.name, Waiting(offers, 60.0, said.append))  # type: ignore[arg-type]
+        await models.wait(TINY.name, Arrivals(offers, 60.0, said.append))  # type: ignore[arg-type]
     assert trio.current_time() == pytest.approx(60, abs=0.2)
     assert said == ["the manifest of 1 model on offer"]
 
@@ -158,7 +158,7 @@ async def test_a_manifest_that_is_refused_is_not_asked_for_all_the_time(
     offers, fetcher = Offers([offer("node", HONEST)]), SlowFetcher(0.0, refuses=True)
     models = models_of(tmp_path, offers, fetcher, nursery)
     with pytest.raises(ModelError, match="did not come in time"):
-        await models.wait(TINY.name, Waiting(offers, DEFAULT_WAIT_S, lambda _: None))  # type: ignore[arg-type]
+        await models.wait(TINY.name, Arrivals(offers, DEFAULT_WAIT_S, lambda _: None))  # type: ignore[arg-type]
     assert trio.current_time() == pytest.approx(DEFAULT_WAIT_S, abs=0.2)
     assert len(fetcher.asked) < 8
 

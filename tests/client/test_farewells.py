@@ -5,12 +5,12 @@ import trio
 from trio.testing import MockClock
 
 from p2pinfer.client.farewells import MAX_KEPT, Farewells
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead
-from p2pinfer.core.messages import Message
-from p2pinfer.core.session_messages import Close
-from p2pinfer.core.suspension import RETURN_S
-from p2pinfer.core.units import PeerKey, SessionId
+from p2pinfer.core.sessions.suspension import RETURN_S
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead
+from p2pinfer.core.values.units import PeerKey, SessionId
+from p2pinfer.core.wire.messages import Message
+from p2pinfer.core.wire.session_messages import Close
 from tests.core.paid_route import key
 
 STAGE, OTHER = key("stage").public, key("other").public

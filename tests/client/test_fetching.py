@@ -8,16 +8,16 @@ import trio
 from trio.testing import MockClock
 
 from p2pinfer.client import offerers
-from p2pinfer.client.fetching import PART, Fetcher
+from p2pinfer.client.arrivals import DEFAULT_WAIT_S
+from p2pinfer.client.file_search import PART, Fetcher
 from p2pinfer.client.offerers import AT_ONCE
-from p2pinfer.client.waiting import DEFAULT_WAIT_S
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import Refused, RemoteProtocolError
-from p2pinfer.core.keys import peer_name
-from p2pinfer.core.measures import Measures
-from p2pinfer.core.messages import AskFile, FilePart
-from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.units import ModelId, Roles, Span
+from p2pinfer.core.routes.measures import Measures
+from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import Refused, RemoteProtocolError
+from p2pinfer.core.values.keys import peer_name
+from p2pinfer.core.values.units import ModelId, Roles, Span
+from p2pinfer.core.wire.messages import AskFile, FilePart
 from p2pinfer.overlay.calls import Ask
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.limits import ALL_DIALS_BURST

@@ -8,19 +8,19 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.client.finding import FoundRoute, RouteFinder
 from p2pinfer.client.promised import Times
+from p2pinfer.client.route_finder import FoundRoute, RouteFinder
 from p2pinfer.client.route_links import RouteLinks
 from p2pinfer.client.routes import Sought
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead, NoRoute, TooDear
-from p2pinfer.core.failures import Failures
-from p2pinfer.core.keys import PrivateKey, short_name
-from p2pinfer.core.measures import Measures, Who
-from p2pinfer.core.offer import Load, Speed
-from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.pricing import Prices
-from p2pinfer.core.units import Codec, OwnerKey, PeerKey, Roles, Span
+from p2pinfer.core.records.offer import Load, Speed
+from p2pinfer.core.records.pricing import Prices
+from p2pinfer.core.routes.failures import Failures
+from p2pinfer.core.routes.measures import Measures, Who
+from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead, NoRoute, TooDear
+from p2pinfer.core.values.keys import PrivateKey, short_name
+from p2pinfer.core.values.units import Codec, OwnerKey, PeerKey, Roles, Span
 from tests.core.paid_route import LIMITS, MODEL, NODES, OWNER, PRICES, STRANGER, certificate_for, key, offer_of
 
 SOUGHT = Sought(layers=30, hidden=576, prompt=5, tokens=256, codec=Codec.Q8O4)

@@ -10,9 +10,9 @@ import trio
 from p2pinfer.cli.demo import _ask_all
 from p2pinfer.cli.terminal import Terminal
 from p2pinfer.client.api import _open_client, open_client
-from p2pinfer.core.keys import PrivateKey, peer_name
-from p2pinfer.core.source import Source
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.swarm.source import Source
+from p2pinfer.core.values.keys import PrivateKey, peer_name
+from p2pinfer.core.values.units import PeerKey
 from p2pinfer.disk.identity import hold_client_key
 from p2pinfer.disk.journal_check import no_progress
 from p2pinfer.disk.places import address_book, default_data, node_addresses

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import GenerationFailed, JournalError
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import GenerationFailed, JournalError
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.journal import Change, Journal
 from p2pinfer.disk.store import Store

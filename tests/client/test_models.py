@@ -13,15 +13,15 @@ import trio
 from trio.testing import MockClock
 
 from p2pinfer.client.api import Client, open_client
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import ModelError, Refused
-from p2pinfer.core.manifest import TOKENIZER
-from p2pinfer.core.messages import AskFile, FilePart
-from p2pinfer.core.units import ModelId, PeerKey
+from p2pinfer.core.models.manifest import TOKENIZER
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import ModelError, Refused
+from p2pinfer.core.values.units import ModelId, PeerKey
+from p2pinfer.core.wire.messages import AskFile, FilePart
 from p2pinfer.disk.identity import load_identity
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.store import Store, StoredModel
-from p2pinfer.node.files import Files
+from p2pinfer.node.files import ModelFiles
 from p2pinfer.overlay.answers import Answering
 from p2pinfer.overlay.calls import Ask
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
@@ -96,7 +96,7 @@ def dripping(store: Store) -> Answering:
     async def answer(peer: PeerKey, ask: Ask) -> FilePart:
         assert isinstance(ask, AskFile)
         await trio.sleep(4)
-        return await Files(store).answer(peer, replace(ask, limit=1))
+        return await ModelFiles(store).answer(peer, replace(ask, limit=1))
 
     return answer
 
@@ -194,7 +194,7 @@ def test_files_of_another_model_are_not_taken_for_this_one(tmp_path: Path, impor
 
     async def answer(peer: PeerKey, ask: Ask) -> FilePart:
         assert isinstance(ask, AskFile)
-        return await Files(other.store).answer(peer, replace(ask, model=other.model.id))
+        return await ModelFiles(other.store).answer(peer, replace(ask, model=other.model.id))
 
     false = honest.offered(honest.model.id, answer)
 
@@ -215,7 +215,7 @@ def test_a_tokenizer_that_is_refused_is_asked_for_as_long_as_there_is_time(
         asked += ask.name == TOKENIZER
         if ask.name == TOKENIZER and asked < 3:
             raise Refused("not yet", Code.NOT_FOUND)
-        return await Files(honest.store).answer(peer, ask)
+        return await ModelFiles(honest.store).answer(peer, ask)
 
     async def test(client: Client) -> None:
         with pytest.raises(ModelError, match=r"no peer hands out tokenizer\.json: not yet"):
@@ -238,7 +238,7 @@ def test_nobody_waits_for_a_tokenizer_as_long_as_others_do_and_who_waits_hears_f
             asked += 1
             await trio.sleep(0.5)
             raise Refused("not yet", Code.NOT_FOUND)
-        return await Files(honest.store).answer(peer, ask)
+        return await ModelFiles(honest.store).answer(peer, ask)
 
     async def test(client: Client) -> None:
         said: list[str] = []

@@ -11,10 +11,10 @@ from trio.testing import MockClock
 
 from p2pinfer.client.manifests import COME_S
 from p2pinfer.client.models import Models
-from p2pinfer.core.errors import ModelError
-from p2pinfer.core.manifest import encode_manifest, model_id
-from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.units import ModelId, OwnerKey, Roles, Span
+from p2pinfer.core.models.manifest import encode_manifest, model_id
+from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.values.errors import ModelError
+from p2pinfer.core.values.units import ModelId, OwnerKey, Roles, Span
 from p2pinfer.disk.store import Store
 from p2pinfer.overlay.news import News
 from tests.core.paid_route import certificate_for, key, offer_of

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from p2pinfer.client import scribe
-from p2pinfer.client.asking import Request
 from p2pinfer.client.preparation import encode_prompt
-from p2pinfer.core.errors import UsageError
-from p2pinfer.core.manifest import layer_flops
-from p2pinfer.core.session_messages import MAX_IDS
-from p2pinfer.core.units import ModelId
+from p2pinfer.client.request import Request
+from p2pinfer.core.models.manifest import layer_flops
+from p2pinfer.core.values.errors import UsageError
+from p2pinfer.core.values.units import ModelId
+from p2pinfer.core.wire.session_messages import MAX_IDS
 from p2pinfer.disk.store import StoredModel
 from tests.vectors.make_manifest import TINY
 

@@ -3,13 +3,13 @@
 import pytest
 
 from p2pinfer.client.promised import MIN_IDS, TELLING_S, Promised, Times
-from p2pinfer.core.measures import Lag
-from p2pinfer.core.pricing import Prices
-from p2pinfer.core.routing import Candidate, Load, Stage
-from p2pinfer.core.units import PeerKey, Span
+from p2pinfer.core.records.pricing import Prices
+from p2pinfer.core.routes.measures import Lag
+from p2pinfer.core.routes.routing import Candidate, Demand, Stage
+from p2pinfer.core.values.units import PeerKey, Span
 
 NODES = PeerKey(b"a" * 32), PeerKey(b"b" * 32)
-LOAD = Load(layers=2, prompt=100, tokens=50, row_bytes=610, second_worth=1000.0)
+LOAD = Demand(layers=2, prompt=100, tokens=50, row_bytes=610, second_worth=1000.0)
 TRIPS_S = dict.fromkeys(NODES, 0.05)
 
 

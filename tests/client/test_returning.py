@@ -13,13 +13,13 @@ import trio
 
 from p2pinfer.client.answer import Answer
 from p2pinfer.client.api import Client, open_client
-from p2pinfer.core.errors import GenerationFailed, LinkDead
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.messages import Message
-from p2pinfer.core.receipt import FINAL
-from p2pinfer.core.session_messages import Accept, Propose, Sampled, SessionMessage, Stored
-from p2pinfer.core.suspension import RETURN_S
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.records.receipt import FINAL
+from p2pinfer.core.sessions.suspension import RETURN_S
+from p2pinfer.core.values.errors import GenerationFailed, LinkDead
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.values.units import PeerKey
+from p2pinfer.core.wire.messages import Message
+from p2pinfer.core.wire.session_messages import Accept, Propose, Sampled, SessionMessage, Stored
 from p2pinfer.disk.journal_reader import read_journal
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.greeting import Greeting
@@ -207,7 +207,7 @@ def test_a_stage_is_told_that_its_client_gave_up_as_soon_as_there_is_a_link_agai
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """INF-45; a stage would wait for long here."""
-    monkeypatch.setattr("p2pinfer.core.suspension.RESUME_S", RETURN_S)
+    monkeypatch.setattr("p2pinfer.core.sessions.suspension.RESUME_S", RETURN_S)
 
     async def ask() -> None:
         async with open_cut(loop.swarm, Path(mkdtemp(dir=loop.swarm.root)), ALL) as (client, cutting):
@@ -247,7 +247,7 @@ def test_who_gives_up_while_it_is_away_dials_no_more(loop: Loop) -> None:
 
 def test_a_client_that_cannot_come_back_fails_as_ever(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     """INF-42; the client waits less here."""
-    monkeypatch.setattr("p2pinfer.core.suspension.RETURN_S", 0.5)
+    monkeypatch.setattr("p2pinfer.core.sessions.suspension.RETURN_S", 0.5)
 
     async def ask() -> None:
         async with open_cut(loop.swarm, Path(mkdtemp(dir=loop.swarm.root)), ALL) as (client, cutting):

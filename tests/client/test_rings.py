@@ -11,15 +11,15 @@ from trio.testing import MockClock
 
 from p2pinfer.client.contracts import StagePlan, make_plan
 from p2pinfer.client.patience import OPEN_S, STALL_S
-from p2pinfer.client.running import Incoming, Running
-from p2pinfer.core.codes import Code
-from p2pinfer.core.ending import Ending
-from p2pinfer.core.errors import LinkDead
-from p2pinfer.core.records import sign
-from p2pinfer.core.sampling import SamplingRecord
-from p2pinfer.core.session_messages import Accept, Close, Propose, Sampled, SessionMessage, SessionRefused
-from p2pinfer.core.text import TextStream
-from p2pinfer.core.units import Codec
+from p2pinfer.client.run import Incoming, Run
+from p2pinfer.core.models.text import TextStream
+from p2pinfer.core.records.records import sign
+from p2pinfer.core.records.sampling import SamplingRecord
+from p2pinfer.core.sessions.ending import Ending
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead
+from p2pinfer.core.values.units import Codec
+from p2pinfer.core.wire.session_messages import Accept, Close, Propose, Sampled, SessionMessage, SessionRefused
 from tests.core.paid_route import CLIENT, DAY_S, NODES, NOW, route_offers
 
 LAYERS, STAGES = 30, 3
@@ -65,7 +65,7 @@ class Ring:
         self.plan = make_plan(CLIENT, plans, LAYERS, len(PROMPT), sampling, Codec.F32, NOW, 1 << 50)
         ending = Ending((), 9, TextStream(Words()))  # type: ignore[arg-type]
         parts = self.plan, PROMPT, 1_000, CLIENT, ending, NoJournal(), lambda _: NoLink()
-        self.running = Running(*parts)  # type: ignore[arg-type]
+        self.running = Run(*parts)  # type: ignore[arg-type]
         self._send, self.deaths = trio.open_memory_channel[Incoming](100)
 
     def accept(self, *places: int) -> None:

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from p2pinfer.client.routes import CERTIFIED_S, Sought, longest_too_short, uncertified, usable
-from p2pinfer.core.offer import State
-from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.terms import MAX_PROPOSED
-from p2pinfer.core.units import Codec, Numerics, Roles, Span
+from p2pinfer.core.records.offer import ServingState
+from p2pinfer.core.records.terms import MAX_PROPOSED
+from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.values.units import Codec, Numerics, Roles, Span
 from tests.core.paid_route import LIMITS, NODES, NOW, certificate_for, offer_of
 
 SOUGHT = Sought(layers=30, hidden=576, prompt=5, tokens=256, codec=Codec.Q8O4)
@@ -30,7 +30,7 @@ def test_an_offer_that_fits_is_taken_under_its_class() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"state": State.LEAVING},
+        {"state": ServingState.LEAVING},
         {"codecs": Codec.F32.bit},
         {"numerics": 999},
         {"span": Span(0, 1 << 31)},

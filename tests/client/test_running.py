@@ -22,11 +22,12 @@ from p2pinfer.client.api import Client, open_client
 from p2pinfer.client.generations import MAX_IN_FLIGHT
 from p2pinfer.client.patience import CRAWL_S, HELD_UP_S, STALL_S
 from p2pinfer.client.scribe import Scribe
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import GenerationFailed, NoRoute, P2pinferError, TooDear, UsageError
-from p2pinfer.core.keys import short_name
-from p2pinfer.core.receipt import FINAL
-from p2pinfer.core.session_messages import (
+from p2pinfer.core.money.stage_account import Proposal
+from p2pinfer.core.records.receipt import FINAL
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import GenerationFailed, NoRoute, P2pinferError, TooDear, UsageError
+from p2pinfer.core.values.keys import short_name
+from p2pinfer.core.wire.session_messages import (
     Accept,
     Close,
     Credit,
@@ -39,13 +40,12 @@ from p2pinfer.core.session_messages import (
     Stored,
     pack_ids,
 )
-from p2pinfer.core.stage_account import Proposal
 from p2pinfer.disk.identity import load_identity
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.journal_reader import JournalReader, read_journal
 from p2pinfer.disk.places import client_experience
 from p2pinfer.disk.store import Store, StoredModel
-from p2pinfer.node.offering import Offering
+from p2pinfer.node.own_offers import OwnOffers
 from p2pinfer.overlay.book import SOON_S
 from p2pinfer.overlay.leads import AGAIN_S
 from p2pinfer.overlay.link import Link
@@ -912,7 +912,7 @@ def test_generations_beyond_the_room_of_a_stage_wait_for_those_that_have_it(tmp_
 class Roomy(SoloStage):
     """It serves any number of sessions, each as a stage of its own."""
 
-    def __init__(self, offering: Offering, network: Network) -> None:
+    def __init__(self, offering: OwnOffers, network: Network) -> None:
         super().__init__(offering, network)
         self.sessions: dict[bytes, SoloStage] = {}
         self.most_at_once = 0

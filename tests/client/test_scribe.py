@@ -8,9 +8,9 @@ import trio
 import trio.testing
 
 from p2pinfer.client.scribe import Bounds, Scribe
-from p2pinfer.core.errors import ModelError, UsageError
-from p2pinfer.core.manifest import TOKENIZER
-from p2pinfer.core.text import Texts, TextStream
+from p2pinfer.core.models.manifest import TOKENIZER
+from p2pinfer.core.models.text import Texts, TextStream
+from p2pinfer.core.values.errors import ModelError, UsageError
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.store import Store, StoredModel
 from tests.disk.tiny import tiny_folder

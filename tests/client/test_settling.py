@@ -12,9 +12,9 @@ import trio
 from trio.testing import MockClock
 
 from p2pinfer.client.api import Client, open_client
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import GenerationFailed
-from p2pinfer.core.receipt import FINAL, RUNNING
+from p2pinfer.core.records.receipt import FINAL, RUNNING
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import GenerationFailed
 from p2pinfer.disk.identity import load_identity
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.journal_reader import read_journal

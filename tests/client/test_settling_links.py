@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import trio
 
-from p2pinfer.client import settling as settling_module
-from p2pinfer.client.settling import Settling
-from p2pinfer.core.errors import JournalError
-from p2pinfer.core.messages import Message
-from p2pinfer.core.session_messages import Propose, Signed
-from p2pinfer.core.units import PeerKey, SessionId
+from p2pinfer.client import settlement as settling_module
+from p2pinfer.client.settlement import ClientSettlement
+from p2pinfer.core.values.errors import JournalError
+from p2pinfer.core.values.units import PeerKey, SessionId
+from p2pinfer.core.wire.messages import Message
+from p2pinfer.core.wire.session_messages import Propose, Signed
 from p2pinfer.disk.journal import Journal, open_journal
 from tests.core.paid_route import CLIENT, NODES, NOW, SMALL, PaidRoute, paid_route
 
@@ -36,7 +36,7 @@ class FakeLink:
 class Owing:
     """A client that owes three nodes what an answer left unsigned."""
 
-    def __init__(self, settling: Settling, route: PaidRoute) -> None:
+    def __init__(self, settling: ClientSettlement, route: PaidRoute) -> None:
         self.settling = settling
         self.links = [FakeLink(place) for place in range(3)]
         self._proposals = [stage.due(NOW)[-1].signed for stage in route.stages]
@@ -66,7 +66,7 @@ async def owing(journal: Journal) -> AsyncIterator[Owing]:
     route.compute(8)
     route.deliver(3)
     async with trio.open_nursery() as nursery:
-        settling = Settling(journal, CLIENT, nursery)
+        settling = ClientSettlement(journal, CLIENT, nursery)
         await settling.remember(SESSION, route.client, NOW)
         yield Owing(settling, route)
         nursery.cancel_scope.cancel()

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import trio
 
-from p2pinfer.client.signing import store_signed
-from p2pinfer.core.client_account import Decision
-from p2pinfer.core.errors import JournalError
-from p2pinfer.core.units import SessionId
+from p2pinfer.client.signatures import store_signed
+from p2pinfer.core.money.client_account import Decision
+from p2pinfer.core.values.errors import JournalError
+from p2pinfer.core.values.units import SessionId
 from p2pinfer.disk.journal import Journal, open_journal
 from p2pinfer.disk.journal_reader import JournalReader
 from tests.core.paid_route import SMALL, PaidRoute, paid_route, signed_stages

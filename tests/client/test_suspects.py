@@ -14,19 +14,19 @@ import trio
 from trio.testing import MockClock
 
 from p2pinfer.client.contracts import roles_of
-from p2pinfer.client.finding import FoundRoute, RouteFinder
 from p2pinfer.client.places import Places
+from p2pinfer.client.route_finder import FoundRoute, RouteFinder
 from p2pinfer.client.routes import Sought, usable
-from p2pinfer.client.running import Running
-from p2pinfer.client.trying import Trying
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import GenerationFailed
-from p2pinfer.core.failures import Failures
-from p2pinfer.core.measures import Measures
-from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.pricing import Prices
-from p2pinfer.core.routing import ask_of
-from p2pinfer.core.units import Codec, OwnerKey, PeerKey, Span
+from p2pinfer.client.run import Run
+from p2pinfer.client.tries import Tries
+from p2pinfer.core.records.pricing import Prices
+from p2pinfer.core.routes.failures import Failures
+from p2pinfer.core.routes.measures import Measures
+from p2pinfer.core.routes.routing import ask_of
+from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import GenerationFailed
+from p2pinfer.core.values.units import Codec, OwnerKey, PeerKey, Span
 from tests.core.paid_route import MODEL, certificate_for, key, offer_of
 
 LAYERS = 30
@@ -124,7 +124,7 @@ class World:
 
     # Requests
 
-    def start(self, route: FoundRoute, _places: Places) -> Running:
+    def start(self, route: FoundRoute, _places: Places) -> Run:
         names = tuple(self.names[stage.key] for stage in route.stages)
         self.tries.append(names)
         lies = any(name.startswith("liar") for name in names) or trio.current_time() < self.full_until_s
@@ -141,7 +141,7 @@ class World:
     async def ask(self) -> tuple[str, ...]:
         """The route that answered."""
         parts = self.finder, self, self.failures, MODEL, self.sought, self.start, self, ROOM_S, lambda _missing: None
-        await Trying(*parts).first_answering()  # type: ignore[arg-type]
+        await Tries(*parts).first_answering()  # type: ignore[arg-type]
         return self.tries[-1]
 
     @property
@@ -294,7 +294,7 @@ async def test_nothing_waits_for_two_looks_and_offers_are_read_twice_a_try_at_mo
         list[int](),
     )
     monkeypatch.setattr(world.finder, "_choose", steps.noting(looks, world.finder._choose))
-    monkeypatch.setattr("p2pinfer.client.finding.usable", steps.noting(reads, usable))
+    monkeypatch.setattr("p2pinfer.client.route_finder.usable", steps.noting(reads, usable))
     trio.lowlevel.add_instrument(steps)
     await world.ask()
     trio.lowlevel.remove_instrument(steps)

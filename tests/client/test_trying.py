@@ -11,21 +11,21 @@ import trio
 from trio.testing import MockClock
 
 from p2pinfer.client.contracts import StagePlan
-from p2pinfer.client.finding import HASTY_S, FoundRoute
 from p2pinfer.client.patience import STALL_S
 from p2pinfer.client.places import Places
 from p2pinfer.client.race import FIRST_ID_FACTOR, FIRST_ID_S, MAX_UNDER_WAY, soon_s
+from p2pinfer.client.route_finder import HASTY_S, FoundRoute
 from p2pinfer.client.routes import Sought
-from p2pinfer.client.running import Running
-from p2pinfer.client.trying import MAX_AT_ONCE, TRY_S, Trying
+from p2pinfer.client.run import Run
+from p2pinfer.client.tries import MAX_AT_ONCE, TRY_S, Tries
 from p2pinfer.client.waiting_room import GATHER_S
-from p2pinfer.core.budget import RETRY_S
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import GenerationFailed, NoRoute, Unreached
-from p2pinfer.core.failures import Failures
-from p2pinfer.core.queue import MAX_RETRY_S, TURN_MS
-from p2pinfer.core.session_messages import SessionRefused
-from p2pinfer.core.units import Codec, ModelId, OwnerKey, PeerKey, Roles, SessionId, Span
+from p2pinfer.core.money.budget import RETRY_S
+from p2pinfer.core.room.queue import MAX_RETRY_S, TURN_MS
+from p2pinfer.core.routes.failures import Failures
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import GenerationFailed, NoRoute, Unreached
+from p2pinfer.core.values.units import Codec, ModelId, OwnerKey, PeerKey, Roles, SessionId, Span
+from p2pinfer.core.wire.session_messages import SessionRefused
 from tests.core.paid_route import key, offer_of
 
 ROOM_S = 60.0  # the patience of requests here
@@ -115,7 +115,7 @@ class Swarm:
         self.full_until: dict[PeerKey, float] = {}
         self.last: tuple[Places, SessionRefused]  # of those that gave places
         self.tried: list[FoundRoute] = []
-        self.started: list[Running] = []
+        self.started: list[Run] = []
         self.dialled: list[int] = []
         self.limit: int | None = None  # nano-credits for all tries, where it matters
         self.look_s = 0.0  # until it is known that there is no further route
@@ -197,7 +197,7 @@ class Swarm:
         await trio.sleep_until(at)
         self.say(node, TURN_MS)
 
-    def start(self, route: FoundRoute, places: Places) -> Running:
+    def start(self, route: FoundRoute, places: Places) -> Run:
         if route is self.unfit:
             raise NoRoute("the stages' limits do not fit each other")
         self.tried.append(route)
@@ -236,10 +236,10 @@ class Swarm:
         self.late += stages
         self.waited_s.append(waited_s)
 
-    def trying(self, failures: Failures | None = None, proven: Collection[PeerKey] = (), until: float = inf) -> Trying:
+    def trying(self, failures: Failures | None = None, proven: Collection[PeerKey] = (), until: float = inf) -> Tries:
         sought, model = replace(SOUGHT, proven=proven), ModelId(bytes(32))
         parts = self, self, failures or Failures()
-        return Trying(*parts, model, sought, self.start, self, ROOM_S, self.said.append, until)  # type: ignore[arg-type]
+        return Tries(*parts, model, sought, self.start, self, ROOM_S, self.said.append, until)  # type: ignore[arg-type]
 
 
 LIARS = [route_of(f"liar {number}") for number in range(8)]

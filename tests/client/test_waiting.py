@@ -9,15 +9,15 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.client import waiting
-from p2pinfer.client.finding import RouteFinder
-from p2pinfer.client.waiting import DEFAULT_WAIT_S, UNDER_WAY_S, NotYet, Waiting
-from p2pinfer.core.errors import NoRoute, TooDear, Unreached, UsageError
-from p2pinfer.core.failures import Failures
-from p2pinfer.core.measures import Measures
-from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.pricing import Prices
-from p2pinfer.core.units import Codec, Numerics, Roles, Span
+from p2pinfer.client import arrivals as waiting
+from p2pinfer.client.arrivals import DEFAULT_WAIT_S, UNDER_WAY_S, Arrivals, NotYet
+from p2pinfer.client.route_finder import RouteFinder
+from p2pinfer.core.records.pricing import Prices
+from p2pinfer.core.routes.failures import Failures
+from p2pinfer.core.routes.measures import Measures
+from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.values.errors import NoRoute, TooDear, Unreached, UsageError
+from p2pinfer.core.values.units import Codec, Numerics, Roles, Span
 from p2pinfer.overlay.news import News
 from tests.core.paid_route import LIMITS, MODEL, NODES, certificate_for, offer_of
 
@@ -65,7 +65,7 @@ async def wait_route(
         await trio.lowlevel.checkpoint()
 
     on_wait: Callable[[str], None] | None = said.append if said is not None else None
-    await Waiting(directory, wait_s, on_wait).get(check, MODEL)  # type: ignore[arg-type]
+    await Arrivals(directory, wait_s, on_wait).get(check, MODEL)  # type: ignore[arg-type]
     return trio.current_time()
 
 
@@ -110,7 +110,7 @@ async def test_what_is_under_way_is_named_where_it_takes_long(
             directory.news.tell()
 
         nursery.start_soon(come)
-        await Waiting(directory, 10, said.append).get(attempt)  # type: ignore[arg-type]
+        await Arrivals(directory, 10, said.append).get(attempt)  # type: ignore[arg-type]
     assert said == told
 
 
@@ -155,7 +155,7 @@ async def wait_in_vain_in_a_crowd(directory: Filling, attempt: Callable[[], Awai
     async with trio.open_nursery() as nursery:
         nursery.start_soon(crowd)
         with pytest.raises(NoRoute):
-            await Waiting(directory, 10).get(attempt)  # type: ignore[arg-type]
+            await Arrivals(directory, 10).get(attempt)  # type: ignore[arg-type]
         nursery.cancel_scope.cancel()
 
 
@@ -227,7 +227,7 @@ async def test_of_two_classes_the_one_that_lacks_less_is_named(autojump_clock: M
 
 async def test_nodes_that_could_not_be_reached_are_the_reason_in_the_end(autojump_clock: MockClock) -> None:
     directory, said = Filling(), []
-    patience = Waiting(directory, 10, said.append)  # type: ignore[arg-type]
+    patience = Arrivals(directory, 10, said.append)  # type: ignore[arg-type]
     failure = Unreached("no route could be opened: 12D3 cannot be reached")
     await patience.rest(failure)
     assert trio.current_time() == 1
@@ -251,5 +251,5 @@ async def test_a_bug_is_not_waited_over(autojump_clock: MockClock) -> None:
         raise NotYet(UsageError("nobody"), "somebody")
 
     with pytest.raises(ExceptionGroup) as raised:
-        await Waiting(Filling(), 10).get(attempt)  # type: ignore[arg-type]
+        await Arrivals(Filling(), 10).get(attempt)  # type: ignore[arg-type]
     assert raised.group_contains(ZeroDivisionError)

@@ -5,17 +5,17 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
-from p2pinfer.core.certificate import NodeCert
-from p2pinfer.core.client_account import ClientAccount, Decision, Sign
-from p2pinfer.core.contract import Contract, generation_of
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.offer import Load, Offer, Speed
-from p2pinfer.core.pricing import Prices
-from p2pinfer.core.receipt import Receipt
-from p2pinfer.core.records import ZEROS, SignedRecord, countersign, sign
-from p2pinfer.core.stage_account import Proposal, StageAccount
-from p2pinfer.core.terms import Limits
-from p2pinfer.core.units import Codec, ModelId, Numerics, OwnerKey, Roles, Span
+from p2pinfer.core.money.client_account import ClientAccount, Decision, Sign
+from p2pinfer.core.money.stage_account import Proposal, StageAccount
+from p2pinfer.core.records.certificate import NodeCert
+from p2pinfer.core.records.contract import Contract, generation_of
+from p2pinfer.core.records.offer import Load, Offer, Speed
+from p2pinfer.core.records.pricing import Prices
+from p2pinfer.core.records.receipt import Receipt
+from p2pinfer.core.records.records import ZEROS, SignedRecord, countersign, sign
+from p2pinfer.core.records.terms import Limits
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.values.units import Codec, ModelId, Numerics, OwnerKey, Roles, Span
 
 NOW = 1_790_000_000  # Unix seconds
 DAY_S = 86_400

@@ -1,7 +1,7 @@
 """Nodes that place themselves, simulated: pure decisions, and offers that take their time to be heard.
 
-Each node does what `node/placing.py` does: it chooses, says that it joins, waits, decides once more, loads, serves, and
-looks again; before it moves it says so, waits, and decides once more.
+Each node does what `node/placement.py` does: it chooses, says that it joins, waits, decides once more, loads, serves,
+and looks again; before it moves it says so, waits, and decides once more.
 """
 
 import random
@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
 
-from p2pinfer.core.moving import is_right, move_of, odds, swarm_of
-from p2pinfer.core.placement import JOIN_WAIT_S, Served, choose_span, gaps, reconsider_span
-from p2pinfer.core.units import Span
+from p2pinfer.core.swarm.moving import is_right, move_of, odds, swarm_of
+from p2pinfer.core.swarm.placement import JOIN_WAIT_S, OfferedSpan, choose_span, gaps, reconsider_span
+from p2pinfer.core.values.units import Span
 
 LOOK_S = 10.0
 MOVE_WAIT_S = 1.0  # at least, and as much again: longer than an offer is on its way to those who hold the same layers
@@ -33,10 +33,10 @@ class Citizen:
     rests_until: float = 0.0
     fruitless: int = 0
     moves: int = 0
-    known: dict[int, tuple[int, Served]] = field(default_factory=dict)
+    known: dict[int, tuple[int, OfferedSpan]] = field(default_factory=dict)
 
     @property
-    def served(self) -> list[Served]:
+    def served(self) -> list[OfferedSpan]:
         return [served for _, served in self.known.values()]
 
 
@@ -65,7 +65,7 @@ class Town:
         citizen = Citizen(len(self.citizens), len(span), moves_never, span, span)
         for other in self.citizens:
             if other.held is not None:
-                citizen.known[other.number] = other.seq, Served(other.held, 20.0)
+                citizen.known[other.number] = other.seq, OfferedSpan(other.held, 20.0)
         self.citizens.append(citizen)
         self._say(citizen)
         self._at(self.now + self._draw.uniform(1, LOOK_S), self._look, citizen)
@@ -105,7 +105,7 @@ class Town:
                 self._at(when, self._hear, other, citizen.number, citizen.seq, served)
 
     @staticmethod
-    def _hear(citizen: Citizen, number: int, seq: int, served: Served) -> None:
+    def _hear(citizen: Citizen, number: int, seq: int, served: OfferedSpan) -> None:
         if seq > citizen.known.get(number, (0, served))[0]:
             citizen.known[number] = seq, served
 
@@ -172,9 +172,9 @@ class Town:
         return [citizen.held for citizen in self.citizens if citizen.held is not None]
 
 
-def _offer(citizen: Citizen) -> Served:
+def _offer(citizen: Citizen) -> OfferedSpan:
     assert citizen.span is not None
-    return Served(citizen.span, 20.0, loaded=citizen.held == citizen.span)
+    return OfferedSpan(citizen.span, 20.0, loaded=citizen.held == citizen.span)
 
 
 def _meet(one: Span | None, other: Span | None) -> bool:

@@ -10,7 +10,7 @@ from itertools import count
 from random import Random
 from typing import Any, Final
 
-from p2pinfer.core.schedule import GROUPS, Speed, Waiting, next_batch
+from p2pinfer.core.sessions.schedule import GROUPS, BatchCost, ReadySession, next_batch
 
 LEAST_S: Final = 0.0023  # ten layers of the demo model in int8 on one core: a batch of one position
 DECODE_S: Final = 0.00028  # and each position of many
@@ -53,7 +53,7 @@ class Ring:
         self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._busy, self._turns = [False] * stages, [0] * stages
         self._line_s = [0.0] * stages  # when the line out of a stage is free
-        self._speeds = [Speed(LEAST_S, PREFILL_S)] * stages
+        self._speeds = [BatchCost(LEAST_S, PREFILL_S)] * stages
 
     @property
     def prefilled(self) -> int:
@@ -88,7 +88,7 @@ class Ring:
         if self._busy[stage]:
             return
         waiting = [
-            Waiting(one.slot, min(ready, CHUNK), one.decodes(stage), one.served[stage], one.waited[stage])
+            ReadySession(one.slot, min(ready, CHUNK), one.decodes(stage), one.served[stage], one.waited[stage])
             for one in self.streams
             if (ready := self._ready(one, stage))
         ]

@@ -4,15 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from p2pinfer.core.client_account import AHEAD_S, ClientAccount, Refuse, Repeat, Sign
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import Disputed, LocalProtocolError, RemoteProtocolError
-from p2pinfer.core.keys import domain
-from p2pinfer.core.pricing import amount_of
-from p2pinfer.core.proposals import Agreement
-from p2pinfer.core.receipt import FINAL, Receipt
-from p2pinfer.core.records import MAX_SKEW_S, countersign, encode, sign
-from p2pinfer.core.stage_account import Proposal, StageAccount
+from p2pinfer.core.money.client_account import AHEAD_S, ClientAccount, Refuse, Repeat, Sign
+from p2pinfer.core.money.proposals import Agreement
+from p2pinfer.core.money.stage_account import Proposal, StageAccount
+from p2pinfer.core.records.pricing import amount_of
+from p2pinfer.core.records.receipt import FINAL, Receipt
+from p2pinfer.core.records.records import MAX_SKEW_S, countersign, encode, sign
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import Disputed, LocalProtocolError, RemoteProtocolError
+from p2pinfer.core.values.keys import domain
 from tests.core.paid_route import (
     CLIENT,
     NODES,

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pinfer.core.client_account import Refuse, Sign
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import RemoteProtocolError
-from p2pinfer.core.keys import PrivateKey, domain
-from p2pinfer.core.pricing import Usage, amount_of
-from p2pinfer.core.receipt import FINAL, RUNNING, Receipt
-from p2pinfer.core.records import sign
+from p2pinfer.core.money.client_account import Refuse, Sign
+from p2pinfer.core.records.pricing import Usage, amount_of
+from p2pinfer.core.records.receipt import FINAL, RUNNING, Receipt
+from p2pinfer.core.records.records import sign
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import RemoteProtocolError
+from p2pinfer.core.values.keys import PrivateKey, domain
 from tests.core.paid_route import CLIENT, NODES, NOW, SMALL, STRANGER, PaidRoute, paid_route
 
 PROMPT = 6

@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pinfer.core.acquaintances import (
+from p2pinfer.core.swarm.acquaintances import (
     FORGET_S,
     MAX_PEERS,
     MAX_PLACES,
@@ -15,25 +15,25 @@ from p2pinfer.core.acquaintances import (
     TOLD_PLACES,
     Acquaintance,
     Acquaintances,
-    Place,
+    KnownAddress,
     merged,
     to_dial,
     worth_keeping,
 )
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.values.units import PeerKey
 
 NOW = 1_800_000_000
 PLACE = "/ip4/203.0.113.7/tcp/4001"
 
 
 def one(number: int, network: str = "", **changes: object) -> Acquaintance:
-    usual = Acquaintance(PeerKey(number.to_bytes(32)), network, (Place(PLACE, NOW),), NOW - 100, NOW)
+    usual = Acquaintance(PeerKey(number.to_bytes(32)), network, (KnownAddress(PLACE, NOW),), NOW - 100, NOW)
     return replace(usual, **changes)  # type: ignore[arg-type]
 
 
 def told(number: int, network: str) -> Acquaintance:
     """A stranger who came to us."""
-    return one(number, network, places=(Place(PLACE),))
+    return one(number, network, places=(KnownAddress(PLACE),))
 
 
 def test_free_keys_of_one_network_push_nobody_out() -> None:
@@ -91,7 +91,7 @@ def test_one_network_is_not_dialled_alone() -> None:
 def test_addresses_that_were_reached_stay_before_those_that_were_told() -> None:
     known = told(1, "").seen_at("/ip4/203.0.113.7/tcp/1", "203.0.113.7", NOW)
     known = known.told((f"/ip4/203.0.113.8/tcp/{port}" for port in range(1, 100)), NOW)
-    assert known.places[0] == Place("/ip4/203.0.113.7/tcp/1", NOW)
+    assert known.places[0] == KnownAddress("/ip4/203.0.113.7/tcp/1", NOW)
     assert len(known.places) == MAX_PLACES
 
 
@@ -159,7 +159,7 @@ def test_loopback_is_kept_only_where_it_was_dialled_from_here() -> None:
 
 def test_two_processes_know_together_what_each_knew() -> None:
     ours = one(1, linked=NOW, failed=3, met=50)
-    theirs = one(1, linked=NOW - 9, served=7, met=20, places=(Place("/ip4/203.0.113.9/tcp/1", 5),))
+    theirs = one(1, linked=NOW - 9, served=7, met=20, places=(KnownAddress("/ip4/203.0.113.9/tcp/1", 5),))
     both = merged(ours, theirs)
     assert merged(theirs, ours) == both
     assert (both.met, both.linked, both.failed, both.served) == (20, NOW, 3, 7)
@@ -171,7 +171,7 @@ ANYBODY = st.builds(
     Acquaintance,
     st.binary(min_size=32, max_size=32).map(PeerKey),
     st.sampled_from(["", "a", "b"]),
-    st.lists(st.builds(Place, st.sampled_from(["x", "y"]), TIMES), max_size=4).map(tuple),
+    st.lists(st.builds(KnownAddress, st.sampled_from(["x", "y"]), TIMES), max_size=4).map(tuple),
     TIMES,
     TIMES,
     TIMES,

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pinfer.core.address import endpoint_of, host_and_port, may_dial
-from p2pinfer.core.errors import UsageError
-from p2pinfer.core.source import NOWHERE, Scope, Source
+from p2pinfer.core.swarm.address import endpoint_of, host_and_port, may_dial
+from p2pinfer.core.swarm.source import NOWHERE, Scope, Source
+from p2pinfer.core.values.errors import UsageError
 
 NAME = "12D3KooWQYV9dGMFoRzNStwpXztXaBUjtPqi6aU76ZgUriHhKust"
 PUBLIC, PRIVATE, LINK, LOOPBACK = (

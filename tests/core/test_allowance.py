@@ -1,7 +1,7 @@
 """How often strangers may have us do something: by network and in all."""
 
-from p2pinfer.core.allowance import KEPT, Allowance, Rate
-from p2pinfer.core.source import NOWHERE, Scope, Source
+from p2pinfer.core.swarm.allowance import KEPT, Allowance, Rate
+from p2pinfer.core.swarm.source import NOWHERE, Scope, Source
 
 ONE, OTHER = Source("one", Scope.PUBLIC), Source("other", Scope.PUBLIC)
 

@@ -1,6 +1,6 @@
 """Several groups in turn."""
 
-from p2pinfer.core.alternation import in_turn
+from p2pinfer.core.values.alternation import in_turn
 
 
 def test_each_group_has_its_turns_until_it_has_no_more() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pinfer.core.budget import (
+from p2pinfer.core.money.budget import (
     CREDIT_PART,
     DEBT_S,
     GIVEN_UP,
@@ -17,9 +17,9 @@ from p2pinfer.core.budget import (
     Left,
     Risk,
 )
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import Refused
-from p2pinfer.core.units import PeerKey, RecordId, Roles, Span
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import Refused
+from p2pinfer.core.values.units import PeerKey, RecordId, Roles, Span
 from tests.core.paid_route import NODES, contract_on, offer_of
 
 NOW = 1_790_000_000

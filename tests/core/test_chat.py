@@ -3,8 +3,8 @@ from datetime import datetime
 
 import pytest
 
-from p2pinfer.core.chat import ChatTemplate, fault_of
-from p2pinfer.core.errors import ModelError, UsageError
+from p2pinfer.core.models.chat import ChatTemplate, fault_of
+from p2pinfer.core.values.errors import ModelError, UsageError
 
 HI = [{"role": "user", "content": "hi"}]
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from p2pinfer.core.errors import ModelError, UsageError
-from p2pinfer.core.manifest import TOKENIZER
-from p2pinfer.core.text import Texts
+from p2pinfer.core.models.manifest import TOKENIZER
+from p2pinfer.core.models.text import Texts
+from p2pinfer.core.values.errors import ModelError, UsageError
 from p2pinfer.disk.store import Store, StoredModel
 from tests.disk.tiny import FLAGS, PIECES, TEMPLATE, tiny_sentencepiece, tiny_tokenizer
 from tests.vectors.make_manifest import TINY

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pinfer.core.counting import Work
-from p2pinfer.core.pricing import Prices, Usage, amount_of
+from p2pinfer.core.records.counting import Work
+from p2pinfer.core.records.pricing import Prices, Usage, amount_of
 
 POSITIONS = st.integers(0, 1000)  # beyond the start
 DELIVERED = st.integers(0, 200)  # ids, before a session is continued

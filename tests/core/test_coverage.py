@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from p2pinfer.core.coverage import COVERS, YOUNG_S, covers, thinnest
-from p2pinfer.core.offer import State
-from p2pinfer.core.offer_table import ANSWER_PART, MAX_KNOWN, ORDER_S, PULL_NEW, OfferTable
-from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.selection import MAX_SELECTED
-from p2pinfer.core.units import PeerKey, Roles, Span
+from p2pinfer.core.records.offer import ServingState
+from p2pinfer.core.swarm.coverage import COVERS, YOUNG_S, covers, thinnest
+from p2pinfer.core.swarm.offer_table import ANSWER_PART, MAX_KNOWN, ORDER_S, PULL_NEW, OfferTable
+from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.swarm.selection import MAX_SELECTED
+from p2pinfer.core.values.units import PeerKey, Roles, Span
 from tests.core.paid_route import MODEL, certificate_for, key, offer_of
 
 LAYERS = 30
@@ -49,8 +49,8 @@ def test_the_layer_that_fewest_serve_counts(spans: list[tuple[int, int]], least:
 
 
 def test_who_joins_or_leaves_serves_nothing() -> None:
-    assert thinnest([held("a", 0, 30, state=State.JOINING).offer.record]) == 0
-    assert thinnest([held("a", 0, 30, state=State.LEAVING).offer.record]) == 0
+    assert thinnest([held("a", 0, 30, state=ServingState.JOINING).offer.record]) == 0
+    assert thinnest([held("a", 0, 30, state=ServingState.LEAVING).offer.record]) == 0
 
 
 def test_who_knows_the_layers_believes_no_tails() -> None:
@@ -137,7 +137,7 @@ def test_a_network_has_one_word_where_a_model_ends() -> None:
 
 def test_an_answer_of_a_large_table_is_of_what_is_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its order may be a moment old, the offers are not."""
-    monkeypatch.setattr("p2pinfer.core.offer_table.SMALL", 2)
+    monkeypatch.setattr("p2pinfer.core.swarm.offer_table.SMALL", 2)
     table = OfferTable()
     nodes = [held(f"node {number}", 0, 30, float(-number)) for number in range(4)]
     for one in nodes:
@@ -322,7 +322,7 @@ def test_a_node_that_speaks_again_is_believed() -> None:
 
 
 def test_what_was_said_by_the_dead_is_forgotten_with_its_life(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2pinfer.core.offer_table.MAX_KNOWN", 2)
+    monkeypatch.setattr("p2pinfer.core.swarm.offer_table.MAX_KNOWN", 2)
     table = OfferTable()
     for number in range(5):
         one = held(f"node {number}", 0, 30)

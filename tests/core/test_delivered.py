@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pinfer.core.client_account import ClientAccount
-from p2pinfer.core.codes import Code
-from p2pinfer.core.delivered import decode_delivered, encode_delivered
-from p2pinfer.core.errors import JournalError, RemoteProtocolError
-from p2pinfer.core.tree import ROOT_BYTES, Tree
+from p2pinfer.core.money.client_account import ClientAccount
+from p2pinfer.core.records.delivered import decode_delivered, encode_delivered
+from p2pinfer.core.records.tree import ROOT_BYTES, Tree
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import JournalError, RemoteProtocolError
 from tests.core.paid_route import CLIENT, SECRET, SMALL, PaidRoute, paid_route, signed_stages
 
 

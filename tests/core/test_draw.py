@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pinfer.core.draw import GREEDY, MAX_TEMPERATURE, MILLIONTHS, Purpose, Sampling, uniform
+from p2pinfer.core.records.draw import GREEDY, MAX_TEMPERATURE, MILLIONTHS, Purpose, Sampling, uniform
 
 
 def test_the_number_of_a_draw_is_the_beginning_of_a_hash() -> None:

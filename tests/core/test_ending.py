@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pinfer.core.codes import ANSWERS, Code
-from p2pinfer.core.ending import Ending
+from p2pinfer.core.sessions.ending import Ending
+from p2pinfer.core.values.codes import ANSWERS, Code
 
 END_ID = 26
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from p2pinfer.core.errors import NoRoute, UsageError, sole
+from p2pinfer.core.values.errors import NoRoute, UsageError, sole
 
 OURS, BUG = NoRoute("nobody is there"), ZeroDivisionError()
 BOTH = ExceptionGroup("", [OURS, BUG])

@@ -3,10 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pinfer.core.experience import KEEP_S, Experience
-from p2pinfer.core.failures import FAILURE_WORTH, FORGET_S
-from p2pinfer.core.measures import HALF_S, UNMEASURED_RTT_S, Lag, Who
-from p2pinfer.core.units import OwnerKey, PeerKey
+from p2pinfer.core.routes.experience import KEEP_S, Experience
+from p2pinfer.core.routes.failures import FAILURE_WORTH, FORGET_S
+from p2pinfer.core.routes.measures import HALF_S, UNMEASURED_RTT_S, Lag, Who
+from p2pinfer.core.values.units import OwnerKey, PeerKey
 
 NODE, OWNER = PeerKey(b"n" * 32), OwnerKey(b"o" * 32)
 WHO = Who(NODE, OWNER)

@@ -1,7 +1,7 @@
 """Who failed is remembered, with its owner; not for ever, and not without bound."""
 
-from p2pinfer.core.failures import FAILURE_WORTH, FORGET_S, MAX_COUNTED, MAX_FAILURES, Failures
-from p2pinfer.core.units import OwnerKey, PeerKey
+from p2pinfer.core.routes.failures import FAILURE_WORTH, FORGET_S, MAX_COUNTED, MAX_FAILURES, Failures
+from p2pinfer.core.values.units import OwnerKey, PeerKey
 
 ALICE, BOB = OwnerKey(b"a" * 32), OwnerKey(b"b" * 32)
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pinfer.core import fields
-from p2pinfer.core.codes import Code
-from p2pinfer.core.fields import Bin, Blob, Kind, Many, Struct, Text, UInt, UInts
-from p2pinfer.core.units import Roles
+from p2pinfer.core.values import fields
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.fields import Bin, Blob, FieldKind, Many, Struct, Text, UInt, UInts
+from p2pinfer.core.values.units import Roles
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Outer:
         fields.check(self)
 
 
-GOOD: list[tuple[Kind, Any]] = [
+GOOD: list[tuple[FieldKind, Any]] = [
     (UInt(), 0),
     (UInt(), (1 << 53) - 1),
     (UInt(8), 255),
@@ -50,7 +50,7 @@ GOOD: list[tuple[Kind, Any]] = [
     (Struct(Inner), Inner(3)),
 ]
 
-BAD: list[tuple[Kind, Any]] = [
+BAD: list[tuple[FieldKind, Any]] = [
     (UInt(), -1),
     (UInt(), 1 << 53),
     (UInt(8), 256),
@@ -88,13 +88,13 @@ BAD: list[tuple[Kind, Any]] = [
 
 
 @pytest.mark.parametrize(("kind", "value"), GOOD)
-def test_a_value_of_a_kind_passes_and_comes_back(kind: Kind, value: object) -> None:
+def test_a_value_of_a_kind_passes_and_comes_back(kind: FieldKind, value: object) -> None:
     kind.check(value)
     assert kind.unpack(kind.pack(value)) == value
 
 
 @pytest.mark.parametrize(("kind", "value"), BAD)
-def test_another_value_is_refused(kind: Kind, value: object) -> None:
+def test_another_value_is_refused(kind: FieldKind, value: object) -> None:
     with pytest.raises(ValueError):
         kind.check(value)
 

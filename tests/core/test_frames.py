@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import RemoteProtocolError
-from p2pinfer.core.frames import MAX_HELLO, FrameDecoder, encode_frame
-from p2pinfer.core.messages import MAX_BODY, VERSION, AskContacts, Hello, Message, Ping
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import RemoteProtocolError
+from p2pinfer.core.wire.frames import MAX_HELLO, FrameDecoder, encode_frame
+from p2pinfer.core.wire.messages import MAX_BODY, VERSION, AskContacts, Hello, Message, Ping
 
 HELLO = Hello(VERSION, 0, MAX_BODY, 1_700_000_000_000, bytes(16), "test")
 

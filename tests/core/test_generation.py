@@ -2,12 +2,12 @@
 
 import pytest
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.ending import Ending
-from p2pinfer.core.errors import RemoteProtocolError
-from p2pinfer.core.generation import Generation
-from p2pinfer.core.session_messages import Accept, Sampled
-from p2pinfer.core.units import PeerKey, SessionId
+from p2pinfer.core.sessions.ending import Ending
+from p2pinfer.core.sessions.generation import Generation
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import RemoteProtocolError
+from p2pinfer.core.values.units import PeerKey, SessionId
+from p2pinfer.core.wire.session_messages import Accept, Sampled
 
 from .test_ending import Letters, ids_of
 

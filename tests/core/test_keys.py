@@ -10,9 +10,9 @@ from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.peer.id import ID
 from nacl import bindings
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import RemoteProtocolError, UsageError
-from p2pinfer.core.keys import PrivateKey, check_key, domain, parse_peer_name, peer_name, verify
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import RemoteProtocolError, UsageError
+from p2pinfer.core.values.keys import PrivateKey, check_key, domain, parse_peer_name, peer_name, verify
 
 KEY = PrivateKey(bytes(range(32)))
 DOMAIN = domain("receipt")

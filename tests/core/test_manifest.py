@@ -6,10 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import RemoteProtocolError
-from p2pinfer.core.fields import to_list
-from p2pinfer.core.manifest import (
+from p2pinfer.core.models.manifest import (
     MAX_MANIFEST,
     File,
     Manifest,
@@ -20,7 +17,10 @@ from p2pinfer.core.manifest import (
     layer_flops,
     model_id,
 )
-from p2pinfer.core.units import Roles, Span
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import RemoteProtocolError
+from p2pinfer.core.values.fields import to_list
+from p2pinfer.core.values.units import Roles, Span
 
 SHAPE = Shape(layers=3, hidden=16, intermediate=24, heads=4, kv_heads=2, head_size=4, vocabulary=260, context=128)
 FILES = tuple(File(name, n, bytes([n]) * 32) for n, name in enumerate(sorted(file_names(3))))

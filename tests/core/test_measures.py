@@ -2,8 +2,8 @@
 
 import pytest
 
-from p2pinfer.core.measures import HALF_S, MAX_MEASURED, UNMEASURED_RTT_S, Lag, Measures, Who
-from p2pinfer.core.units import OwnerKey, PeerKey
+from p2pinfer.core.routes.measures import HALF_S, MAX_MEASURED, UNMEASURED_RTT_S, Lag, Measures, Who
+from p2pinfer.core.values.units import OwnerKey, PeerKey
 
 CRAWLING = Lag(4.0, 0.5)
 

@@ -8,19 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pinfer.core import fields
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import RemoteProtocolError
-from p2pinfer.core.fields import Bin, Blob, Kind, Many, Struct, Text, UInt
-from p2pinfer.core.message_codec import MESSAGES, decode_message, encode_message
-from p2pinfer.core.messages import MAX_BODY, MAX_TEXT, MIN_BODY, Hello, Message, cut_text, model_or_none
-from p2pinfer.core.session_messages import CODECS, Close, Forward, Sampled, SessionRefused, pack_ids, unpack_ids
-from p2pinfer.core.units import Codec, SessionId
+from p2pinfer.core.values import fields
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import RemoteProtocolError
+from p2pinfer.core.values.fields import Bin, Blob, FieldKind, Many, Struct, Text, UInt
+from p2pinfer.core.values.units import Codec, SessionId
+from p2pinfer.core.wire.message_codec import MESSAGES, decode_message, encode_message
+from p2pinfer.core.wire.messages import MAX_BODY, MAX_TEXT, MIN_BODY, Hello, Message, cut_text, model_or_none
+from p2pinfer.core.wire.session_messages import CODECS, Close, Forward, Sampled, SessionRefused, pack_ids, unpack_ids
 
 SESSION = SessionId(bytes(16))
 
 
-def values(kind: Kind) -> st.SearchStrategy[object]:
+def values(kind: FieldKind) -> st.SearchStrategy[object]:
     """Any value of a kind; the long ones not to their full length."""
     match kind:
         case UInt(bits):
@@ -195,7 +195,7 @@ def test_the_longest_message_of_every_kind_fits_into_what_every_peer_takes(shape
     assert 5 + sum(longest(kind) for _, kind in fields.kinds_of(shape)) <= MIN_BODY
 
 
-def longest(kind: Kind) -> int:
+def longest(kind: FieldKind) -> int:
     """Bytes of the longest value of a kind, with the longest head of msgpack before each."""
     match kind:
         case Bin(size) | Blob(size) | Text(size):

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pinfer.core.moving import MOVERS, SLIDE_ODDS, Swarm, is_right, move_of, odds, swarm_of
-from p2pinfer.core.placement import NETWORK_WORTH, Served
-from p2pinfer.core.units import Span
+from p2pinfer.core.swarm.moving import MOVERS, SLIDE_ODDS, OtherSpans, is_right, move_of, odds, swarm_of
+from p2pinfer.core.swarm.placement import NETWORK_WORTH, OfferedSpan
+from p2pinfer.core.values.units import Span
 from tests.core.placing_town import Town
 
 LAYERS = 30
@@ -18,11 +18,11 @@ QUARTER_S = 900.0
 DRAWS = [at / 40 for at in range(40)]
 
 
-def swarm(*spans: tuple[int, int], rate: float = 20.0, **changes: object) -> Swarm:
-    return swarm_of(LAYERS, [Served(Span(*span), rate, **changes) for span in spans])  # type: ignore[arg-type]
+def swarm(*spans: tuple[int, int], rate: float = 20.0, **changes: object) -> OtherSpans:
+    return swarm_of(LAYERS, [OfferedSpan(Span(*span), rate, **changes) for span in spans])  # type: ignore[arg-type]
 
 
-def moves(others: Swarm, mine: Span) -> set[Span | None]:
+def moves(others: OtherSpans, mine: Span) -> set[Span | None]:
     return {move_of(others, mine, draw) for draw in DRAWS}
 
 
@@ -43,12 +43,12 @@ def test_a_node_whose_layers_others_hold_goes_to_the_hole_wherever_it_is() -> No
 
 
 def test_what_is_only_being_loaded_elsewhere_is_not_left() -> None:
-    others = swarm_of(LAYERS, [Served(Span(0, 10), 20.0, loaded=False), Served(Span(10, 20), 20.0)])
+    others = swarm_of(LAYERS, [OfferedSpan(Span(0, 10), 20.0, loaded=False), OfferedSpan(Span(10, 20), 20.0)])
     assert moves(others, Span(0, 10)) == {None}
 
 
 def test_a_hole_that_a_joining_node_will_close_is_none() -> None:
-    others = swarm_of(LAYERS, [Served(Span(0, 20), 20.0), Served(Span(20, 30), 20.0, loaded=False)])
+    others = swarm_of(LAYERS, [OfferedSpan(Span(0, 20), 20.0), OfferedSpan(Span(20, 30), 20.0, loaded=False)])
     assert moves(others, Span(0, 10)) == {None}
 
 
@@ -72,14 +72,14 @@ def test_spans_beyond_the_model_are_nobodys() -> None:
 
 def test_a_node_stays_while_nothing_is_missing_so_that_no_lie_about_its_own_layers_draws_it_away() -> None:
     """Two strangers claim what it holds, and nothing else is weaker than before."""
-    liars = [Served(Span(0, 15), 1e9, "192.0.2.1"), Served(Span(0, 15), 1e9, "198.51.100.7")]
-    others = swarm_of(LAYERS, [*liars, Served(Span(15, 30), 1.0)])
+    liars = [OfferedSpan(Span(0, 15), 1e9, "192.0.2.1"), OfferedSpan(Span(0, 15), 1e9, "198.51.100.7")]
+    others = swarm_of(LAYERS, [*liars, OfferedSpan(Span(15, 30), 1.0)])
     assert moves(others, Span(0, 15)) == {None}
 
 
 def test_a_network_of_many_idle_nodes_keeps_nobody_from_moving() -> None:
-    idle = [Served(Span(0, 10), 20.0, "192.0.2.1")] * 1000
-    others = swarm_of(LAYERS, [*idle, Served(Span(10, 20), 20.0)])
+    idle = [OfferedSpan(Span(0, 10), 20.0, "192.0.2.1")] * 1000
+    others = swarm_of(LAYERS, [*idle, OfferedSpan(Span(10, 20), 20.0)])
     assert odds(others, Span(0, 10)) == MOVERS / (NETWORK_WORTH + 1)
 
 

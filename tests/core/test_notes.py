@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pinfer.core.notes import Note, Notes
+from p2pinfer.core.values.notes import Note, Notes
 
 MOST = 8
 NOTED = st.lists(st.tuples(st.integers(0, 20), st.builds(Note, st.integers(), st.integers(0, 100))), max_size=30)

@@ -7,15 +7,15 @@ from random import Random
 
 import pytest
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import RemoteProtocolError
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.messages import RelayedOffer
-from p2pinfer.core.offer_table import MAX_KNOWN, OfferTable
-from p2pinfer.core.offers import HOP_MS, KnownOffer, reachable, verify_relayed
-from p2pinfer.core.selection import MAX_SELECTED
-from p2pinfer.core.told_addresses import KEPT, with_own, with_relayed
-from p2pinfer.core.units import ModelId, PeerKey, Roles, Span
+from p2pinfer.core.swarm.offer_table import MAX_KNOWN, OfferTable
+from p2pinfer.core.swarm.offers import HOP_MS, KnownOffer, reachable, verify_relayed
+from p2pinfer.core.swarm.selection import MAX_SELECTED
+from p2pinfer.core.swarm.told_addresses import KEPT, with_own, with_relayed
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import RemoteProtocolError
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.values.units import ModelId, PeerKey, Roles, Span
+from p2pinfer.core.wire.messages import RelayedOffer
 from tests.core.paid_route import MODEL, NODES, NOW, STRANGER, certificate_for, key, offer_of
 
 ALL = Span(0, 30)
@@ -141,7 +141,7 @@ def test_two_offers_of_one_number_count_for_nothing_until_both_are_over() -> Non
 
 
 def test_nodes_that_sign_two_offers_of_one_number_take_no_memory_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2pinfer.core.offer_table.MAX_KNOWN", 1)
+    monkeypatch.setattr("p2pinfer.core.swarm.offer_table.MAX_KNOWN", 1)
     table = OfferTable()
     for node in NODES[:2]:
         table.add(known(node, Span(0, 30), 0.0, seq=4))
@@ -303,7 +303,7 @@ def test_an_answer_spreads_over_models() -> None:
 
 def test_a_full_table_forgets_what_was_heard_first(monkeypatch: pytest.MonkeyPatch) -> None:
     assert MAX_KNOWN == 10_000
-    monkeypatch.setattr("p2pinfer.core.offer_table.MAX_KNOWN", 2)
+    monkeypatch.setattr("p2pinfer.core.swarm.offer_table.MAX_KNOWN", 2)
     table = OfferTable()
     for node in NODES:
         table.add(known(node))
@@ -317,7 +317,7 @@ def heard(number: int, network: str, *, span: Span = Span(0, 30), born_s: float 
 
 
 def test_of_one_network_those_are_forgotten_first_that_only_others_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2pinfer.core.offer_table.MAX_FROM", 3)
+    monkeypatch.setattr("p2pinfer.core.swarm.offer_table.MAX_FROM", 3)
     table = OfferTable()
     table.add(heard(0, "a"), itself=True)
     for number in range(1, 9):
@@ -330,7 +330,7 @@ def networks(table: OfferTable) -> Counter[str]:
 
 
 def test_one_network_fills_no_more_than_its_share_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2pinfer.core.offer_table.MAX_FROM", 3)
+    monkeypatch.setattr("p2pinfer.core.swarm.offer_table.MAX_FROM", 3)
     table = OfferTable()
     table.add(heard(0, "honest"))
     for number in range(10):
@@ -339,7 +339,7 @@ def test_one_network_fills_no_more_than_its_share_of_the_table(monkeypatch: pyte
 
 
 def test_a_full_table_forgets_what_it_has_from_the_network_that_told_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2pinfer.core.offer_table.MAX_KNOWN", 5)
+    monkeypatch.setattr("p2pinfer.core.swarm.offer_table.MAX_KNOWN", 5)
     table = OfferTable()
     table.add(heard(0, "honest"))
     for number in range(6):

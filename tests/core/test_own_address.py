@@ -5,7 +5,7 @@ import ipaddress
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pinfer.core.own_address import OwnAddress, in_order
+from p2pinfer.core.swarm.own_address import OwnAddress, in_order
 
 BRIDGES = [f"172.{number}.0.1/16" for number in range(17, 25)]
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import RemoteProtocolError
-from p2pinfer.core.pace import ACK_BYTES, LONGEST_FRAME, MIN_FRAME, MIN_WINDOW, Pace
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import RemoteProtocolError
+from p2pinfer.core.wire.pace import ACK_BYTES, LONGEST_FRAME, MIN_FRAME, MIN_WINDOW, Pace
 
 HOME_UPLINK = 1_250_000  # bytes a second: 10 Mbit/s
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import EngineError, RemoteProtocolError
-from p2pinfer.core.pages import PAGE, Pages, Table, pages_for
+from p2pinfer.core.sessions.pages import PAGE, Pages, Table, pages_for
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import EngineError, RemoteProtocolError
 
 
 @pytest.mark.parametrize(("positions", "pages"), [(0, 0), (1, 1), (16, 1), (17, 2)])

@@ -4,35 +4,43 @@ import random
 
 import pytest
 
-from p2pinfer.core.placement import JOIN_WAIT_S, Served, choose_span, gaps, longest_span, reconsider_span, served_rates
-from p2pinfer.core.units import Span
+from p2pinfer.core.swarm.placement import (
+    JOIN_WAIT_S,
+    OfferedSpan,
+    choose_span,
+    gaps,
+    longest_span,
+    reconsider_span,
+    served_rates,
+)
+from p2pinfer.core.values.units import Span
 
 LAYERS = 30
 
 
 def test_a_model_that_fits_is_taken_whole() -> None:
-    assert choose_span(LAYERS, LAYERS, [Served(Span(0, 30), 100.0)], 0.7) == Span(0, 30)
+    assert choose_span(LAYERS, LAYERS, [OfferedSpan(Span(0, 30), 100.0)], 0.7) == Span(0, 30)
 
 
 def test_the_only_gap_is_filled() -> None:
-    served = [Served(Span(0, 10), 50.0), Served(Span(20, 30), 50.0)]
+    served = [OfferedSpan(Span(0, 10), 50.0), OfferedSpan(Span(20, 30), 50.0)]
     draws = [choose_span(LAYERS, 10, served, at / 100) for at in range(100)]
     assert draws.count(Span(10, 20)) > 80
 
 
 def test_a_node_whose_span_leaves_no_gap_stays() -> None:
-    mine, served = Span(5, 15), [Served(Span(0, 10), 9.0), Served(Span(10, 30), 1.0)]
+    mine, served = Span(5, 15), [OfferedSpan(Span(0, 10), 9.0), OfferedSpan(Span(10, 30), 1.0)]
     assert {reconsider_span(LAYERS, mine, served, at / 100) for at in range(100)} == {mine}
 
 
 def test_a_node_that_is_not_needed_where_it_is_moves_to_a_gap() -> None:
-    mine, served = Span(0, 10), [Served(Span(0, 20), 9.0)]
+    mine, served = Span(0, 10), [OfferedSpan(Span(0, 20), 9.0)]
     draws = [reconsider_span(LAYERS, mine, served, at / 100) for at in range(100)]
     assert draws.count(Span(20, 30)) > 80
 
 
 def test_weak_layers_are_drawn_more_often_than_strong_ones() -> None:
-    served = [Served(Span(0, 10), 100.0), Served(Span(10, 20), 100.0), Served(Span(20, 30), 10.0)]
+    served = [OfferedSpan(Span(0, 10), 100.0), OfferedSpan(Span(10, 20), 100.0), OfferedSpan(Span(20, 30), 10.0)]
     draws = [choose_span(LAYERS, 10, served, at / 1000).first for at in range(1000)]
     assert draws.count(20) > 3 * draws.count(0) > 0
 
@@ -51,7 +59,7 @@ def test_weights_take_seven_tenths_of_the_memory() -> None:
 
 
 def test_rates_add_up_layer_by_layer() -> None:
-    rates = served_rates(4, [Served(Span(0, 2), 5.0), Served(Span(1, 3), 2.0)])
+    rates = served_rates(4, [OfferedSpan(Span(0, 2), 5.0), OfferedSpan(Span(1, 3), 2.0)])
     assert [round(rate) for rate in rates] == [5, 7, 2, 0]
 
 
@@ -76,12 +84,12 @@ def start_together(count: int, length: int, seed: int) -> list[Span]:
     draw = random.Random(seed)
     announced: dict[int, list[tuple[float, Span]]] = {node: [] for node in range(count)}
 
-    def heard(node: int, now: float) -> list[Served]:
+    def heard(node: int, now: float) -> list[OfferedSpan]:
         spans = []
         for other, claims in announced.items():
             known = [span for at, span in claims if at <= now]
             if other != node and known:
-                spans.append(Served(known[-1], 20.0))
+                spans.append(OfferedSpan(known[-1], 20.0))
         return spans
 
     decisions = []

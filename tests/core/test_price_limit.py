@@ -4,11 +4,11 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from p2pinfer.core.errors import TooDear
-from p2pinfer.core.price_limit import CEILING, DEFAULT_ASK, MULTIPLE, default_limit
-from p2pinfer.core.pricing import Prices
-from p2pinfer.core.routing import Candidate, Load, ask_of, choose_route
-from p2pinfer.core.units import Span
+from p2pinfer.core.records.pricing import Prices
+from p2pinfer.core.routes.price_limit import CEILING, DEFAULT_ASK, MULTIPLE, default_limit
+from p2pinfer.core.routes.routing import Candidate, Demand, ask_of, choose_route
+from p2pinfer.core.values.errors import TooDear
+from p2pinfer.core.values.units import Span
 from p2pinfer.node.settings import Settings
 from tests.core.test_routing import LOAD, candidate, never, spans
 
@@ -59,6 +59,6 @@ def test_a_route_within_the_limit_is_taken_though_a_faster_one_is_dearer() -> No
 def test_a_cheap_span_makes_room_for_a_dear_one() -> None:
     parts = [times(1, 1, 0, 15), times(9, 2, 0, 15), times(9, 3, 15, 30)]
     most = ask_of(parts[0].prices, 0, Span(0, 15), LOAD) + ask_of(parts[2].prices, 0, Span(15, 30), LOAD)
-    route = choose_route(parts, Load(30, 100, 50, 610, 1e12), never, most)
+    route = choose_route(parts, Demand(30, 100, 50, 610, 1e12), never, most)
     assert [stage.candidate.key[0] for stage in route] == [1, 3]
     assert spans(route) == [Span(0, 15), Span(15, 30)]

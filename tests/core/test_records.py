@@ -8,10 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pinfer.core.canonical import pack_array, unpack_array
-from p2pinfer.core.certificate import MAX_CERTIFICATE_S, NodeCert, NodeRevoke, verify_certificate, verify_revocation
-from p2pinfer.core.codes import Code
-from p2pinfer.core.contract import (
+from p2pinfer.core.records.canonical import pack_array, unpack_array
+from p2pinfer.core.records.certificate import (
+    MAX_CERTIFICATE_S,
+    NodeCert,
+    NodeRevoke,
+    verify_certificate,
+    verify_revocation,
+)
+from p2pinfer.core.records.contract import (
     EXPIRY_S,
     MAX_BID,
     Contract,
@@ -20,14 +25,15 @@ from p2pinfer.core.contract import (
     verify_contract,
     verify_request,
 )
-from p2pinfer.core.errors import Refused, RemoteProtocolError
-from p2pinfer.core.offer import Offer, verify_offer
-from p2pinfer.core.pricing import Prices
-from p2pinfer.core.receipt import Receipt, verify_receipt
-from p2pinfer.core.records import ZEROS, Record, countersign, decode, encode, record_id, sign
-from p2pinfer.core.statement import Header
-from p2pinfer.core.terms import CADENCE_PART, Limits
-from p2pinfer.core.units import OwnerKey, PeerKey, Roles, Span
+from p2pinfer.core.records.offer import Offer, verify_offer
+from p2pinfer.core.records.pricing import Prices
+from p2pinfer.core.records.receipt import Receipt, verify_receipt
+from p2pinfer.core.records.records import ZEROS, Record, countersign, decode, encode, record_id, sign
+from p2pinfer.core.records.statement import Header
+from p2pinfer.core.records.terms import CADENCE_PART, Limits
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import Refused, RemoteProtocolError
+from p2pinfer.core.values.units import OwnerKey, PeerKey, Roles, Span
 from tests.core.paid_route import (
     CLIENT,
     DAY_S,

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from p2pinfer.core.doubles import TOGETHER, is_double, is_elder, is_twin
-from p2pinfer.core.offer import Offer, State
-from p2pinfer.core.records import MAX_SKEW_S
-from p2pinfer.core.renewal import RENEW_CERTIFICATE_S, WARN_S, Standing, standing
-from p2pinfer.core.statement import next_number
-from p2pinfer.core.units import Roles, Span
+from p2pinfer.core.records.offer import Offer, ServingState
+from p2pinfer.core.records.records import MAX_SKEW_S
+from p2pinfer.core.records.renewal import RENEW_CERTIFICATE_S, WARN_S, Standing, standing
+from p2pinfer.core.records.statement import next_number
+from p2pinfer.core.swarm.doubles import TOGETHER, is_double, is_elder, is_twin
+from p2pinfer.core.values.units import Roles, Span
 from tests.core.paid_route import DAY_S, NODES, NOW, certificate_for, offer_of
 
 CERTIFICATE = certificate_for(NODES[0], not_before=NOW - DAY_S, not_after=NOW + 60 * DAY_S).record
@@ -62,7 +62,7 @@ def test_an_offer_of_our_own_boot_that_we_did_not_make_shows_a_twin(
     assert is_twin(offer, OFFER.boot, 4, own) is expected
     assert not is_twin(offer, BOOT, 4, own)
     assert is_elder(offer, OFFER.boot, {}, 4)
-    assert not is_elder(replace(offer, state=State.LEAVING), OFFER.boot, {}, 4)
+    assert not is_elder(replace(offer, state=ServingState.LEAVING), OFFER.boot, {}, 4)
 
 
 def test_an_offer_of_an_earlier_process_of_ours_shows_nothing() -> None:
@@ -79,7 +79,7 @@ def test_a_clock_that_was_set_back_between_two_starts_makes_no_old_offer_of_ours
 
 def test_the_last_offer_of_an_earlier_start_is_known_too() -> None:
     """It is made in haste, and no file notes it: it says that the node leaves."""
-    leaving = replace(OFFER, state=State.LEAVING)
+    leaving = replace(OFFER, state=ServingState.LEAVING)
     assert not is_double(leaving, BOOT, {OFFER.boot: OFFER.seq - 1}, NOW + 20, running_s=60)
     assert is_double(leaving, BOOT, {OFFER.boot: OFFER.seq - 2}, NOW + 20, running_s=60)
     assert is_double(leaving, BOOT, {}, NOW + 20, running_s=60)
@@ -109,7 +109,7 @@ def test_the_process_whose_folder_was_copied_while_it_ran_stays() -> None:
 
 def test_a_process_that_leaves_ends_nobody() -> None:
     """Or the two would end each other."""
-    assert not is_elder(replace(OFFER, seq=9, state=State.LEAVING), BOOT, {}, 4)
+    assert not is_elder(replace(OFFER, seq=9, state=ServingState.LEAVING), BOOT, {}, 4)
 
 
 def test_statements_of_copies_of_a_journal_have_other_numbers_and_they_only_grow() -> None:

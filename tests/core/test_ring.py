@@ -9,12 +9,15 @@ from collections.abc import Sequence
 
 import pytest
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.ending import Ending
-from p2pinfer.core.errors import LocalProtocolError, RemoteProtocolError
-from p2pinfer.core.generation import Generation, Phase
-from p2pinfer.core.sampling import SamplingRecord
-from p2pinfer.core.session_messages import (
+from p2pinfer.core.records.sampling import SamplingRecord
+from p2pinfer.core.sessions.ending import Ending
+from p2pinfer.core.sessions.generation import Generation, Phase
+from p2pinfer.core.sessions.stage import Result, SessionState, StageSession, Work
+from p2pinfer.core.sessions.stage_terms import StageTerms
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LocalProtocolError, RemoteProtocolError
+from p2pinfer.core.values.units import Codec, PeerKey, Roles, SessionId, Span
+from p2pinfer.core.wire.session_messages import (
     Accept,
     Close,
     Credit,
@@ -27,9 +30,6 @@ from p2pinfer.core.session_messages import (
     pack_ids,
     unpack_ids,
 )
-from p2pinfer.core.stage import Result, StageSession, State, Work
-from p2pinfer.core.stage_terms import StageTerms
-from p2pinfer.core.units import Codec, PeerKey, Roles, SessionId, Span
 
 SESSION = SessionId(b"s" * 16)
 CLIENT = PeerKey(b"c" * 32)
@@ -176,7 +176,7 @@ def test_every_stage_ends_with_the_same_count(splits: tuple[int, ...]) -> None:
     ring = Ring(PROMPT, splits)
     ring.accept_all()
     ring.run()
-    assert {stage.state for stage in ring.stages.values()} == {State.ENDED}
+    assert {stage.state for stage in ring.stages.values()} == {SessionState.ENDED}
     assert {stage.computed for stage in ring.stages.values()} == {len(PROMPT) + 8 - 1} == {ring.client.committed}
 
 

@@ -10,13 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pinfer.core.budget import RETRY_S
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import Refused
-from p2pinfer.core.holdings import HeldSession
-from p2pinfer.core.last_turns import LEAST_WASTE_S, MOST_WASTE_S, TURN_S, WASTE, LastTurns
-from p2pinfer.core.overdue import HOLD_BACK_PART, PASSED
-from p2pinfer.core.queue import (
+from p2pinfer.core.money.budget import RETRY_S
+from p2pinfer.core.room.holdings import HeldSession
+from p2pinfer.core.room.last_turns import LEAST_WASTE_S, MOST_WASTE_S, TURN_S, WASTE, LastTurns
+from p2pinfer.core.room.overdue import HOLD_BACK_PART, PASSED
+from p2pinfer.core.room.queue import (
     CAME_S,
     KEY_PLACES,
     LATE_S,
@@ -27,8 +25,10 @@ from p2pinfer.core.queue import (
     Visit,
     new_ticket,
 )
-from p2pinfer.core.room import FIRST_ROWS_S, MAX_CALLED, RESTING_S, ROOM_PART, Room, is_at_rest
-from p2pinfer.core.units import PeerKey, SessionId
+from p2pinfer.core.room.room import FIRST_ROWS_S, MAX_CALLED, RESTING_S, ROOM_PART, Room, is_at_rest
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import Refused
+from p2pinfer.core.values.units import PeerKey, SessionId
 
 PAGES = 640
 NOW_MS = 1_700_000_000_000

@@ -11,13 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pinfer.core.errors import NoRoute, TooDear
-from p2pinfer.core.pricing import Prices, Usage, amount_of
-from p2pinfer.core.routing import (
+from p2pinfer.core.records.pricing import Prices, Usage, amount_of
+from p2pinfer.core.routes.routing import (
     LIVE_DRAWS,
     NEAR_BEST,
     Candidate,
-    Load,
+    Demand,
     Route,
     Stage,
     ask_of,
@@ -25,9 +24,10 @@ from p2pinfer.core.routing import (
     cost,
     price_of,
 )
-from p2pinfer.core.units import PeerKey, Span
+from p2pinfer.core.values.errors import NoRoute, TooDear
+from p2pinfer.core.values.units import PeerKey, Span
 
-LOAD = Load(layers=30, prompt=100, tokens=50, row_bytes=610, second_worth=1000.0)
+LOAD = Demand(layers=30, prompt=100, tokens=50, row_bytes=610, second_worth=1000.0)
 DRAWS = 1_000
 SIGMAS = 5  # from its share of draws nobody is so far away by chance
 

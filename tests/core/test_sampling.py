@@ -5,10 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.draw import MAX_TEMPERATURE, MILLIONTHS, Sampling
-from p2pinfer.core.errors import RemoteProtocolError
-from p2pinfer.core.sampling import (
+from p2pinfer.core.records.draw import MAX_TEMPERATURE, MILLIONTHS, Sampling
+from p2pinfer.core.records.sampling import (
     MAX_STOP_BYTES,
     MAX_STOPS,
     SamplingRecord,
@@ -16,6 +14,8 @@ from p2pinfer.core.sampling import (
     encode_sampling,
     params_hash,
 )
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import RemoteProtocolError
 
 records = st.builds(
     SamplingRecord,

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pinfer.core.safetensors import parse_header
-from p2pinfer.core.shown import brief, cut
+from p2pinfer.core.models.safetensors import parse_header
+from p2pinfer.core.values.shown import brief, cut
 
 LONGEST = 1_000  # characters of a list of MAX_ITEMS, each as long as it may be
 

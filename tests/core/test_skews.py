@@ -1,6 +1,6 @@
 """The owner hears that the clock is wrong when several networks say so, and seldom."""
 
-from p2pinfer.core.skews import LATELY_S, MAX_VOICES, SEVERAL, Skews
+from p2pinfer.core.swarm.skews import LATELY_S, MAX_VOICES, SEVERAL, Skews
 
 HOUR_S = 3_600.0
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from p2pinfer.core.budget import NETWORK_PART, Debtor
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import Refused
-from p2pinfer.core.small_contracts import DAY_S, SMALL, SMALL_A_DAY, SmallContracts, is_small
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.money.budget import NETWORK_PART, Debtor
+from p2pinfer.core.money.small_contracts import DAY_S, SMALL, SMALL_A_DAY, SmallContracts, is_small
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import Refused
+from p2pinfer.core.values.units import PeerKey
 
 DAY = 20_000 * DAY_S
 

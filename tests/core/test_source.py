@@ -2,7 +2,7 @@
 
 import pytest
 
-from p2pinfer.core.source import NOWHERE, Scope, Source, site_of, source_named, source_of
+from p2pinfer.core.swarm.source import NOWHERE, Scope, Source, site_of, source_named, source_of
 
 
 @pytest.mark.parametrize(

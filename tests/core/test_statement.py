@@ -6,16 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pinfer.core.canonical import pack_array
-from p2pinfer.core.codes import Code
-from p2pinfer.core.contract import Contract
-from p2pinfer.core.errors import RemoteProtocolError
-from p2pinfer.core.fields import Bin, Struct, UInt, UInts, Zero, kinds_of
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.ledger import By, Earned, fold, fold_all
-from p2pinfer.core.receipt import Receipt
-from p2pinfer.core.records import ZEROS, countersign, sign
-from p2pinfer.core.statement import (
+from p2pinfer.core.money.ledger import By, Earned, fold, fold_all
+from p2pinfer.core.records.canonical import pack_array
+from p2pinfer.core.records.contract import Contract
+from p2pinfer.core.records.receipt import Receipt
+from p2pinfer.core.records.records import ZEROS, countersign, sign
+from p2pinfer.core.records.statement import (
     MAGIC,
     MAX_CERTIFICATES,
     MAX_RECEIPTS,
@@ -24,9 +20,13 @@ from p2pinfer.core.statement import (
     Paid,
     write_statement,
 )
-from p2pinfer.core.statement_check import Verdict, compare_statements, verify_statement
-from p2pinfer.core.tree import Tree, leaf_of
-from p2pinfer.core.units import OwnerKey, PeerKey, RecordId, Roles, SessionId, Span
+from p2pinfer.core.records.statement_check import Verdict, compare_statements, verify_statement
+from p2pinfer.core.records.tree import Tree, leaf_of
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import RemoteProtocolError
+from p2pinfer.core.values.fields import Bin, Struct, UInt, UInts, Zero, kinds_of
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.values.units import OwnerKey, PeerKey, RecordId, Roles, SessionId, Span
 from tests.core.paid_route import (
     CLIENT,
     NODES,

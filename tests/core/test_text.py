@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from p2pinfer.core.errors import ModelError, UsageError
-from p2pinfer.core.text import Texts, TextStream
+from p2pinfer.core.models.text import Texts, TextStream
+from p2pinfer.core.values.errors import ModelError, UsageError
 from tests.disk.tiny import tiny_sentencepiece, tiny_tokenizer
 
 TEXTS = Texts(tiny_tokenizer())

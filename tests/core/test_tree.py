@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pinfer.core.tree import EMPTY_ROOT, MAX_WAITING, RowTree, Salt, Tree, leaf_of, split_rows
+from p2pinfer.core.records.tree import EMPTY_ROOT, MAX_WAITING, RowTree, Salt, Tree, leaf_of, split_rows
 
 ENTRIES = ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"]
 ROOTS = [

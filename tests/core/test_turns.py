@@ -1,6 +1,6 @@
 """Whose turn it is of those who wait."""
 
-from p2pinfer.core.turns import KEPT, Turns
+from p2pinfer.core.swarm.turns import KEPT, Turns
 
 
 def test_each_network_has_a_turn_before_any_has_two() -> None:

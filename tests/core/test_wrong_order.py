@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pinfer.core.codes import ANSWERS, Code
-from p2pinfer.core.message_codec import decode_message, encode_message
-from p2pinfer.core.session_messages import (
+from p2pinfer.core.sessions.stage import SessionState
+from p2pinfer.core.values.codes import ANSWERS, Code
+from p2pinfer.core.values.units import Codec, row_bytes
+from p2pinfer.core.wire.message_codec import decode_message, encode_message
+from p2pinfer.core.wire.session_messages import (
     Accept,
     Close,
     Credit,
@@ -27,8 +29,6 @@ from p2pinfer.core.session_messages import (
     Stored,
     pack_ids,
 )
-from p2pinfer.core.stage import State
-from p2pinfer.core.units import Codec, row_bytes
 from tests.protocols.replaying import SESSION, ClientReplay, StageReplay
 from tests.vectors.plain_ring import Fault, PlainClient, PlainStage
 from tests.vectors.rings import written
@@ -147,7 +147,7 @@ def check_stage(replay: StageReplay, plain: PlainStage) -> None:
     }
     assert stage.ready(stage.terms.max_positions) == plain.ready()
     assert stage.computed <= stage.received <= stage.terms.max_positions
-    assert (stage.state is State.ENDED) == (stage.reason is not Code.NONE)
+    assert (stage.state is SessionState.ENDED) == (stage.reason is not Code.NONE)
 
 
 @given(data=st.data())

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from p2pinfer.core.acquaintances import FORGET_S, MAX_PEERS, Acquaintance
-from p2pinfer.core.keys import peer_name
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.swarm.acquaintances import FORGET_S, MAX_PEERS, Acquaintance
+from p2pinfer.core.values.keys import peer_name
+from p2pinfer.core.values.units import PeerKey
 from p2pinfer.disk.address_book import DOUBT_S, AddressBook
 from p2pinfer.disk.shared_file import MAX_FILE
 from tests.core.paid_route import NODES, key

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pinfer.core.errors import JournalError
+from p2pinfer.core.values.errors import JournalError
 from p2pinfer.disk.boots import KEPT, Boots
 
 

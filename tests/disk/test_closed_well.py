@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from p2pinfer.cli import checking
-from p2pinfer.cli.checking import CheckBar
-from p2pinfer.core.errors import JournalError
+from p2pinfer.cli import journal_bar as checking
+from p2pinfer.cli.journal_bar import CheckBar
+from p2pinfer.core.values.errors import JournalError
 from p2pinfer.disk import journal_file
 from p2pinfer.disk.backup import back_up
 from p2pinfer.disk.journal import open_journal

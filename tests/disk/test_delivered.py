@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.units import SessionId
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.units import SessionId
 from p2pinfer.disk import journal as journal_module
 from p2pinfer.disk.journal import UNSIGNED_S, Journal, open_journal
 from p2pinfer.disk.journal_reader import JournalReader

@@ -9,9 +9,9 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from p2pinfer.core.failures import FAILURE_WORTH, MAX_FAILURES
-from p2pinfer.core.measures import Lag, Who
-from p2pinfer.core.units import OwnerKey, PeerKey
+from p2pinfer.core.routes.failures import FAILURE_WORTH, MAX_FAILURES
+from p2pinfer.core.routes.measures import Lag, Who
+from p2pinfer.core.values.units import OwnerKey, PeerKey
 from p2pinfer.disk.experience_file import ExperienceFile
 from p2pinfer.disk.shared_file import MAX_FILE
 

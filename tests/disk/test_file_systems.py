@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pinfer.core.errors import JournalError, UsageError
+from p2pinfer.core.values.errors import JournalError, UsageError
 from p2pinfer.disk import atomic, journal_file
 from p2pinfer.disk.atomic import write_atomic
 from p2pinfer.disk.identity import hold_client_key, hold_folder, load_identity, load_or_make_key, own_keys, try_folder

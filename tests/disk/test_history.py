@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from p2pinfer.cli.earnings_report import read_parts
-from p2pinfer.core.errors import JournalError
-from p2pinfer.core.ledger import By, Part, fold, fold_all
-from p2pinfer.core.receipt import Receipt
-from p2pinfer.core.records import SignedRecord
-from p2pinfer.core.units import RecordId, SessionId
+from p2pinfer.core.money.ledger import By, Subtotal, fold, fold_all
+from p2pinfer.core.records.receipt import Receipt
+from p2pinfer.core.records.records import SignedRecord
+from p2pinfer.core.values.errors import JournalError
+from p2pinfer.core.values.units import RecordId, SessionId
 from p2pinfer.disk.journal import Journal, open_journal
 from p2pinfer.disk.journal_check import prove
 from p2pinfer.disk.journal_file import connect_reader
@@ -196,7 +196,7 @@ def test_sums_are_those_of_the_receipts(journals: dict[str, Path], whose: str, b
         assert reader.parts(since) == earned
 
 
-async def sums(journal: Journal) -> list[Part]:
+async def sums(journal: Journal) -> list[Subtotal]:
     with closing(connect_reader(journal.path)) as connection:
         prove(connection, journal.path)
     return await journal.read(JournalReader.totals)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from p2pinfer.core.certificate import MAX_CERTIFICATE_S, verify_certificate
-from p2pinfer.core.errors import UsageError
-from p2pinfer.core.renewal import RENEW_CERTIFICATE_S
+from p2pinfer.core.records.certificate import MAX_CERTIFICATE_S, verify_certificate
+from p2pinfer.core.records.renewal import RENEW_CERTIFICATE_S
+from p2pinfer.core.values.errors import UsageError
 from p2pinfer.disk.identity import (
     BACKDATE_S,
     Seen,

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from p2pinfer.core.errors import ModelError
-from p2pinfer.core.manifest import encode_manifest
-from p2pinfer.core.text import Texts
+from p2pinfer.core.models.manifest import encode_manifest
+from p2pinfer.core.models.text import Texts
+from p2pinfer.core.values.errors import ModelError
 from p2pinfer.disk.importing import demo as demo_source
 from p2pinfer.disk.importing import gguf_file, import_model
 from p2pinfer.disk.importing.demo import demo_file

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pinfer.core.errors import ModelError
+from p2pinfer.core.values.errors import ModelError
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.importing.hub import fetch
 from p2pinfer.disk.store import Store

@@ -7,7 +7,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from p2pinfer.core.errors import ModelError
+from p2pinfer.core.values.errors import ModelError
 from p2pinfer.disk.importing import huggingface, import_model
 from p2pinfer.disk.importing.safetensors_file import open_safetensors
 from p2pinfer.disk.importing.tensors import to_bf16

@@ -14,14 +14,14 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from p2pinfer.core.client_account import Sign
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import JournalError, LocalProtocolError, RemoteProtocolError, UsageError
-from p2pinfer.core.receipt import Receipt
-from p2pinfer.core.records import SignedRecord, countersign, sign
-from p2pinfer.core.session_messages import pack_ids
-from p2pinfer.core.stage_account import StageAccount
-from p2pinfer.core.units import RecordId, SessionId
+from p2pinfer.core.money.client_account import Sign
+from p2pinfer.core.money.stage_account import StageAccount
+from p2pinfer.core.records.receipt import Receipt
+from p2pinfer.core.records.records import SignedRecord, countersign, sign
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import JournalError, LocalProtocolError, RemoteProtocolError, UsageError
+from p2pinfer.core.values.units import RecordId, SessionId
+from p2pinfer.core.wire.session_messages import pack_ids
 from p2pinfer.disk import journal as journal_module
 from p2pinfer.disk.journal import MAX_BATCH, UNSIGNED_S, Journal, open_journal
 from p2pinfer.disk.journal_file import connect_reader

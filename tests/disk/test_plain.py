@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pinfer.core.errors import P2pinferError
-from p2pinfer.core.keys import PrivateKey
+from p2pinfer.core.values.errors import P2pinferError
+from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.disk.boots import Boots
 from p2pinfer.disk.identity import load_identity, load_key, own_keys, see_identity
 from p2pinfer.disk.importing import import_model

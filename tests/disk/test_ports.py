@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pinfer.core.keys import PrivateKey
+from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.disk.ports import Ports
 from p2pinfer.overlay.libp2p import open_libp2p_network
 from tests.overlay.conftest import Collector

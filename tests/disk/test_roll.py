@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from p2pinfer.core.keys import peer_name
+from p2pinfer.core.values.keys import peer_name
 from p2pinfer.disk import roll as roll_file
 from p2pinfer.disk.identity import hold_folder
 from p2pinfer.disk.places import runtime_folders

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from p2pinfer.core.errors import ModelError, RemoteProtocolError
-from p2pinfer.core.manifest import encode_manifest
-from p2pinfer.core.units import ModelId
+from p2pinfer.core.models.manifest import encode_manifest
+from p2pinfer.core.values.errors import ModelError, RemoteProtocolError
+from p2pinfer.core.values.units import ModelId
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.store import Store, StoredModel
 from tests.disk.tiny import tiny_folder, tiny_tokenizer
@@ -220,7 +220,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path\n"
         "from p2pinfer.disk.importing import import_model; from p2pinfer.disk.store import Store\n"
-        "from p2pinfer.core.errors import ModelError\n"
+        "from p2pinfer.core.values.errors import ModelError\n"
         "try: import_model(sys.argv[1], Store(Path(sys.argv[2])))\n"
         "except ModelError as error: print(error)\n"
     )

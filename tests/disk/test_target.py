@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from p2pinfer.core.errors import UsageError
-from p2pinfer.disk.target import Kind, check_target
+from p2pinfer.core.values.errors import UsageError
+from p2pinfer.disk.target import FileKind, check_target
 
-NOTE = Kind("a note", ((0, b"note"), (8, b"!!")))
+NOTE = FileKind("a note", ((0, b"note"), (8, b"!!")))
 LETTER = b"note 123!! and what else it says"
 OURS = (
     *("owner.key", "node.key", "client.key", "client-12.key", "node.cert", "boots", "node.lock", "client-3.lock"),

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from p2pinfer.core.errors import JournalError, P2pinferError, UsageError
-from p2pinfer.core.ledger import Earned
-from p2pinfer.core.units import SessionId
+from p2pinfer.core.money.ledger import Earned
+from p2pinfer.core.values.errors import JournalError, P2pinferError, UsageError
+from p2pinfer.core.values.units import SessionId
 from p2pinfer.disk.backup import back_up
 from p2pinfer.disk.journal import Journal, open_journal
 from p2pinfer.disk.journal_reader import read_journal

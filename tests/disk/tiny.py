@@ -10,7 +10,7 @@ from gguf.constants import GGMLQuantizationType
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from p2pinfer.core.spelling import byte_characters
+from p2pinfer.core.models.spelling import byte_characters
 from p2pinfer.disk.importing.config import read_config
 from p2pinfer.disk.importing.layout import layout
 

@@ -22,7 +22,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from p2pinfer.core.units import Numerics, Roles, Span
+from p2pinfer.core.values.units import Numerics, Roles, Span
 from p2pinfer.engine.shard import Shard, load_shard
 from p2pinfer.engine.steps import ShardSpec
 

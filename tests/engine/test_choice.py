@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pinfer.core.errors import EngineError, ModelError
-from p2pinfer.core.units import Numerics
+from p2pinfer.core.values.errors import EngineError, ModelError
+from p2pinfer.core.values.units import Numerics
 from p2pinfer.engine import choice
 from p2pinfer.engine.choice import NATIVE, fastest_numerics, obstacles
 from p2pinfer.engine.native.library import open_library

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import RemoteProtocolError
-from p2pinfer.core.session_messages import pack_ids
-from p2pinfer.core.units import Codec, row_bytes
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import RemoteProtocolError
+from p2pinfer.core.values.units import Codec, row_bytes
+from p2pinfer.core.wire.session_messages import pack_ids
 from p2pinfer.engine.codecs import Rows, decode, decode_each, decode_ids, encode, encode_each
 
 ROW_CODECS = [Codec.F32, Codec.BF16, Codec.Q8O4]

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from p2pinfer.core.manifest import CONFIG, TOKENIZER
-from p2pinfer.core.text import Texts
-from p2pinfer.core.units import Numerics, Span
+from p2pinfer.core.models.manifest import CONFIG, TOKENIZER
+from p2pinfer.core.models.text import Texts
+from p2pinfer.core.values.units import Numerics, Span
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.store import Store, StoredModel
 

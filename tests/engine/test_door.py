@@ -12,21 +12,21 @@ import numpy as np
 import pytest
 import trio
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.draw import GREEDY
-from p2pinfer.core.errors import EngineError, ModelError
-from p2pinfer.core.session_messages import pack_ids
-from p2pinfer.core.units import Codec, Numerics, Roles, Span
+from p2pinfer.core.records.draw import GREEDY
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import EngineError, ModelError
+from p2pinfer.core.values.units import Codec, Numerics, Roles, Span
+from p2pinfer.core.wire.session_messages import pack_ids
 from p2pinfer.engine.door import Engine, open_engine
 from p2pinfer.engine.steps import (
     LENGTH_BYTES,
+    EngineCall,
     Facts,
     Failed,
     Message,
     Output,
     Progress,
     Reply,
-    Request,
     ShardSpec,
     Step,
     pack_message,
@@ -231,7 +231,7 @@ def test_a_request_goes_through_the_door_whole() -> None:
         Step(3, 17, b"rows", Codec.Q8O4, Codec.BF16),
         Step(4, 0, pack_ids([7]), Codec.IDS, Codec.IDS, replace(GREEDY, seed=2**53 - 1)),
     )
-    request = Request((1, 2), ((5, (8, 9)), (6, ())), steps)
+    request = EngineCall((1, 2), ((5, (8, 9)), (6, ())), steps)
     assert unpack_request(pack_request(request)[LENGTH_BYTES:]) == request
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from p2pinfer.core.errors import UsageError
+from p2pinfer.core.values.errors import UsageError
 from p2pinfer.engine.gpu import look_at_gpu
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from p2pinfer.core.errors import ModelError
-from p2pinfer.core.manifest import CONFIG, TOKENIZER
-from p2pinfer.core.pages import Table
-from p2pinfer.core.text import Texts
-from p2pinfer.core.units import Codec, Numerics, Roles, Span
+from p2pinfer.core.models.manifest import CONFIG, TOKENIZER
+from p2pinfer.core.models.text import Texts
+from p2pinfer.core.sessions.pages import Table
+from p2pinfer.core.values.errors import ModelError
+from p2pinfer.core.values.units import Codec, Numerics, Roles, Span
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.engine.backend import Asked, Part
 from p2pinfer.engine.choice import fastest_numerics

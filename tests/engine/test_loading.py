@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from p2pinfer.core.errors import ModelError
-from p2pinfer.core.units import Span
+from p2pinfer.core.values.errors import ModelError
+from p2pinfer.core.values.units import Span
 from p2pinfer.engine.config import parse_config, read_config
 from p2pinfer.engine.finite import are_finite
 from p2pinfer.engine.shard import load_shard

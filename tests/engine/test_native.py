@@ -11,15 +11,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import ModelError
-from p2pinfer.core.session_messages import pack_ids
-from p2pinfer.core.units import Codec, Numerics, Span
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import ModelError
+from p2pinfer.core.values.units import Codec, Numerics, Span
+from p2pinfer.core.wire.session_messages import pack_ids
 from p2pinfer.engine.config import read_config
 from p2pinfer.engine.native.library import instruction_sets, open_library
 from p2pinfer.engine.native.span import load_native
 from p2pinfer.engine.shard import Shard, load_shard
-from p2pinfer.engine.steps import Output, Request, Step
+from p2pinfer.engine.steps import EngineCall, Output, Step
 
 from .conftest import Tiny
 from .test_shard import answer, chunk, first, open_slots, reference_hidden, rows, run
@@ -118,7 +118,7 @@ def test_a_batch_gives_the_bits_of_its_members_alone(even: Tiny, native: Load) -
 
 def test_pages_in_any_order_give_the_same_bits(even_llama: Tiny, native: Load) -> None:
     shard = native(even_llama, Span(0, 3))
-    shard.answer(Request(opened=((0, (0, 1, 2)), (1, (9, 4, 7)))))
+    shard.answer(EngineCall(opened=((0, (0, 1, 2)), (1, (9, 4, 7)))))
     [whole] = run(shard, first(0, PROMPT))
     parts = run(shard, first(1, PROMPT[:30])) + run(shard, first(1, PROMPT[30:], 30))
     assert b"".join(part.data for part in parts) == whole.data

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import torch
 
-from p2pinfer.core.pages import Table
+from p2pinfer.core.sessions.pages import Table
 from p2pinfer.engine.attention import Reading, Together
 from p2pinfer.engine.backend import NOTHING, Asked, Part
 from p2pinfer.engine.config import parse_config

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.draw import GREEDY
-from p2pinfer.core.pages import Table
-from p2pinfer.core.session_messages import pack_ids
-from p2pinfer.core.units import Codec, Numerics, Span
+from p2pinfer.core.records.draw import GREEDY
+from p2pinfer.core.sessions.pages import Table
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.units import Codec, Numerics, Span
+from p2pinfer.core.wire.session_messages import pack_ids
 from p2pinfer.engine import tape
 from p2pinfer.engine.backend import NOTHING, Asked, Part
 from p2pinfer.engine.buckets import Bucket, bucket_of
@@ -26,7 +26,7 @@ from p2pinfer.engine.eager import load_eager
 from p2pinfer.engine.graphs import Graphs
 from p2pinfer.engine.replay import Compute, Record
 from p2pinfer.engine.shard import Shard
-from p2pinfer.engine.steps import Request, Step
+from p2pinfer.engine.steps import EngineCall, Step
 
 from .conftest import Tiny
 from .test_int8 import NEAR, error
@@ -86,7 +86,7 @@ def decoded_by_both(recorded_one: Shard, plain: Shard) -> tuple[np.ndarray, np.n
     ]
     results = []
     for shard in (recorded_one, plain):
-        shard.answer(Request(opened=opened))
+        shard.answer(EngineCall(opened=opened))
         for slot, count in enumerate((20, 3, 36, 15, 1)):
             run(shard, first(slot, PROMPT[:count]))
         results.append(np.concatenate([decoded(shard, *batch) for batch in batches]))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from p2pinfer.core.draw import GREEDY, MILLIONTHS, Sampling, uniform
+from p2pinfer.core.records.draw import GREEDY, MILLIONTHS, Sampling, uniform
 from p2pinfer.engine.sampler import Logits, draw_id
 
 logits_of_any_kind = arrays(

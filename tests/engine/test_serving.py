@@ -12,14 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.draw import GREEDY
-from p2pinfer.core.session_messages import pack_ids
-from p2pinfer.core.units import Codec, Span, row_bytes
+from p2pinfer.core.records.draw import GREEDY
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.units import Codec, Span, row_bytes
+from p2pinfer.core.wire.session_messages import pack_ids
 from p2pinfer.engine import codecs
 from p2pinfer.engine.inbox import Inbox
 from p2pinfer.engine.shard import Shard
-from p2pinfer.engine.steps import LENGTH_BYTES, Reply, Request, Step, pack_request, unpack_message, unpack_request
+from p2pinfer.engine.steps import LENGTH_BYTES, EngineCall, Reply, Step, pack_request, unpack_message, unpack_request
 from tests.node.middle import Middle
 
 from .conftest import Tiny
@@ -38,7 +38,7 @@ class Served:
     near: socket.socket
     inbox: Inbox
 
-    def ask(self, *requests: Request | bytes) -> list[Request]:
+    def ask(self, *requests: EngineCall | bytes) -> list[EngineCall]:
         """Send requests, and no more; what the kernel leaves to Python of them."""
         for request in requests:
             self.near.sendall(request if isinstance(request, bytes) else pack_request(request))
@@ -76,7 +76,7 @@ def served(tiny: Tiny, span: Span, *slots: int) -> Iterator[Served]:
         shard, other = load(EXACT, tiny, span), load(EXACT, tiny, span)
         opened = tuple((slot, (3 * slot, 3 * slot + 1, 3 * slot + 2)) for slot in slots)
         for one in (shard, other):
-            one.answer(Request(opened=opened))
+            one.answer(EngineCall(opened=opened))
         yield Served(shard, other, near, shard.open_inbox(far))
 
 
@@ -104,11 +104,11 @@ def plain(span: Span, slot: int, position: int, count: int = 1, seed: int = 0) -
 @pytest.mark.parametrize("span", SPANS.values(), ids=SPANS)
 def test_the_kernel_answers_as_python_does(even: Tiny, span: Span) -> None:
     requests = [
-        Request(steps=(plain(span, 5, 0, 20),)),
-        Request(steps=(plain(span, 5, 20, seed=1), plain(span, 2, 0, 9, seed=2), plain(span, 7, 0, seed=3))),
-        Request(steps=(replace(plain(span, 2, 9, 4, seed=4), sample=None), plain(span, 7, 1, seed=5))),
-        Request(steps=(plain(span, 5, 6, seed=6),)),  # back to an earlier position
-        Request(steps=(plain(span, 5, 7, seed=7),)),
+        EngineCall(steps=(plain(span, 5, 0, 20),)),
+        EngineCall(steps=(plain(span, 5, 20, seed=1), plain(span, 2, 0, 9, seed=2), plain(span, 7, 0, seed=3))),
+        EngineCall(steps=(replace(plain(span, 2, 9, 4, seed=4), sample=None), plain(span, 7, 1, seed=5))),
+        EngineCall(steps=(plain(span, 5, 6, seed=6),)),  # back to an earlier position
+        EngineCall(steps=(plain(span, 5, 7, seed=7),)),
     ]
     with served(even, span, 2, 5, 7) as door:
         assert door.ask(*requests) == []
@@ -120,7 +120,7 @@ def test_the_kernel_answers_as_python_does(even: Tiny, span: Span) -> None:
 def test_the_kernel_answers_for_parts_of_its_span(even_llama: Tiny, layers: Span) -> None:
     """A route may use some of a stage's layers: it begins the model or ends it only where they do."""
     chunk, batch = (plain(layers, 5, 0, 20),), (plain(layers, 5, 20), plain(layers, 2, 0, 3))
-    requests = [Request(steps=chunk), Request(steps=batch)]
+    requests = [EngineCall(steps=chunk), EngineCall(steps=batch)]
     with served(even_llama, SPANS["whole"], 2, 5) as door:
         assert door.ask(*requests) == []
         expected = [door.other.answer(request).outputs for request in requests]
@@ -134,13 +134,13 @@ async def test_what_a_node_asks_for_is_plain(even_llama: Tiny) -> None:
     middle.forward(3, Codec.Q8O4, data_for(span, 3))
     _, step = middle.session.take(3)
     with served(even_llama, span, step.slot) as door:
-        assert door.ask(Request(steps=(step,))) == []
+        assert door.ask(EngineCall(steps=(step,))) == []
         assert [reply.outputs for reply in door.answers()] == [tuple(door.other.step([step]))]
 
 
 def test_all_layers_need_no_numbers(even_llama: Tiny) -> None:
     span = SPANS["middle"]
-    request = Request(steps=(replace(plain(span, 2, 0), layers=None),))
+    request = EngineCall(steps=(replace(plain(span, 2, 0), layers=None),))
     with served(even_llama, span, 2) as door:
         assert door.ask(request) == []
         assert [reply.outputs for reply in door.answers()] == [door.other.answer(request).outputs]
@@ -148,47 +148,47 @@ def test_all_layers_need_no_numbers(even_llama: Tiny) -> None:
 
 def test_answers_of_the_kernel_and_of_python_follow_one_another(even_llama: Tiny) -> None:
     span = SPANS["head"]
-    chunk = Request(steps=(plain(span, 0, 0, 20),))
-    unusual = Request(steps=(replace(plain(span, 0, 20, seed=1), codec_out=Codec.F32),))
+    chunk = EngineCall(steps=(plain(span, 0, 0, 20),))
+    unusual = EngineCall(steps=(replace(plain(span, 0, 20, seed=1), codec_out=Codec.F32),))
     last = plain(span, 0, 21, seed=2)
     with served(even_llama, span, 0) as door:
         assert door.ask(chunk, unusual) == [unusual]
         door.shard.answer(unusual)
         assert (
             door.shard.step([last])
-            == [door.other.answer(r).outputs[0] for r in (chunk, unusual, Request(steps=(last,)))][2:]
+            == [door.other.answer(r).outputs[0] for r in (chunk, unusual, EngineCall(steps=(last,)))][2:]
         )
 
 
-UNUSUAL: dict[str, Callable[[Span], Request]] = {
-    "no step": lambda span: Request(),
-    "a session that closed": lambda span: Request(closed=(2,), steps=(plain(span, 0, 0),)),
-    "a session that opened": lambda span: Request(opened=((9, (40,)),), steps=(plain(span, 0, 0),)),
-    "a slot that is not open": lambda span: Request(steps=(plain(span, 0, 0), plain(span, 8, 0))),
-    "two steps of a slot": lambda span: Request(steps=(plain(span, 0, 0), plain(span, 0, 0))),
-    "a gap": lambda span: Request(steps=(plain(span, 0, 1),)),
-    "a far position": lambda span: Request(steps=(plain(span, 0, 2**32 - 1),)),
-    "more than was reserved": lambda span: Request(steps=(plain(span, 0, 0, 49),)),
-    "layers that are elsewhere": lambda span: Request(steps=(replace(plain(span, 0, 0), layers=Span(4, 5)),)),
-    "layers after the span": lambda span: Request(steps=(replace(plain(span, 0, 0), layers=Span(span.first, 5)),)),
-    "layers of two kinds": lambda span: Request(
+UNUSUAL: dict[str, Callable[[Span], EngineCall]] = {
+    "no step": lambda span: EngineCall(),
+    "a session that closed": lambda span: EngineCall(closed=(2,), steps=(plain(span, 0, 0),)),
+    "a session that opened": lambda span: EngineCall(opened=((9, (40,)),), steps=(plain(span, 0, 0),)),
+    "a slot that is not open": lambda span: EngineCall(steps=(plain(span, 0, 0), plain(span, 8, 0))),
+    "two steps of a slot": lambda span: EngineCall(steps=(plain(span, 0, 0), plain(span, 0, 0))),
+    "a gap": lambda span: EngineCall(steps=(plain(span, 0, 1),)),
+    "a far position": lambda span: EngineCall(steps=(plain(span, 0, 2**32 - 1),)),
+    "more than was reserved": lambda span: EngineCall(steps=(plain(span, 0, 0, 49),)),
+    "layers that are elsewhere": lambda span: EngineCall(steps=(replace(plain(span, 0, 0), layers=Span(4, 5)),)),
+    "layers after the span": lambda span: EngineCall(steps=(replace(plain(span, 0, 0), layers=Span(span.first, 5)),)),
+    "layers of two kinds": lambda span: EngineCall(
         steps=(plain(span, 0, 0), replace(plain(span, 2, 0), layers=Span(span.first + 1, span.last)))
     ),
-    "another codec in": lambda span: Request(steps=(replace(plain(span, 0, 0), codec_in=Codec.BF16),)),
-    "another codec out": lambda span: Request(steps=(replace(plain(span, 0, 0), codec_out=Codec.BF16),)),
-    "a draw": lambda span: Request(steps=(replace(plain(span, 0, 0), sample=replace(GREEDY, temperature=1)),)),
-    "no data": lambda span: Request(steps=(replace(plain(span, 0, 0), data=b""),)),
-    "half a row": lambda span: Request(steps=(replace(plain(span, 0, 0), data=plain(span, 0, 0).data[:-1]),)),
-    "what no codec writes": lambda span: Request(steps=(replace(plain(span, 0, 0), data=b"\xff" * (4 * ROW)),)),
+    "another codec in": lambda span: EngineCall(steps=(replace(plain(span, 0, 0), codec_in=Codec.BF16),)),
+    "another codec out": lambda span: EngineCall(steps=(replace(plain(span, 0, 0), codec_out=Codec.BF16),)),
+    "a draw": lambda span: EngineCall(steps=(replace(plain(span, 0, 0), sample=replace(GREEDY, temperature=1)),)),
+    "no data": lambda span: EngineCall(steps=(replace(plain(span, 0, 0), data=b""),)),
+    "half a row": lambda span: EngineCall(steps=(replace(plain(span, 0, 0), data=plain(span, 0, 0).data[:-1]),)),
+    "what no codec writes": lambda span: EngineCall(steps=(replace(plain(span, 0, 0), data=b"\xff" * (4 * ROW)),)),
 }
 
 
 @pytest.mark.parametrize("span", SPANS.values(), ids=SPANS)
 @pytest.mark.parametrize("make", UNUSUAL.values(), ids=UNUSUAL)
 def test_what_is_unusual_is_left_to_python_as_it_came(
-    even_llama: Tiny, span: Span, make: Callable[[Span], Request]
+    even_llama: Tiny, span: Span, make: Callable[[Span], EngineCall]
 ) -> None:
-    request, after = make(span), Request(steps=(plain(span, 2, 0, 3),))
+    request, after = make(span), EngineCall(steps=(plain(span, 2, 0, 3),))
     with served(even_llama, span, 0, 2) as door:
         assert door.ask(request, after) == [request]
         assert [reply.outputs for reply in door.answers()] == [tuple(door.other.step(after.steps))]
@@ -197,8 +197,8 @@ def test_what_is_unusual_is_left_to_python_as_it_came(
 @pytest.mark.parametrize("span", SPANS.values(), ids=SPANS)
 def test_a_request_that_is_left_has_changed_nothing(even_llama: Tiny, span: Span) -> None:
     """Its good step was not taken: the session still begins at 0."""
-    bad = Request(steps=(plain(span, 0, 0, 4), plain(span, 2, 1)))
-    gap = Request(steps=(plain(span, 0, 1),))
+    bad = EngineCall(steps=(plain(span, 0, 0, 4), plain(span, 2, 1)))
+    gap = EngineCall(steps=(plain(span, 0, 1),))
     with served(even_llama, span, 0, 2) as door:
         assert door.ask(bad, gap) == [bad, gap]
         assert door.answers() == []
@@ -213,7 +213,7 @@ def test_values_that_overflow_are_left_to_python(even_llama: Tiny, tmp_path: Pat
     (tmp_path / "layer-001.safetensors").unlink()
     save_file(tensors, tmp_path / "layer-001.safetensors")
     span = SPANS["middle"]
-    step, later = Request(steps=(plain(span, 0, 0),)), Request(steps=(plain(span, 0, 1),))
+    step, later = EngineCall(steps=(plain(span, 0, 0),)), EngineCall(steps=(plain(span, 0, 1),))
     with served(replace(even_llama, folder=tmp_path), span, 0) as door:
         assert door.ask(step, later) == [step, later]
         assert [output.code for output in door.shard.step([*step.steps])] == [Code.ENGINE]
@@ -224,11 +224,11 @@ def test_values_that_overflow_are_left_to_python(even_llama: Tiny, tmp_path: Pat
 def test_bytes_of_any_kind_harm_nothing(even_llama: Tiny, changes: Sequence[tuple[int, int]], cut: int) -> None:
     """Whatever a request is changed into, the one after it is answered as if nothing had been before."""
     span = SPANS["middle"]
-    body = bytearray(pack_request(Request(steps=(plain(span, 0, 0, 3), plain(span, 2, 0))))[LENGTH_BYTES:])
+    body = bytearray(pack_request(EngineCall(steps=(plain(span, 0, 0, 3), plain(span, 2, 0))))[LENGTH_BYTES:])
     for at, value in changes:
         body[at % len(body)] = value
     body = body[: max(1, len(body) - cut)]
-    after = Request(steps=(plain(span, 4, 0, 2),))
+    after = EngineCall(steps=(plain(span, 4, 0, 2),))
     with served(even_llama, span, 0, 2, 4) as door:
         door.near.sendall(len(body).to_bytes(LENGTH_BYTES, "little") + body)
         door.near.sendall(pack_request(after))

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.draw import GREEDY, Sampling
-from p2pinfer.core.session_messages import pack_ids
-from p2pinfer.core.units import Codec, Numerics, Span
+from p2pinfer.core.records.draw import GREEDY, Sampling
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.units import Codec, Numerics, Span
+from p2pinfer.core.wire.session_messages import pack_ids
 from p2pinfer.engine import eager
 from p2pinfer.engine.codecs import decode
 from p2pinfer.engine.shard import Shard
-from p2pinfer.engine.steps import Output, Request, Step
+from p2pinfer.engine.steps import EngineCall, Output, Step
 
 from .conftest import Tiny
 
@@ -22,7 +22,7 @@ CLOSE = {"rtol": 2e-4, "atol": 2e-4}
 
 
 def open_slots(shard: Shard, *slots: int, pages: int = 6) -> None:
-    shard.answer(Request(opened=tuple((slot, tuple(range(slot * pages, slot * pages + pages))) for slot in slots)))
+    shard.answer(EngineCall(opened=tuple((slot, tuple(range(slot * pages, slot * pages + pages))) for slot in slots)))
 
 
 def run(shard: Shard, *steps: Step) -> list[Output]:
@@ -131,7 +131,7 @@ def test_a_batch_of_prefill_and_decode_equals_its_members_alone(tiny: Tiny) -> N
 
 def test_pages_in_any_order_equal_consecutive_ones(tiny: Tiny) -> None:
     shard = tiny.shard(Span(0, 3))
-    shard.answer(Request(opened=((0, (0, 1, 2)), (1, (9, 4, 7)))))
+    shard.answer(EngineCall(opened=((0, (0, 1, 2)), (1, (9, 4, 7)))))
     [whole] = run(shard, first(0, PROMPT))
     parts = run(shard, first(1, PROMPT[:30])) + run(shard, first(1, PROMPT[30:], 30))
     np.testing.assert_allclose(np.concatenate([rows(output) for output in parts]), rows(whole), **CLOSE)
@@ -152,7 +152,7 @@ def test_a_session_that_was_closed_leaves_nothing_behind(llama: Tiny) -> None:
     open_slots(shard, 0)
     [before] = run(shard, first(0, PROMPT[:9]))
     run(shard, first(0, PROMPT, 9))
-    shard.answer(Request(closed=(0,), opened=((5, (0, 1)),)))
+    shard.answer(EngineCall(closed=(0,), opened=((5, (0, 1)),)))
     [after] = run(shard, first(5, PROMPT[:9]))
     assert after.data == before.data
 
@@ -269,7 +269,7 @@ def test_an_overflow_does_not_reach_sessions_that_are_looked_at_together(llama: 
 
     lengths = [20, 4, 39]
     for one in (shard, alone):
-        one.answer(Request(opened=((0, (0, 1)), (1, (2, 3)), (2, (4, 5, 6)))))
+        one.answer(EngineCall(opened=((0, (0, 1)), (1, (2, 3)), (2, (4, 5, 6)))))
         run(one, *(step(slot, 0, length) for slot, length in enumerate(lengths)))
     expected = [run(alone, step(slot, length, length + 1))[0] for slot, length in enumerate(lengths)]
     huge = np.full((1, 80), np.finfo(np.float32).max, np.float32).tobytes()

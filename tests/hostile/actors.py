@@ -14,13 +14,13 @@ import trio.lowlevel
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize
 
-from p2pinfer.core.codes import ANSWERS, Code
-from p2pinfer.core.errors import LinkDead, LocalProtocolError
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.messages import Message
-from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.session_messages import Close, Open, SessionMessage
-from p2pinfer.core.units import Codec, Span
+from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.values.codes import ANSWERS, Code
+from p2pinfer.core.values.errors import LinkDead, LocalProtocolError
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.values.units import Codec, Span
+from p2pinfer.core.wire.messages import Message
+from p2pinfer.core.wire.session_messages import Close, Open, SessionMessage
 
 from .strangers import Deal, Stranger, least, new_key, open_stranger
 from .yards import Yard

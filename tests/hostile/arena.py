@@ -6,7 +6,7 @@ from typing import Protocol
 
 import trio
 
-from p2pinfer.core.keys import PrivateKey
+from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.overlay.greeting import Greeting
 from p2pinfer.overlay.libp2p import open_libp2p_network
 from p2pinfer.overlay.libp2p.ground import Libp2pGround

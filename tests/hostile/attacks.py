@@ -19,10 +19,14 @@ from Crypto.Util.asn1 import DerSequence
 from libp2p.crypto.pb.crypto_pb2 import PublicKey
 from libp2p.security.noise.pb.noise_pb2 import NoiseHandshakePayload
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead
-from p2pinfer.core.keys import domain, peer_name
-from p2pinfer.core.messages import (
+from p2pinfer.core.records.receipt import FINAL, Receipt
+from p2pinfer.core.records.records import decode, sign
+from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead
+from p2pinfer.core.values.keys import domain, peer_name
+from p2pinfer.core.values.units import Codec, SessionId, Span
+from p2pinfer.core.wire.messages import (
     AskContacts,
     AskFile,
     AskOffers,
@@ -33,11 +37,7 @@ from p2pinfer.core.messages import (
     Offers,
     Ping,
 )
-from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.receipt import FINAL, Receipt
-from p2pinfer.core.records import decode, sign
-from p2pinfer.core.session_messages import Accept, Close, Forward, Neighbour, Propose, Signed
-from p2pinfer.core.units import Codec, SessionId, Span
+from p2pinfer.core.wire.session_messages import Accept, Close, Forward, Neighbour, Propose, Signed
 from p2pinfer.overlay.libp2p.connection import CONNECTION_ERRORS, Handshaker
 from p2pinfer.overlay.libp2p.tcp import dial_tcp
 from p2pinfer.overlay.libp2p.yamux import Flag, Type, encode_header

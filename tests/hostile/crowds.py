@@ -7,9 +7,9 @@ from dataclasses import replace
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.queue import NO_TICKET, TURN_MS, new_ticket
-from p2pinfer.core.session_messages import Accept, Close, SessionRefused
+from p2pinfer.core.room.queue import NO_TICKET, TURN_MS, new_ticket
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.wire.session_messages import Accept, Close, SessionRefused
 
 from .actors import SPANS, Held, actors, codes, numbers, pauses, sessions
 from .sequences import Strangers

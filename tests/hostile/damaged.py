@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from p2pinfer.core import fields
+from p2pinfer.core.values import fields
 
 from .strangers import M, forged
 
@@ -17,7 +17,7 @@ def damaged(message: M, field: int, bit: int) -> M:
     return forged(message, **{name: _changed(getattr(message, name), kind, bit)})
 
 
-def _changed(value: Any, kind: fields.Kind, bit: int) -> object:
+def _changed(value: Any, kind: fields.FieldKind, bit: int) -> object:
     match value, kind:
         case int(), fields.UInt(bits):
             return value ^ 1 << bit % bits

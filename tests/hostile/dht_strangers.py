@@ -10,7 +10,7 @@ from libp2p.kad_dht.pb.kademlia_pb2 import Message
 from multiaddr import Multiaddr
 from varint import encode
 
-from p2pinfer.core.keys import PEER_ID_PREFIX, PrivateKey
+from p2pinfer.core.values.keys import PEER_ID_PREFIX, PrivateKey
 from p2pinfer.overlay.libp2p.connection import CONNECTION_ERRORS, NOISE, YAMUX, framed, learn_identity
 from p2pinfer.overlay.libp2p.identity import encode_identity
 from p2pinfer.overlay.libp2p.multistream import Dialler, encode_line

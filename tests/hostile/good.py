@@ -18,7 +18,7 @@ from typing import Any
 import trio
 
 from p2pinfer.client.api import Client, open_client
-from p2pinfer.core.errors import P2pinferError
+from p2pinfer.core.values.errors import P2pinferError
 from tests.live.processes import ENVIRONMENT
 
 PROMPT = "hello"

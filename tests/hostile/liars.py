@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import trio
 
-from p2pinfer.core.errors import LinkDead
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.messages import AskFile, AskOffers, CallRefused, Message, Offers
-from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.pricing import Prices
-from p2pinfer.core.records import sign
-from p2pinfer.core.session_messages import Open
+from p2pinfer.core.records.pricing import Prices
+from p2pinfer.core.records.records import sign
+from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.values.errors import LinkDead
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.wire.messages import AskFile, AskOffers, CallRefused, Message, Offers
+from p2pinfer.core.wire.session_messages import Open
 from p2pinfer.overlay.greeting import Greeting
 from p2pinfer.overlay.link import Link
 

@@ -8,10 +8,14 @@ import trio.lowlevel
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead
-from p2pinfer.core.keys import PrivateKey, peer_name
-from p2pinfer.core.messages import (
+from p2pinfer.core.records.offer import ServingState
+from p2pinfer.core.records.records import sign
+from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead
+from p2pinfer.core.values.keys import PrivateKey, peer_name
+from p2pinfer.core.values.units import Span
+from p2pinfer.core.wire.messages import (
     Ack,
     AskContacts,
     AskFile,
@@ -24,10 +28,6 @@ from p2pinfer.core.messages import (
     Ping,
     Pong,
 )
-from p2pinfer.core.offer import State
-from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.records import sign
-from p2pinfer.core.units import Span
 
 from .actors import EDGE, Actors, actors, calls, codes, numbers, odd_addresses, pauses
 from .strangers import hello, least, new_key, write
@@ -132,12 +132,19 @@ class OnLinks(Actors):
         first=st.sampled_from([0, 1, 2, 3, 1 << 31]),
         length=st.sampled_from([1, 2, 3, (1 << 31) - 1]),
         addresses=odd_addresses,
-        state=st.sampled_from(State),
+        state=st.sampled_from(ServingState),
         seq=numbers,
     )
     @precondition(lambda self: self._held)
     def announce(
-        self, actor: int, pause: float, first: int, length: int, addresses: tuple[str, ...], state: State, seq: int
+        self,
+        actor: int,
+        pause: float,
+        first: int,
+        length: int,
+        addresses: tuple[str, ...],
+        state: ServingState,
+        seq: int,
     ) -> None:
         """A sound offer of the node's model, of odd layers at odd addresses."""
         stage, owner = self._held[0].deal.plan.stages[0].offer.record, new_key()

@@ -11,17 +11,15 @@ import trio.lowlevel
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from p2pinfer.core.codes import ANSWERS, Code
-from p2pinfer.core.contract import Contract
-from p2pinfer.core.keys import PrivateKey, domain, peer_name
-from p2pinfer.core.message_codec import MESSAGES
-from p2pinfer.core.messages import (
-    Goodbye,
-    Message,
-)
-from p2pinfer.core.receipt import Receipt
-from p2pinfer.core.records import decode
-from p2pinfer.core.session_messages import (
+from p2pinfer.core.records.contract import Contract
+from p2pinfer.core.records.receipt import Receipt
+from p2pinfer.core.records.records import decode
+from p2pinfer.core.values.codes import ANSWERS, Code
+from p2pinfer.core.values.keys import PrivateKey, domain, peer_name
+from p2pinfer.core.values.units import Codec, Span
+from p2pinfer.core.wire.message_codec import MESSAGES
+from p2pinfer.core.wire.messages import Goodbye, Message
+from p2pinfer.core.wire.session_messages import (
     Close,
     Credit,
     Finish,
@@ -35,7 +33,6 @@ from p2pinfer.core.session_messages import (
     Signed,
     pack_ids,
 )
-from p2pinfer.core.units import Codec, Span
 from tests.core.test_messages import any_message
 
 from .actors import (

@@ -11,17 +11,17 @@ from typing import Any, TypeVar
 import trio
 
 from p2pinfer.client.contracts import Plan, StagePlan, make_plan
-from p2pinfer.core import fields
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead
-from p2pinfer.core.frames import FrameDecoder, encode_frame
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.messages import MAX_BODY, MAX_OFFERS, VERSION, AskOffers, Goodbye, Hello, Message, Offers
-from p2pinfer.core.offers import KnownOffer, verify_relayed
-from p2pinfer.core.records import ZEROS, sign
-from p2pinfer.core.sampling import SamplingRecord
-from p2pinfer.core.session_messages import Neighbour, Open, Prompt, SessionMessage, pack_ids
-from p2pinfer.core.units import Codec, PeerKey, Roles, SessionId, Span
+from p2pinfer.core.records.records import ZEROS, sign
+from p2pinfer.core.records.sampling import SamplingRecord
+from p2pinfer.core.swarm.offers import KnownOffer, verify_relayed
+from p2pinfer.core.values import fields
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.values.units import Codec, PeerKey, Roles, SessionId, Span
+from p2pinfer.core.wire.frames import FrameDecoder, encode_frame
+from p2pinfer.core.wire.messages import MAX_BODY, MAX_OFFERS, VERSION, AskOffers, Goodbye, Hello, Message, Offers
+from p2pinfer.core.wire.session_messages import Neighbour, Open, Prompt, SessionMessage, pack_ids
 from p2pinfer.overlay.greeting import Greeting
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network

@@ -11,13 +11,22 @@ from pathlib import Path
 import pytest
 import trio
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead
-from p2pinfer.core.keys import domain, peer_name
-from p2pinfer.core.messages import AskContacts, CallRefused, Contacts, Message
-from p2pinfer.core.receipt import Receipt
-from p2pinfer.core.session_messages import Accept, Close, Neighbour, Propose, Sampled, SessionRefused, Signed, Stored
-from p2pinfer.core.units import Span
+from p2pinfer.core.records.receipt import Receipt
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead
+from p2pinfer.core.values.keys import domain, peer_name
+from p2pinfer.core.values.units import Span
+from p2pinfer.core.wire.messages import AskContacts, CallRefused, Contacts, Message
+from p2pinfer.core.wire.session_messages import (
+    Accept,
+    Close,
+    Neighbour,
+    Propose,
+    Sampled,
+    SessionRefused,
+    Signed,
+    Stored,
+)
 from p2pinfer.overlay.limits import ALL_DIALS_BURST, ALL_DIALS_RATE
 
 from .conftest import Scene

@@ -14,25 +14,16 @@ from subprocess import CompletedProcess
 import pytest
 import trio
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.contract import verify_request
-from p2pinfer.core.keys import peer_name
-from p2pinfer.core.manifest import TOKENIZER, encode_manifest, model_id
-from p2pinfer.core.messages import AskFile, FilePart, Message
-from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.records import countersign
-from p2pinfer.core.session_messages import (
-    Accept,
-    Close,
-    Open,
-    Prompt,
-    Propose,
-    SessionRefused,
-    Signed,
-    unpack_ids,
-)
-from p2pinfer.core.stage_account import StageAccount
-from p2pinfer.core.units import ModelId, Span
+from p2pinfer.core.models.manifest import TOKENIZER, encode_manifest, model_id
+from p2pinfer.core.money.stage_account import StageAccount
+from p2pinfer.core.records.contract import verify_request
+from p2pinfer.core.records.records import countersign
+from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.keys import peer_name
+from p2pinfer.core.values.units import ModelId, Span
+from p2pinfer.core.wire.messages import AskFile, FilePart, Message
+from p2pinfer.core.wire.session_messages import Accept, Close, Open, Prompt, Propose, SessionRefused, Signed, unpack_ids
 from p2pinfer.disk.store import Store
 from p2pinfer.overlay.link import Link
 from tests.live.processes import command

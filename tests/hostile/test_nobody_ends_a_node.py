@@ -8,12 +8,21 @@ from pathlib import Path
 import pytest
 import trio
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead
-from p2pinfer.core.keys import peer_name
-from p2pinfer.core.messages import AskContacts, AskOffers
-from p2pinfer.core.session_messages import Accept, Close, Forward, Neighbour, Prompt, Sampled, SessionRefused, pack_ids
-from p2pinfer.core.units import Codec, Span
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead
+from p2pinfer.core.values.keys import peer_name
+from p2pinfer.core.values.units import Codec, Span
+from p2pinfer.core.wire.messages import AskContacts, AskOffers
+from p2pinfer.core.wire.session_messages import (
+    Accept,
+    Close,
+    Forward,
+    Neighbour,
+    Prompt,
+    Sampled,
+    SessionRefused,
+    pack_ids,
+)
 
 from .conftest import Scene
 from .good import GoodClient, open_good_client

@@ -17,7 +17,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from p2pinfer.client.api import Client
-from p2pinfer.core.errors import P2pinferError
+from p2pinfer.core.values.errors import P2pinferError
 from p2pinfer.node.daemon import Node
 from tests.swarms import TinySwarm, open_tiny_swarm
 

@@ -13,8 +13,8 @@ from typing import Final
 import trio
 
 from p2pinfer.client.api import Client, open_client
-from p2pinfer.core.errors import P2pinferError
-from p2pinfer.core.keys import peer_name
+from p2pinfer.core.values.errors import P2pinferError
+from p2pinfer.core.values.keys import peer_name
 
 AT_ONCE: Final = 2
 TOKENS: Final = 24

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from p2pinfer.core.manifest import TOKENIZER
-from p2pinfer.core.text import Texts
+from p2pinfer.core.models.manifest import TOKENIZER
+from p2pinfer.core.models.text import Texts
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.node.settings import Serve
 from p2pinfer.node.whole import greedy_ids

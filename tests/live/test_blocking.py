@@ -11,7 +11,7 @@ from threading import Event, Thread
 import pytest
 
 import p2pinfer
-from p2pinfer.core.errors import ModelError, UsageError
+from p2pinfer.core.values.errors import ModelError, UsageError
 from p2pinfer.disk.journal_reader import read_journal
 
 from .processes import COMMAND_S, ENVIRONMENT, NodeProcess, run_node

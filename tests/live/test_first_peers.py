@@ -7,7 +7,7 @@ import signal
 import time
 from pathlib import Path
 
-from p2pinfer.core.keys import peer_name
+from p2pinfer.core.values.keys import peer_name
 from p2pinfer.disk.roll import entered
 from tests.core.paid_route import CLIENT
 

@@ -10,7 +10,7 @@ from subprocess import DEVNULL, Popen
 
 import pytest
 
-from p2pinfer.core.units import SessionId
+from p2pinfer.core.values.units import SessionId
 from p2pinfer.disk.journal_reader import Unpaid, read_journal
 
 from .processes import COMMAND, COMMAND_S, ENVIRONMENT, QUIETLY, NodeProcess, command, run_nodes

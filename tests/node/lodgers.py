@@ -8,14 +8,14 @@ from itertools import count
 
 import trio
 
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.manifest import EMBEDDING, HEAD, layer_file
-from p2pinfer.core.offer import Speed, State
-from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.placement import gaps
-from p2pinfer.core.units import Numerics, Roles, Span
+from p2pinfer.core.models.manifest import EMBEDDING, HEAD, layer_file
+from p2pinfer.core.records.offer import ServingState, Speed
+from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.swarm.placement import gaps
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.values.units import Numerics, Roles, Span
 from p2pinfer.disk.store import StoredModel
-from p2pinfer.node.placing import Placing
+from p2pinfer.node.placement import Placement
 from p2pinfer.node.settings import Serve
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
@@ -49,13 +49,13 @@ class Lodger:
     numerics: Numerics = Numerics.F32_1
     held: Span | None = None
     moves: list[Span] = field(default_factory=list)
-    _state: State = State.JOINING
+    _state: ServingState = ServingState.JOINING
     _said: Span | None = None
     _seq: "count[int]" = field(default_factory=lambda: count(1))
 
     async def lodge(self, serve: Serve, at: Span | None = None) -> None:
         """Choose, load, serve, and move for ever. at: it serves these layers already"""
-        placing = Placing(self.directory, self.network, self.model, serve)
+        placing = Placement(self.directory, self.network, self.model, serve)
         span = at or await placing.choose(self.join)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._renew)
@@ -68,11 +68,11 @@ class Lodger:
                 self.moves.append(span)
 
     async def join(self, span: Span) -> None:
-        self._state, self._said = State.JOINING, span
+        self._state, self._said = ServingState.JOINING, span
         self._tell()
 
     async def stay(self) -> None:
-        self._state, self._said = State.SERVING, self.held
+        self._state, self._said = ServingState.SERVING, self.held
         self._tell()
 
     async def _look(self, span: Span) -> None:
@@ -86,7 +86,7 @@ class Lodger:
 
     def _tell(self) -> None:
         assert self._said is not None
-        speed = Speed(2_000, 40, 0) if self._state is State.SERVING else Speed(0, 0, 0)
+        speed = Speed(2_000, 40, 0) if self._state is ServingState.SERVING else Speed(0, 0, 0)
         self.directory.announce(
             known_offer(
                 self.key, self.model, self._said, self.network.addresses(), state=self._state, speed=speed,

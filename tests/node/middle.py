@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from p2pinfer.core.errors import JournalError, LinkDead
-from p2pinfer.core.messages import Message
-from p2pinfer.core.receipt import Receipt
-from p2pinfer.core.records import SignedRecord, countersign
-from p2pinfer.core.session_messages import Forward, SessionMessage, Signed
-from p2pinfer.core.stage import StageSession
-from p2pinfer.core.stage_account import StageAccount
-from p2pinfer.core.stage_terms import StageTerms
-from p2pinfer.core.units import Codec, PeerKey, Roles, SessionId, Span, row_bytes
+from p2pinfer.core.money.stage_account import StageAccount
+from p2pinfer.core.records.receipt import Receipt
+from p2pinfer.core.records.records import SignedRecord, countersign
+from p2pinfer.core.sessions.stage import StageSession
+from p2pinfer.core.sessions.stage_terms import StageTerms
+from p2pinfer.core.values.errors import JournalError, LinkDead
+from p2pinfer.core.values.units import Codec, PeerKey, Roles, SessionId, Span, row_bytes
+from p2pinfer.core.wire.messages import Message
+from p2pinfer.core.wire.session_messages import Forward, SessionMessage, Signed
 from p2pinfer.engine.steps import Output
 from p2pinfer.node.session import Session
 from p2pinfer.overlay.outbox import Priority

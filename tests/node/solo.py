@@ -4,15 +4,15 @@ import time
 
 import trio
 
-from p2pinfer.core.ending import Ending
-from p2pinfer.core.errors import LinkDead
-from p2pinfer.core.messages import Message
-from p2pinfer.core.sampling import SamplingRecord
-from p2pinfer.core.session_messages import Prompt, Resume, pack_ids
-from p2pinfer.core.stage import StageSession
-from p2pinfer.core.stage_account import StageAccount
-from p2pinfer.core.stage_terms import StageTerms
-from p2pinfer.core.units import Codec, PeerKey, Roles, Span
+from p2pinfer.core.money.stage_account import StageAccount
+from p2pinfer.core.records.sampling import SamplingRecord
+from p2pinfer.core.sessions.ending import Ending
+from p2pinfer.core.sessions.stage import StageSession
+from p2pinfer.core.sessions.stage_terms import StageTerms
+from p2pinfer.core.values.errors import LinkDead
+from p2pinfer.core.values.units import Codec, PeerKey, Roles, Span
+from p2pinfer.core.wire.messages import Message
+from p2pinfer.core.wire.session_messages import Prompt, Resume, pack_ids
 from p2pinfer.engine.steps import Output
 from p2pinfer.node.session import Session
 from tests.core.paid_route import CLIENT, NODES, SECRET, SMALL, agreed, offer_of

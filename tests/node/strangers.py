@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 import trio
 
 from p2pinfer.client.contracts import MAX_RESERVE, Plan, StagePlan, make_plan
-from p2pinfer.core.contract import Contract
-from p2pinfer.core.errors import LinkDead
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.records import SignedRecord, sign
-from p2pinfer.core.sampling import SamplingRecord
-from p2pinfer.core.session_messages import Accept, Close, Open, Prompt, SessionMessage, SessionRefused, pack_ids
-from p2pinfer.core.units import Codec, PeerKey
+from p2pinfer.core.records.contract import Contract
+from p2pinfer.core.records.records import SignedRecord, sign
+from p2pinfer.core.records.sampling import SamplingRecord
+from p2pinfer.core.values.errors import LinkDead
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.values.units import Codec, PeerKey
+from p2pinfer.core.wire.session_messages import Accept, Close, Open, Prompt, SessionMessage, SessionRefused, pack_ids
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.greeting import Greeting

@@ -6,9 +6,9 @@ from contextlib import ExitStack
 import pytest
 from trio.testing import MockClock
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.schedule import Speed
-from p2pinfer.core.units import Codec
+from p2pinfer.core.sessions.schedule import BatchCost
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.units import Codec
 from p2pinfer.engine.steps import Output, Step
 from p2pinfer.node.batcher import Batcher
 from p2pinfer.overlay.turn import Turn
@@ -43,7 +43,7 @@ class SlowEngine:
 @pytest.mark.parametrize(("groups", "together"), [(1, 4), (2, 2)])
 async def test_sessions_past_their_prompts_go_in_groups(autojump_clock: MockClock, groups: int, together: int) -> None:
     engine, turn = SlowEngine(), Turn()
-    batcher = Batcher(engine, Speed(), turn, groups)  # type: ignore[arg-type]
+    batcher = Batcher(engine, BatchCost(), turn, groups)  # type: ignore[arg-type]
     middles = [Middle(prompt=1, slot=slot, wake=batcher.wake) for slot in SLOTS]
 
     def rows_come() -> None:
@@ -68,7 +68,7 @@ async def test_sessions_past_their_prompts_go_in_groups(autojump_clock: MockCloc
 
 async def test_a_step_that_waited_for_prefill_waits_for_no_more_of_it(autojump_clock: MockClock) -> None:
     engine, turn = SlowEngine(), Turn()
-    batcher = Batcher(engine, Speed(0.001, 0.005), turn, 1)  # type: ignore[arg-type]
+    batcher = Batcher(engine, BatchCost(0.001, 0.005), turn, 1)  # type: ignore[arg-type]
     chat, prompt = Middle(prompt=1, slot=1, wake=batcher.wake), Middle(prompt=8, slot=2, wake=batcher.wake)
 
     def rows_come(middle: Middle, count: int) -> None:
@@ -91,7 +91,7 @@ async def test_a_step_that_waited_for_prefill_waits_for_no_more_of_it(autojump_c
 
 async def test_who_has_finished_leaves_the_next_batch_and_counts_in_no_group(autojump_clock: MockClock) -> None:
     engine, turn = SlowEngine(), Turn()
-    batcher = Batcher(engine, Speed(), turn, 2)  # type: ignore[arg-type]
+    batcher = Batcher(engine, BatchCost(), turn, 2)  # type: ignore[arg-type]
     middles = [Middle(prompt=1, slot=slot, wake=batcher.wake) for slot in SLOTS]
 
     def rows_come() -> None:

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import trio
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.schedule import Speed
-from p2pinfer.core.session_messages import Accept, Close, Sampled, SessionRefused
-from p2pinfer.core.source import NOWHERE, Scope, Source
-from p2pinfer.core.units import Codec, PeerKey
+from p2pinfer.core.sessions.schedule import BatchCost
+from p2pinfer.core.swarm.source import NOWHERE, Scope, Source
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.values.units import Codec, PeerKey
+from p2pinfer.core.wire.session_messages import Accept, Close, Sampled, SessionRefused
 from p2pinfer.engine.steps import Step
 from p2pinfer.node.batcher import Batcher
-from p2pinfer.node.settling import Settling
+from p2pinfer.node.settlement import NodeSettlement
 from p2pinfer.overlay.limits import ALL_SETTLEMENTS, KEY_SETTLEMENTS, NETWORK_SETTLEMENTS
 from p2pinfer.overlay.memory import MemoryWorld
 from p2pinfer.overlay.turn import Turn
@@ -56,7 +56,7 @@ async def test_a_failure_in_a_batch_ends_one_session_and_the_others_go_on(
     at: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine, turn = SlowEngine(), Turn()
-    batcher = Batcher(engine, Speed(), turn, 1)  # type: ignore[arg-type]
+    batcher = Batcher(engine, BatchCost(), turn, 1)  # type: ignore[arg-type]
     failing, other = FailingMiddle(at, 1, batcher), Middle(prompt=1, slot=2, wake=batcher.wake)
     with ExitStack() as stack:
         for middle in (failing, other):
@@ -81,7 +81,7 @@ class BrokenEngine(SlowEngine):
 
 
 async def test_a_fault_that_belongs_to_no_session_is_told_to_the_node() -> None:
-    batcher = Batcher(BrokenEngine(), Speed(), Turn(), 1)  # type: ignore[arg-type]
+    batcher = Batcher(BrokenEngine(), BatchCost(), Turn(), 1)  # type: ignore[arg-type]
     middle = Middle(prompt=1, slot=1, wake=batcher.wake)
     with batcher.serving(middle.session):
         middle.forward(1, Codec.F32, bytes(ROW))
@@ -89,7 +89,7 @@ async def test_a_fault_that_belongs_to_no_session_is_told_to_the_node() -> None:
 
 
 async def test_a_message_that_our_code_cannot_take_ends_its_session_only() -> None:
-    middle = FailingMiddle("_take", 1, Batcher(SlowEngine(), Speed(), Turn(), 1))  # type: ignore[arg-type]
+    middle = FailingMiddle("_take", 1, Batcher(SlowEngine(), BatchCost(), Turn(), 1))  # type: ignore[arg-type]
     middle.forward(1, Codec.F32, bytes(ROW))
     assert middle.session.stage.reason is Code.INTERNAL
 
@@ -122,7 +122,7 @@ async def test_settlements_are_bounded(nursery: trio.Nursery, keys: int, source:
             self.looks += 1
 
     peers = [Peer(number) for number in range(keys)]
-    settling = Settling(SlowJournal(), None, nursery)  # type: ignore[arg-type]
+    settling = NodeSettlement(SlowJournal(), None, nursery)  # type: ignore[arg-type]
     for _ in range(2 * KEY_SETTLEMENTS):
         for peer in peers:
             settling.greet(peer)  # type: ignore[arg-type]

@@ -12,12 +12,12 @@ import trio
 
 from p2pinfer.client.api import Client
 from p2pinfer.client.contracts import Plan
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import GenerationFailed
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.pages import pages_for
-from p2pinfer.core.queue import TURN_MS, new_ticket
-from p2pinfer.core.session_messages import Accept, Close, SessionMessage, SessionRefused
+from p2pinfer.core.room.queue import TURN_MS, new_ticket
+from p2pinfer.core.sessions.pages import pages_for
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import GenerationFailed
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.wire.session_messages import Accept, Close, SessionMessage, SessionRefused
 from p2pinfer.node.daemon import Node
 from p2pinfer.overlay.memory import MemoryWorld
 from tests.swarms import Loop, TinySwarm

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from p2pinfer.core.errors import EngineError, UsageError
+from p2pinfer.core.values.errors import EngineError, UsageError
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.engine import choice
 from p2pinfer.engine.gpu import Gpu
-from p2pinfer.node import deciding
-from p2pinfer.node.deciding import decided
+from p2pinfer.node import defaults as deciding
+from p2pinfer.node.defaults import decided
 from p2pinfer.node.settings import Serve
 from tests.disk.tiny import tiny_folder
 

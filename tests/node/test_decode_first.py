@@ -8,11 +8,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.core.messages import MAX_PART, AskFile, FilePart
-from p2pinfer.core.pace import MIN_FRAME, MIN_WINDOW
-from p2pinfer.core.session_messages import Forward, SessionMessage
-from p2pinfer.core.units import Codec, PeerKey, SessionId
-from p2pinfer.node.files import Files
+from p2pinfer.core.values.units import Codec, PeerKey, SessionId
+from p2pinfer.core.wire.messages import MAX_PART, AskFile, FilePart
+from p2pinfer.core.wire.pace import MIN_FRAME, MIN_WINDOW
+from p2pinfer.core.wire.session_messages import Forward, SessionMessage
+from p2pinfer.node.files import ModelFiles
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
@@ -51,7 +51,7 @@ async def open_node(chat: Chat) -> AsyncIterator[tuple[Exchange, Link, Link]]:
     world = MemoryWorld(latency_s=LATENCY_S, rate=RATE)
     async with trio.open_nursery() as nursery:
         node, client = Exchange(nursery), Exchange(nursery)
-        node.answer(AskFile, Files(OneFile()).answer)  # type: ignore[arg-type]
+        node.answer(AskFile, ModelFiles(OneFile()).answer)  # type: ignore[arg-type]
         async with (
             open_memory_network(world, key("node").public, node) as at_node,
             open_memory_network(world, key("client").public, client) as at_client,

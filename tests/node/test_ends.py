@@ -14,13 +14,13 @@ import psutil
 import pytest
 import trio
 
-from p2pinfer.client.running import Running
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import P2pinferError
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.session_messages import Close, Propose, Sampled, SessionRefused, Signed
-from p2pinfer.core.stage_account import StageAccount
-from p2pinfer.core.units import SessionId
+from p2pinfer.client.run import Run
+from p2pinfer.core.money.stage_account import StageAccount
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import P2pinferError
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.values.units import SessionId
+from p2pinfer.core.wire.session_messages import Close, Propose, Sampled, SessionRefused, Signed
 from p2pinfer.node.session import Session
 from tests.swarms import Loop, TinySwarm
 
@@ -28,7 +28,7 @@ from .strangers import open_stranger
 
 SOON_S: Final = 5.0  # of a loaded machine
 TAIL: Final = 2
-KINDS: Final = (Session, StageAccount, Running)
+KINDS: Final = (Session, StageAccount, Run)
 
 End = Callable[[TinySwarm], Awaitable[None]]
 

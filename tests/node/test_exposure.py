@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from p2pinfer.core.budget import DEBT_S, NEWCOMER_LIFE_S, RELEASE_S, Debtor, Risk
-from p2pinfer.core.codes import Code
-from p2pinfer.core.contract import Contract
-from p2pinfer.core.errors import JournalError, Refused
-from p2pinfer.core.records import SignedRecord, countersign, sign
-from p2pinfer.core.source import NOWHERE, Scope, Source
-from p2pinfer.core.units import SessionId
+from p2pinfer.core.money.budget import DEBT_S, NEWCOMER_LIFE_S, RELEASE_S, Debtor, Risk
+from p2pinfer.core.records.contract import Contract
+from p2pinfer.core.records.records import SignedRecord, countersign, sign
+from p2pinfer.core.swarm.source import NOWHERE, Scope, Source
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import JournalError, Refused
+from p2pinfer.core.values.units import SessionId
 from p2pinfer.disk.journal import Journal, open_journal
 from p2pinfer.node.daemon import _recall_small
 from p2pinfer.node.exposure import Exposure
@@ -154,7 +154,7 @@ async def test_what_an_honest_client_leaves_on_its_way_counts_for_an_hour(node: 
 
 
 async def test_what_no_honest_client_leaves_counts_for_a_week(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2pinfer.core.budget.GIVEN_UP", 1)
+    monkeypatch.setattr("p2pinfer.core.money.budget.GIVEN_UP", 1)
     await node.compute(11)
     node.route.head.close(Code.CANCELLED, upto=9)
     await node.propose()
@@ -172,7 +172,7 @@ async def test_small_contracts_of_a_network_are_counted_and_end_for_the_day(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RCT-34"""
-    monkeypatch.setattr("p2pinfer.core.small_contracts.SMALL_A_DAY", 1)
+    monkeypatch.setattr("p2pinfer.core.money.small_contracts.SMALL_A_DAY", 1)
     await node.compute(8)
     await node.signed([1, 2], late=False)
     node.end()
@@ -185,7 +185,7 @@ async def test_small_contracts_of_a_network_are_counted_and_end_for_the_day(
 
 async def test_a_restart_counts_the_small_contracts_of_the_day(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     """RCT-34"""
-    monkeypatch.setattr("p2pinfer.core.small_contracts.SMALL_A_DAY", 1)
+    monkeypatch.setattr("p2pinfer.core.money.small_contracts.SMALL_A_DAY", 1)
     await node.compute(8)
     await node.signed([1, 2], late=False)
     another = sign(replace(node.route.contracts[0].record, nonce=bytes(16)), CLIENT)
@@ -218,7 +218,7 @@ async def test_a_receipt_that_was_altered_costs_the_count_of_small_contracts_and
 async def test_a_restart_counts_small_contracts_that_are_not_paid_up_once(
     node: Node, monkeypatch: pytest.MonkeyPatch, signed: list[int]
 ) -> None:
-    monkeypatch.setattr("p2pinfer.core.small_contracts.SMALL_A_DAY", 2)
+    monkeypatch.setattr("p2pinfer.core.money.small_contracts.SMALL_A_DAY", 2)
     await node.compute(8)
     await node.signed(signed, late=False)
     node.start_anew()
@@ -232,7 +232,7 @@ async def test_a_restart_counts_small_contracts_that_are_not_paid_up_once(
 
 
 async def test_contracts_that_left_no_records_are_not_counted(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2pinfer.core.small_contracts.SMALL_A_DAY", 1)
+    monkeypatch.setattr("p2pinfer.core.money.small_contracts.SMALL_A_DAY", 1)
     await node.compute(3)
     node.route.head.close(Code.CANCELLED, upto=0)
     node.end()

@@ -8,13 +8,13 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import ModelError, Refused
-from p2pinfer.core.messages import MAX_PART, AskFile
-from p2pinfer.core.pace import MIN_FRAME
-from p2pinfer.core.source import NOWHERE, Scope, Source
-from p2pinfer.core.units import ModelId
-from p2pinfer.node.files import Files
+from p2pinfer.core.swarm.source import NOWHERE, Scope, Source
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import ModelError, Refused
+from p2pinfer.core.values.units import ModelId
+from p2pinfer.core.wire.messages import MAX_PART, AskFile
+from p2pinfer.core.wire.pace import MIN_FRAME
+from p2pinfer.node.files import ModelFiles
 from p2pinfer.overlay.limits import (
     ALL_FILES_BURST,
     FILES_BURST,
@@ -53,7 +53,7 @@ class At:
         self.looks += 1
 
 
-async def bytes_at_once(files: Files, link: At) -> int:
+async def bytes_at_once(files: ModelFiles, link: At) -> int:
     """Bytes that are answered before the first refusal."""
     total = 0
     try:
@@ -67,13 +67,13 @@ async def bytes_at_once(files: Files, link: At) -> int:
 @pytest.mark.parametrize(("budget", "size"), [(MIN_FRAME, MIN_FRAME), (40_000, 40_000), (1 << 20, MAX_FILE_PART)])
 async def test_a_part_takes_no_longer_than_a_frame_may(budget: int, size: int) -> None:
     """WIRE-17"""
-    part = await Files(OneFile()).answer(At(budget=budget), ASK)
+    part = await ModelFiles(OneFile()).answer(At(budget=budget), ASK)
     assert (part.size, part.data) == (len(FILE), FILE[:size])
 
 
 async def test_what_is_not_here_is_not_found_and_no_folder_is_named() -> None:
     with pytest.raises(Refused, match="this peer does not have that file") as caught:
-        await Files(OneFile()).answer(At(), AskFile(1, bytes(32), "other", 0, 1))
+        await ModelFiles(OneFile()).answer(At(), AskFile(1, bytes(32), "other", 0, 1))
     assert caught.value.code is Code.NOT_FOUND
 
 
@@ -91,13 +91,13 @@ async def test_a_look_for_few_bytes_is_charged(ask: AskFile, looks: int) -> None
     """Wire, 7.1: who asks for as much as its link carries pays in bytes."""
     link = At()
     with suppress(Refused):
-        await Files(OneFile()).answer(link, ask)
+        await ModelFiles(OneFile()).answer(link, ask)
     assert link.looks == looks
 
 
 async def test_bytes_for_one_network_are_bounded(autojump_clock: MockClock) -> None:
     """WIRE-27"""
-    files = Files(OneFile())
+    files = ModelFiles(OneFile())
     assert await bytes_at_once(files, At(STRANGER, MAX_FILE_PART)) == FILES_BURST
     await trio.sleep(1)
     assert await bytes_at_once(files, At(STRANGER, MAX_FILE_PART)) == FILES_RATE
@@ -105,7 +105,7 @@ async def test_bytes_for_one_network_are_bounded(autojump_clock: MockClock) -> N
 
 async def test_parts_of_few_bytes_are_bounded_too(autojump_clock: MockClock) -> None:
     """WIRE-27: each is read in a thread, however short it is."""
-    count = await bytes_at_once(Files(OneFile()), At(STRANGER, 1))
+    count = await bytes_at_once(ModelFiles(OneFile()), At(STRANGER, 1))
     assert count == FILES_BURST / LEAST_FILE_PART
 
 
@@ -114,12 +114,12 @@ async def test_bytes_for_all_are_bounded_the_more_so_beside_sessions(
     autojump_clock: MockClock, is_busy: bool, most: int
 ) -> None:
     """WIRE-27"""
-    assert await bytes_at_once(Files(OneFile(), lambda: is_busy), At(NOWHERE, MAX_FILE_PART)) == most
+    assert await bytes_at_once(ModelFiles(OneFile(), lambda: is_busy), At(NOWHERE, MAX_FILE_PART)) == most
 
 
 async def test_a_disk_that_hangs_keeps_nobody() -> None:
     """Who waits is let go; the thread is not, and counts as a reader."""
-    woken, files = threading.Event(), Files(OneFile())
+    woken, files = threading.Event(), ModelFiles(OneFile())
     files._store.read_part = lambda *_: (woken.wait(), b"")  # type: ignore[method-assign,assignment]
     try:
         with trio.move_on_after(0.05) as scope:

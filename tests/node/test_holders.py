@@ -3,9 +3,9 @@
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.core.keys import peer_name
-from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.units import Roles, Span
+from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.values.keys import peer_name
+from p2pinfer.core.values.units import Roles, Span
 from p2pinfer.node.holders import HOLDERS_S, Holders
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.greeting import Greeting

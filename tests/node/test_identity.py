@@ -9,16 +9,16 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.core.certificate import MAX_CERTIFICATE_S
-from p2pinfer.core.errors import KeyInUse, UsageError, sole
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.units import Roles, Span
+from p2pinfer.core.records.certificate import MAX_CERTIFICATE_S
+from p2pinfer.core.values.errors import KeyInUse, UsageError, sole
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.values.units import Roles, Span
 from p2pinfer.disk.boots import Boots
 from p2pinfer.disk.identity import Identity, load_identity
 from p2pinfer.disk.store import Store
-from p2pinfer.node.certifying import Certifying
+from p2pinfer.node.certification import Certifying
 from p2pinfer.node.daemon import open_node
-from p2pinfer.node.doubling import Doubling
+from p2pinfer.node.doubles import Doubling
 from p2pinfer.node.settings import Settings, change
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.greeting import Greeting

@@ -8,17 +8,18 @@ from random import Random
 import pytest
 import trio
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import EngineError, GenerationFailed, sole
-from p2pinfer.core.receipt import FINAL
-from p2pinfer.core.units import Span
+from p2pinfer.core.records.receipt import FINAL
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import EngineError, GenerationFailed, sole
+from p2pinfer.core.values.units import Span
 from p2pinfer.disk.journal_reader import JournalReader
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.engine.steps import ShardSpec
-from p2pinfer.node import placing, serving
+from p2pinfer.node import placement as placing
+from p2pinfer.node import serving
 from p2pinfer.node.daemon import Node
-from p2pinfer.node.placing import Placing, Saying
-from p2pinfer.node.shard import Shard, open_shard
+from p2pinfer.node.placement import Placement, Saying
+from p2pinfer.node.shard import LoadedSpan, open_shard
 from tests.swarms import TinySwarm, open_tiny_swarm
 
 TALL = {"hidden_size": 64, "intermediate_size": 512}  # layers of 0.5 MB
@@ -39,7 +40,9 @@ class Call:
         self.given = trio.Event()
         call = self
 
-        async def wait_move(_: Placing, mine: Span, saying: Saying, look: Callable[[Span], Awaitable[object]]) -> Span:
+        async def wait_move(
+            _: Placement, mine: Span, saying: Saying, look: Callable[[Span], Awaitable[object]]
+        ) -> Span:
             await call.given.wait()
             if call.to is None or mine == call.to:
                 await trio.sleep_forever()
@@ -48,7 +51,7 @@ class Call:
             await saying.join(call.to)
             return call.to
 
-        monkeypatch.setattr(Placing, "wait_move", wait_move)
+        monkeypatch.setattr(Placement, "wait_move", wait_move)
 
     def go(self, span: Span) -> None:
         self.to = span
@@ -93,7 +96,7 @@ def before_second_load(monkeypatch: pytest.MonkeyPatch, begin: Callable[[], Awai
     @asynccontextmanager
     async def open_(
         store: Store, model: StoredModel, spec: ShardSpec, progress: Callable[[int, int], None]
-    ) -> AsyncIterator[Shard]:
+    ) -> AsyncIterator[LoadedSpan]:
         loads.append(spec)
         if len(loads) == 2:
             await begin()

@@ -10,10 +10,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.core.keys import peer_name
-from p2pinfer.core.source import Scope, Source
+from p2pinfer.core.swarm.source import Scope, Source
+from p2pinfer.core.values.keys import peer_name
 from p2pinfer.node.outlook import LOOK_S, MAX_SEEN, NOTE_S, ROUTER_S, Outlook, Sight, last_sight, out_of_reach
-from p2pinfer.node.settings import Network as NetworkSettings
+from p2pinfer.node.settings import NetworkSettings as NetworkSettings
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
 from tests.overlay.conftest import KEYS, Collector

@@ -7,15 +7,15 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.core.errors import ModelError, UsageError
-from p2pinfer.core.keys import PrivateKey, peer_name
-from p2pinfer.core.messages import Offers
-from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.source import Scope, Source
-from p2pinfer.core.units import Numerics, Span
+from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.swarm.source import Scope, Source
+from p2pinfer.core.values.errors import ModelError, UsageError
+from p2pinfer.core.values.keys import PrivateKey, peer_name
+from p2pinfer.core.values.units import Numerics, Span
+from p2pinfer.core.wire.messages import Offers
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.store import Store, StoredModel
-from p2pinfer.node.placing import Placing
+from p2pinfer.node.placement import Placement
 from tests.core.paid_route import key
 from tests.disk.tiny import tiny_folder
 from tests.node.lodgers import Lodger, Street, known_offer, open_street, room_for
@@ -164,7 +164,7 @@ def test_layers_beyond_the_model_are_refused(model: StoredModel) -> None:
             serve = room_for(model, 10)
             named = type(serve)(model=serve.model, numerics=serve.numerics, layers="20:40")
             with pytest.raises(UsageError, match="has layers 0:30, not 20:40"):
-                Placing(lodger.directory, lodger.network, model, named)
+                Placement(lodger.directory, lodger.network, model, named)
 
     trio.run(main)
 

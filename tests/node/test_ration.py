@@ -9,19 +9,19 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import Refused
-from p2pinfer.core.manifest import TOKENIZER
-from p2pinfer.core.messages import FilePart
-from p2pinfer.core.pace import MIN_FRAME
-from p2pinfer.core.source import NOWHERE, Source
-from p2pinfer.core.units import ModelId
+from p2pinfer.core.models.manifest import TOKENIZER
+from p2pinfer.core.swarm.source import NOWHERE, Source
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import Refused
+from p2pinfer.core.values.units import ModelId
+from p2pinfer.core.wire.messages import FilePart
+from p2pinfer.core.wire.pace import MIN_FRAME
 from p2pinfer.disk import served
 from p2pinfer.disk.places import node_served
 from p2pinfer.disk.served import ServedFile
 from p2pinfer.disk.store import Store
 from p2pinfer.node.daemon import open_node
-from p2pinfer.node.files import Files
+from p2pinfer.node.files import ModelFiles
 from p2pinfer.node.ration import AGAIN_S, DAY_S, MB, NETWORK_PART, PIECE, WEIGHTS_PART, Ration
 from p2pinfer.node.settings import Settings, change
 from p2pinfer.overlay.exchange import Exchange
@@ -106,7 +106,7 @@ async def test_manifest_and_tokenizer_are_what_clients_need(
 ) -> None:
     ration = start(tmp_path)
     await had(ration, weights=True)
-    files = Files(AnyFile(), ration=ration)  # type: ignore[arg-type]
+    files = ModelFiles(AnyFile(), ration=ration)  # type: ignore[arg-type]
     try:
         part = await files.answer(At(STRANGER), replace(ASK, name=name))  # type: ignore[arg-type]
     except Refused:
@@ -226,7 +226,7 @@ async def test_parts_asked_for_at_once_are_noted_once_and_all_counted(
 async def test_files_for_other_machines_are_within_it_and_one_network_has_a_part(
     tmp_path: Path, source: Source, most: int
 ) -> None:
-    files, total = Files(OneFile(), ration=start(tmp_path)), 0  # type: ignore[arg-type]
+    files, total = ModelFiles(OneFile(), ration=start(tmp_path)), 0  # type: ignore[arg-type]
     try:
         while total < most:
             part = await files.answer(At(source), ASK)  # type: ignore[arg-type]

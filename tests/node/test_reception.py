@@ -12,12 +12,13 @@ import pytest
 import trio
 
 from p2pinfer.client.contracts import Plan
-from p2pinfer.core.codes import Code
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.receipt import FINAL, Receipt
-from p2pinfer.core.records import decode
-from p2pinfer.core.sampling import SamplingRecord, encode_sampling, params_hash
-from p2pinfer.core.session_messages import (
+from p2pinfer.core.records.receipt import FINAL, Receipt
+from p2pinfer.core.records.records import decode
+from p2pinfer.core.records.sampling import SamplingRecord, encode_sampling, params_hash
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.values.units import PeerKey, SessionId, Span
+from p2pinfer.core.wire.session_messages import (
     Accept,
     Close,
     Finish,
@@ -33,7 +34,6 @@ from p2pinfer.core.session_messages import (
     Stored,
     pack_ids,
 )
-from p2pinfer.core.units import PeerKey, SessionId, Span
 from p2pinfer.disk.journal_reader import JournalReader
 from p2pinfer.overlay.limits import KEY_OPENS_BURST
 from p2pinfer.overlay.memory import MemoryWorld
@@ -303,7 +303,7 @@ def test_idle_sessions_give_way_to_one_who_asks(
     signed: int, loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They were accepted, and no prompt came."""
-    monkeypatch.setattr("p2pinfer.core.room.FIRST_ROWS_S", 0.0)
+    monkeypatch.setattr("p2pinfer.core.room.room.FIRST_ROWS_S", 0.0)
     monkeypatch.setattr(JournalReader, "signed", lambda _reader, _client: signed)
 
     async def main() -> None:
@@ -535,8 +535,8 @@ def test_clients_that_vanish_are_counted_what_they_owe_and_no_more(loop: Loop) -
 
 def test_a_receipt_signed_at_the_next_contact_is_stored(loop: Loop, tmp_path: Path) -> None:
     """The link is lost before the final signature, and comes back."""
-    from p2pinfer.core.client_account import ClientAccount, Sign
-    from p2pinfer.core.contract import verify_contract
+    from p2pinfer.core.money.client_account import ClientAccount, Sign
+    from p2pinfer.core.records.contract import verify_contract
 
     async def main() -> None:
         alone = TinySwarm(MemoryWorld(), loop.swarm.root, loop.swarm.store, loop.swarm.model)

@@ -12,13 +12,13 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.contract import EXPIRY_S
-from p2pinfer.core.errors import LinkDead
-from p2pinfer.core.receipt import FINAL, Receipt
-from p2pinfer.core.records import SignedRecord, countersign
-from p2pinfer.core.room import FIRST_ROWS_S, POSITION_S, RESTING_S
-from p2pinfer.core.session_messages import Close, Credit, Propose, Signed, Stored
+from p2pinfer.core.records.contract import EXPIRY_S
+from p2pinfer.core.records.receipt import FINAL, Receipt
+from p2pinfer.core.records.records import SignedRecord, countersign
+from p2pinfer.core.room.room import FIRST_ROWS_S, POSITION_S, RESTING_S
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead
+from p2pinfer.core.wire.session_messages import Close, Credit, Propose, Signed, Stored
 from p2pinfer.disk.journal import COMMIT_S
 from p2pinfer.engine.steps import Output
 from p2pinfer.node.session_books import AGAIN_S

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pinfer.core.errors import UsageError
+from p2pinfer.core.values.errors import UsageError
 from p2pinfer.node.settings import Settings, change, describe, read_settings
 
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import trio
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.contract import Contract
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.receipt import FINAL, Receipt
-from p2pinfer.core.records import SignedRecord, countersign, sign
-from p2pinfer.core.session_messages import Propose, SessionMessage, Signed, Stored
-from p2pinfer.core.stage_account import StageAccount
-from p2pinfer.core.units import Roles, SessionId, Span
+from p2pinfer.core.money.stage_account import StageAccount
+from p2pinfer.core.records.contract import Contract
+from p2pinfer.core.records.receipt import FINAL, Receipt
+from p2pinfer.core.records.records import SignedRecord, countersign, sign
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.values.units import Roles, SessionId, Span
+from p2pinfer.core.wire.session_messages import Propose, SessionMessage, Signed, Stored
 from p2pinfer.disk.identity import load_identity
 from p2pinfer.disk.journal import open_journal
 from p2pinfer.disk.places import node_journal

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from p2pinfer.core.errors import ModelError
-from p2pinfer.core.manifest import CONFIG, File, encode_manifest
-from p2pinfer.core.units import Span
+from p2pinfer.core.models.manifest import CONFIG, File, encode_manifest
+from p2pinfer.core.values.errors import ModelError
+from p2pinfer.core.values.units import Span
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.node.settings import Serve

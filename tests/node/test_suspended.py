@@ -7,14 +7,14 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.contract import EXPIRY_S
-from p2pinfer.core.errors import LinkDead
-from p2pinfer.core.receipt import FINAL, Receipt
-from p2pinfer.core.records import SignedRecord
-from p2pinfer.core.session_messages import Close, Credit, Finish, Propose, Resume, Sampled
-from p2pinfer.core.suspension import RESUME_S, RETURN_ALL_S, RETURN_S
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.records.contract import EXPIRY_S
+from p2pinfer.core.records.receipt import FINAL, Receipt
+from p2pinfer.core.records.records import SignedRecord
+from p2pinfer.core.sessions.suspension import RESUME_S, RETURN_ALL_S, RETURN_S
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead
+from p2pinfer.core.values.units import PeerKey
+from p2pinfer.core.wire.session_messages import Close, Credit, Finish, Propose, Resume, Sampled
 from p2pinfer.engine.steps import Output
 from p2pinfer.node.session_books import AGAIN_S
 from p2pinfer.node.session_deadlines import FINAL_S, IDLE_S, UNPAID_S

@@ -9,12 +9,12 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead, RemoteProtocolError
-from p2pinfer.core.frames import FrameDecoder, encode_frame
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.messages import MAX_BODY, VERSION, Goodbye, Hello, Message
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead, RemoteProtocolError
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.values.units import PeerKey
+from p2pinfer.core.wire.frames import FrameDecoder, encode_frame
+from p2pinfer.core.wire.messages import MAX_BODY, VERSION, Goodbye, Hello, Message
 from p2pinfer.overlay.libp2p import open_libp2p_network
 from p2pinfer.overlay.libp2p.ground import Libp2pGround
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network

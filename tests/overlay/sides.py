@@ -5,11 +5,11 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from p2pinfer.core.acquaintances import Acquaintances
-from p2pinfer.core.keys import PrivateKey, peer_name
-from p2pinfer.core.offer import State
-from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.units import ModelId, PeerKey, Roles, Span
+from p2pinfer.core.records.offer import ServingState
+from p2pinfer.core.swarm.acquaintances import Acquaintances
+from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.values.keys import PrivateKey, peer_name
+from p2pinfer.core.values.units import ModelId, PeerKey, Roles, Span
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.first_peers import FirstPeers, open_first_peers
@@ -95,7 +95,7 @@ class Side:
     async def keep_serving(self, span: Span = WHOLE, **changes: object) -> None:
         """A node's life: joins, serves, renews its offer, meets others and asks them for news; until cancelled."""
         async with trio.open_nursery() as nursery:
-            self.serve(span, 1, state=State.JOINING, **changes)
+            self.serve(span, 1, state=ServingState.JOINING, **changes)
             nursery.start_soon(self.directory.keep_meeting)
             nursery.start_soon(self.directory.keep_pulling)
             seq = 1

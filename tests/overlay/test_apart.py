@@ -6,14 +6,14 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.core.keys import peer_name
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.values.keys import peer_name
+from p2pinfer.core.values.units import PeerKey
 from p2pinfer.overlay.directory import model_key
 from p2pinfer.overlay.first_peers import keep_first_peers, open_first_peers
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.memory import MemoryWorld
 from p2pinfer.overlay.pipe import Address
-from p2pinfer.overlay.seeking import OTHERS
+from p2pinfer.overlay.search import OTHERS
 from p2pinfer.overlay.word import Word
 from tests.core.paid_route import MODEL, key
 from tests.overlay.sides import Book, OpenSide, Side

@@ -4,9 +4,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead
-from p2pinfer.core.messages import AskContacts, FilePart
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead
+from p2pinfer.core.wire.messages import AskContacts, FilePart
 from p2pinfer.overlay.backlog import Backlog, Weight
 from p2pinfer.overlay.limits import ALL_BACKLOG_BYTES, BACKLOG_BYTES, FRAME_BYTES
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network

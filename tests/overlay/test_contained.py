@@ -4,10 +4,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead, Refused
-from p2pinfer.core.message_codec import encode_message
-from p2pinfer.core.messages import MAX_BODY, AskContacts, Contacts, Goodbye, Message
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead, Refused
+from p2pinfer.core.wire.message_codec import encode_message
+from p2pinfer.core.wire.messages import MAX_BODY, AskContacts, Contacts, Goodbye, Message
 from p2pinfer.overlay.calls import Ask
 from p2pinfer.overlay.contained import Contained, outlasting
 from p2pinfer.overlay.exchange import Exchange

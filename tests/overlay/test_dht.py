@@ -12,8 +12,8 @@ from libp2p.transport.exceptions import OpenConnectionError
 from multiaddr import Multiaddr
 from trio.testing import MockClock
 
-from p2pinfer.core.keys import peer_name
-from p2pinfer.core.source import NOWHERE
+from p2pinfer.core.swarm.source import NOWHERE
+from p2pinfer.core.values.keys import peer_name
 from p2pinfer.overlay.libp2p import open_libp2p_network
 from p2pinfer.overlay.libp2p.dht import ANYWHERE, of_one_peer, open_dht
 from p2pinfer.overlay.libp2p.dht_door import LATE_S, START_S

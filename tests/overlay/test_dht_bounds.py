@@ -11,9 +11,9 @@ from libp2p.peer.peerinfo import PeerInfo
 from multiaddr import Multiaddr
 from varint import encode
 
-from p2pinfer.core.keys import PEER_ID_PREFIX
-from p2pinfer.core.messages import MAX_ADDRESSES
-from p2pinfer.core.source import NOWHERE, Source
+from p2pinfer.core.swarm.source import NOWHERE, Source
+from p2pinfer.core.values.keys import PEER_ID_PREFIX
+from p2pinfer.core.wire.messages import MAX_ADDRESSES
 from p2pinfer.overlay.libp2p import dht_bounds
 from p2pinfer.overlay.libp2p.dht import ANYWHERE, Dht, open_dht
 from p2pinfer.overlay.libp2p.dht_bounds import BoundedProviders, forget_some

@@ -9,7 +9,7 @@ import psutil
 import pytest
 import trio
 
-from p2pinfer.core.source import NOWHERE, source_of
+from p2pinfer.core.swarm.source import NOWHERE, source_of
 from p2pinfer.overlay.libp2p import dht_door, open_libp2p_network
 from p2pinfer.overlay.libp2p.dht_door import KEPT_HOSTS, DhtDoor
 from p2pinfer.overlay.libp2p.dht_frames import MAX_FRAME, MOST, addresses_in, pack, size_of, unpack

@@ -7,12 +7,12 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.core.allowance import Allowance, Rate
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead, Refused, TurnedAway
-from p2pinfer.core.keys import PrivateKey, peer_name
-from p2pinfer.core.source import NOWHERE, Scope, Source
-from p2pinfer.overlay.dialling import SILENT_S, STAGGER_S, dial_first
+from p2pinfer.core.swarm.allowance import Allowance, Rate
+from p2pinfer.core.swarm.source import NOWHERE, Scope, Source
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead, Refused, TurnedAway
+from p2pinfer.core.values.keys import PrivateKey, peer_name
+from p2pinfer.overlay.dial import SILENT_S, STAGGER_S, dial_first
 from p2pinfer.overlay.libp2p import open_libp2p_network
 from p2pinfer.overlay.limits import ALL_DIALS_BURST, DIALS_BURST, DIALS_RATE, KEPT_DIALS
 from p2pinfer.overlay.memory import MemoryGround, MemoryPipe, MemoryWorld, memory_pipe_pair, open_memory_network

@@ -6,12 +6,12 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead, UsageError
-from p2pinfer.core.keys import PrivateKey, peer_name
-from p2pinfer.core.messages import MAX_OFFERS, AskOffers, Offers
-from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.units import Roles, Span
+from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead, UsageError
+from p2pinfer.core.values.keys import PrivateKey, peer_name
+from p2pinfer.core.values.units import Roles, Span
+from p2pinfer.core.wire.messages import MAX_OFFERS, AskOffers, Offers
 from p2pinfer.overlay.directory import LOOK_AROUND_S, MEET_S, model_key
 from p2pinfer.overlay.limits import MAX_ASKED, MAX_FOUND
 from p2pinfer.overlay.link import Link

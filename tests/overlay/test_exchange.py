@@ -11,11 +11,13 @@ import trio
 import trio.lowlevel
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead, Refused, RemoteProtocolError
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.messages import AskContacts, AskFile, AskOffers, CallRefused, Contacts, FilePart, Offers
-from p2pinfer.core.session_messages import (
+from p2pinfer.core.swarm.source import NOWHERE, Scope, Source
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead, Refused, RemoteProtocolError
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.values.units import Codec, PeerKey, SessionId
+from p2pinfer.core.wire.messages import AskContacts, AskFile, AskOffers, CallRefused, Contacts, FilePart, Offers
+from p2pinfer.core.wire.session_messages import (
     Close,
     Credit,
     Finish,
@@ -25,8 +27,6 @@ from p2pinfer.core.session_messages import (
     SessionRefused,
     Stored,
 )
-from p2pinfer.core.source import NOWHERE, Scope, Source
-from p2pinfer.core.units import Codec, PeerKey, SessionId
 from p2pinfer.overlay import memory
 from p2pinfer.overlay.answers import MAX_CALLS
 from p2pinfer.overlay.calls import CALL_S, Ask

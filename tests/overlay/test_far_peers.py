@@ -7,11 +7,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.core.errors import LinkDead
-from p2pinfer.core.keys import PrivateKey, peer_name
-from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.units import Roles, Span
-from p2pinfer.overlay.dialling import SILENT_S
+from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.values.errors import LinkDead
+from p2pinfer.core.values.keys import PrivateKey, peer_name
+from p2pinfer.core.values.units import Roles, Span
+from p2pinfer.overlay.dial import SILENT_S
 from p2pinfer.overlay.directory import MEET_S, Directory
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network

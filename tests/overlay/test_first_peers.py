@@ -6,10 +6,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.source import Scope, Source
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.swarm.source import Scope, Source
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.values.units import PeerKey
 from p2pinfer.overlay.book import SAVE_S
 from p2pinfer.overlay.directory import MEET_S
 from p2pinfer.overlay.first_peers import BATCH, MAX_BATCHES, NAMED_S

@@ -3,14 +3,9 @@
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.core.source import NOWHERE, Source, source_of
+from p2pinfer.core.swarm.source import NOWHERE, Source, source_of
 from p2pinfer.overlay.libp2p.knocks import Knocks
-from p2pinfer.overlay.limits import (
-    ALL_HANDSHAKES_BURST,
-    ALL_HANDSHAKES_RATE,
-    HANDSHAKES_BURST,
-    SITE_HANDSHAKES_BURST,
-)
+from p2pinfer.overlay.limits import ALL_HANDSHAKES_BURST, ALL_HANDSHAKES_RATE, HANDSHAKES_BURST, SITE_HANDSHAKES_BURST
 
 
 def let(knocks: Knocks, sources: list[Source]) -> int:

@@ -18,12 +18,12 @@ from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from libp2p.stream_muxer.yamux.yamux import Yamux
 from multiaddr import Multiaddr
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead, UsageError
-from p2pinfer.core.frames import FrameDecoder, encode_frame
-from p2pinfer.core.keys import peer_name
-from p2pinfer.core.messages import AskContacts, Hello, Message
-from p2pinfer.core.source import Scope, Source
+from p2pinfer.core.swarm.source import Scope, Source
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead, UsageError
+from p2pinfer.core.values.keys import peer_name
+from p2pinfer.core.wire.frames import FrameDecoder, encode_frame
+from p2pinfer.core.wire.messages import AskContacts, Hello, Message
 from p2pinfer.overlay.libp2p import open_libp2p_network
 from p2pinfer.overlay.libp2p.tcp import listen_tcp
 from p2pinfer.overlay.limits import MAX_HANDSHAKES
@@ -114,7 +114,7 @@ async def test_strangers_on_the_port_do_no_harm(data: bytes) -> None:
 
 async def test_who_answers_byte_by_byte_does_not_get_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """A byte is no step: without that, a peer that sends one now and then would hold a dial up for ever."""
-    monkeypatch.setattr("p2pinfer.overlay.dialling.SILENT_S", 0.5)
+    monkeypatch.setattr("p2pinfer.overlay.dial.SILENT_S", 0.5)
 
     async def drip(stream: trio.SocketStream) -> None:
         with suppress(trio.BrokenResourceError):
@@ -164,8 +164,8 @@ async def test_a_listener_that_speaks_something_else_is_unreachable() -> None:
 
 PEER_PROCESS = """
 import sys, trio
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.source import Scope, Source
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.swarm.source import Scope, Source
 from p2pinfer.overlay.libp2p import open_libp2p_network
 
 class Deaf:

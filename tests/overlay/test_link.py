@@ -8,11 +8,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead
-from p2pinfer.core.frames import FrameDecoder
-from p2pinfer.core.messages import Ack, AskContacts, FilePart, Message, Offers, Ping, Pong
-from p2pinfer.core.pace import MIN_WINDOW
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead
+from p2pinfer.core.wire.frames import FrameDecoder
+from p2pinfer.core.wire.messages import Ack, AskContacts, FilePart, Message, Offers, Ping, Pong
+from p2pinfer.core.wire.pace import MIN_WINDOW
 from p2pinfer.overlay.admission import GREET_S
 from p2pinfer.overlay.attempts import DIAL_S
 from p2pinfer.overlay.dues import ACK_S

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from zeroconf import DNSAddress, DNSPointer, DNSText, NotRunningException, RecordUpdate, const, current_time_millis
 
-from p2pinfer.core.keys import peer_name
+from p2pinfer.core.values.keys import peer_name
 from p2pinfer.overlay.libp2p import mdns
 from p2pinfer.overlay.libp2p.mdns import (
     MAX_MDNS_TEXT,
@@ -17,8 +17,8 @@ from p2pinfer.overlay.libp2p.mdns import (
     NEIGHBOUR_PEERS,
     NEIGHBOUR_RECORDS,
     SERVICE,
-    Hearing,
     Neighbourhood,
+    RecordListener,
     Shelf,
     decode_text,
     encode_text,
@@ -36,7 +36,7 @@ SET_UP += " && ip route add 224.0.0.0/4 dev lo"
 
 TWO_PEERS = """
 import trio
-from p2pinfer.core.keys import PrivateKey
+from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.overlay.libp2p import open_libp2p_network
 
 class Deaf:
@@ -201,7 +201,7 @@ def test_what_expires_or_is_taken_back_leaves_room() -> None:
 
 def test_neighbours_come_and_go_with_their_records() -> None:
     neighbourhood, told = Neighbourhood(), []
-    hearing = Hearing(neighbourhood, f"us.{SERVICE}", lambda: told.append(1))
+    hearing = RecordListener(neighbourhood, f"us.{SERVICE}", lambda: told.append(1))
     now = current_time_millis()
     came = [text("one"), text("two", encode_text([OTHER])), text("us"), pointer("one"), text("odd", b"\x05hello")]
     hearing.async_update_records(None, now, [RecordUpdate(record, None) for record in came])
@@ -213,7 +213,7 @@ def test_neighbours_come_and_go_with_their_records() -> None:
 
 CLIENT = """
 import trio
-from p2pinfer.core.keys import PrivateKey
+from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.overlay.libp2p import open_libp2p_network, open_mdns
 from p2pinfer.overlay.libp2p.mdns import Neighbourhood
 

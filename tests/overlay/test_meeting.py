@@ -9,19 +9,19 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.core.allowance import Allowance, Rate
-from p2pinfer.core.codes import Code
-from p2pinfer.core.coverage import thinnest
-from p2pinfer.core.errors import LinkDead, Undialled
-from p2pinfer.core.keys import peer_name
-from p2pinfer.core.messages import AskContacts, Contacts, Offers
-from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.source import Scope, Source
-from p2pinfer.core.units import PeerKey, Roles, Span
+from p2pinfer.core.swarm.allowance import Allowance, Rate
+from p2pinfer.core.swarm.coverage import thinnest
+from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.swarm.source import Scope, Source
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead, Undialled
+from p2pinfer.core.values.keys import peer_name
+from p2pinfer.core.values.units import PeerKey, Roles, Span
+from p2pinfer.core.wire.messages import AskContacts, Contacts, Offers
 from p2pinfer.overlay.degree import BESIDE, LEAST_DEGREE, OF_NETWORK, OURS, Kept, elsewhere, missing, sides, unneeded
-from p2pinfer.overlay.drawing import drawn, place_of
 from p2pinfer.overlay.limits import DEGREE_S, MAX_DEGREE
 from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.lots import drawn, place_of
 from p2pinfer.overlay.meeting import LOOK_AROUND_S, NEAR, NETWORK_SUSPECTS, SOON_S, STRANGE_ADDRESSES, TOLD_OF
 from p2pinfer.overlay.memory import MemoryWorld
 from p2pinfer.overlay.pipe import Address

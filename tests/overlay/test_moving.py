@@ -8,7 +8,7 @@ import pytest
 
 START = """
 import subprocess, sys, trio
-from p2pinfer.core.keys import PrivateKey
+from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.overlay.libp2p import open_libp2p_network
 
 class Deaf:

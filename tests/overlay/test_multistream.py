@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pinfer.core.errors import RemoteProtocolError
+from p2pinfer.core.values.errors import RemoteProtocolError
 from p2pinfer.overlay.libp2p.multistream import MAX_TRIES, Acceptor, Dialler, encode_line
 
 LINE = "/p2pinfer/link/1"

@@ -7,7 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.core.keys import PrivateKey
+from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.overlay.directory import MEET_S
 from p2pinfer.overlay.leads import ALONE_AGAIN_S
 from p2pinfer.overlay.memory import MemoryWorld

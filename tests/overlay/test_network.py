@@ -6,11 +6,11 @@ import pytest
 import trio
 import trio.testing
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead, RemoteProtocolError, UsageError
-from p2pinfer.core.frames import FrameDecoder, encode_frame
-from p2pinfer.core.keys import peer_name
-from p2pinfer.core.messages import MAX_PART, Ack, AskContacts, FilePart, Goodbye, Hello, Ping, Pong
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead, RemoteProtocolError, UsageError
+from p2pinfer.core.values.keys import peer_name
+from p2pinfer.core.wire.frames import FrameDecoder, encode_frame
+from p2pinfer.core.wire.messages import MAX_PART, Ack, AskContacts, FilePart, Goodbye, Hello, Ping, Pong
 from p2pinfer.overlay.network import Priority
 from p2pinfer.overlay.pipe import Pipe
 

@@ -16,9 +16,9 @@ from libp2p.peer.id import ID
 from libp2p.security.noise.pb.noise_pb2 import NoiseHandshakePayload
 from libp2p.security.noise.transport import Transport
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead, RemoteProtocolError
-from p2pinfer.core.keys import PEER_ID_PREFIX, PrivateKey
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead, RemoteProtocolError
+from p2pinfer.core.values.keys import PEER_ID_PREFIX, PrivateKey
 from p2pinfer.overlay.libp2p.connection import Handshaker
 from p2pinfer.overlay.libp2p.dht_transport import _Buffered
 from p2pinfer.overlay.libp2p.identity import ED25519, encode_identity, read_identity

@@ -13,7 +13,7 @@ from libp2p.peer.pb.crypto_pb2 import PublicKey as PublicKeyMessage
 from libp2p.records.pubkey import unmarshal_public_key
 
 import p2pinfer.overlay.libp2p.dht  # noqa: F401 - it bounds them
-from p2pinfer.core.keys import PEER_ID_PREFIX
+from p2pinfer.core.values.keys import PEER_ID_PREFIX
 
 from .conftest import KEYS
 

@@ -8,19 +8,19 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.core.coverage import thinnest
-from p2pinfer.core.digest import Digest, renewal_of
-from p2pinfer.core.keys import peer_name
-from p2pinfer.core.messages import MAX_NAMED, NAMED_BYTES, AskOffers, Offers
-from p2pinfer.core.offer import Offer, State
-from p2pinfer.core.offer_table import PULL_NEW
-from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.records import encode
-from p2pinfer.core.units import ModelId, PeerKey, Roles, Span
+from p2pinfer.core.records.offer import Offer, ServingState
+from p2pinfer.core.records.records import encode
+from p2pinfer.core.swarm.coverage import thinnest
+from p2pinfer.core.swarm.digest import Digest, renewal_of
+from p2pinfer.core.swarm.offer_table import PULL_NEW
+from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.values.keys import peer_name
+from p2pinfer.core.values.units import ModelId, PeerKey, Roles, Span
+from p2pinfer.core.wire.messages import MAX_NAMED, NAMED_BYTES, AskOffers, Offers
 from p2pinfer.overlay.directory import INTEREST_S, PULL_S
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld
-from p2pinfer.overlay.seeking import model_key
+from p2pinfer.overlay.search import model_key
 from tests.core.paid_route import MODEL, NOW, certificate_for, key, offer_of
 from tests.overlay.sides import LIFE_S, RENEW_S, OpenSide, Side
 
@@ -224,7 +224,7 @@ async def test_what_is_quite_new_is_known_to_all_of_a_small_swarm_at_once(
     nursery.start_soon(nodes[9].keep_serving)
     await trio.sleep(1.5)
     serving = [
-        any(known.node == nodes[9].key.public and known.offer.record.state == State.SERVING for known in one)
+        any(known.node == nodes[9].key.public and known.offer.record.state == ServingState.SERVING for known in one)
         for one in (node.directory.offers() for node in nodes[:9])
     ]
     assert sum(serving) >= 8

@@ -8,16 +8,16 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.source import NOWHERE, Scope, Source
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.swarm.source import NOWHERE, Scope, Source
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.values.units import PeerKey
 from p2pinfer.overlay.crowd import Crowd
 from p2pinfer.overlay.limits import MAX_LINKS, NETWORK_LINKS, NEW_LINK_S
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network
-from p2pinfer.overlay.room import HeldLink, Room, room_for
+from p2pinfer.overlay.room import HeldLink, Vacancy, room_for
 
 from .conftest import KEYS, Collector
 
@@ -65,7 +65,7 @@ def test_a_link_that_is_needed_or_new_does_not_give_way() -> None:
     held = links(NETWORK_LINKS, ONE)
     busy = [replace(held[0], needed=True), replace(held[1], came_s=LATER - 0.1), *held[2:]]
     assert not freed(ONE, busy) & {0, 1}
-    assert room_for(ONE, [replace(one, needed=True) for one in held], LATER, 0.5) == Room(free=False)
+    assert room_for(ONE, [replace(one, needed=True) for one in held], LATER, 0.5) == Vacancy(free=False)
 
 
 def test_a_link_that_we_dialled_gives_way_last() -> None:

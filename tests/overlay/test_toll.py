@@ -7,9 +7,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.core.messages import AskContacts
-from p2pinfer.core.source import NOWHERE, Scope, Source
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.swarm.source import NOWHERE, Scope, Source
+from p2pinfer.core.values.units import PeerKey
+from p2pinfer.core.wire.messages import AskContacts
 from p2pinfer.overlay.limits import (
     ALL_STRANGERS_BURST,
     ALL_STRANGERS_RATE,

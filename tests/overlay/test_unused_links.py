@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.messages import AskContacts, Offers
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.wire.messages import AskContacts, Offers
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.links import KEEP_S
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network

@@ -9,11 +9,11 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from p2pinfer.core.messages import AskFile, FilePart
-from p2pinfer.core.pace import MIN_FRAME, Pace
-from p2pinfer.core.session_messages import Forward, SessionMessage
-from p2pinfer.core.source import NOWHERE, Scope, Source
-from p2pinfer.core.units import Codec, PeerKey, SessionId
+from p2pinfer.core.swarm.source import NOWHERE, Scope, Source
+from p2pinfer.core.values.units import Codec, PeerKey, SessionId
+from p2pinfer.core.wire.messages import AskFile, FilePart
+from p2pinfer.core.wire.pace import MIN_FRAME, Pace
+from p2pinfer.core.wire.session_messages import Forward, SessionMessage
 from p2pinfer.overlay.calls import Ask
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.limits import LEAST_UPLINK

@@ -5,10 +5,10 @@ from math import inf
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from p2pinfer.core.messages import AskOffers, Offers
+from p2pinfer.core.wire.messages import AskOffers, Offers
 from p2pinfer.overlay.directory import LOOK_AROUND_S, PULL_S
 from p2pinfer.overlay.memory import MemoryWorld
-from p2pinfer.overlay.waking import JUMP_S, Sleep, asleep_s
+from p2pinfer.overlay.sleep import JUMP_S, Sleep, asleep_s
 from tests.core.paid_route import MODEL
 from tests.overlay.sides import LIFE_S, OpenSide
 

@@ -9,8 +9,8 @@ from contextlib import aclosing
 import pytest
 import trio
 
-from p2pinfer.core.own_address import OwnAddress
-from p2pinfer.core.source import Scope, Source
+from p2pinfer.core.swarm.own_address import OwnAddress
+from p2pinfer.core.swarm.source import Scope, Source
 from p2pinfer.overlay.libp2p import interfaces
 from p2pinfer.overlay.libp2p.interfaces import changes, own_addresses
 from p2pinfer.overlay.libp2p.whereabouts import Whereabouts, expected

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pinfer.core.errors import RemoteProtocolError
+from p2pinfer.core.values.errors import RemoteProtocolError
 from p2pinfer.overlay.libp2p.multistream import Dialler, encode_line
 from p2pinfer.overlay.libp2p.yamux import FIRST_WINDOW, MAX_DATA, WINDOW, Flag, Type, Yamux, encode_header
 from p2pinfer.overlay.limits import MAX_REPLIES

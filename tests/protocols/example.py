@@ -4,14 +4,14 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.ending import Ending
-from p2pinfer.core.generation import Generation
-from p2pinfer.core.sampling import SamplingRecord
-from p2pinfer.core.session_messages import Accept, Credit, Finish, Forward, Prompt, Sampled, SessionMessage
-from p2pinfer.core.stage import Result, Send, StageSession
-from p2pinfer.core.stage_terms import StageTerms
-from p2pinfer.core.units import Codec, PeerKey, Roles, SessionId, Span
+from p2pinfer.core.records.sampling import SamplingRecord
+from p2pinfer.core.sessions.ending import Ending
+from p2pinfer.core.sessions.generation import Generation
+from p2pinfer.core.sessions.stage import Result, Send, StageSession
+from p2pinfer.core.sessions.stage_terms import StageTerms
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.units import Codec, PeerKey, Roles, SessionId, Span
+from p2pinfer.core.wire.session_messages import Accept, Credit, Finish, Forward, Prompt, Sampled, SessionMessage
 
 SESSION: Final = SessionId(bytes(range(16)))
 CLIENT, HEAD, TAIL = (PeerKey(name.ljust(32, b".")) for name in (b"client", b"head", b"tail"))

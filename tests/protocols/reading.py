@@ -5,8 +5,8 @@ import tomllib
 from pathlib import Path
 from typing import Any, Final
 
-from p2pinfer.core.fields import Bin, Blob, Kind, Many, Struct, Text, UInt, UInts, Zero, kinds_of
-from p2pinfer.core.terms import RolesKind, SpanKind
+from p2pinfer.core.records.terms import RolesKind, SpanKind
+from p2pinfer.core.values.fields import Bin, Blob, FieldKind, Many, Struct, Text, UInt, UInts, Zero, kinds_of
 
 ROOT: Final = Path(__file__).parents[2]
 PROTOCOLS: Final = ROOT / "protocols"
@@ -16,7 +16,7 @@ SPECS: Final = sorted(path for path in PROTOCOLS.glob("*.md") if path.name != "R
 Table = list[dict[str, str]]
 
 
-def spell(kind: Kind) -> str:
+def spell(kind: FieldKind) -> str:
     """A kind as the registry and the specs write it."""
     match kind:
         case UInt(bits):

@@ -5,16 +5,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.ending import Ending
-from p2pinfer.core.errors import RemoteProtocolError, Stranger
-from p2pinfer.core.generation import Generation
-from p2pinfer.core.message_codec import decode_message, encode_message
-from p2pinfer.core.sampling import SamplingRecord
-from p2pinfer.core.session_messages import Accept, Close, SessionMessage, SessionRefused
-from p2pinfer.core.stage import Result, Send, StageSession
-from p2pinfer.core.stage_terms import StageTerms
-from p2pinfer.core.units import Codec, PeerKey, Roles, SessionId, Span
+from p2pinfer.core.records.sampling import SamplingRecord
+from p2pinfer.core.sessions.ending import Ending
+from p2pinfer.core.sessions.generation import Generation
+from p2pinfer.core.sessions.stage import Result, Send, StageSession
+from p2pinfer.core.sessions.stage_terms import StageTerms
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import RemoteProtocolError, Stranger
+from p2pinfer.core.values.units import Codec, PeerKey, Roles, SessionId, Span
+from p2pinfer.core.wire.message_codec import decode_message, encode_message
+from p2pinfer.core.wire.session_messages import Accept, Close, SessionMessage, SessionRefused
 from tests.vectors.ring_scripts import name_of, part_of, stage_terms
 
 Case = dict[str, Any]

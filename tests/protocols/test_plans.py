@@ -5,16 +5,16 @@ from dataclasses import replace
 import pytest
 
 from p2pinfer.client.contracts import MAX_RESERVE, Plan, StagePlan, make_plan
-from p2pinfer.core.errors import NoRoute
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.message_codec import decode_message, encode_message
-from p2pinfer.core.offer import Load, Offer, Speed, State
-from p2pinfer.core.pricing import Prices
-from p2pinfer.core.records import ZEROS, sign
-from p2pinfer.core.sampling import SamplingRecord, params_hash
-from p2pinfer.core.session_messages import Open
-from p2pinfer.core.terms import Limits
-from p2pinfer.core.units import Codec, ModelId, OwnerKey, RecordId, Roles, Span
+from p2pinfer.core.records.offer import Load, Offer, ServingState, Speed
+from p2pinfer.core.records.pricing import Prices
+from p2pinfer.core.records.records import ZEROS, sign
+from p2pinfer.core.records.sampling import SamplingRecord, params_hash
+from p2pinfer.core.records.terms import Limits
+from p2pinfer.core.values.errors import NoRoute
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.values.units import Codec, ModelId, OwnerKey, RecordId, Roles, Span
+from p2pinfer.core.wire.message_codec import decode_message, encode_message
+from p2pinfer.core.wire.session_messages import Open
 
 CLIENT = PrivateKey(b"c" * 32)
 NOW = 1_790_000_000
@@ -43,7 +43,7 @@ def stage(place: int, until_s: int = 86_400) -> StagePlan:
         limits=LIMITS[place],
         prices=Prices(20_000, 80_000, 2_000, 640_000),
         flat=0,
-        state=State.SERVING,
+        state=ServingState.SERVING,
         load=Load(0, 0, 0),
         speed=Speed(0, 0, 0),
     )

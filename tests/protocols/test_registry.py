@@ -8,19 +8,19 @@ from typing import Any, Final
 
 import pytest
 
-from p2pinfer.core import messages, session_messages
-from p2pinfer.core.certificate import NodeCert, NodeRevoke
-from p2pinfer.core.codes import ANSWERS, Code
-from p2pinfer.core.contract import Contract
-from p2pinfer.core.draw import Purpose
-from p2pinfer.core.fields import Many, Struct, kinds_of
-from p2pinfer.core.manifest import Manifest
-from p2pinfer.core.message_codec import MESSAGES
-from p2pinfer.core.offer import Offer
-from p2pinfer.core.receipt import Receipt
-from p2pinfer.core.sampling import SamplingRecord
-from p2pinfer.core.statement import Header
-from p2pinfer.core.units import Codec, Numerics, Roles, row_bytes
+from p2pinfer.core.models.manifest import Manifest
+from p2pinfer.core.records.certificate import NodeCert, NodeRevoke
+from p2pinfer.core.records.contract import Contract
+from p2pinfer.core.records.draw import Purpose
+from p2pinfer.core.records.offer import Offer
+from p2pinfer.core.records.receipt import Receipt
+from p2pinfer.core.records.sampling import SamplingRecord
+from p2pinfer.core.records.statement import Header
+from p2pinfer.core.values.codes import ANSWERS, Code
+from p2pinfer.core.values.fields import Many, Struct, kinds_of
+from p2pinfer.core.values.units import Codec, Numerics, Roles, row_bytes
+from p2pinfer.core.wire import messages, session_messages
+from p2pinfer.core.wire.message_codec import MESSAGES
 from tests.protocols.reading import PROTOCOLS, REGISTRY, ROOT, SPECS, spelled, tables_with
 
 SIGNED: Final = (NodeCert, NodeRevoke, Offer, Contract, Receipt, Header)
@@ -31,18 +31,18 @@ RECORDS: Final[dict[str, type[Any]]] = {
 }
 # Every number these modules give a name is part of a protocol
 WHOLE_MODULES: Final = (
-    "core.messages",
-    "core.session_messages",
-    "core.frames",
-    "core.model_numbers",
-    "core.sampling",
-    "core.draw",
-    "core.stage",
-    "core.pace",
+    "core.wire.messages",
+    "core.wire.session_messages",
+    "core.wire.frames",
+    "core.models.model_numbers",
+    "core.records.sampling",
+    "core.records.draw",
+    "core.sessions.stage",
+    "core.wire.pace",
     "node.session_deadlines",
     "overlay.limits",
     "overlay.degree",
-    "core.moving",
+    "core.swarm.moving",
 )
 VERSIONS: Final = ("VERSION", "NEW")  # of each format: in the first place of its array; and the mode there is
 

@@ -10,12 +10,12 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead, Refused, RemoteProtocolError
-from p2pinfer.core.frames import PREFIX, FrameDecoder, encode_frame
-from p2pinfer.core.message_codec import decode_message
-from p2pinfer.core.messages import Ack, AskContacts, Contacts, Message, Ping, Pong
-from p2pinfer.core.units import PeerKey, SessionId
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead, Refused, RemoteProtocolError
+from p2pinfer.core.values.units import PeerKey, SessionId
+from p2pinfer.core.wire.frames import PREFIX, FrameDecoder, encode_frame
+from p2pinfer.core.wire.message_codec import decode_message
+from p2pinfer.core.wire.messages import Ack, AskContacts, Contacts, Message, Ping, Pong
 from p2pinfer.overlay.calls import Ask
 from p2pinfer.overlay.exchange import Exchange, Incoming
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network

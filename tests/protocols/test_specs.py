@@ -8,12 +8,12 @@ from typing import Any, Final
 
 import pytest
 
-from p2pinfer.core import generation, stage
-from p2pinfer.core.codes import Code
-from p2pinfer.core.message_codec import decode_message
-from p2pinfer.core.session_messages import Sampled
-from p2pinfer.core.stage_terms import Part
-from p2pinfer.core.units import SessionId
+from p2pinfer.core.sessions import generation, stage
+from p2pinfer.core.sessions.stage_terms import Relation
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.units import SessionId
+from p2pinfer.core.wire.message_codec import decode_message
+from p2pinfer.core.wire.session_messages import Sampled
 from tests.protocols import example
 from tests.protocols.reading import PROTOCOLS, REGISTRY, ROOT, SPECS, tables_with
 
@@ -189,10 +189,10 @@ def test_the_bytes_in_the_example_of_inference_are_a_message() -> None:
 
 def test_the_states_of_a_session_in_the_spec_are_those_of_the_code() -> None:
     names = {
-        Part.CLIENT: "client",
-        Part.PREDECESSOR: "predecessor",
-        Part.SUCCESSOR: "successor",
-        Part.FAR_END: "far end",
+        Relation.CLIENT: "client",
+        Relation.PREDECESSOR: "predecessor",
+        Relation.SUCCESSOR: "successor",
+        Relation.FAR_END: "far end",
     }
     assert state_table("A session, at a stage") == {
         (state.name.lower(), message.__name__): ", ".join(names[part] for part in parts)

@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 
 from p2pinfer.client.patience import Patience
-from p2pinfer.core.certificate import NodeCert
-from p2pinfer.core.client_account import ClientAccount
-from p2pinfer.core.codes import Code
-from p2pinfer.core.contract import Contract, check_request, verify_request
-from p2pinfer.core.draw import Purpose, Sampling, uniform
-from p2pinfer.core.errors import LocalProtocolError, Refused, RemoteProtocolError
-from p2pinfer.core.message_codec import decode_message, encode_message
-from p2pinfer.core.offer import Offer
-from p2pinfer.core.opening import check_neighbours, read_sampling
-from p2pinfer.core.records import Record, SignedRecord, record_id, sign
-from p2pinfer.core.records import decode as decode_record
-from p2pinfer.core.sampling import decode_sampling, encode_sampling, params_hash
-from p2pinfer.core.session_messages import Open, check_mode
-from p2pinfer.core.units import Codec
+from p2pinfer.core.money.client_account import ClientAccount
+from p2pinfer.core.records.certificate import NodeCert
+from p2pinfer.core.records.contract import Contract, check_request, verify_request
+from p2pinfer.core.records.draw import Purpose, Sampling, uniform
+from p2pinfer.core.records.offer import Offer
+from p2pinfer.core.records.records import Record, SignedRecord, record_id, sign
+from p2pinfer.core.records.records import decode as decode_record
+from p2pinfer.core.records.sampling import decode_sampling, encode_sampling, params_hash
+from p2pinfer.core.sessions.opening import check_neighbours, read_sampling
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LocalProtocolError, Refused, RemoteProtocolError
+from p2pinfer.core.values.units import Codec
+from p2pinfer.core.wire.message_codec import decode_message, encode_message
+from p2pinfer.core.wire.session_messages import Open, check_mode
 from p2pinfer.engine.codecs import decode, encode
 from p2pinfer.engine.sampler import draw_id
 from tests.core.paid_route import CLIENT, SECRET

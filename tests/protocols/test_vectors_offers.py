@@ -10,15 +10,15 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.core.messages import AskOffers
-from p2pinfer.core.offer import Offer
-from p2pinfer.core.offer_table import OfferTable
-from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.records import SignedRecord, decode, record_id
-from p2pinfer.core.source import NOWHERE
-from p2pinfer.core.units import ModelId, Numerics, Span
-from p2pinfer.node import placing
-from p2pinfer.node.placing import Placing
+from p2pinfer.core.records.offer import Offer
+from p2pinfer.core.records.records import SignedRecord, decode, record_id
+from p2pinfer.core.swarm.offer_table import OfferTable
+from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.swarm.source import NOWHERE
+from p2pinfer.core.values.units import ModelId, Numerics, Span
+from p2pinfer.core.wire.messages import AskOffers
+from p2pinfer.node import placement as placing
+from p2pinfer.node.placement import Placement
 from p2pinfer.node.settings import Serve
 from p2pinfer.overlay.tidings import Tidings
 from tests.protocols.reading import PROTOCOLS
@@ -125,7 +125,7 @@ async def test_a_node_keeps_what_it_alone_serves(autojump_clock: MockClock, case
     swarm: Any = Swarm(case["offers"])
     with pytest.MonkeyPatch.context() as room:
         room.setattr(placing, "layers_that_fit", lambda *_: len(mine))
-        node = Placing(swarm, swarm, model, Serve(numerics=Numerics(case["numerics"]).label))
+        node = Placement(swarm, swarm, model, Serve(numerics=Numerics(case["numerics"]).label))
     with trio.move_on_after(LONG_S):
         await node.wait_move(mine, swarm, swarm.look)
     assert all(keeps is None or span.covers(keeps) for span in swarm.joined)

@@ -10,12 +10,12 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.core.address import may_dial
-from p2pinfer.core.allowance import Allowance, Rate
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead, Refused, Undialled
-from p2pinfer.core.source import Source, source_of
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.swarm.address import may_dial
+from p2pinfer.core.swarm.allowance import Allowance, Rate
+from p2pinfer.core.swarm.source import Source, source_of
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead, Refused, Undialled
+from p2pinfer.core.values.units import PeerKey
 from p2pinfer.overlay.backlog import Backlog, Weight
 from p2pinfer.overlay.crowd import Crowd
 from p2pinfer.overlay.limits import (

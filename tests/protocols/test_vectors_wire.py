@@ -11,15 +11,15 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import RemoteProtocolError
-from p2pinfer.core.frames import FrameDecoder, encode_frame
-from p2pinfer.core.keys import PrivateKey, check_key, peer_name
-from p2pinfer.core.message_codec import decode_message, encode_message
-from p2pinfer.core.messages import AskOffers, Contacts, Goodbye, Hello, Offers, Ping, Pong
-from p2pinfer.core.pace import Pace
-from p2pinfer.core.session_messages import Forward
-from p2pinfer.core.units import Codec, ModelId, PeerKey, SessionId
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import RemoteProtocolError
+from p2pinfer.core.values.keys import PrivateKey, check_key, peer_name
+from p2pinfer.core.values.units import Codec, ModelId, PeerKey, SessionId
+from p2pinfer.core.wire.frames import FrameDecoder, encode_frame
+from p2pinfer.core.wire.message_codec import decode_message, encode_message
+from p2pinfer.core.wire.messages import AskOffers, Contacts, Goodbye, Hello, Offers, Ping, Pong
+from p2pinfer.core.wire.pace import Pace
+from p2pinfer.core.wire.session_messages import Forward
 from p2pinfer.overlay.directory import model_key
 from p2pinfer.overlay.libp2p.dht import Dht
 from p2pinfer.overlay.libp2p.multistream import Acceptor

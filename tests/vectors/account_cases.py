@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any, Final
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.pricing import Usage
-from p2pinfer.core.receipt import Receipt
-from p2pinfer.core.records import SignedRecord, sign
+from p2pinfer.core.records.pricing import Usage
+from p2pinfer.core.records.receipt import Receipt
+from p2pinfer.core.records.records import SignedRecord, sign
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.keys import PrivateKey
 from tests.core.paid_route import CLIENT, NODES, NOW, PRICES, SECRET, SMALL, agreed, ids_bytes, route_offers, row
 
 Case = dict[str, Any]

@@ -6,10 +6,11 @@ Written by hand from wire.md; tests replay them over the memory network.
 from collections.abc import Iterator
 from typing import Any, Final
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.frames import encode_frame
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.messages import (
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.values.units import Codec, SessionId
+from p2pinfer.core.wire.frames import encode_frame
+from p2pinfer.core.wire.messages import (
     MAX_BODY,
     VERSION,
     AskContacts,
@@ -25,8 +26,7 @@ from p2pinfer.core.messages import (
     Pong,
     RelayedOffer,
 )
-from p2pinfer.core.session_messages import Accept, Close, Credit, Finish, Forward, SessionMessage, Stored
-from p2pinfer.core.units import Codec, SessionId
+from p2pinfer.core.wire.session_messages import Accept, Close, Credit, Finish, Forward, SessionMessage, Stored
 
 Case = dict[str, Any]
 

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.draw import MILLIONTHS, Sampling
-from p2pinfer.core.units import Codec, row_bytes
+from p2pinfer.core.records.draw import MILLIONTHS, Sampling
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.units import Codec, row_bytes
 from p2pinfer.engine.codecs import decode, encode
 from p2pinfer.engine.sampler import draw_id
 

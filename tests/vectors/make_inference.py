@@ -16,12 +16,13 @@ from typing import Any, Final
 
 import msgpack
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.draw import Purpose, uniform
-from p2pinfer.core.message_codec import encode_message
-from p2pinfer.core.messages import Message
-from p2pinfer.core.sampling import SamplingRecord, encode_sampling, params_hash
-from p2pinfer.core.session_messages import (
+from p2pinfer.core.records.draw import Purpose, uniform
+from p2pinfer.core.records.sampling import SamplingRecord, encode_sampling, params_hash
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.units import Codec, PeerKey, SessionId
+from p2pinfer.core.wire.message_codec import encode_message
+from p2pinfer.core.wire.messages import Message
+from p2pinfer.core.wire.session_messages import (
     Accept,
     Close,
     Credit,
@@ -38,7 +39,6 @@ from p2pinfer.core.session_messages import (
     Stored,
     pack_ids,
 )
-from p2pinfer.core.units import Codec, PeerKey, SessionId
 from tests.vectors.patience_cases import patience
 from tests.vectors.ring_scripts import ring_cases
 from tests.vectors.rings import generation_cases, stage_cases

@@ -13,9 +13,7 @@ from typing import Any, Final
 
 import msgpack
 
-from p2pinfer.core.errors import ModelError, RemoteProtocolError, UsageError
-from p2pinfer.core.fields import to_list
-from p2pinfer.core.manifest import (
+from p2pinfer.core.models.manifest import (
     File,
     Manifest,
     Shape,
@@ -25,14 +23,16 @@ from p2pinfer.core.manifest import (
     layer_flops,
     model_id,
 )
-from p2pinfer.core.model_numbers import (
+from p2pinfer.core.models.model_numbers import (
     MAX_CONFIG_POSITIONS,
     MAX_FREQ_FACTOR,
     MAX_NORM_EPS,
     MAX_ROPE_FACTOR,
     MAX_ROPE_THETA,
 )
-from p2pinfer.core.text import Texts, TextStream
+from p2pinfer.core.models.text import Texts, TextStream
+from p2pinfer.core.values.errors import ModelError, RemoteProtocolError, UsageError
+from p2pinfer.core.values.fields import to_list
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.importing.config import read_config
 from p2pinfer.disk.importing.naming import model_name

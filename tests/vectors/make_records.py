@@ -16,21 +16,21 @@ import msgpack
 from base58 import b58encode
 from nacl import bindings
 
-from p2pinfer.core import fields
-from p2pinfer.core.canonical import pack_array
-from p2pinfer.core.certificate import MAX_CERTIFICATE_S, NodeCert, NodeRevoke
-from p2pinfer.core.codes import Code
-from p2pinfer.core.contract import Contract, generation_of
-from p2pinfer.core.counting import Work
-from p2pinfer.core.keys import PrivateKey, domain, peer_name
-from p2pinfer.core.offer import Offer
-from p2pinfer.core.pricing import Prices, amount_of
-from p2pinfer.core.receipt import Receipt
-from p2pinfer.core.records import ZEROS, Record, SignedRecord, countersign, encode, sign
-from p2pinfer.core.statement import MAGIC, RECEIPT, Paid, write_statement
-from p2pinfer.core.statement_check import verify_statement
-from p2pinfer.core.tree import Salt, Tree, leaf_of
-from p2pinfer.core.units import OwnerKey, RecordId, Roles, Span
+from p2pinfer.core.records.canonical import pack_array
+from p2pinfer.core.records.certificate import MAX_CERTIFICATE_S, NodeCert, NodeRevoke
+from p2pinfer.core.records.contract import Contract, generation_of
+from p2pinfer.core.records.counting import Work
+from p2pinfer.core.records.offer import Offer
+from p2pinfer.core.records.pricing import Prices, amount_of
+from p2pinfer.core.records.receipt import Receipt
+from p2pinfer.core.records.records import ZEROS, Record, SignedRecord, countersign, encode, sign
+from p2pinfer.core.records.statement import MAGIC, RECEIPT, Paid, write_statement
+from p2pinfer.core.records.statement_check import verify_statement
+from p2pinfer.core.records.tree import Salt, Tree, leaf_of
+from p2pinfer.core.values import fields
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.keys import PrivateKey, domain, peer_name
+from p2pinfer.core.values.units import OwnerKey, RecordId, Roles, Span
 from tests.core.paid_route import (
     CLIENT,
     DAY_S,

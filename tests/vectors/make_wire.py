@@ -14,12 +14,13 @@ from typing import Any, Final
 
 import msgpack
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import RemoteProtocolError
-from p2pinfer.core.frames import MAX_HELLO, encode_frame
-from p2pinfer.core.keys import PrivateKey, peer_name
-from p2pinfer.core.message_codec import encode_message
-from p2pinfer.core.messages import (
+from p2pinfer.core.records.offer import Load, Speed
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import RemoteProtocolError
+from p2pinfer.core.values.keys import PrivateKey, peer_name
+from p2pinfer.core.wire.frames import MAX_HELLO, encode_frame
+from p2pinfer.core.wire.message_codec import encode_message
+from p2pinfer.core.wire.messages import (
     MAX_BODY,
     MIN_BODY,
     VERSION,
@@ -39,8 +40,7 @@ from p2pinfer.core.messages import (
     RelayedOffer,
     Renewal,
 )
-from p2pinfer.core.offer import Load, Speed
-from p2pinfer.core.pace import MIN_FRAME, Pace
+from p2pinfer.core.wire.pace import MIN_FRAME, Pace
 from tests.core.paid_route import NOW
 from tests.vectors.link_scripts import scripts
 from tests.vectors.stranger_cases import allowances, backlogs, crowds, dials, rooms, told

@@ -6,10 +6,10 @@ from typing import Any
 
 import msgpack
 
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.offer import Load, Offer, Speed
-from p2pinfer.core.records import SignedRecord
-from p2pinfer.core.units import Roles, Span
+from p2pinfer.core.records.offer import Load, Offer, Speed
+from p2pinfer.core.records.records import SignedRecord
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.values.units import Roles, Span
 from tests.core.paid_route import NODES, NOW, offer_of
 
 Vector = dict[str, Any]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Final
 
-from p2pinfer.core.units import ModelId, Numerics, Roles, Span
+from p2pinfer.core.values.units import ModelId, Numerics, Roles, Span
 from tests.core.paid_route import MODEL, NODES, key, offer_of
 
 Vector = dict[str, Any]

@@ -8,7 +8,7 @@ reference's values, whose bytes have vectors of their own.
 from collections.abc import Sequence
 from typing import Any, Final
 
-from p2pinfer.core.session_messages import (
+from p2pinfer.core.wire.session_messages import (
     Accept,
     Close,
     Credit,

@@ -9,9 +9,10 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.message_codec import encode_message
-from p2pinfer.core.session_messages import (
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.units import Codec
+from p2pinfer.core.wire.message_codec import encode_message
+from p2pinfer.core.wire.session_messages import (
     Accept,
     Close,
     Credit,
@@ -22,7 +23,6 @@ from p2pinfer.core.session_messages import (
     SessionMessage,
     SessionRefused,
 )
-from p2pinfer.core.units import Codec
 from tests.vectors.plain_ring import Fault, PlainClient, PlainStage, Told
 from tests.vectors.rings import ROW, SESSION, WIDTH
 

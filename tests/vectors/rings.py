@@ -7,9 +7,10 @@ is stated here, too, and held against it.
 from collections.abc import Iterator
 from typing import Any, Final
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.message_codec import encode_message
-from p2pinfer.core.session_messages import (
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.units import Codec, SessionId, row_bytes
+from p2pinfer.core.wire.message_codec import encode_message
+from p2pinfer.core.wire.session_messages import (
     Accept,
     Close,
     Credit,
@@ -26,7 +27,6 @@ from p2pinfer.core.session_messages import (
     Stored,
     pack_ids,
 )
-from p2pinfer.core.units import Codec, SessionId, row_bytes
 from tests.vectors.plain_ring import Fault, PlainClient, PlainStage, Told
 
 Case = dict[str, Any]

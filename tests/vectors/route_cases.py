@@ -6,15 +6,15 @@ from typing import Any
 
 import msgpack
 
-from p2pinfer.core.contract import Contract
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.message_codec import encode_message
-from p2pinfer.core.offer import Offer
-from p2pinfer.core.records import SignedRecord, encode, sign
-from p2pinfer.core.sampling import SamplingRecord, encode_sampling, params_hash
-from p2pinfer.core.session_messages import Neighbour, Open, pack_ids
-from p2pinfer.core.terms import Limits
-from p2pinfer.core.units import Codec, PeerKey, Roles, SessionId, Span
+from p2pinfer.core.records.contract import Contract
+from p2pinfer.core.records.offer import Offer
+from p2pinfer.core.records.records import SignedRecord, encode, sign
+from p2pinfer.core.records.sampling import SamplingRecord, encode_sampling, params_hash
+from p2pinfer.core.records.terms import Limits
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.values.units import Codec, PeerKey, Roles, SessionId, Span
+from p2pinfer.core.wire.message_codec import encode_message
+from p2pinfer.core.wire.session_messages import Neighbour, Open, pack_ids
 from tests.core.paid_route import CLIENT, NODES, NOW, PRICES, SECRET, certificate_for, contract_on, route_offers
 
 Case = dict[str, Any]

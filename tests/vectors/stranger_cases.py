@@ -6,7 +6,7 @@ Written by hand from wire.md, 6.1 and 7.1.
 from collections.abc import Iterator
 from typing import Any
 
-from p2pinfer.core.keys import PrivateKey, peer_name
+from p2pinfer.core.values.keys import PrivateKey, peer_name
 
 Case = dict[str, Any]
 

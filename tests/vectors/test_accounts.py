@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from p2pinfer.core.budget import Left
-from p2pinfer.core.client_account import ClientAccount, Decision, Refuse, Repeat, Sign
-from p2pinfer.core.codes import ANSWERS, Code
-from p2pinfer.core.contract import Contract
-from p2pinfer.core.errors import RemoteProtocolError
-from p2pinfer.core.records import SignedRecord, decode, record_id
-from p2pinfer.core.session_messages import pack_ids
-from p2pinfer.core.stage_account import StageAccount
+from p2pinfer.core.money.budget import Left
+from p2pinfer.core.money.client_account import ClientAccount, Decision, Refuse, Repeat, Sign
+from p2pinfer.core.money.stage_account import StageAccount
+from p2pinfer.core.records.contract import Contract
+from p2pinfer.core.records.records import SignedRecord, decode, record_id
+from p2pinfer.core.values.codes import ANSWERS, Code
+from p2pinfer.core.values.errors import RemoteProtocolError
+from p2pinfer.core.wire.session_messages import pack_ids
 from tests.core.paid_route import CLIENT, NODES
 from tests.vectors.test_records import Vector, hexed, vectors
 

@@ -8,10 +8,10 @@ from typing import Any, Final
 import numpy as np
 import pytest
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.draw import Sampling
-from p2pinfer.core.errors import RemoteProtocolError
-from p2pinfer.core.units import Codec, row_bytes
+from p2pinfer.core.records.draw import Sampling
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import RemoteProtocolError
+from p2pinfer.core.values.units import Codec, row_bytes
 from p2pinfer.engine.codecs import decode, encode
 from p2pinfer.engine.sampler import draw_id
 from tests.vectors.make_engine import FOLDER, codecs, render, sampler

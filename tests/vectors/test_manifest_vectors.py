@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from p2pinfer.core.errors import ModelError, RemoteProtocolError
-from p2pinfer.core.manifest import check_sizes, decode_manifest, model_id
+from p2pinfer.core.models.manifest import check_sizes, decode_manifest, model_id
+from p2pinfer.core.values.errors import ModelError, RemoteProtocolError
 from p2pinfer.disk.importing.config import read_config
 from tests.vectors.make_manifest import DEMO, PATH, Vector, again, engine_takes, text_of, vectors
 

@@ -14,13 +14,13 @@ from trio.testing import MockClock
 
 from p2pinfer.client import patience
 from p2pinfer.client.patience import STALL_S, Patience
-from p2pinfer.core import offers
-from p2pinfer.core.moving import Swarm
-from p2pinfer.core.offer import Offer
-from p2pinfer.core.offers import KnownOffer
-from p2pinfer.core.placement import Served
-from p2pinfer.core.units import PeerKey
-from p2pinfer.node.placing import Placing
+from p2pinfer.core.records.offer import Offer
+from p2pinfer.core.swarm import offers
+from p2pinfer.core.swarm.moving import OtherSpans
+from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.swarm.placement import OfferedSpan
+from p2pinfer.core.values.units import PeerKey
+from p2pinfer.node.placement import Placement
 from p2pinfer.overlay import pulse
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.pulse import Pulse
@@ -330,15 +330,15 @@ def _has_no_end(self: Patience, count: int, now: float) -> None:
         self.ends = before + count * max(patience.CRAWL_S, patience.CRAWL_FACTOR * self.step_s)
 
 
-def _all_loaded(offers: Sequence[KnownOffer], absent: Collection[PeerKey] = ()) -> list[Served]:
+def _all_loaded(offers: Sequence[KnownOffer], absent: Collection[PeerKey] = ()) -> list[OfferedSpan]:
     return [replace(one, loaded=True) for one in SERVED(offers, absent)]
 
 
-def _of_any_class(self: Placing, offer: Offer) -> bool:
+def _of_any_class(self: Placement, offer: Offer) -> bool:
     return FITS(self, replace(offer, numerics=self._numerics))
 
 
-SERVED, FITS = Placing._served, Placing._fits
+SERVED, FITS = Placement._served, Placement._fits
 OF_PATIENCE: Final = Patience.note_ids
 SCRIPTS, PATIENCE, PASSED, LEAVING = _of_scripts, _of_patience, _of_passed, _of_leaving
 OTHERWISE: Final[dict[str, tuple[Callable[[], Iterator[Case]], object, str, object]]] = {
@@ -368,9 +368,9 @@ OTHERWISE: Final[dict[str, tuple[Callable[[], Iterator[Case]], object, str, obje
     "patience is saved up": (PATIENCE, Patience, "note_ids", _has_no_end),
     "the way adds nothing to an age": (PASSED, offers, "HOP_MS", 0),
     "an offer is passed on that is not fresh": (PASSED, KnownOffer, "left_s", lambda *_: 1.0),
-    "what another is only about to load is held": (LEAVING, Placing, "_served", staticmethod(_all_loaded)),
-    "what is served in another class is held": (LEAVING, Placing, "_fits", _of_any_class),
-    "nothing is held by one alone": (LEAVING, Swarm, "sole", lambda *_: None),
+    "what another is only about to load is held": (LEAVING, Placement, "_served", staticmethod(_all_loaded)),
+    "what is served in another class is held": (LEAVING, Placement, "_fits", _of_any_class),
+    "nothing is held by one alone": (LEAVING, OtherSpans, "sole", lambda *_: None),
 }
 
 

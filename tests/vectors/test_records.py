@@ -7,24 +7,24 @@ from typing import Any
 
 import pytest
 
-from p2pinfer.core import fields
-from p2pinfer.core.certificate import NodeCert, is_void, verify_certificate, verify_revocation
-from p2pinfer.core.contract import Contract, check_request, generation_of, verify_contract, verify_request
-from p2pinfer.core.counting import Work
-from p2pinfer.core.digest import Digest, renewed
-from p2pinfer.core.errors import Refused, RemoteProtocolError, UsageError
-from p2pinfer.core.keys import PrivateKey, check_key, domain, parse_peer_name, verify
-from p2pinfer.core.messages import AskOffers, RelayedOffer, Renewal
-from p2pinfer.core.offer import Load, Offer, Speed, verify_offer
-from p2pinfer.core.offer_table import OfferTable
-from p2pinfer.core.offers import KnownOffer, verify_relayed
-from p2pinfer.core.pricing import Prices, Usage, amount_of
-from p2pinfer.core.receipt import Receipt, verify_proposal, verify_receipt
-from p2pinfer.core.records import SignedRecord, decode, record_id
-from p2pinfer.core.statement import Paid
-from p2pinfer.core.statement_check import Verdict, compare_statements, verify_statement
-from p2pinfer.core.tree import Salt, Tree
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.records.certificate import NodeCert, is_void, verify_certificate, verify_revocation
+from p2pinfer.core.records.contract import Contract, check_request, generation_of, verify_contract, verify_request
+from p2pinfer.core.records.counting import Work
+from p2pinfer.core.records.offer import Load, Offer, Speed, verify_offer
+from p2pinfer.core.records.pricing import Prices, Usage, amount_of
+from p2pinfer.core.records.receipt import Receipt, verify_proposal, verify_receipt
+from p2pinfer.core.records.records import SignedRecord, decode, record_id
+from p2pinfer.core.records.statement import Paid
+from p2pinfer.core.records.statement_check import Verdict, compare_statements, verify_statement
+from p2pinfer.core.records.tree import Salt, Tree
+from p2pinfer.core.swarm.digest import Digest, renewed
+from p2pinfer.core.swarm.offer_table import OfferTable
+from p2pinfer.core.swarm.offers import KnownOffer, verify_relayed
+from p2pinfer.core.values import fields
+from p2pinfer.core.values.errors import Refused, RemoteProtocolError, UsageError
+from p2pinfer.core.values.keys import PrivateKey, check_key, domain, parse_peer_name, verify
+from p2pinfer.core.values.units import PeerKey
+from p2pinfer.core.wire.messages import AskOffers, RelayedOffer, Renewal
 from tests.core.paid_route import NOW
 from tests.vectors import second_reader
 from tests.vectors.make_records import CERTIFICATE, FILES, FOLDER, text_of

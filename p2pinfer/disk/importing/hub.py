@@ -5,8 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
 
-from p2pinfer.core.errors import ModelError
-from p2pinfer.core.shown import cut
+from p2pinfer.core.values.errors import ModelError
+from p2pinfer.core.values.shown import cut
 from p2pinfer.disk.importing.building import Progress, no_progress
 from p2pinfer.disk.importing.huggingface import TEXT_FILES
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from p2pinfer.core.errors import ModelError
-from p2pinfer.core.shown import brief
-from p2pinfer.disk.importing.building import Source
+from p2pinfer.core.values.errors import ModelError
+from p2pinfer.core.values.shown import brief
+from p2pinfer.disk.importing.building import ModelSource
 from p2pinfer.disk.importing.config import read_config
 from p2pinfer.disk.importing.naming import model_name
 from p2pinfer.disk.importing.safetensors_file import open_safetensors
@@ -31,14 +31,14 @@ TEXT_FILES: Final = (CONFIG, GENERATION, TOKENIZER, TOKENIZER_CONFIG, TEMPLATE, 
 _LICENCE: Final = re.compile(r"^---\n(?:.*\n)*?license:[ \t]*([\w.+-]+)[ \t]*\n(?:.*\n)*?---$", re.MULTILINE)
 
 
-def read_folder(folder: Path, name: str = "") -> Source:
+def read_folder(folder: Path, name: str = "") -> ModelSource:
     """The model in a folder, its tensors not read yet.
 
     Raises:
         ModelError: a file is missing or damaged, or the model is not supported.
     """
     config = read_config(_json(folder / CONFIG), _json(folder / GENERATION, optional=True))
-    return Source(
+    return ModelSource(
         name=model_name(name or folder.resolve().name),
         config=replace(config, ends=_with_eos_first(config.ends, folder)),
         tokenizer=_read(folder / TOKENIZER),

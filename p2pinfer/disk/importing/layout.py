@@ -1,6 +1,6 @@
 """The tensors of each file of a model, and their shapes (manifest.md, 5.3). The names are Hugging Face's."""
 
-from p2pinfer.core.manifest import EMBEDDING, HEAD, layer_file
+from p2pinfer.core.models.manifest import EMBEDDING, HEAD, layer_file
 from p2pinfer.disk.importing.config import Config
 
 EMBED: str = "model.embed_tokens.weight"

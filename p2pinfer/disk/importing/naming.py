@@ -3,9 +3,9 @@
 import re
 from typing import Final
 
-from p2pinfer.core.errors import ModelError
-from p2pinfer.core.manifest import is_name
-from p2pinfer.core.shown import brief
+from p2pinfer.core.models.manifest import is_name
+from p2pinfer.core.values.errors import ModelError
+from p2pinfer.core.values.shown import brief
 
 # Unicode's White_Space, which is less than what Python takes for it
 _SPACES: Final = re.compile("[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")

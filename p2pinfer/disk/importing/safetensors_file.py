@@ -16,9 +16,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from p2pinfer.core.errors import ModelError
-from p2pinfer.core.manifest import File
-from p2pinfer.core.safetensors import LENGTH_BYTES, Place, header_bytes, parse_header
+from p2pinfer.core.models.manifest import File
+from p2pinfer.core.models.safetensors import LENGTH_BYTES, Extent, header_bytes, parse_header
+from p2pinfer.core.values.errors import ModelError
 from p2pinfer.disk.importing.tensors import Bits, Tensor, to_bf16
 from p2pinfer.disk.plain import open_plain
 
@@ -64,7 +64,7 @@ def open_safetensors(path: Path) -> dict[str, Tensor]:
     return {name: _tensor(data, place) for name, place in places.items()}
 
 
-def _tensor(file: mmap.mmap, place: Place) -> Tensor:
+def _tensor(file: mmap.mmap, place: Extent) -> Tensor:
     data = np.frombuffer(file, _NUMPY[place.kind], prod(place.shape), place.start).reshape(place.shape)
 
     def rows(first: int, last: int) -> Bits:

@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from p2pinfer.core.errors import ModelError
-from p2pinfer.disk.importing.building import Progress, Source, build, no_progress
+from p2pinfer.core.values.errors import ModelError
+from p2pinfer.disk.importing.building import ModelSource, Progress, build, no_progress
 from p2pinfer.disk.importing.demo import demo_file
 from p2pinfer.disk.importing.gguf_model import read_gguf
 from p2pinfer.disk.importing.huggingface import read_folder
@@ -35,7 +35,7 @@ def import_model(
     return build(found if template is None else replace(found, template=template), store, progress)
 
 
-def _source(source: str, name: str, progress: Progress, endpoint: str | None) -> Source:
+def _source(source: str, name: str, progress: Progress, endpoint: str | None) -> ModelSource:
     if source == "demo":
         return read_gguf(demo_file(), name)
     if source.startswith(HUB):

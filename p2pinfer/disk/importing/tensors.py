@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pinfer.core.errors import ModelError
+from p2pinfer.core.values.errors import ModelError
 
 CHUNK: Final = 1 << 22  # values rounded at once: 16 MB as float32
 

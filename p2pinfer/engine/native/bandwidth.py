@@ -3,7 +3,7 @@
 import ctypes
 from typing import Final
 
-from p2pinfer.core.errors import EngineError
+from p2pinfer.core.values.errors import EngineError
 from p2pinfer.engine.native.library import instruction_sets
 
 MOST_BYTES: Final = 1 << 31  # of the buffer; far beyond every cache, more changes nothing

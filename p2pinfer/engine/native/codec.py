@@ -4,8 +4,8 @@ import ctypes
 
 import numpy as np
 
-from p2pinfer.core.errors import EngineError
-from p2pinfer.core.units import Codec, row_bytes
+from p2pinfer.core.values.errors import EngineError
+from p2pinfer.core.values.units import Codec, row_bytes
 from p2pinfer.engine import codecs
 from p2pinfer.engine.native.library import instruction_sets, open_library
 

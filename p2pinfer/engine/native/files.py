@@ -6,19 +6,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pinfer.core.errors import ModelError
-from p2pinfer.core.safetensors import LENGTH_BYTES, Place, header_bytes, parse_header
+from p2pinfer.core.models.safetensors import LENGTH_BYTES, Extent, header_bytes, parse_header
+from p2pinfer.core.values.errors import ModelError
 
 Bits = NDArray[np.uint16]  # bfloat16
 
 
-class Files:
+class TensorFiles:
     """The tensors of several safetensors files, by name."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
         """Raises ModelError for a file that is missing or damaged."""
         self.bytes = 0
-        self._places: dict[str, tuple[Path, Place]] = {}
+        self._places: dict[str, tuple[Path, Extent]] = {}
         for path in paths:
             try:
                 size = path.stat().st_size

@@ -10,13 +10,13 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pinfer.core.errors import EngineError
+from p2pinfer.core.values.errors import EngineError
 from p2pinfer.engine.config import ModelConfig
 from p2pinfer.engine.inbox import Inbox
 from p2pinfer.engine.native.files import Bits
 from p2pinfer.engine.native.library import FLOATS, Sizes
 from p2pinfer.engine.native.rotary import rotary_tables
-from p2pinfer.engine.native.serving import KernelInbox, Session
+from p2pinfer.engine.native.serving import KernelInbox, SessionTable
 
 Rows = NDArray[np.float32]
 Failed = bytearray  # a byte for each row, not 0 where it failed
@@ -113,7 +113,7 @@ class Kernel:
         return bool(self._library.span_vector(self._span, layer, which, first, len(values), values.ctypes.data))
 
     def step(
-        self, first: int, last: int, hidden: Rows, positions: Sequence[int], sessions: Iterable[Session]
+        self, first: int, last: int, hidden: Rows, positions: Sequence[int], sessions: Iterable[SessionTable]
     ) -> Failed:
         """Compute rows through layers [first, last), in place; True for rows that met values that are not finite.
 
@@ -138,9 +138,9 @@ class Kernel:
             raise EngineError(f"there is no memory for logits of {len(hidden)} rows")
         return logits[:, : self._vocabulary], failed
 
-    def open_session(self, slot: int, pages: Sequence[int]) -> Session:
+    def open_session(self, slot: int, pages: Sequence[int]) -> SessionTable:
         """A session's table. Raises EngineError if there is no memory."""
-        return Session(self._library, self._span, slot, tuple(pages))
+        return SessionTable(self._library, self._span, slot, tuple(pages))
 
     def open_inbox(self, door: socket.socket, first: int, embedding: Bits | None) -> Inbox:
         """Requests of the parent that the kernel leaves to its caller.

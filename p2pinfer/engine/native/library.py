@@ -9,7 +9,7 @@ from ctypes import POINTER, c_char_p, c_double, c_float, c_int, c_int32, c_int64
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
-from p2pinfer.core.errors import EngineError
+from p2pinfer.core.values.errors import EngineError
 
 FLOATS = POINTER(c_float)
 BYTES = POINTER(c_uint8)

@@ -7,13 +7,13 @@ from ctypes import c_int32, c_void_p
 
 import numpy as np
 
-from p2pinfer.core.errors import EngineError
-from p2pinfer.core.pages import Table
+from p2pinfer.core.sessions.pages import Table
+from p2pinfer.core.values.errors import EngineError
 from p2pinfer.engine.inbox import Inbox
 from p2pinfer.engine.native.files import Bits
 
 
-class Session(Table):
+class SessionTable(Table):
     """A session's table where the kernel reads and writes it, too."""
 
     def __init__(self, library: ctypes.CDLL, span: int, slot: int, pages: tuple[int, ...]) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from p2pinfer.core.errors import EngineError, ModelError
-from p2pinfer.core.pages import PAGE
-from p2pinfer.core.units import Numerics, Roles
+from p2pinfer.core.sessions.pages import PAGE
+from p2pinfer.core.values.errors import EngineError, ModelError
+from p2pinfer.core.values.units import Numerics, Roles
 from p2pinfer.engine import codecs
 from p2pinfer.engine.backend import NOTHING, Asked, Backend, Batch, Part, Result
 from p2pinfer.engine.config import ModelConfig
@@ -16,10 +16,10 @@ from p2pinfer.engine.inbox import Inbox
 from p2pinfer.engine.loading import Progress
 from p2pinfer.engine.names import EMBEDDING
 from p2pinfer.engine.native.codec import NativeQ8O4
-from p2pinfer.engine.native.files import Bits, Files, widened
+from p2pinfer.engine.native.files import Bits, TensorFiles, widened
 from p2pinfer.engine.native.kernel import Kernel
 from p2pinfer.engine.native.library import instruction_sets, open_library
-from p2pinfer.engine.native.serving import Session
+from p2pinfer.engine.native.serving import SessionTable
 from p2pinfer.engine.native.shapes import unsupported
 from p2pinfer.engine.native.weights import fill
 from p2pinfer.engine.steps import CPU, ShardSpec
@@ -43,7 +43,7 @@ def load_native(
         raise ModelError(f"the native kernel cannot compute this model: {why}; serve.numerics = bf16-1 can")
     if spec.span.last > config.layers:
         raise ModelError(f"layers {spec.span} of a model that has {config.layers}")
-    files = Files(spec.files)
+    files = TensorFiles(spec.files)
     try:
         library = library or open_library()
         kernel = Kernel(
@@ -76,13 +76,13 @@ class Native(Backend):
         self._kernel = kernel
         self._first = first
         self._embedding = embedding
-        self._sessions: dict[int, Session] = {}
+        self._sessions: dict[int, SessionTable] = {}
         self.kernel = kernel.instructions
         self.weight_bytes = kernel.weight_bytes
         self.cache_bytes = kernel.cache_bytes
         self.q8o4 = q8o4
 
-    def open_session(self, slot: int, pages: Sequence[int]) -> Session:
+    def open_session(self, slot: int, pages: Sequence[int]) -> SessionTable:
         self._sessions[slot] = self._kernel.open_session(slot, pages)
         return self._sessions[slot]
 

@@ -11,11 +11,11 @@ from typing import Final
 import trio
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead, RemoteProtocolError
-from p2pinfer.core.keys import PrivateKey
-from p2pinfer.core.source import Source
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.swarm.source import Source
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead, RemoteProtocolError
+from p2pinfer.core.values.keys import PrivateKey
+from p2pinfer.core.values.units import PeerKey
 from p2pinfer.overlay.contained import outlasting
 from p2pinfer.overlay.libp2p.identity import encode_identity, read_identity
 from p2pinfer.overlay.libp2p.multistream import Acceptor, Dialler

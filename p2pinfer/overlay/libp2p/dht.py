@@ -28,11 +28,11 @@ from libp2p.tools.anyio_service import background_trio_service
 from multiaddr import Multiaddr
 from multiaddr.exceptions import Error as MultiaddrError
 
-from p2pinfer.core.address import may_dial, may_tell
-from p2pinfer.core.errors import RemoteProtocolError
-from p2pinfer.core.frames import FrameDecoder, encode_frame
-from p2pinfer.core.messages import MAX_ADDRESSES, Contacts
-from p2pinfer.core.source import NOWHERE, Scope, Source, source_of
+from p2pinfer.core.swarm.address import may_dial, may_tell
+from p2pinfer.core.swarm.source import NOWHERE, Scope, Source, source_of
+from p2pinfer.core.values.errors import RemoteProtocolError
+from p2pinfer.core.wire.frames import FrameDecoder, encode_frame
+from p2pinfer.core.wire.messages import MAX_ADDRESSES, Contacts
 from p2pinfer.overlay.libp2p.dht_bounds import bound_dht, bound_libp2p, forget_strangers
 from p2pinfer.overlay.libp2p.dht_frames import FIND_S, PROVIDE_S, WHERE_S
 from p2pinfer.overlay.libp2p.dht_rest import calm_libp2p, fill_table

@@ -27,8 +27,8 @@ from libp2p.stream_muxer.yamux.yamux import YamuxStream
 from libp2p.utils import varint
 from multiaddr import Multiaddr
 
-from p2pinfer.core.messages import MAX_ADDRESSES, MAX_TEXT
-from p2pinfer.core.source import NOWHERE, Scope, Source, source_of
+from p2pinfer.core.swarm.source import NOWHERE, Scope, Source, source_of
+from p2pinfer.core.wire.messages import MAX_ADDRESSES, MAX_TEXT
 from p2pinfer.overlay.libp2p.multistream import MAX_LINE
 from p2pinfer.overlay.libp2p.yamux import FIRST_WINDOW
 from p2pinfer.overlay.limits import (

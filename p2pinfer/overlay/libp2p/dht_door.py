@@ -19,8 +19,8 @@ from typing import Final
 import psutil
 import trio
 
-from p2pinfer.core.shown import shown_line
-from p2pinfer.core.source import Source
+from p2pinfer.core.swarm.source import Source
+from p2pinfer.core.values.shown import shown_line
 from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.libp2p.dht_frames import (
     FIND_S,

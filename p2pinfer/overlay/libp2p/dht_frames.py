@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgpack
 
-from p2pinfer.core.messages import MAX_ADDRESSES, MAX_TEXT
+from p2pinfer.core.wire.messages import MAX_ADDRESSES, MAX_TEXT
 from p2pinfer.overlay.limits import MAX_FOUND
 from p2pinfer.overlay.pipe import Address
 

@@ -18,19 +18,14 @@ from libp2p.transport.exceptions import OpenConnectionError
 from libp2p.transport.tcp.tcp import TCP
 from multiaddr import Multiaddr
 
-from p2pinfer.core.address import endpoint_of, may_dial
-from p2pinfer.core.allowance import Allowance, Rate
-from p2pinfer.core.errors import LinkDead, UsageError
-from p2pinfer.core.source import Source, source_of
+from p2pinfer.core.swarm.address import endpoint_of, may_dial
+from p2pinfer.core.swarm.allowance import Allowance, Rate
+from p2pinfer.core.swarm.source import Source, source_of
+from p2pinfer.core.values.errors import LinkDead, UsageError
 from p2pinfer.overlay.crowd import Crowd
 from p2pinfer.overlay.libp2p.knocks import Knocks
 from p2pinfer.overlay.libp2p.tcp import Disconnected, Socket, dial_tcp
-from p2pinfer.overlay.limits import (
-    ALL_DIALS_BURST,
-    ALL_DIALS_RATE,
-    DHT_CONNECTIONS,
-    NETWORK_HANDSHAKES,
-)
+from p2pinfer.overlay.limits import ALL_DIALS_BURST, ALL_DIALS_RATE, DHT_CONNECTIONS, NETWORK_HANDSHAKES
 
 MAX_INTRODUCED: Final = 256  # addresses of DHT hosts that peers of links have named
 

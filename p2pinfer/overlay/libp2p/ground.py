@@ -10,12 +10,12 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.address import may_dial, may_tell
-from p2pinfer.core.alternation import in_turn
-from p2pinfer.core.errors import LinkDead, UsageError
-from p2pinfer.core.keys import PrivateKey, peer_name, short_name
-from p2pinfer.core.source import NOWHERE, Source
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.swarm.address import may_dial, may_tell
+from p2pinfer.core.swarm.source import NOWHERE, Source
+from p2pinfer.core.values.alternation import in_turn
+from p2pinfer.core.values.errors import LinkDead, UsageError
+from p2pinfer.core.values.keys import PrivateKey, peer_name, short_name
+from p2pinfer.core.values.units import PeerKey
 from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.crowd import Crowd
 from p2pinfer.overlay.greeting import Greeting
@@ -26,17 +26,11 @@ from p2pinfer.overlay.libp2p.knocks import Knocks
 from p2pinfer.overlay.libp2p.mdns import Neighbourhood, open_mdns
 from p2pinfer.overlay.libp2p.tcp import KeptPorts, dial_tcp, ip_of, listen_again, listen_tcp, place_of, source_at
 from p2pinfer.overlay.libp2p.whereabouts import Whereabouts
-from p2pinfer.overlay.limits import (
-    DESCRIPTORS,
-    MAX_HANDSHAKES,
-    MAX_LINKS,
-    NETWORK_HANDSHAKES,
-    NETWORK_LINKS,
-)
+from p2pinfer.overlay.limits import DESCRIPTORS, MAX_HANDSHAKES, MAX_LINKS, NETWORK_HANDSHAKES, NETWORK_LINKS
 from p2pinfer.overlay.link import Receiver
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.pipe import Address, Pipe, hear_nothing, peer_of
-from p2pinfer.overlay.waking import asleep_s
+from p2pinfer.overlay.sleep import asleep_s
 
 MDNS_AGAIN_S: Final = 30.0  # before mDNS is tried again where it failed
 MOVE_REST_S: Final = 5.0  # from one move of the DHT's host, or of mDNS, to the next: an interface may come and go

@@ -7,10 +7,10 @@ of which no kind but Ed25519 is parsed.
 from collections.abc import Iterator
 from typing import Final
 
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import RemoteProtocolError
-from p2pinfer.core.keys import KEY_BYTES, PEER_ID_PREFIX, PrivateKey, check_key, verify
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import RemoteProtocolError
+from p2pinfer.core.values.keys import KEY_BYTES, PEER_ID_PREFIX, PrivateKey, check_key, verify
+from p2pinfer.core.values.units import PeerKey
 
 DOMAIN: Final = b"noise-libp2p-static-key:"
 ED25519: Final = PEER_ID_PREFIX[2:]  # an identity key without its 32 bytes: kind 1, and the length

@@ -17,8 +17,8 @@ from typing import Final
 import psutil
 import trio
 
-from p2pinfer.core.own_address import OwnAddress
-from p2pinfer.core.source import IP
+from p2pinfer.core.swarm.own_address import OwnAddress
+from p2pinfer.core.swarm.source import IP
 
 LOOK_S: Final = 5.0  # between looks, where the system does not tell
 SETTLE_S: Final = 0.5  # after a change, for the others that come with it

@@ -9,9 +9,9 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.allowance import Allowance, Rate
-from p2pinfer.core.source import NOWHERE, Source, site_of
-from p2pinfer.core.turns import Turns
+from p2pinfer.core.swarm.allowance import Allowance, Rate
+from p2pinfer.core.swarm.source import NOWHERE, Source, site_of
+from p2pinfer.core.swarm.turns import Turns
 from p2pinfer.overlay.limits import (
     ALL_HANDSHAKES_BURST,
     ALL_HANDSHAKES_RATE,

@@ -32,11 +32,11 @@ from zeroconf import (
     current_time_millis,
 )
 
-from p2pinfer.core.address import may_dial
-from p2pinfer.core.messages import MAX_ADDRESSES
-from p2pinfer.core.own_address import in_order
-from p2pinfer.core.source import Scope, Source
-from p2pinfer.core.units import PeerKey
+from p2pinfer.core.swarm.address import may_dial
+from p2pinfer.core.swarm.own_address import in_order
+from p2pinfer.core.swarm.source import Scope, Source
+from p2pinfer.core.values.units import PeerKey
+from p2pinfer.core.wire.messages import MAX_ADDRESSES
 from p2pinfer.overlay.libp2p.interfaces import own_addresses
 from p2pinfer.overlay.libp2p.tcp import ip_of
 from p2pinfer.overlay.news import News
@@ -205,7 +205,7 @@ class BoundedZeroconf(Zeroconf):
         self._shelf = Shelf()
 
 
-class Hearing(RecordUpdateListener):
+class RecordListener(RecordUpdateListener):
     """Takes addresses out of records as they come, and out of the neighbourhood as they expire or are taken back."""
 
     def __init__(self, neighbourhood: Neighbourhood, own: str, told: Callable[[], None]) -> None:
@@ -253,7 +253,7 @@ class _Browsing:
         zeroconf.cache.own = frozenset((service, server))
         zeroconf.cache.on_forget = self._neighbourhood.remove
         try:
-            zeroconf.add_listener(Hearing(self._neighbourhood, service, self._tell), None)
+            zeroconf.add_listener(RecordListener(self._neighbourhood, service, self._tell), None)
             if self._addresses:
                 zeroconf.register_service(
                     ServiceInfo(

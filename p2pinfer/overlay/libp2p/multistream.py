@@ -7,7 +7,7 @@ both of its lines at once, so that agreeing costs one round trip where libp2p's 
 from collections.abc import Callable
 from typing import Final
 
-from p2pinfer.core.errors import RemoteProtocolError
+from p2pinfer.core.values.errors import RemoteProtocolError
 
 GREETING: Final = "/multistream/1.0.0"
 REFUSAL: Final = "na"

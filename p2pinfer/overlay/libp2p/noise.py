@@ -11,7 +11,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from p2pinfer.core.errors import RemoteProtocolError
+from p2pinfer.core.values.errors import RemoteProtocolError
 
 NAME: Final = b"Noise_XX_25519_ChaChaPoly_SHA256"  # as long as a hash, so that it stands for one
 XX: Final = (("e",), ("e", "ee", "s", "es"), ("s", "se"))  # the tokens of each message; the dialler sends the first

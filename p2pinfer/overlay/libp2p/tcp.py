@@ -13,10 +13,10 @@ from typing import Final, Protocol
 
 import trio
 
-from p2pinfer.core.address import host_and_port
-from p2pinfer.core.codes import Code
-from p2pinfer.core.errors import LinkDead, UsageError
-from p2pinfer.core.source import IP, Source, source_of
+from p2pinfer.core.swarm.address import host_and_port
+from p2pinfer.core.swarm.source import IP, Source, source_of
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import LinkDead, UsageError
 
 READ_BYTES: Final = 64 * 1024  # so that nobody's bytes hold others up for long
 BACKLOG: Final = 128  # connections the kernel holds for us while we are busy

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 import trio
 
-from p2pinfer.core.address import endpoint_of, may_tell
-from p2pinfer.core.own_address import OwnAddress, in_order
-from p2pinfer.core.source import IP, Source
+from p2pinfer.core.swarm.address import endpoint_of, may_tell
+from p2pinfer.core.swarm.own_address import OwnAddress, in_order
+from p2pinfer.core.swarm.source import IP, Source
 from p2pinfer.overlay.libp2p.interfaces import changes, own_addresses
 from p2pinfer.overlay.libp2p.tcp import host_of
 from p2pinfer.overlay.pipe import Address

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from p2pinfer.core.errors import RemoteProtocolError
+from p2pinfer.core.values.errors import RemoteProtocolError
 from p2pinfer.overlay.libp2p.multistream import Acceptor, Dialler
 from p2pinfer.overlay.limits import MAX_ASKING, MAX_REPLIES
 

@@ -1,0 +1,77 @@
+"""What clients hold of a node's room: sessions and pages of KV cache, counted by key and by network.
+
+Keys cost nothing, so who comes from one network counts as one as well (protocols/inference.md, 7.1).
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from p2pinfer.core.values.units import PeerKey
+
+
+@dataclass(frozen=True, slots=True)
+class HeldSession:
+    """A session that holds room, or asks for it.
+
+    network: where its client comes from; None on our own machine, where keys share one address whoever they are
+    own:     its client is the node's owner
+    rests:   nothing happens in it, so that it may have to give way
+    alone:   its client's link broke: of those that rest it goes first
+    idle_s:  since it was in use
+    pages:   of KV cache
+    """
+
+    slot: int
+    client: PeerKey
+    network: str | None
+    newcomer: bool
+    own: bool
+    rests: bool
+    idle_s: float
+    pages: int
+    alone: bool = False
+
+    @property
+    def holders(self) -> tuple[PeerKey | str, ...]:
+        """Those for whom it counts."""
+        return (self.client,) if self.network is None else (self.client, self.network)
+
+
+class Holdings:
+    """What keys and networks hold: the greater of their parts of all sessions and of all pages."""
+
+    def __init__(self, held: Iterable[HeldSession], sessions: int, pages: int) -> None:
+        self._sessions = sessions
+        self._pages = pages
+        self._counts: Counter[PeerKey | str] = Counter()
+        self._held_pages: Counter[PeerKey | str] = Counter()
+        for one in held:
+            self.add(one)
+
+    def add(self, one: HeldSession) -> None:
+        for holder in one.holders:
+            self._counts[holder] += 1
+            self._held_pages[holder] += one.pages
+
+    def remove(self, one: HeldSession) -> None:
+        for holder in one.holders:
+            self._counts[holder] -= 1
+            self._held_pages[holder] -= one.pages
+
+    def part(self, one: HeldSession) -> float:
+        """The part of a session's key, or of its network where that is more."""
+        return max(map(self._part, one.holders))
+
+    def key_part(self, one: HeldSession) -> float:
+        """The part of its key alone."""
+        return self._part(one.client)
+
+    def exceed(self, one: HeldSession, other: HeldSession) -> bool:
+        """True if one's client holds more than another's. Of one network only their keys differ."""
+        if one.network is not None and one.network == other.network:
+            return self._part(one.client) > self._part(other.client)
+        return self.part(one) > self.part(other)
+
+    def _part(self, holder: PeerKey | str) -> float:
+        return max(self._counts[holder] / self._sessions, self._held_pages[holder] / self._pages)

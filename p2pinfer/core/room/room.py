@@ -1,0 +1,282 @@
+"""Room at a node: one session finds it, others give it up to those who ask (protocols/inference.md, 7.1 and 7.2).
+
+Room is nobody's right. Keys cost nothing, credit is had for a few seconds of work that is paid with promises, and to
+hold a session open costs nothing either. So whatever is idle gives way once somebody asks, and what becomes free goes
+to those who hold least, and of them to whose last turn is longest ago. Who is alone may have everything.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from heapq import heapify, heappop, heappush, heapreplace
+from itertools import islice
+from math import inf
+from typing import Final
+
+from p2pinfer.core.room.holdings import HeldSession, Holdings
+from p2pinfer.core.room.last_turns import LastTurns
+from p2pinfer.core.room.overdue import Overdue
+from p2pinfer.core.room.queue import Place, Queue, Visit, came
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import Refused
+from p2pinfer.core.values.units import PeerKey, SessionId
+
+FIRST_ROWS_S: Final = 2.0  # without a prompt or rows, before a session may have to give way
+RESTING_S: Final = 10.0  # with nothing to compute since, likewise
+POSITION_S: Final = 1.0  # a position keeps its session in use for so long: one every ten seconds is no use
+MAX_CALLED: Final = 16  # turns at once: each has room kept for it, which everybody's Open has to count
+ROOM_PART: Final = 8  # whose key or network holds more than one part in so many gives way first
+
+Rank = tuple[bool, float, float, float, float, bytes]
+
+
+def is_at_rest(idle_s: float, *, started: bool) -> bool:
+    """True if a session was not in use for so long that it may have to give way. started: rows or ids have come"""
+    return idle_s >= (RESTING_S if started else FIRST_ROWS_S)
+
+
+class Room:
+    """Of one node: so many sessions and pages in all. Times are seconds of a monotonic clock."""
+
+    def __init__(self, sessions: int, pages: int) -> None:
+        self._sessions = sessions
+        self._pages = pages
+        self._queue = Queue(self._weigh)
+        self._overdue = Overdue()
+
+    @property
+    def is_awaited(self) -> bool:
+        """Somebody waits for room."""
+        return bool(self._queue)
+
+    def find(
+        self, held: Collection[HeldSession], asks: HeldSession, free_pages: int, now: float, visit: Visit
+    ) -> list[int]:
+        """Return the slots of the sessions that have to end, so that one more finds room.
+
+        Raises Refused (BUSY), with its place, where there is no room even so, or others come before it.
+        """
+        self._queue.forget(now)
+        place = self._queue.take_over(self._queue.find(visit.ticket, asks, now))
+        came_s = came(visit.ticket, now) if place is None else place.came_s
+        free = self._free(held, free_pages)
+        others = [one for one in self._queue.called() if one != place and not one.tried]
+        for turn in () if asks.own else others:
+            free.take(turn.asks)
+        if asks.own or _is_turn(place):
+            going, before = free.take(asks), 0 if asks.own else len(others)
+        else:
+            order = self._order(free, [one for one in self._queue.waiting() if one != place], len(held), now)
+            rank = free.ranks.rank_of(asks, came_s, visit.ticket)
+            before = len(others) + order.before(rank)
+            for _ in order.take(rank):
+                pass
+            going = None if order.is_held_up else free.take(asks)
+        if going is None:
+            raise self._refusal(held, asks, free_pages, now, visit, before)
+        return free.real(going, asks)
+
+    def let_in(self, held: Collection[HeldSession], asks: HeldSession, ticket: bytes, now: float) -> None:
+        """One who found room has taken it. held: by whom, before"""
+        if (place := self._queue.find(ticket, asks, now)) is not None:
+            self._choose(held, asks, now)
+            self._queue.let_in(place, now)
+
+    def call(self, held: Collection[HeldSession], free_pages: int, now: float) -> list[Place]:
+        """Those whose turn has come, who are to be told so."""
+        self._queue.forget(now)
+        free, called = self._free(held, free_pages), self._queue.called()
+        for turn in called:
+            free.take(turn.asks)
+        order = self._order(free, self._queue.waiting(), len(held), now)
+        first = [*islice(order.take(), MAX_CALLED - len(called))]
+        for one in first:
+            self._choose(held, one.asks, now)
+        return [self._queue.take_turn(one, now) for one in first]
+
+    def pass_over(self, ticket: bytes, client: PeerKey, now: float) -> None:
+        """One whose turn it is cannot be told, or cannot be taken for another reason."""
+        self._queue.pass_over(ticket, client, now)
+
+    def pass_over_away(self, is_there: Callable[[PeerKey], bool], now: float) -> None:
+        """Nobody waits for those who cannot be told of their turn."""
+        self._queue.pass_over_away(is_there, now)
+
+    def leave(self, session: SessionId, client: PeerKey, now: float) -> bool:
+        """A client gives up its place; False if it has none."""
+        return self._queue.leave_session(session, client, now)
+
+    def note_end(self, held: HeldSession, ticket: bytes, now: float, held_s: float, *, worked: bool) -> None:
+        """A session has given its room up, which it had for so long.
+
+        worked: something was done in it, so that its client waits no more
+        """
+        if worked:
+            self._queue.leave(ticket, held.client)
+            self._queue.note_freed(now)
+            self._queue.turns.note(held, held_s, now)
+            self._overdue.note_end(held_s)
+        else:
+            self._queue.turns.note_wasted(held, self._weigh(held) * held_s, now)
+            self._queue.let_back(ticket, held.client, now)
+
+    def _free(self, held: Collection[HeldSession], free_pages: int) -> "_Free":
+        """Room as it is, with that of those at rest."""
+        ranks = _Ranks(Holdings(held, self._sessions, self._pages), self._queue.turns)
+        return _Free(ranks, held, self._sessions - len(held), free_pages)
+
+    def _order(self, free: "_Free", waiting: Sequence[Place], held: int, now: float) -> "_Order":
+        """Who asks for much is passed by others while it does not fit, but for the first of them when it is due."""
+        large = [place for place in waiting if self._is_much(place.asks)]
+        due = min(large, key=free.ranks.rank) if large and self._overdue.is_due(held, now) else None
+        return _Order(free, waiting, [place for place in large if place is not due])
+
+    def _is_much(self, asks: HeldSession) -> bool:
+        return asks.pages * min(ROOM_PART, self._sessions) > self._pages
+
+    def _weigh(self, one: HeldSession) -> float:
+        """How many sessions' room it has."""
+        return max(1.0, one.pages * self._sessions / self._pages)
+
+    def _choose(self, held: Collection[HeldSession], asks: HeldSession, now: float) -> None:
+        """One has its turn: where that was for its waiting, and not for its size, the next one has to wait as long."""
+        if self._is_much(asks) and self._overdue.is_due(len(held), now):
+            self._overdue.begin_anew()
+
+    def _refusal(
+        self, held: Collection[HeldSession], asks: HeldSession, free_pages: int, now: float, visit: Visit, before: int
+    ) -> Refused:
+        retry_s = self._queue.expected_s(before, now)
+        ticket = self._queue.wait(visit, asks, retry_s, now)
+        words = f"{len(held)} of {self._sessions} sessions are open, {asks.pages} pages of KV cache are asked for and "
+        words += f"{free_pages} free"
+        return Refused(f"{words}; {before} wait before" if before else words, Code.BUSY, retry_s, ticket, before)
+
+
+def _is_turn(place: Place | None) -> bool:
+    return place is not None and place.turn_s > -inf
+
+
+class _Ranks:
+    """The order of those who ask: the owner, then who holds least, then who waits longest since it had a turn.
+
+    Networks are compared first, then keys; tickets only where nothing else tells.
+    """
+
+    def __init__(self, holdings: Holdings, turns: LastTurns) -> None:
+        self.holdings = holdings
+        self._turns = turns
+
+    def rank(self, place: Place) -> Rank:
+        return self.rank_of(place.asks, place.came_s, place.ticket)
+
+    def rank_of(self, asks: HeldSession, came_s: float, ticket: bytes) -> Rank:
+        network, key = max(self._turns.of_network(asks), came_s), max(self._turns.of_key(asks), came_s)
+        return not asks.own, self.holdings.part(asks), network, self.holdings.key_part(asks), key, ticket
+
+
+class _Order:
+    """Those who wait, as one after the other takes room: by that ranks only grow.
+
+    passed: those of them who are passed by others while they do not fit
+    """
+
+    def __init__(self, free: "_Free", waiting: Iterable[Place], passed: Iterable[Place]) -> None:
+        self._free = free
+        self._passed = {place.name for place in passed}
+        self._heap = [(free.ranks.rank(place), place.name, place) for place in waiting]
+        heapify(self._heap)
+        self.is_held_up = False  # by the first that does not fit
+
+    def before(self, own: Rank) -> int:
+        """How many come before this rank, as things are."""
+        return sum(rank < own for rank, _, _ in self._heap)
+
+    def take(self, own: Rank | None = None) -> Iterator[Place]:
+        """Those who come before this rank, if one is named, each with its room; they end with one who finds none."""
+        heap = self._heap
+        while heap:
+            before, name, first = heap[0]
+            rank = self._free.ranks.rank(first)
+            if rank > before:
+                heapreplace(heap, (rank, name, first))
+            elif own is not None and rank >= own:
+                return
+            elif self._free.take(first.asks) is not None:
+                heappop(heap)
+                yield first
+            elif name in self._passed:
+                heappop(heap)
+            else:
+                self.is_held_up = True
+                return
+
+
+class _Free:
+    """Room that is free, or that sessions at rest give up, as it is given to one after the other."""
+
+    def __init__(self, ranks: _Ranks, held: Iterable[HeldSession], sessions: int, pages: int) -> None:
+        """sessions, pages: that nobody holds"""
+        self.ranks = ranks
+        self._sessions = self._real_sessions = sessions
+        self._pages = self._real_pages = pages
+        self._gone: list[HeldSession] = []  # in the order in which they were chosen
+        self._givers = [(self._order(one), -one.slot, one) for one in held if one.rests and not one.own]
+        heapify(self._givers)
+
+    def take(self, asks: HeldSession) -> list[HeldSession] | None:
+        """Give it room; return those who go for it. None, and nothing changes, where there is none."""
+        sessions, pages, going = self._sessions, self._pages, list[HeldSession]()
+        kept: list[_Giver] = []
+        while sessions < 1 or pages < asks.pages:
+            if (giver := self._next_giver(asks, kept)) is None:
+                break
+            going.append(giver)
+            sessions, pages = sessions + 1, pages + giver.pages
+        for other in kept:
+            heappush(self._givers, other)
+        holdings = self.ranks.holdings
+        if sessions < 1 or pages < asks.pages:
+            for one in going:
+                heappush(self._givers, (self._order(one), -one.slot, one))
+            return None
+        for one in going:
+            holdings.remove(one)
+        holdings.add(asks)
+        self._gone += going
+        self._sessions, self._pages = sessions - 1, pages - asks.pages
+        return going
+
+    def real(self, going: Sequence[HeldSession], asks: HeldSession) -> list[int]:
+        """The slots of those who have to end for the one that took room last.
+
+        What others give up for those whose turn it is, is no room yet.
+        """
+        sessions, pages = self._real_sessions + len(going), self._real_pages + sum(one.pages for one in going)
+        slots = [one.slot for one in going]
+        for one in self._gone:
+            if sessions >= 1 and pages >= asks.pages:
+                break
+            if one.slot not in slots:
+                slots.append(one.slot)
+                sessions, pages = sessions + 1, pages + one.pages
+        return slots
+
+    def _next_giver(self, asks: HeldSession, kept: "list[_Giver]") -> HeldSession | None:
+        """Who gives way first of those who may to this one; kept: who may not."""
+        while self._givers:
+            giver = heappop(self._givers)
+            before, slot, one = giver
+            if (order := self._order(one)) > before:
+                heappush(self._givers, (order, slot, one))
+            elif asks.own or not self.ranks.holdings.exceed(asks, one):
+                return one
+            else:
+                kept.append(giver)
+        return None
+
+    def _order(self, one: HeldSession) -> tuple[bool, bool, bool, float, float]:
+        """Lowest for who gives way first."""
+        part = self.ranks.holdings.part(one)
+        return not one.alone, part * ROOM_PART <= 1, not one.newcomer, -part, -one.idle_s
+
+
+_Giver = tuple[tuple[bool, bool, bool, float, float], int, HeldSession]
