@@ -46,9 +46,7 @@ UNLOADABLE: Final = (EngineError, ModelError, OSError)  # what loading raises wh
 T = TypeVar("T")
 Parts = TypeVarTuple("Parts")
 Progress = Callable[[int, int], None]  # hears of bytes that are read, and of all
-Show = Callable[
-    [LoadedSpan | None], None
-]  # hears of each that begins to serve; of None as it goes to other layers
+Show = Callable[[LoadedSpan | None], None]  # hears of each that begins to serve; of None as it goes to other layers
 Look = Callable[[Span], Awaitable[ShardSpec]]  # says what is to be loaded for a span; raises ModelError
 
 

@@ -12,16 +12,16 @@ class Backlog:
     def __init__(self, limit: int) -> None:
         self.size = 0
         self._limit = limit
-        self._weights: set[Weight] = set()
+        self._weights: set[LinkBacklog] = set()
 
     @property
     def is_over(self) -> bool:
         return self.size > self._limit
 
-    def add(self, weight: "Weight") -> None:
+    def add(self, weight: "LinkBacklog") -> None:
         self._weights.add(weight)
 
-    def remove(self, weight: "Weight") -> None:
+    def remove(self, weight: "LinkBacklog") -> None:
         """Count it no more; again does nothing."""
         if weight in self._weights:
             self._weights.remove(weight)
@@ -36,7 +36,7 @@ class Backlog:
             worst.end()
 
 
-class Weight:
+class LinkBacklog:
     """One link's part of a backlog. end: ends the link, whose bytes then go by and by."""
 
     def __init__(self, backlog: Backlog, end: Callable[[], None]) -> None:

@@ -21,7 +21,7 @@ from p2pinfer.core.wire.frames import encode_frame
 from p2pinfer.core.wire.messages import Ack, Goodbye, Hello, Message, Offers, Ping, Pong, cut_text, reason_given
 from p2pinfer.core.wire.pace import Pace
 from p2pinfer.core.wire.session_messages import SessionMessage
-from p2pinfer.overlay.backlog import Backlog, Weight
+from p2pinfer.overlay.backlog import Backlog, LinkBacklog
 from p2pinfer.overlay.contained import Contained, outlasting
 from p2pinfer.overlay.dues import Dues
 from p2pinfer.overlay.greeting import GOODBYE_S, FirstMessages
@@ -91,7 +91,7 @@ class Link:
         self._pace = Pace(greeting.sent)
         self._first_rtt_s = rtt_s  # of the Hellos, where we dialled
         self._backlog = backlog
-        self._weight = Weight(backlog, self._end_too_heavy)
+        self._weight = LinkBacklog(backlog, self._end_too_heavy)
         self._lane = Lane(uplink, pipe.source, self._pace, lambda: self._flush())
         self._outbox = Outbox(self._weight, self._lane.take)
         self._pulse = Pulse(trio.current_time())

@@ -7,7 +7,7 @@ from typing import Final
 
 import trio
 
-from p2pinfer.overlay.backlog import Weight
+from p2pinfer.overlay.backlog import LinkBacklog
 from p2pinfer.overlay.limits import FRAME_BYTES
 
 QUEUE_BYTES: Final = 1024 * 1024  # of each priority; beyond it callers wait
@@ -28,7 +28,7 @@ class Outbox:
     lets_file: True if a frame of a file, of so many bytes, may leave now; then it does
     """
 
-    def __init__(self, weight: Weight, lets_file: Callable[[int], bool]) -> None:
+    def __init__(self, weight: LinkBacklog, lets_file: Callable[[int], bool]) -> None:
         self._weight = weight
         self._lets_file = lets_file
         self._pending = 0

@@ -8,7 +8,7 @@ from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import RemoteProtocolError
 from p2pinfer.core.wire.messages import Message
 from p2pinfer.core.wire.pace import ACK_BYTES
-from p2pinfer.overlay.backlog import Weight
+from p2pinfer.overlay.backlog import LinkBacklog
 from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.dues import Dues
 from p2pinfer.overlay.greeting import FirstMessages
@@ -36,7 +36,7 @@ class Reader:
         toll: Toll,
         dues: Dues,
         pulse: Pulse,
-        weight: Weight,
+        weight: LinkBacklog,
         contained: Contained,
         take: Callable[[Message], None],
         end: Callable[[str, Code], None],

@@ -7,7 +7,7 @@ from trio.testing import MockClock
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import LinkDead
 from p2pinfer.core.wire.messages import AskContacts, FilePart
-from p2pinfer.overlay.backlog import Backlog, Weight
+from p2pinfer.overlay.backlog import Backlog, LinkBacklog
 from p2pinfer.overlay.limits import ALL_BACKLOG_BYTES, BACKLOG_BYTES, FRAME_BYTES
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network
 from p2pinfer.overlay.outbox import Outbox, Priority
@@ -24,7 +24,9 @@ class Links:
     def __init__(self, *sizes: int) -> None:
         self.backlog = Backlog(100)
         self.ended: list[int] = []
-        self.weights = [Weight(self.backlog, lambda number=number: self.ended.append(number)) for number in range(3)]
+        self.weights = [
+            LinkBacklog(self.backlog, lambda number=number: self.ended.append(number)) for number in range(3)
+        ]
         for weight, size in zip(self.weights, sizes, strict=True):
             weight.change(size)
 
@@ -60,7 +62,7 @@ def test_who_has_ended_is_counted_no_more_and_not_ended_again() -> None:
 
 def test_an_outbox_weighs_what_is_in_it_and_in_its_pipe() -> None:
     backlog = Backlog(LIMIT)
-    outbox = Outbox(Weight(backlog, lambda: None), lambda _: True)
+    outbox = Outbox(LinkBacklog(backlog, lambda: None), lambda _: True)
     outbox.put(bytes(100), Priority.CONTROL)
     outbox.put(bytes(200), Priority.BULK)
     assert backlog.size == 300 + 2 * FRAME_BYTES

@@ -16,7 +16,7 @@ from p2pinfer.core.swarm.source import Source, source_of
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import LinkDead, Refused, Undialled
 from p2pinfer.core.values.units import PeerKey
-from p2pinfer.overlay.backlog import Backlog, Weight
+from p2pinfer.overlay.backlog import Backlog, LinkBacklog
 from p2pinfer.overlay.crowd import Crowd
 from p2pinfer.overlay.limits import (
     ALL_ASKS_BURST,
@@ -71,7 +71,7 @@ RATES: Final = {
 def test_which_links_end_for_what_waits(case: Case) -> None:
     backlog, ended = Backlog(ALL_BACKLOG_BYTES), []
     for name, size in case["waiting"].items():
-        Weight(backlog, partial(ended.append, name)).change(size)
+        LinkBacklog(backlog, partial(ended.append, name)).change(size)
     backlog.relieve()
     assert ended == case["ends"]
 
