@@ -20,6 +20,7 @@ import trio
 from p2pinfer.core.models.manifest import CONFIG, Manifest
 from p2pinfer.core.records.draw import GREEDY
 from p2pinfer.core.sessions.pages import pages_for
+from p2pinfer.core.sessions.step import Step
 from p2pinfer.core.values.errors import EngineError, UsageError
 from p2pinfer.core.values.units import Codec, Numerics
 from p2pinfer.core.wire.session_messages import pack_ids
@@ -29,7 +30,7 @@ from p2pinfer.engine.door import Engine, open_engine
 from p2pinfer.engine.gpu import look_at_gpu
 from p2pinfer.engine.native.bandwidth import read_gb_s
 from p2pinfer.engine.native.library import open_library
-from p2pinfer.engine.steps import CPU, Step
+from p2pinfer.engine.steps import CPU
 from p2pinfer.node.settings import Serve
 from p2pinfer.node.shard import CACHE_BYTES, FILE_BYTES, MB, WEIGHT_BYTES, shard_spec
 

@@ -15,6 +15,7 @@ from typing import Final
 import trio
 
 from p2pinfer.core.sessions.pages import Pages
+from p2pinfer.core.sessions.step import Output, Step
 from p2pinfer.core.values.errors import EngineError, ModelError
 from p2pinfer.engine.steps import (
     LENGTH_BYTES,
@@ -22,11 +23,9 @@ from p2pinfer.engine.steps import (
     Facts,
     Failed,
     Message,
-    Output,
     Progress,
     Reply,
     ShardSpec,
-    Step,
     pack_request,
     pack_spec,
     unpack_message,

@@ -3,21 +3,21 @@
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from p2pinfer.core.models.model_config import ModelConfig
 from p2pinfer.core.sessions.pages import Table
+from p2pinfer.core.sessions.step import Output, Step
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import RemoteProtocolError
 from p2pinfer.core.values.units import Codec, Roles, Span
 from p2pinfer.engine import codecs
-from p2pinfer.engine.backend import Asked, Backend, Batch, Part, Result
+from p2pinfer.engine.backend import Asked, Backend, Batch, Part
 from p2pinfer.engine.config import read_config
 from p2pinfer.engine.inbox import Inbox
 from p2pinfer.engine.loading import Progress, load_backend
 from p2pinfer.engine.sampler import draw_id
-from p2pinfer.engine.steps import EngineCall, Facts, Output, Reply, ShardSpec, Step
+from p2pinfer.engine.steps import EngineCall, Facts, Reply, ShardSpec
 
 OVERFLOWED: Final = Output(code=Code.ENGINE, text="the layers gave values that are not finite")
 
@@ -29,16 +29,6 @@ def load_shard(spec: ShardSpec, progress: Progress) -> "Shard":
     """
     config = read_config(spec.config)
     return Shard(spec, config, load_backend(spec, config, progress))
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """A step that takes part in the forward pass."""
-
-    at: int  # index in the batch
-    step: Step
-    part: Part
-    span: Span
 
 
 class Shard:
@@ -80,30 +70,45 @@ class Shard:
 
     def step(self, steps: Sequence[Step]) -> list[Output]:
         """One forward pass for each span that is asked for, of steps of different sessions; what fails, fails alone."""
-        outputs: dict[int, Output] = {}
-        entries: dict[int, _Entry] = {}  # by slot
+        outputs: dict[int, Output] = {}  # by index in the batch, as parts are
+        parts: dict[Span, dict[int, Part]] = {}
+        slots: set[int] = set()
         for at, (step, given) in enumerate(zip(steps, self._decode(steps), strict=True)):
             try:
-                if step.slot in entries:
+                if step.slot in slots:
                     raise RemoteProtocolError(f"two steps of slot {step.slot} in one batch", Code.BAD_STATE)
-                entries[step.slot] = self._admit(at, step, given)
+                parts.setdefault(step.layers or self._span, {})[at] = self._admit(step, given)
+                slots.add(step.slot)
             except RemoteProtocolError as error:
                 outputs[at] = Output(code=error.code, text=str(error))
-        for span in {entry.span for entry in entries.values()}:
-            alike = [entry for entry in entries.values() if entry.span == span]
-            alike.sort(key=lambda entry: entry.part.order)
-            outputs |= self._run(span, alike)
+        for span, alike in parts.items():
+            outputs |= self._run(span, steps, dict(sorted(alike.items(), key=lambda one: one[1].order)))
         return [outputs[at] for at in range(len(steps))]
 
-    def _run(self, span: Span, entries: Sequence[_Entry]) -> dict[int, Output]:
-        """Outputs by index in the batch."""
+    def _run(self, span: Span, steps: Sequence[Step], parts: dict[int, Part]) -> dict[int, Output]:
+        """A step with values that are not finite fails, and what it wrote is dead."""
+        layers, tail = range(span.first - self._span.first, span.last - self._span.first), self._is_tail(span)
         try:
-            results = self._backend.compute(self._batch(span, entries))
+            results = self._backend.compute(Batch([*parts.values()], layers, tail))
         except MemoryError as error:
-            for entry in entries:
-                entry.part.table.held = entry.part.positions.start
-            return {entry.at: Output(code=Code.ENGINE, text=str(error)) for entry in entries}
-        return self._finish(entries, results)
+            for part in parts.values():
+                part.table.held = part.positions.start
+            return dict.fromkeys(parts, Output(code=Code.ENGINE, text=str(error)))
+        outputs: dict[int, Output] = {}
+        rows: dict[int, codecs.Rows] = {}  # to send on
+        for (at, part), result in zip(parts.items(), results, strict=True):
+            if result is None:
+                part.table.held = part.positions.start
+                outputs[at] = OVERFLOWED
+            elif isinstance(result, int):
+                outputs[at] = Output(ids=(result,))
+            elif not tail:
+                rows[at] = result
+            else:
+                sample = steps[at].sample
+                outputs[at] = Output(ids=() if sample is None else (draw_id(result, sample, part.positions.stop),))
+        wire = codecs.encode_each([(one, steps[at].codec_out) for at, one in rows.items()], self._backend.q8o4)
+        return outputs | {at: Output(data) for at, data in zip(rows, wire, strict=True)}
 
     def _decode(self, steps: Sequence[Step]) -> list[codecs.Input | RemoteProtocolError]:
         """What each step brings, or what is wrong with it."""
@@ -128,7 +133,7 @@ class Shard:
     def _is_tail(self, span: Span) -> bool:
         return bool(self._roles & Roles.TAIL) and span.last == self._span.last
 
-    def _admit(self, at: int, step: Step, given: codecs.Input | RemoteProtocolError) -> _Entry:
+    def _admit(self, step: Step, given: codecs.Input | RemoteProtocolError) -> Part:
         """The step's place in the batch.
 
         Raises RemoteProtocolError for whatever keeps it out.
@@ -145,37 +150,7 @@ class Shard:
             message = f"{last} positions, the model's limit is {self._config.shape.context}"
             raise RemoteProtocolError(message, Code.TOO_LONG)
         table.write(step.position, len(given))
-        part = Part(step.slot, table, range(step.position, last), given, _asked(step))
-        return _Entry(at, step, part, span)
-
-    def _batch(self, span: Span, entries: Sequence[_Entry]) -> Batch:
-        layers = range(span.first - self._span.first, span.last - self._span.first)
-        return Batch([entry.part for entry in entries], layers, self._is_tail(span))
-
-    def _finish(self, entries: Sequence[_Entry], results: Sequence[Result]) -> dict[int, Output]:
-        """Outputs by index in the batch; a step with values that are not finite fails, and what it wrote is dead."""
-        outputs: dict[int, Output] = {}
-        rows: list[tuple[_Entry, codecs.Rows]] = []
-        for entry, result in zip(entries, results, strict=True):
-            if result is None:
-                entry.part.table.held = entry.part.positions.start
-                outputs[entry.at] = OVERFLOWED
-            elif isinstance(result, int):
-                outputs[entry.at] = Output(ids=(result,))
-            elif not self._is_tail(entry.span):
-                rows.append((entry, result))
-            elif entry.step.sample is None:
-                outputs[entry.at] = Output()
-            else:
-                outputs[entry.at] = Output(ids=(draw_id(result, entry.step.sample, entry.part.positions.stop),))
-        return outputs | self._encode(rows)
-
-    def _encode(self, rows: Sequence[tuple[_Entry, codecs.Rows]]) -> dict[int, Output]:
-        """Before the tail: the rows to send on."""
-        if not rows:
-            return {}
-        wire = codecs.encode_each([(one, entry.step.codec_out) for entry, one in rows], self._backend.q8o4)
-        return {entry.at: Output(data) for (entry, _), data in zip(rows, wire, strict=True)}
+        return Part(step.slot, table, range(step.position, last), given, _asked(step))
 
 
 def _asked(step: Step) -> Asked:

@@ -1,4 +1,4 @@
-"""What goes through the engine's door: shard specs, steps and outputs, as plain values and as bytes.
+"""What goes through the engine's door, as plain values and as bytes; steps and outputs are `core/sessions/step.py`'s.
 
 Both sides of the door import this file; it imports neither torch nor trio.
 """
@@ -12,6 +12,7 @@ from typing import Final
 import msgpack
 
 from p2pinfer.core.records.draw import Sampling
+from p2pinfer.core.sessions.step import Output, Step
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.units import Codec, Numerics, Roles, Span
 
@@ -42,45 +43,6 @@ class ShardSpec:
     def __post_init__(self) -> None:
         if self.pages < 1 or self.threads < 1:
             raise ValueError(f"{self.pages} pages and {self.threads} threads: each must be at least 1")
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Consecutive positions of one session: a chunk of its prompt, or the latest id.
-
-    slot:      the session's number at this engine
-    position:  of the first row; at most the number of positions held. What the session held at or beyond it is dead
-    data:      wire rows in `codec_in`; ids (u32be each) at the head
-    codec_out: of the rows to send on; IDS at the tail
-    sample:    at the tail, draw the id after the last row; None for a chunk that does not end the prompt
-    layers:    of the model, within the shard's span, the same in all steps of a session; None for all of the shard's
-    """
-
-    slot: int
-    position: int
-    data: bytes
-    codec_in: Codec
-    codec_out: Codec
-    sample: Sampling | None = None
-    layers: Span | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """What became of one step; where `code` is not NONE it failed, alone.
-
-    A step that was refused left its session as it was; after one that overflowed nothing is held from its position on.
-
-    data: wire rows in the step's `codec_out`, one for each position; empty at the tail
-    ids:  drawn at the tail
-    code: BAD_VALUES for the rows that came in, BAD_POSITION for a gap or a full reservation,
-          UNKNOWN_SESSION for a slot that is not open, ENGINE for values that overflowed here
-    """
-
-    data: bytes = b""
-    ids: tuple[int, ...] = ()
-    code: Code = Code.NONE
-    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)

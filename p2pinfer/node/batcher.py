@@ -11,16 +11,16 @@ from functools import partial
 import trio
 
 from p2pinfer.core.sessions.schedule import BatchCost, ReadySession, next_batch
-from p2pinfer.core.sessions.stage import SessionState, Work
+from p2pinfer.core.sessions.stage import SessionState
+from p2pinfer.core.sessions.step import Output, Step
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import Refused
 from p2pinfer.engine.door import Engine
-from p2pinfer.engine.steps import Output
 from p2pinfer.node.session import Session
 from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.turn import Turn
 
-Taken = list[tuple[Session, Work]]
+Taken = list[tuple[Session, Step]]
 
 
 class Batcher:
@@ -95,23 +95,23 @@ class Batcher:
                 self._begin(batch)
 
     def _begin(self, batch: list[tuple[int, int]]) -> None:
-        taken, steps = [], []
+        taken: Taken = []
+        positions = 0
         for slot, count in batch:
             session = self._sessions[slot]
             with session.contained:
-                work, step = session.take(count)
+                taken.append((session, session.steps.take(count)))
+                positions += count
                 self._turns += 1
                 self._served[slot] = self._turns
                 self._waited.discard(slot)
-                taken.append((session, work))
-                steps.append(step)
-        if not steps:  # whoever was to be computed has failed
+        if not taken:  # whoever was to be computed has failed
             self._turn.at_end(self._start)
             return
         self._busy = True
-        self._engine.begin(steps, partial(self._finish, taken, self._engine.busy_s))
+        self._engine.begin([step for _, step in taken], partial(self._finish, taken, positions, self._engine.busy_s))
 
-    def _finish(self, taken: Taken, before_s: float, outputs: Sequence[Output] | None) -> None:
+    def _finish(self, taken: Taken, positions: int, before_s: float, outputs: Sequence[Output] | None) -> None:
         """Send what was computed, start the next batch, then keep the books: others wait for the first two only."""
         self._busy = False
         if outputs is None:
@@ -120,18 +120,18 @@ class Batcher:
         with self._contained:
             self._note_waited(taken)
         with self._turn:
-            for (session, work), output in zip(taken, outputs, strict=True):
+            for (session, step), output in zip(taken, outputs, strict=True):
                 with session.contained:
-                    session.done(work, output)
+                    session.done(step, output)
             self._turn.at_end(self._start)
-        self.speed = self.speed.observe(sum(work.count for _, work in taken), took_s)
+        self.speed = self.speed.observe(positions, took_s)
         for session, _ in taken:
             with session.contained:
-                session.count()
+                session.note_change()
 
     def _note_waited(self, taken: Taken) -> None:
         """Who is past its prompt and ready at the end of a batch came while it ran, or was left out."""
-        if not any(work.position < session.stage.terms.prompt for session, work in taken):
+        if not any(step.position < session.stage.terms.prompt for session, step in taken):
             return
         for slot in self._awake:
             session = self._sessions[slot]
@@ -139,8 +139,10 @@ class Batcher:
                 self._waited.add(slot)
 
     def _next(self) -> list[tuple[int, int]]:
+        if not (waiting := self._waiting()):  # as after nearly every batch: neighbours have to compute it first
+            return []
         decoding = sum(_past_prompt(session) and session.may_go_on for session in self._sessions.values())
-        return next_batch(self._waiting(), self.speed, decoding, self._groups)
+        return next_batch(waiting, self.speed, decoding, self._groups)
 
     def _waiting(self) -> list[ReadySession]:
         found = []

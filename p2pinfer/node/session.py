@@ -1,9 +1,9 @@
 """One open session of a node: what comes to it, and what follows (protocols/inference.md).
 
-Decisions are `stage.py`'s and `stage_account.py`'s; this does what they say. Steps come from the batcher, which asks
-`ready` and calls `take`, `done` and `count`. Each subject is a file of its own:
+Decisions are `stage.py`'s and `stage_account.py`'s; this does what they say. Steps are the batcher's: it asks what is
+`ready`, takes it of `steps`, and calls `done` and then `note_change`. Each subject is a file of its own:
 
-    session_steps      what the engine computes, and what of it is counted
+    session_steps      what the engine is to compute, and what of it is counted
     session_client     on which link the client hears us, and its return
     session_books      what is proposed and signed, durable before it is said
     session_deadlines  how long it goes on while nothing moves
@@ -20,15 +20,15 @@ import trio
 
 from p2pinfer.core.money.stage_account import StageAccount
 from p2pinfer.core.room.room import is_at_rest
-from p2pinfer.core.sessions.stage import Send, SessionState, StageSession, Work
+from p2pinfer.core.sessions.stage import Send, SessionState, StageSession
 from p2pinfer.core.sessions.stage_terms import Relation
+from p2pinfer.core.sessions.step import Output, Step
 from p2pinfer.core.values.codes import ANSWERS, BROKEN, Code
 from p2pinfer.core.values.errors import LinkDead, RemoteProtocolError
 from p2pinfer.core.values.keys import short_name
 from p2pinfer.core.values.units import PeerKey
 from p2pinfer.core.wire.session_messages import Close, Forward, Resume, Sampled, SessionMessage, Signed
 from p2pinfer.disk.journal import COMMIT_S, Journal
-from p2pinfer.engine.steps import Output, Step
 from p2pinfer.node.session_books import SessionBooks
 from p2pinfer.node.session_client import SessionClient
 from p2pinfer.node.session_deadlines import SessionDeadlines
@@ -43,7 +43,10 @@ Incoming = tuple[PeerKey, SessionMessage | LinkDead]
 
 
 class Session:
-    """slot: the session's number at the engine. contained: a failure within it ends the session and nothing else."""
+    """slot: the session's number at the engine. contained: a failure within it ends the session and nothing else.
+
+    steps: what the engine is to compute
+    """
 
     def __init__(
         self,
@@ -60,7 +63,7 @@ class Session:
         self.slot = slot
         self._link_to = link_to
         self._tell_ready = ready
-        self._steps = SessionSteps(stage, account, slot)
+        self.steps = SessionSteps(stage, account, slot)
         self._end = SessionEnd(stage, link_to)
         self._deadlines = SessionDeadlines(stage, account)
         self._client = SessionClient(stage, link_to, self._deadlines)
@@ -147,28 +150,20 @@ class Session:
         """Positions that may be computed now."""
         return self.stage.ready(self.account.limit)
 
-    def take(self, count: int) -> tuple[Work, Step]:
-        """Work for `count` positions, and the engine's step for it."""
-        return self._steps.take(count)
-
-    def done(self, work: Work, output: Output) -> None:
-        """Send the engine's output on: the next stage waits for it. `count` has to follow at once."""
+    def done(self, step: Step, output: Output) -> None:
+        """Send the engine's output on: the next stage waits for it. `note_change` has to follow at once."""
         if output.code:
             self.fail(output.code, output.text)
             return
-        for send in self._steps.done(work, output):
+        for send in self.steps.done(step, output):
             self._send(send)
 
-    def count(self) -> None:
-        """Count what was sent, while others compute with it."""
-        self._after_change()
-
-    def _after_change(self) -> None:
+    def note_change(self) -> None:
         """Whatever changed, those who wait for it look again; before that, what was sent is counted."""
         if self._end.is_broken:
             return
-        if self._steps.uncounted is not None:
-            self._steps.count()
+        if self.steps.uncounted is not None:
+            self.steps.count()
         stage, account = self.stage, self.account
         if stage.state is SessionState.ENDED:
             self._after_end()
@@ -196,9 +191,17 @@ class Session:
 
     def take_message(self, sender: PeerKey, message: SessionMessage) -> None:
         """Take a message of a peer of the session as soon as it comes; what is wrong with it ends the session."""
+        terms = self.stage.terms
+        is_client = sender == terms.client
         with self.contained:
             try:
-                self._take(sender, message)
+                if is_client and type(message) is Resume and message.epoch == terms.epoch:
+                    self._take_back()
+                for send in self.stage.receive(sender, message):
+                    self._send(send)
+                if is_client:
+                    self._take_of_client(message)
+                self.note_change()
             except RemoteProtocolError as error:
                 self.fail(error.code, str(error))
 
@@ -212,18 +215,11 @@ class Session:
         """End the session from our side, and say so to everybody in it. The client says how far it signs."""
         if self.stage.state is SessionState.RUNNING:
             self._end.fail(code, text)
-            self._after_change()
+            self.note_change()
 
-    def _take(self, sender: PeerKey, message: SessionMessage) -> None:
-        terms = self.stage.terms
-        is_client = sender == terms.client
-        if is_client and type(message) is Resume and message.epoch == terms.epoch and not self._client.take_back():
+    def _take_back(self) -> None:
+        if not self._client.take_back():
             self._give_client_up()
-        for send in self.stage.receive(sender, message):
-            self._send(send)
-        if is_client:
-            self._take_of_client(message)
-        self._after_change()
 
     def _take_of_client(self, message: SessionMessage) -> None:
         """The client's word on what it signs, and how far, counts after the end, too."""
@@ -255,19 +251,17 @@ class Session:
         """The client does not come back: what it has not signed is settled at next contact."""
         self.stage.end(Code.LOST)
         self._client.is_lost = True
-        self._after_change()
+        self.note_change()
 
     def _send(self, send: Send) -> None:
         """Send at once what is small; rows of a prompt wait for the link in a task of their own."""
+        priority = Priority.CONTROL
         match send.message:
             case Forward(position=position) as rows if position < self.stage.terms.prompt:
                 self._prompt_rows.add(rows)
+                return
             case Forward() | Sampled():
-                self._send_now(send, Priority.DECODE)
-            case _:
-                self._send_now(send, Priority.CONTROL)
-
-    def _send_now(self, send: Send, priority: Priority) -> None:
+                priority = Priority.DECODE
         if send.to == self.stage.terms.client:
             self._client.say(send.message, priority)
         elif (link := self._link_to(send.to)) is None:

@@ -9,9 +9,9 @@ from typing import Final
 from p2pinfer.core.records.draw import GREEDY
 from p2pinfer.core.sessions.pages import PAGE
 from p2pinfer.core.sessions.schedule import BatchCost
+from p2pinfer.core.sessions.step import Step
 from p2pinfer.core.values.errors import EngineError
 from p2pinfer.core.values.units import Codec, Roles, row_bytes
-from p2pinfer.engine.steps import Step
 from p2pinfer.node.shard import LoadedSpan
 
 PREFILL: Final = 64  # positions

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from p2pinfer.core.records.draw import GREEDY
 from p2pinfer.core.sessions.pages import pages_for
+from p2pinfer.core.sessions.step import Step
 from p2pinfer.core.values.errors import EngineError
 from p2pinfer.core.values.units import Codec
 from p2pinfer.core.wire.session_messages import pack_ids
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.engine.door import Engine, open_engine
-from p2pinfer.engine.steps import Step
 from p2pinfer.node.settings import Serve
 from p2pinfer.node.shard import shard_spec
 

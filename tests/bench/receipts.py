@@ -24,12 +24,12 @@ from p2pinfer.core.money.stage_account import StageAccount
 from p2pinfer.core.records.receipt import Receipt
 from p2pinfer.core.records.records import countersign, sign
 from p2pinfer.core.sessions.pages import pages_for
+from p2pinfer.core.sessions.step import Step
 from p2pinfer.core.values.keys import domain
 from p2pinfer.core.values.units import Codec, SessionId, Span, row_bytes
 from p2pinfer.core.wire.session_messages import pack_ids
 from p2pinfer.disk.journal import Journal, open_journal
 from p2pinfer.engine.door import Engine, open_engine
-from p2pinfer.engine.steps import Step
 from p2pinfer.node.defaults import decided
 from p2pinfer.node.settings import Serve
 from p2pinfer.node.shard import shard_spec

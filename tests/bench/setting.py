@@ -16,6 +16,7 @@ from p2pinfer.core.models.manifest import TOKENIZER
 from p2pinfer.core.models.text import Texts
 from p2pinfer.core.records.draw import GREEDY
 from p2pinfer.core.sessions.pages import pages_for
+from p2pinfer.core.sessions.step import Step
 from p2pinfer.core.values.errors import ModelError
 from p2pinfer.core.values.units import Codec, Numerics
 from p2pinfer.core.wire.session_messages import pack_ids
@@ -23,7 +24,6 @@ from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.places import default_store
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.engine.door import Engine, open_engine
-from p2pinfer.engine.steps import Step
 from p2pinfer.node.settings import Serve
 from p2pinfer.node.shard import shard_spec
 

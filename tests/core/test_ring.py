@@ -9,11 +9,13 @@ from collections.abc import Sequence
 
 import pytest
 
+from p2pinfer.core.records.draw import GREEDY
 from p2pinfer.core.records.sampling import SamplingRecord
 from p2pinfer.core.sessions.ending import Ending
 from p2pinfer.core.sessions.generation import Generation, Phase
-from p2pinfer.core.sessions.stage import Result, SessionState, StageSession, Work
+from p2pinfer.core.sessions.stage import SessionState, StageSession
 from p2pinfer.core.sessions.stage_terms import StageTerms
+from p2pinfer.core.sessions.step import Output, Step
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import LocalProtocolError, RemoteProtocolError
 from p2pinfer.core.values.units import Codec, PeerKey, Roles, SessionId, Span
@@ -72,29 +74,26 @@ class ToyShard:
         self.states = [0] * layers
         self.roles = roles
 
-    def compute(self, work: Work) -> Result:
-        size = len(work.data) // work.count
+    def compute(self, step: Step) -> Output:
         out = []
-        for at in range(work.count):
-            value = int.from_bytes(work.data[at * size : (at + 1) * size], "big")
+        for at in range(0, len(step.data), 4):
+            value = int.from_bytes(step.data[at : at + 4], "big")
             for index, state in enumerate(self.states):
                 value = self.states[index] = layer(state, value)
             out.append(value)
         if Roles.TAIL in self.roles:
-            return Result(sampled=out[-1] % END_ID if work.sample else None)
-        return Result(rows=b"".join(value.to_bytes(4, "big") for value in out))
+            return Output(ids=(out[-1] % END_ID,) if step.sample else ())
+        return Output(b"".join(value.to_bytes(4, "big") for value in out))
 
 
 def whole(prompt: Sequence[int], count: int, layers: int) -> list[int]:
     """The toy model in one piece."""
     shard = ToyShard(layers, Roles.HEAD | Roles.TAIL)
     ids: list[int] = []
-    work = Work(0, len(prompt), pack_ids(prompt), sample=True)
+    data = pack_ids(prompt)
     while len(ids) < count:
-        sampled = shard.compute(work).sampled
-        assert sampled is not None
-        ids.append(sampled)
-        work = Work(len(prompt) + len(ids) - 1, 1, pack_ids((sampled,)), sample=True)
+        ids += shard.compute(Step(0, 0, data, Codec.IDS, Codec.IDS, GREEDY)).ids
+        data = pack_ids(ids[-1:])
     return ids
 
 
@@ -153,8 +152,8 @@ class Ring:
     def step(self, peer: PeerKey, limit: int = 1 << 30) -> None:
         stage = self.stages[peer]
         if count := min(CHUNK, stage.ready(limit)):
-            work = stage.take(count)
-            sends = stage.done(work, self.shards[peer].compute(work))
+            step = stage.take(count)
+            sends = stage.done(step, self.shards[peer].compute(step))
             self.queue.extend((peer, send.to, send.message) for send in sends)
 
 
@@ -317,9 +316,9 @@ def test_a_stage_says_that_it_computes() -> None:
     stage = ring.stages[PEERS[0]]
     stage.receive(CLIENT, Prompt(SESSION, 0, pack_ids(PROMPT)))
     assert not stage.is_computing
-    work = stage.take(2)
+    step = stage.take(2)
     assert stage.is_computing
-    stage.done(work, ring.shards[PEERS[0]].compute(work))
+    stage.done(step, ring.shards[PEERS[0]].compute(step))
     assert not stage.is_computing
 
 
@@ -327,9 +326,9 @@ def test_a_result_after_the_end_is_dropped() -> None:
     ring = Ring(PROMPT, (6,))
     stage = ring.stages[PEERS[0]]
     stage.receive(CLIENT, Prompt(SESSION, 0, pack_ids(PROMPT)))
-    work = stage.take(2)
+    step = stage.take(2)
     stage.end(Code.CANCELLED)
-    assert stage.done(work, ring.shards[PEERS[0]].compute(work)) == []
+    assert stage.done(step, ring.shards[PEERS[0]].compute(step)) == []
     assert stage.computed == 0
 
 

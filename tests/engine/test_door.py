@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from p2pinfer.core.records.draw import GREEDY
+from p2pinfer.core.sessions.step import Output, Step
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import EngineError, ModelError
 from p2pinfer.core.values.units import Codec, Numerics, Roles, Span
@@ -24,11 +25,9 @@ from p2pinfer.engine.steps import (
     Facts,
     Failed,
     Message,
-    Output,
     Progress,
     Reply,
     ShardSpec,
-    Step,
     pack_message,
     pack_request,
     pack_spec,

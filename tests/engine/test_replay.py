@@ -15,6 +15,7 @@ import torch
 
 from p2pinfer.core.records.draw import GREEDY
 from p2pinfer.core.sessions.pages import Table
+from p2pinfer.core.sessions.step import Step
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.units import Codec, Numerics, Span
 from p2pinfer.core.wire.session_messages import pack_ids
@@ -26,7 +27,7 @@ from p2pinfer.engine.eager import load_eager
 from p2pinfer.engine.graphs import Graphs
 from p2pinfer.engine.replay import Compute, Record
 from p2pinfer.engine.shard import Shard
-from p2pinfer.engine.steps import EngineCall, Step
+from p2pinfer.engine.steps import EngineCall
 
 from .conftest import Tiny
 from .test_shard import CLOSE, PROMPT, answer, first, open_slots, reference_ids, rows, run

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from p2pinfer.core.records.draw import GREEDY
+from p2pinfer.core.sessions.step import Step
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.units import Codec, Span, row_bytes
 from p2pinfer.core.wire.session_messages import pack_ids
 from p2pinfer.engine import codecs
 from p2pinfer.engine.inbox import Inbox
 from p2pinfer.engine.shard import Shard
-from p2pinfer.engine.steps import LENGTH_BYTES, EngineCall, Reply, Step, pack_request, unpack_message, unpack_request
+from p2pinfer.engine.steps import LENGTH_BYTES, EngineCall, Reply, pack_request, unpack_message, unpack_request
 from tests.node.middle import Middle
 
 from .conftest import Tiny
@@ -132,7 +133,7 @@ async def test_what_a_node_asks_for_is_plain(even_llama: Tiny) -> None:
     span = SPANS["middle"]
     middle = Middle(span=span, codec=Codec.Q8O4, width=WIDTH)
     middle.forward(3, Codec.Q8O4, data_for(span, 3))
-    _, step = middle.session.take(3)
+    step = middle.session.steps.take(3)
     with served(even_llama, span, step.slot) as door:
         assert door.ask(EngineCall(steps=(step,))) == []
         assert [reply.outputs for reply in door.answers()] == [tuple(door.other.step([step]))]

@@ -12,11 +12,11 @@ from p2pinfer.core.records.receipt import Receipt
 from p2pinfer.core.records.records import SignedRecord, countersign
 from p2pinfer.core.sessions.stage import StageSession
 from p2pinfer.core.sessions.stage_terms import StageTerms
+from p2pinfer.core.sessions.step import Output
 from p2pinfer.core.values.errors import JournalError, LinkDead
 from p2pinfer.core.values.units import Codec, PeerKey, Roles, SessionId, Span, row_bytes
 from p2pinfer.core.wire.messages import Message
 from p2pinfer.core.wire.session_messages import Forward, SessionMessage, Signed
-from p2pinfer.engine.steps import Output
 from p2pinfer.node.session import Session
 from p2pinfer.overlay.outbox import Priority
 from tests.core.paid_route import CLIENT, NODES, SECRET, SMALL, agreed, offer_of
@@ -155,9 +155,9 @@ class Middle:
     async def compute(self) -> None:
         """The engine does what may be done now."""
         while count := self.session.ready():
-            work, _ = self.session.take(min(count, SMALL.max_chunk))
-            self.session.done(work, Output(bytes(work.count * ROW)))
-            self.session.count()
+            step = self.session.steps.take(min(count, SMALL.max_chunk))
+            self.session.done(step, Output(step.data))
+            self.session.note_change()
             await wait_all_tasks_blocked()
 
     async def sign(self) -> None:

@@ -9,11 +9,11 @@ from p2pinfer.core.records.sampling import SamplingRecord
 from p2pinfer.core.sessions.ending import Ending
 from p2pinfer.core.sessions.stage import StageSession
 from p2pinfer.core.sessions.stage_terms import StageTerms
+from p2pinfer.core.sessions.step import Output
 from p2pinfer.core.values.errors import LinkDead
 from p2pinfer.core.values.units import Codec, PeerKey, Roles, Span
 from p2pinfer.core.wire.messages import Message
 from p2pinfer.core.wire.session_messages import Prompt, Resume, pack_ids
-from p2pinfer.engine.steps import Output
 from p2pinfer.node.session import Session
 from tests.core.paid_route import CLIENT, NODES, SECRET, SMALL, agreed, offer_of
 from tests.node.middle import SESSION, MemoryJournal, MemoryLink
@@ -72,9 +72,9 @@ class Solo:
         self.session.take_message(CLIENT.public, Prompt(SESSION, 0, pack_ids((7,))))
 
     def compute(self) -> None:
-        work, _ = self.session.take(1)
-        self.session.done(work, Output(ids=(9,)))
-        self.session.count()
+        step = self.session.steps.take(1)
+        self.session.done(step, Output(ids=(9,)))
+        self.session.note_change()
 
     def lose(self) -> None:
         """The client's link breaks."""

@@ -7,9 +7,9 @@ import pytest
 from trio.testing import MockClock
 
 from p2pinfer.core.sessions.schedule import BatchCost
+from p2pinfer.core.sessions.step import Output, Step
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.units import Codec
-from p2pinfer.engine.steps import Output, Step
 from p2pinfer.node.batcher import Batcher
 from p2pinfer.overlay.turn import Turn
 from tests.node.middle import ROW, Middle

@@ -10,12 +10,12 @@ import pytest
 import trio
 
 from p2pinfer.core.sessions.schedule import BatchCost
+from p2pinfer.core.sessions.step import Step
 from p2pinfer.core.swarm.source import NOWHERE, Scope, Source
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.core.values.units import Codec, PeerKey
 from p2pinfer.core.wire.session_messages import Accept, Close, Sampled, SessionRefused
-from p2pinfer.engine.steps import Step
 from p2pinfer.node.batcher import Batcher
 from p2pinfer.node.settlement import NodeSettlement
 from p2pinfer.overlay.limits import ALL_SETTLEMENTS, KEY_SETTLEMENTS, NETWORK_SETTLEMENTS
@@ -48,10 +48,10 @@ class FailingMiddle(Middle):
         def fail(*_: object) -> None:
             raise ValueError("a fault of ours")
 
-        setattr(self.session, at, fail)
+        setattr(self.session.steps if at == "take" else self.session, at, fail)
 
 
-@pytest.mark.parametrize("at", ["take", "done", "count"])
+@pytest.mark.parametrize("at", ["take", "done", "note_change"])
 async def test_a_failure_in_a_batch_ends_one_session_and_the_others_go_on(
     at: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -89,7 +89,7 @@ async def test_a_fault_that_belongs_to_no_session_is_told_to_the_node() -> None:
 
 
 async def test_a_message_that_our_code_cannot_take_ends_its_session_only() -> None:
-    middle = FailingMiddle("_take", 1, Batcher(SlowEngine(), BatchCost(), Turn(), 1))  # type: ignore[arg-type]
+    middle = FailingMiddle("note_change", 1, Batcher(SlowEngine(), BatchCost(), Turn(), 1))  # type: ignore[arg-type]
     middle.forward(1, Codec.F32, bytes(ROW))
     assert middle.session.stage.reason is Code.INTERNAL
 

@@ -16,11 +16,11 @@ from p2pinfer.core.records.contract import EXPIRY_S
 from p2pinfer.core.records.receipt import FINAL, Receipt
 from p2pinfer.core.records.records import SignedRecord, countersign
 from p2pinfer.core.room.room import FIRST_ROWS_S, POSITION_S, RESTING_S
+from p2pinfer.core.sessions.step import Output
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import LinkDead
 from p2pinfer.core.wire.session_messages import Close, Credit, Propose, Signed, Stored
 from p2pinfer.disk.journal import COMMIT_S
-from p2pinfer.engine.steps import Output
 from p2pinfer.node.session_books import AGAIN_S
 from p2pinfer.node.session_deadlines import FINAL_S, IDLE_S, UNPAID_S
 from p2pinfer.overlay.outbox import Priority
@@ -125,7 +125,7 @@ async def test_a_position_now_and_then_keeps_no_session_in_use(autojump_clock: M
 
 async def test_what_is_computed_is_in_use_however_long_it_takes(autojump_clock: MockClock, middle: Middle) -> None:
     await middle.rows(4)
-    middle.session.take(4)
+    middle.session.steps.take(4)
     await trio.sleep(RESTING_S)
     assert not middle.session.is_at_rest
 
@@ -253,10 +253,10 @@ async def test_what_is_computed_when_the_client_closes_is_done_all_the_same(
 ) -> None:
     """RCT-24"""
     await middle.rows(4)
-    work, _ = middle.session.take(4)
+    step = middle.session.steps.take(4)
     middle.heard(CLIENT.public, Close(SESSION, 0, Code.CANCELLED, 0, ""))
-    middle.session.done(work, Output(bytes(4 * ROW)))
-    middle.session.count()
+    middle.session.done(step, Output(bytes(4 * ROW)))
+    middle.session.note_change()
     await middle.over.wait()  # type: ignore[attr-defined]
     assert (middle.account.committed, middle.account.worked) == (0, 4)
     assert middle.journal.proposed == []

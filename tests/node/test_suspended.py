@@ -10,12 +10,12 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from p2pinfer.core.records.contract import EXPIRY_S
 from p2pinfer.core.records.receipt import FINAL, Receipt
 from p2pinfer.core.records.records import SignedRecord
+from p2pinfer.core.sessions.step import Output
 from p2pinfer.core.sessions.suspension import RESUME_S, RETURN_ALL_S, RETURN_S
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import LinkDead
 from p2pinfer.core.values.units import PeerKey
 from p2pinfer.core.wire.session_messages import Close, Credit, Finish, Propose, Resume, Sampled
-from p2pinfer.engine.steps import Output
 from p2pinfer.node.session_books import AGAIN_S
 from p2pinfer.node.session_deadlines import FINAL_S, IDLE_S, UNPAID_S
 from tests.core.paid_route import CLIENT, SMALL
@@ -134,10 +134,10 @@ async def test_what_was_at_work_is_proposed_when_the_client_is_back(
     autojump_clock: MockClock, middle: Suspended
 ) -> None:
     await middle.rows(4)
-    work, _ = middle.session.take(4)
+    step = middle.session.steps.take(4)
     await middle.lose()
-    middle.session.done(work, Output(bytes(4 * ROW)))
-    middle.session.count()
+    middle.session.done(step, Output(bytes(4 * ROW)))
+    middle.session.note_change()
     await wait_all_tasks_blocked()
     assert len(middle.journal.proposed) == 1
     await middle.come_back()
@@ -241,7 +241,7 @@ async def test_it_rests_at_once_and_no_more_when_the_client_is_back(
 
 async def test_what_is_at_work_is_not_taken_from_the_engine(autojump_clock: MockClock, middle: Suspended) -> None:
     await middle.rows(4)
-    middle.session.take(4)
+    middle.session.steps.take(4)
     await middle.lose()
     assert not middle.session.is_at_rest
 
@@ -362,11 +362,11 @@ async def test_a_contract_ends_while_its_client_is_away(autojump_clock: MockCloc
 async def test_a_disk_that_is_full_ends_it_with_nothing_proposed(autojump_clock: MockClock, middle: Suspended) -> None:
     """RCT-20: what is not stored is not said, when the client is back neither."""
     await middle.rows(4)
-    work, _ = middle.session.take(4)
+    step = middle.session.steps.take(4)
     await middle.lose()
     middle.journal.full = True
-    middle.session.done(work, Output(bytes(4 * ROW)))
-    middle.session.count()
+    middle.session.done(step, Output(bytes(4 * ROW)))
+    middle.session.note_change()
     await middle.over.wait()
     await middle.come_back()
     assert (middle.proposed(), middle.closes()) == ([], [Code.INTERNAL, Code.INTERNAL])
@@ -494,12 +494,12 @@ async def test_a_full_disk_takes_no_ids_from_a_client_that_is_away(
     nursery.start_soon(solo.session.run, solo.incoming)
     await wait_all_tasks_blocked()
     solo.compute()
-    work, _ = solo.session.take(1)
+    step = solo.session.steps.take(1)
     solo.lose()
     await wait_all_tasks_blocked()
     solo.journal.full = True
-    solo.session.done(work, Output(ids=(8,)))
-    solo.session.count()
+    solo.session.done(step, Output(ids=(8,)))
+    solo.session.note_change()
     await trio.sleep(FINAL_S + AGAIN_S / 2)
     solo.journal.full = False
     solo.come_back(delivered=1)

@@ -7,8 +7,9 @@ from typing import Final
 from p2pinfer.core.records.sampling import SamplingRecord
 from p2pinfer.core.sessions.ending import Ending
 from p2pinfer.core.sessions.generation import Generation
-from p2pinfer.core.sessions.stage import Result, Send, StageSession
+from p2pinfer.core.sessions.stage import Send, StageSession
 from p2pinfer.core.sessions.stage_terms import StageTerms
+from p2pinfer.core.sessions.step import Output
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.units import Codec, PeerKey, Roles, SessionId, Span
 from p2pinfer.core.wire.session_messages import Accept, Credit, Finish, Forward, Prompt, Sampled, SessionMessage
@@ -83,9 +84,9 @@ def step(part: StageSession) -> Sequence[Send]:
     """Compute one chunk, if there is something to compute."""
     if not (count := min(CHUNK, part.ready(1000))):
         return []
-    work = part.take(count)
-    sampled = ANSWER[part.sampled] if work.sample else None
-    return part.done(work, Result(bytes(4 * WIDTH * count) if part.terms.successor else b"", sampled))
+    taken = part.take(count)
+    ids = (ANSWER[part.sampled],) if taken.sample else ()
+    return part.done(taken, Output(bytes(4 * WIDTH * count) if part.terms.successor else b"", ids))
 
 
 def line(sender: PeerKey, send: Send) -> str:

@@ -8,8 +8,9 @@ from typing import Any, Final
 from p2pinfer.core.records.sampling import SamplingRecord
 from p2pinfer.core.sessions.ending import Ending
 from p2pinfer.core.sessions.generation import Generation
-from p2pinfer.core.sessions.stage import Result, Send, StageSession
+from p2pinfer.core.sessions.stage import Send, StageSession
 from p2pinfer.core.sessions.stage_terms import StageTerms
+from p2pinfer.core.sessions.step import Output
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import RemoteProtocolError, Stranger
 from p2pinfer.core.values.units import Codec, PeerKey, Roles, SessionId, Span
@@ -97,8 +98,9 @@ class StageReplay:
         if "ready" in step:
             return {"ready": self.stage.ready(self.stage.terms.max_positions)}
         if "compute" in step:
-            work = self.stage.take(step["compute"])
-            return self._sends(self.stage.done(work, Result(bytes.fromhex(step.get("rows", "")), step.get("sampled"))))
+            taken = self.stage.take(step["compute"])
+            ids = () if step.get("sampled") is None else (step["sampled"],)
+            return self._sends(self.stage.done(taken, Output(bytes.fromhex(step.get("rows", "")), ids)))
         if "fail" in step:
             return self._sends(self.stage.fail(Code.read(code_of(step["fail"])), ""))
         if "loses" in step:

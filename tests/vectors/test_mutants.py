@@ -171,7 +171,7 @@ EQUIVALENT: Final = {
     },
     "stage": {
         "StageSession._admit: self._admitted.add((sender, kind))": "what was asked once need not be asked again",
-        "StageSession.is_computing: return self._working": "the node asks, whose sessions give way",
+        "StageSession.is_computing: return self._taken > 0": "the node asks, whose sessions give way",
         "StageSession._resume: self.check_return(counted)": "the account's check, which has vectors of its own",
     },
     "model_numbers": {

@@ -38,6 +38,7 @@ class StageAccount:
     """worked: positions that the engine was given, whatever became of them; the client's word takes nothing off them
     committed: positions computed and accepted, as far as this stage has been told
     paid: positions of the highest complete receipt
+    limit: positions that may be computed before the client signs more
     stored: the highest complete receipt that is durable
     """
 
@@ -62,6 +63,7 @@ class StageAccount:
         self._due_at: float = terms.limits.cadence  # committed positions with which the next proposal is due
         self._reason = Code.NONE
         self._time = 0
+        self._renew_limit()
 
     def begin(self, upto: int) -> None:
         """Positions up to here go to the engine: they are at risk from now on."""
@@ -95,13 +97,10 @@ class StageAccount:
 
     # How far to work
 
-    @property
-    def limit(self) -> int:
-        """Positions that may be computed before the client signs more."""
-        if self._reason:
-            return self.committed
+    def _renew_limit(self) -> None:
+        """More is paid, or nothing more is to be computed; what asks for the limit asks more often."""
         limits = self.contract.record.limits
-        return min(self.paid + limits.window, limits.max_positions)
+        self.limit = self.committed if self._reason else min(self.paid + limits.window, limits.max_positions)
 
     def may_compute(self, upto: int) -> bool:
         """Positions [0, upto) may be computed now."""
@@ -162,6 +161,7 @@ class StageAccount:
             self._reason, self._due_at = reason, 0
             if upto is not None:
                 self.committed = max(self.proposed, min(self.committed, upto))
+            self._renew_limit()
 
     def abandon(self, reason: Code) -> None:
         """Close where the client has not said how far it signs: a final is due for what no proposal covers yet."""
@@ -196,11 +196,13 @@ class StageAccount:
         self._pending, self._unstored = self._unstored | self._pending, {}
         self.complete = self.stored
         self.paid = self.contract.record.work.committed(self.stored.record.usage) if self.stored else 0
+        self._renew_limit()
 
     def _take_signed(self, complete: SignedRecord[Receipt], committed: int) -> None:
         later = _after(complete, self._pending)
         self._unstored |= {body: one for body, one in self._pending.items() if body not in later}
         self.complete, self.paid, self._pending = complete, committed, later
+        self._renew_limit()
 
     @property
     def pending(self) -> tuple[Proposal, ...]:

@@ -17,6 +17,7 @@ from typing import Final
 
 from p2pinfer.core.sessions.ending import Ending
 from p2pinfer.core.sessions.stage_terms import Relation, StageTerms
+from p2pinfer.core.sessions.step import Output, Step
 from p2pinfer.core.sessions.tail_ids import TailIds
 from p2pinfer.core.values.codes import ANSWERS, Code
 from p2pinfer.core.values.errors import LocalProtocolError, RemoteProtocolError, Stranger
@@ -68,26 +69,12 @@ class Send:
     message: SessionMessage
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """Positions to compute now: `data` holds wire rows in `codec_in`, or ids at the head."""
-
-    position: int
-    count: int
-    data: bytes
-    sample: bool  # the id after the last position is wanted
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a stage computed for a Work: wire rows in `codec_out`, or the id that was sampled at the tail."""
-
-    rows: bytes = b""
-    sampled: int | None = None
-
-
 class StageSession:
-    """computed: positions whose rows have gone through this stage's layers.
+    """computed: positions whose rows have gone through this stage's layers
+
+    received: positions whose rows (ids at the head) have arrived
+
+    limit: positions that may be computed before the successor grants more
 
     reason: why the session ended; NONE while it runs. After a failure of ours or of a neighbour the node ends the
     session from outside with `end`.
@@ -103,65 +90,55 @@ class StageSession:
         self.state = SessionState.RUNNING
         self.reason = Code.NONE
         self.computed = 0
+        self.received = 0
         self.sampled = 0
+        self.limit = terms.max_positions if terms.successor is None else CREDIT_CHUNKS * terms.max_chunk
         self.is_suspended = False
         self.check_return: Callable[[int], None] = lambda counted: None
         self._has_prompt_twice = False  # a client that came back without an id sends the prompt once more
         self._tail_ids = TailIds(terms, ending) if ending is not None else None
+        self._draw = None if terms.sampling is None else terms.sampling.draw
         self._row = row_bytes(terms.codec_in, terms.width)
         self._waiting = bytearray()  # rows or ids of positions from `computed` on
         self._granted = CREDIT_CHUNKS * terms.max_chunk  # positions the predecessor may send
-        self._credit = CREDIT_CHUNKS * terms.max_chunk  # positions the successor takes
-        self._working = False
+        self._taken = 0  # positions of the step that is not done
         self._admitted: set[tuple[PeerKey, type[SessionMessage]]] = set()  # who may send what, of what has come
 
     @property
-    def received(self) -> int:
-        """Positions whose rows (ids at the head) have arrived."""
-        return self.computed + len(self._waiting) // self._row
-
-    @property
     def is_computing(self) -> bool:
-        """Work was taken, and is not done."""
-        return self._working
-
-    @property
-    def _due(self) -> int:
-        """Positions that have an id, as far as this stage can know: those of the prompt and of every id sampled."""
-        return max(self.terms.prompt, self.computed + 1)
-
-    @property
-    def limit(self) -> int:
-        """Positions that may be computed before the successor grants more."""
-        return self.terms.max_positions if self.terms.successor is None else self._credit
+        """A step was taken, and is not done."""
+        return self._taken > 0
 
     def ready(self, limit: int) -> int:
         """How many positions may be computed now, none of them at or beyond `limit`."""
-        if self._working or self.is_suspended or self.state is SessionState.ENDED:
+        if self._taken or self.is_suspended or self.state is SessionState.ENDED:
             return 0
         return max(0, min(self.received, self.limit, limit) - self.computed)
 
-    def take(self, count: int) -> Work:
-        """Work for the next `count` positions; `done` must follow before the next one."""
-        if self._working or self.state is SessionState.ENDED or count > self.received - self.computed:
-            raise LocalProtocolError(f"{count} positions from {self.computed} are not ready")
-        self._working = True
-        data = bytes(self._waiting[: count * self._row])
-        sample = self.terms.sampling is not None and self.computed + count >= self.terms.prompt
-        return Work(self.computed, count, data, sample)
+    def take(self, count: int, slot: int = 0) -> Step:
+        """The step of the next `count` positions; `done` must follow before the next one.
 
-    def done(self, work: Work, result: Result) -> list[Send]:
-        """Take the result of a Work; return what to send for it. After the end there is nothing to send."""
-        self._working = False
+        slot: the session's number at the engine
+        """
+        if self._taken or self.state is SessionState.ENDED or count > self.received - self.computed:
+            raise LocalProtocolError(f"{count} positions from {self.computed} are not ready")
+        self._taken = count
+        terms, data = self.terms, bytes(self._waiting[: count * self._row])
+        draw = self._draw if self.computed + count >= terms.prompt else None
+        return Step(slot, self.computed, data, terms.codec_in, terms.codec_out, draw, terms.span)
+
+    def done(self, step: Step, output: Output) -> list[Send]:
+        """Take what became of a step that did not fail; return what to send. After the end there is nothing to send."""
+        count, self._taken = self._taken, 0
         if self.state is SessionState.ENDED:
             return []
-        del self._waiting[: work.count * self._row]
-        self.computed += work.count
+        del self._waiting[: len(step.data)]
+        self.computed += count
         sends = self._grant()
         if self.terms.successor is not None:
-            sends.append(Send(self.terms.successor, self._forward(work, result)))
-        elif result.sampled is not None:
-            sends += self._sample(result.sampled)
+            sends.append(Send(self.terms.successor, self._forward(step.position, count, output.data)))
+        elif output.ids:
+            sends += self._sample(output.ids[0])
         return sends
 
     def receive(self, sender: PeerKey, message: SessionMessage) -> list[Send]:
@@ -238,6 +215,7 @@ class StageSession:
         """End the session without a word to others; what was computed stays counted."""
         if self.state is SessionState.RUNNING:
             self.state, self.reason = SessionState.ENDED, reason
+            self.received = self.computed
             self._waiting.clear()
             self._admitted.clear()
 
@@ -264,7 +242,7 @@ class StageSession:
         if count != self.terms.prompt:
             raise RemoteProtocolError(f"{count} ids, {self.terms.prompt} were announced", Code.BAD_POSITION)
         self._check_ids(unpack_ids(message.ids))
-        self._waiting += message.ids
+        self._wait(message.ids, count)
         return []
 
     def _rows(self, message: Forward) -> list[Send]:
@@ -272,8 +250,9 @@ class StageSession:
             return []  # of an older route: dropped, not computed
         last = message.position + message.count
         # Past the prompt a row belongs to an id, and that was sampled once the row before it was computed
-        if message.position != self.received or last > min(self._due, self.terms.max_positions):
-            text = f"rows {message.position}:{last}, {self.received} is next and {self._due} the first not sampled"
+        sampled = max(self.terms.prompt, self.computed + 1)  # positions that have an id, as far as this stage can know
+        if message.position != self.received or last > min(sampled, self.terms.max_positions):
+            text = f"rows {message.position}:{last}, {self.received} is next and {sampled} the first not sampled"
             raise RemoteProtocolError(text, Code.BAD_POSITION)
         if last > self._granted:
             raise RemoteProtocolError(f"rows up to {last}, granted {self._granted}", Code.OVER_CREDIT)
@@ -281,7 +260,7 @@ class StageSession:
             raise RemoteProtocolError(
                 f"{len(message.rows)} bytes of codec {message.codec} for {message.count} rows", Code.BAD_VALUES
             )
-        self._waiting += message.rows
+        self._wait(message.rows, message.count)
         return []
 
     def _sampled(self, message: Sampled) -> list[Send]:
@@ -301,7 +280,7 @@ class StageSession:
         self.sampled += 1
         if message.reason:
             return self._finish_ring(Code(message.reason))
-        self._waiting += pack_ids(message.ids)
+        self._wait(pack_ids(message.ids), 1)
         return []
 
     def _finish(self, message: Finish) -> list[Send]:
@@ -328,7 +307,7 @@ class StageSession:
             if message.limit > self.terms.max_positions or message.first:
                 text = f"credit from {message.first} to {message.limit} of {self.terms.max_positions} positions"
                 raise RemoteProtocolError(text, Code.BAD_POSITION)
-            self._credit = max(self._credit, message.limit)
+            self.limit = max(self.limit, message.limit)
         return []
 
     def _sample(self, id_: int) -> list[Send]:
@@ -339,22 +318,19 @@ class StageSession:
         if terms.far_end is not None:
             sends.insert(0, Send(terms.far_end, message))  # the ring waits for it
         elif not message.reason:
-            self._waiting += pack_ids((id_,))  # solo: the ring is this stage alone
+            self._wait(pack_ids((id_,)), 1)  # solo: the ring is this stage alone
         if message.reason:
             self.end(self._tail_ids.reason)
         return sends
 
-    def _forward(self, work: Work, result: Result) -> Forward:
-        return Forward(
-            self.terms.session,
-            self.terms.epoch,
-            0,
-            work.position,
-            work.count,
-            self.computed,
-            self.terms.codec_out,
-            result.rows,
-        )
+    def _wait(self, data: bytes, count: int) -> None:
+        """Rows or ids of the next so many positions have come."""
+        self._waiting += data
+        self.received += count
+
+    def _forward(self, position: int, count: int, rows: bytes) -> Forward:
+        terms = self.terms
+        return Forward(terms.session, terms.epoch, 0, position, count, self.computed, terms.codec_out, rows)
 
     def _grant(self) -> list[Send]:
         """More credit for the predecessor, a chunk at a time."""
