@@ -14,7 +14,7 @@ from p2pinfer.cli.terminal import Terminal, say
 from p2pinfer.cli.words import many
 from p2pinfer.core.values.units import Numerics
 from p2pinfer.disk.store import Store
-from p2pinfer.engine.steps import CPU
+from p2pinfer.engine.messages import CPU
 from p2pinfer.node.settings import MAX_THREADS, check_device, numerics_of
 
 if TYPE_CHECKING:

@@ -30,9 +30,8 @@ from p2pinfer.disk.places import client_journal, is_there, node_journal, node_ne
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.engine.choice import EVERY_ENGINE, NATIVE, engine_of, missing_words, obstacles
 from p2pinfer.engine.gpu import Gpu, look_at_gpu
-from p2pinfer.engine.native.bandwidth import read_gb_s
-from p2pinfer.engine.native.library import instruction_sets, open_library
-from p2pinfer.engine.steps import CPU
+from p2pinfer.engine.messages import CPU
+from p2pinfer.engine.native.library import instruction_sets, open_library, read_gb_s
 from p2pinfer.node.addresses import check_network, local_addresses
 from p2pinfer.node.defaults import missing_files, usual_model
 from p2pinfer.node.limits import usable_cores, usable_memory

@@ -4,7 +4,7 @@ Neither knows of sessions, codecs or errors of peers; a backend is given rows an
 """
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from p2pinfer.core.sessions.pages import Table
 from p2pinfer.engine.codecs import Q8O4, Input, Rows
 from p2pinfer.engine.inbox import Inbox
+
+TellProgress = Callable[[int, int], None]  # while weights load: bytes of files read, of all
 
 Logits = NDArray[np.float32]  # (vocabulary), all finite
 

@@ -1,15 +1,22 @@
-"""Which engine computes a model here. The node asks before it starts one, so this imports neither numpy nor torch."""
+"""What a model's config.json says, and which engine computes it here.
 
+The node asks before it starts one, so this imports neither numpy nor torch. What of a config is refused is in
+`core/models/config_json.py`.
+"""
+
+import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from p2pinfer.core.values.errors import EngineError
+from p2pinfer.core.models.config_json import parse_config
+from p2pinfer.core.models.model_config import ModelConfig
+from p2pinfer.core.values.errors import EngineError, ModelError
+from p2pinfer.core.values.shown import cut
 from p2pinfer.core.values.units import Numerics
-from p2pinfer.engine.config import read_config
+from p2pinfer.engine.messages import CPU
 from p2pinfer.engine.native.library import open_library
 from p2pinfer.engine.native.shapes import unsupported
-from p2pinfer.engine.steps import CPU
 
 NATIVE: Final = frozenset({Numerics.I8G32_1, Numerics.I8G32K8_1})  # classes that the kernel computes; torch the others
 EVERY_ENGINE: Final = ("numpy",)  # what each of them imports
@@ -20,6 +27,16 @@ PACKAGES: Final = {  # what the engine of a class imports
     Numerics.BF16_1: TORCH,
     Numerics.F32_1: TORCH,
 }
+
+
+def read_config(path: Path) -> ModelConfig:
+    """Raises ModelError for a file that is missing, damaged, or of a model that cannot be computed."""
+    try:
+        return parse_config(json.loads(path.read_bytes()))
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror}") from None
+    except (ModelError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: {cut(str(error))}") from None
 
 
 def engine_of(numerics: Numerics) -> str:

@@ -17,7 +17,7 @@ import trio
 from p2pinfer.core.sessions.pages import Pages
 from p2pinfer.core.sessions.step import Output, Step
 from p2pinfer.core.values.errors import EngineError, ModelError
-from p2pinfer.engine.steps import (
+from p2pinfer.engine.messages import (
     LENGTH_BYTES,
     EngineCall,
     Facts,

@@ -11,7 +11,7 @@ from typing import Final
 
 from p2pinfer.core.values.errors import UsageError
 
-SCRIPT: Final = "p2pinfer.engine.gpu_facts"
+SCRIPT: Final = "p2pinfer.engine.eager.gpu_facts"
 
 
 @dataclass(frozen=True, slots=True)

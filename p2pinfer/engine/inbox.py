@@ -3,7 +3,7 @@
 import socket
 from typing import Final, Protocol
 
-from p2pinfer.engine.steps import LENGTH_BYTES
+from p2pinfer.engine.messages import LENGTH_BYTES
 
 READ_BYTES: Final = 1 << 16
 

@@ -12,23 +12,33 @@ from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import RemoteProtocolError
 from p2pinfer.core.values.units import Codec, Roles, Span
 from p2pinfer.engine import codecs
-from p2pinfer.engine.backend import Asked, Backend, Batch, Part
-from p2pinfer.engine.config import read_config
+from p2pinfer.engine.backend import Asked, Backend, Batch, Part, TellProgress
+from p2pinfer.engine.choice import NATIVE, read_config
 from p2pinfer.engine.inbox import Inbox
-from p2pinfer.engine.loading import Progress, load_backend
+from p2pinfer.engine.messages import EngineCall, Facts, Reply, ShardSpec
 from p2pinfer.engine.sampler import draw_id
-from p2pinfer.engine.steps import EngineCall, Facts, Reply, ShardSpec
 
 OVERFLOWED: Final = Output(code=Code.ENGINE, text="the layers gave values that are not finite")
 
 
-def load_shard(spec: ShardSpec, progress: Progress) -> "Shard":
+def load_shard(spec: ShardSpec, progress: TellProgress) -> "Shard":
     """Read a shard's weights and take memory for its KV cache.
 
     Raises ModelError for files that are not what the spec says, a device that is not there, and too little memory.
     """
     config = read_config(spec.config)
     return Shard(spec, config, load_backend(spec, config, progress))
+
+
+def load_backend(spec: ShardSpec, config: ModelConfig, progress: TellProgress) -> Backend:
+    """What computes the spec's class, imported when it is asked for. Raises as `load_shard` does."""
+    if spec.numerics in NATIVE:
+        from p2pinfer.engine.native.span import load_native  # does without torch: 200 MB and a second less
+
+        return load_native(spec, config, progress)
+    from p2pinfer.engine.eager.span import load_eager
+
+    return load_eager(spec, config, progress)
 
 
 class Shard:

@@ -15,7 +15,7 @@ from typing import Final
 
 from p2pinfer.core.values.errors import ModelError
 from p2pinfer.engine.inbox import SocketInbox
-from p2pinfer.engine.steps import Failed, Message, Progress, ShardSpec, pack_message, unpack_request, unpack_spec
+from p2pinfer.engine.messages import Failed, Message, Progress, ShardSpec, pack_message, unpack_request, unpack_spec
 
 EXIT_ORPHAN: Final = 3
 IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # a service manager sends them to every process

@@ -9,7 +9,7 @@ from p2pinfer.core.values.errors import ModelError, UsageError
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.engine.choice import fastest_numerics, obstacles
 from p2pinfer.engine.gpu import look_at_gpu
-from p2pinfer.engine.steps import CPU
+from p2pinfer.engine.messages import CPU
 from p2pinfer.node.settings import AUTO, Serve, numerics_of
 from p2pinfer.node.shard import MB
 

@@ -21,7 +21,7 @@ from p2pinfer.disk.boots import Boots
 from p2pinfer.disk.identity import Identity
 from p2pinfer.disk.journal import Journal
 from p2pinfer.disk.store import Store, StoredModel
-from p2pinfer.engine.steps import ShardSpec
+from p2pinfer.engine.messages import ShardSpec
 from p2pinfer.node.certification import Certifying
 from p2pinfer.node.defaults import decided
 from p2pinfer.node.lodging import Lodging

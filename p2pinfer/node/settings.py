@@ -15,7 +15,7 @@ from p2pinfer.core.values.errors import UsageError
 from p2pinfer.core.values.shown import brief
 from p2pinfer.core.values.units import Numerics, Span
 from p2pinfer.disk.plain import read_small
-from p2pinfer.engine.steps import CPU
+from p2pinfer.engine.messages import CPU
 
 AUTO: Final = "auto"  # the numerics class that the machine decides on
 

@@ -15,9 +15,9 @@ from p2pinfer.core.swarm.placement import WEIGHTS_SHARE, longest_span
 from p2pinfer.core.values.errors import UsageError
 from p2pinfer.core.values.units import Numerics, Roles, Span
 from p2pinfer.disk.store import Store, StoredModel
-from p2pinfer.engine.config import read_config
+from p2pinfer.engine.choice import read_config
 from p2pinfer.engine.door import Engine, open_engine
-from p2pinfer.engine.steps import ShardSpec
+from p2pinfer.engine.messages import ShardSpec
 from p2pinfer.node.limits import usable_cores, usable_memory
 from p2pinfer.node.settings import Serve, numerics_of
 

@@ -19,9 +19,8 @@ from p2pinfer.core.models.architecture import ARCHITECTURES, Shape
 from p2pinfer.core.models.bf16 import Bits
 from p2pinfer.core.models.model_config import ModelConfig
 from p2pinfer.core.sessions.pages import pages_for
-from p2pinfer.engine.native.bandwidth import read_gb_s
 from p2pinfer.engine.native.kernel import Kernel, Matrix, Vector
-from p2pinfer.engine.native.library import instruction_sets, open_library
+from p2pinfer.engine.native.library import instruction_sets, open_library, read_gb_s
 from tests.bench.figures import Bound, Figure
 
 ABOUT = "a layer of an 8B model's shape, random weights, in this process"

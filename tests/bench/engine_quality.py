@@ -19,12 +19,12 @@ from p2pinfer.core.models.text import Texts
 from p2pinfer.core.sessions.pages import pages_for
 from p2pinfer.core.values.units import Numerics
 from p2pinfer.engine.backend import Asked, Backend, Batch, Part
+from p2pinfer.engine.choice import read_config
 from p2pinfer.engine.codecs import Ids, Rows
-from p2pinfer.engine.config import read_config
-from p2pinfer.engine.eager import load_eager
-from p2pinfer.engine.layers import norm
+from p2pinfer.engine.eager.layers import norm
+from p2pinfer.engine.eager.span import load_eager
+from p2pinfer.engine.messages import ShardSpec
 from p2pinfer.engine.native.span import load_native
-from p2pinfer.engine.steps import ShardSpec
 from p2pinfer.node.settings import Serve
 from p2pinfer.node.shard import shard_spec
 from tests.bench.figures import Bound, Figure

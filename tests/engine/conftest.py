@@ -23,8 +23,8 @@ from transformers import (
 )
 
 from p2pinfer.core.values.units import Numerics, Span, roles_of
+from p2pinfer.engine.messages import ShardSpec
 from p2pinfer.engine.shard import Shard, load_shard
-from p2pinfer.engine.steps import ShardSpec
 
 SIZES: dict[str, Any] = {
     "hidden_size": 80,  # no multiple of 64: the last group of q8o4 is short

@@ -19,7 +19,7 @@ from p2pinfer.core.values.errors import EngineError, ModelError
 from p2pinfer.core.values.units import Codec, Numerics, Roles, Span
 from p2pinfer.core.wire.session_messages import pack_ids
 from p2pinfer.engine.door import Engine, open_engine
-from p2pinfer.engine.steps import (
+from p2pinfer.engine.messages import (
     LENGTH_BYTES,
     EngineCall,
     Facts,
@@ -173,7 +173,7 @@ async def test_leaving_the_door_ends_the_process(llama: Tiny) -> None:
 PARENT = """
 import sys, trio
 from p2pinfer.engine.door import open_engine
-from p2pinfer.engine.steps import unpack_spec
+from p2pinfer.engine.messages import unpack_spec
 
 async def main():
     async with open_engine(unpack_spec(bytes.fromhex(sys.argv[1]))) as engine:

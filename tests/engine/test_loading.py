@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from p2pinfer.core.models.config_json import parse_config
 from p2pinfer.core.values.errors import ModelError
 from p2pinfer.core.values.units import Span
-from p2pinfer.engine.config import read_config
-from p2pinfer.engine.finite import are_finite
+from p2pinfer.engine.choice import read_config
+from p2pinfer.engine.eager.weights import are_finite
 from p2pinfer.engine.shard import load_shard
 
 from .conftest import Tiny

@@ -16,11 +16,11 @@ from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import ModelError
 from p2pinfer.core.values.units import Codec, Numerics, Span
 from p2pinfer.core.wire.session_messages import pack_ids
-from p2pinfer.engine.config import read_config
+from p2pinfer.engine.choice import read_config
+from p2pinfer.engine.messages import EngineCall
 from p2pinfer.engine.native.library import instruction_sets, open_library
 from p2pinfer.engine.native.span import load_native
 from p2pinfer.engine.shard import Shard, load_shard
-from p2pinfer.engine.steps import EngineCall
 
 from .conftest import Tiny
 from .test_shard import answer, chunk, first, open_slots, reference_hidden, rows, run

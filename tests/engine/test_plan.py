@@ -7,10 +7,10 @@ import torch
 
 from p2pinfer.core.models.config_json import parse_config
 from p2pinfer.core.sessions.pages import Table
-from p2pinfer.engine.attention import Reading, Together
 from p2pinfer.engine.backend import NOTHING, Asked, Part
-from p2pinfer.engine.plan import plan_batch
-from p2pinfer.engine.rope import Rope
+from p2pinfer.engine.eager.attention import Reading, Together
+from p2pinfer.engine.eager.plan import plan_batch
+from p2pinfer.engine.eager.rope import Rope
 
 from .test_loading import PLAIN
 

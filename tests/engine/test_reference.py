@@ -26,8 +26,8 @@ from p2pinfer.core.values.units import Numerics
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.engine.backend import Asked, Batch, Part
-from p2pinfer.engine.config import read_config
-from p2pinfer.engine.loading import load_backend
+from p2pinfer.engine.choice import read_config
+from p2pinfer.engine.shard import load_backend
 from p2pinfer.node.settings import Serve
 from p2pinfer.node.shard import shard_spec
 from tests.disk.tiny import tiny_gguf, tiny_tokenizer

@@ -19,15 +19,15 @@ from p2pinfer.core.sessions.step import Step
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.units import Codec, Numerics, Span
 from p2pinfer.core.wire.session_messages import pack_ids
-from p2pinfer.engine import tape
 from p2pinfer.engine.backend import NOTHING, Asked, Part
-from p2pinfer.engine.buckets import Bucket, bucket_of
-from p2pinfer.engine.config import read_config
-from p2pinfer.engine.eager import load_eager
-from p2pinfer.engine.graphs import Graphs
-from p2pinfer.engine.replay import Compute, Record
+from p2pinfer.engine.choice import read_config
+from p2pinfer.engine.eager import tape
+from p2pinfer.engine.eager.buckets import Bucket, bucket_of
+from p2pinfer.engine.eager.graphs import Graphs
+from p2pinfer.engine.eager.replay import Compute, Record
+from p2pinfer.engine.eager.span import load_eager
+from p2pinfer.engine.messages import EngineCall
 from p2pinfer.engine.shard import Shard
-from p2pinfer.engine.steps import EngineCall
 
 from .conftest import Tiny
 from .test_shard import CLOSE, PROMPT, answer, first, open_slots, reference_ids, rows, run
@@ -194,7 +194,7 @@ def test_on_a_cpu_nothing_is_recorded_unasked(llama: Tiny, monkeypatch: pytest.M
     def fail(device: torch.device) -> Graphs:
         raise AssertionError(device)
 
-    monkeypatch.setattr("p2pinfer.engine.eager.Graphs", fail)
+    monkeypatch.setattr("p2pinfer.engine.eager.span.Graphs", fail)
     shard = llama.shard()
     open_slots(shard, 0)
     run(shard, Step(0, 0, pack_ids([1]), Codec.IDS, Codec.IDS, GREEDY))

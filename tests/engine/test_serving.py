@@ -19,8 +19,8 @@ from p2pinfer.core.values.units import Codec, Span, row_bytes
 from p2pinfer.core.wire.session_messages import pack_ids
 from p2pinfer.engine import codecs
 from p2pinfer.engine.inbox import Inbox
+from p2pinfer.engine.messages import LENGTH_BYTES, EngineCall, Reply, pack_request, unpack_message, unpack_request
 from p2pinfer.engine.shard import Shard
-from p2pinfer.engine.steps import LENGTH_BYTES, EngineCall, Reply, pack_request, unpack_message, unpack_request
 from tests.node.middle import Middle
 
 from .conftest import Tiny

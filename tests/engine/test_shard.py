@@ -11,10 +11,10 @@ from p2pinfer.core.sessions.step import Output, Step
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.units import Codec, Numerics, Span
 from p2pinfer.core.wire.session_messages import pack_ids
-from p2pinfer.engine import eager
 from p2pinfer.engine.codecs import decode
+from p2pinfer.engine.eager import span as eager
+from p2pinfer.engine.messages import EngineCall
 from p2pinfer.engine.shard import Shard
-from p2pinfer.engine.steps import EngineCall
 
 from .conftest import Tiny
 

@@ -14,7 +14,7 @@ from p2pinfer.core.values.errors import EngineError, GenerationFailed, sole
 from p2pinfer.core.values.units import Span
 from p2pinfer.disk.journal_reader import JournalReader
 from p2pinfer.disk.store import Store, StoredModel
-from p2pinfer.engine.steps import ShardSpec
+from p2pinfer.engine.messages import ShardSpec
 from p2pinfer.node import placement as placing
 from p2pinfer.node import serving
 from p2pinfer.node.daemon import Node

@@ -40,7 +40,7 @@ from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.importing.naming import model_name
 from p2pinfer.disk.importing.safetensors_file import write_safetensors
 from p2pinfer.disk.store import Store
-from p2pinfer.engine.config import read_config
+from p2pinfer.engine.choice import read_config
 from tests.disk.tiny import CONFIG, PIECES, tiny_sentencepiece, tiny_tokenizer
 
 PATH: Final = Path(__file__).parents[2] / "protocols" / "vectors" / "manifest.json"

@@ -2,7 +2,7 @@
 
 This is the one description. Import, manifests, both engines and the tests read it, so whoever adds an architecture
 adds an entry to ARCHITECTURES; where it has a tensor that the others have not, also a line in `layer_weights` and what
-the engines do with its slot (`engine/layers.py`, `engine/native/`). tests/engine/test_reference.py adds one so.
+the engines do with its slot (`engine/eager/layers.py`, `engine/native/`). tests/engine/test_reference.py adds one so.
 """
 
 from collections.abc import Iterator

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from ctypes import POINTER, c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_uint8, c_uint16, c_uint32, c_void_p
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import Final
 
 from p2pinfer.core.values.errors import EngineError
 
+MOST_BYTES: Final = 1 << 31  # of a buffer that is read; far beyond every cache, more changes nothing
 FLOATS = POINTER(c_float)
 BYTES = POINTER(c_uint8)
 HALVES = POINTER(c_uint16)
@@ -75,6 +77,22 @@ def instruction_sets(library: ctypes.CDLL) -> Sequence[str]:
     while (name := library.set_name(len(names))) is not None:
         names.append(name.decode())
     return names
+
+
+def read_gb_s(library: ctypes.CDLL, size: int, threads: int) -> float:
+    """How fast this machine reads memory: no step of an engine can be faster than what it must read.
+
+    Gigabytes a second that so many threads read from a buffer of `size` bytes; it takes a second at most.
+
+    Whether the buffer fits into a cache decides, so give the size of what is to be read.
+
+    Raises EngineError if there is no memory for it.
+    """
+    size = min(size, MOST_BYTES)
+    speed: float = library.read_bandwidth(instruction_sets(library)[0].encode(), size, threads)
+    if not speed:
+        raise EngineError(f"there is no memory to read {size} bytes from")
+    return speed
 
 
 def _built() -> Path:

@@ -3,7 +3,7 @@
  * weights have just gone through them: what takes Python 250 us there takes 10 here.
  *
  * Whatever is unusual or wrong is left to Python as it came, which knows what to say about it. So nothing is kept of a
- * request before all of it is well. Layouts are those of engine/steps.py.
+ * request before all of it is well. Layouts are those of engine/messages.py.
  */
 #include "serve.h"
 

@@ -12,23 +12,22 @@ from p2pinfer.core.sessions.pages import PAGE
 from p2pinfer.core.values.errors import EngineError, ModelError
 from p2pinfer.core.values.units import Numerics, Roles
 from p2pinfer.engine import codecs
-from p2pinfer.engine.backend import NOTHING, Asked, Backend, Batch, Part, Result
+from p2pinfer.engine.backend import NOTHING, Asked, Backend, Batch, Part, Result, TellProgress
 from p2pinfer.engine.files import Files
 from p2pinfer.engine.inbox import Inbox
-from p2pinfer.engine.loading import Progress
+from p2pinfer.engine.messages import CPU, ShardSpec
 from p2pinfer.engine.native.codec import NativeQ8O4
 from p2pinfer.engine.native.kernel import Kernel
 from p2pinfer.engine.native.library import instruction_sets, open_library
 from p2pinfer.engine.native.serving import SessionTable
 from p2pinfer.engine.native.shapes import unsupported
 from p2pinfer.engine.native.weights import fill
-from p2pinfer.engine.steps import CPU, ShardSpec
 
 
 def load_native(
     spec: ShardSpec,
     config: ModelConfig,
-    progress: Progress,
+    progress: TellProgress,
     library: ctypes.CDLL | None = None,
     instructions: str = "",
 ) -> "Native":

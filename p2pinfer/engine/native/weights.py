@@ -8,8 +8,8 @@ from p2pinfer.core.models.bf16 import widened
 from p2pinfer.core.models.model_config import ModelConfig
 from p2pinfer.core.values.errors import ModelError
 from p2pinfer.core.values.units import Roles, Span
+from p2pinfer.engine.backend import TellProgress
 from p2pinfer.engine.files import Files
-from p2pinfer.engine.loading import Progress
 from p2pinfer.engine.native.kernel import Kernel, Matrix, Vector
 
 ROWS: Final = 4096  # quantised at once, so that few pages of a file are held
@@ -33,7 +33,7 @@ PLACES: Final[Mapping[Slot, Matrix | Vector]] = {
 }
 
 
-def fill(kernel: Kernel, config: ModelConfig, files: Files, span: Span, roles: Roles, progress: Progress) -> None:
+def fill(kernel: Kernel, config: ModelConfig, files: Files, span: Span, roles: Roles, progress: TellProgress) -> None:
     """Quantise a span's weights.
 
     Raises ModelError for a tensor that is missing, has another shape, or holds a value that is not finite.

@@ -150,7 +150,7 @@ static uint64_t run(struct span *span, const struct sizes *is, uint64_t seed, in
     return sum;
 }
 
-/* A request of single rows as engine/steps.py lays it out, with or without numbers of layers, at times a part of them:
+/* A request of single rows as engine/messages.py lays it out, with or without numbers of layers, at times a part of them:
  * its size. After the first, positions may leave gaps, and a few bytes are others at times. */
 static size_t draw_request(const struct span *span, int number, int ids, int tail, uint8_t *to) {
     const int width = span->is.hidden;

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from p2pinfer.core.models.model_config import ModelConfig
 from p2pinfer.core.sessions.pages import PAGE, pages_for
-from p2pinfer.engine.attention import Paged, position_mask
 from p2pinfer.engine.backend import Part
-from p2pinfer.engine.buckets import Bucket, bucket_of
-from p2pinfer.engine.kv import Cache
-from p2pinfer.engine.layers import run_layer
-from p2pinfer.engine.plan import BatchLayout
-from p2pinfer.engine.rope import Rope
-from p2pinfer.engine.weights import Layer
+from p2pinfer.engine.eager.attention import Paged, position_mask
+from p2pinfer.engine.eager.buckets import Bucket, bucket_of
+from p2pinfer.engine.eager.cache import Cache
+from p2pinfer.engine.eager.layers import run_layer
+from p2pinfer.engine.eager.plan import BatchLayout
+from p2pinfer.engine.eager.rope import Rope
+from p2pinfer.engine.eager.weights import Layer
 
 Compute = Callable[[], Tensor]  # from inputs at fixed addresses
 Record = Callable[[Compute], Compute]  # the same, recorded; where its result lies, the next one will

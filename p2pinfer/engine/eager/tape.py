@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from p2pinfer.engine.replay import Compute
+from p2pinfer.engine.eager.replay import Compute
 
 
 class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from p2pinfer.engine.kv import Cache, Place
+from p2pinfer.engine.eager.cache import Cache, Place
 
 
 @dataclass(frozen=True, slots=True)

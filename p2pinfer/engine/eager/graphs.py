@@ -6,7 +6,7 @@ All that needs a GPU to run is in this file; tests/engine/test_replay.py runs it
 import torch
 from torch import Tensor
 
-from p2pinfer.engine.replay import Compute
+from p2pinfer.engine.eager.replay import Compute
 
 
 class Graphs:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Final
 
@@ -12,10 +13,9 @@ from p2pinfer.core.models.architecture import Slot, Weight
 from p2pinfer.core.models.model_config import ModelConfig
 from p2pinfer.core.values.errors import ModelError
 from p2pinfer.core.values.units import Numerics, Roles, Span
+from p2pinfer.engine.backend import TellProgress
+from p2pinfer.engine.eager.linear import Linear, best_kernel
 from p2pinfer.engine.files import Files
-from p2pinfer.engine.finite import are_finite
-from p2pinfer.engine.linear import Linear, best_kernel
-from p2pinfer.engine.loading import Progress
 
 DTYPES: Final = {  # of activations, norms, attention and KV cache
     Numerics.F32_1: torch.float32,
@@ -56,7 +56,7 @@ def load_weights(
     roles: Roles,
     numerics: Numerics,
     device: torch.device,
-    progress: Progress,
+    progress: TellProgress,
 ) -> Weights:
     """Read a span's weights.
 
@@ -142,3 +142,11 @@ class _Loader:
         if not are_finite(stored):
             raise ModelError(f"the tensor {weight.name} holds a value that is not finite")
         return stored
+
+
+def are_finite(values: Tensor) -> bool:
+    """Whether all are numbers: one infinite value or NaN reaches others through masks and sums.
+
+    One sum says so; it may also overflow where no value does, and then each is looked at.
+    """
+    return isfinite(values.sum(dtype=torch.float32).item()) or bool(torch.isfinite(values).all())

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from p2pinfer.core.models.model_config import ModelConfig
-from p2pinfer.engine.attention import Looking, Reading, Together, causal_mask, length_mask
 from p2pinfer.engine.backend import Part
-from p2pinfer.engine.kv import Place
-from p2pinfer.engine.rope import Rope
+from p2pinfer.engine.eager.attention import Looking, Reading, Together, causal_mask, length_mask
+from p2pinfer.engine.eager.cache import Place
+from p2pinfer.engine.eager.rope import Rope
 
 WORTH: Final = 2  # times the positions that are looked at may be read to look at several sessions in one call
 

@@ -4,11 +4,11 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from p2pinfer.core.models.model_config import ModelConfig
-from p2pinfer.engine.attention import attend
-from p2pinfer.engine.kv import Cache
-from p2pinfer.engine.plan import BatchLayout
-from p2pinfer.engine.rope import rotate
-from p2pinfer.engine.weights import Layer
+from p2pinfer.engine.eager.attention import attend
+from p2pinfer.engine.eager.cache import Cache
+from p2pinfer.engine.eager.plan import BatchLayout
+from p2pinfer.engine.eager.rope import rotate
+from p2pinfer.engine.eager.weights import Layer
 
 
 def run_layer(config: ModelConfig, layer: Layer, number: int, rows: Tensor, plan: BatchLayout, cache: Cache) -> Tensor:

@@ -12,26 +12,24 @@ from p2pinfer.core.models.model_config import ModelConfig
 from p2pinfer.core.sessions.pages import PAGE, Table
 from p2pinfer.core.values.errors import ModelError
 from p2pinfer.engine import codecs
-from p2pinfer.engine.backend import NOTHING, Asked, Backend, Batch, Part, Result
-from p2pinfer.engine.finite import are_finite
-from p2pinfer.engine.gpu_facts import obstacle
-from p2pinfer.engine.graphs import Graphs
+from p2pinfer.engine.backend import NOTHING, Asked, Backend, Batch, Part, Result, TellProgress
+from p2pinfer.engine.eager.cache import Cache
+from p2pinfer.engine.eager.gpu_facts import obstacle
+from p2pinfer.engine.eager.graphs import Graphs
+from p2pinfer.engine.eager.layers import norm, run_layer
+from p2pinfer.engine.eager.plan import plan_batch
+from p2pinfer.engine.eager.replay import Record, Replayed
+from p2pinfer.engine.eager.rope import Rope
+from p2pinfer.engine.eager.weights import DTYPES, Weights, are_finite, load_weights
 from p2pinfer.engine.inbox import Inbox, SocketInbox
-from p2pinfer.engine.kv import Cache
-from p2pinfer.engine.layers import norm, run_layer
-from p2pinfer.engine.loading import Progress
+from p2pinfer.engine.messages import ShardSpec
 from p2pinfer.engine.native.codec import best_q8o4
-from p2pinfer.engine.plan import plan_batch
-from p2pinfer.engine.replay import Record, Replayed
-from p2pinfer.engine.rope import Rope
-from p2pinfer.engine.steps import ShardSpec
-from p2pinfer.engine.weights import DTYPES, Weights, load_weights
 
 WITHOUT: Final = -1  # no id, as the logits are not all finite
 
 
 @torch.inference_mode()  # operators on tensors made so cost a twentieth less than without gradients alone
-def load_eager(spec: ShardSpec, config: ModelConfig, progress: Progress, record: Record | None = None) -> "Eager":
+def load_eager(spec: ShardSpec, config: ModelConfig, progress: TellProgress, record: Record | None = None) -> "Eager":
     """A span's tensors, on their device.
 
     record: who records decode steps; None: CUDA graphs on a GPU, nobody elsewhere
