@@ -25,6 +25,7 @@ from p2pinfer.core.records.statement import (
     NO_PAYER,
     Header,
     Paid,
+    Stated,
     next_number,
     write_statement,
 )
@@ -101,7 +102,9 @@ async def export_statement(
         last = await writer.read(JournalReader.last_statement)
         before, prev = last or (0, RecordId(ZEROS))
         number = next_number(before, wanted.created, int.from_bytes(os.urandom(2), "big"))
-        statement, data = _write(key, mine, certificates, newest, wanted, number, prev)
+        payer = wanted.payer or NO_PAYER
+        stated = Stated(OwnerKey(whose[1]), number, prev, wanted.since, wanted.until, wanted.created, payer)
+        statement, data = _write(key, stated, mine, _named(certificates, mine, newest))
         try:
             with ExitStack() as drafts:
                 ready = [
@@ -179,29 +182,20 @@ def _check_amount(entries: list[Earned]) -> None:
         )
 
 
+def _named(
+    certificates: list[SignedRecord[NodeCert]], entries: list[Earned], newest: SignedRecord[NodeCert]
+) -> list[SignedRecord[NodeCert]]:
+    """The certificates that the contracts name; where there are none, the newest."""
+    named = {entry.contract.record.cert for entry in entries} or {newest.id}
+    return [certificate for certificate in certificates if certificate.id in named]
+
+
 def _write(
-    key: PrivateKey,
-    entries: list[Earned],
-    certificates: list[SignedRecord[NodeCert]],
-    newest: SignedRecord[NodeCert],
-    wanted: Wanted,
-    number: int,
-    prev: RecordId,
+    key: PrivateKey, stated: Stated, entries: list[Earned], certificates: list[SignedRecord[NodeCert]]
 ) -> tuple[SignedRecord[Header], bytes]:
     """The statement, checked as its readers will: a journal that was tampered with is found out here, not there."""
-    named = {entry.contract.record.cert for entry in entries} or {newest.id}
-    statement, data = write_statement(
-        key,
-        OwnerKey(newest.record.owner),
-        [certificate for certificate in certificates if certificate.id in named],
-        [Paid(entry.contract, entry.receipt) for entry in entries],
-        number=number,
-        prev=prev,
-        since=wanted.since,
-        until=wanted.until,
-        created=wanted.created,
-        payer=wanted.payer or NO_PAYER,
-    )
+    paid = [Paid(entry.contract, entry.receipt) for entry in entries]
+    statement, data = write_statement(key, stated, certificates, paid)
     try:
         verify_statement(data)
     except RemoteProtocolError as error:

@@ -156,7 +156,7 @@ def unpack_request(body: bytes | bytearray) -> EngineCall:
     steps: list[Step] = []
     for head in heads:
         last = at + head[2]
-        steps.append(_step(bytes(body[at:last]), *head))
+        steps.append(_step(bytes(body[at:last]), head))
         at = last
     return EngineCall(closed, tuple(opened), tuple(steps))
 
@@ -183,18 +183,9 @@ def _step_head(step: Step) -> bytes:
     return _STEP.pack(step.slot, step.position, len(step.data), *codecs, first, last, *sample)
 
 
-def _step(
-    data: bytes,
-    slot: int,
-    position: int,
-    _: int,
-    codec_in: int,
-    codec_out: int,
-    sampled: bool,
-    first: int,
-    last: int,
-    *sample: int,
-) -> Step:
+def _step(data: bytes, head: tuple[int, ...]) -> Step:
+    """head: as `_STEP` has it"""
+    slot, position, _, codec_in, codec_out, sampled, first, last, *sample = head
     sampling = Sampling(*sample) if sampled else None
     span = None if (first, last) == _ALL else Span(first, last)
     return Step(slot, position, data, Codec(codec_in), Codec(codec_out), sampling, span)

@@ -30,12 +30,10 @@ from p2pinfer.core.values.units import Codec, PeerKey, RecordId
 from p2pinfer.core.wire.messages import cut_text
 from p2pinfer.core.wire.session_messages import Accept, Neighbour, Open, SessionRefused, check_mode
 from p2pinfer.disk.journal import Journal
-from p2pinfer.node.batcher import Batcher
 from p2pinfer.node.exposure import Exposure
 from p2pinfer.node.lodging import Lodging
-from p2pinfer.node.own_offers import OwnOffers
 from p2pinfer.node.session import Session
-from p2pinfer.node.shard import LoadedSpan
+from p2pinfer.node.stint import Stint
 from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.link import Link
@@ -59,29 +57,27 @@ class Reception:
 
     def __init__(
         self,
-        shard: LoadedSpan,
-        offering: OwnOffers,
+        stint: Stint,
         exposure: Exposure,
         journal: Journal,
         network: Network,
         exchange: Exchange,
-        batcher: Batcher,
         lodging: Lodging,
     ) -> None:
-        self._shard = shard
-        self._offering = offering
+        self._shard = stint.shard
+        self._offering = stint.offering
+        self._batcher = stint.batcher
         self._exposure = exposure
         self._journal = journal
         self._network = network
         self._exchange = exchange
-        self._batcher = batcher
         self._lodging = lodging
         self._slots = count(1)
         self._accounts: dict[RecordId, StageAccount] = {}  # of open sessions
 
     async def serve(self, link: Link, message: Open) -> None:
         """Take the session or refuse it; run it to its end. Whatever fails ends this session alone."""
-        refuse = partial(_refuse, link, message, Code.INTERNAL, "a fault of its own")
+        refuse = partial(_refuse, link, message, Refused("a fault of its own", Code.INTERNAL))
         with Contained(f"an open of {short_name(link.peer)}", refuse):
             await self._serve(link, message)
 
@@ -94,7 +90,7 @@ class Reception:
         except Refused as error:
             if not error.ticket:
                 self._lodging.pass_over(link, message)
-            _refuse(link, message, error.code, str(error), error.retry_s, error.ticket, error.before)
+            _refuse(link, message, error)
         except (RemoteProtocolError, EngineError, JournalError, LinkDead) as error:
             self._lodging.pass_over(link, message)  # no room is kept for what comes to nothing
             _refuse_for(link, message, error)
@@ -198,34 +194,26 @@ class Reception:
 
 def refuse_leaving(link: Link, message: Open) -> None:
     """Answer an open while the node ends."""
-    _refuse(link, message, Code.LEAVING, "this node is leaving")
+    _refuse(link, message, Refused("this node is leaving", Code.LEAVING))
 
 
 def _refuse_for(link: Link, message: Open, error: P2pinferError) -> None:
     match error:
         case RemoteProtocolError():
-            _refuse(link, message, error.code, str(error))
+            _refuse(link, message, Refused(str(error), error.code))
         case EngineError():
-            _refuse(link, message, Code.BUSY, str(error), RETRY_S)
+            _refuse(link, message, Refused(str(error), Code.BUSY, RETRY_S))
         case JournalError():
             logger.error("a session is refused, for its contract cannot be kept: %s", error)
-            _refuse(link, message, Code.INTERNAL, "the node cannot keep contracts now")
+            _refuse(link, message, Refused("the node cannot keep contracts now", Code.INTERNAL))
         case LinkDead():
             return  # the client is gone; what was taken for it is given back
 
 
-def _refuse(
-    link: Link,
-    message: Open,
-    code: Code,
-    text: str,
-    retry_s: float | None = None,
-    ticket: bytes = b"",
-    before: int = 0,
-) -> None:
-    told = cut_text(text), round(1000 * (retry_s or 0)), ticket or NO_TICKET, before
+def _refuse(link: Link, message: Open, why: Refused) -> None:
+    told = cut_text(str(why)), round(1000 * (why.retry_s or 0)), why.ticket or NO_TICKET, why.before
     try:
-        link.send_nowait(SessionRefused(message.session, message.epoch, code, *told))
+        link.send_nowait(SessionRefused(message.session, message.epoch, why.code, *told))
     except LinkDead:
         return  # it does not wait for an answer
 

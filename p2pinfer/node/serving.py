@@ -179,16 +179,7 @@ class Serving:
         settling, shard = self._settling, stint.shard
         settling.exposure.dare(risk_of(self._settings.trust, len(shard.span)))
         lodging = Lodging(shard, settling.exposure, self._network, self._settings.serve.max_sessions)
-        reception = Reception(
-            shard,
-            stint.offering,
-            settling.exposure,
-            self._journal,
-            self._network,
-            self._exchange,
-            stint.batcher,
-            lodging,
-        )
+        reception = Reception(stint, settling.exposure, self._journal, self._network, self._exchange, lodging)
 
         async def serve(link: Link, message: Open) -> None:
             await reception.serve(link, message)

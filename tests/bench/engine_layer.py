@@ -19,7 +19,7 @@ from p2pinfer.core.models.architecture import ARCHITECTURES, Shape
 from p2pinfer.core.models.bf16 import Bits
 from p2pinfer.core.models.model_config import ModelConfig
 from p2pinfer.core.sessions.pages import pages_for
-from p2pinfer.engine.native.kernel import Kernel, Matrix, Vector
+from p2pinfer.engine.native.kernel import Capacity, Kernel, Matrix, Vector
 from p2pinfer.engine.native.library import instruction_sets, open_library, read_gb_s
 from tests.bench.figures import Bound, Figure
 
@@ -117,11 +117,8 @@ def _kernel(weights: dict[Matrix, Bits]) -> Kernel:
     kernel = Kernel(
         library,
         CONFIG,
-        layers=1,
+        Capacity(1, 2 * pages_for(POSITION + 1), 2 * (POSITION + 1)),
         tail=False,
-        pages=2 * pages_for(POSITION + 1),
-        kv_bytes=2,
-        positions=2 * (POSITION + 1),
         threads=THREADS,
         instructions=instruction_sets(library)[0],
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from p2pinfer.core.records.records import ZEROS
-from p2pinfer.core.records.statement import MAGIC, Paid, write_statement
+from p2pinfer.core.records.statement import MAGIC, Paid, Stated, write_statement
 from p2pinfer.core.values.keys import peer_name
 from p2pinfer.core.values.units import OwnerKey, RecordId
 from tests.cli.books import CERTIFICATE, NODE, Shell, amount, client_folder, paid, with_seq
@@ -32,17 +32,8 @@ finally:
 def write(path: Path, entries: Sequence[Paid], number: int = 1) -> Path:
     """prev: made up, but for the first, which has none"""
     prev = ZEROS if number == 1 else bytes([number]) * 32
-    _, data = write_statement(
-        NODE,
-        OwnerKey(OWNER.public),
-        [CERTIFICATE],
-        entries,
-        number=number,
-        prev=RecordId(prev),
-        since=NOW - 100,
-        until=NOW + 100,
-        created=NOW + 200,
-    )
+    stated = Stated(OwnerKey(OWNER.public), number, RecordId(prev), NOW - 100, NOW + 100, NOW + 200)
+    _, data = write_statement(NODE, stated, [CERTIFICATE], entries)
     path.write_bytes(data)
     return path
 

@@ -18,6 +18,7 @@ from p2pinfer.core.records.statement import (
     MAX_STATEMENT,
     MAX_STATEMENT_FRAME,
     Paid,
+    Stated,
     write_statement,
 )
 from p2pinfer.core.records.statement_check import Verdict, compare_statements, verify_statement
@@ -67,7 +68,8 @@ FOUR = [paid(1), paid(2, 300), paid(3, 400, STRANGER), paid(4, 150)]
 def written(entries: list[Paid], **changes: object) -> bytes:
     terms = {"number": 1, "prev": NOBODY, "since": NOW - 100, "until": NOW + 100, "created": NOW + 200, **changes}
     certificates = terms.pop("certificates", [CERTIFICATE])
-    return write_statement(NODE, OwnerKey(OWNER.public), certificates, entries, **terms)[1]  # type: ignore[arg-type]
+    stated = Stated(OwnerKey(OWNER.public), **terms)  # type: ignore[arg-type]
+    return write_statement(NODE, stated, certificates, entries)[1]  # type: ignore[arg-type]
 
 
 def frames_of(data: bytes) -> list[bytes]:

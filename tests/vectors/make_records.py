@@ -24,7 +24,7 @@ from p2pinfer.core.records.offer import Offer
 from p2pinfer.core.records.pricing import Prices, amount_of
 from p2pinfer.core.records.receipt import Receipt
 from p2pinfer.core.records.records import ZEROS, Record, SignedRecord, countersign, encode, sign
-from p2pinfer.core.records.statement import MAGIC, RECEIPT, Paid, write_statement
+from p2pinfer.core.records.statement import MAGIC, RECEIPT, Paid, Stated, write_statement
 from p2pinfer.core.records.statement_check import verify_statement
 from p2pinfer.core.records.tree import Salt, Tree, leaf_of
 from p2pinfer.core.values import fields
@@ -924,7 +924,8 @@ def _written(entries: list[Paid], **changes: object) -> bytes:
     terms: dict[str, object] = {"number": 1, "prev": RecordId(ZEROS), "since": NOW, "until": NOW + 3600}
     terms |= {"created": NOW + 4000, "certificates": [CERTIFICATE], **changes}
     certificates = terms.pop("certificates")
-    return write_statement(NODE, OwnerKey(OWNER.public), certificates, entries, **terms)[1]  # type: ignore[arg-type]
+    stated = Stated(OwnerKey(OWNER.public), **terms)  # type: ignore[arg-type]
+    return write_statement(NODE, stated, certificates, entries)[1]  # type: ignore[arg-type]
 
 
 def _frames(data: bytes) -> list[bytes]:

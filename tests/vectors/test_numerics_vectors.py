@@ -10,7 +10,7 @@ import pytest
 from p2pinfer.core.models.architecture import ARCHITECTURES, Shape
 from p2pinfer.core.models.config_json import config_json, parse_config
 from p2pinfer.core.models.model_config import ModelConfig
-from p2pinfer.engine.native.kernel import Kernel, Matrix, Vector
+from p2pinfer.engine.native.kernel import Capacity, Kernel, Matrix, Vector
 from p2pinfer.engine.native.library import instruction_sets, open_library
 from p2pinfer.engine.native.rotary import rotary_tables
 from tests.vectors.make_numerics import FILE, make, render
@@ -52,12 +52,8 @@ KV_BYTES: Final = {"i8g32-1": 2, "i8g32k8-1": 1}
 
 def kernel(instructions: str, kv_bytes: int, window: int | None = None) -> Kernel:
     made = Kernel(
-        *(open_library(), replace(CONFIG, window=window)),
-        layers=1,
+        *(open_library(), replace(CONFIG, window=window), Capacity(1, 2, 32, kv_bytes)),
         tail=True,
-        pages=2,
-        kv_bytes=kv_bytes,
-        positions=32,
         threads=2,
         instructions=instructions,
     )

@@ -1,7 +1,6 @@
 """A model's numbers, as manifest and engines need them. The file that says them is `config_json.py`'s."""
 
 from dataclasses import dataclass
-from typing import Final
 
 from p2pinfer.core.models.architecture import (
     Architecture,
@@ -13,7 +12,7 @@ from p2pinfer.core.models.architecture import (
     output_head,
 )
 from p2pinfer.core.models.manifest import EMBEDDING, HEAD, Manifest, layer_file
-from p2pinfer.core.models.model_numbers import MAX_WIDTH, check_numbers, check_sizes
+from p2pinfer.core.models.model_numbers import MAX_WIDTH, check_numbers, check_scaling, check_sizes
 from p2pinfer.core.values.errors import ModelError
 from p2pinfer.core.values.units import Q8O4_OUTLIERS
 
@@ -27,9 +26,6 @@ class RopeScaling:
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
     original_context: int = 8192  # positions
-
-
-NO_SCALING: Final = RopeScaling("default", 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +52,9 @@ class ModelConfig:
         check_sizes(self.shape)
         if not Q8O4_OUTLIERS <= self.shape.hidden <= MAX_WIDTH:
             raise ValueError(f"a hidden size of {self.shape.hidden}: rows have {Q8O4_OUTLIERS} to {MAX_WIDTH} values")
-        scaling = self.rope_scaling or NO_SCALING
-        check_numbers(
-            eps=self.norm_eps,
-            theta=self.rope_theta,
-            window=self.window,
-            factor=scaling.factor,
-            low=scaling.low_freq_factor,
-            high=scaling.high_freq_factor,
-            original=scaling.original_context,
-        )
+        check_numbers(self.norm_eps, self.rope_theta, self.window)
+        if (scaling := self.rope_scaling) is not None:
+            check_scaling(scaling.factor, scaling.low_freq_factor, scaling.high_freq_factor, scaling.original_context)
 
     @property
     def embedding(self) -> Weight:

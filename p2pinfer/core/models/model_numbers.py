@@ -20,21 +20,18 @@ MAX_FREQ_FACTOR: Final = 1e6
 MAX_CONFIG_POSITIONS: Final = 1 << 24  # of a context, or of a sliding window: a binary32 tells them all apart
 
 
-def check_numbers(
-    *,
-    eps: float,
-    theta: float,
-    window: int | None,
-    factor: float = MIN_ROPE_FACTOR,
-    low: float = 1.0,
-    high: float = 4.0,
-    original: int = 1,
-) -> None:
-    """Raise ValueError for a number that makes no sense. factor, low, high, original: of `rope_scaling`, if there is"""
+def check_numbers(eps: float, theta: float, window: int | None) -> None:
+    """Raise ValueError for a number that makes no sense."""
     if not 0 < eps <= MAX_NORM_EPS:
         raise ValueError(f"rms_norm_eps is {eps}; it must be above 0, at most {MAX_NORM_EPS}")
     if not MIN_ROPE_THETA <= theta <= MAX_ROPE_THETA:
         raise ValueError(f"rope_theta is {theta}; it must be from {MIN_ROPE_THETA} to {MAX_ROPE_THETA}")
+    if window is not None and not 1 <= window <= MAX_CONFIG_POSITIONS:
+        raise ValueError(f"sliding_window is {window} positions; it must be from 1 to {MAX_CONFIG_POSITIONS}")
+
+
+def check_scaling(factor: float, low: float, high: float, original: int) -> None:
+    """The same of `rope_scaling`: its factor, the two of frequencies, and the original context."""
     if not MIN_ROPE_FACTOR <= factor <= MAX_ROPE_FACTOR:
         raise ValueError(f"factor of rope_scaling is {factor}; it must be from {MIN_ROPE_FACTOR} to {MAX_ROPE_FACTOR}")
     if not 0 < low < high <= MAX_FREQ_FACTOR:
@@ -46,8 +43,6 @@ def check_numbers(
         raise ValueError(
             f"original_max_position_embeddings is {original}; it must be whole, from 1 to {MAX_CONFIG_POSITIONS}"
         )
-    if window is not None and not 1 <= window <= MAX_CONFIG_POSITIONS:
-        raise ValueError(f"sliding_window is {window} positions; it must be from 1 to {MAX_CONFIG_POSITIONS}")
 
 
 def check_sizes(shape: Shape) -> None:

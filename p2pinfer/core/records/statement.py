@@ -70,6 +70,19 @@ class Paid:
     receipt: SignedRecord[Receipt]
 
 
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What a statement says of itself. prev: of the node's previous one; since, until: Unix seconds, of its receipts"""
+
+    owner: OwnerKey
+    number: int
+    prev: RecordId
+    since: int
+    until: int
+    created: int
+    payer: PeerKey = NO_PAYER
+
+
 def next_number(last: int, created: int, draw: int) -> int:
     """The number of a node's next statement.
 
@@ -82,17 +95,7 @@ def next_number(last: int, created: int, draw: int) -> int:
 
 
 def write_statement(
-    key: PrivateKey,
-    owner: OwnerKey,
-    certificates: Sequence[SignedRecord[NodeCert]],
-    entries: Iterable[Paid],
-    *,
-    number: int,
-    prev: RecordId,
-    since: int,
-    until: int,
-    created: int,
-    payer: PeerKey = NO_PAYER,
+    key: PrivateKey, stated: Stated, certificates: Sequence[SignedRecord[NodeCert]], entries: Iterable[Paid]
 ) -> tuple[SignedRecord[Header], bytes]:
     """The file's bytes, and the header as it was signed.
 
@@ -108,7 +111,8 @@ def write_statement(
         frames.append(_receipt_frame(entry))
         count, amount = count + 1, amount + entry.receipt.record.amount
     root = Tree(map(leaf_of, frames)).root()
-    header = sign(Header(key.public, owner, payer, number, prev, since, until, created, count, amount, root), key)
+    whose, number, period = (key.public, stated.owner, stated.payer), stated.number, (stated.since, stated.until)
+    header = sign(Header(*whose, number, stated.prev, *period, stated.created, count, amount, root), key)
     first = pack_array([header.body, header.signatures[0]])
     return header, MAGIC + b"".join(len(frame).to_bytes(4, "big") + frame for frame in (first, *frames))
 

@@ -61,7 +61,9 @@ def shortest_path(layers: int, spans: Sequence[Span], lines: Sequence[Line], onc
         ways[layers, free] = 0.0, None
         for at, first in reversed([*enumerate(cuts[:-1])]):
             lasts = cuts[at + 1 :]
-            alone = (_through(peer, spans[peer], lines[peer], layers, first, lasts, free, ways) for peer in free)
+            alone = (
+                _through(peer, lines[peer], _parts(spans[peer], first, lasts), layers, free, ways) for peer in free
+            )
             ways[first, free] = min([_along(edges, first, lasts, free, ways), *alone], key=itemgetter(0))
     return list(_follow(ways, layers, once))
 
@@ -86,11 +88,13 @@ def _along(edges: Edges, first: int, lasts: Sequence[int], free: Once, ways: Way
     return least, step
 
 
-def _through(
-    peer: int, span: Span, line: Line, layers: int, first: int, lasts: Sequence[int], free: Once, ways: Ways
-) -> Way:
-    """The least from a cut on that begins with this peer, who then has served."""
-    parts = (Span(first, last) for last in lasts if span.first <= first and last <= span.last)
+def _parts(span: Span, first: int, lasts: Sequence[int]) -> Iterator[Span]:
+    """Of a span those parts that begin at this cut."""
+    return (Span(first, last) for last in lasts if span.first <= first and last <= span.last)
+
+
+def _through(peer: int, line: Line, parts: Iterable[Span], layers: int, free: Once, ways: Ways) -> Way:
+    """The least from a cut on that begins with one of these parts of a peer, who then has served."""
     costs = ((value_at(line, part, layers) + ways[part.last, free - {peer}][0], Leg(peer, part)) for part in parts)
     return min(costs, default=(inf, None), key=itemgetter(0))
 

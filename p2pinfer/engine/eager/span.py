@@ -39,7 +39,7 @@ def load_eager(spec: ShardSpec, config: ModelConfig, progress: TellProgress, rec
     torch.set_num_threads(spec.threads)
     device, dtype = _device(spec.device), DTYPES[spec.numerics]
     try:
-        weights = load_weights(config, spec.files, spec.span, spec.roles, spec.numerics, device, progress)
+        weights = load_weights(spec, config, device, progress)
         cache = Cache(config, len(spec.span), spec.pages, device, dtype)
         rope = Rope(config, min(config.shape.context, spec.pages * PAGE), device, dtype)
     except torch.OutOfMemoryError as error:

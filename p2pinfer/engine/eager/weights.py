@@ -1,9 +1,8 @@
 """From the store's files to a span's weights, laid out for computing: what reads the same rows is one matrix."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
-from pathlib import Path
 from typing import Final
 
 import torch
@@ -12,10 +11,11 @@ from torch import Tensor
 from p2pinfer.core.models.architecture import Slot, Weight
 from p2pinfer.core.models.model_config import ModelConfig
 from p2pinfer.core.values.errors import ModelError
-from p2pinfer.core.values.units import Numerics, Roles, Span
+from p2pinfer.core.values.units import Numerics, Roles
 from p2pinfer.engine.backend import TellProgress
 from p2pinfer.engine.eager.linear import Linear, best_kernel
 from p2pinfer.engine.files import Files
+from p2pinfer.engine.messages import ShardSpec
 
 DTYPES: Final = {  # of activations, norms, attention and KV cache
     Numerics.F32_1: torch.float32,
@@ -49,25 +49,18 @@ class Weights:
     kernel: str
 
 
-def load_weights(
-    config: ModelConfig,
-    files: Iterable[Path],
-    span: Span,
-    roles: Roles,
-    numerics: Numerics,
-    device: torch.device,
-    progress: TellProgress,
-) -> Weights:
+def load_weights(spec: ShardSpec, config: ModelConfig, device: torch.device, progress: TellProgress) -> Weights:
     """Read a span's weights.
 
     Raises ModelError for a file that is missing or damaged, and a tensor that is missing, has another shape, or holds a
     value that is not finite.
     """
+    span, roles = spec.span, spec.roles
     if span.last > config.shape.layers:
         raise ModelError(f"layers {span} of a model that has {config.shape.layers}")
-    kernel = best_kernel(device, numerics)
-    stored = Files(files)
-    load = _Loader(config, stored, device, DTYPES[numerics], kernel)
+    kernel = best_kernel(device, spec.numerics)
+    stored = Files(spec.files)
+    load = _Loader(config, stored, device, DTYPES[spec.numerics], kernel)
     layers = []
     for number in range(span.first, span.last):
         layers.append(load.layer(number))

@@ -5,6 +5,7 @@ import socket
 import weakref
 from collections.abc import Iterable, Sequence
 from ctypes import c_int32, c_uint8, c_void_p
+from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
@@ -46,40 +47,39 @@ class Vector(IntEnum):
     FINAL_NORM = 6
 
 
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What a span has memory for.
+
+    pages:     of KV cache, of all sessions
+    positions: the most a session has
+    kv_bytes:  of a number in the KV cache: 2 of binary16, 1 of int8
+    """
+
+    layers: int
+    pages: int
+    positions: int
+    kv_bytes: int = 2
+
+
 class Kernel:
     """A span's int8 weights and KV cache. Not for two threads at once."""
 
     def __init__(
-        self,
-        library: ctypes.CDLL,
-        config: ModelConfig,
-        *,
-        layers: int,
-        tail: bool,
-        pages: int,
-        kv_bytes: int,
-        positions: int,
-        threads: int,
-        instructions: str,
+        self, library: ctypes.CDLL, config: ModelConfig, has: Capacity, *, tail: bool, threads: int, instructions: str
     ) -> None:
-        """A span without weights yet.
-
-        kv_bytes:  of a number in the KV cache: 2 of binary16, 1 of int8
-        positions: the most a session has
-
-        Raises EngineError if there is not enough memory.
-        """
+        """A span without weights yet. Raises EngineError if there is not enough memory."""
         self._library = library
         self._hidden = config.shape.hidden
         self._tail = tail
         self._vocabulary = config.shape.vocabulary
         shape = config.shape
         sizes = Sizes(
-            *(layers, shape.hidden, shape.intermediate, shape.heads, shape.kv_heads, shape.head_size),
-            *(shape.vocabulary, config.window or 0, pages, positions, threads, kv_bytes, config.norm_eps),
+            *(has.layers, shape.hidden, shape.intermediate, shape.heads, shape.kv_heads, shape.head_size),
+            *(shape.vocabulary, config.window or 0, has.pages, has.positions, threads, has.kv_bytes, config.norm_eps),
         )
         slots = {weight.slot for weight in config.layer_weights(0)}
-        cosines, sines = (np.ascontiguousarray(table).ctypes for table in rotary_tables(config, positions))
+        cosines, sines = (np.ascontiguousarray(table).ctypes for table in rotary_tables(config, has.positions))
         self._span = library.span_open(
             ctypes.byref(sizes),
             instructions.encode(),
@@ -88,7 +88,7 @@ class Kernel:
             *(Slot.QKV_BIAS in slots, Slot.OUTPUT_BIAS in slots, tail),
         )
         if not self._span:
-            raise EngineError(f"there is no memory for {layers} layers and {pages} pages of KV cache")
+            raise EngineError(f"there is no memory for {has.layers} layers and {has.pages} pages of KV cache")
         self.instructions = instructions
         self._closing = weakref.finalize(self, library.span_close, self._span)
         self._stride = library.span_logit_stride(self._span)

@@ -17,7 +17,7 @@ from p2pinfer.engine.files import Files
 from p2pinfer.engine.inbox import Inbox
 from p2pinfer.engine.messages import CPU, ShardSpec
 from p2pinfer.engine.native.codec import NativeQ8O4
-from p2pinfer.engine.native.kernel import Kernel
+from p2pinfer.engine.native.kernel import Capacity, Kernel
 from p2pinfer.engine.native.library import instruction_sets, open_library
 from p2pinfer.engine.native.serving import SessionTable
 from p2pinfer.engine.native.shapes import unsupported
@@ -45,14 +45,13 @@ def load_native(
     files = Files(spec.files)
     try:
         library = library or open_library()
+        positions = min(config.shape.context, spec.pages * PAGE)
+        kv_bytes = 1 if spec.numerics is Numerics.I8G32K8_1 else 2
         kernel = Kernel(
             library,
             config,
-            layers=len(spec.span),
+            Capacity(len(spec.span), spec.pages, positions, kv_bytes),
             tail=Roles.TAIL in spec.roles,
-            pages=spec.pages,
-            kv_bytes=1 if spec.numerics is Numerics.I8G32K8_1 else 2,
-            positions=min(config.shape.context, spec.pages * PAGE),
             threads=spec.threads,
             instructions=instructions or instruction_sets(library)[0],
         )
