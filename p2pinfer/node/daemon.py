@@ -42,6 +42,7 @@ from p2pinfer.node.doubles import Doubling
 from p2pinfer.node.exposure import Exposure
 from p2pinfer.node.files import ModelFiles
 from p2pinfer.node.outlook import Outlook
+from p2pinfer.node.own_offers import Signer
 from p2pinfer.node.ration import MB, Ration
 from p2pinfer.node.serving import Serving, risk_of
 from p2pinfer.node.settings import Settings
@@ -130,7 +131,7 @@ async def open_node(
                 exchange.on_up = partial(_greet, directory, settling, outlook)
                 book = AddressBook(address_book(data))
                 here = None if network else NodesHere((default_data(),), True).find
-                first_peers = open_first_peers(peers, directory, exchange, book, here=here)
+                first_peers = open_first_peers(directory, book, here=here)
                 nursery.start_soon(keep_first_peers, directory, first_peers)
                 nursery.start_soon(keep_whereabouts, data, peers, settings.network.listen, network is None)
                 certifying, doubling = Certifying(data, identity, journal), Doubling(boots)
@@ -142,9 +143,8 @@ async def open_node(
                 nursery.start_soon(_keep_pruning, journal)
                 node = Node(identity, peers, journal)
                 if settings.serve.model:
-                    serving = Serving(
-                        settings, store, identity, certifying, boots, journal, peers, exchange, directory, settling
-                    )
+                    signer = Signer(identity.key, certifying, boots)
+                    serving = Serving(settings, store, signer, journal, directory, settling)
                     async with serving.open(progress, node.hold):
                         keep()
                         yield node

@@ -11,14 +11,11 @@ from p2pinfer.core.sessions.pages import PAGE
 from p2pinfer.core.swarm.offers import KnownOffer
 from p2pinfer.core.values.errors import JournalError
 from p2pinfer.core.wire.messages import MAX_ADDRESSES
-from p2pinfer.disk.boots import Boots
 from p2pinfer.node.batcher import Batcher
-from p2pinfer.node.certification import Certifying
-from p2pinfer.node.own_offers import RENEW_S, OwnOffers
+from p2pinfer.node.own_offers import RENEW_S, OwnOffers, Signer
 from p2pinfer.node.shard import LoadedSpan
 from p2pinfer.node.speed_test import Measured
 from p2pinfer.overlay.directory import Directory
-from p2pinfer.overlay.network import Network
 
 UNMEASURED: Final = Speed(0, 0, 0)
 
@@ -28,12 +25,11 @@ logger = logging.getLogger(__name__)
 class Announcing:
     """What the swarm is told of this node."""
 
-    def __init__(self, boots: Boots, certifying: Certifying, directory: Directory, network: Network) -> None:
+    def __init__(self, signer: Signer, directory: Directory) -> None:
         self._offering: OwnOffers | None = None
-        self._boots = boots
-        self._certifying = certifying
+        self._signer = signer
         self._directory = directory
-        self._network = network
+        self._network = directory.network
         self._state = ServingState.JOINING
         self._speed = UNMEASURED
         self._shard: LoadedSpan | None = None
@@ -63,7 +59,7 @@ class Announcing:
         self._state = state
         async with self._saying:
             try:
-                await trio.to_thread.run_sync(self._boots.note)
+                await trio.to_thread.run_sync(self._signer.boots.note)
             except JournalError as error:  # a full disk: if the clock is set back, this offer can be held against us
                 logger.error("%s", error)
             self._tell()
@@ -85,7 +81,7 @@ class Announcing:
         while True:
             with trio.move_on_after(RENEW_S):
                 await self._network.wait_moved()  # peers that are told at once lose nobody
-            await self._certifying.look()
+            await self._signer.certifying.look()
             await self.say(self._state)
 
     def _load(self, now: float) -> Load:

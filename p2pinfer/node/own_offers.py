@@ -1,6 +1,7 @@
 """The node's own offers: signed anew every RENEW_S, and known again when a contract names one (protocols/offer.md)."""
 
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Final
 
 from p2pinfer.core.records.certificate import NodeCert
@@ -11,7 +12,7 @@ from p2pinfer.core.records.terms import Limits
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import Refused
 from p2pinfer.core.values.keys import PrivateKey
-from p2pinfer.core.values.units import Codec, ModelId, Numerics, RecordId, Roles, Span, row_bytes
+from p2pinfer.core.values.units import Codec, RecordId, Span, row_bytes
 from p2pinfer.core.wire.session_messages import MAX_ROWS
 from p2pinfer.disk.boots import REMEMBERED, Boots
 from p2pinfer.disk.store import StoredModel
@@ -24,39 +25,41 @@ RENEW_S: Final = 20.0
 Made = tuple[SignedRecord[Offer], SignedRecord[NodeCert]]
 
 
-class OwnOffers:
-    """Makes the offers of this process, and remembers them. boots: numbers them."""
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Who signs a node's offers, under which certificate, and what numbers them."""
 
-    def __init__(
-        self,
-        key: PrivateKey,
-        certifying: Certifying,
-        boots: Boots,
-        *,
-        model: ModelId,
-        span: Span,
-        roles: Roles,
-        numerics: Numerics,
-        limits: Limits,
-        prices: Prices,
-        flat: int,
-    ) -> None:
-        self.key = key
-        self._certifying = certifying
-        self._boots = boots
-        self.model = model
-        self.span = span
-        self.roles = roles
-        self.numerics = numerics
-        self.limits = limits
-        self.prices = prices
-        self.flat = flat
+    key: PrivateKey
+    certifying: Certifying
+    boots: Boots
+
+
+class OwnOffers:
+    """Makes the offers of this process for some layers of a model, as its settings say, and remembers them."""
+
+    def __init__(self, signer: Signer, model: StoredModel, settings: Settings, span: Span) -> None:
+        trust, prices = settings.trust, settings.prices
+        self.key = signer.key
+        self._signer = signer
+        self._model = model.id
+        self._span = span
+        self._roles = model.manifest.roles_of(span)
+        self._numerics = numerics_of(settings.serve.numerics)
+        self._limits = Limits(
+            max_positions=longest_session(model.manifest, span, settings.serve),
+            window=trust.window,
+            cadence=trust.cadence,
+            max_draft=0,
+            max_chunk=min(trust.max_chunk, MAX_ROWS // row_bytes(Codec.F32, model.manifest.hidden)),
+        )
+        self._prices = Prices(prices.prefill, prices.decode, prices.cached, prices.sampled)
+        self._flat = prices.flat
         self._made: OrderedDict[RecordId, Made] = OrderedDict()
 
     @property
     def certificate(self) -> SignedRecord[NodeCert]:
         """The present one: it is renewed while the node runs."""
-        return self._certifying.certificate
+        return self._signer.certifying.certificate
 
     def make(self, state: ServingState, load: Load, speed: Speed, now: int) -> SignedRecord[Offer]:
         """A new offer. now: our wall clock, Unix seconds."""
@@ -65,24 +68,24 @@ class OwnOffers:
             node=self.key.public,
             owner=certificate.record.owner,
             cert=certificate.id,
-            boot=self._boots.boot,
-            seq=self._boots.next_seq(),
+            boot=self._signer.boots.boot,
+            seq=self._signer.boots.next_seq(),
             issued=now,
             life=MAX_OFFER_S,
             until=0,
-            model=self.model,
-            span=self.span,
-            roles=self.roles,
-            numerics=self.numerics,
+            model=self._model,
+            span=self._span,
+            roles=self._roles,
+            numerics=self._numerics,
             codecs=Codec.F32.bit | Codec.BF16.bit | Codec.Q8O4.bit,
-            limits=self.limits,
-            prices=self.prices,
-            flat=self.flat,
+            limits=self._limits,
+            prices=self._prices,
+            flat=self._flat,
             state=state,
             load=load,
             speed=speed,
         )
-        self._boots.keep(offer)
+        self._signer.boots.keep(offer)
         signed = sign(offer, self.key)
         self._made[signed.id] = signed, certificate
         while len(self._made) > REMEMBERED:
@@ -97,28 +100,3 @@ class OwnOffers:
         if (made := self._made.get(id_)) is None:
             raise Refused("not an offer of this node since it started; ask for its offers again", Code.UNKNOWN_OFFER)
         return made
-
-
-def offering_of(
-    certifying: Certifying, key: PrivateKey, boots: Boots, model: StoredModel, settings: Settings, span: Span
-) -> OwnOffers:
-    """What a node of these settings offers of a model."""
-    trust, prices = settings.trust, settings.prices
-    return OwnOffers(
-        key,
-        certifying,
-        boots,
-        model=model.id,
-        span=span,
-        roles=model.manifest.roles_of(span),
-        numerics=numerics_of(settings.serve.numerics),
-        limits=Limits(
-            max_positions=longest_session(model.manifest, span, settings.serve),
-            window=trust.window,
-            cadence=trust.cadence,
-            max_draft=0,
-            max_chunk=min(trust.max_chunk, MAX_ROWS // row_bytes(Codec.F32, model.manifest.hidden)),
-        ),
-        prices=Prices(prices.prefill, prices.decode, prices.cached, prices.sampled),
-        flat=prices.flat,
-    )

@@ -17,16 +17,13 @@ from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import EngineError, ModelError, sole
 from p2pinfer.core.values.units import Span
 from p2pinfer.core.wire.session_messages import Open
-from p2pinfer.disk.boots import Boots
-from p2pinfer.disk.identity import Identity
 from p2pinfer.disk.journal import Journal
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.engine.messages import ShardSpec
-from p2pinfer.node.certification import Certifying
 from p2pinfer.node.defaults import decided
 from p2pinfer.node.lodging import Lodging
 from p2pinfer.node.offer_renewal import Announcing
-from p2pinfer.node.own_offers import OwnOffers, offering_of
+from p2pinfer.node.own_offers import OwnOffers, Signer
 from p2pinfer.node.placement import Placement
 from p2pinfer.node.reception import Reception, refuse_leaving
 from p2pinfer.node.settings import Settings, Trust
@@ -34,9 +31,7 @@ from p2pinfer.node.settlement import NodeSettlement
 from p2pinfer.node.shard import LoadedSpan, open_shard, shard_spec
 from p2pinfer.node.stint import Stint, measured_stint
 from p2pinfer.overlay.directory import Directory
-from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.link import Link
-from p2pinfer.overlay.network import Network
 
 LEAVE_S: Final = 5.0  # for sessions to end and be paid after we were asked to stop
 DRAIN_S: Final = 60.0  # for them to come to their own end before we go to other layers
@@ -57,23 +52,17 @@ class Serving:
         self,
         settings: Settings,
         store: Store,
-        identity: Identity,
-        certifying: Certifying,
-        boots: Boots,
+        signer: Signer,
         journal: Journal,
-        network: Network,
-        exchange: Exchange,
         directory: Directory,
         settling: NodeSettlement,
     ) -> None:
         self._settings = settings
         self._store = store
-        self._identity = identity
-        self._certifying = certifying
-        self._boots = boots
+        self._signer = signer
         self._journal = journal
-        self._network = network
-        self._exchange = exchange
+        self._network = directory.network
+        self._exchange = directory.exchange
         self._directory = directory
         self._settling = settling
 
@@ -108,9 +97,9 @@ class Serving:
         model = store.find(self._settings.serve.model)
         serve = await trio.to_thread.run_sync(decided, self._settings.serve, store, model)
         settings = replace(self._settings, serve=serve)
-        announcing = Announcing(self._boots, self._certifying, directory, self._network)
+        announcing = Announcing(self._signer, directory)
         placing = Placement(directory, self._network, model, serve)
-        make = partial(offering_of, self._certifying, self._identity.key, self._boots, model, settings)
+        make = partial(OwnOffers, self._signer, model, settings)
         spec = partial(shard_spec, store, model, serve=serve)
         look = partial(trio.to_thread.run_sync, spec, abandon_on_cancel=True)  # type: ignore[call-arg]  # old stubs
         return _Duty(model, announcing, placing, make, look, progress, show, stop)

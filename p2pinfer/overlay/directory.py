@@ -57,7 +57,8 @@ class Directory:
         bootstrap: Sequence[str] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._network = network
+        self.network = network
+        self.exchange = exchange
         self._tidings = Tidings(network, exchange, clock)
         self._meeting = Meeting(network, exchange, self._tidings, bootstrap)
         self._seeking = Seeking(network, self._tidings)
@@ -123,23 +124,23 @@ class Directory:
 
     def reaches(self, known: KnownOffer) -> bool:
         """True if the node of an offer is linked, or may be dialled from here."""
-        return bool(reachable([known], {link.peer for link in self._network.links()}))
+        return bool(reachable([known], {link.peer for link in self.network.links()}))
 
     @property
     def is_alone(self) -> bool:
         """True if peers to meet were named, and none is linked to us."""
-        return bool(self._meeting.bootstrap) and not self._network.links()
+        return bool(self._meeting.bootstrap) and not self.network.links()
 
     @property
     def misses_named(self) -> bool:
         """True if peers to meet were named, and none of those is linked to us, whoever else is."""
         named = {leads_to(address) for address in self._meeting.bootstrap}
-        return bool(named) and named.isdisjoint(link.peer for link in self._network.links())
+        return bool(named) and named.isdisjoint(link.peer for link in self.network.links())
 
     @property
     def has_links(self) -> bool:
         """True if anybody is linked to us."""
-        return bool(self._network.links())
+        return bool(self.network.links())
 
     async def ask(self, link: Link, model: ModelId | None = None) -> None:
         """Ask the peer of a link what it knows to be on offer; who does not answer has nothing to say."""
@@ -173,7 +174,7 @@ class Directory:
     async def _ask_around(self, model: ModelId | None, asked: trio.Event, widely: bool) -> None:
         seek = model is not None and not self._has_dht and (widely or self._tidings.is_thin(model))
         async with self._tidings.gathering() as gathering:
-            for link in self._some(self._network.links()):
+            for link in self._some(self.network.links()):
                 gathering.start(link.peer, partial(self._tidings.ask, link, model, seek=seek))
             for address in self._meeting.bootstrap:
                 gathering.start(leads_to(address), partial(self._meeting.visit, address, model, seek=seek))
@@ -185,7 +186,7 @@ class Directory:
 
     async def _ask_further(self, model: ModelId) -> None:
         """Ask some of those that we have just heard of: they know their neighbours."""
-        linked = {link.peer for link in self._network.links()}
+        linked = {link.peer for link in self.network.links()}
         strangers = [known for known in self._tidings.reachable(model) if known.node not in linked]
         async with self._tidings.gathering() as gathering:
             for known in drawn(strangers, FURTHER, LOTS):
@@ -193,7 +194,7 @@ class Directory:
 
     async def _ask_stranger(self, known: KnownOffer, model: ModelId) -> None:
         with suppress(Refused):
-            link = await reach(self._network, known.node, known.addresses, told_by=known.network)
+            link = await reach(self.network, known.node, known.addresses, told_by=known.network)
             await self._tidings.ask(link, model, seek=not self._has_dht)
 
     @staticmethod
@@ -215,11 +216,11 @@ class Directory:
             while True:
                 silence, change = self._meeting.silences.coming, self._meeting.changes.coming
                 async with trio.open_nursery() as peers:
-                    if not self._network.links():
+                    if not self.network.links():
                         peers.start_soon(self._seek_peers)
                     await self._meeting.look_around()
                 own = self._tidings.own
-                if own is not None and not self._network.links():
+                if own is not None and not self.network.links():
                     await self._seeking.seek(own.offer.record.model)  # alone: the DHT or the local network may help
                 if self._meeting.is_calm:
                     with trio.move_on_after(CALM_S - LOOK_AROUND_S):
@@ -246,7 +247,7 @@ class Directory:
         """
         while True:
             await trio.sleep(LOTS.uniform(*PULL_S))
-            model, links = self._model(), self._network.links()  # an idle client hears of a sleep by it
+            model, links = self._model(), self.network.links()  # an idle client hears of a sleep by it
             if model is None and not self._tidings.hearing.relays:
                 continue
             is_sought = model is not None and self._is_time_for_dht(model)
@@ -277,7 +278,7 @@ class Directory:
     @property
     def _has_dht(self) -> bool:
         """True if we ask the DHT ourselves, and need nobody to."""
-        return bool(self._network.directory_addresses())
+        return bool(self.network.directory_addresses())
 
     async def _pull(self, link: Link, model: ModelId | None, seek: bool) -> None:
         limit = min(PULL_NEW, max(1, self._unknown(model)))  # offers of nodes that we do not know

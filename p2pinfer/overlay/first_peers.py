@@ -15,7 +15,6 @@ import trio
 from p2pinfer.core.values.units import PeerKey
 from p2pinfer.overlay.book import Book, KeptBook
 from p2pinfer.overlay.directory import Directory
-from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.leads import HERE, Lead, Leads, to_leads
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.neighbours import HEAR_S, Ear, OpenNeighbours
@@ -33,9 +32,7 @@ Here = Callable[[], Awaitable[list[str]]]
 
 @asynccontextmanager
 async def open_first_peers(
-    network: Network,
     directory: Directory,
-    exchange: Exchange,
     book: Book,
     *,
     here: Here | None = None,
@@ -48,6 +45,7 @@ async def open_first_peers(
     neighbours: listens for peers on the local network; raises OSError where there is none
     clock:      the wall clock, Unix seconds
     """
+    network, exchange = directory.network, directory.exchange
     async with trio.open_nursery() as nursery:
         kept = KeptBook(book, network, directory, clock)
         leads = Leads(network, directory, kept.note_failed)

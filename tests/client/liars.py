@@ -34,7 +34,7 @@ from p2pinfer.disk.identity import Identity
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.node.certification import Certifying
 from p2pinfer.node.files import ModelFiles
-from p2pinfer.node.own_offers import OwnOffers, offering_of
+from p2pinfer.node.own_offers import OwnOffers, Signer
 from p2pinfer.node.settings import Settings, change
 from p2pinfer.overlay.answers import Answering
 from p2pinfer.overlay.directory import Directory
@@ -134,7 +134,7 @@ async def open_stage(
     settings = settings or change(tiny_settings(model), "prices", **shape.prices)
     certifying = Certifying(store.root, identity, None)  # type: ignore[arg-type]  # it renews nothing here
     boots = Boots(store.root / "boots", bytes(16))
-    offering = offering_of(certifying, identity.key, boots, model, settings, model.manifest.span)
+    offering = OwnOffers(Signer(identity.key, certifying, boots), model, settings, model.manifest.span)
     async with trio.open_nursery() as nursery:
         exchange = Exchange(nursery)
         exchange.answer(AskFile, files or ModelFiles(store).answer)

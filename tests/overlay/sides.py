@@ -172,7 +172,7 @@ async def open_sought(
             directory = Directory(network, exchange, named)
             neighbours = near.open if near is not None else None
             options = {"here": nodes_here, "neighbours": neighbours, "clock": trio.current_time}
-            async with open_first_peers(network, directory, exchange, book, **options) as first_peers:
+            async with open_first_peers(directory, book, **options) as first_peers:
                 yield Sought(network, directory, first_peers, read)
         nursery.cancel_scope.cancel()
 
