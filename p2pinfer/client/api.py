@@ -16,8 +16,8 @@ from typing import Unpack
 import trio
 
 from p2pinfer.client.answer import Answer, AnswerStream
+from p2pinfer.client.books import Purse
 from p2pinfer.client.experience_keeper import open_experience
-from p2pinfer.client.farewells import Farewells
 from p2pinfer.client.file_search import Fetcher
 from p2pinfer.client.generations import Generations
 from p2pinfer.client.models import Models
@@ -245,8 +245,8 @@ async def _open_client(
         trio.open_nursery() as nursery,
     ):
         exchange = Exchange(nursery)
-        settling, farewells = ClientSettlement(journal, key, nursery), Farewells()
-        exchange.on_up, exchange.on_stray = partial(_greet, farewells, settling), settling.take
+        settling = ClientSettlement(Purse(key, journal), nursery)
+        exchange.on_up, exchange.on_stray = settling.greet, settling.take
         experience.failures.note_taken(await journal.read(lambda reader: reader.paid_in_vain(key.public)))
         async with network(key, exchange, Greeting(boot=os.urandom(16))) as peers:
             directory = Directory(peers, exchange, bootstrap)
@@ -255,12 +255,9 @@ async def _open_client(
             nursery.start_soon(_keep_fading, experience, peers)
             book = AddressBook(address_book(data))
             nodes = NodesHere((data, default_data()) if here else (), here and network is _open_libp2p)
-            async with open_first_peers(
-                peers, directory, exchange, book, here=nodes.find, neighbours=neighbours
-            ) as first_peers:
+            async with open_first_peers(directory, book, here=nodes.find, neighbours=neighbours) as first_peers:
                 models = Models(Store(store), directory, Fetcher(peers, exchange, experience.measures), nursery)
-                parts = peers, exchange, directory, first_peers, settling, farewells, experience, models, nursery
-                generations = Generations(key, journal, *parts)
+                generations = Generations(directory, first_peers, settling, experience, models, nursery)
                 exchange.on_stray = partial(_take_stray, generations, settling)
                 client = Client(models, generations, settling, peers, directory, first_peers)
                 try:
@@ -271,12 +268,6 @@ async def _open_client(
                         await client.wait_settled()
                         await client.models.aclose()
         nursery.cancel_scope.cancel()
-
-
-def _greet(farewells: Farewells, settling: ClientSettlement, link: Link) -> None:
-    """A link is up. What is over is told first, then what is owed for it."""
-    farewells.greet(link)
-    settling.greet(link)
 
 
 def _take_stray(generations: Generations, settling: ClientSettlement, link: Link, message: SessionMessage) -> None:

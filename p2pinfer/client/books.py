@@ -8,6 +8,7 @@ what comes between is kept now and then.
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import floor, inf
 from typing import Final
 
@@ -27,6 +28,14 @@ from p2pinfer.overlay.pipe import hear_nothing
 KEEP_S: Final = 1.0  # a client that is killed forgets what came within it, beyond the last multiple of the cadence
 
 
+@dataclass(frozen=True, slots=True)
+class Purse:
+    """Who pays, and where it is written down what for."""
+
+    key: PrivateKey
+    journal: Journal
+
+
 class Books:
     """account: of the generation, once every stage has accepted.
 
@@ -38,16 +47,15 @@ class Books:
         self,
         plan: Plan,
         prompt: Sequence[int],
-        key: PrivateKey,
-        journal: Journal,
+        purse: Purse,
         say: Callable[[int, Signed], None],
         fail: Callable[[JournalError], None],
     ) -> None:
         self.account: ClientAccount | None = None
         self._plan = plan
         self._prompt = prompt
-        self._key = key
-        self._journal = journal
+        self._key = purse.key
+        self._journal = purse.journal
         self._say = say
         self._fail = fail
         self._contracts: dict[int, SignedRecord[Contract]] = {}  # by place in the route

@@ -58,33 +58,34 @@ class Plan:
         return replace(self, opens=tuple(replace(one, ticket=ticket) for one in self.opens))
 
 
-def make_plan(
-    key: PrivateKey,
-    stages: Sequence[StagePlan],
-    layers: int,
-    prompt: int,
-    sampling: SamplingRecord,
-    codec: Codec,
-    now: int,
-    most: int,
-    known: Collection[PeerKey] = (),
-) -> Plan:
-    """Contracts with every stage, signed by the client, and the opens for them.
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is ordered of a route.
 
+    layers: of the model
     prompt: prompt ids
-    now:    wall clock, Unix seconds
     most:   nano-credits that all contracts may come to, at worst
     known:  nodes for which the key has signed something in full; with others a contract is short
+    """
+
+    layers: int
+    prompt: int
+    sampling: SamplingRecord
+    codec: Codec
+    most: int
+    known: Collection[PeerKey] = ()
+
+
+def make_plan(key: PrivateKey, stages: Sequence[StagePlan], order: Order, now: int) -> Plan:
+    """Contracts with every stage, signed by the client, and the opens for them. now: wall clock, Unix seconds
 
     Raises NoRoute where the stages' limits do not fit each other or the generation, TooDear where `most` is passed.
     """
-    draft = _Draft(
-        key, SessionId(os.urandom(16)), os.urandom(32), layers, prompt, encode_sampling(sampling), codec, now, known
-    )
-    limits = _common_limits(stages, prompt + sampling.max_tokens)
+    draft = _Draft(key, SessionId(os.urandom(16)), os.urandom(32), order, encode_sampling(order.sampling), now)
+    limits = _common_limits(stages, order.prompt + order.sampling.max_tokens)
     drafts = [draft.contract(stage, limit) for stage, limit in zip(stages, limits, strict=True)]
-    if (worst := sum(contract.reserve for contract in drafts)) > most:
-        raise TooDear(f"the route may cost {worst:,} nano-credits, and the limit is {most:,}: it is not signed")
+    if (worst := sum(contract.reserve for contract in drafts)) > order.most:
+        raise TooDear(f"the route may cost {worst:,} nano-credits, and the limit is {order.most:,}: it is not signed")
     contracts = tuple(sign(contract, key) for contract in drafts)
     opens = tuple(draft.open(stages, index, contract) for index, contract in enumerate(contracts))
     return Plan(draft.session, draft.secret, tuple(stages), contracts, opens)
@@ -97,16 +98,13 @@ class _Draft:
     key: PrivateKey
     session: SessionId
     secret: bytes
-    layers: int
-    prompt: int
+    order: Order
     sampling: bytes
-    codec: Codec
     now: int
-    known: Collection[PeerKey]
 
     def contract(self, stage: StagePlan, limits: Limits) -> Contract:
-        offer, roles = stage.offer.record, roles_of(stage.span, self.layers)
-        tail = Roles.TAIL in roles
+        offer, roles = stage.offer.record, roles_of(stage.span, self.order.layers)
+        tail, codec = Roles.TAIL in roles, self.order.codec
         nonce = os.urandom(16)
         contract = Contract(
             nonce=nonce,
@@ -122,8 +120,8 @@ class _Draft:
             span=stage.span,
             roles=roles,
             numerics=offer.numerics,
-            codecs=(Codec.IDS if Roles.HEAD in roles else self.codec, Codec.IDS if tail else self.codec),
-            prompt=self.prompt,
+            codecs=(Codec.IDS if Roles.HEAD in roles else codec, Codec.IDS if tail else codec),
+            prompt=self.order.prompt,
             start=0,
             seam=0,
             limits=limits,
@@ -142,7 +140,7 @@ class _Draft:
     def _life_s(self, node: PeerKey, positions: int) -> int:
         """Seconds that a contract may last: a node may take none but a short one of a client that it does not know."""
         wanted = min(MAX_CONTRACT_S, positions * POSITION_S)
-        return max(NEWCOMER_LIFE_S, wanted) if node in self.known else NEWCOMER_LIFE_S
+        return max(NEWCOMER_LIFE_S, wanted) if node in self.order.known else NEWCOMER_LIFE_S
 
     def open(self, stages: Sequence[StagePlan], index: int, contract: SignedRecord[Contract]) -> Open:
         last = len(stages) - 1

@@ -2,6 +2,7 @@
 INF-42), and where a stage proposes to be paid for ids that do not come (receipts.md, 5.3)."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import inf
 
 import trio
@@ -17,14 +18,22 @@ from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.pipe import hear_nothing
 
 
-class Deadlines:
-    """Of one generation.
+@dataclass(frozen=True, slots=True)
+class Endings:
+    """What ends a generation.
 
-    give_up:   ends it where nothing came for so many seconds
-    fail:      ends it
-    refuse:    takes what is not signed, which ends it, too
-    gave_up_s: when it ended for want of more ids, after some had come
+    give_up: where nothing came for so many seconds
+    fail:    with these words
+    refuse:  takes what is not signed, which ends it, too
     """
+
+    give_up: Callable[[float], None] = hear_nothing
+    fail: Callable[[str, Code], None] = hear_nothing
+    refuse: Callable[[Sequence[Refuse]], None] = hear_nothing
+
+
+class Deadlines:
+    """Of one generation. gave_up_s: when it ended for want of more ids, after some had come"""
 
     def __init__(
         self,
@@ -33,9 +42,7 @@ class Deadlines:
         patience: Patience,
         returning: Returning,
         link_to: Callable[[PeerKey], Link | None],
-        give_up: Callable[[float], None],
-        fail: Callable[[str, Code], None],
-        refuse: Callable[[Sequence[Refuse]], None],
+        endings: Endings,
     ) -> None:
         self.gave_up_s: float | None = None
         self._generation = generation
@@ -43,9 +50,7 @@ class Deadlines:
         self._patience = patience
         self._returning = returning
         self._link_to = link_to
-        self._give_up = give_up
-        self._fail = fail
-        self._refuse = refuse
+        self._endings = endings
         self._watching = trio.CancelScope()  # ends by the deadlines of before: moving its own with each id costs more
 
     async def watch(self, over: trio.Event) -> None:
@@ -58,7 +63,7 @@ class Deadlines:
             if self._generation.over or now < self._patience.ends or self._patience.was_held_up(now):
                 continue
             if self._generation.opening:
-                self._give_up(OPEN_S)
+                self._endings.give_up(OPEN_S)
             else:
                 self._stall(now)
 
@@ -74,22 +79,22 @@ class Deadlines:
         if self._returning.is_away or tail is None or tail.heard_s < now - AHEAD_S:
             self._books.wait_anew(now)
         self._books.wait_anew(self._returning.back_s)
-        self._refuse(self._books.late(now))
+        self._endings.refuse(self._books.late(now))
 
     def let_go(self) -> None:
         """All is over: hold whoever holds this no longer, so that both go without a search for garbage."""
-        self._give_up = self._fail = self._refuse = hear_nothing
+        self._endings = Endings()
 
     def _stall(self, now: float) -> None:
         """The patience with it is used up."""
         first_id_s, last_id_s = self._patience.first_id_s, self._patience.last_id_s
         if first_id_s is None or last_id_s is None:
-            self._give_up(STALL_S)
+            self._endings.give_up(STALL_S)
             return
         self.gave_up_s = now
         if now >= last_id_s + STALL_S:
-            self._fail(f"no id came within {STALL_S:.0f} s", Code.SILENT)
+            self._endings.fail(f"no id came within {STALL_S:.0f} s", Code.SILENT)
             return
         ids, took_s, step_s = len(self._generation.ids), now - first_id_s, self._patience.step_s
         words = f"{ids} tokens in {took_s:.0f} s, where one in {step_s:.2g} s was to be expected of these nodes"
-        self._fail(f"the answer came too slowly: {words}", Code.SILENT)
+        self._endings.fail(f"the answer came too slowly: {words}", Code.SILENT)

@@ -13,7 +13,6 @@ import trio
 
 from p2pinfer.client.answer import AnswerStream
 from p2pinfer.client.arrivals import Arrivals
-from p2pinfer.client.farewells import Farewells
 from p2pinfer.client.models import Models
 from p2pinfer.client.places import Places, give_back
 from p2pinfer.client.preparation import Prepared, encode_prompt
@@ -22,21 +21,18 @@ from p2pinfer.client.route_finder import FoundRoute, RouteFinder
 from p2pinfer.client.route_links import RouteLinks
 from p2pinfer.client.run import Run
 from p2pinfer.client.settlement import ClientSettlement
-from p2pinfer.client.tries import Tries
+from p2pinfer.client.tries import Tries, Wait
 from p2pinfer.core.room.queue import NO_TICKET
 from p2pinfer.core.routes.experience import Experience
+from p2pinfer.core.sessions.generation import Generation
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import GenerationFailed, Unreached
-from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.core.values.units import SessionId
 from p2pinfer.core.wire.session_messages import SessionRefused
-from p2pinfer.disk.journal import Journal
 from p2pinfer.disk.store import StoredModel
 from p2pinfer.overlay.directory import Directory
-from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.first_peers import FirstPeers
 from p2pinfer.overlay.link import Link
-from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.reach import reach
 
 REACH_LEAST_S: Final = 10.0  # nodes are dialled so long, however little patience there is
@@ -51,27 +47,19 @@ class Generations:
 
     def __init__(
         self,
-        key: PrivateKey,
-        journal: Journal,
-        network: Network,
-        exchange: Exchange,
         directory: Directory,
         first_peers: FirstPeers,
         settling: ClientSettlement,
-        farewells: Farewells,
         experience: Experience,
         models: Models,
         nursery: trio.Nursery,
     ) -> None:
-        self._key = key
-        self._journal = journal
-        self._network = network
-        self._exchange = exchange
+        self._purse = settling.purse
+        self._network = network = directory.network
+        self._exchange = directory.exchange
         self._directory = directory
         self._first_peers = first_peers
         self._settling = settling
-        self._farewells = farewells
-        self._failures = experience.failures
         self._models = models
         self._nursery = nursery
         self._finder = RouteFinder(directory, network, experience.failures, experience.measures)
@@ -142,23 +130,21 @@ class Generations:
     async def _prepare(self, request: Request, model: StoredModel, waiting: Arrivals) -> Prepared:
         scribe = await self._models.scribe(model, waiting)
         words, ids = await scribe.words(), await encode_prompt(request, model, scribe)
-        known = await self._journal.read(lambda reader: reader.known_nodes(self._key.public))
+        known = await self._purse.journal.read(lambda reader: reader.known_nodes(self._purse.key.public))
         self._directory.note_layers(model.id, model.manifest.layers)
         max_cost = self.max_cost if request.max_cost is None else request.max_cost
         return Prepared(request, model, ids, words, known, max_cost)
 
     async def _check(self, prepared: Prepared) -> None:
         """Raises NotYet where there is no route, as far as is known now."""
-        self._finder.check(prepared.model.id, prepared.sought, prepared.model.name)
+        self._finder.check(prepared.sought, prepared.model.name)
         await trio.lowlevel.checkpoint()
 
     def _trying(self, prepared: Prepared, waiting: Arrivals) -> Tries:
         """Begin to try routes, which have to be reached while there is patience."""
-        parts = self._finder, self._links, self._failures
         until = max(waiting.ends, trio.current_time() + REACH_LEAST_S)
-        start, patience_s = partial(self._begin, prepared), prepared.request.wait_s
-        model = prepared.model.id
-        return Tries(*parts, model, prepared.sought, start, self._room, patience_s, waiting.say, until)
+        wait = Wait(self._room, prepared.request.wait_s, waiting.say, until)
+        return Tries(self._finder, self._links, prepared.sought, partial(self._begin, prepared), wait)
 
     # Places among those who wait for room at nodes
 
@@ -180,18 +166,12 @@ class Generations:
         """Raises as `make_plan` does, and GenerationFailed where the client was closed."""
         if self.is_closed:
             raise GenerationFailed("the client was closed", Code.CANCELLED)
-        running = Run(
-            prepared.plan(self._key, route, int(time.time())).with_ticket(places.ticket),
-            prepared.ids,
-            prepared.model.manifest.vocabulary,
-            self._key,
-            prepared.ending(),
-            self._journal,
-            self._network.link,
-            route.step_s,
-        )
+        plan = prepared.plan(self._purse.key, route, int(time.time())).with_ticket(places.ticket)
+        nodes, vocabulary = [stage.key for stage in plan.stages], prepared.model.manifest.vocabulary
+        generation = Generation(plan.session, 0, prepared.ids, nodes, vocabulary, prepared.ending())
+        running = Run(plan, generation, self._purse, self._network.link, route.step_s)
         running.returning.dial = partial(reach, self._network)
-        running.on_refused, running.on_close = places.note, self._farewells.keep
+        running.on_refused, running.on_close = places.note, self._settling.farewells.keep
         self._places[running.plan.session] = places
         places.sessions.add(running.plan.session)
         self._running.add(running)

@@ -17,9 +17,7 @@ from p2pinfer.client.full_nodes import FullNodes
 from p2pinfer.client.route_finder import FoundRoute, RouteFinder, Survey
 from p2pinfer.client.routes import Sought
 from p2pinfer.client.run import Run
-from p2pinfer.core.routes.failures import Failures
 from p2pinfer.core.values.codes import Code
-from p2pinfer.core.values.units import ModelId
 
 MOVED: Final = frozenset((Code.LEAVING, Code.LAPSED, Code.UNKNOWN_OFFER))  # words of a node that did nothing wrong
 
@@ -31,19 +29,16 @@ class LeftOut:
     is_hasty: whoever is linked late comes after others
     """
 
-    def __init__(
-        self, finder: RouteFinder, failures: Failures, model: ModelId, sought: Sought, full: FullNodes
-    ) -> None:
+    def __init__(self, finder: RouteFinder, sought: Sought, full: FullNodes) -> None:
         self._finder = finder
-        self._failures = failures
-        self._model = model
+        self._failures = finder.failures
         self._sought = sought
         self._excluded: set[bytes] = set()
         self._late: set[bytes] = set()  # who was not linked soon
         self._suspects: set[bytes] = set()  # of routes that failed, by whomever
         self._tried: list[frozenset[bytes]] = []  # the nodes of each such route, one of which at least is at fault
         self._crowded: set[frozenset[bytes]] = set()  # the same, where one said that it had no room
-        self._taken = failures.taken_together  # the same of earlier requests, where it took something
+        self._taken = finder.failures.taken_together  # the same of earlier requests, where it took something
         self._full = full
         self.is_hasty = True
 
@@ -61,22 +56,22 @@ class LeftOut:
 
     def leaves_route(self, asked: Iterable[FoundRoute], spent: int) -> bool:
         """There is a route without any of these nodes, as far as is known now. spent: of the price limit"""
-        return self._finder.has_route(self._model, self._sought, self.nodes(asked), spent, self.tried)
+        return self._finder.has_route(self._sought, self.nodes(asked), spent, self.tried)
 
     def leaves_other(self, route: FoundRoute, spent: int) -> bool:
         """If this one failed, too, there would be another, perhaps of those that were full and may have room now."""
         without = self._excluded | self._full.after(trio.current_time())
         tried = [*self._tried, *self._taken, route.nodes]
-        return self._finder.has_route(self._model, self._sought, without, spent, tried)
+        return self._finder.has_route(self._sought, without, spent, tried)
 
     def leaves_whole(self, asked: Iterable[FoundRoute], spent: int) -> bool:
         """There is a route without those who have no room, whoever was full beside whom."""
         tried = [*self._tried, *self._taken]
-        return self._finder.has_route(self._model, self._sought, self.nodes(asked), spent, tried)
+        return self._finder.has_route(self._sought, self.nodes(asked), spent, tried)
 
     async def _has_route(self, without: Collection[bytes], spent: int, among: Survey) -> bool:
         """A look among thousands holds everything else for a while, so there is a checkpoint after each."""
-        found = self._finder.has_route(self._model, self._sought, without, spent, self.tried, among)
+        found = self._finder.has_route(self._sought, without, spent, self.tried, among)
         await trio.lowlevel.checkpoint()
         return found
 

@@ -6,7 +6,7 @@ What was prepared is the same for every route that is tried. Who tries them is `
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from p2pinfer.client.contracts import Plan, make_plan
+from p2pinfer.client.contracts import Order, Plan, make_plan
 from p2pinfer.client.request import CLASSES, CODECS, Request
 from p2pinfer.client.route_finder import FoundRoute
 from p2pinfer.client.routes import Sought
@@ -42,6 +42,7 @@ class Prepared:
         """The task of a route."""
         request, manifest = self.request, self.model.manifest
         return Sought(
+            model=self.model.id,
             layers=manifest.layers,
             hidden=manifest.hidden,
             prompt=len(self.ids),
@@ -57,7 +58,8 @@ class Prepared:
         request, manifest, prompt = self.request, self.model.manifest, len(self.ids)
         codec = CODECS[request.codec]
         sampling = request.sampling(manifest.draw)
-        return make_plan(key, route.stages, manifest.layers, prompt, sampling, codec, now, route.most, self.known)
+        order = Order(manifest.layers, prompt, sampling, codec, route.most, self.known)
+        return make_plan(key, route.stages, order, now)
 
     def ending(self) -> Ending:
         """The end of a generation; each has its own. Text after a prompt that was text continues it."""

@@ -36,7 +36,7 @@ from p2pinfer.core.swarm.offers import KnownOffer, reachable
 from p2pinfer.core.swarm.placement import gaps
 from p2pinfer.core.values.errors import NoRoute, TooDear
 from p2pinfer.core.values.keys import short_names
-from p2pinfer.core.values.units import ModelId, PeerKey, Span
+from p2pinfer.core.values.units import PeerKey, Span
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.network import Network
 
@@ -86,17 +86,16 @@ class Survey:
 
 
 class RouteFinder:
-    """Finds routes for one client."""
+    """Finds routes for one client. failures: that are remembered of nodes"""
 
     def __init__(self, directory: Directory, network: Network, failures: Failures, measures: Measures) -> None:
         self._directory = directory
         self._network = network
-        self._failures = failures
+        self.failures = failures
         self._measures = measures
 
     async def find(
         self,
-        model: ModelId,
         sought: Sought,
         excluded: Collection[bytes],
         spent: int = 0,
@@ -116,9 +115,9 @@ class RouteFinder:
         Raises NoRoute, naming the layers that nobody serves, and nodes that may not be asked for them, or TooDear.
         """
         try:
-            return self._choose(among or self.survey(model, sought), sought, excluded, tried, spent, count)
+            return self._choose(among or self.survey(sought), sought, excluded, tried, spent, count)
         except NoRoute:
-            found = await self._directory.look(model)
+            found = await self._directory.look(sought.model)
         try:
             return self._choose(self._survey(found, sought), sought, excluded, tried, spent, count)
         except TooDear:
@@ -127,15 +126,15 @@ class RouteFinder:
             reasons = self._reasons(found, sought, excluded, int(time.time()))
             raise NoRoute("; ".join([str(error), *reasons])) from None
 
-    def survey(self, model: ModelId, sought: Sought) -> Survey:
-        return self._survey(self._directory.offers(model), sought)
+    def survey(self, sought: Sought) -> Survey:
+        return self._survey(self._directory.offers(sought.model), sought)
 
-    def check(self, model: ModelId, sought: Sought, name: str) -> None:
+    def check(self, sought: Sought, name: str) -> None:
         """Look, among the offers known now, if there is a route through a model that people call `name`.
 
         Raises NotYet. What is not mended by nodes that serve missing layers is not worth waiting for.
         """
-        offers, now = self._directory.offers(model), int(time.time())
+        offers, now = self._directory.offers(sought.model), int(time.time())
         try:
             self._choose(self._survey(offers, sought), sought, (), (), 0, 1)
         except TooDear as error:
@@ -149,7 +148,6 @@ class RouteFinder:
 
     def has_route(
         self,
-        model: ModelId,
         sought: Sought,
         excluded: Collection[bytes],
         spent: int = 0,
@@ -158,7 +156,7 @@ class RouteFinder:
     ) -> bool:
         """Say if `find` would find a route among what is known now."""
         with suppress(NoRoute):
-            return bool(self._choose(among or self.survey(model, sought), sought, excluded, tried, spent, 1))
+            return bool(self._choose(among or self.survey(sought), sought, excluded, tried, spent, 1))
         return False
 
     def needed(self, among: Survey, sought: Sought, excluded: Collection[bytes], spare: Set[bytes]) -> set[bytes]:
@@ -174,9 +172,7 @@ class RouteFinder:
         offers = self._reachable(offers)
         clock, link = trio.current_time(), self._network.link
         classes = {
-            numerics: [
-                candidate_of(one, sought, link(one.node), self._failures, self._measures, clock) for one in known
-            ]
+            numerics: [candidate_of(one, sought, link(one.node), self.failures, self._measures, clock) for one in known]
             for numerics, known in usable(offers, sought, (), int(time.time())).items()
         }
         limit = sought.max_cost

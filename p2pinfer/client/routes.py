@@ -11,7 +11,7 @@ from p2pinfer.core.routes.measures import Measures, Who
 from p2pinfer.core.routes.routing import Candidate, Demand
 from p2pinfer.core.swarm.offers import KnownOffer
 from p2pinfer.core.swarm.placement import gaps
-from p2pinfer.core.values.units import Codec, Numerics, PeerKey, Span, roles_of, row_bytes
+from p2pinfer.core.values.units import Codec, ModelId, Numerics, PeerKey, Span, roles_of, row_bytes
 from p2pinfer.overlay.link import Link
 
 CLASSES: Final = frozenset(map(int, Numerics))
@@ -25,13 +25,14 @@ SECOND_WORTH: Final = 1_000.0  # nano-credits that a second of waiting costs: wh
 class Sought:
     """The task of a route.
 
-    layers, hidden: the model's
+    layers, hidden: of the model
     prompt, tokens: ids of the prompt; of the answer at most
     numerics:       the one class that will do, or None
     max_cost:       nano-credits; None is the default limit
     proven:         nodes that have brought this client an answer before
     """
 
+    model: ModelId
     layers: int
     hidden: int
     prompt: int

@@ -13,20 +13,19 @@ from typing import Final
 import trio
 
 from p2pinfer.client.blame import Blame
-from p2pinfer.client.books import Books
+from p2pinfer.client.books import Books, Purse
 from p2pinfer.client.contracts import Plan
-from p2pinfer.client.deadlines import Deadlines
+from p2pinfer.client.deadlines import Deadlines, Endings
 from p2pinfer.client.patience import Patience
 from p2pinfer.client.promised import Times
 from p2pinfer.client.resumption import Returning
 from p2pinfer.core.money.client_account import ClientAccount, Refuse
 from p2pinfer.core.records.contract import verify_contract
-from p2pinfer.core.sessions.ending import Ending
 from p2pinfer.core.sessions.generation import Generation, Phase
 from p2pinfer.core.sessions.stage import Send
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import JournalError, LinkDead, RemoteProtocolError
-from p2pinfer.core.values.keys import PrivateKey, short_name, short_names
+from p2pinfer.core.values.keys import short_name, short_names
 from p2pinfer.core.values.units import PeerKey
 from p2pinfer.core.wire.messages import Message
 from p2pinfer.core.wire.session_messages import (
@@ -41,7 +40,6 @@ from p2pinfer.core.wire.session_messages import (
     Signed,
     Stored,
 )
-from p2pinfer.disk.journal import Journal
 from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.outbox import Priority
@@ -63,23 +61,19 @@ class Run:
     def __init__(
         self,
         plan: Plan,
-        prompt: tuple[int, ...],
-        vocabulary: int,
-        key: PrivateKey,
-        ending: Ending,
-        journal: Journal,
+        generation: Generation,
+        purse: Purse,
         link_to: Callable[[PeerKey], Link | None],
         step_s: float = 0.0,
     ) -> None:
         """step_s: what is expected from one id to the next."""
         self.plan = plan
-        route = [stage.key for stage in plan.stages]
-        self.generation = Generation(plan.session, 0, prompt, route, vocabulary, ending)
+        self.generation = generation
         self.started_s = trio.current_time()
         self.changed = trio.Event()
         self.over = trio.Event()
         self.settled = trio.Event()  # over, and its receipts are signed, or given up
-        self._books = Books(plan, prompt, key, journal, self._say, self.fail_to_keep)
+        self._books = Books(plan, generation.prompt, purse, self._say, self.fail_to_keep)
         self._link_to = link_to
         self._contained = Contained("an answer", self._break)
         self._blame = Blame(self.generation)
@@ -88,7 +82,7 @@ class Run:
         self._patience = Patience(step_s, self.started_s)
         self.returning = Returning(plan, self.generation, self._patience, link_to, self._send, self._lose_for_good)
         watched = self.generation, self._books, self._patience, self.returning, link_to
-        self._deadlines = Deadlines(*watched, self.give_up, self.fail, self._refuse)
+        self._deadlines = Deadlines(*watched, Endings(self.give_up, self.fail, self._refuse))
         self.returning.on_back = self._deadlines.look_sooner
         self.on_first_id: Callable[[], None] = hear_nothing  # called in the step in which it comes
         self.on_refused: Callable[[PeerKey, SessionRefused], None] = hear_nothing
@@ -229,25 +223,22 @@ class Run:
         """Take what came from a stage; where it breaks the protocol the generation fails, and nothing else."""
         with self._contained:
             try:
-                self._take(sender, message)
+                match message:
+                    case Sampled():
+                        self._take_ids(sender, message)
+                    case Propose():
+                        self._take_proposal(sender, message)
+                    case Stored():
+                        self._pass_on(sender, message)
+                        self._books.note_stored(self.generation.route.index(sender), message.seq)
+                        self._after_change()
+                    case Accept() if not self.generation.over:  # too late, nothing is done under it
+                        self._take_accept(sender, message)
+                    case _:
+                        self._pass_on(sender, message)
             except RemoteProtocolError as error:
                 self._blame.note_fault(sender, error)
                 self.fail(f"stage {short_name(sender)} broke the protocol: {error}", error.code)
-
-    def _take(self, sender: PeerKey, message: SessionMessage) -> None:
-        match message:
-            case Sampled():
-                self._take_ids(sender, message)
-            case Propose():
-                self._take_proposal(sender, message)
-            case Stored():
-                self._pass_on(sender, message)
-                self._books.note_stored(self.generation.route.index(sender), message.seq)
-                self._after_change()
-            case Accept() if not self.generation.over:  # too late, nothing is done under it
-                self._take_accept(sender, message)
-            case _:
-                self._pass_on(sender, message)
 
     def _take_accept(self, sender: PeerKey, message: Accept) -> None:
         """Check the stage's signature. With the last one the prompt is sent, once the contracts are stored."""

@@ -15,6 +15,8 @@ from typing import Final
 
 import trio
 
+from p2pinfer.client.books import Purse
+from p2pinfer.client.farewells import Farewells
 from p2pinfer.client.signatures import store_signed
 from p2pinfer.core.money.client_account import ClientAccount
 from p2pinfer.core.money.ledger import Earned
@@ -23,10 +25,9 @@ from p2pinfer.core.records.receipt import Receipt, verify_proposal
 from p2pinfer.core.records.records import SignedRecord, countersign
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import JournalError, LinkDead, RemoteProtocolError
-from p2pinfer.core.values.keys import PrivateKey, short_name
+from p2pinfer.core.values.keys import short_name
 from p2pinfer.core.values.units import Nanocredits, PeerKey, RecordId, SessionId
 from p2pinfer.core.wire.session_messages import Accept, Close, Propose, SessionMessage, Signed, Stored
-from p2pinfer.disk.journal import Journal
 from p2pinfer.disk.journal_reader import Unpaid
 from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.link import Link
@@ -71,11 +72,16 @@ class Claim:
 
 
 class ClientSettlement:
-    """Generations under way take care of themselves."""
+    """Generations under way take care of themselves.
 
-    def __init__(self, journal: Journal, key: PrivateKey, nursery: trio.Nursery) -> None:
-        self._journal = journal
-        self._key = key
+    farewells: are told first where a node is back, then what is owed for it
+    """
+
+    def __init__(self, purse: Purse, nursery: trio.Nursery) -> None:
+        self.purse = purse
+        self.farewells = Farewells()
+        self._journal = purse.journal
+        self._key = purse.key
         self._nursery = nursery
         self._accounts: OrderedDict[SessionId, ClientAccount] = OrderedDict()  # the oldest first
         self._waiting: dict[Link, deque[Settle]] = {}  # a link has a task while something waits on it
@@ -99,6 +105,7 @@ class ClientSettlement:
 
     def greet(self, link: Link) -> None:
         """A node may be back: send it what it has not stored."""
+        self.farewells.greet(link)
         self._settle(link, partial(self._send_unstored, link))
 
     def take(self, link: Link, message: SessionMessage) -> None:

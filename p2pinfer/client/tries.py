@@ -8,6 +8,7 @@ those that are under way, for these may keep silent.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import inf
 from typing import Final
 
@@ -22,10 +23,8 @@ from p2pinfer.client.route_links import RouteLinks
 from p2pinfer.client.routes import Sought
 from p2pinfer.client.run import Run
 from p2pinfer.client.waiting_room import OwnRoom, WaitingRoom
-from p2pinfer.core.routes.failures import Failures
 from p2pinfer.core.values.errors import GenerationFailed, NoRoute, P2pinferError, TooDear, Unreached
 from p2pinfer.core.values.keys import short_names
-from p2pinfer.core.values.units import ModelId
 
 TRY_S: Final = 90.0  # after so long no further route is tried: one may take STALL_S, and is not the last
 MAX_AT_ONCE: Final = 8  # routes dialled at the same time, after others could not be reached
@@ -33,41 +32,40 @@ MAX_AT_ONCE: Final = 8  # routes dialled at the same time, after others could no
 Start = Callable[[FoundRoute, Places], Run]
 
 
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """What a request waits for.
+
+    own_room:    of our other generations
+    patience_s:  none of which has room: we wait so long for nodes to have some
+    say:         hears what we wait for
+    reach_until: where no route could be reached by then, Unreached is raised: others may be left
+    """
+
+    own_room: OwnRoom
+    patience_s: float
+    say: Callable[[str], None]
+    reach_until: float = inf
+
+
 class Tries:
     """The tries of one request.
 
-    start:      opens a route; raises NoRoute where its stages' limits do not fit each other
-    own_room:   of our other generations
-    patience_s: none of which has room: we wait so long for nodes to have some
-    say:        hears what we wait for
-    until:      where no route could be reached by then, Unreached is raised: others may be left
-    has_tried:  a route was opened
+    start:     opens a route; raises NoRoute where its stages' limits do not fit each other
+    has_tried: a route was opened
     """
 
-    def __init__(
-        self,
-        finder: RouteFinder,
-        links: RouteLinks,
-        failures: Failures,
-        model: ModelId,
-        sought: Sought,
-        start: Start,
-        own_room: OwnRoom,
-        patience_s: float,
-        say: Callable[[str], None],
-        until: float = inf,
-    ) -> None:
+    def __init__(self, finder: RouteFinder, links: RouteLinks, sought: Sought, start: Start, wait: Wait) -> None:
         self._finder = finder
         self._links = links
-        self._failures = failures
-        self._model = model
+        self._failures = finder.failures
         self._sought = sought
         self._start = start
-        self._reach_until = until
+        self._reach_until = wait.reach_until
         self._full = FullNodes()
-        self._left_out = LeftOut(finder, failures, model, sought, self._full)
+        self._left_out = LeftOut(finder, sought, self._full)
         self._race = Race(links, self._full, self._leaves_other)
-        self._waiting_room = WaitingRoom(self._full, own_room, patience_s, say)
+        self._waiting_room = WaitingRoom(self._full, wait.own_room, wait.patience_s, wait.say)
         self._failure: P2pinferError | None = None
         self._over_at = trio.current_time() + TRY_S
         self.has_tried = False
@@ -144,11 +142,11 @@ class Tries:
         if self._race and max(self._race.joins_at, self._full.next_at) <= trio.current_time():
             await self._admit_full()
         left_out, under_way = self._left_out, self._race.routes
-        spent, among = self._race.committed, self._finder.survey(self._model, self._sought)
+        spent, among = self._race.committed, self._finder.survey(self._sought)
         await left_out.admit(under_way, spent, among)
         nodes, tried = left_out.nodes(under_way), left_out.tried
         try:
-            return await self._finder.find(self._model, self._sought, nodes, spent, count, tried, among)
+            return await self._finder.find(self._sought, nodes, spent, count, tried, among)
         except NoRoute as error:
             if not self._race and not self._full:
                 used_up = isinstance(error, TooDear) and self.lost > 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from p2pinfer.client.books import KEEP_S, Books
+from p2pinfer.client.books import KEEP_S, Books, Purse
 from p2pinfer.client.contracts import Plan
 from p2pinfer.core.money.client_account import Refuse
 from p2pinfer.core.values.errors import JournalError
@@ -50,7 +50,7 @@ class Payer:
         self.said: list[tuple[int, int]] = []  # place and number
         self.failures: list[JournalError] = []
         plan = Plan(SESSION, SECRET, (None,) * 3, (), ())  # type: ignore[arg-type]  # as many stages
-        self.books = Books(plan, self.route.prompt, CLIENT, journal, self.say, self.failures.append)
+        self.books = Books(plan, self.route.prompt, Purse(CLIENT, journal), self.say, self.failures.append)
         for place, contract in enumerate(self.route.contracts):
             self.books.agree(place, contract)
 

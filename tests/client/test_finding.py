@@ -23,7 +23,7 @@ from p2pinfer.core.values.keys import PrivateKey, short_name
 from p2pinfer.core.values.units import Codec, OwnerKey, PeerKey, Roles, Span
 from tests.core.paid_route import LIMITS, MODEL, NODES, OWNER, PRICES, STRANGER, certificate_for, key, offer_of
 
-SOUGHT = Sought(layers=30, hidden=576, prompt=5, tokens=256, codec=Codec.Q8O4)
+SOUGHT = Sought(model=MODEL, layers=30, hidden=576, prompt=5, tokens=256, codec=Codec.Q8O4)
 WHOLE = Span(0, 30), Roles.HEAD | Roles.TAIL
 PLACES = ("/ip4/203.0.113.7/tcp/4001",)
 
@@ -67,19 +67,19 @@ async def test_nodes_that_may_not_be_asked_are_named() -> None:
     late = KnownOffer(offer_of(NODES[0], Span(0, 30), Roles.HEAD | Roles.TAIL), certificate, PLACES, 0.0)
     finder = finder_over(late)
     with pytest.raises(NoRoute, match=f"nobody serves layers 0:30 .*{short_name(NODES[0].public)} may not be asked"):
-        await finder.find(MODEL, SOUGHT, ())
+        await finder.find(SOUGHT, ())
 
 
 async def test_nodes_whose_cadence_is_too_short_are_named() -> None:
     often = whole(0, limits=replace(LIMITS, window=1_024, cadence=1))
     with pytest.raises(NoRoute, match=f"{short_name(NODES[0].public)} may not be asked: .*more than 256 receipts"):
-        await finder_over(often).find(MODEL, SOUGHT, ())
+        await finder_over(often).find(SOUGHT, ())
 
 
 async def test_where_nobody_offers_anything_no_certificate_is_to_blame() -> None:
     finder = finder_over()
     with pytest.raises(NoRoute, match=r"nobody serves layers 0:30 of 30$"):
-        await finder.find(MODEL, SOUGHT, ())
+        await finder.find(SOUGHT, ())
 
 
 # What it may cost
@@ -90,14 +90,14 @@ GREEDY = Prices(*[(1 << 32) - 1] * 4)
 
 async def test_what_a_greedy_node_asks_is_never_taken_by_default_though_it_is_the_only_one() -> None:
     with pytest.raises(TooDear, match=r"may cost [\d,]+ nano-credits, and the limit is 77,900: ask for fewer"):
-        await finder_over(whole(0, prices=GREEDY)).find(MODEL, SOUGHT, ())
+        await finder_over(whole(0, prices=GREEDY)).find(SOUGHT, ())
     with pytest.raises(TooDear):
-        await finder_over(whole(0, flat=1 << 40)).find(MODEL, SOUGHT, ())
+        await finder_over(whole(0, flat=1 << 40)).find(SOUGHT, ())
 
 
 async def test_a_node_within_the_limit_is_taken_beside_greedy_ones() -> None:
     finder = finder_over(whole(0, prices=GREEDY), whole(1), whole(2, prices=GREEDY))
-    [route] = await finder.find(MODEL, SOUGHT, (), count=8)
+    [route] = await finder.find(SOUGHT, (), count=8)
     assert route.nodes == {NODES[1].public}
 
 
@@ -105,19 +105,19 @@ async def test_a_limit_named_by_the_person_holds_both_ways() -> None:
     finder = finder_over(whole(0))
     asked = (30 * 5 * PRICES.prefill + 30 * 255 * PRICES.decode + 256 * PRICES.sampled) / 1e6
     exact = replace(SOUGHT, max_cost=-(-int(asked * 1000) // 1000))
-    [route] = await finder.find(MODEL, exact, ())
+    [route] = await finder.find(exact, ())
     assert route.most == exact.max_cost
     with pytest.raises(TooDear, match=f"may cost {exact.max_cost} nano-credits, and the limit is 100"):
-        await finder.find(MODEL, replace(SOUGHT, max_cost=100), ())
-    [route] = await finder_over(whole(0, prices=GREEDY)).find(MODEL, replace(SOUGHT, max_cost=1 << 50), ())
+        await finder.find(replace(SOUGHT, max_cost=100), ())
+    [route] = await finder_over(whole(0, prices=GREEDY)).find(replace(SOUGHT, max_cost=1 << 50), ())
     assert route.most == 1 << 50
 
 
 async def test_what_earlier_tries_cost_is_taken_off_the_limit() -> None:
-    [route] = await finder_over(whole(0)).find(MODEL, replace(SOUGHT, max_cost=5_000), (), spent=1_000)
+    [route] = await finder_over(whole(0)).find(replace(SOUGHT, max_cost=5_000), (), spent=1_000)
     assert route.most == 4_000
     with pytest.raises(TooDear):
-        await finder_over(whole(0)).find(MODEL, replace(SOUGHT, max_cost=5_000), (), spent=4_900)
+        await finder_over(whole(0)).find(replace(SOUGHT, max_cost=5_000), (), spent=4_900)
 
 
 # What may be lost
@@ -130,7 +130,7 @@ BEYOND = replace(SOUGHT, prompt=800, max_cost=1_600)  # 32 ids longer than the w
 
 async def test_a_node_that_never_answered_is_asked_first_where_what_it_may_take_leaves_enough_for_another() -> None:
     cheap, honest = whole(0, prices=CHEAP), whole(1, speed=SLOW)
-    [route] = await finder_over(cheap, honest).find(MODEL, replace(BEYOND, proven={NODES[1].public}), ())
+    [route] = await finder_over(cheap, honest).find(replace(BEYOND, proven={NODES[1].public}), ())
     assert route.nodes == {NODES[0].public}
 
 
@@ -138,22 +138,22 @@ async def test_a_node_that_never_answered_is_asked_first_where_what_it_may_take_
 async def test_no_route_may_take_what_one_that_is_paid_for_ids_alone_would_need(spent: int) -> None:
     cheap, honest = whole(0, prices=CHEAP), whole(1, speed=SLOW)
     tight = replace(BEYOND, max_cost=1_300 + spent, proven={NODES[1].public})
-    [route] = await finder_over(cheap, honest).find(MODEL, tight, (), spent)
+    [route] = await finder_over(cheap, honest).find(tight, (), spent)
     assert route.nodes == {NODES[1].public}
     roomy = whole(2, speed=SLOW, limits=replace(LIMITS, window=1_024))
-    [route] = await finder_over(cheap, roomy).find(MODEL, replace(tight, proven=()), (), spent)
+    [route] = await finder_over(cheap, roomy).find(replace(tight, proven=()), (), spent)
     assert route.nodes == {NODES[2].public}
 
 
 async def test_where_nobody_is_proven_the_cheapest_is_asked() -> None:
     finder = finder_over(whole(0, prices=CHEAP), whole(1, speed=SLOW))
-    [route] = await finder.find(MODEL, replace(BEYOND, max_cost=1_300), ())
+    [route] = await finder.find(replace(BEYOND, max_cost=1_300), ())
     assert route.nodes == {NODES[0].public}
 
 
 async def test_a_wide_window_is_preferred_to_a_little_cheaper_node_that_may_take_more() -> None:
     greedy = whole(0, prices=replace(PRICES, prefill=19_000), limits=replace(LIMITS, window=8, cadence=1, max_chunk=2))
-    [route] = await finder_over(greedy, whole(1, limits=replace(LIMITS, window=1_024))).find(MODEL, BEYOND, ())
+    [route] = await finder_over(greedy, whole(1, limits=replace(LIMITS, window=1_024))).find(BEYOND, ())
     assert route.nodes == {NODES[1].public}
 
 
@@ -163,14 +163,14 @@ async def test_a_wide_window_is_preferred_to_a_little_cheaper_node_that_may_take
 async def test_the_cheapest_node_is_not_asked_where_it_is_too_short() -> None:
     short = replace(LIMITS, max_positions=256)
     cheap = whole(0, limits=short, prices=Prices(1, 1, 1, 1))
-    [route] = await finder_over(cheap, whole(1)).find(MODEL, SOUGHT, ())
+    [route] = await finder_over(cheap, whole(1)).find(SOUGHT, ())
     assert route.nodes == {NODES[1].public}
     with pytest.raises(NoRoute, match="need 261 positions, and others take 256 at most: ask for fewer tokens"):
-        await finder_over(cheap).find(MODEL, SOUGHT, ())
+        await finder_over(cheap).find(SOUGHT, ())
 
 
 async def test_routes_share_no_node() -> None:
-    found = await finder_over(*map(whole, range(3))).find(MODEL, SOUGHT, (), count=8)
+    found = await finder_over(*map(whole, range(3))).find(SOUGHT, (), count=8)
     assert sorted(map(len, [route.nodes for route in found])) == [1, 1, 1]
     assert len(frozenset.union(*(route.nodes for route in found))) == 3
 
@@ -180,10 +180,10 @@ async def test_a_node_that_failed_lately_is_asked_after_the_others_and_its_owner
     cheap = [whole(node, prices=Prices(0, 0, 0, 0)) for node in (0, 1)]
     dear = whole(2, owner=STRANGER.public)
     finder = RouteFinder(Known(*cheap, dear), Alone(), failures, Measures())  # type: ignore[arg-type]
-    [route] = await finder.find(MODEL, SOUGHT, ())
+    [route] = await finder.find(SOUGHT, ())
     assert route.nodes != {NODES[2].public}
     failures.note(NODES[0].public, OwnerKey(OWNER.public), trio.current_time())
-    [route] = await finder.find(MODEL, SOUGHT, ())
+    [route] = await finder.find(SOUGHT, ())
     assert route.nodes == {NODES[2].public}
 
 
@@ -200,7 +200,7 @@ async def test_a_node_that_crawls_is_left_for_its_idle_twin_after_one_answer() -
 
 
 async def one_of_both(finder: RouteFinder) -> FoundRoute:
-    [route] = await finder.find(MODEL, SOUGHT, ())
+    [route] = await finder.find(SOUGHT, ())
     return route
 
 
@@ -215,10 +215,10 @@ async def test_a_stage_whose_cadence_fits_nobody_is_left_out_though_it_is_free()
     head, middle, tail = part(NODES[0], 0, 10, 32), part(NODES[1], 10, 20, 128), part(NODES[2], 20, 30, 64)
     free = part(STRANGER, 10, 20, 2, Prices(0, 0, 0, 0))
     sought = replace(SOUGHT, max_cost=1 << 40)
-    [route] = await finder_over(head, middle, tail, free).find(MODEL, sought, ())
+    [route] = await finder_over(head, middle, tail, free).find(sought, ())
     assert [stage.key for stage in route.stages] == [node.public for node in NODES[:3]]
     with pytest.raises(NoRoute, match="no route fits"):
-        await finder_over(head, free, tail).find(MODEL, sought, ())
+        await finder_over(head, free, tail).find(sought, ())
 
 
 def told(number: int, network: str, price: int) -> KnownOffer:
@@ -233,11 +233,11 @@ async def test_of_routes_that_are_dialled_together_few_were_told_by_one_network(
     fakes = [told(number, "stranger", 0) for number in range(40)]
     honest = [told(number, "friend", PRICES.prefill) for number in range(40, 43)]
     for count, expected in [(2, 1), (4, 1), (8, 2)]:
-        routes = await finder_over(*fakes, *honest).find(MODEL, SOUGHT, (), count=count)
+        routes = await finder_over(*fakes, *honest).find(SOUGHT, (), count=count)
         assert len(routes) == count
         nodes = {stage.key for route in routes[: 2 * expected] for stage in route.stages}
         assert len(nodes & {known.node for known in honest}) == expected
-    assert len(await finder_over(*fakes).find(MODEL, SOUGHT, (), count=8)) == 8
+    assert len(await finder_over(*fakes).find(SOUGHT, (), count=8)) == 8
 
 
 class Linked:
@@ -267,7 +267,7 @@ async def test_late_is_who_had_its_time(autojump_clock: MockClock, near: Private
     network, measures = Far(near.public, dial_s=5.0), Measures()
     directory = Known(*map(whole, range(3)))
     finder = RouteFinder(directory, network, Failures(), measures)  # type: ignore[arg-type]
-    routes = await finder.find(MODEL, SOUGHT, (), count=3)
+    routes = await finder.find(SOUGHT, (), count=3)
     await RouteLinks(directory, network, measures).reach(routes, hasty=True)  # type: ignore[arg-type]
     measured = [measures.of(Who(node.public, OwnerKey(bytes(32))), trio.current_time()).late_s for node in NODES[:3]]
     assert sum(late_s > 0 for late_s in measured) == late
@@ -278,10 +278,10 @@ async def test_a_linked_node_that_is_known_to_be_late_is_asked_after_a_dial() ->
     directory = Known(whole(0), whole(1, owner=OwnerKey(STRANGER.public)))
     network, measures = Far(near, 0.1), Measures()
     finder = RouteFinder(directory, network, Failures(), measures)  # type: ignore[arg-type]
-    routes = await finder.find(MODEL, SOUGHT, (), count=2)
+    routes = await finder.find(SOUGHT, (), count=2)
     assert routes[0].nodes == {near}
     RouteLinks(directory, network, measures).note_late(routes[0].stages)  # type: ignore[arg-type]
-    assert (await finder.find(MODEL, SOUGHT, (), count=2))[0].nodes == {NODES[1].public}
+    assert (await finder.find(SOUGHT, (), count=2))[0].nodes == {NODES[1].public}
 
 
 async def test_equal_nodes_take_turns_and_an_answer_as_promised_changes_nothing() -> None:
@@ -320,18 +320,18 @@ def hidden(node: int) -> KnownOffer:
 
 
 async def test_a_node_that_cannot_be_dialled_is_in_no_route_and_named_as_the_reason() -> None:
-    [route] = await finder_over(hidden(0), whole(1)).find(MODEL, SOUGHT, (), count=8)
+    [route] = await finder_over(hidden(0), whole(1)).find(SOUGHT, (), count=8)
     assert route.nodes == {NODES[1].public}
     finder = finder_over(hidden(0))
-    assert not finder.has_route(MODEL, SOUGHT, ())
+    assert not finder.has_route(SOUGHT, ())
     with pytest.raises(NoRoute, match=f"nobody serves layers 0:30 .*{short_name(NODES[0].public)} cannot be reached"):
-        await finder.find(MODEL, SOUGHT, ())
+        await finder.find(SOUGHT, ())
 
 
 async def test_a_node_that_came_to_us_is_in_a_route_wherever_it_is() -> None:
     network = OneLink(NODES[0].public)
     finder = RouteFinder(Known(hidden(0)), network, Failures(), Measures())  # type: ignore[arg-type]
-    [route] = await finder.find(MODEL, SOUGHT, ())
+    [route] = await finder.find(SOUGHT, ())
     assert route.nodes == {NODES[0].public}
 
 
@@ -340,7 +340,7 @@ async def test_where_nothing_could_be_dialled_nobody_has_failed(autojump_clock: 
     network, measures = Far(STRANGER.public, dial_s=1.0), Measures()
     directory = Known(whole(0), whole(1))
     finder = RouteFinder(directory, network, Failures(), measures)  # type: ignore[arg-type]
-    routes = await finder.find(MODEL, SOUGHT, (), count=2)
+    routes = await finder.find(SOUGHT, (), count=2)
     gone, there = routes[0], routes[1]
     gone = replace(gone, stages=tuple(replace(stage, addresses=()) for stage in gone.stages))
     found, missing, late = await RouteLinks(directory, network, measures).reach([gone, there], hasty=False)  # type: ignore[arg-type]
@@ -361,7 +361,7 @@ async def test_who_has_no_room_for_a_link_has_not_failed_and_comes_after_others(
     network, measures = Full(STRANGER.public, dial_s=1.0), Measures()
     directory = Known(whole(0))
     finder = RouteFinder(directory, network, Failures(), measures)  # type: ignore[arg-type]
-    routes = await finder.find(MODEL, SOUGHT, ())
+    routes = await finder.find(SOUGHT, ())
     found = await RouteLinks(directory, network, measures).reach(routes, hasty=False)  # type: ignore[arg-type]
     assert found == (None, set(), routes[0].nodes)
     assert trio.current_time() == 0
@@ -380,19 +380,19 @@ def half(node: int, side: int) -> KnownOffer:
 
 async def test_a_route_that_was_tried_is_found_no_more_but_its_nodes_with_others_are() -> None:
     finder = finder_over(half(0, 0), half(1, 1), half(2, 1))
-    [first] = await finder.find(MODEL, SOUGHT, ())
-    [other] = await finder.find(MODEL, SOUGHT, (), tried=[first.nodes])
+    [first] = await finder.find(SOUGHT, ())
+    [other] = await finder.find(SOUGHT, (), tried=[first.nodes])
     assert first.nodes & other.nodes == {NODES[0].public}
     tried = [first.nodes, other.nodes]
-    assert not finder.has_route(MODEL, SOUGHT, (), tried=tried)
+    assert not finder.has_route(SOUGHT, (), tried=tried)
     with pytest.raises(NoRoute):
-        await finder.find(MODEL, SOUGHT, (), tried=tried)
+        await finder.find(SOUGHT, (), tried=tried)
 
 
 async def test_of_the_nodes_to_spare_those_are_needed_whose_layers_nobody_else_serves() -> None:
     finder = finder_over(half(0, 0), half(1, 1), half(2, 1))
     head, tail, other = (node.public for node in NODES)
-    among = finder.survey(MODEL, SOUGHT)
+    among = finder.survey(SOUGHT)
     assert finder.needed(among, SOUGHT, (), {head, tail}) == {head}
     assert finder.needed(among, SOUGHT, {other}, {head, tail}) == {head, tail}
     assert finder.needed(among, SOUGHT, {head}, {head, tail}) == set()

@@ -9,13 +9,15 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.client.contracts import StagePlan, make_plan
+from p2pinfer.client.books import Purse
+from p2pinfer.client.contracts import Order, StagePlan, make_plan
 from p2pinfer.client.patience import OPEN_S, STALL_S
 from p2pinfer.client.run import Incoming, Run
 from p2pinfer.core.models.text import TextStream
 from p2pinfer.core.records.records import sign
 from p2pinfer.core.records.sampling import SamplingRecord
 from p2pinfer.core.sessions.ending import Ending
+from p2pinfer.core.sessions.generation import Generation
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import LinkDead
 from p2pinfer.core.values.units import Codec
@@ -62,10 +64,10 @@ class Ring:
     def __init__(self, stages: int = STAGES) -> None:
         plans = [StagePlan(offer, (), offer.record.span, NOW + DAY_S) for offer in route_offers(stages, LAYERS)]
         sampling = SamplingRecord(0, 0, 1_000_000, 0, 9, ())
-        self.plan = make_plan(CLIENT, plans, LAYERS, len(PROMPT), sampling, Codec.F32, NOW, 1 << 50)
+        self.plan = make_plan(CLIENT, plans, Order(LAYERS, len(PROMPT), sampling, Codec.F32, 1 << 50), NOW)
         ending = Ending((), 9, TextStream(Words()))  # type: ignore[arg-type]
-        parts = self.plan, PROMPT, 1_000, CLIENT, ending, NoJournal(), lambda _: NoLink()
-        self.running = Run(*parts)  # type: ignore[arg-type]
+        generation = Generation(self.plan.session, 0, PROMPT, KEYS[:stages], 1_000, ending)
+        self.running = Run(self.plan, generation, Purse(CLIENT, NoJournal()), lambda _: NoLink())  # type: ignore
         self._send, self.deaths = trio.open_memory_channel[Incoming](100)
 
     def accept(self, *places: int) -> None:

@@ -9,9 +9,9 @@ from p2pinfer.core.records.offer import ServingState
 from p2pinfer.core.records.terms import MAX_PROPOSED
 from p2pinfer.core.swarm.offers import KnownOffer
 from p2pinfer.core.values.units import Codec, Numerics, Roles, Span
-from tests.core.paid_route import LIMITS, NODES, NOW, certificate_for, offer_of
+from tests.core.paid_route import LIMITS, MODEL, NODES, NOW, certificate_for, offer_of
 
-SOUGHT = Sought(layers=30, hidden=576, prompt=5, tokens=256, codec=Codec.Q8O4)
+SOUGHT = Sought(model=MODEL, layers=30, hidden=576, prompt=5, tokens=256, codec=Codec.Q8O4)
 
 
 def known(span: Span = Span(0, 30), roles: Roles = Roles.HEAD | Roles.TAIL, **changes: object) -> KnownOffer:  # noqa: B008

@@ -7,6 +7,7 @@ import pytest
 import trio
 
 from p2pinfer.client import settlement as settling_module
+from p2pinfer.client.books import Purse
 from p2pinfer.client.settlement import ClientSettlement
 from p2pinfer.core.values.errors import JournalError
 from p2pinfer.core.values.units import PeerKey, SessionId
@@ -66,7 +67,7 @@ async def owing(journal: Journal) -> AsyncIterator[Owing]:
     route.compute(8)
     route.deliver(3)
     async with trio.open_nursery() as nursery:
-        settling = ClientSettlement(journal, CLIENT, nursery)
+        settling = ClientSettlement(Purse(CLIENT, journal), nursery)
         await settling.remember(SESSION, route.client, NOW)
         yield Owing(settling, route)
         nursery.cancel_scope.cancel()

@@ -17,7 +17,7 @@ from p2pinfer.client.places import Places
 from p2pinfer.client.route_finder import FoundRoute, RouteFinder
 from p2pinfer.client.routes import Sought, usable
 from p2pinfer.client.run import Run
-from p2pinfer.client.tries import Tries
+from p2pinfer.client.tries import Tries, Wait
 from p2pinfer.core.records.pricing import Prices
 from p2pinfer.core.routes.failures import Failures
 from p2pinfer.core.routes.measures import Measures
@@ -29,7 +29,7 @@ from p2pinfer.core.values.units import Codec, OwnerKey, PeerKey, Span, roles_of
 from tests.core.paid_route import MODEL, certificate_for, key, offer_of
 
 LAYERS = 30
-SOUGHT = Sought(layers=LAYERS, hidden=576, prompt=5, tokens=20, codec=Codec.Q8O4, max_cost=1 << 50)
+SOUGHT = Sought(model=MODEL, layers=LAYERS, hidden=576, prompt=5, tokens=20, codec=Codec.Q8O4, max_cost=1 << 50)
 T = TypeVar("T")
 ROOM_S = 60.0  # the patience of requests here
 FAIL_S = 0.1  # until a liar ends its route
@@ -139,8 +139,8 @@ class World:
 
     async def ask(self) -> tuple[str, ...]:
         """The route that answered."""
-        parts = self.finder, self, self.failures, MODEL, self.sought, self.start, self, ROOM_S, lambda _missing: None
-        await Tries(*parts).first_answering()  # type: ignore[arg-type]
+        wait = Wait(self, ROOM_S, lambda _missing: None)
+        await Tries(self.finder, self, self.sought, self.start, wait).first_answering()  # type: ignore[arg-type]
         return self.tries[-1]
 
     @property

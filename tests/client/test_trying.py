@@ -17,7 +17,7 @@ from p2pinfer.client.race import FIRST_ID_FACTOR, FIRST_ID_S, MAX_UNDER_WAY, soo
 from p2pinfer.client.route_finder import HASTY_S, FoundRoute
 from p2pinfer.client.routes import Sought
 from p2pinfer.client.run import Run
-from p2pinfer.client.tries import MAX_AT_ONCE, TRY_S, Tries
+from p2pinfer.client.tries import MAX_AT_ONCE, TRY_S, Tries, Wait
 from p2pinfer.client.waiting_room import GATHER_S
 from p2pinfer.core.money.budget import RETRY_S
 from p2pinfer.core.room.queue import MAX_RETRY_S, TURN_MS
@@ -29,7 +29,7 @@ from p2pinfer.core.wire.session_messages import SessionRefused
 from tests.core.paid_route import key, offer_of
 
 ROOM_S = 60.0  # the patience of requests here
-SOUGHT = Sought(layers=30, hidden=576, prompt=5, tokens=20, codec=Codec.Q8O4)
+SOUGHT = Sought(model=ModelId(bytes(32)), layers=30, hidden=576, prompt=5, tokens=20, codec=Codec.Q8O4)
 PREDICTED_S = 0.5
 PATIENCE_S = FIRST_ID_S + FIRST_ID_FACTOR * PREDICTED_S
 
@@ -134,7 +134,6 @@ class Swarm:
 
     async def find(
         self,
-        _model: ModelId,
         _sought: Sought,
         excluded: Collection[bytes],
         spent: int = 0,
@@ -159,7 +158,6 @@ class Swarm:
 
     def has_route(
         self,
-        _model: ModelId,
         _sought: Sought,
         excluded: Collection[bytes],
         _spent: int,
@@ -237,9 +235,9 @@ class Swarm:
         self.waited_s.append(waited_s)
 
     def trying(self, failures: Failures | None = None, proven: Collection[PeerKey] = (), until: float = inf) -> Tries:
-        sought, model = replace(SOUGHT, proven=proven), ModelId(bytes(32))
-        parts = self, self, failures or Failures()
-        return Tries(*parts, model, sought, self.start, self, ROOM_S, self.said.append, until)  # type: ignore[arg-type]
+        self.failures = failures or Failures()
+        wait = Wait(self, ROOM_S, self.said.append, until)
+        return Tries(self, self, replace(SOUGHT, proven=proven), self.start, wait)  # type: ignore[arg-type]
 
 
 LIARS = [route_of(f"liar {number}") for number in range(8)]

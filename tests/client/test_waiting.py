@@ -61,7 +61,7 @@ async def wait_route(
     finder = RouteFinder(directory, Alone(), Failures(), Measures())  # type: ignore[arg-type]
 
     async def check() -> None:
-        finder.check(MODEL, sought, "tiny")  # type: ignore[arg-type]
+        finder.check(sought, "tiny")  # type: ignore[arg-type]
         await trio.lowlevel.checkpoint()
 
     on_wait: Callable[[str], None] | None = said.append if said is not None else None

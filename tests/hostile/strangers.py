@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import trio
 
-from p2pinfer.client.contracts import Plan, StagePlan, make_plan
+from p2pinfer.client.contracts import Order, Plan, StagePlan, make_plan
 from p2pinfer.core.records.records import ZEROS, sign
 from p2pinfer.core.records.sampling import SamplingRecord
 from p2pinfer.core.swarm.offers import KnownOffer, verify_relayed
@@ -139,7 +139,8 @@ class Stranger:
         record = known.offer.record
         stage = StagePlan(known.offer, known.addresses, record.span, known.certificate.record.not_after)
         sampling = SamplingRecord(0, 0, 1_000_000, 0, max_tokens, ())
-        made = make_plan(self.key, [stage], record.span.last, prompt, sampling, Codec.F32, int(time.time()), ANY_PRICE)
+        order = Order(record.span.last, prompt, sampling, Codec.F32, ANY_PRICE)
+        made = make_plan(self.key, [stage], order, int(time.time()))
         return Deal(self.key, made)
 
     def neighbour(self, addresses: Sequence[str] | None = None) -> Neighbour:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import trio
 
-from p2pinfer.client.contracts import MAX_RESERVE, Plan, StagePlan, make_plan
+from p2pinfer.client.contracts import MAX_RESERVE, Order, Plan, StagePlan, make_plan
 from p2pinfer.core.records.contract import Contract
 from p2pinfer.core.records.records import SignedRecord, sign
 from p2pinfer.core.records.sampling import SamplingRecord
@@ -49,7 +49,7 @@ class Stranger:
         ]
         sampling = SamplingRecord(0, 0, 1_000_000, 0, max_tokens, ())
         moment = int(time.time()) if now is None else now
-        return make_plan(self.key, stages, LAYERS, prompt, sampling, Codec.F32, moment, MAX_RESERVE)
+        return make_plan(self.key, stages, Order(LAYERS, prompt, sampling, Codec.F32, MAX_RESERVE), moment)
 
     async def link(self, plan: Plan, place: int) -> Link:
         return await reach(self.network, plan.stages[place].key, plan.stages[place].addresses)

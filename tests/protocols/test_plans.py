@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from p2pinfer.client.contracts import MAX_RESERVE, Plan, StagePlan, make_plan
+from p2pinfer.client.contracts import MAX_RESERVE, Order, Plan, StagePlan, make_plan
 from p2pinfer.core.records.offer import Load, Offer, ServingState, Speed
 from p2pinfer.core.records.pricing import Prices
 from p2pinfer.core.records.records import ZEROS, sign
@@ -55,7 +55,7 @@ def plan(*places: int, sampling: SamplingRecord = SAMPLING, known: bool = False)
     keys = {stage.key for stage in stages} if known else ()
     if len(stages) == 1:
         stages = [replace(stages[0], span=Span(0, LAYERS))]
-    return make_plan(CLIENT, stages, LAYERS, 100, sampling, Codec.Q8O4, NOW, MAX_RESERVE, keys)
+    return make_plan(CLIENT, stages, Order(LAYERS, 100, sampling, Codec.Q8O4, MAX_RESERVE, keys), NOW)
 
 
 def test_contracts_of_a_generation_have_one_chunk_and_one_cadence() -> None:
@@ -78,7 +78,7 @@ def test_contracts_of_a_generation_meet_at_their_boundaries() -> None:
 
 def test_limits_that_do_not_fit_each_other_are_no_route() -> None:
     with pytest.raises(NoRoute, match="do not fit each other"):
-        make_plan(CLIENT, [stage(0), tight()], LAYERS, 100, SAMPLING, Codec.F32, NOW, MAX_RESERVE)
+        make_plan(CLIENT, [stage(0), tight()], Order(LAYERS, 100, SAMPLING, Codec.F32, MAX_RESERVE), NOW)
 
 
 def tight() -> StagePlan:
@@ -133,5 +133,6 @@ def test_a_contract_lasts_as_long_as_a_slow_route_may_take_where_the_node_knows_
 
 def test_a_contract_ends_with_the_certificate_at_the_latest() -> None:
     stages = [replace(stage(0, until_s=700), span=Span(0, LAYERS))]
-    made = make_plan(CLIENT, stages, LAYERS, 100, SamplingRecord(max_tokens=3000), Codec.Q8O4, NOW, MAX_RESERVE)
+    order = Order(LAYERS, 100, SamplingRecord(max_tokens=3000), Codec.Q8O4, MAX_RESERVE)
+    made = make_plan(CLIENT, stages, order, NOW)
     assert made.contracts[0].record.expires == NOW + 700
