@@ -53,7 +53,7 @@ from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.first_peers import keep_first_peers, open_first_peers
 from p2pinfer.overlay.greeting import Greeting
-from p2pinfer.overlay.libp2p import open_libp2p_network
+from p2pinfer.overlay.libp2p import Listening, open_libp2p_network
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
 
@@ -191,12 +191,5 @@ def _open_libp2p(
     settings: Settings, data: Path, key: PrivateKey, exchange: Exchange, greeting: Greeting
 ) -> AbstractAsyncContextManager[Network]:
     network = settings.network
-    return open_libp2p_network(
-        key,
-        exchange,
-        listen=network.listen,
-        announce=network.announce,
-        greeting=greeting,
-        mdns=network.mdns,
-        ports=Ports(node_ports(data)),
-    )
+    listening = Listening(network.listen, network.announce, Ports(node_ports(data)), network.mdns)
+    return open_libp2p_network(key, exchange, listening, greeting=greeting)

@@ -9,9 +9,12 @@ there ends the node, loudly.
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from types import TracebackType
 
 import trio
+
+from p2pinfer.core.values.codes import Code
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +52,20 @@ class Contained:
         if rest is not None:
             raise rest
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """How a link ends.
+
+    contained: by a fault of ours within it
+    end:       at once
+    close:     with a goodbye
+    """
+
+    contained: Contained
+    end: Callable[[str, Code], None]
+    close: Callable[[Code, str], None]
 
 
 def _split(error: BaseException) -> tuple[Exception | None, BaseException | None]:

@@ -18,6 +18,7 @@ ACK_S: Final = 0.1  # after a message that is not acknowledged yet
 class Dues:
     """Of one link.
 
+    pulse:       the link's
     flush:       has what is due written at the end of the turn
     received:    bytes that came so far, the last of them at `received_s`; so many are acknowledged
     ack_wanted:  set by a message that is to be acknowledged
@@ -28,7 +29,7 @@ class Dues:
         self.received_s = trio.current_time()
         self.ack_wanted = trio.Event()
         self.acknowledged = received
-        self._pulse = pulse
+        self.pulse = pulse
         self._flush = flush
         self._ack_due = False
         self._ping_due = False
@@ -59,7 +60,7 @@ class Dues:
         if self._ping_due:
             ping = Ping(_microseconds(trio.current_time()))
             frames.append(encode_frame(ping))
-            self._pulse.note_ping(ping.at_us)
+            self.pulse.note_ping(ping.at_us)
             self._ping_due = False
         return frames
 

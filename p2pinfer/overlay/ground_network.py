@@ -35,8 +35,8 @@ async def open_ground_network(
         links = Links(receiver, nursery, most)
         attempts = Attempts(ground, links, greeting, nursery)
         nursery.start_soon(Admission(ground, links, attempts, greeting).accept_all, nursery)
-        nursery.start_soon(links.toll.run)
-        nursery.start_soon(links.uplink.run)
+        nursery.start_soon(links.commons.toll.run)
+        nursery.start_soon(links.commons.uplink.run)
         network = GroundNetwork(ground, links, attempts)
         nursery.start_soon(network.keep_telling_moves)
         nursery.start_soon(links.check_when_moved, network.wait_moved)
@@ -54,7 +54,7 @@ class GroundNetwork:
     """One peer's `Network`."""
 
     def __init__(self, ground: Ground, links: Links, attempts: Attempts) -> None:
-        self.turn = links.turn
+        self.turn = links.commons.turn
         self._ground = ground
         self._links = links
         self._attempts = attempts

@@ -21,8 +21,9 @@ from p2pinfer.core.wire.frames import encode_frame
 from p2pinfer.core.wire.messages import Ack, Goodbye, Hello, Message, Offers, Ping, Pong, cut_text, reason_given
 from p2pinfer.core.wire.pace import Pace
 from p2pinfer.core.wire.session_messages import SessionMessage
-from p2pinfer.overlay.backlog import Backlog, LinkBacklog
-from p2pinfer.overlay.contained import Contained, outlasting
+from p2pinfer.overlay.backlog import LinkBacklog
+from p2pinfer.overlay.commons import Commons
+from p2pinfer.overlay.contained import Contained, Ends, outlasting
 from p2pinfer.overlay.dues import Dues
 from p2pinfer.overlay.greeting import GOODBYE_S, FirstMessages
 from p2pinfer.overlay.limits import BACKLOG_BYTES
@@ -30,9 +31,7 @@ from p2pinfer.overlay.outbox import Outbox, Priority
 from p2pinfer.overlay.pipe import ABORT_S, abort
 from p2pinfer.overlay.pulse import PING_S, SILENT_PINGS, Pulse
 from p2pinfer.overlay.reader import Reader
-from p2pinfer.overlay.toll import Toll
-from p2pinfer.overlay.turn import Turn
-from p2pinfer.overlay.uplink import Lane, Uplink
+from p2pinfer.overlay.uplink import Lane
 from p2pinfer.overlay.writer import Writer
 
 LINGER_S: Final = GOODBYE_S + ABORT_S  # for what lives on after a cancellation
@@ -66,10 +65,7 @@ class Link:
         greeting: FirstMessages,
         hello: Hello,
         receiver: Receiver,
-        turn: Turn,
-        backlog: Backlog,
-        toll: Toll,
-        uplink: Uplink,
+        commons: Commons,
         address: str | None,
         rtt_s: float | None,
     ) -> None:
@@ -83,24 +79,24 @@ class Link:
         self.closed = trio.Event()  # the pipe is gone, too
         self._pipe = pipe
         self._receiver = receiver
-        self._turn = turn
+        self._turn = turn = commons.turn
         self._scope = trio.CancelScope()  # death ends it; a cancellation only after the goodbye
         self.contained = Contained(f"the link to {short_name(self.peer)}", self.fail)
         self._death: tuple[str, Code] | None = None
         # sending
         self._pace = Pace(greeting.sent)
         self._first_rtt_s = rtt_s  # of the Hellos, where we dialled
-        self._backlog = backlog
-        self._weight = LinkBacklog(backlog, self._end_too_heavy)
-        self._lane = Lane(uplink, pipe.source, self._pace, lambda: self._flush())
+        self._backlog = commons.backlog
+        self._weight = LinkBacklog(commons.backlog, self._end_too_heavy)
+        self._lane = Lane(commons.uplink, pipe.source, self._pace, lambda: self._flush())
         self._outbox = Outbox(self._weight, self._lane.take)
         self._pulse = Pulse(trio.current_time())
         self._dues = Dues(greeting.received, self._pulse, lambda: turn.at_end(self._flush))
-        self._writer = Writer(pipe, self._outbox, self._lane, self._pace, self._dues.take, self.contained, self._end)
+        ends = Ends(self.contained, self._end, self.close)
+        self._writer = Writer(pipe, self._outbox, self._lane, self._pace, self._dues.take, ends)
         self._flush = self._writer.flush  # kept, for it is named with every frame
         # receiving
-        own = self._dues, self._pulse, self._weight, self.contained
-        self._reader = Reader(greeting, turn, toll, *own, self._take, self._end, self.close)
+        self._reader = Reader(greeting, commons, self._dues, self._weight, self._take, ends)
 
     @property
     def dialled(self) -> bool:

@@ -17,6 +17,7 @@ from p2pinfer.core.values.keys import short_name
 from p2pinfer.core.values.units import PeerKey
 from p2pinfer.core.wire.messages import Hello, Message, Offers
 from p2pinfer.overlay.backlog import Backlog
+from p2pinfer.overlay.commons import Commons
 from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.greeting import GOODBYE_S, FirstMessages
 from p2pinfer.overlay.limits import ALL_BACKLOG_BYTES, NETWORK_LINKS
@@ -35,17 +36,16 @@ class Links:
     """The `Receiver` of all links: it notes their use, forgets the dead, and hands on what comes.
 
     closing: nobody is to be linked any more
+    commons: what they share
     """
 
     def __init__(self, receiver: Receiver, nursery: trio.Nursery, most: int) -> None:
-        self.turn = Turn()
         self.closing = False
         self._receiver = receiver
         self._nursery = nursery
         self._most = most
-        self._backlog = Backlog(ALL_BACKLOG_BYTES)
-        self.toll = Toll(self.needed)
-        self.uplink = Uplink(lambda: bool(self.needed()))
+        uplink = Uplink(lambda: bool(self.needed()))
+        self.commons = Commons(Turn(), Backlog(ALL_BACKLOG_BYTES), Toll(self.needed), uplink)
         self._links: dict[PeerKey, Link] = {}
         self._used: dict[PeerKey, float] = {}  # when each link was last asked for, or something came on it
         self._link_came = trio.Event()
@@ -87,7 +87,7 @@ class Links:
         if (old := self._links.get(greeting.pipe.peer)) is not None:
             old.close(Code.DUPLICATE)  # the peer answered this stream knowing of the other
         greeting.taken = True
-        link = Link(greeting, hello, self, self.turn, self._backlog, self.toll, self.uplink, at, rtt_s)
+        link = Link(greeting, hello, self, self.commons, at, rtt_s)
         self._nursery.start_soon(link.run)  # first, for it lets go of the pipe, whatever fails
         self.on_link(link)
 

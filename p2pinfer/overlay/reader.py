@@ -9,12 +9,11 @@ from p2pinfer.core.values.errors import RemoteProtocolError
 from p2pinfer.core.wire.messages import Message
 from p2pinfer.core.wire.pace import ACK_BYTES
 from p2pinfer.overlay.backlog import LinkBacklog
-from p2pinfer.overlay.contained import Contained
+from p2pinfer.overlay.commons import Commons
+from p2pinfer.overlay.contained import Ends
 from p2pinfer.overlay.dues import Dues
 from p2pinfer.overlay.greeting import FirstMessages
-from p2pinfer.overlay.pulse import Pulse
-from p2pinfer.overlay.toll import PAY_S, Toll
-from p2pinfer.overlay.turn import Turn
+from p2pinfer.overlay.toll import PAY_S
 
 
 class Reader:
@@ -22,44 +21,35 @@ class Reader:
 
     greeting:  whose pipe and decoder go on
     weight:    the link's, to which a message counts that has not all come
-    contained: the link's, whom a fault of ours ends
     take:      is called with each message; where it raises RemoteProtocolError, the link ends with its code
-    end:       ends the link at once
-    close:     ends it with a goodbye
     is_deaf:   after bytes that were no frames, or a fault of ours: no more is taken
     """
 
     def __init__(
         self,
         greeting: FirstMessages,
-        turn: Turn,
-        toll: Toll,
+        commons: Commons,
         dues: Dues,
-        pulse: Pulse,
         weight: LinkBacklog,
-        contained: Contained,
         take: Callable[[Message], None],
-        end: Callable[[str, Code], None],
-        close: Callable[[Code, str], None],
+        ends: Ends,
     ) -> None:
         self.is_deaf = False
         self._pipe = greeting.pipe
         self._peer, self._source = greeting.pipe.peer, greeting.pipe.source
         self._decoder = greeting.decoder
-        self._turn = turn
-        self._toll = toll
+        self._turn = commons.turn
+        self._toll = commons.toll
         self._dues = dues
-        self._pulse = pulse
+        self._pulse = dues.pulse
         self._weight = weight
-        self._contained = contained
         self._take = take
-        self._end = end
-        self._close = close
+        self._ends = ends
         self._partial = 0  # bytes of a message that has not all come
 
     async def run(self) -> None:
         """Take what comes; after a fault of ours in taking it, wait for the peer to close."""
-        with self._contained:
+        with self._ends.contained:
             await self._read_all()
         if self.is_deaf:
             await self._read_all()
@@ -86,9 +76,9 @@ class Reader:
                 if not (data := await self._pipe.read()):
                     break
         except trio.BrokenResourceError as error:
-            self._end(f"the connection broke: {error}", Code.LOST)
+            self._ends.end(f"the connection broke: {error}", Code.LOST)
         else:
-            self._end("the connection ended without a goodbye", Code.LOST)
+            self._ends.end("the connection ended without a goodbye", Code.LOST)
 
     async def _pay(self, cost_s: float = 0.0) -> None:
         """Wait until it may be read, after it has cost so much."""
@@ -108,7 +98,7 @@ class Reader:
                 self._take(message)
         except RemoteProtocolError as error:
             self.is_deaf = True
-            self._close(error.code, str(error))
+            self._ends.close(error.code, str(error))
         if (waiting := self._decoder.waiting) != self._partial:
             self._weight.change(waiting - self._partial)
             self._partial = waiting

@@ -12,7 +12,7 @@ from p2pinfer.core.values.codes import Code
 from p2pinfer.core.wire.frames import encode_frame
 from p2pinfer.core.wire.messages import Goodbye
 from p2pinfer.core.wire.pace import Pace
-from p2pinfer.overlay.contained import Contained
+from p2pinfer.overlay.contained import Ends
 from p2pinfer.overlay.outbox import Outbox
 from p2pinfer.overlay.pipe import Pipe
 from p2pinfer.overlay.uplink import Lane
@@ -24,8 +24,6 @@ class Writer:
     outbox:     what the link queues
     lane:       its files' place on the line of all links
     own_frames: what the link itself has to say; it goes first
-    contained:  the link's, whom a fault of ours ends
-    end:        ends the link at once
     says:       messages are queued that the peer has to acknowledge
     """
 
@@ -36,8 +34,7 @@ class Writer:
         lane: Lane,
         pace: Pace,
         own_frames: Callable[[], list[bytes]],
-        contained: Contained,
-        end: Callable[[str, Code], None],
+        ends: Ends,
     ) -> None:
         self.says = False
         self._said = 0  # bytes after which the last of them ended
@@ -46,8 +43,7 @@ class Writer:
         self._lane = lane
         self._pace = pace
         self._own_frames = own_frames
-        self._contained = contained
-        self._end = end
+        self._ends = ends
         self._unwritten = b""  # taken from the outbox, and for `run` to write
         self._writing = False  # `run` writes, or has said goodbye
         self._wake = trio.Event()  # `run` has something to look at
@@ -72,7 +68,7 @@ class Writer:
         """Write what is due, as far as the pipe takes it without waiting; `run` does the rest."""
         if self._writing or self._unwritten or self._is_over:
             return
-        with self._contained:  # it may run in the turn of another link
+        with self._ends.contained:  # it may run in the turn of another link
             try:
                 while data := self._next_write():
                     self._pace.add_sent(len(data))
@@ -82,7 +78,7 @@ class Writer:
                         break
                 self._outbox.set_pending(self._pipe.unsent + len(self._unwritten))
             except trio.BrokenResourceError as error:
-                self._end(f"the connection broke: {error}", Code.LOST)
+                self._ends.end(f"the connection broke: {error}", Code.LOST)
 
     async def run(self) -> None:
         """Write what could not be written at once, the most urgent first, until the goodbye is out."""
@@ -97,7 +93,7 @@ class Writer:
                 self._writing = False
             await self._pipe.write(encode_frame(self._goodbye))
         except trio.BrokenResourceError as error:
-            self._end(f"the connection broke: {error}", Code.LOST)
+            self._ends.end(f"the connection broke: {error}", Code.LOST)
 
     async def _write_rest(self) -> None:
         data, self._unwritten = self._unwritten, b""

@@ -28,7 +28,7 @@ from p2pinfer.core.wire.pace import MIN_FRAME
 from p2pinfer.core.wire.session_messages import Forward, SessionMessage
 from p2pinfer.overlay.calls import Ask
 from p2pinfer.overlay.exchange import Exchange
-from p2pinfer.overlay.libp2p import open_libp2p_network
+from p2pinfer.overlay.libp2p import Listening, open_libp2p_network
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.outbox import Priority
@@ -195,7 +195,7 @@ async def _fetch(key: PrivateKey, address: str) -> None:
 async def _open(key: PrivateKey, listen: Sequence[str] = ()) -> AsyncIterator[tuple[Exchange, Network]]:
     async with trio.open_nursery() as nursery:
         exchange = Exchange(nursery)
-        async with open_libp2p_network(key, exchange, listen=listen, mdns=False, dht=False) as network:
+        async with open_libp2p_network(key, exchange, Listening(listen, mdns=False, dht=False)) as network:
             yield exchange, network
         nursery.cancel_scope.cancel()
 

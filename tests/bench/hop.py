@@ -16,7 +16,7 @@ from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.core.values.units import Codec, PeerKey, SessionId
 from p2pinfer.core.wire.messages import Message
 from p2pinfer.core.wire.session_messages import Forward
-from p2pinfer.overlay.libp2p import open_libp2p_network
+from p2pinfer.overlay.libp2p import Listening, open_libp2p_network
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.outbox import Priority
 from tests.bench.figures import Bound, Figure, quantile
@@ -86,7 +86,7 @@ async def _echoes() -> list[float]:
 
 
 async def _answer() -> None:
-    async with open_libp2p_network(FAR, Echo(), listen=["/ip4/127.0.0.1/tcp/0"]) as network:
+    async with open_libp2p_network(FAR, Echo(), Listening(["/ip4/127.0.0.1/tcp/0"])) as network:
         print(network.addresses()[0], flush=True)
         await trio.sleep_forever()
 

@@ -7,7 +7,7 @@ import pytest
 
 from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.disk.ports import Ports
-from p2pinfer.overlay.libp2p import open_libp2p_network
+from p2pinfer.overlay.libp2p import Listening, open_libp2p_network
 from tests.overlay.conftest import Collector
 
 PLACE = "/ip4/127.0.0.1/tcp/0"
@@ -16,7 +16,7 @@ PLACE = "/ip4/127.0.0.1/tcp/0"
 async def start(path: Path, seed: int = 1) -> str:
     """Where a node that listens at PLACE is while it runs."""
     key = PrivateKey(bytes([seed]) * 32)
-    async with open_libp2p_network(key, Collector(), listen=[PLACE], ports=Ports(path), dht=False) as network:
+    async with open_libp2p_network(key, Collector(), Listening([PLACE], ports=Ports(path), dht=False)) as network:
         return network.addresses()[0]
 
 
@@ -29,7 +29,7 @@ async def test_a_port_that_is_taken_is_left_and_kept(tmp_path: Path, caplog: pyt
     first = await start(tmp_path / "ports")
     port = int(first.split("/")[4])
     key = PrivateKey(bytes(31) + b"2")
-    async with open_libp2p_network(key, Collector(), listen=[f"/ip4/127.0.0.1/tcp/{port}"], dht=False):
+    async with open_libp2p_network(key, Collector(), Listening([f"/ip4/127.0.0.1/tcp/{port}"], dht=False)):
         assert await start(tmp_path / "ports") != first
     assert f"port {port}, which this node had before, is taken" in caplog.text
     assert await start(tmp_path / "ports") == first

@@ -8,7 +8,7 @@ import trio
 
 from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.overlay.greeting import Greeting
-from p2pinfer.overlay.libp2p import open_libp2p_network
+from p2pinfer.overlay.libp2p import Listening, open_libp2p_network
 from p2pinfer.overlay.libp2p.ground import Libp2pGround
 from p2pinfer.overlay.link import Receiver
 from p2pinfer.overlay.memory import MemoryGround
@@ -55,7 +55,7 @@ class LiveArena:
         self.address = address
 
     def network(self, key: PrivateKey, receiver: Receiver, greeting: Greeting) -> AbstractAsyncContextManager[Network]:
-        return open_libp2p_network(key, receiver, listen=[ANY_PORT], greeting=greeting, mdns=False, dht=False)
+        return open_libp2p_network(key, receiver, Listening([ANY_PORT], mdns=False, dht=False), greeting=greeting)
 
     @asynccontextmanager
     async def pipes(self, key: PrivateKey) -> AsyncIterator[Pipes]:

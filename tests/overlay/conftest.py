@@ -15,7 +15,7 @@ from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.core.values.units import PeerKey
 from p2pinfer.core.wire.frames import FrameDecoder, encode_frame
 from p2pinfer.core.wire.messages import MAX_BODY, VERSION, Goodbye, Hello, Message
-from p2pinfer.overlay.libp2p import open_libp2p_network
+from p2pinfer.overlay.libp2p import Listening, open_libp2p_network
 from p2pinfer.overlay.libp2p.ground import Libp2pGround
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Link, Network
@@ -126,7 +126,7 @@ async def open_peer(ground_name: str, clock: MockClock | None, world: MemoryWorl
         key = KEYS[number]
         if ground_name == "memory":
             return open_memory_network(world, key.public, collector)
-        return open_libp2p_network(key, collector, listen=["/ip4/127.0.0.1/tcp/0"], dht=False)
+        return open_libp2p_network(key, collector, Listening(["/ip4/127.0.0.1/tcp/0"], dht=False))
 
     async def open_one(number: int) -> Peer:
         collector = Collector()

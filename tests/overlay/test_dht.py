@@ -14,7 +14,7 @@ from trio.testing import MockClock
 
 from p2pinfer.core.swarm.source import NOWHERE
 from p2pinfer.core.values.keys import peer_name
-from p2pinfer.overlay.libp2p import open_libp2p_network
+from p2pinfer.overlay.libp2p import Listening, open_libp2p_network
 from p2pinfer.overlay.libp2p.dht import ANYWHERE, of_one_peer, open_dht
 from p2pinfer.overlay.libp2p.dht_door import LATE_S, START_S
 from p2pinfer.overlay.libp2p.dht_frames import FIND_S
@@ -33,7 +33,7 @@ async def open_peers(count: int) -> AsyncIterator[list[Network]]:
     """Peers each of which knows the first one's DHT host."""
     async with AsyncExitStack() as stack:
         peers = [
-            await stack.enter_async_context(open_libp2p_network(key, Collector(), listen=["/ip4/127.0.0.1/tcp/0"]))
+            await stack.enter_async_context(open_libp2p_network(key, Collector(), Listening(["/ip4/127.0.0.1/tcp/0"])))
             for key in KEYS[:count]
         ]
         await begun(peers[0])
@@ -76,7 +76,7 @@ async def test_meeting_somebody_who_is_not_there_does_no_harm() -> None:
 async def test_a_dead_provider_does_not_hold_a_look_up_up() -> None:
     """WIRE-18"""
     async with open_peers(3) as (first, alive, seeker):
-        async with open_libp2p_network(KEYS[5], Collector(), listen=["/ip4/127.0.0.1/tcp/0"]) as dying:
+        async with open_libp2p_network(KEYS[5], Collector(), Listening(["/ip4/127.0.0.1/tcp/0"])) as dying:
             await begun(dying)
             await dying.meet(first.directory_addresses(), NOWHERE)
             await dying.provide(KEY)

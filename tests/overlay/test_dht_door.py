@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from p2pinfer.core.swarm.source import NOWHERE, source_of
-from p2pinfer.overlay.libp2p import dht_door, open_libp2p_network
+from p2pinfer.overlay.libp2p import Listening, dht_door, open_libp2p_network
 from p2pinfer.overlay.libp2p.dht_door import KEPT_HOSTS, DhtDoor
 from p2pinfer.overlay.libp2p.dht_frames import MAX_FRAME, MOST, addresses_in, pack, size_of, unpack
 
@@ -130,7 +130,7 @@ async def test_a_part_that_ends_starts_anew_and_knows_what_it_knew(
     async with AsyncExitStack() as stack:
         [host] = await stack.enter_async_context(open_peers(1))
         others = parts()
-        peer = open_libp2p_network(KEYS[6], Collector(), listen=["/ip4/127.0.0.1/tcp/0"])
+        peer = open_libp2p_network(KEYS[6], Collector(), Listening(["/ip4/127.0.0.1/tcp/0"]))
         provider = await stack.enter_async_context(peer)
         await begun(provider)
         [process] = parts() - others

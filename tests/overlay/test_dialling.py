@@ -13,7 +13,7 @@ from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import LinkDead, Refused, TurnedAway
 from p2pinfer.core.values.keys import PrivateKey, peer_name
 from p2pinfer.overlay.dial import SILENT_S, STAGGER_S, dial_first
-from p2pinfer.overlay.libp2p import open_libp2p_network
+from p2pinfer.overlay.libp2p import Listening, open_libp2p_network
 from p2pinfer.overlay.limits import ALL_DIALS_BURST, DIALS_BURST, DIALS_RATE, KEPT_DIALS
 from p2pinfer.overlay.memory import MemoryGround, MemoryPipe, MemoryWorld, memory_pipe_pair, open_memory_network
 from p2pinfer.overlay.pipe import Address, Pipe, hear_nothing
@@ -251,7 +251,7 @@ async def test_an_address_that_is_named_twice_is_dialled_once() -> None:
 
 
 async def test_nobody_has_us_dial_ourselves() -> None:
-    async with open_libp2p_network(KEYS[0], Collector(), listen=["/ip4/127.0.0.1/tcp/0"]) as network:
+    async with open_libp2p_network(KEYS[0], Collector(), Listening(["/ip4/127.0.0.1/tcp/0"])) as network:
         place = network.addresses()[0].rpartition("/p2p/")[0]
         assert not network.may_dial(f"{place}/p2p/{peer_name(PEER)}", Source("::/64", Scope.LOOPBACK))
 

@@ -24,7 +24,7 @@ from p2pinfer.core.values.errors import LinkDead, UsageError
 from p2pinfer.core.values.keys import peer_name
 from p2pinfer.core.wire.frames import FrameDecoder, encode_frame
 from p2pinfer.core.wire.messages import AskContacts, Hello, Message
-from p2pinfer.overlay.libp2p import open_libp2p_network
+from p2pinfer.overlay.libp2p import Listening, open_libp2p_network
 from p2pinfer.overlay.libp2p.tcp import listen_tcp
 from p2pinfer.overlay.limits import MAX_HANDSHAKES
 from p2pinfer.overlay.network import Network
@@ -37,7 +37,7 @@ LOOPBACK = "/ip4/127.0.0.1/tcp/0"
 @asynccontextmanager
 async def open_one(number: int = 0) -> AsyncIterator[tuple[Network, Collector]]:
     collector = Collector()
-    async with open_libp2p_network(KEYS[number], collector, listen=[LOOPBACK]) as network:
+    async with open_libp2p_network(KEYS[number], collector, Listening([LOOPBACK])) as network:
         yield network, collector
 
 
@@ -64,7 +64,9 @@ async def test_what_is_no_address_is_the_users_to_mend(address: str) -> None:
 
 
 async def test_listening_everywhere_gives_addresses_that_can_be_dialled() -> None:
-    async with open_libp2p_network(KEYS[0], Collector(), listen=["/ip4/0.0.0.0/tcp/0"], dht=False, mdns=False) as one:
+    async with open_libp2p_network(
+        KEYS[0], Collector(), Listening(["/ip4/0.0.0.0/tcp/0"], dht=False, mdns=False)
+    ) as one:
         addresses = one.addresses()
     assert addresses[-1].startswith("/ip4/127.0.0.1/tcp/")
     assert not any("0.0.0.0" in address for address in addresses)
@@ -72,7 +74,7 @@ async def test_listening_everywhere_gives_addresses_that_can_be_dialled() -> Non
 
 async def test_announced_addresses_stand_in_for_those_of_the_listeners() -> None:
     place = "/ip4/198.41.0.4/tcp/4001"
-    async with open_libp2p_network(KEYS[0], Collector(), listen=[LOOPBACK], announce=[place]) as network:
+    async with open_libp2p_network(KEYS[0], Collector(), Listening([LOOPBACK], announce=[place])) as network:
         assert network.addresses() == (f"{place}/p2p/{peer_name(KEYS[0].public)}",)
 
 
@@ -88,7 +90,7 @@ async def test_announced_addresses_stand_in_for_those_of_the_listeners() -> None
 )
 async def test_an_announced_address_that_nobody_could_dial_is_the_owners_to_mend(place: str) -> None:
     with pytest.raises(UsageError, match=r"nobody could dial .*, which is to be announced"):
-        async with open_libp2p_network(KEYS[0], Collector(), listen=[LOOPBACK], announce=[place]):
+        async with open_libp2p_network(KEYS[0], Collector(), Listening([LOOPBACK], announce=[place])):
             pytest.fail("it opened")
 
 
@@ -166,7 +168,7 @@ PEER_PROCESS = """
 import sys, trio
 from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.core.swarm.source import Scope, Source
-from p2pinfer.overlay.libp2p import open_libp2p_network
+from p2pinfer.overlay.libp2p import Listening, open_libp2p_network
 
 class Deaf:
     def on_link(self, link): pass
@@ -175,8 +177,8 @@ class Deaf:
     def needed(self): return ()
 
 async def main():
-    async with open_libp2p_network(PrivateKey(bytes([99]) * 32), Deaf(), listen=["/ip4/127.0.0.1/tcp/0"]) as network:
-        print(network.addresses()[0], flush=True)
+    async with open_libp2p_network(PrivateKey(bytes([99]) * 32), Deaf(), Listening(["/ip4/127.0.0.1/tcp/0"])) as one:
+        print(one.addresses()[0], flush=True)
         await trio.sleep_forever()
 
 trio.run(main)

@@ -37,7 +37,7 @@ SET_UP += " && ip route add 224.0.0.0/4 dev lo"
 TWO_PEERS = """
 import trio
 from p2pinfer.core.values.keys import PrivateKey
-from p2pinfer.overlay.libp2p import open_libp2p_network
+from p2pinfer.overlay.libp2p import Listening, open_libp2p_network
 
 class Deaf:
     def on_link(self, link): pass
@@ -47,7 +47,7 @@ class Deaf:
 
 async def main(place):
     near, far = (
-        open_libp2p_network(PrivateKey(bytes([seed]) * 32), Deaf(), listen=[place]) for seed in (1, 2)
+        open_libp2p_network(PrivateKey(bytes([seed]) * 32), Deaf(), Listening([place])) for seed in (1, 2)
     )
     async with near as near, far as far:
         for _ in range(40):
@@ -214,7 +214,7 @@ def test_neighbours_come_and_go_with_their_records() -> None:
 CLIENT = """
 import trio
 from p2pinfer.core.values.keys import PrivateKey
-from p2pinfer.overlay.libp2p import open_libp2p_network, open_mdns
+from p2pinfer.overlay.libp2p import Listening, open_libp2p_network, open_mdns
 from p2pinfer.overlay.libp2p.mdns import Neighbourhood
 
 class Deaf:
@@ -224,7 +224,7 @@ class Deaf:
     def needed(self): return ()
 
 async def main(place):
-    node = open_libp2p_network(PrivateKey(bytes([1]) * 32), Deaf(), listen=[place], dht=False)
+    node = open_libp2p_network(PrivateKey(bytes([1]) * 32), Deaf(), Listening([place], dht=False))
     async with node as node, open_mdns() as first, open_mdns() as second:
         with trio.fail_after(10):
             while not first.addresses():

@@ -9,7 +9,7 @@ import pytest
 START = """
 import subprocess, sys, trio
 from p2pinfer.core.values.keys import PrivateKey
-from p2pinfer.overlay.libp2p import open_libp2p_network
+from p2pinfer.overlay.libp2p import Listening, open_libp2p_network
 
 class Deaf:
     def on_link(self, link): pass
@@ -31,7 +31,7 @@ async def moved(network, words):
 
 async def main(place):
     key = PrivateKey(bytes([1]) * 32)
-    async with open_libp2p_network(key, Deaf(), listen=[place], dht=False) as network:
+    async with open_libp2p_network(key, Deaf(), Listening([place], dht=False)) as network:
         assert network.addresses() == ()
         await check(network)
 """

@@ -4,6 +4,7 @@ import logging
 import resource
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from math import inf
 from typing import Final
@@ -39,45 +40,55 @@ HANDSHAKE_S: Final = 10.0  # for a peer that connected to prove its key and open
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where a peer can be met, and how it is found there.
+
+    listen:   multiaddrs such as /ip4/0.0.0.0/tcp/4001; none for a peer that only dials
+    announce: multiaddrs others reach us at, where those of the listeners are not it (a forwarded port)
+    ports:    what port 0 stood for before, and is to stand for again
+    mdns:     find peers on the local network, and be found there; never over loopback
+    dht:      have a part in the DHT, in a process of its own; never without listeners
+    """
+
+    listen: Sequence[str] = ()
+    announce: Sequence[str] = ()
+    ports: KeptPorts | None = None
+    mdns: bool = True
+    dht: bool = True
+
+
+NOT_LISTENING: Final = Listening()
+
+
 @asynccontextmanager
 async def open_libp2p_network(
     key: PrivateKey,
     receiver: Receiver,
+    listening: Listening = NOT_LISTENING,
     *,
-    listen: Sequence[str] = (),
-    announce: Sequence[str] = (),
     greeting: Greeting | None = None,
-    mdns: bool = True,
-    dht: bool = True,
     keep_s: float = inf,
-    ports: KeptPorts | None = None,
 ) -> AsyncIterator[Network]:
-    """A peer of the world for as long as the block lasts.
-
-    listen:   multiaddrs such as /ip4/0.0.0.0/tcp/4001; none for a peer that only dials
-    announce: multiaddrs others reach us at, where those of the listeners are not it (a forwarded port)
-    mdns:     find peers on the local network, and be found there; never over loopback
-    dht:      have a part in the DHT, in a process of its own; never without listeners
-    keep_s:   as of `open_ground_network`
-    ports:    what port 0 stood for before, and is to stand for again
+    """A peer of the world for as long as the block lasts. keep_s: as of `open_ground_network`
 
     Raises UsageError if an address is no address, or in use.
     """
     logging.getLogger("libp2p").setLevel(logging.CRITICAL)  # it logs peers' faults, of which we report our own way
     logging.getLogger("zeroconf").setLevel(logging.CRITICAL)  # a traceback for each address that goes, as in a car
-    check_announced(announce)
+    check_announced(listening.announce)
     async with AsyncExitStack() as stack:
-        listeners = await _listen(listen, ports, stack)
+        listeners = await _listen(listening.listen, listening.ports, stack)
         async with trio.open_nursery() as nursery:
-            where = Whereabouts(peer_name(key.public), [place_of(one) for one in listeners], announce)
+            where = Whereabouts(peer_name(key.public), [place_of(one) for one in listeners], listening.announce)
             ground = Libp2pGround(key, nursery, where)
             if listeners:
                 nursery.start_soon(ground.knocks.run)
                 nursery.start_soon(partial(trio.serve_listeners, ground.shake_hands, listeners))
                 nursery.start_soon(where.follow)
-            if dht and listeners:
+            if listening.dht and listeners:
                 nursery.start_soon(ground.run_dht, ground.open_dht())
-            if mdns and listeners:
+            if listening.mdns and listeners:
                 nursery.start_soon(ground.run_mdns)
             most = max(NETWORK_LINKS, min(MAX_LINKS, _descriptors() - DESCRIPTORS))
             async with open_ground_network(ground, receiver, greeting or Greeting(), keep_s, most) as network:
