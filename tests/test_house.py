@@ -1,5 +1,6 @@
 """The house: what is documented, what imports what, and what an import costs."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -88,6 +89,26 @@ def test_every_name_the_package_promises_is_there() -> None:
 def test_every_module_says_what_it_is(module: Path) -> None:
     text = (ROOT / module).read_text()
     assert text.startswith(('"""', 'r"""')), f"{module} has no docstring"
+
+
+MOST_PARAMETERS = 6
+# Its keywords are how the library is written down: a value in their place would be one more thing to learn
+OPEN_CLIENT = ("p2pinfer/client/api.py", "open_client")
+
+
+def long_functions(module: Path) -> Iterator[str]:
+    """Those with more than MOST_PARAMETERS, self and cls aside."""
+    for node in ast.walk(ast.parse((ROOT / module).read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            name = getattr(node, "name", "lambda")
+            count = len([one for one in given if one.arg not in ("self", "cls")])
+            if count > MOST_PARAMETERS and (module.as_posix(), name) != OPEN_CLIENT:
+                yield f"{module}:{node.lineno} {name}"
+
+
+def test_functions_take_few_things_and_values_that_mean_something() -> None:
+    assert [name for module in MODULES for name in long_functions(module)] == []
 
 
 def test_imports_point_downwards() -> None:

@@ -5,14 +5,15 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Unpack
 
 import click
 import trio
 
 from p2pinfer.cli.journal_bar import CheckBar
 from p2pinfer.cli.options import (
+    Where,
+    as_value,
     bootstrap_option,
     data_option,
     json_option,
@@ -25,7 +26,6 @@ from p2pinfer.cli.words import amount_words, many
 from p2pinfer.client.answer import Answer, AnswerStream
 from p2pinfer.client.arrivals import DEFAULT_WAIT_S
 from p2pinfer.client.request import CLASSES, CODECS, DEFAULT_CODEC, DEFAULT_MAX_TOKENS, MAX_WAIT_S, Options, Prompt
-from p2pinfer.core.models.template_variables import Variable
 from p2pinfer.core.routes.price_limit import CEILING, MULTIPLE
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import GenerationFailed, NoRoute, P2pinferError, UsageError
@@ -92,7 +92,12 @@ MAX_COUNT: Final = (1 << 32) - 1
     help=f"Nano-credits that the answer may cost at worst; what may cost more is not signed.  [default: {MULTIPLE} "
     f"times the median ask, from {MULTIPLE} to {CEILING} times a node's default prices]",
 )
-@click.option("--numerics", type=click.Choice(list(CLASSES)), help="Numerics class of the stages.  [default: any]")
+@click.option(
+    "--numerics",
+    type=click.Choice(list(CLASSES)),
+    callback=lambda _ctx, _param, given: given or "",
+    help="Numerics class of the stages.  [default: any]",
+)
 @click.option(
     "--wait",
     "wait_s",
@@ -107,28 +112,8 @@ MAX_COUNT: Final = (1 << 32) - 1
 @data_option
 @store_option
 @json_option
-def ask(
-    prompt: str,
-    model: str,
-    max_tokens: int,
-    temperature: float | None,
-    top_k: int | None,
-    top_p: float | None,
-    seed: int,
-    stop: tuple[str, ...],
-    chat: bool,
-    control_tokens: bool,
-    template_vars: dict[str, Variable],
-    codec: str,
-    max_cost: int | None,
-    numerics: str | None,
-    wait_s: float,
-    bootstrap: tuple[str, ...],
-    mdns: bool,
-    data: Path,
-    store: Path,
-    as_json: bool,
-) -> None:
+@as_value("where", Where, "bootstrap", "mdns", "data", "store")
+def ask(prompt: str, chat: bool, where: Where, as_json: bool, **options: Unpack[Options]) -> None:
     """Ask the swarm PROMPT and stream the answer; `-` reads the prompt from standard input.
 
     What you ask is readable by the peers that answer it: do not send secrets.
@@ -137,24 +122,9 @@ def ask(
     p2pinfer ask --chat "What is a distributed hash table?" --bootstrap /ip4/127.0.0.1/tcp/4001/p2p/12D3Koo...
     """
     text = _standard_input() if prompt == "-" else prompt
-    options: Options = {
-        "model": model,
-        "max_tokens": max_tokens,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "seed": seed,
-        "stop": stop,
-        "codec": codec,
-        "numerics": numerics or "",
-        "max_cost": max_cost,
-        "control_tokens": control_tokens,
-        "template_vars": template_vars,
-        "wait_s": wait_s,
-        "on_wait": _say_missing,
-    }
+    options["on_wait"] = _say_missing
     asked = [{"role": "user", "content": text}] if chat else text
-    opened = partial(_open, bootstrap, mdns, data, store)
+    opened = partial(_open, where)
     answer = trio.run(_ask, asked, options, opened, as_json)
     if as_json:
         say(json.dumps(summary(answer)))
@@ -201,10 +171,10 @@ def summary(answer: Answer) -> dict[str, object]:
     }
 
 
-def _open(bootstrap: tuple[str, ...], mdns: bool, data: Path, store: Path) -> "AbstractAsyncContextManager[Client]":
+def _open(where: Where) -> "AbstractAsyncContextManager[Client]":
     from p2pinfer.client.api import open_client  # it takes a while to import; `--help` should not
 
-    return open_client(data, store, bootstrap, mdns=mdns, checking=CheckBar())
+    return open_client(where.data, where.store, where.bootstrap, mdns=where.mdns, checking=CheckBar())
 
 
 async def _ask(

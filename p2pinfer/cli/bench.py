@@ -1,6 +1,7 @@
 """`p2pinfer bench`: how fast this machine is."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -9,7 +10,7 @@ import trio
 from rich.table import Table
 
 from p2pinfer.cli.bars import open_bars
-from p2pinfer.cli.options import json_option, store_option
+from p2pinfer.cli.options import as_value, json_option, store_option
 from p2pinfer.cli.terminal import Terminal, say
 from p2pinfer.cli.words import many
 from p2pinfer.core.values.units import Numerics
@@ -41,6 +42,16 @@ def _counts(ctx: click.Context, param: click.Parameter, text: str) -> tuple[int,
 def _device(ctx: click.Context, param: click.Parameter, name: str) -> str:
     check_device(name)
     return name
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """As `Trial`, which takes long to import. threads: 0 for as many as a node has"""
+
+    device: str
+    threads: int
+    sessions: tuple[int, ...]
+    context: int
 
 
 @bench.command()
@@ -79,16 +90,8 @@ def _device(ctx: click.Context, param: click.Parameter, name: str) -> str:
 )
 @store_option
 @json_option
-def engine(
-    model: str,
-    numerics: tuple[str, ...],
-    device: str,
-    threads: int,
-    sessions: tuple[int, ...],
-    context: int,
-    store: Path,
-    as_json: bool,
-) -> None:
+@as_value("asked", _Asked, "device", "threads", "sessions", "context")
+def engine(model: str, numerics: tuple[str, ...], asked: _Asked, store: Path, as_json: bool) -> None:
     """Compare this machine's engines with each other, and with the speed of its memory.
 
     Each engine loads the model in a process of its own; they compute in turn and medians are told. It takes about a
@@ -110,8 +113,9 @@ def engine(
 
     models = Store(store)
     chosen = usual_model(models, model)
+    device = asked.device
     classes = classes_here(models, chosen, device, [numerics_of(label) for label in numerics])
-    trial = Trial(threads or default_threads(), sessions, context, device)
+    trial = Trial(asked.threads or default_threads(), asked.sessions, asked.context, device)
     with open_bars(transient=True) as report:
         comparison = trio.run(compare, models, chosen, classes, trial, report)
     if as_json:

@@ -28,16 +28,7 @@ MARKS: Final = {"good": Text("ok", "green"), "advice": Text("better", "yellow"),
 @data_option
 @store_option
 @json_option
-def doctor(
-    config: Path | None,
-    model: str | None,
-    numerics: str | None,
-    device: str | None,
-    threads: int | None,
-    data: Path,
-    store: Path,
-    as_json: bool,
-) -> None:
+def doctor(config: Path | None, data: Path, store: Path, as_json: bool, **serve: str | int | None) -> None:
     """Say whether this machine can serve, and what would make it faster.
 
     Looks at what `p2pinfer node` would meet with the same options: the model, the engine that would compute it and why,
@@ -49,8 +40,7 @@ def doctor(
     """
     from p2pinfer.diagnosis.examination import examine
 
-    settings = read_settings(config)
-    settings = change(settings, "serve", model=model, numerics=numerics, device=device, threads=threads)
+    settings = change(read_settings(config), "serve", **serve)
     examination = examine(settings, data, Store(store), int(time.time()))
     if as_json:
         say(json.dumps(_plain(examination, data, store)))

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -12,7 +13,7 @@ from click.core import ParameterSource
 
 from p2pinfer.cli.earnings_report import HEADINGS, own_payers, print_report, read_report, summary
 from p2pinfer.cli.journal_bar import CheckBar
-from p2pinfer.cli.options import data_option, json_option, store_option
+from p2pinfer.cli.options import as_value, data_option, json_option, store_option
 from p2pinfer.cli.terminal import Terminal, say
 from p2pinfer.cli.words import amount_words, many, period_words
 from p2pinfer.core.money.ledger import By, Total, fold_all
@@ -44,6 +45,14 @@ def day(value: str | int) -> int:
     except (ValueError, OverflowError):
         message = f"{value!r:.80} is no day: write 2026-11-30, or 7d for the last seven days, today included"
         raise click.BadParameter(message) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Period:
+    """Days, as Unix seconds of their beginnings."""
+
+    since: int | None
+    until: int | None
 
 
 since_option = click.option("--since", type=day, metavar="DAY", help="From this day on: 2026-11-30, or 7d; in UTC.")
@@ -94,9 +103,8 @@ def earnings(ctx: click.Context, by: str, since: int | None, data: Path, store: 
 @click.option("--force", is_flag=True, help="Replace an earlier statement and its table.")
 @data_option
 @json_option
-def export(
-    file: Path, payer: str, since: int | None, until: int | None, force: bool, data: Path, as_json: bool
-) -> None:
+@as_value("period", _Period, "since", "until")
+def export(file: Path, payer: str, period: _Period, force: bool, data: Path, as_json: bool) -> None:
     """Write what was earned to FILE, signed, so that anyone can verify it offline; and to FILE.csv, for a spreadsheet.
 
     Whoever gets FILE sees every payer in it: for a payer, export its own receipts with --payer.
@@ -111,10 +119,10 @@ def export(
 
     now = int(time.time())
     journal = node_journal(data)
-    last = now if until is None else until + DAY_S - 1
-    if (since or 0) > last:
-        raise UsageError(f"the period ends before it begins: {period_words(since or 0, last)}")
-    wanted = Wanted(since or 0, last, now, find_payer(payer, journal) if payer else None)
+    since, last = period.since or 0, now if period.until is None else period.until + DAY_S - 1
+    if since > last:
+        raise UsageError(f"the period ends before it begins: {period_words(since, last)}")
+    wanted = Wanted(since, last, now, find_payer(payer, journal) if payer else None)
 
     async def write() -> "Exported":
         return await export_statement(data, journal, file, wanted, CheckBar(), replace=force)

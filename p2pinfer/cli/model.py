@@ -8,7 +8,7 @@ import click
 from rich.table import Table
 
 from p2pinfer.cli.bars import open_bars
-from p2pinfer.cli.options import json_option, store_option
+from p2pinfer.cli.options import as_value, json_option, store_option
 from p2pinfer.cli.terminal import Terminal, say
 from p2pinfer.cli.words import SHORT_ID
 from p2pinfer.core.models.manifest import MAX_TEMPLATE, Manifest
@@ -36,6 +36,7 @@ def model() -> None:
 @click.option(
     "--template",
     type=click.Path(dir_okay=False, path_type=Path),
+    callback=lambda _ctx, _param, file: None if file is None else _text_of(file),
     metavar="FILE",
     help="Chat template in Jinja's language; it is part of the model's id.  [default: the source's own]",
 )
@@ -46,18 +47,11 @@ def model() -> None:
     metavar="KEY",
     help="Import a model whose configuration says KEY, which p2pinfer does not know; you say that it changes nothing.",
 )
-@click.option("--hub-endpoint", help="Address of the hub.  [default: the hub client's own]")
+@click.option("--hub-endpoint", "endpoint", help="Address of the hub.  [default: the hub client's own]")
 @store_option
 @json_option
-def import_(
-    source: str,
-    name: str,
-    template: Path | None,
-    ignored: tuple[str, ...],
-    hub_endpoint: str | None,
-    store: Path,
-    as_json: bool,
-) -> None:
+@as_value("wishes", Wishes, "name", "template", "ignored", "endpoint")
+def import_(source: str, wishes: Wishes, store: Path, as_json: bool) -> None:
     """Import a model into the store.
 
     SOURCE is one of
@@ -71,7 +65,6 @@ def import_(
     Llama, Mistral, Qwen2 and Qwen3 models can be imported; their weights become bf16.
     """
     models = Store(store)
-    wishes = Wishes(name, _text_of(template) if template else None, ignored, hub_endpoint)
     stored = import_with_progress(source, models, wishes)
     if stored.manifest.template:
         _try_template(stored.manifest.template)

@@ -52,11 +52,7 @@ def node(
     store: Path,
     bootstrap: tuple[str, ...],
     listen: tuple[str, ...],
-    model: str | None,
-    layers: str | None,
-    numerics: str | None,
-    device: str | None,
-    threads: int | None,
+    **serve: str | int | None,
 ) -> None:
     """Serve layers of a model to the swarm until SIGTERM, SIGHUP or Ctrl-C.
 
@@ -71,7 +67,7 @@ def node(
     """
     settings = read_settings(config)
     settings = change(settings, "network", listen=listen, bootstrap=bootstrap)
-    settings = change(settings, "serve", model=model, layers=layers, numerics=numerics, device=device, threads=threads)
+    settings = change(settings, "serve", **serve)
     if settings.serve.layers and not settings.serve.model:
         raise UsageError("layers are given, and no model that has them: name it with --model")
     if settings.serve.model and (why := missing_words(EVERY_ENGINE)):

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -111,3 +113,27 @@ def json_option(command: F) -> F:
     return click.option(
         "--json", "as_json", is_flag=True, help="Print JSON instead of words and tables, for programs."
     )(command)
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where a client begins: the peers that it meets first, and its folders."""
+
+    bootstrap: tuple[str, ...]
+    mdns: bool
+    data: Path
+    store: Path
+
+
+def as_value(name: str, make: Callable[..., object], *options: str) -> Callable[[F], F]:
+    """A command takes these of its options as one value, which they make."""
+
+    def decorate(command: F) -> F:
+        @wraps(command)
+        def gathered(**given: Any) -> Any:
+            made = make(**{option: given.pop(option) for option in options})
+            return command(**{name: made}, **given)
+
+        return gathered  # type: ignore[return-value]
+
+    return decorate

@@ -9,6 +9,7 @@ import gc
 import os
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Unpack
@@ -38,7 +39,7 @@ from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.disk.whereabouts import NodesHere
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
-from p2pinfer.overlay.first_peers import FirstPeers, open_first_peers
+from p2pinfer.overlay.first_peers import FirstPeers, Here, open_first_peers
 from p2pinfer.overlay.greeting import Greeting
 from p2pinfer.overlay.libp2p import check_addresses, open_libp2p_network, open_mdns
 from p2pinfer.overlay.link import Link
@@ -86,9 +87,10 @@ async def open_client(
     data = data or default_data()
     with hold_client_key(data, payer) as key:
         try:
-            folders, opened = (data, store or default_store()), network or _open_libp2p
-            neighbours = open_mdns if mdns and network is None else None
-            async with _open_client(key, *folders, bootstrap, opened, neighbours, checking, here) as client:
+            opened, neighbours = network or _open_libp2p, open_mdns if mdns and network is None else None
+            nodes = NodesHere((data, default_data()) if here else (), here and network is None)
+            asked = _Asked(data, store or default_store(), bootstrap, opened, neighbours, nodes.find, checking)
+            async with _open_client(key, asked) as client:
                 client.max_cost = max_cost
                 yield client
         except BaseExceptionGroup as group:
@@ -228,35 +230,39 @@ class Client:
         await self._generations.wait_settled()
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What `open_client` is asked for. neighbours, here: as of `open_first_peers`"""
+
+    data: Path
+    store: Path
+    bootstrap: Sequence[str]
+    network: OpenNetwork
+    neighbours: OpenNeighbours | None
+    here: Here
+    checking: Progress
+
+
 @asynccontextmanager
-async def _open_client(
-    key: PrivateKey,
-    data: Path,
-    store: Path,
-    bootstrap: Sequence[str],
-    network: OpenNetwork,
-    neighbours: OpenNeighbours | None,
-    checking: Progress,
-    here: bool = True,
-) -> AsyncIterator[Client]:
+async def _open_client(key: PrivateKey, asked: _Asked) -> AsyncIterator[Client]:
     async with (
-        open_journal(client_journal(data), checking) as journal,
-        open_experience(client_experience(data)) as experience,
+        open_journal(client_journal(asked.data), asked.checking) as journal,
+        open_experience(client_experience(asked.data)) as experience,
         trio.open_nursery() as nursery,
     ):
         exchange = Exchange(nursery)
         settling = ClientSettlement(Purse(key, journal), nursery)
         exchange.on_up, exchange.on_stray = settling.greet, settling.take
         experience.failures.note_taken(await journal.read(lambda reader: reader.paid_in_vain(key.public)))
-        async with network(key, exchange, Greeting(boot=os.urandom(16))) as peers:
-            directory = Directory(peers, exchange, bootstrap)
+        async with asked.network(key, exchange, Greeting(boot=os.urandom(16))) as peers:
+            directory = Directory(peers, exchange, asked.bootstrap)
             nursery.start_soon(directory.keep_pulling)
             experience.slept_s = Sleep(peers.asleep_s).passed_s
             nursery.start_soon(_keep_fading, experience, peers)
-            book = AddressBook(address_book(data))
-            nodes = NodesHere((data, default_data()) if here else (), here and network is _open_libp2p)
-            async with open_first_peers(directory, book, here=nodes.find, neighbours=neighbours) as first_peers:
-                models = Models(Store(store), directory, Fetcher(peers, exchange, experience.measures), nursery)
+            book = AddressBook(address_book(asked.data))
+            opened = open_first_peers(directory, book, here=asked.here, neighbours=asked.neighbours)
+            async with opened as first_peers:
+                models = Models(Store(asked.store), directory, Fetcher(peers, exchange, experience.measures), nursery)
                 generations = Generations(directory, first_peers, settling, experience, models, nursery)
                 exchange.on_stray = partial(_take_stray, generations, settling)
                 client = Client(models, generations, settling, peers, directory, first_peers)
