@@ -6,6 +6,7 @@ back. A batch is never waited for: what has arrived when the engine is free is t
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 
 import trio
@@ -20,7 +21,25 @@ from p2pinfer.node.session import Session
 from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.turn import Turn
 
-Taken = list[tuple[Session, Step]]
+
+@dataclass(slots=True)
+class _Batch:
+    """Steps that go to the engine together.
+
+    prefill:   there are some of prompts among them
+    before_s:  the engine's computing time before it
+    """
+
+    before_s: float
+    steps: list[tuple[Session, Step]] = field(default_factory=list)
+    positions: int = 0
+    prefill: bool = False
+
+    def add(self, session: Session, count: int) -> None:
+        step = session.steps.take(count)
+        self.steps.append((session, step))
+        self.positions += count
+        self.prefill = self.prefill or step.position < session.stage.terms.prompt
 
 
 class Batcher:
@@ -95,44 +114,41 @@ class Batcher:
                 self._begin(batch)
 
     def _begin(self, batch: list[tuple[int, int]]) -> None:
-        taken: Taken = []
-        positions = 0
+        taken = _Batch(self._engine.busy_s)
         for slot, count in batch:
             session = self._sessions[slot]
             with session.contained:
-                taken.append((session, session.steps.take(count)))
-                positions += count
+                taken.add(session, count)
                 self._turns += 1
                 self._served[slot] = self._turns
                 self._waited.discard(slot)
-        if not taken:  # whoever was to be computed has failed
+        if not taken.steps:  # whoever was to be computed has failed
             self._turn.at_end(self._start)
             return
         self._busy = True
-        self._engine.begin([step for _, step in taken], partial(self._finish, taken, positions, self._engine.busy_s))
+        self._engine.begin([step for _, step in taken.steps], partial(self._finish, taken))
 
-    def _finish(self, taken: Taken, positions: int, before_s: float, outputs: Sequence[Output] | None) -> None:
+    def _finish(self, batch: _Batch, outputs: Sequence[Output] | None) -> None:
         """Send what was computed, start the next batch, then keep the books: others wait for the first two only."""
         self._busy = False
         if outputs is None:
             return  # the engine has ended, and with it the node
-        took_s = self._engine.busy_s - before_s
-        with self._contained:
-            self._note_waited(taken)
+        took_s = self._engine.busy_s - batch.before_s
+        if batch.prefill:
+            with self._contained:
+                self._note_waited()
         with self._turn:
-            for (session, step), output in zip(taken, outputs, strict=True):
+            for (session, step), output in zip(batch.steps, outputs, strict=True):
                 with session.contained:
                     session.done(step, output)
             self._turn.at_end(self._start)
-        self.speed = self.speed.observe(positions, took_s)
-        for session, _ in taken:
+        self.speed = self.speed.observe(batch.positions, took_s)
+        for session, _ in batch.steps:
             with session.contained:
                 session.note_change()
 
-    def _note_waited(self, taken: Taken) -> None:
-        """Who is past its prompt and ready at the end of a batch came while it ran, or was left out."""
-        if not any(step.position < session.stage.terms.prompt for session, step in taken):
-            return
+    def _note_waited(self) -> None:
+        """Who is past its prompt and ready at the end of a batch with prefill came while it ran, or was left out."""
         for slot in self._awake:
             session = self._sessions[slot]
             if _past_prompt(session) and session.ready():

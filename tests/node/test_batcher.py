@@ -1,18 +1,24 @@
 """Which sessions a node computes together; the engine is the test."""
 
+import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
 
 import pytest
 from trio.testing import MockClock
 
+import p2pinfer
 from p2pinfer.core.sessions.schedule import BatchCost
 from p2pinfer.core.sessions.step import Output, Step
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.units import Codec
+from p2pinfer.core.wire.session_messages import Forward
 from p2pinfer.node.batcher import Batcher
 from p2pinfer.overlay.turn import Turn
-from tests.node.middle import ROW, Middle
+from tests.node.middle import HEAD, ROW, SESSION, Middle
 
 SLOTS = (1, 2, 3, 4)
 
@@ -112,3 +118,35 @@ async def test_who_has_finished_leaves_the_next_batch_and_counts_in_no_group(aut
         assert engine.slots == {waiting[1].session.slot}
         engine.answer()
         assert not engine.slots
+
+
+PACKAGE = str(Path(p2pinfer.__file__).parent)
+MOST_CALLS = 95  # of our own functions: 89 of them, and fewer where Python calls no function for a comprehension
+
+
+async def test_a_decode_row_takes_few_calls(autojump_clock: MockClock) -> None:
+    """At a middle stage, from its message to its books: what only passes on would be felt with every token."""
+    engine, turn, calls = SlowEngine(), Turn(), Counter[str]()
+    batcher = Batcher(engine, BatchCost(), turn, 1)  # type: ignore[arg-type]
+    middle = Middle(prompt=1, wake=batcher.wake)
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(PACKAGE):
+            calls[frame.f_code.co_qualname] += 1
+
+    def row_comes(message: Forward) -> None:
+        with turn:
+            middle.heard(HEAD.public, message)
+        engine.answer()
+
+    with batcher.serving(middle.session):
+        rows = [Forward(SESSION, 0, 0, at, 1, 0, Codec.F32, bytes(ROW)) for at in range(4)]
+        for row in rows[:3]:
+            row_comes(row)
+        sys.setprofile(note)
+        try:
+            row_comes(rows[3])
+        finally:
+            sys.setprofile(None)
+    assert middle.session.stage.computed == 4
+    assert 0 < calls.total() <= MOST_CALLS, calls.most_common()
