@@ -45,7 +45,7 @@ def _device(ctx: click.Context, param: click.Parameter, name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _TrialOptions:
     """As `Trial`, which takes long to import. threads: 0 for as many as a node has"""
 
     device: str
@@ -90,8 +90,8 @@ class _Asked:
 )
 @store_option
 @json_option
-@as_value("asked", _Asked, "device", "threads", "sessions", "context")
-def engine(model: str, numerics: tuple[str, ...], asked: _Asked, store: Path, as_json: bool) -> None:
+@as_value("asked", _TrialOptions, "device", "threads", "sessions", "context")
+def engine(model: str, numerics: tuple[str, ...], asked: _TrialOptions, store: Path, as_json: bool) -> None:
     """Compare this machine's engines with each other, and with the speed of its memory.
 
     Each engine loads the model in a process of its own; they compute in turn and medians are told. It takes about a

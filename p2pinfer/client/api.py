@@ -89,7 +89,7 @@ async def open_client(
         try:
             opened, neighbours = network or _open_libp2p, open_mdns if mdns and network is None else None
             nodes = NodesHere((data, default_data()) if here else (), here and network is None)
-            asked = _Asked(data, store or default_store(), bootstrap, opened, neighbours, nodes.find, checking)
+            asked = _Opening(data, store or default_store(), bootstrap, opened, neighbours, nodes.find, checking)
             async with _open_client(key, asked) as client:
                 client.max_cost = max_cost
                 yield client
@@ -231,7 +231,7 @@ class Client:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _Opening:
     """What `open_client` is asked for. neighbours, here: as of `open_first_peers`"""
 
     data: Path
@@ -244,7 +244,7 @@ class _Asked:
 
 
 @asynccontextmanager
-async def _open_client(key: PrivateKey, asked: _Asked) -> AsyncIterator[Client]:
+async def _open_client(key: PrivateKey, asked: _Opening) -> AsyncIterator[Client]:
     async with (
         open_journal(client_journal(asked.data), asked.checking) as journal,
         open_experience(client_experience(asked.data)) as experience,

@@ -22,10 +22,10 @@ from p2pinfer.engine.messages import (
     EngineCall,
     Facts,
     Failed,
-    Message,
-    Progress,
+    Loading,
     Reply,
     ShardSpec,
+    WorkerMessage,
     pack_request,
     pack_spec,
     unpack_message,
@@ -232,7 +232,7 @@ class _Wire:
                 await trio.lowlevel.wait_writable(self._socket.fileno())
                 del self._unsent[: self._send(self._unsent)]
 
-    async def receive(self) -> Message | None:
+    async def receive(self) -> WorkerMessage | None:
         """The worker's next message, or None if it ended."""
         while (size := self._whole()) is None:
             await trio.lowlevel.wait_readable(self._socket.fileno())
@@ -291,7 +291,7 @@ async def _load(wire: _Wire, process: trio.Process, progress: Callable[[int, int
     """
     while True:
         match await wire.receive():
-            case Progress(done, total):
+            case Loading(done, total):
                 progress(done, total)
             case Facts() as facts:
                 return facts

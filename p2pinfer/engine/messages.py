@@ -82,7 +82,7 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class Loading:
     """While weights load: bytes of files read, of all."""
 
     done: int
@@ -96,7 +96,7 @@ class Failed:
     text: str
 
 
-Message = Progress | Facts | Failed | Reply  # from the worker; a spec and then requests go to it
+WorkerMessage = Loading | Facts | Failed | Reply  # from the worker; a spec and then requests go to it
 
 # Requests and replies are laid out for the kernel, which answers plain ones itself (`native/serve.c`); little-endian.
 # A request: counts, closed slots, opened sessions, heads of all steps, their data.
@@ -109,7 +109,7 @@ _REPLY: Final = Struct("<Id")
 _OUTPUT: Final = Struct("<BBHI")  # code, ids, bytes of text, bytes of data
 _ALL: Final = (0, 0)  # layers, for all of the shard's: no span has none
 
-_KINDS: Final[tuple[type[Message], ...]] = (Progress, Facts, Failed, Reply)  # by the first byte of a message
+_KINDS: Final[tuple[type[WorkerMessage], ...]] = (Loading, Facts, Failed, Reply)  # by the first byte of a message
 
 
 def pack_spec(spec: ShardSpec) -> bytes:
@@ -161,13 +161,13 @@ def unpack_request(body: bytes | bytearray) -> EngineCall:
     return EngineCall(closed, tuple(opened), tuple(steps))
 
 
-def pack_message(message: Message) -> bytes:
+def pack_message(message: WorkerMessage) -> bytes:
     """A message from the worker, with its length."""
     body = _packed_reply(message) if isinstance(message, Reply) else msgpack.packb(astuple(message))
     return _framed(bytes([_KINDS.index(type(message))]) + body)
 
 
-def unpack_message(body: bytes | bytearray | memoryview) -> Message:
+def unpack_message(body: bytes | bytearray | memoryview) -> WorkerMessage:
     kind = _KINDS[body[0]]
     if kind is Reply:
         return _reply(body)

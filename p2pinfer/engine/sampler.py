@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pinfer.core.records.draw import MILLIONTHS, Sampling, uniform
-
-Logits = NDArray[np.float32]  # (vocabulary), all finite
+from p2pinfer.engine.backend import Logits
 
 SIGN: Final = np.uint32(1 << 31)
 

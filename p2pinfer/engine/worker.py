@@ -15,7 +15,15 @@ from typing import Final
 
 from p2pinfer.core.values.errors import ModelError
 from p2pinfer.engine.inbox import SocketInbox
-from p2pinfer.engine.messages import Failed, Message, Progress, ShardSpec, pack_message, unpack_request, unpack_spec
+from p2pinfer.engine.messages import (
+    Failed,
+    Loading,
+    ShardSpec,
+    WorkerMessage,
+    pack_message,
+    unpack_request,
+    unpack_spec,
+)
 
 EXIT_ORPHAN: Final = 3
 IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # a service manager sends them to every process
@@ -39,7 +47,7 @@ def _serve(door: socket.socket, spec: ShardSpec) -> None:
     os.environ["OMP_NUM_THREADS"] = str(spec.threads)  # read when torch is imported
     from p2pinfer.engine.shard import load_shard
 
-    shard = load_shard(spec, lambda done, total: _send(door, Progress(done, total)))
+    shard = load_shard(spec, lambda done, total: _send(door, Loading(done, total)))
     inbox = shard.open_inbox(door)  # the parent sends no request before it has the facts
     _send(door, shard.facts)
     while True:
@@ -54,7 +62,7 @@ def _end_with_parent(fd: int) -> None:
     os._exit(EXIT_ORPHAN)
 
 
-def _send(door: socket.socket, message: Message) -> None:
+def _send(door: socket.socket, message: WorkerMessage) -> None:
     door.sendall(pack_message(message))
 
 

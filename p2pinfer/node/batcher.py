@@ -23,7 +23,7 @@ from p2pinfer.overlay.turn import Turn
 
 
 @dataclass(slots=True)
-class _Batch:
+class _Taken:
     """Steps that go to the engine together.
 
     prefill:   there are some of prompts among them
@@ -114,7 +114,7 @@ class Batcher:
                 self._begin(batch)
 
     def _begin(self, batch: list[tuple[int, int]]) -> None:
-        taken = _Batch(self._engine.busy_s)
+        taken = _Taken(self._engine.busy_s)
         for slot, count in batch:
             session = self._sessions[slot]
             with session.contained:
@@ -128,7 +128,7 @@ class Batcher:
         self._busy = True
         self._engine.begin([step for _, step in taken.steps], partial(self._finish, taken))
 
-    def _finish(self, batch: _Batch, outputs: Sequence[Output] | None) -> None:
+    def _finish(self, batch: _Taken, outputs: Sequence[Output] | None) -> None:
         """Send what was computed, start the next batch, then keep the books: others wait for the first two only."""
         self._busy = False
         if outputs is None:

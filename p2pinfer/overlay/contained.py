@@ -55,7 +55,7 @@ class Contained:
 
 
 @dataclass(frozen=True, slots=True)
-class Ends:
+class LinkEnds:
     """How a link ends.
 
     contained: by a fault of ours within it

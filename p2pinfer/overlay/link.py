@@ -23,7 +23,7 @@ from p2pinfer.core.wire.pace import Pace
 from p2pinfer.core.wire.session_messages import SessionMessage
 from p2pinfer.overlay.backlog import LinkBacklog
 from p2pinfer.overlay.commons import Commons
-from p2pinfer.overlay.contained import Contained, Ends, outlasting
+from p2pinfer.overlay.contained import Contained, LinkEnds, outlasting
 from p2pinfer.overlay.dues import Dues
 from p2pinfer.overlay.greeting import GOODBYE_S, FirstMessages
 from p2pinfer.overlay.limits import BACKLOG_BYTES
@@ -92,7 +92,7 @@ class Link:
         self._outbox = Outbox(self._weight, self._lane.take)
         self._pulse = Pulse(trio.current_time())
         self._dues = Dues(greeting.received, self._pulse, lambda: turn.at_end(self._flush))
-        ends = Ends(self.contained, self._end, self.close)
+        ends = LinkEnds(self.contained, self._end, self.close)
         self._writer = Writer(pipe, self._outbox, self._lane, self._pace, self._dues.take, ends)
         self._flush = self._writer.flush  # kept, for it is named with every frame
         # receiving

@@ -10,7 +10,7 @@ from p2pinfer.core.wire.messages import Message
 from p2pinfer.core.wire.pace import ACK_BYTES
 from p2pinfer.overlay.backlog import LinkBacklog
 from p2pinfer.overlay.commons import Commons
-from p2pinfer.overlay.contained import Ends
+from p2pinfer.overlay.contained import LinkEnds
 from p2pinfer.overlay.dues import Dues
 from p2pinfer.overlay.greeting import FirstMessages
 from p2pinfer.overlay.toll import PAY_S
@@ -32,7 +32,7 @@ class Reader:
         dues: Dues,
         weight: LinkBacklog,
         take: Callable[[Message], None],
-        ends: Ends,
+        ends: LinkEnds,
     ) -> None:
         self.is_deaf = False
         self._pipe = greeting.pipe

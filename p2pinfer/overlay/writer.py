@@ -12,7 +12,7 @@ from p2pinfer.core.values.codes import Code
 from p2pinfer.core.wire.frames import encode_frame
 from p2pinfer.core.wire.messages import Goodbye
 from p2pinfer.core.wire.pace import Pace
-from p2pinfer.overlay.contained import Ends
+from p2pinfer.overlay.contained import LinkEnds
 from p2pinfer.overlay.outbox import Outbox
 from p2pinfer.overlay.pipe import Pipe
 from p2pinfer.overlay.uplink import Lane
@@ -34,7 +34,7 @@ class Writer:
         lane: Lane,
         pace: Pace,
         own_frames: Callable[[], list[bytes]],
-        ends: Ends,
+        ends: LinkEnds,
     ) -> None:
         self.says = False
         self._said = 0  # bytes after which the last of them ended

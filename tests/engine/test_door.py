@@ -24,10 +24,10 @@ from p2pinfer.engine.messages import (
     EngineCall,
     Facts,
     Failed,
-    Message,
-    Progress,
+    Loading,
     Reply,
     ShardSpec,
+    WorkerMessage,
     pack_message,
     pack_request,
     pack_spec,
@@ -237,14 +237,14 @@ def test_a_request_goes_through_the_door_whole() -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        Progress(5, 70),
+        Loading(5, 70),
         Facts(Numerics.F32_1, "cpu", 2, "aten", 576, 49152, 8192, 10**10, 10**9, 100),
         Failed("no such file"),
         Reply((Output(b"rows"), Output(ids=(1, 2)), Output(code=Code.BAD_POSITION, text="a gap")), 0.25),
     ],
     ids=lambda message: type(message).__name__,
 )
-def test_a_message_goes_through_the_door_whole(message: Message) -> None:
+def test_a_message_goes_through_the_door_whole(message: WorkerMessage) -> None:
     assert unpack_message(pack_message(message)[LENGTH_BYTES:]) == message
 
 

@@ -24,7 +24,7 @@ from p2pinfer.engine.choice import read_config
 from p2pinfer.engine.eager import tape
 from p2pinfer.engine.eager.buckets import Bucket, bucket_of
 from p2pinfer.engine.eager.graphs import Graphs
-from p2pinfer.engine.eager.replay import Compute, Record
+from p2pinfer.engine.eager.replay import Compute, Recorder
 from p2pinfer.engine.eager.span import load_eager
 from p2pinfer.engine.messages import EngineCall
 from p2pinfer.engine.shard import Shard
@@ -45,7 +45,7 @@ class Way:
     """Where and how steps are recorded."""
 
     device: str
-    recorder: Callable[[], Record]
+    recorder: Callable[[], Recorder]
 
     def shard(self, tiny: Tiny, span: Span | None = None, numerics: Numerics = Numerics.F32_1) -> Shard:
         return recorded(tiny, self.recorder(), span, numerics, self.device)
@@ -68,7 +68,7 @@ def as_it_is(compute: Compute) -> Compute:
 
 
 def recorded(
-    tiny: Tiny, record: Record, span: Span | None = None, numerics: Numerics = Numerics.F32_1, device: str = "cpu"
+    tiny: Tiny, record: Recorder, span: Span | None = None, numerics: Numerics = Numerics.F32_1, device: str = "cpu"
 ) -> Shard:
     spec = replace(tiny.spec(span, numerics), device=device)
     config = read_config(spec.config)

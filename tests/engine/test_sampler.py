@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from p2pinfer.core.records.draw import GREEDY, MILLIONTHS, Sampling, uniform
-from p2pinfer.engine.sampler import Logits, draw_id
+from p2pinfer.engine.backend import Logits
+from p2pinfer.engine.sampler import draw_id
 
 logits_of_any_kind = arrays(
     np.float32,

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from p2pinfer.engine.eager.cache import Cache, Place
+from p2pinfer.engine.eager.cache import Cache, PoolPlace
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Reading:
     """
 
     count: int
-    place: Place
+    place: PoolPlace
     mask: Tensor | None
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from p2pinfer.core.models.model_config import ModelConfig
 from p2pinfer.core.sessions.pages import PAGE
 
-Place = slice | Tensor  # positions of the pool: in one piece, or one by one
+PoolPlace = slice | Tensor  # positions of the pool: in one piece, or one by one
 
 
 class Cache:
@@ -33,7 +33,7 @@ class Cache:
         self._keys[layer].index_copy_(2, places, keys.transpose(0, 1)[None])
         self._values[layer].index_copy_(2, places, values.transpose(0, 1)[None])
 
-    def read(self, layer: int, place: Place) -> tuple[Tensor, Tensor]:
+    def read(self, layer: int, place: PoolPlace) -> tuple[Tensor, Tensor]:
         """Keys and values at a place: (1, key heads, positions, head size) each; one piece is not copied."""
         keys, values = self._keys[layer], self._values[layer]
         if isinstance(place, slice):

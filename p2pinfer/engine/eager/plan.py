@@ -10,7 +10,7 @@ from torch import Tensor
 from p2pinfer.core.models.model_config import ModelConfig
 from p2pinfer.engine.backend import Part
 from p2pinfer.engine.eager.attention import Looking, Reading, Together, causal_mask, length_mask
-from p2pinfer.engine.eager.cache import Place
+from p2pinfer.engine.eager.cache import PoolPlace
 from p2pinfer.engine.eager.rope import Rope
 
 WORTH: Final = 2  # times the positions that are looked at may be read to look at several sessions in one call
@@ -65,7 +65,7 @@ def _readings(config: ModelConfig, rope: Rope, pool: int, parts: Sequence[Part])
         yield group.reading(device, dtype)
 
 
-def _place(config: ModelConfig, part: Part, device: torch.device) -> Place:
+def _place(config: ModelConfig, part: Part, device: torch.device) -> PoolPlace:
     """What the part's rows look at, between them."""
     first = _first(config, part)
     start = part.table.run(part.positions.stop)

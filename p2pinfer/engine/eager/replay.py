@@ -22,7 +22,7 @@ from p2pinfer.engine.eager.rope import Rope
 from p2pinfer.engine.eager.weights import Layer
 
 Compute = Callable[[], Tensor]  # from inputs at fixed addresses
-Record = Callable[[Compute], Compute]  # the same, recorded; where its result lies, the next one will
+Recorder = Callable[[Compute], Compute]  # the same, recorded; where its result lies, the next one will
 
 
 class Inputs:
@@ -50,7 +50,9 @@ class Inputs:
 class Replayed:
     """A span's decode steps, through all of its layers."""
 
-    def __init__(self, config: ModelConfig, layers: Sequence[Layer], cache: Cache, rope: Rope, record: Record) -> None:
+    def __init__(
+        self, config: ModelConfig, layers: Sequence[Layer], cache: Cache, rope: Rope, record: Recorder
+    ) -> None:
         self._config = config
         self._layers = layers
         self._cache = cache

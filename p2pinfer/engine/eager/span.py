@@ -18,7 +18,7 @@ from p2pinfer.engine.eager.gpu_facts import obstacle
 from p2pinfer.engine.eager.graphs import Graphs
 from p2pinfer.engine.eager.layers import norm, run_layer
 from p2pinfer.engine.eager.plan import plan_batch
-from p2pinfer.engine.eager.replay import Record, Replayed
+from p2pinfer.engine.eager.replay import Recorder, Replayed
 from p2pinfer.engine.eager.rope import Rope
 from p2pinfer.engine.eager.weights import DTYPES, Weights, are_finite, load_weights
 from p2pinfer.engine.inbox import Inbox, SocketInbox
@@ -29,7 +29,7 @@ WITHOUT: Final = -1  # no id, as the logits are not all finite
 
 
 @torch.inference_mode()  # operators on tensors made so cost a twentieth less than without gradients alone
-def load_eager(spec: ShardSpec, config: ModelConfig, progress: TellProgress, record: Record | None = None) -> "Eager":
+def load_eager(spec: ShardSpec, config: ModelConfig, progress: TellProgress, record: Recorder | None = None) -> "Eager":
     """A span's tensors, on their device.
 
     record: who records decode steps; None: CUDA graphs on a GPU, nobody elsewhere
@@ -67,7 +67,9 @@ def _device(name: str) -> torch.device:
 class Eager(Backend):
     """Tensors, and the layers they go through."""
 
-    def __init__(self, config: ModelConfig, weights: Weights, cache: Cache, rope: Rope, record: Record | None) -> None:
+    def __init__(
+        self, config: ModelConfig, weights: Weights, cache: Cache, rope: Rope, record: Recorder | None
+    ) -> None:
         """record: who records decode steps; None: each is computed operator by operator"""
         self._config = config
         self._weights = weights

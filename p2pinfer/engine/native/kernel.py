@@ -9,19 +9,18 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
-from numpy.typing import NDArray
 
 from p2pinfer.core.models.architecture import Slot
 from p2pinfer.core.models.bf16 import Bits
 from p2pinfer.core.models.model_config import ModelConfig
 from p2pinfer.core.values.errors import EngineError
+from p2pinfer.engine.codecs import Rows
 from p2pinfer.engine.inbox import Inbox
 from p2pinfer.engine.native.library import FLOATS, Sizes
 from p2pinfer.engine.native.rotary import rotary_tables
 from p2pinfer.engine.native.serving import KernelInbox, SessionTable
 
-Rows = NDArray[np.float32]
-Failed = bytearray  # a byte for each row, not 0 where it failed
+RowFlags = bytearray  # a byte for each row, not 0 where it failed
 
 
 class Matrix(IntEnum):
@@ -117,7 +116,7 @@ class Kernel:
 
     def step(
         self, first: int, last: int, hidden: Rows, positions: Sequence[int], sessions: Iterable[SessionTable]
-    ) -> Failed:
+    ) -> RowFlags:
         """Compute rows through layers [first, last), in place; True for rows that met values that are not finite.
 
         hidden: (rows, width), contiguous; rows of one session follow one another at consecutive positions
@@ -133,7 +132,7 @@ class Kernel:
             raise EngineError(f"there is no memory for a step of {count} rows")
         return failed
 
-    def logits(self, hidden: Rows) -> tuple[Rows, Failed]:
+    def logits(self, hidden: Rows) -> tuple[Rows, RowFlags]:
         """Logits of rows, (rows, vocabulary), and which rows met values that are not finite."""
         failed, flags = _flags(len(hidden))
         logits = np.empty((len(hidden), self._stride), np.float32)
@@ -156,7 +155,7 @@ class Kernel:
         return KernelInbox(self._library, self._span, door, first, embedding, self._tail)
 
 
-def _flags(count: int) -> tuple[Failed, ctypes.Array[c_uint8]]:
+def _flags(count: int) -> tuple[RowFlags, ctypes.Array[c_uint8]]:
     """Zeros to read, and the same memory to be written by the kernel."""
     failed = bytearray(count)
     return failed, (c_uint8 * count).from_buffer(failed)

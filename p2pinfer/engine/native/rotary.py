@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from p2pinfer.core.models.model_config import ModelConfig, RopeScaling
 
-Table = NDArray[np.float32]  # (positions, head size / 2)
+Angles = NDArray[np.float32]  # (positions, head size / 2)
 
 DIGITS: Final = Context(prec=40)  # of a frequency; its exp and ln are correctly rounded
 TURN: Final = Decimal("6.283185307179586476925286766559005768394")
@@ -24,7 +24,7 @@ SINE: Final = tuple((-1) ** n / factorial(2 * n + 1) for n in range(8))
 COSINE: Final = tuple((-1) ** n / factorial(2 * n) for n in range(9))
 
 
-def rotary_tables(config: ModelConfig, positions: int) -> tuple[Table, Table]:
+def rotary_tables(config: ModelConfig, positions: int) -> tuple[Angles, Angles]:
     """Cosines and sines for positions from 0 on."""
     steps = np.array(phases(config), np.uint64)
     angles = np.arange(positions, dtype=np.uint64)[:, None] * steps  # modulo a turn
