@@ -9,7 +9,7 @@ import trio
 
 from p2pinfer.cli.demo import _ask_all
 from p2pinfer.cli.terminal import Terminal
-from p2pinfer.client.api import _open_client, open_client
+from p2pinfer.client.api import _open_client, _Opening, open_client
 from p2pinfer.core.swarm.source import Source
 from p2pinfer.core.values.keys import PrivateKey, peer_name
 from p2pinfer.core.values.units import PeerKey
@@ -141,8 +141,9 @@ def test_a_client_meets_a_neighbour_of_which_others_know_no_address(
             near.heard = [Address(one) for one in node.addresses]
             await node._network.dial(far.addresses[0])
             with hold_client_key(tmp_path / "client", None) as key:
-                parts = key, tmp_path / "client", swarm.store.root, far.addresses, swarm.network, near.open, no_progress
-                async with _open_client(*parts) as client:
+                data, here = tmp_path / "client", NodesHere((), False).find
+                opening = _Opening(data, swarm.store.root, far.addresses, swarm.network, near.open, here, no_progress)
+                async with _open_client(key, opening) as client:
                     for _ in range(200):
                         if len(await client.offers()) == 2:
                             break
