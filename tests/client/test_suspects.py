@@ -19,7 +19,7 @@ from p2pinfer.client.routes import Sought, usable
 from p2pinfer.client.run import Run
 from p2pinfer.client.tries import Tries
 from p2pinfer.core.records.pricing import Prices
-from p2pinfer.core.routes.failures import Failures
+from p2pinfer.core.routes.failures import FORGET_S, Failures
 from p2pinfer.core.routes.measures import Measures
 from p2pinfer.core.routes.routing import ask_of
 from p2pinfer.core.swarm.offers import KnownOffer
@@ -171,6 +171,19 @@ async def test_liars_on_either_side_leave_the_honest_route_its_turn(
     assert await world.ask() == ("head", "tail")
     assert len(world.tries) == len(set(world.tries)) <= (heads + 1) * (tails + 1)
     assert world.noted == set()
+
+
+async def test_the_next_request_goes_by_what_the_last_one_found(autojump_clock: MockClock) -> None:
+    """Where eight lie at each of two stages, some (8 + 1)^2 routes have to be tried, once."""
+    liars = [*many("liar head", 8, HEAD, 1), *many("liar tail", 8, TAIL, 1)]
+    world = World(*liars, ("head", HEAD, 500), ("tail", TAIL, 500))
+    await world.ask()
+    tries = len(world.tries)
+    assert await world.ask() == ("head", "tail")
+    assert len(world.tries) == tries + 1
+    await trio.sleep(FORGET_S)
+    await world.ask()
+    assert len(world.tries) > tries + 2
 
 
 async def test_three_stages_with_liars_at_each(autojump_clock: MockClock) -> None:

@@ -53,6 +53,10 @@ class Notes(Generic[K, V]):
         if len(self._notes) > self._most:
             del self._notes[next(iter(self._notes))]
 
+    def drop(self, key: K) -> None:
+        """Forget the note about this key, if there is one."""
+        self._notes.pop(key, None)
+
     def age(self, slept_s: float) -> None:
         """The clock stood still for so long."""
         self._notes = {key: Note(note.value, note.at_s - slept_s) for key, note in self._notes.items()}
