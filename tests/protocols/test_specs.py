@@ -71,8 +71,22 @@ def test_a_spec_has_its_chapters(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_must_stands_in_a_numbered_requirement(name: str) -> None:
-    paragraphs = re.split(r"\n\s*\n|\n(?=\[[A-Z]+-\d+\])", text_of(name))
-    assert [part for part in paragraphs if "MUST" in part and not REQUIREMENT.search(part)] == []
+    """Or in the list that belongs to one; so does what a peer MAY do."""
+    paragraphs = re.split(r"\n\s*\n(?!\s*(?:-|\d+\.) )|\n(?=\[[A-Z]+-\d+\])", text_of(name))
+    assert [part for part in paragraphs if re.search("MUST|MAY", part) and not REQUIREMENT.search(part)] == []
+
+
+@pytest.mark.parametrize("name", [*NAMES, "README.md"])
+def test_a_spec_says_at_its_head_how_far_it_is(name: str) -> None:
+    assert re.search(r"^Status: version \d", re.split(r"^## ", text_of(name), flags=re.MULTILINE)[0], re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "README.md"])
+def test_a_spec_names_no_text_outside_its_folder(name: str) -> None:
+    """Files under tests/ are named to say what holds a rule; a folder that a model is imported from has files, too."""
+    known = {path.name for path in PROTOCOLS.iterdir()} | {path.name for path in PROTOCOLS.glob("vectors/*.json")}
+    assert set(re.findall(r"\b[A-Z\w]+\.md\b", text_of(name))) - known == set()
+    assert not re.search(r"\b(DESIGN|STYLE|CONTRIBUTING)\b", text_of(name))
 
 
 @pytest.mark.parametrize("name", NAMES)
