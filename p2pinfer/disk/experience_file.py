@@ -22,7 +22,7 @@ MOST_RATE: Final = 1e12  # bytes/s
 
 
 class ExperienceFile(Experience):
-    """What the clients of a data folder learnt.
+    """The file of what the clients of a data folder learnt.
 
     slept_s: seconds that the machine slept since this was asked before
     """

@@ -47,7 +47,10 @@ Change = Callable[[sqlite3.Connection], object]
 
 
 class Keep(NamedTuple):
-    """What a client was given, to be kept until it is paid for. now: Unix seconds, of a clock that may be wrong."""
+    """A client's records of an answer, kept until it is paid for.
+
+    now: Unix seconds, of a clock that may be wrong
+    """
 
     session: SessionId
     client: PeerKey

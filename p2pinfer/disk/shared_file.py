@@ -47,7 +47,7 @@ class SharedFile(Generic[T]):
         self._complaints: set[str] = set()
 
     async def read(self) -> T | None:
-        """What is written there, None where that is nothing."""
+        """Return what is written there, None where that is nothing."""
         self.is_read = True
         try:
             return await trio.to_thread.run_sync(self._read)

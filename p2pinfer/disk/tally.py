@@ -1,4 +1,4 @@
-"""What a journal must have, in a file beside it: the number of its commits, and how it was when it was closed well.
+"""A file beside a journal that says what the journal must have: its number of commits, and its state when closed well.
 
 SQLite's write-ahead log ends where its first damaged frame begins, and a log that is gone is a log that was empty: both
 look like a journal of some time ago. The number is written after each commit and not waited for, so that it may lag

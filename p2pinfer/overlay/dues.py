@@ -1,4 +1,4 @@
-"""What a link itself has to say: acks, pings and pongs (protocols/wire.md, 3.2 to 3.4).
+"""The messages that a link owes by itself: acks, pings and pongs (protocols/wire.md, 3.2 to 3.4).
 
 Each is kept in one place, so that no queue can be too full for it.
 """

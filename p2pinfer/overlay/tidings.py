@@ -51,7 +51,7 @@ logger = logging.getLogger(__name__)
 
 
 class Tidings:
-    """What we know of offers, and our talk of them.
+    """Our knowledge of offers, and our talk of them.
 
     own:     the offer that we serve, or None
     hearing: how what peers tell gets into the table

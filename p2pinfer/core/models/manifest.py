@@ -115,7 +115,7 @@ class Manifest:
 
     @property
     def draw(self) -> Sampling:
-        """How ids are drawn where nobody asks otherwise. Raises ValueError for numbers that make no sense."""
+        """The way to draw ids where nobody asks otherwise. Raises ValueError for numbers that make no sense."""
         return Sampling(*self.sampling)
 
     @property

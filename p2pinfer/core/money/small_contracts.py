@@ -25,7 +25,7 @@ def is_small(proposed: int, paid: int) -> bool:
 
 
 def day_of(now: int) -> int:
-    """When the day of a time began (UTC); both in Unix seconds."""
+    """Return the beginning of the day (UTC) of a time; both in Unix seconds."""
     return now - now % DAY_S
 
 

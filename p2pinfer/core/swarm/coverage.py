@@ -50,7 +50,7 @@ def thinnest(offers: Iterable[Offer], layers: int | None = None) -> int:
 
 
 def _end(tails: Counter[int]) -> int:
-    """Where a model ends, by the word of most tails: one liar makes it no longer."""
+    """Return the model's last layer, by the word of most tails: one liar makes it no longer."""
     return max(tails, key=lambda last: (tails[last], last))
 
 
@@ -88,7 +88,7 @@ def _grouped(offers: Iterable[KnownOffer]) -> Groups:
 
 
 def _end_of(groups: Groups) -> int | None:
-    """Where a model ends, by the word of tails in most networks, and of most tails among equals."""
+    """Return the model's last layer, by the word of tails in most networks, and of most tails among equals."""
     networks: dict[int, set[str]] = {}
     tails = Counter[int]()
     for (span, roles), told in groups.items():

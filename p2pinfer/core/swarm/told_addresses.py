@@ -1,4 +1,4 @@
-"""Where a node can be reached, by the word of several: nobody takes away what others said (protocols/offer.md, 8).
+"""A node's addresses, by the word of several: nobody takes away what others said (protocols/offer.md, 8).
 
 Addresses are signed by nobody. What a node told us itself comes first, and then in turn what each network says. Pure.
 """

@@ -6,7 +6,7 @@ A message or record is a frozen dataclass whose fields are annotated with a kind
 
 `check` holds a value to its kinds (constructors call it, so a bad value can be neither sent nor received);
 `to_list` and `from_list` go between a value and the plain array msgpack writes. What the array means, its
-domain and its limits belong to the callers (`messages.py`, `records.py`).
+domain and its limits belong to the callers (`core/wire/messages.py`, `core/records/records.py`).
 """
 
 from collections.abc import Callable, Sequence
