@@ -1,9 +1,9 @@
 """The journal: contracts and receipts of a node or a client, durable before they are sent (receipts.md, "Duties").
 
-One thread writes for as long as the journal is open: to fetch one for each commit costs more than the commit. What is
-stored in one pass of the scheduler, or waits while another batch commits, shares a commit, since each one waits for the
-disk. A store returns after its commit. Its caller's cancellation does not undo it. Tables are in `journal_file.py`,
-queries in `journal_reader.py`.
+One thread writes for as long as the journal is open: to fetch one for each commit costs more than the commit. Records
+that are stored in one pass of the scheduler, or wait while another batch commits, share a commit, since each one waits
+for the disk. A store returns after its commit. Its caller's cancellation does not undo it. Tables are in
+`journal_file.py`, queries in `journal_reader.py`.
 """
 
 import sqlite3

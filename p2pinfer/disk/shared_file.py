@@ -1,7 +1,7 @@
 """A file of JSON that processes of one data folder share, each adding to it what it knows: a help and nothing more.
 
-It is readable by its user alone: whom somebody asked is nobody's business. What cannot be read is put aside, what
-cannot be written is lost, and both are told in the log.
+It is readable by its user alone: whom somebody asked is nobody's business. A file that cannot be read is put aside, one
+that cannot be written is lost, and the log tells both.
 """
 
 import json

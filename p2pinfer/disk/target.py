@@ -2,7 +2,7 @@
 
 Nothing goes there that belongs to a data folder or a store: a copy over a key, or beside a journal under the name of
 its log, destroys what nobody can restore, and the command ends with 0. And no file of another kind is replaced: --force
-puts this month's statement in the place of the last. What somebody names by mistake is theirs to remove.
+puts this month's statement in the place of the last. A file that somebody names by mistake is theirs to remove.
 """
 
 import os

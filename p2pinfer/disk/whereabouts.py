@@ -59,7 +59,7 @@ def tell(data: Path, addresses: Sequence[str]) -> None:
 
 
 def untell(data: Path) -> None:
-    """The node ends. What cannot be removed is stale, and harmless."""
+    """The node ends. A file that cannot be removed is stale, and harmless."""
     with suppress(OSError):
         node_addresses(data).unlink(missing_ok=True)
 

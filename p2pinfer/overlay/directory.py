@@ -1,7 +1,7 @@
 """The directory of who serves what: signed offers, told and pulled among peers; the DHT finds the first ones.
 
-This is what node and client see of it. How offers travel is in `tidings.py` and `hearing.py`, whom a node is linked to
-in `meeting.py`, the DHT in `search.py`; the life of offers is kept in `core/swarm/offer_table.py`.
+This is what node and client see of it. `tidings.py` and `hearing.py` say how offers travel, `meeting.py` to whom a node
+links; `search.py` has the DHT; the life of offers is kept in `core/swarm/offer_table.py`.
 """
 
 import time

@@ -64,7 +64,7 @@ class Dues:
         return frames
 
     async def keep_acknowledging(self) -> None:
-        """Acknowledge the last bytes of a burst. What two idle peers say asks for no ack, or they would chatter."""
+        """Acknowledge the last bytes of a burst. Words of two idle peers ask for no ack, or the two would chatter."""
         while True:
             await self.ack_wanted.wait()
             await trio.sleep(ACK_S)

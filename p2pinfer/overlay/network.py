@@ -1,7 +1,7 @@
 """The network as everything above sees it: links to peers, and a directory of keys.
 
-`open_memory_network` (`memory.py`) and `open_libp2p_network` (`libp2p/`) open one; the same tests hold for both.
-What comes in goes to the receiver handed in at the opening.
+`open_memory_network` (`memory.py`) and `open_libp2p_network` (`libp2p/`) open one; the same tests hold for both. All
+that comes in goes to the receiver handed in at the opening.
 """
 
 from collections.abc import Sequence

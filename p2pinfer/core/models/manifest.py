@@ -1,8 +1,8 @@
 """The description of a model: architecture, shape, template and the hash of every file (protocols/manifest.md).
 
-A model's id is the hash of its manifest's bytes, so two machines that imported the same model agree on its id, and
-a file from a stranger is as good as one from a friend. What stands in the files is for `disk` to write and `engine`
-to read; this names them and says which of them a stage or a client needs.
+A model's id is the hash of its manifest's bytes, so two machines that imported the same model agree on its id, and a
+file from a stranger is as good as one from a friend. `disk` writes the files and `engine` reads them; this names them
+and says which of them a stage or a client needs.
 """
 
 import hashlib

@@ -5,7 +5,7 @@
     CLOSING --the client signed the final--> CLOSED
 
 The caller stores a proposal before it sends it, stores a complete receipt before it acknowledges it, and asks
-`may_compute` before every step. What rows mean is for `core/sessions/stage.py`.
+`may_compute` before every step. `core/sessions/stage.py` knows what rows mean.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """The canonical sampling record: it tells the tail of the answer wanted (protocols/inference.md, "Sampling").
 
 The record travels in the open to the tail alone; its hash, salted, stands in the tail's contract, so that an auditor
-can later repeat every choice. How an id is drawn with it is `draw.py`; when the answer ends, `core/sessions/ending.py`.
+can later repeat every choice. `draw.py` draws ids by it; `core/sessions/ending.py` says when the answer ends.
 """
 
 from dataclasses import dataclass

@@ -96,7 +96,7 @@ class Queue:
     def find(self, ticket: bytes, asks: HeldSession, now: float) -> Place | None:
         """The place of a ticket, which is of its client alone; who was away is back with it.
 
-        Who asks for more than it was called for has no turn any more.
+        A client that asks for more than it was called for has no turn any more.
         """
         place = self._places.get(asks.client + ticket)
         if place is None:

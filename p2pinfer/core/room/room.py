@@ -2,7 +2,7 @@
 
 Room is nobody's right. Keys cost nothing, credit is had for a few seconds of work that is paid with promises, and to
 hold a session open costs nothing either. So whatever is idle gives way once somebody asks, and what becomes free goes
-to those who hold least, and of them to whose last turn is longest ago. Who is alone may have everything.
+to those who hold least, and of them to whose last turn is longest ago. A client that is alone may have everything.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence

@@ -112,7 +112,7 @@ def next_batch(
 def _share(prefills: Sequence[ReadySession], room: int) -> list[tuple[int, int]]:
     """Room in equal parts of at least a page, or all of it; what one session does not need is left to those after it.
 
-    Whoever would get less than a page has its turn later: a turn of a few positions would be a turn lost.
+    A step that would get less than a page has its turn later: a turn of a few positions would be a turn lost.
     """
     shares: list[tuple[int, int]] = []
     for at, one in enumerate(prefills):

@@ -1,7 +1,7 @@
 """The offers a peer knows: the newest of every node, and those that an answer holds (protocols/offer.md, "States").
 
 A node has one offer here. Of two with one boot the higher number counts, of two boots the one issued later. Pure: `now`
-is the caller's monotonic clock in seconds. Where a node can be reached is nobody's signed word (`told_addresses.py`).
+is the caller's monotonic clock in seconds. Nobody signs where a node can be reached (`told_addresses.py`).
 """
 
 from collections import Counter, defaultdict

@@ -1,8 +1,8 @@
 """The layers that a node takes, as a function of what others serve (protocols/offer.md, 4.1).
 
-Pure: the caller measures memory, collects offers and draws the random number. A node announces its choice as
-*joining*, waits a random time of up to JOIN_WAIT_S, and decides once more with what it has heard by then, so that
-nodes that start together do not pick one span. What a node that serves does later is `moving.py`'s subject.
+Pure: the caller measures memory, collects offers and draws the random number. A node announces its choice as *joining*,
+waits a random time of up to JOIN_WAIT_S, and decides once more with what it has heard by then, so that nodes that start
+together do not pick one span. `moving.py` decides what a node that serves does later.
 """
 
 from collections import Counter, defaultdict

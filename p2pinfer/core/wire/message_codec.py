@@ -1,7 +1,7 @@
 """Messages as bytes, and bytes as messages: `[number, field, ...]` in msgpack (protocols/wire.md, 2).
 
-What a peer sends is bounded before it is unpacked: the longest array and the number of arrays follow from the
-message's own fields.
+A message is bounded before it is unpacked: the longest array and the number of arrays follow from the message's own
+fields.
 """
 
 from collections.abc import Callable

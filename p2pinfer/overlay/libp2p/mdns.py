@@ -1,8 +1,8 @@
 """mDNS: peers on the same local network, found without knowing anybody (protocols/wire.md, 6).
 
 https://github.com/libp2p/specs/blob/master/discovery/mdns.md, by python-zeroconf, which libp2p brings along and which
-lives in threads of its own. What is found are addresses; the link's handshake proves who is there. Nodes announce
-themselves; clients only look. Anybody on the local network may send records, so all that is kept of them is bounded.
+lives in threads of its own. It finds addresses; the link's handshake proves who is there. Nodes announce themselves;
+clients only look. Anybody on the local network may send records, so all that is kept of them is bounded.
 """
 
 import logging
