@@ -1,5 +1,6 @@
 """The house: what is documented, what imports what, and what an import costs."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -14,10 +15,12 @@ import pytest
 import p2pinfer
 from p2pinfer.cli.main import COMMANDS, main
 from p2pinfer.node.settings import SECTIONS
+from tests import package_map
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "p2pinfer"
 README = (ROOT / "README.md").read_text()
+CLAUSE = re.compile(r"(What|Whether|Who|Whom|Whose|How|Where|When|Which|Why|Whoever|Whatever)\b")
 MODULES = sorted(path.relative_to(ROOT) for path in PACKAGE.rglob("*.py") if path.stat().st_size)
 
 
@@ -72,12 +75,11 @@ def test_the_readme_names_every_example(example: str) -> None:
     assert example in README
 
 
-def test_the_map_names_every_package() -> None:
-    assert p2pinfer.__doc__ is not None
-    drawn = p2pinfer.__doc__[p2pinfer.__doc__.index("A map") :]
-    assert [
-        child.name for child in PACKAGE.iterdir() if (child / "__init__.py").is_file() and child.name not in drawn
-    ] == []
+def test_the_map_names_every_folder_and_file() -> None:
+    """`python -m tests.package_map --write` mends it."""
+    words = package_map.drawn()
+    there = package_map.there()
+    assert ([name for name in there if not words.get(name)], sorted(set(words) - set(there))) == ([], [])
 
 
 def test_every_name_the_package_promises_is_there() -> None:
@@ -88,6 +90,30 @@ def test_every_name_the_package_promises_is_there() -> None:
 def test_every_module_says_what_it_is(module: Path) -> None:
     text = (ROOT / module).read_text()
     assert text.startswith(('"""', 'r"""')), f"{module} has no docstring"
+
+
+def docstrings(module: Path) -> Iterator[tuple[str, str]]:
+    """The docstrings of a module, its classes and functions, each with a name."""
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    for node in ast.walk(ast.parse((ROOT / module).read_text())):
+        if isinstance(node, documented) and (text := ast.get_docstring(node)):
+            yield getattr(node, "name", "the module"), text
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_a_docstring_begins_with_a_sentence(module: Path) -> None:
+    """Or with a noun: not with a clause that stands for what it should name."""
+    assert [f"{name}: {text}" for name, text in docstrings(module) if CLAUSE.match(text)] == []
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_a_file_that_a_text_names_is_there(module: Path) -> None:
+    """In the same folder, or by its path from the package's folder or the root."""
+    named = set(re.findall(r"(?<![\w/.-])[\w/]+\.(?:py|c|h)\b", "\n".join(text for _, text in docstrings(module))))
+    folders = ROOT / module.parent, PACKAGE, ROOT
+    listed = package_map.there() if module == Path("p2pinfer/__init__.py") else []
+    names = {name.rpartition("/")[2] for name in listed}
+    assert [name for name in named - names if not any((folder / name).exists() for folder in folders)] == []
 
 
 def test_imports_point_downwards() -> None:

@@ -92,7 +92,7 @@ def template_var_option(command: F) -> F:
 
 
 def _variables(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, Variable]:
-    """What JSON reads as a number, true, false or null is that; all else is text."""
+    """Read the variables: a number, true, false or null as JSON has it; all else is text."""
     found: dict[str, Variable] = {}
     for one in given:
         name, equals, text = one.partition("=")

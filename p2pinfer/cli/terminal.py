@@ -27,7 +27,7 @@ STANDARD: Final = ("stdin", "stdout", "stderr")  # in the order of their descrip
 
 
 class NobodyReads(P2pinferError):
-    """Whoever read our output has left."""
+    """The reader of our output has left."""
 
 
 def say(text: str = "", *, err: bool = False, end: str = "\n", text_for_files: bool = False) -> None:

@@ -233,5 +233,5 @@ class Books:
 
 
 def _next_s(now: float) -> float:
-    """When to keep what there is then: at the same moment as other generations, whose commit is then the same."""
+    """Return when to keep what there is then: together with other generations, in one commit."""
     return (floor(now / KEEP_S) + 1) * KEEP_S

@@ -44,7 +44,7 @@ class FullNodes:
 
     @property
     def next_at(self) -> float:
-        """When one of them may have room."""
+        """The time when one of them may have room."""
         return min(self._again_at.values(), default=inf)
 
     def after(self, now: float) -> set[bytes]:

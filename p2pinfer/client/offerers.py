@@ -1,4 +1,4 @@
-"""Whom of those that offer a model a file is asked of: in turns, until one has brought it.
+"""The peers that offer a model, asked in turns for a file until one has brought it.
 
 Offers cost nothing, so most may be of peers that keep silent. One is asked first; while nobody brings enough, more are
 asked with every moment. Networks have turns, and who brought nothing before comes last. Who is busy, silent or slow may

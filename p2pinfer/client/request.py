@@ -98,7 +98,7 @@ class Request:
         self.sampling(GREEDY)
 
     def sampling(self, own: Sampling) -> SamplingRecord:
-        """What the tail is told. own: the model's parameters, where the request names none
+        """Return the record for the tail. own: the model's parameters, where the request names none
 
         Raises UsageError for numbers that make no sense.
         """

@@ -1,8 +1,8 @@
 """One generation under way: opens its stages, delivers ids as they come, and sees it through until it is paid
 (protocols/inference.md).
 
-Decisions are `generation.py`'s; what is owed is `books.py`'s, and how long it may take is `deadlines.py`'s. Messages
-are taken in the step in which they come, by their links' readers. Choosing the route is the caller's.
+`core/sessions/generation.py` decides, `books.py` keeps what is owed, and `deadlines.py` bounds the time. The links'
+readers take messages in the step in which they come. The caller chooses the route.
 """
 
 import logging
@@ -154,7 +154,7 @@ class Run:
 
     @property
     def times(self) -> Times | None:
-        """When its ids came; None where none did. One that was waited for in vain counts as if it had come then.
+        """The times of its ids; None where none came. One that was waited for in vain counts as if it had come then.
 
         An answer that a link of ours held up says nothing of its stages.
         """
@@ -312,7 +312,7 @@ class Run:
         self._after_change()
 
     def _after_change(self) -> None:
-        """Whatever changed, those who wait for it look again."""
+        """Wake those who wait for a change."""
         if self.generation.over:
             if not self.over.is_set():
                 self._books.give_up()  # not a step later: what comes next may be a proposal

@@ -48,7 +48,7 @@ Watch = Callable[[str, int, int], None]  # what is done, how far, of how much
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What is measured.
+    """The settings of a measurement.
 
     sessions: numbers of them that decode together
     context:  positions that each of them has
@@ -183,7 +183,7 @@ def _position_bytes(manifest: Manifest, numerics: Numerics) -> int:
 
 
 class Memory:
-    """What reading costs, measured in turn with the engines."""
+    """The cost of reading memory, measured in turn with the engines."""
 
     def __init__(self, size: int, trial: Trial) -> None:
         """size: bytes that a token reads"""
@@ -251,7 +251,7 @@ class Racer:
 
     @property
     def name(self) -> str:
-        """Which engine it is, and how it computes."""
+        """The engine's name, and how it computes."""
         facts = self.engine.facts
         return f"{engine_of(facts.numerics)} {facts.kernel}"
 

@@ -1,9 +1,9 @@
 """The journal: contracts and receipts of a node or a client, durable before they are sent (receipts.md, "Duties").
 
-One thread writes for as long as the journal is open: to fetch one for each commit costs more than the commit. What is
-stored in one pass of the scheduler, or waits while another batch commits, shares a commit, since each one waits for the
-disk. A store returns after its commit. Its caller's cancellation does not undo it. Tables are in `journal_file.py`,
-queries in `journal_reader.py`.
+One thread writes for as long as the journal is open: to fetch one for each commit costs more than the commit. Records
+that are stored in one pass of the scheduler, or wait while another batch commits, share a commit, since each one waits
+for the disk. A store returns after its commit. Its caller's cancellation does not undo it. Tables are in
+`journal_file.py`, queries in `journal_reader.py`.
 """
 
 import sqlite3
@@ -47,7 +47,10 @@ Change = Callable[[sqlite3.Connection], object]
 
 
 class Keep(NamedTuple):
-    """What a client was given, to be kept until it is paid for. now: Unix seconds, of a clock that may be wrong."""
+    """A client's records of an answer, kept until it is paid for.
+
+    now: Unix seconds, of a clock that may be wrong
+    """
 
     session: SessionId
     client: PeerKey

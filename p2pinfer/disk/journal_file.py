@@ -2,7 +2,7 @@
 
 Opening takes the same time however large the file is: its tables are looked at, and its commits are counted against the
 tally beside it (tally.py). Where it was not closed well, and nobody has it open who proved it, all of it is read
-(journal_check.py). That a row is what was written, and that none is missing, is checked when they are read, too.
+(journal_check.py). Each read of rows also checks that they are what was written, and that none is missing.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""How many bytes of files peers had of this node today: one line, `BYTES SECONDS UNIX`, in a file of its data folder.
+"""The bytes of files that peers had of this node today: one line, `BYTES SECONDS UNIX`, in a file of its data folder.
 
 SECONDS of the day had passed when that was noted, at UNIX by the wall clock. By the second alone a day would begin anew
 with each jump of the clock; by the first alone it would never end at a node that is started each morning.
@@ -34,7 +34,7 @@ class ServedFile:
         self._limit = limit
 
     def read(self) -> BytesServed | None:
-        """What was noted; None where nothing was. While the node was away, time passed as the wall clock says."""
+        """Return what was noted; None where nothing was. The node's absence passed as the wall clock says."""
         try:
             found = LINE.fullmatch(read_small(self._path, MAX_FILE))
         except FileNotFoundError:

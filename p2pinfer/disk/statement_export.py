@@ -168,7 +168,7 @@ def _check_count(count: int) -> None:
 
 
 def _check_amount(entries: list[Earned]) -> None:
-    """Whoever promises most is named: in all likelihood it will never pay, and takes the others' statement with it."""
+    """Refuse a statement whose sum is too large, and name the client that promises most."""
     parts = [entry.part for entry in entries]
     if (amount := fold_all(parts).unbacked) > MAX_AMOUNT:
         payer = max(fold(parts, By.PAYER), key=lambda total: total.unbacked)

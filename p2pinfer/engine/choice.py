@@ -1,4 +1,7 @@
-"""Which engine computes a model here. The node asks before it starts one, so this imports neither numpy nor torch."""
+"""The choice of the engine that computes a model here.
+
+The node asks before it starts one, so this imports neither numpy nor torch.
+"""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +26,7 @@ PACKAGES: Final = {  # what the engine of a class imports
 
 
 def engine_of(numerics: Numerics) -> str:
-    """What computes a class, in a word."""
+    """Return the engine of a class, in a word."""
     return "native" if numerics in NATIVE else "torch"
 
 
@@ -66,6 +69,6 @@ def _why_not_native(config: Path | None, device: str) -> str:
 
 
 def missing_words(packages: tuple[str, ...]) -> str:
-    """Which of the packages are not installed, and how to get them; empty if all are."""
+    """Return which of the packages are not installed, and how to get them; empty if all are."""
     missing = [name for name in packages if find_spec(name) is None]
     return f"it needs {' and '.join(missing)}: pip install 'p2pinfer[node]'" if missing else ""

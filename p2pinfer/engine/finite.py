@@ -1,4 +1,4 @@
-"""Whether tensors hold numbers only: one infinite value or NaN reaches others through masks and sums."""
+"""A check that tensors hold numbers only: one infinite value or NaN reaches others through masks and sums."""
 
 from math import isfinite
 
@@ -7,5 +7,8 @@ from torch import Tensor
 
 
 def are_finite(values: Tensor) -> bool:
-    """Whether all are. One sum says so; it may also overflow where no value does, and then each is looked at."""
+    """Return True if all values are finite.
+
+    One sum says so. It may also overflow where no value does, and then each value is looked at.
+    """
     return isfinite(values.sum(dtype=torch.float32).item()) or bool(torch.isfinite(values).all())

@@ -1,4 +1,4 @@
-"""What a GPU has: how much memory, and how fast it is read.
+"""A GPU's memory: how much it is, and how fast it is read.
 
 Torch is asked in a process of its own (`gpu_facts.py`): it ends, so whoever asks holds neither torch nor the GPU.
 """

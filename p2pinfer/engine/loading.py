@@ -1,4 +1,4 @@
-"""Which backend computes a numerics class; each is imported when it is asked for."""
+"""The backend of each numerics class, imported when it is asked for."""
 
 from collections.abc import Callable
 

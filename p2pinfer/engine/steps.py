@@ -1,4 +1,4 @@
-"""What goes through the engine's door: shard specs, steps and outputs, as plain values and as bytes.
+"""The values that go through the engine's door: shard specs, steps and outputs, plain and as bytes.
 
 Both sides of the door import this file; it imports neither torch nor trio.
 """
@@ -21,7 +21,7 @@ LENGTH_BYTES: Final = 4  # before each message of the door, little-endian
 
 @dataclass(frozen=True, slots=True)
 class ShardSpec:
-    """What an engine loads and how it computes.
+    """The shard that an engine loads, and its way to compute.
 
     config:   the model's config.json
     files:    safetensors files that hold the span's layers, for a head the embedding, for a tail norm and output head
@@ -67,7 +67,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What became of one step; where `code` is not NONE it failed, alone.
+    """The outcome of one step; where `code` is not NONE it failed, alone.
 
     A step that was refused left its session as it was; after one that overflowed nothing is held from its position on.
 
@@ -85,7 +85,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a loaded shard is; bytes are of memory held."""
+    """The facts of a loaded shard; bytes are of memory held."""
 
     numerics: Numerics
     device: str

@@ -39,7 +39,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What a span computes with; `embedding` is there for a head, `norm` and `head` for a tail."""
+    """The weights of a span; `embedding` is there for a head, `norm` and `head` for a tail."""
 
     layers: tuple[Layer, ...]
     embedding: Tensor | None  # as stored; on CPU mapped from its file: the rows of a prompt are read

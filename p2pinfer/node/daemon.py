@@ -78,7 +78,7 @@ class Node:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Where others can meet it."""
+        """The addresses where others can meet it."""
         return self._network.addresses()
 
     async def wait_moved(self) -> None:

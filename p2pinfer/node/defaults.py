@@ -1,4 +1,4 @@
-"""What the owner left open and the machine decides: numerics class, a GPU's memory, and the model to look at."""
+"""The choices that the owner left to the machine: numerics class, a GPU's memory, and the model to look at."""
 
 import logging
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Which of those that say they hold our layers are there: found out by linking to them (protocols/offer.md, 4.1).
+"""The peers that hold our layers and are there: found out by linking to them (protocols/offer.md, 4.1).
 
 Offers of nodes that do not exist cost nothing. So only who answers counts, networks have turns, and who did not answer
 comes last the next time: however many are made up, the others are found.

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class Announcing:
-    """What the swarm is told of this node."""
+    """The announcement that the swarm gets of this node."""
 
     def __init__(self, boots: Boots, certifying: Certifying, directory: Directory, network: Network) -> None:
         self._offering: OwnOffers | None = None

@@ -92,7 +92,7 @@ class Outlook:
         self._note_outside(link)
 
     def _note_outside(self, link: Link) -> None:
-        """What a link tells of the place where we are."""
+        """Note what a link tells of the place where we are."""
         if link.source.scope is not Scope.PUBLIC:
             return
         if not link.dialled:
@@ -204,7 +204,7 @@ def all_here(addresses: Iterable[str]) -> bool:
 
 
 def _network(text: str) -> str | None:
-    """What a peer said, where it is a public network; None for anything else."""
+    """Return what a peer said, where it is a public network; None for anything else."""
     try:
         network = ip_network(text)
     except ValueError:

@@ -102,7 +102,7 @@ class OwnOffers:
 def offering_of(
     certifying: Certifying, key: PrivateKey, boots: Boots, model: StoredModel, settings: Settings, span: Span
 ) -> OwnOffers:
-    """What a node of these settings offers of a model."""
+    """Return what a node of these settings offers of a model."""
     trust, prices = settings.trust, settings.prices
     return OwnOffers(
         key,

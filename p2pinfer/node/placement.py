@@ -1,8 +1,9 @@
-"""Which layers this node holds, and when it takes others (protocols/offer.md, 4.1).
+"""The layers that this node holds, and when it takes others (protocols/offer.md, 4.1).
 
-Decides by the pure `placement.py` and `moving.py`, with what the directory knows; `serving.py` loads and serves. Before
-it moves a node links to nodes that hold its layers, and says that it joins elsewhere, so that they hear of it; then it
-decides once more: of two that could both leave a layer one stays. Who does not answer holds nothing.
+The pure `core/swarm/placement.py` and `core/swarm/moving.py` decide, with what the directory knows; `serving.py` loads
+and serves. Before a node moves it links to nodes that hold its layers, and says that it joins elsewhere, so that they
+hear of it. Then it decides once more: of two that could both leave a layer one stays. A node that does not answer holds
+nothing.
 """
 
 import logging
@@ -41,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 
 class Saying(Protocol):
-    """What the swarm is told."""
+    """The word to the swarm."""
 
     async def join(self, span: Span) -> None:
         """We shall hold these layers."""
@@ -115,7 +116,7 @@ class Placement:
         self._fruitless = min(self._fruitless + 1, MAX_DOUBLINGS)
 
     async def _find(self, mine: Span) -> Span | None:
-        """Where to go, as far as is known."""
+        """Return where to go, as far as is known."""
         now, swarm = trio.current_time(), await self._view(mine)
         self._tell(swarm, mine)
         may_move = self._holes and self._fixed is None and now >= self._rests_until_s
@@ -128,7 +129,7 @@ class Placement:
         return move_of(self._swarm(found), mine, draw)
 
     async def _view(self, mine: Span) -> OtherSpans:
-        """What is known; where something seems to be missing, others are asked now and then."""
+        """Return what is known; where something seems to be missing, others are asked now and then."""
         swarm, now = self._swarm(self._directory.offers(self._model.id)), trio.current_time()
         holes = swarm.holes(mine)
         if not holes or (holes == self._holes and now < self._asked_s + ASK_S):
@@ -184,7 +185,7 @@ class Placement:
 
     @staticmethod
     def _served(offers: Sequence[KnownOffer], absent: Collection[PeerKey] = ()) -> list[OfferedSpan]:
-        """What others serve, or are about to; a node that is still loading counts as an average one."""
+        """Return what others serve, or are about to; a node that is still loading counts as an average one."""
         rates = [known.offer.record.speed.decode for known in offers if known.offer.record.speed.decode]
         usual = fmean(rates) if rates else 1.0
         return [

@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What an open asks for, checked."""
+    """The terms that an open asks for, checked."""
 
     open: Open
     request: SignedRecord[Contract]  # with the client's signature
@@ -100,7 +100,7 @@ class Reception:
             _refuse_for(link, message, error)
 
     async def _check(self, link: Link, message: Open) -> Terms:
-        """Whatever costs little comes before the signature: whoever finds no room asks again and again.
+        """Check the cheap things before the signature: a client that finds no room asks again and again.
 
         Raises Refused or RemoteProtocolError with the code to answer.
         """

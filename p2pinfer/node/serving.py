@@ -51,7 +51,7 @@ Look = Callable[[Span], Awaitable[ShardSpec]]  # says what is to be loaded for a
 
 
 class Serving:
-    """What serving a model needs, in one place."""
+    """The needs of serving a model, in one place."""
 
     def __init__(
         self,
@@ -211,7 +211,7 @@ class Serving:
 
 @dataclass(slots=True)
 class _Ending:
-    """What open sessions are told."""
+    """The end that open sessions are told."""
 
     code: Code = Code.INTERNAL
     text: str = "it ends for a fault of its own"
@@ -256,7 +256,7 @@ async def _heeding(stop: trio.Event, loaded: trio.Event) -> AsyncIterator[None]:
 
 
 async def _unless(stop: trio.Event, wait: Callable[[*Parts], Awaitable[T]], *parts: *Parts) -> T | None:
-    """What `wait` returns; None once `stop` is set."""
+    """Return what `wait` returns; None once `stop` is set."""
     found: T | None = None
 
     async def run() -> None:

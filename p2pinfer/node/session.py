@@ -1,7 +1,7 @@
 """One open session of a node: what comes to it, and what follows (protocols/inference.md).
 
-Decisions are `stage.py`'s and `stage_account.py`'s; this does what they say. Steps come from the batcher, which asks
-`ready` and calls `take`, `done` and `count`. Each subject is a file of its own:
+`core/sessions/stage.py` and `core/money/stage_account.py` decide; this does what they say. Steps come from the batcher,
+which asks `ready` and calls `take`, `done` and `count`. Each subject is a file of its own:
 
     session_steps      what the engine computes, and what of it is counted
     session_client     on which link the client hears us, and its return
@@ -164,7 +164,7 @@ class Session:
         self._after_change()
 
     def _after_change(self) -> None:
-        """Whatever changed, those who wait for it look again; before that, what was sent is counted."""
+        """Count what was sent, then wake those who wait for a change."""
         if self._end.is_broken:
             return
         if self._steps.uncounted is not None:

@@ -83,7 +83,7 @@ class SessionBooks:
         return not account.committed or account.closed or (self._client.is_lost and not account.is_due)
 
     def unsigned(self) -> list[Propose]:
-        """What the client has not signed, of what is stored."""
+        """Return what the client has not signed, of what is stored."""
         return [self._proposal(one.signed) for one in self._account.pending if one.seq <= self._stored]
 
     async def _complete(self) -> None:

@@ -1,4 +1,4 @@
-"""How long a session of a node goes on while nothing moves in it (protocols/inference.md, 4.1 and 4.4; receipts.md, 5).
+"""The deadlines of a session in which nothing moves (protocols/inference.md, 4.1 and 4.4; receipts.md, 5).
 
 It ends when somebody keeps it waiting, and when its contract does. While its client is away the time stands still, and
 is counted for the client's return instead. After the end its final receipt is waited for.
@@ -126,7 +126,7 @@ class SessionDeadlines:
             await event.wait()
 
     def _read_clock(self) -> float:
-        """When the session has to end for its contract; anew and often.
+        """Return when the session has to end for its contract; anew and often.
 
         The wall clock may jump, and the other one stands still while the machine sleeps: the earliest end counts.
         """
@@ -149,6 +149,6 @@ class SessionDeadlines:
 
     @property
     def _is_starved(self) -> bool:
-        """What could be computed waits for a signature."""
+        """True while positions that could be computed wait for a signature."""
         computed = self._stage.computed
         return self._stage.received > computed and self._account.limit <= computed

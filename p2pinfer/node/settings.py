@@ -96,7 +96,7 @@ SECTIONS: Final = {"network": NetworkSettings, "serve": Serve, "prices": PriceSe
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a node runs with."""
+    """The settings of a node."""
 
     network: NetworkSettings = field(default_factory=NetworkSettings)
     serve: Serve = field(default_factory=Serve)

@@ -1,4 +1,4 @@
-"""What a node loads: which layers fit, how many pages of KV cache, and the engine that holds them.
+"""The shard that a node loads: which layers fit, how many pages of KV cache, and the engine that holds them.
 
 Decides by the pure `placement`; files come from the store, computing is the engine's.
 """
@@ -61,7 +61,7 @@ def memory_of(serve: Serve) -> int:
 
 
 def layers_that_fit(manifest: Manifest, serve: Serve) -> int:
-    """How many layers the node may hold; here and below, `serve` names its numerics class (`defaults.py`).
+    """Return how many layers the node may hold; here and below, `serve` names its numerics class (`defaults.py`).
 
     Raises UsageError if not even one fits.
     """
@@ -99,7 +99,7 @@ def max_positions(manifest: Manifest, serve: Serve) -> int:
 
 
 def shard_spec(store: Store, model: StoredModel, span: Span, serve: Serve) -> ShardSpec:
-    """What the engine is to load.
+    """Return what the engine is to load.
 
     Raises ModelError for a file that is missing or was altered, and a config that is not the manifest's.
     """

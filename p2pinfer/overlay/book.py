@@ -77,5 +77,5 @@ class KeptBook:
 
 
 def _places(one: Acquaintance) -> list[str]:
-    """Where to dial a peer; files may say anything."""
+    """Return where to dial a peer; files may say anything."""
     return [place.address for place in one.places if leads_to(place.address) == one.peer]

@@ -1,7 +1,7 @@
-"""Who serves what: signed offers, told and pulled among peers; the DHT finds the first ones (DESIGN 5).
+"""The directory of who serves what: signed offers, told and pulled among peers; the DHT finds the first ones.
 
-This is what node and client see of it. How offers travel is in `tidings.py` and `hearing.py`, whom a node is linked to
-in `meeting.py`, the DHT in `search.py`; the life of offers is kept in `core/swarm/offer_table.py`.
+This is what node and client see of it. `tidings.py` and `hearing.py` say how offers travel, `meeting.py` to whom a node
+links; `search.py` has the DHT; the life of offers is kept in `core/swarm/offer_table.py`.
 """
 
 import time
@@ -43,7 +43,7 @@ THIN_S: Final = 30.0, 600.0  # between look-ups in the DHT while a model is thin
 
 
 class Directory:
-    """What we know of the swarm.
+    """Our knowledge of the swarm.
 
     own:  the offer that we serve, or None
     news: tells of offers whose node was unknown, or does something else now
@@ -113,7 +113,7 @@ class Directory:
         self._tidings.greet(link)
 
     def offers(self, model: ModelId | None = None) -> list[KnownOffer]:
-        """What is on offer as far as we know now."""
+        """Return what is on offer as far as we know now."""
         self._note_interest(model)
         return self._tidings.fresh(model)
 
@@ -284,7 +284,7 @@ class Directory:
         await self._tidings.ask(link, model, seek=seek, gain_s=PULL_GAIN_S, limit=limit)
 
     def _unknown(self, model: ModelId | None) -> int:
-        """How many are missing to KNOWN_ENOUGH. One network tells a part of these at most, while another tells some."""
+        """Return how many are missing to KNOWN_ENOUGH. While others tell some, one network tells a part of these."""
         counts = Counter(known.network for known in self._tidings.fresh(model)).values()
         share = KNOWN_ENOUGH // ANSWER_PART if len(counts) > 1 else KNOWN_ENOUGH
         return KNOWN_ENOUGH - sum(min(count, share) for count in counts)

@@ -1,8 +1,8 @@
 """Calls and sessions over links: who gets which message (protocols/wire.md, "Calls"; inference.md, 2).
 
 A call is a question with one answer (`calls.py`, `answers.py`). A session is a channel between peers that agreed on its
-id (`openings.py`): while it runs, messages of it from anybody else end their link, and not the session. What messages
-mean is for node and client.
+id (`openings.py`): while it runs, messages of it from anybody else end their link, and not the session. Node and client
+know what messages mean.
 """
 
 import logging

@@ -1,6 +1,6 @@
 """First peers where those that were named are away, or none was: a node of this machine, acquaintances, neighbours.
 
-Whoever has a link asks there first: no file is read then. Here is the search; who is dialled, and when again, is in
+A peer that has a link asks there first: no file is read then. Here is the search; who is dialled, and when again, is in
 `leads.py`, the address book in `book.py`, the local network in `neighbours.py`, and what a node does to find another
 part of the swarm, whatever links it has, in `recall.py`.
 """

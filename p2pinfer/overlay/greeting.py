@@ -24,14 +24,14 @@ def _new_boot() -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """What we say of ourselves in every Hello."""
+    """Our words of ourselves in every Hello."""
 
     agent: str = "p2pinfer/0.1"
     boot: bytes = field(default_factory=_new_boot)  # 16 bytes, random for each start of the process
     clock: Callable[[], float] = time.time  # the wall clock, Unix seconds
 
     def hello(self, to: Source) -> Hello:
-        """What we say to somebody whom we see there."""
+        """Return our Hello to somebody whom we see there."""
         return Hello(VERSION, 0, MAX_BODY, int(self.clock() * 1000), self.boot, self.agent, to.key)
 
 
@@ -74,7 +74,7 @@ class FirstMessages:
             pass  # the peer is gone already
 
     async def first_message(self) -> Message:
-        """What the peer says first.
+        """Return the peer's first message.
 
         Raises:
             LinkDead: it says nothing and leaves.

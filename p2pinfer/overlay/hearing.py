@@ -34,7 +34,7 @@ Tell = Callable[[Link, Sequence[KnownOffer]], None]
 
 
 class Hearing:
-    """What we hear of offers, as it gets into the table.
+    """The way of offers that we hear into the table.
 
     on_own:  hears of offers that our key signed
     on_news: hears of offers whose node was unknown, or does something else now

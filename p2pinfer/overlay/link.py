@@ -40,7 +40,7 @@ OWN: Final = frozenset((Hello, Ack, Ping, Pong, Goodbye))  # messages that are t
 
 
 class Receiver(Protocol):
-    """Who takes what comes in on links. Synchronous, and never slow: it runs in the links' readers."""
+    """The taker of what comes in on links. Synchronous, and never slow: it runs in the links' readers."""
 
     def on_link(self, link: "Link") -> None:
         """A link to `link.peer` is up, whoever dialled; nothing has come on it yet."""
@@ -112,7 +112,7 @@ class Link:
 
     @property
     def dead(self) -> LinkDead | None:
-        """Why the link is dead, or None."""
+        """The reason why the link is dead, or None."""
         return None if self._death is None else LinkDead(*self._death)
 
     @property
@@ -167,7 +167,7 @@ class Link:
         self._turn.at_end(self._flush)
 
     def _note_use(self, message: Message) -> None:
-        """Where a session begins to use the link, or goes on after a rest, its peer's death is to be known soon."""
+        """Ping sooner where a session begins to use the link, or goes on after a rest: a death shows soon."""
         if isinstance(message, SessionMessage):
             self._pulse.stir()
 
@@ -205,7 +205,7 @@ class Link:
 
     @property
     def heard_s(self) -> float:
-        """When something came from the peer last, by the clock of the loop."""
+        """The time when something came from the peer last, by the clock of the loop."""
         return self._pulse.heard_s
 
     async def check(self) -> bool:
@@ -306,6 +306,6 @@ def _is_announcement(message: Message) -> bool:
 
 
 def farewell(goodbye: Goodbye) -> LinkDead:
-    """What a peer's goodbye means to us."""
+    """Return what a peer's goodbye means to us."""
     code = Code.read(goodbye.code)
     return LinkDead(f"the peer closed the link: {reason_given(goodbye.text, goodbye.code)}", code)

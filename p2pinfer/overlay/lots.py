@@ -1,7 +1,7 @@
 """Draws by lot among peers that others told of: first a network, then one of its peers (protocols/wire.md, 6).
 
-Keys cost nothing: drawn among keys, whoever makes up a thousand of them is drawn nearly always. What a liar can choose
-least is the network that its word comes from; so networks that told have turns, and among what one of them told those
+Keys cost nothing: drawn among keys, whoever makes up a thousand of them is drawn nearly always. A liar can hardly
+choose the network that its word comes from; so networks that told have turns, and among what one of them told those
 networks that the addresses lead to. These are made up as easily as keys, but nobody answers there.
 """
 

@@ -1,6 +1,6 @@
 """The peers a node meets and stays linked to: bootstrap peers at first, then whom they tell of (wire.md, 6).
 
-Nobody keeps a link to everybody. Whoever is turned away was told of others before. A node that was linked to us and
+Nobody keeps a link to everybody. A peer that is turned away was told of others before. A node that was linked to us and
 is gone is dialled once: only its own silence makes us stop passing its offer on. Where nobody answers at all it may be
 our own network that is away: those whom we lost are dialled until somebody is there, and then all once more.
 """
@@ -283,7 +283,7 @@ class Meeting:
                     nursery.start_soon(self._dial_suspect, known)
 
     async def _dial_suspect(self, known: KnownOffer) -> None:
-        """One that answers slowly holds no other. Who is silent is dialled again once a newer offer says that it lives.
+        """One that answers slowly holds no other. A silent peer is dialled again once a newer offer says that it lives.
 
         So those who fell apart from us are met as soon as we hear of them, though a stranger would be left alone.
         """

@@ -52,7 +52,7 @@ logger = logging.getLogger(__name__)
 
 
 def model_key(model: ModelId, depth: int = 0) -> bytes:
-    """Where in the DHT nodes say that they serve a model; depths over 0 are for swarms too large for one key."""
+    """Return the DHT key of the nodes that serve a model; depths over 0 are for swarms too large for one key."""
     assert depth == 0
     return sha256(MODEL_DOMAIN + model + bytes([depth])).digest()
 

@@ -1,7 +1,7 @@
 """Offers told, asked for and answered: who serves what, as peers tell each other (protocols/offer.md, 3.7).
 
 A peer tells its own offer over each of its links; others' it tells when it is asked. Answers hold news alone: a
-question names what its asker knows. Whom to ask, and when, is for others; what is heard is taken by `hearing.py`.
+question names what its asker knows. Others choose whom to ask, and when; `hearing.py` takes what is heard.
 """
 
 import logging
@@ -51,7 +51,7 @@ logger = logging.getLogger(__name__)
 
 
 class Tidings:
-    """What we know of offers, and our talk of them.
+    """Our knowledge of offers, and our talk of them.
 
     own:     the offer that we serve, or None
     hearing: how what peers tell gets into the table

@@ -107,7 +107,7 @@ class Toll:
         self.partners, self._asked_s = self._needed(), now
 
     def _look(self) -> None:
-        """Who has become a partner since it began to wait is one."""
+        """Count as partners those that have become one since they began to wait."""
         now = trio.current_time()
         self._ask_for_partners(now)
         strangers = [one for one in self._waiting if one.peer not in self.partners]
@@ -173,7 +173,7 @@ class Meter:
             self._began = 0.0
 
     def add_look(self) -> None:
-        """What came has us look at our disk, in a thread."""
+        """Count a look at our disk, in a thread, that the peer's message cost."""
         self.cost_s += LOOK_S
 
     def take(self, least_s: float = PAY_S) -> float:

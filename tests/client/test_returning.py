@@ -1,6 +1,6 @@
 """Links of a client that break in mid-answer, with real nodes: the answer is that of an undisturbed run.
 
-Inference.md, 4.4. What is told of a broken link, both sides know at once, but in the last test.
+See inference.md, 4.4. Both sides learn at once of a broken link, except in the last test.
 """
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterator

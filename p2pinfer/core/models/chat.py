@@ -1,8 +1,8 @@
 """Chat messages to the text a model was trained on, by the model's own template (protocols/manifest.md, 4.4).
 
-Templates are programs in Jinja's language by whoever made the model, so they run in Jinja's sandbox and see nothing
-but the messages. What transformers offers to templates is here. How deep a template nests, how large a product it may
-make and how much it may write is bounded here; how long it runs is for those to bound who run it.
+Templates are programs in Jinja's language by whoever made the model, so they run in Jinja's sandbox and see nothing but
+the messages. They find here what transformers offers to templates. This module bounds how deep a template nests, how
+large a product it makes and how much it writes; its callers bound how long it runs.
 """
 
 import json

@@ -73,7 +73,7 @@ _ROPE: Final = frozenset(
 
 
 def parse_config(raw: Mapping[str, Any], ignored: Collection[str] = ()) -> ModelConfig:
-    """What parsed JSON says.
+    """Return the configuration that parsed JSON describes.
 
     ignored: keys that nobody here knows, and somebody who knows the model says change nothing
 

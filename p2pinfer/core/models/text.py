@@ -207,7 +207,7 @@ class TextStream:
 
     @property
     def rest(self) -> str:
-        """What is held back, as it would be shown if no id followed. No stop string is found in it."""
+        """The text that is held back, as it would be shown if no id followed. No stop string is found in it."""
         if self.stop is not None or not (self._held or self._unfinished):
             return ""
         text = self._held + self._unfinished.decode(errors="replace")

@@ -1,4 +1,4 @@
-"""A tokenizer.json, read by the tokenizers library: text to ids. What it cannot do is a ModelError, panics included."""
+"""A tokenizer.json, read by the tokenizers library: text to ids. Its failures are ModelErrors, panics included."""
 
 import json
 from collections.abc import Iterator, Mapping

@@ -6,8 +6,8 @@
     [1, contract, client's and node's signatures,
         receipt, node's and client's signatures]            any number, by contract id
 
-Every array is canonical and has its length before it, u32be. The header's root covers all frames after the first.
-Which receipts go in is for the caller; `statement_check.py` reads one.
+Every array is canonical and has its length before it, u32be. The header's root covers all frames after the first. The
+caller chooses the receipts; `statement_check.py` reads a statement.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""When a generation ends: one rule, held by the tail and again by the client (protocols/inference.md, "The end")."""
+"""The end of a generation: one rule, held by the tail and again by the client (protocols/inference.md, "The end")."""
 
 from collections.abc import Collection
 from typing import Protocol
@@ -42,7 +42,7 @@ class Ending:
         return self._reader.rest
 
     def add(self, id_: int) -> Code:
-        """Why the generation ends with this id; NONE if it goes on."""
+        """Return why the generation ends with this id; NONE if it goes on."""
         self._count += 1
         ended = id_ in self._end_ids
         self.piece = "" if ended else self._reader.add(id_)

@@ -41,7 +41,7 @@ class Notes(Generic[K, V]):
         return self._notes.get(key)
 
     def values(self) -> Iterator[V]:
-        """What all of them say."""
+        """Yield the value of each note."""
         return (note.value for note in self._notes.values())
 
     def put(self, key: K, value: V, now: float, *, is_news: bool = True) -> None:

@@ -124,7 +124,7 @@ class _Tokens:
         self._added = [(item.get("content"), item.get("id")) for item in items]
 
     def bos(self, ids: tuple[int, ...]) -> tuple[int, ...]:
-        """What templates get as bos_token: the one that is named here, or none by that name; else the first id."""
+        """Return the id of templates' bos_token: the one that is named here, or none by that name; else the first."""
         if "bos_token" in self._said and self._said["bos_token"] is None:
             return ()
         return self._named("bos_token") or ids[:1]

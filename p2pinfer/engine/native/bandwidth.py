@@ -1,4 +1,4 @@
-"""How fast this machine reads memory: no step of an engine can be faster than what it must read."""
+"""The speed at which this machine reads memory: no step of an engine can be faster than what it must read."""
 
 import ctypes
 from typing import Final

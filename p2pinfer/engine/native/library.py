@@ -70,7 +70,7 @@ def open_library(path: Path | None = None) -> ctypes.CDLL:
 
 
 def instruction_sets(library: ctypes.CDLL) -> Sequence[str]:
-    """What this machine can run, the fastest first; "portable" is always the last."""
+    """Return what this machine can run, the fastest first; "portable" is always the last."""
     names: list[str] = []
     while (name := library.set_name(len(names))) is not None:
         names.append(name.decode())

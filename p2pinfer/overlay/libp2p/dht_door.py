@@ -199,7 +199,7 @@ class _Process:
         self._to_write.send_nowait(pack(opening))
 
     async def ask(self, kind: str, what: object, takes_s: float) -> tuple[Address, ...]:
-        """What it finds; nothing if it finds nothing, has too much to do, or ends. May be cancelled."""
+        """Return what it finds; nothing if it finds nothing, has too much to do, or ends. May be cancelled."""
         question = self.ask_nowait(kind, what, takes_s)
         if question is None:
             return ()

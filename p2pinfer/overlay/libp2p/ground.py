@@ -127,7 +127,7 @@ async def _listen(
 
 
 def _with_any_port(addresses: Sequence[str]) -> list[str]:
-    """Where the DHT's host listens: beside the links', for the two cannot share a port."""
+    """Return where the DHT's host listens: beside the links', for the two cannot share a port."""
     return list(dict.fromkeys(address.rpartition("/")[0] + "/0" for address in addresses))
 
 
@@ -183,7 +183,7 @@ class Libp2pGround:
             await pipe.run()
 
     async def shake_hands(self, stream: trio.SocketStream) -> None:
-        """Whoever connects and proves a key is handed on; whoever does not is forgotten."""
+        """Hand a stream on if its peer proves a key; forget it otherwise."""
         with Contained("a connection"):  # the listener closes it when this returns
             if (pipe := await self._proven(stream)) is not None:
                 await self._accepted.send(pipe)
@@ -235,7 +235,7 @@ class Libp2pGround:
                 nursery.cancel_scope.cancel()
 
     async def _be_on(self, local: Sequence[Address]) -> None:
-        """Where there is no mDNS try again later: of a network that comes up the address is there before the routes."""
+        """Try again later where there is no mDNS: of a network that comes up the address is there before the routes."""
         said = ""
         while True:
             with Contained("mDNS, by which peers on the local network are found,"):
