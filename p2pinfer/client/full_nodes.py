@@ -66,8 +66,10 @@ class FullNodes:
             rest_s = self._rest_s[node] = min(2 * self._rest_s.get(node, LEAST_RETRY_S / 2), RETRY_S)
             self._earliest[node] = now + rest_s
 
-    def note_word(self, node: bytes, again_at: float) -> None:
-        """A node where we have a place says when to ask it again."""
+    def note_word(self, node: bytes, again_at: float, is_turn: bool) -> None:
+        """A node where we have a place says when to ask it again. is_turn: now; one that we are asking knows that"""
+        if is_turn and node not in self._again_at:
+            return
         self._told.add(node)
         self._note(node, again_at)
 
@@ -90,8 +92,14 @@ class FullNodes:
     # Asking them again
 
     def admit(self, until: float) -> None:
-        """Ask those that may have room by then: each comes back when it was told to."""
-        self._again_at = {node: at for node, at in self._again_at.items() if at > until}
+        """Ask those that may have room by then: each comes back when it was told to, and none at once."""
+        now = trio.current_time()
+        resting = {node: at for node, at in self._earliest.items() if at > now}
+        self._again_at = {
+            node: resting[node] if at <= until else at
+            for node, at in self._again_at.items()
+            if at > until or node in resting
+        }
 
     def admit_left(self, now: float) -> None:
         """One of ours has left, so others may have credit; those who gave a place say themselves when to come."""

@@ -16,6 +16,7 @@ import trio
 from p2pinfer.client.full_nodes import FullNodes
 from p2pinfer.client.places import Places
 from p2pinfer.core.room.queue import new_ticket
+from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import GenerationFailed, P2pinferError
 from p2pinfer.core.values.units import PeerKey
 
@@ -108,7 +109,7 @@ class WaitingRoom:
 
     def _too_full(self, failure: P2pinferError | None) -> GenerationFailed:
         """The last refusal, and how long we waited for room."""
-        assert isinstance(failure, GenerationFailed)
         where = [self.places.words(PeerKey(node)) for node in self._full.nodes if self.places.has(PeerKey(node))]
-        words = "; ".join([str(failure), *where, f"in {self._waited_s:.0f} s there was no room"])
-        return GenerationFailed(words, failure.code)
+        why = [] if failure is None else [str(failure)]
+        words = "; ".join([*why, *where, f"in {self._waited_s:.0f} s there was no room"])
+        return GenerationFailed(words, failure.code if isinstance(failure, GenerationFailed) else Code.BUSY)
