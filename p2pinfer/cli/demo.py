@@ -138,7 +138,7 @@ async def _settle(node: NodeProcess, root: Path) -> NodeEarnings:
     Raises RemoteProtocolError where it does not verify.
     """
     file = root / f"{node.data.name}.statement"
-    command = [sys.executable, "-m", "p2pinfer", "earnings", "export", str(file), "--data", str(node.data)]
+    command = [sys.executable, "-P", "-m", "p2pinfer", "earnings", "export", str(file), "--data", str(node.data)]
     await trio.run_process(command, capture_stdout=True)
     verdict = await trio.to_thread.run_sync(lambda: verify_statement(file.read_bytes()))
     spans = {entry.contract.record.span for entry in verdict.entries}
