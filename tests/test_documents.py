@@ -30,7 +30,7 @@ DOCUMENTS = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING
 MAX_LINES = 250  # of README
 MAX_PICTURE = 8_192  # bytes
 UNITS = r"\b(MB|nano-credits|positions|threads|sessions)\b"
-PRICED = Demand(layers=30, prompt=5, tokens=20, row_bytes=0, second_worth=0.0)  # README's example of a price
+PRICED = Demand(layers=30, prompt=4, tokens=20, row_bytes=0, second_worth=0.0)  # README's example of a price
 
 
 def commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
