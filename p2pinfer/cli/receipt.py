@@ -98,7 +98,10 @@ def find(digits: str, data: Path) -> Found:
         raise UsageError(f"{digits!r:.80} is no id: give the first {MIN_DIGITS} hex digits of a contract's id, or more")
     journals = [path for path in (node_journal(data), client_journal(data)) if is_there(path)]
     if not journals:
-        raise UsageError(f"no node and no client has run with the data folder {data}: name another with --data")
+        raise UsageError(
+            f"no node and no client has used the data folder {data} yet: run p2pinfer node or p2pinfer ask first, or "
+            "name another with --data"
+        )
     found: dict[bytes, Found] = {}
     unsigned: list[RecordId] = []
     for path in journals:

@@ -123,6 +123,9 @@ def _check(file: Path, keys: frozenset[PeerKey]) -> Checked:
     try:
         with file.open("rb") as opened:
             data = opened.read(MAX_STATEMENT + 1)  # one byte past the limit is enough to refuse the rest
+    except FileNotFoundError as error:
+        why = f"{error.strerror}; export one first: p2pinfer earnings export FILE"
+        raise UsageError(f"cannot read {file}: {why}") from None
     except OSError as error:
         raise UsageError(f"cannot read {file}: {error.strerror}") from None
     try:

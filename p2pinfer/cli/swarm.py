@@ -39,7 +39,8 @@ def swarm(bootstrap: tuple[str, ...], mdns: bool, data: Path, store: Path, as_js
     elif rows:
         print_rows(rows)
     else:
-        say("nobody serves anything, as far as the peers asked know; name others with --bootstrap")
+        advice = "name others with --bootstrap, or start one: p2pinfer node"
+        say(f"nobody serves anything, as far as the peers asked know; {advice}")
 
 
 async def _look(bootstrap: tuple[str, ...], mdns: bool, data: Path, store: Path) -> list[dict[str, object]]:

@@ -20,7 +20,7 @@ from p2pinfer.core.values.errors import ModelError, UsageError
 from p2pinfer.core.wire.session_messages import unpack_ids
 from p2pinfer.disk.store import StoredModel
 
-COMMAND: Final = (sys.executable, "-m", "p2pinfer.client.scribe_process")
+COMMAND: Final = (sys.executable, "-P", "-m", "p2pinfer.client.scribe_process")
 LENGTH: Final = 4
 MAX_QUESTION: Final = 256 << 20  # bytes; the longest words of the longest prompt have fewer
 MAX_ANSWER: Final = 64 << 20  # bytes; the table of 260,000 ids has two million

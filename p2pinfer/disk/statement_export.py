@@ -87,8 +87,8 @@ async def export_statement(
         raise UsageError(f"{file} would be the signed statement, and no table: give a name without {TABLE_SUFFIX}")
     check_target(file, STATEMENT, folder, replace=replace)
     check_target(table, TABLE, folder, replace=replace)
-    key = load_key(folder / "node.key")
-    with read_journal(journal, progress) as reader:
+    with read_journal(journal, progress) as reader:  # before the key: where neither is, no node has run
+        key = load_key(folder / "node.key")
         newest = _newest(reader.certificates(), key)
         whose, period = (key.public, newest.record.owner), (wanted.since, wanted.until, wanted.payer)
         counts = reader.count_earned(*period)

@@ -275,7 +275,8 @@ async def _start() -> tuple[socket.socket, trio.Process]:
         near.setblocking(False)
         try:
             process = await trio.lowlevel.open_process(
-                [sys.executable, "-m", "p2pinfer.engine.worker", str(far.fileno())],
+                # -P: a folder named p2pinfer in ours, as in a clone, is not the package that is installed
+                [sys.executable, "-P", "-m", "p2pinfer.engine.worker", str(far.fileno())],
                 pass_fds=[far.fileno()],
                 start_new_session=True,  # what a terminal sends is not for it, from its first moment on
             )

@@ -17,9 +17,9 @@ from p2pinfer.core.models.manifest import encode_manifest
 from p2pinfer.core.models.model_config import RopeScaling
 from p2pinfer.core.models.text import Texts
 from p2pinfer.core.values.errors import ModelError
-from p2pinfer.disk.importing import demo as demo_source
+from p2pinfer.disk import demo as demo_source
+from p2pinfer.disk.demo import demo_file
 from p2pinfer.disk.importing import gguf_file, import_model
-from p2pinfer.disk.importing.demo import demo_file
 from p2pinfer.disk.importing.gguf_file import open_gguf
 from p2pinfer.disk.importing.gguf_model import read_gguf
 from p2pinfer.disk.importing.safetensors_file import open_safetensors

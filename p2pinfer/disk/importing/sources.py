@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from p2pinfer.core.values.errors import ModelError
+from p2pinfer.disk.demo import demo_file
 from p2pinfer.disk.importing.building import ModelSource, Progress, build, no_progress
-from p2pinfer.disk.importing.demo import demo_file
 from p2pinfer.disk.importing.gguf_model import read_gguf
 from p2pinfer.disk.importing.huggingface import read_folder
 from p2pinfer.disk.places import is_there
