@@ -108,7 +108,7 @@ def connect_reader(path: Path, progress: Progress = no_progress, *, checked: boo
 
 
 def _begin(path: Path) -> str:
-    """What makes such a journal, where there is none."""
+    """Say what makes such a journal, where there is none."""
     if path == node_journal(path.parent):
         return "no node has run with that data folder yet; start one: p2pinfer node --model NAME"
     return "no client has used that data folder yet; ask something first: p2pinfer ask"
