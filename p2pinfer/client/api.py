@@ -6,7 +6,6 @@ async with open_client(bootstrap=[...]) as client:
 """
 
 import gc
-import os
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
@@ -39,10 +38,11 @@ from p2pinfer.disk.whereabouts import NodesHere
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.first_peers import FirstPeers, open_first_peers
-from p2pinfer.overlay.greeting import Greeting
+from p2pinfer.overlay.greeting import Greeting, new_greeting
 from p2pinfer.overlay.libp2p import check_addresses, open_libp2p_network, open_mdns
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.links import KEEP_S
+from p2pinfer.overlay.machine import Machine
 from p2pinfer.overlay.neighbours import OpenNeighbours
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.reach import reach
@@ -62,6 +62,7 @@ async def open_client(
     mdns: bool = True,
     here: bool = True,
     network: OpenNetwork | None = None,
+    machine: Machine | None = None,
     checking: Progress = no_progress,
 ) -> AsyncIterator["Client"]:
     """A client of the swarm for as long as the block lasts.
@@ -74,6 +75,7 @@ async def open_client(
     mdns:      look for peers on the local network where no other is known; a client is never seen there
     here:      look for nodes of this user on this machine, where no other is known: on this folder and any
     network:   opens another network than libp2p's, for tests and simulations
+    machine:   has another time of day and other lots than the real one, for the same
     checking:  told how much of the journal is read, and of how much, where it was not closed well; in a thread
 
     Raises UsageError for what the user must mend; and what the block raises, as it is.
@@ -88,7 +90,9 @@ async def open_client(
         try:
             folders, opened = (data, store or default_store()), network or _open_libp2p
             neighbours = open_mdns if mdns and network is None else None
-            async with _open_client(key, *folders, bootstrap, opened, neighbours, checking, here) as client:
+            async with _open_client(
+                key, *folders, bootstrap, opened, neighbours, checking, machine or Machine(), here
+            ) as client:
                 client.max_cost = max_cost
                 yield client
         except BaseExceptionGroup as group:
@@ -237,18 +241,19 @@ async def _open_client(
     network: OpenNetwork,
     neighbours: OpenNeighbours | None,
     checking: Progress,
+    machine: Machine,
     here: bool = True,
 ) -> AsyncIterator[Client]:
     async with (
         open_journal(client_journal(data), checking) as journal,
-        open_experience(client_experience(data)) as experience,
+        open_experience(client_experience(data), machine.unix) as experience,
         trio.open_nursery() as nursery,
     ):
         exchange = Exchange(nursery)
         settling, farewells = ClientSettlement(journal, key, nursery), Farewells()
         exchange.on_up, exchange.on_stray = partial(_greet, farewells, settling), settling.take
         experience.failures.note_taken(await journal.read(lambda reader: reader.paid_in_vain(key.public)))
-        async with network(key, exchange, Greeting(boot=os.urandom(16))) as peers:
+        async with network(key, exchange, new_greeting(machine)) as peers:
             directory = Directory(peers, exchange, bootstrap)
             nursery.start_soon(directory.keep_pulling)
             experience.slept_s = Sleep(peers.asleep_s).passed_s

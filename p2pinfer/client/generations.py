@@ -4,7 +4,6 @@ How a request becomes ids is in `preparation.py`, which of its routes counts in 
 `run.py`.
 """
 
-import time
 from collections.abc import Collection
 from functools import partial
 from typing import Final
@@ -158,7 +157,8 @@ class Generations:
         until = max(waiting.ends, trio.current_time() + REACH_LEAST_S)
         start, patience_s = partial(self._begin, prepared), prepared.request.wait_s
         model = prepared.model.id
-        return Tries(*parts, model, prepared.sought, start, self._room, patience_s, waiting.say, until)
+        room = self._room, self._network.machine
+        return Tries(*parts, model, prepared.sought, start, *room, patience_s, waiting.say, until)
 
     # Places among those who wait for room at nodes
 
@@ -181,13 +181,13 @@ class Generations:
         if self.is_closed:
             raise GenerationFailed("the client was closed", Code.CANCELLED)
         running = Run(
-            prepared.plan(self._key, route, int(time.time())).with_ticket(places.ticket),
+            prepared.plan(self._key, route, self._network.machine).with_ticket(places.ticket),
             prepared.ids,
             prepared.model.manifest.vocabulary,
             self._key,
             prepared.ending(),
             self._journal,
-            self._network.link,
+            self._network,
             route.step_s,
         )
         running.returning.dial = partial(reach, self._network)
@@ -211,7 +211,7 @@ class Generations:
             try:
                 if (account := running.unpaid) is not None:
                     with trio.CancelScope(shield=True):  # commits are ours, and end by themselves
-                        await self._settling.remember(generation.session, account, int(time.time()))
+                        await self._settling.remember(generation.session, account, self._network.machine.unix())
             finally:
                 self._let_go(running)
 

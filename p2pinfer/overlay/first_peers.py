@@ -5,9 +5,9 @@ Whoever has a link asks there first: no file is read then. Here is the search; w
 part of the swarm, whatever links it has, in `recall.py`.
 """
 
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from random import Random
 from typing import Final
 
 import trio
@@ -40,16 +40,14 @@ async def open_first_peers(
     *,
     here: Here | None = None,
     neighbours: OpenNeighbours | None = None,
-    clock: Callable[[], float] = time.time,
 ) -> AsyncIterator["FirstPeers"]:
     """Let the directory find first peers, and note who was met, for as long as the block lasts.
 
     here:       reads addresses of nodes of this machine
     neighbours: listens for peers on the local network; raises OSError where there is none
-    clock:      the wall clock, Unix seconds
     """
     async with trio.open_nursery() as nursery:
-        kept = KeptBook(book, network, directory, clock)
+        kept = KeptBook(book, network, directory)
         leads = Leads(network, directory, kept.note_failed)
         first_peers = FirstPeers(network, nursery, kept, leads, Ear(neighbours, leads, nursery), here)
         first = exchange.on_up
@@ -70,10 +68,12 @@ async def open_first_peers(
                 await kept.save()
 
 
-async def keep_first_peers(directory: Directory, opened: AbstractAsyncContextManager["FirstPeers"]) -> None:
+async def keep_first_peers(
+    lots: Random, directory: Directory, opened: AbstractAsyncContextManager["FirstPeers"]
+) -> None:
     """A node holds what `open_first_peers` gives open, until cancelled, and looks for other parts of the swarm."""
     async with opened as first_peers:
-        await keep_recalling(directory, first_peers.book, first_peers.leads)
+        await keep_recalling(lots, directory, first_peers.book, first_peers.leads)
 
 
 class FirstPeers:
