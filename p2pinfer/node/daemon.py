@@ -34,6 +34,8 @@ from p2pinfer.disk.ports import Ports
 from p2pinfer.disk.served import ServedFile
 from p2pinfer.disk.store import Store
 from p2pinfer.disk.whereabouts import NodesHere
+from p2pinfer.engine.door import OpenEngine
+from p2pinfer.engine.process import open_engine
 from p2pinfer.node.addresses import check_network
 from p2pinfer.node.certification import Certifying
 from p2pinfer.node.doubles import Doubling
@@ -97,6 +99,7 @@ async def open_node(
     *,
     network: OpenNetwork | None = None,
     machine: Machine | None = None,
+    engines: OpenEngine = open_engine,
     progress: Callable[[int, int], None] = lambda done, total: None,
     checking: Progress = no_progress,
 ) -> AsyncIterator[Node]:
@@ -105,6 +108,7 @@ async def open_node(
     data:     folder of identity and journal, held by this node alone
     network:  opens another network than libp2p's, for tests and simulations
     machine:  has another time of day and other lots than the real one, for the same
+    engines:  opens other engines than processes, for the same
     progress: called with bytes of weights read, and of all
     checking: told how much of the journal is read, and of how much, where it was not closed well; in a thread
 
@@ -144,9 +148,8 @@ async def open_node(
                 nursery.start_soon(_keep_pruning, journal, machine)
                 node = Node(identity, peers, journal)
                 if settings.serve.model:
-                    serving = Serving(
-                        settings, store, identity, certifying, boots, journal, peers, exchange, directory, settling
-                    )
+                    ours = settings, store, identity, certifying, boots, journal
+                    serving = Serving(*ours, peers, exchange, directory, settling, engines)
                     async with serving.open(progress, node.hold):
                         keep()
                         yield node

@@ -14,6 +14,7 @@ from p2pinfer.core.values.errors import EngineError, GenerationFailed, sole
 from p2pinfer.core.values.units import Span
 from p2pinfer.disk.journal_reader import JournalReader
 from p2pinfer.disk.store import Store, StoredModel
+from p2pinfer.engine.door import OpenEngine, Watch
 from p2pinfer.engine.steps import ShardSpec
 from p2pinfer.node import placement as placing
 from p2pinfer.node import serving
@@ -95,12 +96,12 @@ def before_second_load(monkeypatch: pytest.MonkeyPatch, begin: Callable[[], Awai
 
     @asynccontextmanager
     async def open_(
-        store: Store, model: StoredModel, spec: ShardSpec, progress: Callable[[int, int], None]
+        store: Store, model: StoredModel, spec: ShardSpec, engine: OpenEngine, progress: Watch
     ) -> AsyncIterator[LoadedSpan]:
         loads.append(spec)
         if len(loads) == 2:
             await begin()
-        async with open_shard(store, model, spec, progress) as shard:
+        async with open_shard(store, model, spec, engine, progress) as shard:
             yield shard
 
     monkeypatch.setattr(serving, "open_shard", open_)
