@@ -30,7 +30,7 @@ from p2pinfer.core.wire.session_messages import SessionMessage, SessionRefused
 from p2pinfer.disk.address_book import AddressBook
 from p2pinfer.disk.experience_file import ExperienceFile
 from p2pinfer.disk.identity import hold_client_key
-from p2pinfer.disk.journal import open_journal
+from p2pinfer.disk.journal import OpenJournal, open_journal
 from p2pinfer.disk.journal_check import Progress, no_progress
 from p2pinfer.disk.places import address_book, client_experience, client_journal, default_data, default_store
 from p2pinfer.disk.store import Store, StoredModel
@@ -63,6 +63,7 @@ async def open_client(
     here: bool = True,
     network: OpenNetwork | None = None,
     machine: Machine | None = None,
+    journals: OpenJournal = open_journal,
     checking: Progress = no_progress,
 ) -> AsyncIterator["Client"]:
     """A client of the swarm for as long as the block lasts.
@@ -76,6 +77,7 @@ async def open_client(
     here:      look for nodes of this user on this machine, where no other is known: on this folder and any
     network:   opens another network than libp2p's, for tests and simulations
     machine:   has another time of day and other lots than the real one, for the same
+    journals:  opens another journal than a file, for the same
     checking:  told how much of the journal is read, and of how much, where it was not closed well; in a thread
 
     Raises UsageError for what the user must mend; and what the block raises, as it is.
@@ -91,7 +93,7 @@ async def open_client(
             folders, opened = (data, store or default_store()), network or _open_libp2p
             neighbours = open_mdns if mdns and network is None else None
             async with _open_client(
-                key, *folders, bootstrap, opened, neighbours, checking, machine or Machine(), here
+                key, *folders, bootstrap, opened, neighbours, checking, machine or Machine(), journals, here
             ) as client:
                 client.max_cost = max_cost
                 yield client
@@ -242,10 +244,11 @@ async def _open_client(
     neighbours: OpenNeighbours | None,
     checking: Progress,
     machine: Machine,
+    journals: OpenJournal,
     here: bool = True,
 ) -> AsyncIterator[Client]:
     async with (
-        open_journal(client_journal(data), checking) as journal,
+        journals(client_journal(data), checking) as journal,
         open_experience(client_experience(data), machine.unix) as experience,
         trio.open_nursery() as nursery,
     ):

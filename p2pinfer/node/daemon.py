@@ -19,7 +19,7 @@ from p2pinfer.core.wire.messages import AskFile
 from p2pinfer.disk.address_book import AddressBook
 from p2pinfer.disk.boots import Boots
 from p2pinfer.disk.identity import Identity, hold_folder, load_identity, undone_unless_kept
-from p2pinfer.disk.journal import Journal, open_journal
+from p2pinfer.disk.journal import Journal, OpenJournal, open_journal
 from p2pinfer.disk.journal_check import Progress, no_progress
 from p2pinfer.disk.places import (
     address_book,
@@ -100,6 +100,7 @@ async def open_node(
     network: OpenNetwork | None = None,
     machine: Machine | None = None,
     engines: OpenEngine = open_engine,
+    journals: OpenJournal = open_journal,
     progress: Callable[[int, int], None] = lambda done, total: None,
     checking: Progress = no_progress,
 ) -> AsyncIterator[Node]:
@@ -109,6 +110,7 @@ async def open_node(
     network:  opens another network than libp2p's, for tests and simulations
     machine:  has another time of day and other lots than the real one, for the same
     engines:  opens other engines than processes, for the same
+    journals: opens another journal than a file, for the same
     progress: called with bytes of weights read, and of all
     checking: told how much of the journal is read, and of how much, where it was not closed well; in a thread
 
@@ -121,7 +123,7 @@ async def open_node(
     with hold_folder(data), undone_unless_kept(data) as keep:
         identity = load_identity(data, machine.unix())
         boots = Boots(node_boots(data), greeting.boot)
-        async with open_journal(node_journal(data), checking) as journal, trio.open_nursery() as nursery:
+        async with journals(node_journal(data), checking) as journal, trio.open_nursery() as nursery:
             await journal.certify(identity.certificate)
             exchange = Exchange(nursery)
             if limit := settings.network.files_mb_per_day * MB:

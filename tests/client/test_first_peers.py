@@ -14,6 +14,7 @@ from p2pinfer.core.swarm.source import Source
 from p2pinfer.core.values.keys import PrivateKey, peer_name
 from p2pinfer.core.values.units import PeerKey
 from p2pinfer.disk.identity import hold_client_key
+from p2pinfer.disk.journal import open_journal
 from p2pinfer.disk.journal_check import no_progress
 from p2pinfer.disk.places import address_book, default_data, node_addresses
 from p2pinfer.disk.whereabouts import NodesHere
@@ -143,7 +144,7 @@ def test_a_client_meets_a_neighbour_of_which_others_know_no_address(
             await node._network.dial(far.addresses[0])
             with hold_client_key(tmp_path / "client", None) as key:
                 folders = tmp_path / "client", swarm.store.root
-                parts = far.addresses, swarm.network, near.open, no_progress, Machine()
+                parts = far.addresses, swarm.network, near.open, no_progress, Machine(), open_journal
                 async with _open_client(key, *folders, *parts) as client:
                     for _ in range(200):
                         if len(await client.offers()) == 2:
