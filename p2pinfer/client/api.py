@@ -8,7 +8,6 @@ async with open_client(bootstrap=[...]) as client:
 import gc
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -26,7 +25,6 @@ from p2pinfer.core.swarm.offers import KnownOffer
 from p2pinfer.core.values.errors import P2pinferError, Refused, sole
 from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.core.values.units import PeerKey
-from p2pinfer.core.wire.session_messages import SessionMessage, SessionRefused
 from p2pinfer.disk.address_book import AddressBook
 from p2pinfer.disk.experience_file import ExperienceFile
 from p2pinfer.disk.identity import hold_client_key
@@ -40,7 +38,6 @@ from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.first_peers import FirstPeers, open_first_peers
 from p2pinfer.overlay.greeting import Greeting, new_greeting
 from p2pinfer.overlay.libp2p import check_addresses, open_libp2p_network, open_mdns
-from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.links import KEEP_S
 from p2pinfer.overlay.machine import Machine
 from p2pinfer.overlay.neighbours import OpenNeighbours
@@ -254,7 +251,8 @@ async def _open_client(
     ):
         exchange = Exchange(nursery)
         settling, farewells = ClientSettlement(journal, key, nursery), Farewells()
-        exchange.on_up, exchange.on_stray = partial(_greet, farewells, settling), settling.take
+        exchange.greeters += (farewells.greet, settling.greet)  # what is over is told before what is owed for it
+        exchange.strays.append(settling.take)
         experience.failures.note_taken(await journal.read(lambda reader: reader.paid_in_vain(key.public)))
         async with network(key, exchange, new_greeting(machine)) as peers:
             directory = Directory(peers, exchange, bootstrap)
@@ -269,7 +267,7 @@ async def _open_client(
                 models = Models(Store(store), directory, Fetcher(peers, exchange, experience.measures), nursery)
                 parts = peers, exchange, directory, first_peers, settling, farewells, experience, models, nursery
                 generations = Generations(key, journal, *parts)
-                exchange.on_stray = partial(_take_stray, generations, settling)
+                exchange.strays.append(generations.take_stray)
                 client = Client(models, generations, settling, peers, directory, first_peers)
                 try:
                     yield client
@@ -279,20 +277,6 @@ async def _open_client(
                         await client.wait_settled()
                         await client.models.aclose()
         nursery.cancel_scope.cancel()
-
-
-def _greet(farewells: Farewells, settling: ClientSettlement, link: Link) -> None:
-    """A link is up. What is over is told first, then what is owed for it."""
-    farewells.greet(link)
-    settling.greet(link)
-
-
-def _take_stray(generations: Generations, settling: ClientSettlement, link: Link, message: SessionMessage) -> None:
-    """A message of a session that is over."""
-    if isinstance(message, SessionRefused):
-        generations.take_refusal(link, message)
-    else:
-        settling.take(link, message)
 
 
 async def _keep_fading(experience: ExperienceFile, network: Network) -> None:

@@ -28,7 +28,7 @@ from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import GenerationFailed, Unreached
 from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.core.values.units import SessionId
-from p2pinfer.core.wire.session_messages import SessionRefused
+from p2pinfer.core.wire.session_messages import SessionMessage, SessionRefused
 from p2pinfer.disk.journal import Journal
 from p2pinfer.disk.store import StoredModel
 from p2pinfer.overlay.directory import Directory
@@ -162,8 +162,10 @@ class Generations:
 
     # Places among those who wait for room at nodes
 
-    def take_refusal(self, link: Link, message: SessionRefused) -> None:
+    def take_stray(self, link: Link, message: SessionMessage) -> None:
         """A node says more of a session that it refused. Where nobody of ours waits any more, others do."""
+        if not isinstance(message, SessionRefused):
+            return  # others hear of it, too
         if (places := self._places.get(message.session)) is not None:
             places.note(link.peer, message)
         elif message.ticket != NO_TICKET:

@@ -53,7 +53,6 @@ from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.first_peers import keep_first_peers, open_first_peers
 from p2pinfer.overlay.greeting import Greeting, new_greeting
 from p2pinfer.overlay.libp2p import open_libp2p_network
-from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.machine import Machine
 from p2pinfer.overlay.network import Network
 
@@ -131,11 +130,12 @@ async def open_node(
                 exchange.answer(AskFile, ModelFiles(store, lambda: exchange.has_sessions, ration).answer)
             open_network = network or partial(_open_libp2p, settings, data)
             settling = await _settling(settings, data, journal, machine.unix(), nursery)
-            exchange.on_up, exchange.on_stray = settling.greet, settling.take
+            exchange.greeters.append(settling.greet)
+            exchange.strays.append(settling.take)
             async with open_network(identity.key, exchange, greeting) as peers:
                 directory = Directory(peers, exchange, settings.network.bootstrap)
                 outlook = Outlook(peers, settings.network, node_network(data))
-                exchange.on_up = partial(_greet, directory, settling, outlook)
+                exchange.greeters += (directory.greet, outlook.note)
                 book = AddressBook(address_book(data))
                 here = None if network else NodesHere((default_data(),), True).find
                 first_peers = open_first_peers(peers, directory, exchange, book, here=here)
@@ -187,12 +187,6 @@ async def _keep_pruning(journal: Journal, machine: Machine) -> None:
             await journal.prune(machine.unix())
         except JournalError as error:  # a full disk, of which opens are told too
             logger.error("the journal cannot be pruned: %s", error)
-
-
-def _greet(directory: Directory, settling: NodeSettlement, outlook: Outlook, link: Link) -> None:
-    outlook.note(link)
-    directory.greet(link)
-    settling.greet(link)
 
 
 def _open_libp2p(

@@ -50,19 +50,14 @@ async def open_first_peers(
         kept = KeptBook(book, network, directory)
         leads = Leads(network, directory, kept.note_failed)
         first_peers = FirstPeers(network, nursery, kept, leads, Ear(neighbours, leads, nursery), here)
-        first = exchange.on_up
-
-        def note(link: Link) -> None:
-            if first is not None:
-                first(link)
-            first_peers.note_link(link)
-
-        exchange.on_up, directory.seek = note, first_peers.seek
+        exchange.greeters.append(first_peers.note_link)
+        directory.seek = first_peers.seek
         nursery.start_soon(kept.keep)
         nursery.start_soon(first_peers.keep_moving)
         try:
             yield first_peers
         finally:
+            exchange.greeters.remove(first_peers.note_link)
             nursery.cancel_scope.cancel()
             with trio.CancelScope(shield=True):  # a disk, and no peer
                 await kept.save()

@@ -42,7 +42,7 @@ class Side:
         self.network = network
         self.exchange = exchange
         self.directory = Directory(network, exchange, bootstrap)
-        exchange.on_up = self.directory.greet
+        exchange.greeters.append(self.directory.greet)
 
 
 async def open_side(

@@ -123,7 +123,7 @@ class Street:
             exchange = Exchange(nursery)
             async with open_memory_network(self.world, who.public, exchange) as network:
                 directory = Directory(network, exchange, self.bootstrap)
-                exchange.on_up = directory.greet
+                exchange.greeters.append(directory.greet)
                 nursery.start_soon(directory.keep_meeting)
                 yield Lodger(who, network, directory, self.model, numerics)
             nursery.cancel_scope.cancel()

@@ -115,7 +115,7 @@ async def open_stranger(swarm: TinySwarm, key: PrivateKey) -> AsyncIterator[Stra
         async with swarm.network(key, exchange, new_greeting()) as network:
             directory = Directory(network, exchange, swarm.bootstrap)
             stranger = Stranger(key, network, exchange, directory)
-            exchange.on_stray = lambda link, message: stranger.heard.append((link.peer, message))
+            exchange.strays.append(lambda link, message: stranger.heard.append((link.peer, message)))
             yield stranger
         nursery.cancel_scope.cancel()
 

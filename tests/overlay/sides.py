@@ -133,7 +133,7 @@ async def open_one_side(world: MemoryWorld, name: str, bootstrap: Sequence[str] 
             greeting = Greeting(BOOT, AT_NOW)  # the boot of its offers
             async with open_memory_network(world, key(name).public, exchange, greeting=greeting) as network:
                 directory = Directory(network, exchange, bootstrap)
-                exchange.on_up = directory.greet
+                exchange.greeters.append(directory.greet)
                 yield Side(key(name), exchange, network, directory, world, scope)
                 inner.cancel_scope.cancel()
 

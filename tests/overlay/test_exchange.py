@@ -68,7 +68,7 @@ class Side:
         self.opens: list[Open] = []
 
     def keep_strays(self) -> None:
-        self.exchange.on_stray = lambda link, message: self.strays.append(message)
+        self.exchange.strays.append(lambda link, message: self.strays.append(message))
 
     async def dial(self, other: "Side") -> Link:
         return await self.network.dial(other.network.addresses()[0])
@@ -813,7 +813,7 @@ async def test_offers_nobody_asked_for_are_announcements(autojump_clock: MockClo
 async def test_whoever_wants_to_hear_of_links_does(autojump_clock: MockClock, open_side: OpenSide) -> None:
     near, far = await open_side(0), await open_side(1)
     ups: list[PeerKey] = []
-    far.exchange.on_up = lambda link: ups.append(link.peer)
+    far.exchange.greeters.append(lambda link: ups.append(link.peer))
     await near.dial(far)
     await trio.sleep(0.1)
     assert ups == [near.network.key]
