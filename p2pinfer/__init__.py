@@ -193,6 +193,7 @@ Every folder and file:
         journal_tables.py      the journal's tables
         journal_totals.py      the sums of receipts that are complete, kept with the receipts themselves
         locks.py               locks that the kernel gives back when a process dies, on files that say who holds them
+        memory_journal.py      journals in memory, for simulations
         places.py              where things are: folders, and files of a data folder
         plain.py               plain files alone: what stands under a name is looked at first
         ports.py               the ports that a node had, so that saved addresses stay good
@@ -237,7 +238,9 @@ Every folder and file:
         layers.py              one transformer layer of the Llama family
         linear.py              linear layers
         loading.py             the backend of each numerics class, imported when it is asked for
+        memory.py              an engine without weights, process or threads
         plan.py                the places of a batch's rows
+        process.py             the engine's worker as a process of its own, which gives its memory back at once when it
         replay.py              decode steps that are recorded once for each bucket and then replayed
         rope.py                rotary positions
         sampler.py             from logits to an id
@@ -355,6 +358,7 @@ Every folder and file:
         link.py                a link: the one framed connection to a peer
         links.py               the links there are, one to each peer
         lots.py                draws by lot among peers that others told of
+        machine.py             the machine of a peer, as far as no program can compute it
         meeting.py             the peers a node meets and stays linked to
         memory.py              a network inside one process: for tests and examples
         neighbours.py          peers on the local network

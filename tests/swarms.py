@@ -23,6 +23,7 @@ from p2pinfer.node.daemon import Node, open_node
 from p2pinfer.node.settings import Settings, change
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.greeting import Greeting
+from p2pinfer.overlay.machine import Machine
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network
 from tests.disk.tiny import tiny_folder
@@ -53,7 +54,12 @@ class TinySwarm:
         return open_client(data or folder, store or self.store.root, self.bootstrap, network=self.network)
 
     def node(
-        self, data: Path, layers: str = "", bootstrap: Sequence[str] | None = None, **changes: Any
+        self,
+        data: Path,
+        layers: str = "",
+        bootstrap: Sequence[str] | None = None,
+        machine: Machine | None = None,
+        **changes: Any,
     ) -> AbstractAsyncContextManager[Node]:
         """One more node; `changes` go into its settings, as section_name."""
         met = self.bootstrap if bootstrap is None else tuple(bootstrap)
@@ -61,7 +67,7 @@ class TinySwarm:
         for name, value in changes.items():
             section, _, key = name.partition("_")
             settings = change(settings, section, **{key: value})
-        return open_node(settings, data, self.store, network=self.network)
+        return open_node(settings, data, self.store, network=self.network, machine=machine)
 
 
 def tiny_settings(model: StoredModel, layers: str = "") -> Settings:

@@ -6,10 +6,8 @@ async with open_client(bootstrap=[...]) as client:
 """
 
 import gc
-import os
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -27,11 +25,10 @@ from p2pinfer.core.swarm.offers import KnownOffer
 from p2pinfer.core.values.errors import P2pinferError, Refused, sole
 from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.core.values.units import PeerKey
-from p2pinfer.core.wire.session_messages import SessionMessage, SessionRefused
 from p2pinfer.disk.address_book import AddressBook
 from p2pinfer.disk.experience_file import ExperienceFile
 from p2pinfer.disk.identity import hold_client_key
-from p2pinfer.disk.journal import open_journal
+from p2pinfer.disk.journal import OpenJournal, open_journal
 from p2pinfer.disk.journal_check import Progress, no_progress
 from p2pinfer.disk.places import address_book, client_experience, client_journal, default_data, default_store
 from p2pinfer.disk.store import Store, StoredModel
@@ -39,10 +36,10 @@ from p2pinfer.disk.whereabouts import NodesHere
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.first_peers import FirstPeers, open_first_peers
-from p2pinfer.overlay.greeting import Greeting
+from p2pinfer.overlay.greeting import Greeting, new_greeting
 from p2pinfer.overlay.libp2p import check_addresses, open_libp2p_network, open_mdns
-from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.links import KEEP_S
+from p2pinfer.overlay.machine import Machine
 from p2pinfer.overlay.neighbours import OpenNeighbours
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.reach import reach
@@ -62,6 +59,8 @@ async def open_client(
     mdns: bool = True,
     here: bool = True,
     network: OpenNetwork | None = None,
+    machine: Machine | None = None,
+    journals: OpenJournal = open_journal,
     checking: Progress = no_progress,
 ) -> AsyncIterator["Client"]:
     """A client of the swarm for as long as the block lasts.
@@ -74,6 +73,8 @@ async def open_client(
     mdns:      look for peers on the local network where no other is known; a client is never seen there
     here:      look for nodes of this user on this machine, where no other is known: on this folder and any
     network:   opens another network than libp2p's, for tests and simulations
+    machine:   has another time of day and other lots than the real one, for the same
+    journals:  opens another journal than a file, for the same
     checking:  told how much of the journal is read, and of how much, where it was not closed well; in a thread
 
     Raises UsageError for what the user must mend; and what the block raises, as it is.
@@ -88,7 +89,9 @@ async def open_client(
         try:
             folders, opened = (data, store or default_store()), network or _open_libp2p
             neighbours = open_mdns if mdns and network is None else None
-            async with _open_client(key, *folders, bootstrap, opened, neighbours, checking, here) as client:
+            async with _open_client(
+                key, *folders, bootstrap, opened, neighbours, checking, machine or Machine(), journals, here
+            ) as client:
                 client.max_cost = max_cost
                 yield client
         except BaseExceptionGroup as group:
@@ -237,18 +240,21 @@ async def _open_client(
     network: OpenNetwork,
     neighbours: OpenNeighbours | None,
     checking: Progress,
+    machine: Machine,
+    journals: OpenJournal,
     here: bool = True,
 ) -> AsyncIterator[Client]:
     async with (
-        open_journal(client_journal(data), checking) as journal,
-        open_experience(client_experience(data)) as experience,
+        journals(client_journal(data), checking) as journal,
+        open_experience(client_experience(data), machine.unix) as experience,
         trio.open_nursery() as nursery,
     ):
         exchange = Exchange(nursery)
         settling, farewells = ClientSettlement(journal, key, nursery), Farewells()
-        exchange.on_up, exchange.on_stray = partial(_greet, farewells, settling), settling.take
+        exchange.greeters += (farewells.greet, settling.greet)  # what is over is told before what is owed for it
+        exchange.strays.append(settling.take)
         experience.failures.note_taken(await journal.read(lambda reader: reader.paid_in_vain(key.public)))
-        async with network(key, exchange, Greeting(boot=os.urandom(16))) as peers:
+        async with network(key, exchange, new_greeting(machine)) as peers:
             directory = Directory(peers, exchange, bootstrap)
             nursery.start_soon(directory.keep_pulling)
             experience.slept_s = Sleep(peers.asleep_s).passed_s
@@ -261,7 +267,7 @@ async def _open_client(
                 models = Models(Store(store), directory, Fetcher(peers, exchange, experience.measures), nursery)
                 parts = peers, exchange, directory, first_peers, settling, farewells, experience, models, nursery
                 generations = Generations(key, journal, *parts)
-                exchange.on_stray = partial(_take_stray, generations, settling)
+                exchange.strays.append(generations.take_stray)
                 client = Client(models, generations, settling, peers, directory, first_peers)
                 try:
                     yield client
@@ -271,20 +277,6 @@ async def _open_client(
                         await client.wait_settled()
                         await client.models.aclose()
         nursery.cancel_scope.cancel()
-
-
-def _greet(farewells: Farewells, settling: ClientSettlement, link: Link) -> None:
-    """A link is up. What is over is told first, then what is owed for it."""
-    farewells.greet(link)
-    settling.greet(link)
-
-
-def _take_stray(generations: Generations, settling: ClientSettlement, link: Link, message: SessionMessage) -> None:
-    """A message of a session that is over."""
-    if isinstance(message, SessionRefused):
-        generations.take_refusal(link, message)
-    else:
-        settling.take(link, message)
 
 
 async def _keep_fading(experience: ExperienceFile, network: Network) -> None:

@@ -6,7 +6,6 @@ killed. That is due with the first id, with every multiple of the cadence, for a
 what comes between is kept now and then.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from math import floor, inf
 from typing import Final
@@ -30,6 +29,7 @@ KEEP_S: Final = 1.0  # a client that is killed forgets what came within it, beyo
 class Books:
     """account: of the generation, once every stage has accepted.
 
+    unix: the time of day
     say:  sends a signature to the stage of that place
     fail: takes the error where the journal takes no records
     """
@@ -40,6 +40,7 @@ class Books:
         prompt: Sequence[int],
         key: PrivateKey,
         journal: Journal,
+        unix: Callable[[], int],
         say: Callable[[int, Signed], None],
         fail: Callable[[JournalError], None],
     ) -> None:
@@ -48,6 +49,7 @@ class Books:
         self._prompt = prompt
         self._key = key
         self._journal = journal
+        self._unix = unix
         self._say = say
         self._fail = fail
         self._contracts: dict[int, SignedRecord[Contract]] = {}  # by place in the route
@@ -219,7 +221,7 @@ class Books:
         if not account.unsigned or counted == self._kept:
             return None
         self._kept = counted
-        return Keep(self._plan.session, self._key.public, account.kept(), int(time.time()))
+        return Keep(self._plan.session, self._key.public, account.kept(), self._unix())
 
     def _follow(self, decisions: Sequence[Decision]) -> list[Refuse]:
         refusals = []

@@ -1,6 +1,5 @@
 """From a route to signed contracts and the opens that carry them (protocols/receipts.md, "Contract")."""
 
-import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -17,6 +16,7 @@ from p2pinfer.core.values.errors import NoRoute, TooDear
 from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.core.values.units import Codec, PeerKey, RecordId, Roles, SessionId, Span, roles_of
 from p2pinfer.core.wire.session_messages import Neighbour, Open
+from p2pinfer.overlay.machine import Machine
 
 POSITION_S: Final = 2  # at most, on any route that somebody would wait for
 MAX_RESERVE: Final = (1 << 53) - 1
@@ -65,24 +65,25 @@ def make_plan(
     prompt: int,
     sampling: SamplingRecord,
     codec: Codec,
-    now: int,
+    machine: Machine,
     most: int,
     known: Collection[PeerKey] = (),
 ) -> Plan:
     """Contracts with every stage, signed by the client, and the opens for them.
 
-    prompt: prompt ids
-    now:    wall clock, Unix seconds
-    most:   nano-credits that all contracts may come to, at worst
-    known:  nodes for which the key has signed something in full; with others a contract is short
+    prompt:  prompt ids
+    machine: has the time of day, and makes up the session's id and secrets
+    most:    nano-credits that all contracts may come to, at worst
+    known:   nodes for which the key has signed something in full; with others a contract is short
 
     Raises NoRoute where the stages' limits do not fit each other or the generation, TooDear where `most` is passed.
     """
-    draft = _Draft(
-        key, SessionId(os.urandom(16)), os.urandom(32), layers, prompt, encode_sampling(sampling), codec, now, known
-    )
+    session, secret = SessionId(machine.lots.randbytes(16)), machine.lots.randbytes(32)
+    draft = _Draft(key, session, secret, layers, prompt, encode_sampling(sampling), codec, machine.unix(), known)
     limits = _common_limits(stages, prompt + sampling.max_tokens)
-    drafts = [draft.contract(stage, limit) for stage, limit in zip(stages, limits, strict=True)]
+    drafts = [
+        draft.contract(stage, limit, machine.lots.randbytes(16)) for stage, limit in zip(stages, limits, strict=True)
+    ]
     if (worst := sum(contract.reserve for contract in drafts)) > most:
         raise TooDear(f"the route may cost {worst:,} nano-credits, and the limit is {most:,}: it is not signed")
     contracts = tuple(sign(contract, key) for contract in drafts)
@@ -104,10 +105,9 @@ class _Draft:
     now: int
     known: Collection[PeerKey]
 
-    def contract(self, stage: StagePlan, limits: Limits) -> Contract:
+    def contract(self, stage: StagePlan, limits: Limits, nonce: bytes) -> Contract:
         offer, roles = stage.offer.record, roles_of(stage.span, self.layers)
         tail = Roles.TAIL in roles
-        nonce = os.urandom(16)
         contract = Contract(
             nonce=nonce,
             offer=stage.offer.id,

@@ -5,9 +5,9 @@ stages of its route: so no node is asked again before LEAST_RETRY_S are over, wh
 asked, up to RETRY_S.
 """
 
-import random
 from collections.abc import Collection, Iterable
 from math import inf
+from random import Random
 from typing import Final
 
 import trio
@@ -20,9 +20,10 @@ APART: Final = 1.5  # times as long, at most, as a node said that gave no place:
 
 
 class FullNodes:
-    """Of one request."""
+    """Of one request. lots: part those that were refused together"""
 
-    def __init__(self) -> None:
+    def __init__(self, lots: Random) -> None:
+        self._lots = lots
         self._again_at: dict[bytes, float] = {}
         self._told: set[bytes] = set()  # those who said when to come: they gave a place, or were asked too much
         self._earliest: dict[bytes, float] = {}  # of all that were asked: not again before
@@ -77,7 +78,7 @@ class FullNodes:
         """A node has no room. is_busy: that is not for what we have there ourselves"""
         if node in self._again_at:  # where we have a place, it has said more since
             return
-        self._note(node, trio.current_time() + min(retry_s, MAX_RETRY_S) * random.uniform(1, APART))
+        self._note(node, trio.current_time() + min(retry_s, MAX_RETRY_S) * self._lots.uniform(1, APART))
         if is_busy:
             self._told.add(node)
 

@@ -4,7 +4,6 @@ How a request becomes ids is in `preparation.py`, which of its routes counts in 
 `run.py`.
 """
 
-import time
 from collections.abc import Collection
 from functools import partial
 from typing import Final
@@ -29,7 +28,7 @@ from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import GenerationFailed, Unreached
 from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.core.values.units import SessionId
-from p2pinfer.core.wire.session_messages import SessionRefused
+from p2pinfer.core.wire.session_messages import SessionMessage, SessionRefused
 from p2pinfer.disk.journal import Journal
 from p2pinfer.disk.store import StoredModel
 from p2pinfer.overlay.directory import Directory
@@ -158,12 +157,15 @@ class Generations:
         until = max(waiting.ends, trio.current_time() + REACH_LEAST_S)
         start, patience_s = partial(self._begin, prepared), prepared.request.wait_s
         model = prepared.model.id
-        return Tries(*parts, model, prepared.sought, start, self._room, patience_s, waiting.say, until)
+        room = self._room, self._network.machine
+        return Tries(*parts, model, prepared.sought, start, *room, patience_s, waiting.say, until)
 
     # Places among those who wait for room at nodes
 
-    def take_refusal(self, link: Link, message: SessionRefused) -> None:
+    def take_stray(self, link: Link, message: SessionMessage) -> None:
         """A node says more of a session that it refused. Where nobody of ours waits any more, others do."""
+        if not isinstance(message, SessionRefused):
+            return  # others hear of it, too
         if (places := self._places.get(message.session)) is not None:
             places.note(link.peer, message)
         elif message.ticket != NO_TICKET:
@@ -181,13 +183,13 @@ class Generations:
         if self.is_closed:
             raise GenerationFailed("the client was closed", Code.CANCELLED)
         running = Run(
-            prepared.plan(self._key, route, int(time.time())).with_ticket(places.ticket),
+            prepared.plan(self._key, route, self._network.machine).with_ticket(places.ticket),
             prepared.ids,
             prepared.model.manifest.vocabulary,
             self._key,
             prepared.ending(),
             self._journal,
-            self._network.link,
+            self._network,
             route.step_s,
         )
         running.returning.dial = partial(reach, self._network)
@@ -211,7 +213,7 @@ class Generations:
             try:
                 if (account := running.unpaid) is not None:
                     with trio.CancelScope(shield=True):  # commits are ours, and end by themselves
-                        await self._settling.remember(generation.session, account, int(time.time()))
+                        await self._settling.remember(generation.session, account, self._network.machine.unix())
             finally:
                 self._let_go(running)
 

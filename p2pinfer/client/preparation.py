@@ -18,6 +18,7 @@ from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.core.values.units import PeerKey
 from p2pinfer.core.wire.session_messages import MAX_IDS
 from p2pinfer.disk.store import StoredModel
+from p2pinfer.overlay.machine import Machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +53,12 @@ class Prepared:
             proven=self.known,
         )
 
-    def plan(self, key: PrivateKey, route: FoundRoute, now: int) -> Plan:
-        """Contracts for a route, signed by the client. now: wall clock, Unix seconds. Raises as `make_plan` does."""
+    def plan(self, key: PrivateKey, route: FoundRoute, machine: Machine) -> Plan:
+        """Contracts for a route, signed by the client. Raises as `make_plan` does."""
         request, manifest, prompt = self.request, self.model.manifest, len(self.ids)
         codec = CODECS[request.codec]
         sampling = request.sampling(manifest.draw)
-        return make_plan(key, route.stages, manifest.layers, prompt, sampling, codec, now, route.most, self.known)
+        return make_plan(key, route.stages, manifest.layers, prompt, sampling, codec, machine, route.most, self.known)
 
     def ending(self) -> Ending:
         """The end of a generation; each has its own. Text after a prompt that was text continues it."""

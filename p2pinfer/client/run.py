@@ -43,7 +43,7 @@ from p2pinfer.core.wire.session_messages import (
 )
 from p2pinfer.disk.journal import Journal
 from p2pinfer.overlay.contained import Contained
-from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.outbox import Priority
 from p2pinfer.overlay.pipe import hear_nothing
 
@@ -68,7 +68,7 @@ class Run:
         key: PrivateKey,
         ending: Ending,
         journal: Journal,
-        link_to: Callable[[PeerKey], Link | None],
+        network: Network,
         step_s: float = 0.0,
     ) -> None:
         """step_s: what is expected from one id to the next."""
@@ -79,14 +79,14 @@ class Run:
         self.changed = trio.Event()
         self.over = trio.Event()
         self.settled = trio.Event()  # over, and its receipts are signed, or given up
-        self._books = Books(plan, prompt, key, journal, self._say, self.fail_to_keep)
-        self._link_to = link_to
+        self._books = Books(plan, prompt, key, journal, network.machine.unix, self._say, self.fail_to_keep)
+        self._link_to = link_to = network.link
         self._contained = Contained("an answer", self._break)
         self._blame = Blame(self.generation)
         self.cannot_keep = False  # its records: our disk is full
         self.retry_s: float | None = None  # a stage had no room, and says when it may have some
         self._patience = Patience(step_s, self.started_s)
-        self.returning = Returning(plan, self.generation, self._patience, link_to, self._send, self._lose_for_good)
+        self.returning = Returning(plan, self.generation, self._patience, network, self._send, self._lose_for_good)
         watched = self.generation, self._books, self._patience, self.returning, link_to
         self._deadlines = Deadlines(*watched, self.give_up, self.fail, self._refuse)
         self.returning.on_back = self._deadlines.look_sooner

@@ -26,6 +26,7 @@ from p2pinfer.core.routes.failures import Failures
 from p2pinfer.core.values.errors import GenerationFailed, NoRoute, P2pinferError, TooDear, Unreached
 from p2pinfer.core.values.keys import short_names
 from p2pinfer.core.values.units import ModelId
+from p2pinfer.overlay.machine import Machine
 
 TRY_S: Final = 90.0  # after so long no further route is tried: one may take STALL_S, and is not the last
 MAX_AT_ONCE: Final = 8  # routes dialled at the same time, after others could not be reached
@@ -53,6 +54,7 @@ class Tries:
         sought: Sought,
         start: Start,
         own_room: OwnRoom,
+        machine: Machine,
         patience_s: float,
         say: Callable[[str], None],
         until: float = inf,
@@ -64,10 +66,10 @@ class Tries:
         self._sought = sought
         self._start = start
         self._reach_until = until
-        self._full = FullNodes()
+        self._full = FullNodes(machine.lots)
         self._left_out = LeftOut(finder, failures, model, sought, self._full)
         self._race = Race(links, self._full, self._leaves_other)
-        self._waiting_room = WaitingRoom(self._full, own_room, patience_s, say)
+        self._waiting_room = WaitingRoom(self._full, own_room, machine, patience_s, say)
         self._failure: P2pinferError | None = None
         self._over_at = trio.current_time() + TRY_S
         self.has_tried = False

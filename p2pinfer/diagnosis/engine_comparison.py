@@ -25,10 +25,11 @@ from p2pinfer.core.values.units import Codec, Numerics
 from p2pinfer.core.wire.session_messages import pack_ids
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.engine.choice import engine_of, obstacles
-from p2pinfer.engine.door import Engine, open_engine
+from p2pinfer.engine.door import Engine
 from p2pinfer.engine.gpu import look_at_gpu
 from p2pinfer.engine.native.bandwidth import read_gb_s
 from p2pinfer.engine.native.library import open_library
+from p2pinfer.engine.process import open_engine
 from p2pinfer.engine.steps import CPU, Step
 from p2pinfer.node.settings import Serve
 from p2pinfer.node.shard import CACHE_BYTES, FILE_BYTES, MB, WEIGHT_BYTES, shard_spec

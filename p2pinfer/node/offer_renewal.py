@@ -1,7 +1,6 @@
 """Keeps the node's offer fresh: signed anew every RENEW_S, and when the state changes (protocols/offer.md)."""
 
 import logging
-import time
 from typing import Final
 
 import trio
@@ -76,7 +75,7 @@ class Announcing:
     def _tell(self) -> None:
         assert self._offering is not None  # it begins with `join`
         now = trio.current_time()
-        offer = self._offering.make(self._state, self._load(now), self._speed, int(time.time()))
+        offer = self._offering.make(self._state, self._load(now), self._speed, self._network.machine.unix())
         addresses = self._network.addresses()[:MAX_ADDRESSES]
         self._directory.announce(KnownOffer(offer, self._offering.certificate, addresses, now))
 

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -137,7 +136,7 @@ class Outlook:
     def _sight(self) -> Sight:
         seen = tuple(network for network, _ in Counter(self._seen.values()).most_common(MAX_SEEN))
         counts = len(self._met), len(self._came)
-        return Sight(self._place, *counts, seen, int(time.time()), len(self._beyond), len(self._outside))
+        return Sight(self._place, *counts, seen, self._network.machine.unix(), len(self._beyond), len(self._outside))
 
     def _write(self, sight: Sight) -> None:
         try:

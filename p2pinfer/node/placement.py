@@ -10,7 +10,6 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from ipaddress import ip_network
 from math import inf
-from random import SystemRandom
 from statistics import fmean
 from typing import Final, Protocol
 
@@ -29,7 +28,6 @@ from p2pinfer.node.shard import layers_that_fit
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.network import Network
 
-LOTS: Final = SystemRandom()  # nobody foretells who goes where
 FIRST_LOOK_S: Final = (1.0, 4.0)  # after it began to serve: who joined last has the least to lose
 LOOK_S: Final = (5.0, 15.0)  # between looks at what is known, which cost nobody anything
 ASK_S: Final = 30.0  # between questions who holds what seems to be missing
@@ -60,6 +58,7 @@ class Placement:
     def __init__(self, directory: Directory, network: Network, model: StoredModel, serve: Serve) -> None:
         self._directory = directory
         self._network = network
+        self._lots = network.machine.lots
         self._model = model
         self._layers = model.manifest.layers
         directory.note_layers(model.id, self._layers)
@@ -82,10 +81,10 @@ class Placement:
         if self._fixed is not None:
             await join(self._fixed)
             return self._fixed
-        span = choose_span(self._layers, self._length, await self._look(), LOTS.random())
+        span = choose_span(self._layers, self._length, await self._look(), self._lots.random())
         await join(span)
-        await trio.sleep(LOTS.random() * JOIN_WAIT_S)
-        again = reconsider_span(self._layers, span, await self._look(), LOTS.random())
+        await trio.sleep(self._lots.random() * JOIN_WAIT_S)
+        again = reconsider_span(self._layers, span, await self._look(), self._lots.random())
         if again != span:
             logger.info("layers %s are needed more than %s", again, span)
             await join(again)
@@ -96,7 +95,7 @@ class Placement:
 
         look: raises ModelError where these layers cannot be loaded
         """
-        await trio.sleep(LOTS.uniform(*FIRST_LOOK_S))
+        await trio.sleep(self._lots.uniform(*FIRST_LOOK_S))
         while True:
             new = await self._find(mine)
             if new is not None and await self._can_load(mine, new, look):
@@ -104,7 +103,7 @@ class Placement:
                 self._rest()
                 if agreed:
                     return new
-            await trio.sleep(LOTS.uniform(*LOOK_S))
+            await trio.sleep(self._lots.uniform(*LOOK_S))
 
     def keep(self, mine: Span, new: Span, why: str) -> None:
         """Move no more: `new` cannot be loaded here, and would be needed again and again."""
@@ -120,9 +119,9 @@ class Placement:
         now, swarm = trio.current_time(), await self._view(mine)
         self._tell(swarm, mine)
         may_move = self._holes and self._fixed is None and now >= self._rests_until_s
-        if not may_move or LOTS.random() >= odds(swarm, mine):
+        if not may_move or self._lots.random() >= odds(swarm, mine):
             return None
-        draw = LOTS.random()
+        draw = self._lots.random()
         if move_of(swarm, mine, draw) is None:
             return None
         found = await self._directory.look(self._model.id)  # it may be served where nobody told us yet
@@ -145,7 +144,7 @@ class Placement:
             return False
         logger.info("layers %s are needed more than %s", new, mine)
         await saying.join(new)
-        await trio.sleep(LOTS.uniform(*MOVE_WAIT_S))
+        await trio.sleep(self._lots.uniform(*MOVE_WAIT_S))
         if self._is_right(mine, new, met):
             return True
         logger.info("it stays with layers %s: others went to %s, or left what it would leave", mine, new)

@@ -5,7 +5,6 @@ and its successor can be reached. Whatever was taken is given back when the sess
 """
 
 import logging
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -110,7 +109,7 @@ class Reception:
         if contract.client != link.peer:
             raise RemoteProtocolError("a contract of somebody else", Code.BAD_SIGNATURE)
         offer, certificate = self._offering.find(contract.offer)
-        now = int(time.time())
+        now = self._network.machine.unix()
         check_request(request, offer, certificate, secret=message.secret, now=now)
         check_neighbours(contract, message, self._shard.manifest.layers)
         sampling = read_sampling(contract, message)
@@ -120,11 +119,11 @@ class Reception:
     @asynccontextmanager
     async def _window(self, link: Link, terms: Terms) -> AsyncIterator[None]:
         """Take what the contract could leave unpaid for as long as the block lasts; what is left unpaid, longer."""
-        await self._exposure.take(terms.request, link.source, int(time.time()))
+        await self._exposure.take(terms.request, link.source, self._network.machine.unix())
         try:
             yield
         finally:
-            self._exposure.end(terms.request, self._accounts.pop(terms.request.id, None), int(time.time()))
+            self._exposure.end(terms.request, self._accounts.pop(terms.request.id, None), self._network.machine.unix())
 
     async def _reach(self, link: Link, neighbours: tuple[Neighbour, ...]) -> None:
         """Link to those we send rows or ids to, at the client's word. Raises Refused (UNREACHABLE or BUSY)."""
@@ -186,7 +185,7 @@ class Reception:
         )
         account = StageAccount(contract, message.secret, self._offering.key)
         stage = StageSession(stage_terms, self._ending(terms.sampling))
-        return Session(stage, account, next(self._slots), self._journal, self._network.link, self._batcher.wake)
+        return Session(stage, account, next(self._slots), self._journal, self._network, self._batcher.wake)
 
     def _ending(self, sampling: SamplingRecord | None) -> Ending | None:
         if sampling is None:

@@ -21,6 +21,7 @@ from p2pinfer.disk.boots import Boots
 from p2pinfer.disk.identity import Identity
 from p2pinfer.disk.journal import Journal
 from p2pinfer.disk.store import Store, StoredModel
+from p2pinfer.engine.door import OpenEngine
 from p2pinfer.engine.steps import ShardSpec
 from p2pinfer.node.certification import Certifying
 from p2pinfer.node.defaults import decided
@@ -65,6 +66,7 @@ class Serving:
         exchange: Exchange,
         directory: Directory,
         settling: NodeSettlement,
+        open_engine: OpenEngine,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -76,6 +78,7 @@ class Serving:
         self._exchange = exchange
         self._directory = directory
         self._settling = settling
+        self._open_engine = open_engine
 
     @asynccontextmanager
     async def open(self, progress: Progress, hold: Show) -> AsyncIterator[None]:
@@ -144,7 +147,7 @@ class Serving:
         to: Span | None = None
         async with (
             _heeding(duty.stop, loaded),
-            open_shard(self._store, duty.model, await duty.look(span), duty.progress) as shard,
+            open_shard(self._store, duty.model, await duty.look(span), self._open_engine, duty.progress) as shard,
         ):
             stint = await measured_stint(shard, self._network.turn, duty.announcing, duty.make)
             loaded.set()

@@ -37,6 +37,7 @@ from p2pinfer.node.session_rows import PromptRows
 from p2pinfer.node.session_steps import SessionSteps
 from p2pinfer.overlay.contained import Contained, outlasting
 from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.outbox import Priority
 
 Incoming = tuple[PeerKey, SessionMessage | LinkDead]
@@ -51,10 +52,10 @@ class Session:
         account: StageAccount,
         slot: int,
         journal: Journal,
-        link_to: Callable[[PeerKey], Link | None],
+        network: Network,
         ready: Callable[[int], None],
     ) -> None:
-        terms = stage.terms
+        terms, link_to, machine = stage.terms, network.link, network.machine
         self.stage = stage
         self.account = account
         self.slot = slot
@@ -62,9 +63,9 @@ class Session:
         self._tell_ready = ready
         self._steps = SessionSteps(stage, account, slot)
         self._end = SessionEnd(stage, link_to)
-        self._deadlines = SessionDeadlines(stage, account)
+        self._deadlines = SessionDeadlines(stage, account, machine.clock)
         self._client = SessionClient(stage, link_to, self._deadlines)
-        self._books = SessionBooks(terms.session, account, journal, self._client)
+        self._books = SessionBooks(terms.session, account, journal, self._client, machine.unix)
         self._prompt_rows = PromptRows(terms.successor, link_to)
         self._place = (0, 0, 0)  # how far the session has got
         self.contained = Contained(f"the session of {short_name(terms.client)}", self._end.break_off)

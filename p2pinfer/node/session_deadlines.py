@@ -4,7 +4,7 @@ It ends when somebody keeps it waiting, and when its contract does. While its cl
 is counted for the client's return instead. After the end its final receipt is waited for.
 """
 
-import time
+from collections.abc import Callable
 from math import inf
 from typing import Final
 
@@ -25,11 +25,12 @@ Why = tuple[Code, str]
 
 
 class SessionDeadlines:
-    """Of one session, in seconds of trio's clock."""
+    """Of one session, in seconds of trio's clock. clock: the time of day, by which its contract ends"""
 
-    def __init__(self, stage: StageSession, account: StageAccount) -> None:
+    def __init__(self, stage: StageSession, account: StageAccount, clock: Callable[[], float]) -> None:
         self._stage = stage
         self._account = account
+        self._clock = clock
         self._suspension = Suspension()
         self._moved_s = trio.current_time()  # when something moved last
         self._used_s = self._moved_s  # until when it was in use
@@ -130,7 +131,7 @@ class SessionDeadlines:
 
         The wall clock may jump, and the other one stands still while the machine sleeps: the earliest end counts.
         """
-        left_s = self._account.contract.record.expires - EXPIRY_S - time.time()
+        left_s = self._account.contract.record.expires - EXPIRY_S - self._clock()
         self._ends_s = min(self._ends_s, trio.current_time() + left_s)
         return self._ends_s
 

@@ -79,7 +79,9 @@ class Link:
         self.address = address  # where we dialled it; None where it dialled us
         self.came_s = trio.current_time()
         self.hello = hello  # the peer's
-        self.clock_offset_s = hello.clock_ms / 1000 - greeting.ours.clock()  # the peer's less ours, within one latency
+        self.clock_offset_s = (
+            hello.clock_ms / 1000 - greeting.ours.machine.clock()
+        )  # the peer's less ours, within one latency
         self.closed = trio.Event()  # the pipe is gone, too
         self._pipe = pipe
         self._receiver = receiver

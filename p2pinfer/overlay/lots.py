@@ -8,15 +8,13 @@ networks that the addresses lead to. These are made up as easily as keys, but no
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import islice, repeat
-from random import Random, SystemRandom
-from typing import Final, TypeVar
+from random import Random
+from typing import TypeVar
 
 from p2pinfer.core.swarm.address import network_of
 from p2pinfer.core.swarm.offers import KnownOffer
 from p2pinfer.core.values.alternation import in_turn
 from p2pinfer.overlay.link import Link
-
-LOTS: Final = SystemRandom()  # nobody foretells who is asked
 
 T = TypeVar("T")
 

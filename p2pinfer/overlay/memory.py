@@ -17,7 +17,7 @@ from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import LinkDead
 from p2pinfer.core.values.keys import peer_name
 from p2pinfer.core.values.units import PeerKey
-from p2pinfer.overlay.greeting import Greeting
+from p2pinfer.overlay.greeting import Greeting, new_greeting
 from p2pinfer.overlay.ground_network import open_ground_network
 from p2pinfer.overlay.limits import MAX_LINKS
 from p2pinfer.overlay.link import Receiver
@@ -92,7 +92,7 @@ async def open_memory_network(
     ground = MemoryGround(world, key)
     world.grounds[key] = ground
     try:
-        async with open_ground_network(ground, receiver, greeting or Greeting(), keep_s, most) as network:
+        async with open_ground_network(ground, receiver, greeting or new_greeting(), keep_s, most) as network:
             yield network
     finally:
         del world.grounds[key]

@@ -10,6 +10,7 @@ from typing import Protocol
 from p2pinfer.core.swarm.source import Source
 from p2pinfer.core.values.units import PeerKey
 from p2pinfer.overlay.link import Link, Receiver
+from p2pinfer.overlay.machine import Machine
 from p2pinfer.overlay.outbox import Priority
 from p2pinfer.overlay.pipe import Address, peer_of
 from p2pinfer.overlay.turn import Turn
@@ -24,6 +25,10 @@ class Network(Protocol):
     @property
     def key(self) -> PeerKey:
         """Our key."""
+
+    @property
+    def machine(self) -> Machine:
+        """The machine that we run on."""
 
     @property
     def turn(self) -> Turn:

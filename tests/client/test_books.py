@@ -15,6 +15,7 @@ from p2pinfer.core.values.units import SessionId
 from p2pinfer.core.wire.session_messages import Propose, Signed
 from p2pinfer.disk.journal import Change, Journal, open_journal
 from p2pinfer.disk.journal_reader import Unpaid, read_journal
+from p2pinfer.overlay.machine import Machine
 from tests.core.paid_route import CLIENT, SECRET, SMALL, PaidRoute, paid_route
 
 SESSION = SessionId(b"session of 16 by")
@@ -50,7 +51,7 @@ class Payer:
         self.said: list[tuple[int, int]] = []  # place and number
         self.failures: list[JournalError] = []
         plan = Plan(SESSION, SECRET, (None,) * 3, (), ())  # type: ignore[arg-type]  # as many stages
-        self.books = Books(plan, self.route.prompt, CLIENT, journal, self.say, self.failures.append)
+        self.books = Books(plan, self.route.prompt, CLIENT, journal, Machine().unix, self.say, self.failures.append)
         for place, contract in enumerate(self.route.contracts):
             self.books.agree(place, contract)
 

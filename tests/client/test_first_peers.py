@@ -14,11 +14,13 @@ from p2pinfer.core.swarm.source import Source
 from p2pinfer.core.values.keys import PrivateKey, peer_name
 from p2pinfer.core.values.units import PeerKey
 from p2pinfer.disk.identity import hold_client_key
+from p2pinfer.disk.journal import open_journal
 from p2pinfer.disk.journal_check import no_progress
 from p2pinfer.disk.places import address_book, default_data, node_addresses
 from p2pinfer.disk.whereabouts import NodesHere
 from p2pinfer.node.daemon import open_node
 from p2pinfer.node.settings import Settings, change
+from p2pinfer.overlay.machine import Machine
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld
 from p2pinfer.overlay.pipe import Address
 from tests.overlay.sides import Near
@@ -141,8 +143,9 @@ def test_a_client_meets_a_neighbour_of_which_others_know_no_address(
             near.heard = [Address(one) for one in node.addresses]
             await node._network.dial(far.addresses[0])
             with hold_client_key(tmp_path / "client", None) as key:
-                parts = key, tmp_path / "client", swarm.store.root, far.addresses, swarm.network, near.open, no_progress
-                async with _open_client(*parts) as client:
+                folders = tmp_path / "client", swarm.store.root
+                parts = far.addresses, swarm.network, near.open, no_progress, Machine(), open_journal
+                async with _open_client(key, *folders, *parts) as client:
                     for _ in range(200):
                         if len(await client.offers()) == 2:
                             break

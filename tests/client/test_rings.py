@@ -20,6 +20,7 @@ from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import LinkDead
 from p2pinfer.core.values.units import Codec
 from p2pinfer.core.wire.session_messages import Accept, Close, Propose, Sampled, SessionMessage, SessionRefused
+from p2pinfer.overlay.machine import Machine
 from tests.core.paid_route import CLIENT, DAY_S, NODES, NOW, route_offers
 
 LAYERS, STAGES = 30, 3
@@ -56,15 +57,24 @@ class NoLink:
         pass
 
 
+class Silent:
+    """A network that has a link to everybody."""
+
+    machine = Machine(lambda: NOW)
+
+    def link(self, _peer: object) -> NoLink:
+        return NoLink()
+
+
 class Ring:
     """A generation that runs, and what its stages say to its client."""
 
     def __init__(self, stages: int = STAGES) -> None:
         plans = [StagePlan(offer, (), offer.record.span, NOW + DAY_S) for offer in route_offers(stages, LAYERS)]
         sampling = SamplingRecord(0, 0, 1_000_000, 0, 9, ())
-        self.plan = make_plan(CLIENT, plans, LAYERS, len(PROMPT), sampling, Codec.F32, NOW, 1 << 50)
+        self.plan = make_plan(CLIENT, plans, LAYERS, len(PROMPT), sampling, Codec.F32, Silent.machine, 1 << 50)
         ending = Ending((), 9, TextStream(Words()))  # type: ignore[arg-type]
-        parts = self.plan, PROMPT, 1_000, CLIENT, ending, NoJournal(), lambda _: NoLink()
+        parts = self.plan, PROMPT, 1_000, CLIENT, ending, NoJournal(), Silent()
         self.running = Run(*parts)  # type: ignore[arg-type]
         self._send, self.deaths = trio.open_memory_channel[Incoming](100)
 

@@ -26,6 +26,7 @@ from p2pinfer.core.swarm.offers import KnownOffer
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import GenerationFailed
 from p2pinfer.core.values.units import Codec, OwnerKey, PeerKey, Span, roles_of
+from p2pinfer.overlay.machine import Machine
 from tests.core.paid_route import MODEL, certificate_for, key, offer_of
 
 LAYERS = 30
@@ -98,6 +99,8 @@ class World:
 
     # A directory, a network without links, and links to all who are asked for
 
+    machine = Machine()
+
     def offers(self, _: bytes) -> list[KnownOffer]:
         return self._offers
 
@@ -139,8 +142,8 @@ class World:
 
     async def ask(self) -> tuple[str, ...]:
         """The route that answered."""
-        parts = self.finder, self, self.failures, MODEL, self.sought, self.start, self, ROOM_S, lambda _missing: None
-        await Tries(*parts).first_answering()  # type: ignore[arg-type]
+        parts = self.finder, self, self.failures, MODEL, self.sought, self.start, self, self.machine
+        await Tries(*parts, ROOM_S, lambda _missing: None).first_answering()  # type: ignore[arg-type]
         return self.tries[-1]
 
     @property

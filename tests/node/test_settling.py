@@ -93,8 +93,8 @@ async def visit(world: MemoryWorld, node: Node, key: PrivateKey = CLIENT) -> Asy
     send, heard = trio.open_memory_channel[SessionMessage](100)
     async with trio.open_nursery() as nursery:
         exchange = Exchange(nursery)
-        exchange.on_stray = lambda _, message: send.send_nowait(message)
-        async with open_memory_network(world, key.public, exchange, greeting=Greeting()) as network:
+        exchange.strays.append(lambda _, message: send.send_nowait(message))
+        async with open_memory_network(world, key.public, exchange) as network:
             yield Visitor(await network.dial(node.addresses[0]), heard)
         nursery.cancel_scope.cancel()
 

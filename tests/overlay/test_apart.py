@@ -31,8 +31,8 @@ def _looks_are_less_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def keep_book(side: Side, book: Book) -> None:
     """As a node does."""
-    parts = side.network, side.directory, side.exchange, book
-    await keep_first_peers(side.directory, open_first_peers(*parts, clock=trio.current_time))
+    opened = open_first_peers(side.network, side.directory, side.exchange, book)
+    await keep_first_peers(side.network.machine.lots, side.directory, opened)
 
 
 async def fall_apart(world: MemoryWorld, nodes: Sequence[Side], boot: Side) -> None:

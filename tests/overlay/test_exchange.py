@@ -32,7 +32,7 @@ from p2pinfer.overlay.answers import MAX_CALLS
 from p2pinfer.overlay.calls import CALL_S, Ask
 from p2pinfer.overlay.early import EARLY_S, MAX_EARLY, MAX_EARLY_BYTES, EarlyRows
 from p2pinfer.overlay.exchange import Exchange
-from p2pinfer.overlay.greeting import Greeting
+from p2pinfer.overlay.greeting import new_greeting
 from p2pinfer.overlay.limits import (
     ALL_CALLS,
     ASKS_BURST,
@@ -44,6 +44,7 @@ from p2pinfer.overlay.limits import (
     OPENS_BURST,
 )
 from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.machine import Machine
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.outbox import QUEUE_BYTES, Priority
@@ -67,7 +68,7 @@ class Side:
         self.opens: list[Open] = []
 
     def keep_strays(self) -> None:
-        self.exchange.on_stray = lambda link, message: self.strays.append(message)
+        self.exchange.strays.append(lambda link, message: self.strays.append(message))
 
     async def dial(self, other: "Side") -> Link:
         return await self.network.dial(other.network.addresses()[0])
@@ -812,7 +813,7 @@ async def test_offers_nobody_asked_for_are_announcements(autojump_clock: MockClo
 async def test_whoever_wants_to_hear_of_links_does(autojump_clock: MockClock, open_side: OpenSide) -> None:
     near, far = await open_side(0), await open_side(1)
     ups: list[PeerKey] = []
-    far.exchange.on_up = lambda link: ups.append(link.peer)
+    far.exchange.greeters.append(lambda link: ups.append(link.peer))
     await near.dial(far)
     await trio.sleep(0.1)
     assert ups == [near.network.key]
@@ -828,7 +829,7 @@ async def test_the_log_warns_of_a_clock_when_several_networks_say_so_and_once(
         for number in range(1, 4):
             world.sources[KEYS[number].public] = Source(f"203.0.113.{number}", Scope.PUBLIC)
             for _ in range(5):
-                behind = Greeting(clock=lambda: 1.0)
+                behind = new_greeting(Machine(lambda: 1.0))
                 async with open_memory_network(world, KEYS[number].public, Exchange(nursery), behind) as other:
                     await other.dial(network.addresses()[0])
                     await trio.sleep(1)

@@ -18,7 +18,7 @@ from p2pinfer.core.values.keys import PrivateKey, peer_name, short_name
 from p2pinfer.core.values.units import PeerKey
 from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.crowd import Crowd
-from p2pinfer.overlay.greeting import Greeting
+from p2pinfer.overlay.greeting import Greeting, new_greeting
 from p2pinfer.overlay.ground_network import open_ground_network
 from p2pinfer.overlay.libp2p.connection import Handshaker, YamuxPipe
 from p2pinfer.overlay.libp2p.dht_door import DhtDoor
@@ -80,7 +80,7 @@ async def open_libp2p_network(
             if mdns and listeners:
                 nursery.start_soon(ground.run_mdns)
             most = max(NETWORK_LINKS, min(MAX_LINKS, _descriptors() - DESCRIPTORS))
-            async with open_ground_network(ground, receiver, greeting or Greeting(), keep_s, most) as network:
+            async with open_ground_network(ground, receiver, greeting or new_greeting(), keep_s, most) as network:
                 yield network
             nursery.cancel_scope.cancel()
 
