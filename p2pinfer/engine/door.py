@@ -32,7 +32,7 @@ class Worker(Protocol):
         """Have it compute; waits for nothing."""
 
     async def receive(self) -> Message | None:
-        """What it says next; None once it has ended."""
+        """Return what it says next; None once it has ended."""
 
 
 class Engine:

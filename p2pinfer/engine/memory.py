@@ -31,7 +31,7 @@ OVERFLOWED: Final = Output(code=Code.ENGINE, text="the layers gave values that a
 
 
 class MemoryComputer:
-    """Where engines run in memory, all at one speed.
+    """A computer whose engines run in memory, all at one speed.
 
     batch_s, position_s: seconds that a batch takes, and each position of it more
     hangs:     what is asked from now on is never answered

@@ -183,7 +183,7 @@ async def _watch(engine: Engine, process: trio.Process) -> None:
 
 
 def _how(returncode: int) -> str:
-    """How the process ended, for people."""
+    """Return how the process ended, for people."""
     if returncode < 0:
         return f"the engine's process was killed by signal {-returncode}"
     return f"the engine's process ended with code {returncode}"
