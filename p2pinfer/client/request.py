@@ -48,7 +48,7 @@ class Options(TypedDict, total=False):
     top_k: int | None
     top_p: float | None
     seed: int
-    stop: Sequence[str]
+    stop: list[str] | tuple[str, ...]
     codec: str
     numerics: str
     max_cost: int | None

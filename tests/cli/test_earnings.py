@@ -167,7 +167,7 @@ def test_a_table_has_a_bar_and_a_total(p2pinfer: Shell, data: Path) -> None:
     assert total.split()[-2:] == [f"{amount(MINE) + amount(THEIRS):,}", "0"]
 
 
-@pytest.mark.parametrize("by", ["day", "model", "payer", "session"])
+@pytest.mark.parametrize("by", ["day", "model", "payer", "node", "session"])
 def test_a_table_fits_a_narrow_terminal(p2pinfer: Shell, data: Path, by: str) -> None:
     ran = p2pinfer("earnings", "--by", by, "--data", data)
     assert ran.code == 0

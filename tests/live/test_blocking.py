@@ -62,7 +62,7 @@ def test_errors_are_plain_and_the_client_lives_on(swarm: p2pinfer.Swarm) -> None
     with pytest.raises(UsageError, match="no option 'max_token'; do you mean max_tokens"):
         swarm.answers(["hello"], max_token=5)  # type: ignore[call-arg]
     with pytest.raises(UsageError, match=r"stop is a list of texts, not 'x': write \['x'\]"):
-        swarm.answer("hello", stop="x")
+        swarm.answer("hello", stop="x")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"prompts are a list, and not one text: write \['hello'\]"):
         swarm.answers("hello")
     assert swarm.answer("hello", max_tokens=3).tokens == 3

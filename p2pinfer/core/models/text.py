@@ -8,9 +8,8 @@ the text is those bytes as UTF-8, where what is no UTF-8 becomes U+FFFD. It is t
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from p2pinfer.core.models.chat import ChatTemplate
 from p2pinfer.core.models.control_names import ControlNames
 from p2pinfer.core.models.manifest import Manifest
 from p2pinfer.core.models.spelling import spelling_of
@@ -18,6 +17,9 @@ from p2pinfer.core.models.template_variables import NO_VARIABLES, ChatMessage, V
 from p2pinfer.core.models.text_stream import TextStream
 from p2pinfer.core.models.tokenizer import read_tokenizer
 from p2pinfer.core.values.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from p2pinfer.core.models.chat import ChatTemplate
 
 
 class Texts:
@@ -95,13 +97,15 @@ class Texts:
         """
         return self._ready().render(messages, now, variables)
 
-    def _ready(self) -> ChatTemplate:
+    def _ready(self) -> "ChatTemplate":
         """The template, read once."""
         if self._template is None:
             if self._manifest is None or not self._manifest.template:
                 raise UsageError(
                     "the model has no chat template; ask it without chat messages, or import it with --template"
                 )
+            from p2pinfer.core.models.chat import ChatTemplate  # Jinja takes a while to import, and not all chat
+
             names = {"bos_token": self._name(self._manifest.bos), "eos_token": self._name(self._manifest.ends)}
             self._template = ChatTemplate(self._manifest.template, names | self._names)
         return self._template
