@@ -35,6 +35,7 @@ def doctor(
     numerics: str | None,
     device: str | None,
     threads: int | None,
+    memory_mb: int | None,
     data: Path,
     store: Path,
     as_json: bool,
@@ -51,7 +52,8 @@ def doctor(
     from p2pinfer.diagnosis.examination import examine
 
     settings = read_settings(config)
-    settings = change(settings, "serve", model=model, numerics=numerics, device=device, threads=threads)
+    computing = {"numerics": numerics, "device": device, "threads": threads, "memory_mb": memory_mb}
+    settings = change(settings, "serve", model=model, **computing)
     examination = examine(settings, data, Store(store), int(time.time()))
     if as_json:
         say(json.dumps(_plain(examination, data, store)))

@@ -16,7 +16,6 @@ from rich.progress import Progress
 
 from p2pinfer.cli.journal_bar import SLOW_S, WHAT
 from p2pinfer.cli.options import (
-    MAX_NUMBER,
     bootstrap_option,
     config_option,
     data_option,
@@ -55,12 +54,6 @@ logger = logging.getLogger(__name__)
 @click.option("--model", metavar="NAME", help="Name or id of the model to serve; none only helps peers meet.")
 @click.option("--layers", metavar="A:B", help="Layers [A, B) to serve.  [default: where the swarm is weakest]")
 @engine_options
-@click.option(
-    "--memory-mb",
-    type=click.IntRange(0, MAX_NUMBER),
-    metavar="MB",
-    help="For weights and KV cache.  [default: half of the machine's, or the GPU's]",
-)
 @price_options
 def node(
     config: Path | None,

@@ -80,7 +80,7 @@ def config_option(command: F) -> F:
 
 
 def engine_options(command: F) -> F:
-    """numerics, device, threads: as `[serve]` of the settings has them; None where the file decides."""
+    """numerics, device, threads, memory_mb: as `[serve]` of the settings has them; None where the file decides."""
     numerics = click.option(
         "--numerics",
         metavar="CLASS",
@@ -92,7 +92,13 @@ def engine_options(command: F) -> F:
     threads = click.option(
         "--threads", type=click.IntRange(0, MAX_THREADS), help="CPU threads of the engine; 0: all cores but one."
     )
-    return numerics(device(threads(command)))
+    memory = click.option(
+        "--memory-mb",
+        type=click.IntRange(0, MAX_NUMBER),
+        metavar="MB",
+        help="For weights and KV cache.  [default: half of the machine's, or the GPU's]",
+    )
+    return numerics(device(threads(memory(command))))
 
 
 def price_options(command: F) -> F:
