@@ -47,9 +47,9 @@ def chat(
     """
     from p2pinfer.client.blocking import connect  # it takes a while to import; `--help` should not
 
-    with suppress(ImportError):
-        import readline  # noqa: F401 - lines can be edited, where Python was built with it
-
+    if sys.stdin.isatty():
+        with suppress(ImportError):
+            import readline  # noqa: F401 - lines can be edited, where Python was built with it
     swarm = connect(data, store, bootstrap, mdns=mdns, checking=CheckBar())
     conversation = Conversation(swarm, options, system)
     with swarm:
