@@ -2,8 +2,12 @@
 
     import p2pinfer
 
-    with p2pinfer.connect(bootstrap=["/ip4/127.0.0.1/tcp/4001/p2p/12D3Koo..."]) as swarm:
-        print(swarm.generate("What is a distributed hash table?"))
+    swarm = p2pinfer.connect(bootstrap=["/ip4/127.0.0.1/tcp/4001/p2p/12D3Koo..."])
+    for text in swarm.stream("What is a distributed hash table?", max_tokens=40):
+        print(text, end="")
+
+`connect` is for scripts, notebooks and threads, also as a block; `aconnect` for asyncio; `open_client` for Trio.
+`help(p2pinfer.Options)` describes the options of a prompt.
 
 A map of the package; imports point downwards, and siblings do not know each other:
 
@@ -21,6 +25,7 @@ Every folder and file:
         backup.py              `backup`: a copy of the journal, checked
         bars.py                bars that show how far something has come
         bench.py               `bench`: how fast this machine is
+        chat.py                `p2pinfer chat`
         config.py              `config`: the settings in force, as a file to begin with
         demo.py                `demo`: peers on this machine find each other, answer two prompts and are paid
         doctor.py              `doctor`: whether this machine can serve, and what would make it faster
@@ -35,6 +40,8 @@ Every folder and file:
         processes.py           nodes as processes of this machine, for the demo
         receipt.py             `receipt show`: one contract and its highest receipt, in full
         repeats.py             a log that strangers cannot fill
+        request_options.py     options of a prompt, for the commands that ask the swarm
+        screen.py              a terminal for tables and bars, as `terminal.py` is for lines
         settle.py              `owed settle`: meet the nodes that work was left unsigned for, and sign it
         statement.py           `statement verify`: what a statement proves, and what it does not
         swarm.py               `swarm`: who serves what, until when, at what price
@@ -42,6 +49,7 @@ Every folder and file:
         unsigned.py            work delivered to clients and not signed for
         words.py               amounts, times, keys and codes as people read them
     client/                    the library: prompts in, answers out, over any route of the swarm
+        aio.py                 the client for asyncio programs
         answer.py              an answer, as its client gets it: pieces of text, and all of it at the end
         api.py                 the library's entry: `open_client`, `Client`
         arrivals.py            waiting for what is not there yet
@@ -75,6 +83,7 @@ Every folder and file:
         scribe_process.py      the scribe's process: tokenizer and template at work
         settlement.py          receipts of generations that are over
         signatures.py          what an account decided to sign, stored before it is sent
+        thread.py              a client in a thread of its own, for programs that do not run Trio
         tries.py               trying routes until one answers
         waiting_room.py        a request that waits for room at nodes that are full
     core/                      no I/O, no clock, no randomness: values and decisions
@@ -92,6 +101,7 @@ Every folder and file:
         spelling.py            a tokenizer's spelling of bytes
         template_variables.py  variables for a chat template, as `enable_thinking`
         text.py                text to ids and ids to text, by a model's tokenizer
+        text_stream.py         ids in, text out, as they come
         tokenizer.py           a tokenizer.json, read by the tokenizers library
     core/money/                money: what is owed and risked
         budget.py              credit: the unpaid work that a node risks
@@ -408,19 +418,47 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from p2pinfer.client.aio import AsyncSwarm, AsyncTextStream, aconnect
     from p2pinfer.client.answer import Answer, AnswerStream
     from p2pinfer.client.api import Client, open_client
-    from p2pinfer.client.blocking import Swarm, connect
-    from p2pinfer.core.values.errors import P2pinferError
+    from p2pinfer.client.blocking import Swarm, TextStream, connect
+    from p2pinfer.client.request import Options
+    from p2pinfer.core.values.errors import GenerationFailed, ModelError, NoRoute, P2pinferError, UsageError
 
-__all__ = ["Answer", "AnswerStream", "Client", "P2pinferError", "Swarm", "connect", "open_client"]
+__all__ = [
+    "Answer",
+    "AnswerStream",
+    "AsyncSwarm",
+    "AsyncTextStream",
+    "Client",
+    "GenerationFailed",
+    "ModelError",
+    "NoRoute",
+    "Options",
+    "P2pinferError",
+    "Swarm",
+    "TextStream",
+    "UsageError",
+    "aconnect",
+    "connect",
+    "open_client",
+]
 
 _HOMES = {
     "Answer": "p2pinfer.client.answer",
     "AnswerStream": "p2pinfer.client.answer",
+    "AsyncSwarm": "p2pinfer.client.aio",
+    "AsyncTextStream": "p2pinfer.client.aio",
     "Client": "p2pinfer.client.api",
+    "GenerationFailed": "p2pinfer.core.values.errors",
+    "ModelError": "p2pinfer.core.values.errors",
+    "NoRoute": "p2pinfer.core.values.errors",
+    "Options": "p2pinfer.client.request",
     "P2pinferError": "p2pinfer.core.values.errors",
     "Swarm": "p2pinfer.client.blocking",
+    "TextStream": "p2pinfer.client.blocking",
+    "UsageError": "p2pinfer.core.values.errors",
+    "aconnect": "p2pinfer.client.aio",
     "connect": "p2pinfer.client.blocking",
     "open_client": "p2pinfer.client.api",
 }

@@ -84,12 +84,17 @@ def test_verifying_a_statement_loads_neither_torch_nor_the_network() -> None:
 
 
 def test_help_loads_neither_torch_nor_the_network() -> None:
-    assert not imported("import p2pinfer.cli.main") & {"torch", "numpy", "libp2p"}
+    assert not imported("import p2pinfer.cli.main") & {"torch", "numpy", "libp2p", "trio", "rich"}
 
 
 @pytest.mark.parametrize("module", ["p2pinfer.node.daemon", "p2pinfer.client.api"])
 def test_node_and_client_load_no_torch(module: str) -> None:
     assert not imported(f"import {module}") & {"torch", "numpy", "safetensors"}
+
+
+def test_a_client_loads_no_library_before_it_is_used() -> None:
+    """A cold `ask` waits for every import."""
+    assert not imported("import p2pinfer.client.api, p2pinfer.cli.ask") & {"tokenizers", "jinja2", "zeroconf", "rich"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

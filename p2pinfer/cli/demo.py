@@ -19,7 +19,8 @@ from rich.text import Text
 
 from p2pinfer.cli.options import json_option, store_option
 from p2pinfer.cli.processes import NodeProcess, open_swarm
-from p2pinfer.cli.terminal import Terminal, say
+from p2pinfer.cli.screen import Terminal
+from p2pinfer.cli.terminal import say
 from p2pinfer.cli.words import many
 from p2pinfer.client.answer import Answer
 from p2pinfer.core.models.manifest import TOKENIZER

@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from p2pinfer.cli.options import config_option, data_option, engine_options, json_option, store_option
-from p2pinfer.cli.terminal import Terminal, say
+from p2pinfer.cli.screen import Terminal
+from p2pinfer.cli.terminal import say
 from p2pinfer.cli.words import many
 from p2pinfer.disk.store import Store
 from p2pinfer.node.settings import change, read_settings
@@ -34,6 +35,7 @@ def doctor(
     numerics: str | None,
     device: str | None,
     threads: int | None,
+    memory_mb: int | None,
     data: Path,
     store: Path,
     as_json: bool,
@@ -50,7 +52,8 @@ def doctor(
     from p2pinfer.diagnosis.examination import examine
 
     settings = read_settings(config)
-    settings = change(settings, "serve", model=model, numerics=numerics, device=device, threads=threads)
+    computing = {"numerics": numerics, "device": device, "threads": threads, "memory_mb": memory_mb}
+    settings = change(settings, "serve", model=model, **computing)
     examination = examine(settings, data, Store(store), int(time.time()))
     if as_json:
         say(json.dumps(_plain(examination, data, store)))

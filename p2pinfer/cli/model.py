@@ -1,6 +1,7 @@
-"""`p2pinfer model`: import models into the store, list them, show one."""
+"""`p2pinfer model`: import models into the store, list them, show one, remove one."""
 
 import json
+import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from rich.table import Table
 
 from p2pinfer.cli.bars import open_bars
 from p2pinfer.cli.options import json_option, store_option
-from p2pinfer.cli.terminal import Terminal, say
+from p2pinfer.cli.screen import Terminal
+from p2pinfer.cli.terminal import say
 from p2pinfer.cli.words import SHORT_ID
 from p2pinfer.core.models.manifest import MAX_TEMPLATE, Manifest
 from p2pinfer.core.records.draw import MILLIONTHS
@@ -23,7 +25,7 @@ from p2pinfer.disk.wishes import NO_WISHES, Wishes
 
 @click.group()
 def model() -> None:
-    """Import, list and show models.
+    """Import, list, show and remove models.
 
     A model's id is the hash of everything in it: two machines that import the same model get the same id.
     """
@@ -158,6 +160,27 @@ def show(name: str, store: Path, as_json: bool) -> None:
     for file in stored.manifest.files:
         here = "missing" if models.missing(stored.id, [file.name]) else ""
         say(f"{file.name:<24}{file.size:>15,}  {file.digest.hex()[:SHORT_ID]}  {here}".rstrip())
+
+
+@model.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@store_option
+def remove(name: str, yes: bool, store: Path) -> None:
+    """Remove a model, by NAME or id, with all its files.
+
+    A model that a node of this machine serves is not removed.
+    """
+    models = Store(store)
+    stored = models.find(name)
+    what = shown_line(f"{stored.name}  {stored.id.hex()}  {stored.manifest.size / 1e6:,.0f} MB")
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError(f"nobody is there to be asked: remove {what} with --yes")
+        if not click.confirm(f"Remove {what}?", err=True):
+            raise click.exceptions.Exit(1)
+    models.remove(stored.id)
+    say(f"removed {what}")
 
 
 def _brief(stored: StoredModel, store: Store) -> dict[str, object]:

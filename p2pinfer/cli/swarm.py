@@ -11,7 +11,8 @@ from rich.table import Table
 
 from p2pinfer.cli.journal_bar import CheckBar
 from p2pinfer.cli.options import bootstrap_option, data_option, json_option, mdns_option, store_option
-from p2pinfer.cli.terminal import Terminal, say
+from p2pinfer.cli.screen import Terminal
+from p2pinfer.cli.terminal import say
 from p2pinfer.core.records.offer import ServingState
 from p2pinfer.core.swarm.offers import KnownOffer
 from p2pinfer.core.values.errors import NoRoute

@@ -19,10 +19,10 @@ from p2pinfer.client.farewells import Farewells
 from p2pinfer.client.file_search import Fetcher
 from p2pinfer.client.generations import Generations
 from p2pinfer.client.models import Models
-from p2pinfer.client.request import Options, Prompt, Request, check_cost
+from p2pinfer.client.request import Options, Prompt, check_cost, check_names, check_texts, make_request
 from p2pinfer.client.settlement import ClientSettlement
 from p2pinfer.core.swarm.offers import KnownOffer
-from p2pinfer.core.values.errors import P2pinferError, Refused, sole
+from p2pinfer.core.values.errors import P2pinferError, Refused, UsageError, sole
 from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.core.values.units import PeerKey
 from p2pinfer.disk.address_book import AddressBook
@@ -50,8 +50,8 @@ OpenNetwork = Callable[[PrivateKey, Exchange, Greeting], AbstractAsyncContextMan
 
 @asynccontextmanager
 async def open_client(
-    data: Path | None = None,
-    store: Path | None = None,
+    data: Path | str | None = None,
+    store: Path | str | None = None,
     bootstrap: Sequence[str] = (),
     *,
     max_cost: int | None = None,
@@ -79,15 +79,21 @@ async def open_client(
 
     Raises UsageError for what the user must mend; and what the block raises, as it is.
     """
+    if not trio.lowlevel.in_trio_task():  # type: ignore[attr-defined]  # old stubs
+        raise UsageError(
+            "open_client runs in Trio alone: an asyncio program writes `async with p2pinfer.aconnect(...)`, and others "
+            "`with p2pinfer.connect(...)`"
+        )
     if not gc.get_freeze_count():
         gc.freeze()  # what was imported is no garbage, and to look for some in it stops the loop for 80 ms
     check_cost(max_cost)
+    check_texts("bootstrap", bootstrap)
     if network is None:
         check_addresses(bootstrap)
-    data = data or default_data()
+    data = Path(data or default_data())
     with hold_client_key(data, payer) as key:
         try:
-            folders, opened = (data, store or default_store()), network or _open_libp2p
+            folders, opened = (data, Path(store or default_store())), network or _open_libp2p
             neighbours = open_mdns if mdns and network is None else None
             async with _open_client(
                 key, *folders, bootstrap, opened, neighbours, checking, machine or Machine(), journals, here
@@ -139,11 +145,11 @@ class Client:
         """Pieces of the answer as they come; leaving the loop gives the rest up.
 
         prompt:  text as it is, or chat messages (`role` and `content`) for the model's template
-        options: as in `Request`
+        options: as in `Options`
 
         Raises UsageError, NoRoute, and GenerationFailed when the answer breaks off.
         """
-        stream = await self._generations.start(Request(prompt, **options))
+        stream = await self._generations.start(make_request(prompt, options))
         try:
             async for piece in stream:
                 yield piece
@@ -157,7 +163,13 @@ class Client:
             return stream.answer
 
     async def answers(self, prompts: Sequence[Prompt], **options: Unpack[Options]) -> list[Answer | P2pinferError]:
-        """Answers to many prompts, asked at once, in their order; in the place of one that failed stands why."""
+        """Answers to many prompts, asked at once, in their order; in the place of one that failed stands why.
+
+        Raises UsageError for an option that is none, and where there is one prompt in place of a list.
+        """
+        check_names(options)
+        if isinstance(prompts, str):
+            raise UsageError(f"prompts are a list, and not one text: write [{prompts!r:.80}]")
         found: dict[int, Answer | P2pinferError] = {}
 
         async def one(number: int, prompt: Prompt) -> None:
@@ -174,7 +186,7 @@ class Client:
     @asynccontextmanager
     async def open_answer(self, prompt: Prompt, **options: Unpack[Options]) -> AsyncIterator[AnswerStream]:
         """An answer under way, with its route and, at the end, its numbers. Raises as `generate` does."""
-        stream = await self._generations.start(Request(prompt, **options))
+        stream = await self._generations.start(make_request(prompt, options))
         try:
             yield stream
         finally:

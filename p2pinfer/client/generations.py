@@ -6,6 +6,7 @@ How a request becomes ids is in `preparation.py`, which of its routes counts in 
 
 from collections.abc import Collection
 from functools import partial
+from math import inf
 from typing import Final
 
 import trio
@@ -84,7 +85,17 @@ class Generations:
         self.is_closed = False
 
     async def start(self, request: Request) -> AnswerStream:
-        """Wait for a turn, then try routes until one has delivered an id. The turn ends when it is paid."""
+        """Wait for a turn, then try routes until one has delivered an id. The turn ends when it is paid.
+
+        Raises as `_first_answering`, and GenerationFailed where the request's time is over before.
+        """
+        ends = inf if request.timeout is None else trio.current_time() + request.timeout
+        with trio.move_on_at(ends):
+            return AnswerStream(*await self._started(request), ends)
+        raise GenerationFailed(f"no token came within {request.timeout:g} s, its timeout", Code.CANCELLED)
+
+    async def _started(self, request: Request) -> tuple[Run, int]:
+        """The generation, and what routes tried before have cost, nano-credits."""
         await self._turns.acquire()
         try:
             trying, running = await self._first_answering(request)
@@ -92,7 +103,7 @@ class Generations:
             self._turns.release()
             raise
         self._nursery.start_soon(self._end_turn, running)
-        return AnswerStream(running, trying.lost)
+        return running, trying.lost
 
     def close(self) -> None:
         """Begin no more, and give up those under way; what was delivered is paid."""

@@ -11,9 +11,9 @@ from p2pinfer.client.request import CLASSES, CODECS, Request
 from p2pinfer.client.route_finder import FoundRoute
 from p2pinfer.client.routes import Sought
 from p2pinfer.client.scribe import Scribe, Words
-from p2pinfer.core.models.text import TextStream
+from p2pinfer.core.models.text_stream import TextStream
 from p2pinfer.core.sessions.ending import Ending
-from p2pinfer.core.values.errors import UsageError
+from p2pinfer.core.values.errors import TooLong, UsageError
 from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.core.values.units import PeerKey
 from p2pinfer.core.wire.session_messages import MAX_IDS
@@ -68,7 +68,7 @@ class Prepared:
 
 
 async def encode_prompt(request: Request, model: StoredModel, scribe: Scribe) -> tuple[int, ...]:
-    """Raises UsageError where the model does not take so many tokens, or there are none; and as the scribe does."""
+    """Raises TooLong where the model does not take so many tokens, UsageError for none; and as the scribe does."""
     if isinstance(request.prompt, str):
         ids = await scribe.encode(request.prompt)
     else:
@@ -78,15 +78,15 @@ async def encode_prompt(request: Request, model: StoredModel, scribe: Scribe) ->
 
 
 def _check_length(model: StoredModel, prompt: int, request: Request) -> None:
-    """Raises UsageError with the numbers."""
+    """Raises TooLong with the numbers, and UsageError where there are no tokens."""
     context = model.manifest.context
     if prompt + request.max_tokens > context:
-        raise UsageError(
+        raise TooLong(
             f"the prompt has {prompt} tokens and {request.max_tokens} are asked for; {model.name} takes {context} "
             f"together: shorten the prompt by {prompt + request.max_tokens - context}, or ask for fewer tokens"
         )
     if prompt > MAX_IDS:
-        raise UsageError(
+        raise TooLong(
             f"the prompt has {prompt} tokens, and no peer takes more than {MAX_IDS}: shorten it by {prompt - MAX_IDS}"
         )
     if not prompt:

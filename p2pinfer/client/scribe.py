@@ -13,9 +13,8 @@ from typing import Any, Final
 import msgpack
 import trio
 
-from p2pinfer.core.models.chat import NO_VARIABLES, ChatMessage
 from p2pinfer.core.models.manifest import encode_manifest
-from p2pinfer.core.models.template_variables import Variable
+from p2pinfer.core.models.template_variables import NO_VARIABLES, ChatMessage, Variable
 from p2pinfer.core.values.errors import ModelError, UsageError
 from p2pinfer.core.wire.session_messages import unpack_ids
 from p2pinfer.disk.store import StoredModel
@@ -41,7 +40,7 @@ class Bounds:
 
 
 class Words:
-    """The table of ids and their bytes (`core.text.Spelt`)."""
+    """The table of ids and their bytes (`core.models.text_stream.Spelt`)."""
 
     def __init__(self, table: Sequence[bytes], names: dict[int, str], drops_first_space: bool) -> None:
         self._table = table

@@ -137,7 +137,7 @@ class _ToyShard:
         return Output(ids=() if step.sample is None else (self._draw(rows[-1], step.sample),))
 
     def _rows(self, step: Step) -> list[bytes]:
-        """What comes in: ids, or rows of the stage before."""
+        """Return what comes in: ids, or rows of the stage before."""
         size = row_bytes(step.codec_in, self._facts.width)
         if not step.data or len(step.data) % size:
             raise RemoteProtocolError(f"{len(step.data)} bytes are no rows of {size} bytes", Code.BAD_VALUES)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count
 
-from p2pinfer.core.models.text import TextStream
+from p2pinfer.core.models.text_stream import TextStream
 from p2pinfer.core.money.budget import RETRY_S
 from p2pinfer.core.money.stage_account import StageAccount
 from p2pinfer.core.records.contract import Contract, check_request, read_request, verify_request

@@ -98,12 +98,13 @@ class Serving:
     async def _run(self, progress: Progress, show: Show, stop: trio.Event) -> None:
         """Serve one span after the other until `stop` is set."""
         duty = await self._duty(progress, show, stop)
-        first = await duty.placing.choose(duty.join)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(duty.announcing.run)
-            nursery.start_soon(self._directory.keep_providing, duty.model.id)
-            await self._serve_spans(duty, first)
-            nursery.cancel_scope.cancel()
+        with self._store.in_use(duty.model.id):
+            first = await duty.placing.choose(duty.join)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(duty.announcing.run)
+                nursery.start_soon(self._directory.keep_providing, duty.model.id)
+                await self._serve_spans(duty, first)
+                nursery.cancel_scope.cancel()
 
     async def _duty(self, progress: Progress, show: Show, stop: trio.Event) -> "_Duty":
         """The duty as the settings have it, and as is decided where they leave something open."""

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from p2pinfer.cli.demo import _ask_all
-from p2pinfer.cli.terminal import Terminal
+from p2pinfer.cli.screen import Terminal
 from p2pinfer.client.api import _open_client, open_client
 from p2pinfer.core.swarm.source import Source
 from p2pinfer.core.values.keys import PrivateKey, peer_name

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from p2pinfer.client.contracts import StagePlan, make_plan
 from p2pinfer.client.patience import OPEN_S, STALL_S
 from p2pinfer.client.run import Incoming, Run
-from p2pinfer.core.models.text import TextStream
+from p2pinfer.core.models.text_stream import TextStream
 from p2pinfer.core.records.records import sign
 from p2pinfer.core.records.sampling import SamplingRecord
 from p2pinfer.core.sessions.ending import Ending

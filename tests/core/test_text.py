@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from p2pinfer.core.models.text import Texts, TextStream
+from p2pinfer.core.models.text import Texts
+from p2pinfer.core.models.text_stream import TextStream
 from p2pinfer.core.values.errors import ModelError, UsageError
 from tests.disk.tiny import tiny_sentencepiece, tiny_tokenizer
 

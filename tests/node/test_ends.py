@@ -194,8 +194,14 @@ def new_key() -> PrivateKey:
     return PrivateKey(os.urandom(32))
 
 
+async def out_of_time(swarm: TinySwarm) -> None:
+    async with swarm.client() as client:
+        with suppress(P2pinferError):
+            await client.answer("hello", max_tokens=100, timeout=0.05)
+
+
 ENDS: Final[tuple[End, ...]] = (
-    *(whole_answer, one_token, left_loop, cancelled_before_the_first_id, closed_client, vanished_client),
+    *(whole_answer, one_token, left_loop, out_of_time, cancelled_before_the_first_id, closed_client, vanished_client),
     started_anew,
     *(vanished_while_opening, close_right_behind_the_open, closed_without_a_prompt, signatures_that_are_none),
     *(lie_of_the_prompt, refused_by_one_stage, refused_many_times),

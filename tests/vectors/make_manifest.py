@@ -33,7 +33,8 @@ from p2pinfer.core.models.model_numbers import (
     MAX_ROPE_FACTOR,
     MAX_ROPE_THETA,
 )
-from p2pinfer.core.models.text import Texts, TextStream
+from p2pinfer.core.models.text import Texts
+from p2pinfer.core.models.text_stream import TextStream
 from p2pinfer.core.values.errors import ModelError, RemoteProtocolError, UsageError
 from p2pinfer.core.values.fields import to_list
 from p2pinfer.disk.importing import import_model

@@ -16,17 +16,19 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from p2pinfer.core.models.template_variables import Variable, check_looked_at, check_variables
+from p2pinfer.core.models.template_variables import (
+    NO_VARIABLES,
+    ChatMessage,
+    Variable,
+    check_looked_at,
+    check_variables,
+)
 from p2pinfer.core.values.errors import ModelError, UsageError
 
 ROLES: Final = frozenset({"system", "user", "assistant", "tool", "developer"})
 MAX_RENDERED: Final = 1 << 26  # characters that a template may write; a context of a million positions has less
 MAX_PRODUCT: Final = 1 << 20  # items of a sequence, or bits of a number, that one operation may make
 SAMPLE: Final = ({"role": "user", "content": "Hello"},)  # a conversation that every template takes
-
-NO_VARIABLES: Final[Mapping[str, Variable]] = {}
-
-ChatMessage = Mapping[str, Any]  # `role` and `content`; a template may look at more
 
 # What a template's code may raise: it is somebody else's program
 _FAILURES: Final = (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError, MemoryError)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from math import inf
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -23,7 +23,6 @@ from p2pinfer.overlay.ground_network import open_ground_network
 from p2pinfer.overlay.libp2p.connection import Handshaker, YamuxPipe
 from p2pinfer.overlay.libp2p.dht_door import DhtDoor
 from p2pinfer.overlay.libp2p.knocks import Knocks
-from p2pinfer.overlay.libp2p.mdns import Neighbourhood, open_mdns
 from p2pinfer.overlay.libp2p.tcp import KeptPorts, dial_tcp, ip_of, listen_again, listen_tcp, place_of, source_at
 from p2pinfer.overlay.libp2p.whereabouts import Whereabouts
 from p2pinfer.overlay.limits import DESCRIPTORS, MAX_HANDSHAKES, MAX_LINKS, NETWORK_HANDSHAKES, NETWORK_LINKS
@@ -31,6 +30,9 @@ from p2pinfer.overlay.link import Receiver
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.pipe import Address, Pipe, hear_nothing, peer_of
 from p2pinfer.overlay.sleep import asleep_s
+
+if TYPE_CHECKING:
+    from p2pinfer.overlay.libp2p.mdns import Neighbourhood
 
 MDNS_AGAIN_S: Final = 30.0  # before mDNS is tried again where it failed
 MOVE_REST_S: Final = 5.0  # from one move of the DHT's host, or of mDNS, to the next: an interface may come and go
@@ -138,7 +140,7 @@ class Libp2pGround:
         self._key = key.public
         self._nursery = nursery
         self._dht: DhtDoor | None = None
-        self._neighbourhood = Neighbourhood()
+        self._neighbourhood: Neighbourhood | None = None
         self._where = where or Whereabouts(peer_name(key.public))
         self._handshaker = Handshaker(key)
         self._handshakes = Crowd(NETWORK_HANDSHAKES, MAX_HANDSHAKES)
@@ -236,6 +238,8 @@ class Libp2pGround:
 
     async def _be_on(self, local: Sequence[Address]) -> None:
         """Try again later where there is no mDNS: of a network that comes up the address is there before the routes."""
+        from p2pinfer.overlay.libp2p.mdns import open_mdns  # zeroconf takes a while to import, and few need it
+
         said = ""
         while True:
             with Contained("mDNS, by which peers on the local network are found,"):
@@ -252,7 +256,7 @@ class Libp2pGround:
         return await self._to_accept.receive()
 
     def neighbours(self) -> tuple[Address, ...]:
-        return self._neighbourhood.addresses()
+        return self._neighbourhood.addresses() if self._neighbourhood is not None else ()
 
     def directory_addresses(self) -> tuple[Address, ...]:
         return self._dht.addresses() if self._dht is not None else ()
