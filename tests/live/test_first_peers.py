@@ -11,10 +11,9 @@ from p2pinfer.core.values.keys import peer_name
 from p2pinfer.disk.roll import entered
 from tests.core.paid_route import CLIENT
 
-from .processes import COMMAND_S, QUIETLY, command, run_node
+from .processes import COMMAND_S, QUIETLY, SERVING, command, run_node
 
 DEAD = f"/ip4/127.0.0.1/tcp/1/p2p/{peer_name(CLIENT.public)}"
-SERVING = ("--model", "tiny", "--layers", "0:3", "--numerics", "f32-1", "--threads", "1")
 
 
 def test_a_node_on_the_same_folder_is_asked_by_itself_and_one_that_was_killed_is_not_missed(

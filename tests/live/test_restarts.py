@@ -7,10 +7,8 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from subprocess import PIPE, Popen
 
-from .processes import COMMAND, COMMAND_S, ENVIRONMENT, QUIETLY, NodeProcess, command, run_node
+from .processes import COMMAND, COMMAND_S, ENVIRONMENT, QUIETLY, SERVING, NodeProcess, command, run_node
 from .wires import wire_to
-
-SERVING = ("--model", "tiny", "--layers", "0:3", "--numerics", "f32-1", "--threads", "1")
 
 
 def rows(journal: Path, query: str) -> list[tuple[object, ...]]:
