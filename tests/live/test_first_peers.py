@@ -50,13 +50,12 @@ def test_nodes_of_one_user_are_found_whatever_their_folders_and_find_each_other(
     assert "no peer serves any model" in command(*asking, "--wait", 0).stderr
     with run_node(tmp_path / "next", tiny_store, apart=False) as other:
         other.wait_words("serving no model")
-        assert entered_soon(tmp_path / "next") == [tmp_path / "next"]  # and who was killed no more
+        wait_alone(tmp_path / "next")  # who was killed is on the roll no more
 
 
-def entered_soon(data: Path) -> list[Path]:
-    """The folders on the roll, once this one is."""
+def wait_alone(data: Path) -> None:
+    """Until this folder is on the roll, and no other."""
     deadline = time.monotonic() + COMMAND_S
-    while data not in (found := entered()):
-        assert time.monotonic() < deadline
+    while (found := entered()) != [data]:
+        assert time.monotonic() < deadline, found
         time.sleep(0.05)
-    return found

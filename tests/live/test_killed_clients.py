@@ -13,7 +13,7 @@ import pytest
 from p2pinfer.core.values.units import SessionId
 from p2pinfer.disk.journal_reader import Unpaid, read_journal
 
-from .processes import COMMAND, COMMAND_S, ENVIRONMENT, QUIETLY, TINY, NodeProcess, command, run_nodes
+from .processes import COMMAND, COMMAND_S, ENVIRONMENT, QUIETLY, NodeProcess, command, run_nodes
 
 CADENCE = 16
 WINDOW = 128
@@ -25,7 +25,8 @@ SPANS = ("0:1", "1:3")
 def nodes(tmp_path: Path, tiny_store: Path) -> Iterator[list[NodeProcess]]:
     settings = tmp_path / "node.toml"
     settings.write_text(f"[trust]\ncadence = {CADENCE}\nmax_chunk = 16\nwindow = {WINDOW}\n")
-    options = ("--config", str(settings), *TINY)
+    # torch's engine, which is slow enough for an answer to be under way when its client is killed
+    options = ("--config", str(settings), "--model", "tiny", "--numerics", "f32-1", "--threads", "1")
     with ExitStack() as stack:
         [head] = run_nodes(stack, tmp_path, tiny_store, [("--layers", SPANS[0], *options)])
         more = ("--layers", SPANS[1], "--bootstrap", head.address, *options)
