@@ -123,7 +123,10 @@ def test_a_thread_whose_swarm_is_closed_hears_it_and_what_it_got_is_paid(node: N
         assert journal.count_unstored() == 0
 
 
-def test_a_peer_that_vanishes_is_a_failed_generation(tmp_path: Path, tiny_store: Path) -> None:
+def test_a_peer_that_vanishes_is_a_failed_generation(
+    tmp_path: Path, tiny_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("p2pinfer.core.sessions.suspension.RETURN_S", 0.5)  # nobody comes back
     with (
         run_node(tmp_path / "node", tiny_store, *SERVING) as node,
         p2pinfer.connect(tmp_path / "data", tmp_path / "store", [node.address], mdns=False) as swarm,
