@@ -13,9 +13,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # In the order of their files: by the number of their tests, the live ones would come last, and one worker wait
 TWO := -n 2 --dist loadfile --no-loadscope-reorder
-# Decisions, formats and the text of the protocols, what documents and files look like, and one answer of a swarm: what
-# a change breaks first. Nothing here starts a process but that swarm's engines
-QUICKLY := -n 2 --dist load
+# What a change breaks first: decisions, formats, the text of the protocols, what documents and files look like, and one
+# answer of a swarm in memory. No real network, no torch in a process of its own, fewer made-up values than `make test`
+QUICKLY := -n 2 --dist load --hypothesis-profile=quick
 QUICK := tests/core tests/protocols tests/vectors tests/test_figures.py tests/test_house.py \
   tests/client/test_answers.py::test_greedy_ids_equal_those_of_the_whole_model
 PATIENT := -o faulthandler_timeout=900

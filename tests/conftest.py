@@ -18,6 +18,7 @@ from tests.swarms import Loop, running_swarm
 DEMO = "smollm2-135m-instruct"
 
 settings.register_profile("loaded machine", deadline=None)  # how long one example takes says nothing there
+settings.register_profile("quick", deadline=None, max_examples=20)  # of `make quick`
 settings.load_profile("loaded machine")
 
 

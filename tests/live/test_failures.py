@@ -6,6 +6,7 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -31,6 +32,12 @@ from .processes import (
 )
 
 LONG = ("--max-tokens", "4000", *QUIETLY)
+HASTY = """
+from p2pinfer.core.sessions import suspension
+suspension.RETURN_S = 1.0  # in place of half a minute
+from p2pinfer.cli.main import run
+run()
+"""
 
 
 @pytest.fixture
@@ -61,7 +68,7 @@ def test_a_node_killed_in_the_middle_of_an_answer_is_told_and_the_others_live_on
 ) -> None:
     boot = stack.enter_context(run_node(tmp_path / "boot", tiny_store))
     head, middle, tail = serve(stack, tmp_path, tiny_store, ["0:1", "1:2", "2:3"], boot.address)
-    asking = [*COMMAND, "ask", "hello", "--data", tmp_path / "client", "--store", tiny_store, *LONG]
+    asking = [sys.executable, "-c", HASTY, "ask", "hello", "--data", tmp_path / "client", "--store", tiny_store, *LONG]
     with Popen(
         [*map(str, asking), "--bootstrap", boot.address], stdout=PIPE, stderr=PIPE, text=True, env=ENVIRONMENT
     ) as process:
