@@ -239,7 +239,7 @@ def test_who_gives_up_while_it_is_away_dials_no_more(loop: Loop) -> None:
             loop.swarm.world.parts.clear()
             with trio.fail_after(1):
                 await wait_free(loop.swarm, HEAD, MIDDLE)
-            await trio.sleep(1)
+            await client.wait_settled()  # nothing is left that could dial
             assert tail not in cutting.linked
 
     loop.run(ask)

@@ -16,15 +16,14 @@ from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import GenerationFailed, ModelError, UsageError
 from p2pinfer.disk.journal_reader import read_journal
 
-from .processes import COMMAND_S, ENVIRONMENT, NodeProcess, run_node
+from .processes import COMMAND_S, ENVIRONMENT, SERVING, NodeProcess, run_node
 
 LONG = 4000  # tokens: an answer that nobody waits for
 
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory, tiny_store: Path) -> Iterator[NodeProcess]:
-    serving = ("--model", "tiny", "--layers", "0:3", "--numerics", "f32-1", "--threads", "1")
-    with run_node(tmp_path_factory.mktemp("blocking") / "node", tiny_store, *serving) as node:
+    with run_node(tmp_path_factory.mktemp("blocking") / "node", tiny_store, *SERVING) as node:
         yield node
 
 
@@ -172,10 +171,12 @@ def test_a_thread_whose_swarm_is_closed_hears_it_and_what_it_got_is_paid(node: N
         assert journal.count_unstored() == 0
 
 
-def test_a_peer_that_vanishes_is_a_failed_generation(tmp_path: Path, tiny_store: Path) -> None:
-    serving = ("--model", "tiny", "--layers", "0:3", "--numerics", "f32-1", "--threads", "1")
+def test_a_peer_that_vanishes_is_a_failed_generation(
+    tmp_path: Path, tiny_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("p2pinfer.core.sessions.suspension.RETURN_S", 0.5)  # nobody comes back
     with (
-        run_node(tmp_path / "node", tiny_store, *serving) as node,
+        run_node(tmp_path / "node", tiny_store, *SERVING) as node,
         p2pinfer.connect(tmp_path / "data", tmp_path / "store", [node.address], mdns=False) as swarm,
     ):
         swarm.answer("hello", max_tokens=1)

@@ -178,7 +178,7 @@ async def test_a_node_moves_to_what_a_node_that_leaves_held(
             task_status.started()
             await leave.wait()
 
-    async with open_tiny_swarm(tmp_path, ["0:2"], **TALL) as swarm, trio.open_nursery() as nursery:
+    async with open_tiny_swarm(tmp_path, ["0:2"], "f32-1", **TALL) as swarm, trio.open_nursery() as nursery:
         await nursery.start(stay, swarm)
         async with swarm.node(tmp_path / "third", machine=Machine(lots=Never()), serve_memory_mb=1) as node:
             assert node.span == Span(0, 1)

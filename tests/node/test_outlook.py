@@ -231,9 +231,11 @@ async def test_a_folder_that_takes_no_note_is_no_harm(autojump_clock: MockClock,
         open_memory_network(MemoryWorld(), KEYS[0].public, Collector()) as network,
         trio.open_nursery() as nursery,
     ):
-        nursery.start_soon(Outlook(network, NetworkSettings(), tmp_path / "none" / "network.json").run)
+        outlook = Outlook(network, NetworkSettings(), tmp_path / "none" / "network.json")
+        nursery.start_soon(outlook.run)
         await trio.sleep(2 * LOOK_S)
         nursery.cancel_scope.cancel()
+    assert last_sight(tmp_path / "none" / "network.json") is None
 
 
 @pytest.mark.parametrize(

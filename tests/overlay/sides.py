@@ -117,7 +117,7 @@ class Side:
         """End it without a word, as a killed process ends: its links break, and nobody answers where it was."""
         self._world.unreachable.add(self.key.public)
         for link in self.network.links():
-            await link._pipe.abort()
+            self._world.cut(self.key.public, link.peer)
         self._scope.cancel()
 
 

@@ -1,4 +1,4 @@
-"""The values that a chat template is given: messages, and variables as `enable_thinking` (manifest.md, 4.4).
+"""The values that a chat template is given: messages, and variables as `enable_thinking` (manifest.md, 4.4)."""
 
 from collections.abc import Collection, Mapping
 from typing import Any, Final
