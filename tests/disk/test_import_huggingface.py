@@ -476,3 +476,10 @@ def test_a_header_as_long_as_the_file_says_is_not_read(tmp_path: Path) -> None:
         file.truncate((1 << 30) + 8)
     with pytest.raises(ModelError, match="a header of 1073741824 bytes, limit 16777216"):
         open_safetensors(path)
+
+
+def test_an_index_that_names_a_file_no_file_system_has_is_refused(store: Store, tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "Tiny")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "x" * 300}}))
+    with pytest.raises(ModelError, match=r"cannot read 'xxx.* which model\.safetensors\.index\.json names: File name"):
+        import_model(str(folder), store)
