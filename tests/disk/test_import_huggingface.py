@@ -146,6 +146,16 @@ def test_an_eos_that_is_no_end_changes_nothing(store: Store, tmp_path: Path, eos
     assert import_model(str(folder), store).manifest.ends == (259, 258)
 
 
+def test_a_template_is_tried_before_anything_is_stored(store: Store, tmp_path: Path) -> None:
+    def never_ends(template: str) -> None:
+        assert template == TEMPLATE
+        raise KeyboardInterrupt  # of whoever waits for it
+
+    with pytest.raises(KeyboardInterrupt):
+        import_model(str(tiny_folder(tmp_path / "Tiny")), store, try_template=never_ends)
+    assert store.models() == []
+
+
 def test_a_template_in_its_own_file_comes_first(store: Store, tmp_path: Path) -> None:
     folder = tiny_folder(tmp_path / "Tiny")
     (folder / "chat_template.jinja").write_text("{{ messages }}")

@@ -28,9 +28,6 @@ NO_VARIABLES: Final[Mapping[str, Variable]] = {}
 
 ChatMessage = Mapping[str, Any]  # `role` and `content`; a template may look at more
 
-# What a template's code may raise: it is somebody else's program
-_FAILURES: Final = (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError, MemoryError)
-
 
 class ChatTemplate:
     """One model's template, ready to use.
@@ -50,7 +47,7 @@ class ChatTemplate:
             parsed = environment.parse(source)
             self.words: Final = _words(parsed)
             self._looked_at = meta.find_undeclared_variables(parsed) - environment.globals.keys()
-        except (TemplateError, SyntaxError, ValueError, OverflowError, MemoryError, RecursionError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever Jinja makes of somebody else's program
             raise ModelError(f"the model's chat template is broken: {_reason(error)}") from None
 
     def render(
@@ -84,7 +81,7 @@ class ChatTemplate:
                     **variables,
                 )
             )
-        except (*_FAILURES, RecursionError) as error:
+        except Exception as error:  # noqa: BLE001 - it is somebody else's program, and may fail in any way
             raise UsageError(f"the model's chat template does not take these messages: {_reason(error)}") from None
 
 
