@@ -83,6 +83,7 @@ Every folder and file:
         scribe_process.py      the scribe's process: tokenizer and template at work
         settlement.py          receipts of generations that are over
         signatures.py          what an account decided to sign, stored before it is sent
+        template_trial.py      a trial of a chat template, in a process of its own
         thread.py              a client in a thread of its own, for programs that do not run Trio
         tries.py               trying routes until one answers
         waiting_room.py        a request that waits for room at nodes that are full

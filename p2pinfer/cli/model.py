@@ -2,7 +2,6 @@
 
 import json
 import sys
-from datetime import datetime
 from pathlib import Path
 
 import click
@@ -76,8 +75,6 @@ def import_(
     models = Store(store)
     wishes = Wishes(name, _text_of(template) if template else None, ignored, hub_endpoint)
     stored = import_with_progress(source, models, wishes)
-    if stored.manifest.template:
-        _try_template(stored.manifest.template)
     if as_json:
         say(json.dumps(_brief(stored, models)))
     else:
@@ -91,15 +88,6 @@ def _sampling_words(manifest: Manifest) -> str:
     return f"temperature {temperature / MILLIONTHS:g}, top-k {top_k or 'all'}, top-p {top_p / MILLIONTHS:g}"
 
 
-def _try_template(template: str) -> None:
-    """Warn of a template that cannot render even the shortest chat."""
-    from p2pinfer.core.models.chat import fault_of  # Jinja takes a while to import; help should not
-
-    if fault := fault_of(template, datetime.now()):
-        text = "chats with this model will fail, plain prompts work; --template FILE gives another template"
-        say(f"Warning: {shown_line(fault)}; {text}", err=True)
-
-
 def _text_of(file: Path) -> str:
     try:
         return read_small(file, MAX_TEMPLATE).decode()
@@ -110,15 +98,26 @@ def _text_of(file: Path) -> str:
 
 
 def import_with_progress(source: str, store: Store, wishes: Wishes = NO_WISHES) -> StoredModel:
-    """Import a model, with a bar on the terminal where there is one. Raises ModelError."""
+    """Import a model, with a bar on the terminal where there is one. Raises ModelError.
+
+    A template that cannot render even the shortest chat is warned of.
+    """
     try:
         from p2pinfer.disk.importing import import_model  # needs numpy, which not everybody installed
     except ModuleNotFoundError as missing:
         raise ModelError(f"importing needs {missing.name}; get it with: pip install 'p2pinfer[node]'") from None
 
+    from p2pinfer.client.template_trial import try_template  # Jinja takes a while to import; help should not
+
     notes: list[str] = []
+    faults: list[str] = []
     with open_bars() as report:
-        stored = import_model(source, store, wishes, report, notes.append)
+        stored = import_model(
+            source, store, wishes, report, notes.append, lambda template: faults.append(try_template(template))
+        )
+    for fault in filter(None, faults):
+        text = "chats with this model will fail, plain prompts work; --template FILE gives another template"
+        say(f"Warning: {shown_line(fault)}; {text}", err=True)
     for note in notes:
         say(f"{stored.name}: {shown_line(note)}", err=True)
     return stored

@@ -130,6 +130,13 @@ def test_a_template_that_takes_no_chat_is_a_warning(tmp_path: Path, store: Path)
     assert "'functions' is undefined" in run("import", str(folder), "--store", str(store)).stderr
 
 
+def test_a_template_that_fails_in_a_way_of_its_own_is_a_warning(tmp_path: Path, store: Path) -> None:
+    folder = tiny_folder(tmp_path / "odd")
+    (folder / "chat_template.jinja").write_text("{{ 'abcdef' | truncate(1) }}")
+    result = run("import", str(folder), "--store", str(store))
+    assert (result.exit_code, "Warning: the model's chat template does not take" in result.stderr) == (0, True)
+
+
 def test_what_transformers_gives_to_templates_is_no_reason_to_warn(tmp_path: Path, store: Path) -> None:
     folder = tiny_folder(tmp_path / "date")
     (folder / "chat_template.jinja").write_text("{{ strftime_now('%Y') }}{{ messages | tojson(ensure_ascii=false) }}")

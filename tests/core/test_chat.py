@@ -104,6 +104,8 @@ def test_a_template_that_takes_no_chat_is_known_before_one_is_asked() -> None:
         ("{% include '/etc/passwd' %}", "no loader"),
         ("{{ 'x' | nothing }}", "No filter"),
         ("{{ 1 + 'x' }}", "unsupported operand"),
+        ("{{ 'abcdef' | truncate(1) }}", "expected length >= 3"),
+        ("{{ cycler() }}", "at least one item"),
     ],
 )
 def test_a_template_that_fails_says_why(source: str, reason: str) -> None:

@@ -2,6 +2,7 @@ import contextlib
 import json
 import re
 import struct
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ FLOAT = GGUFValueType.FLOAT32
 SHORT = GGUFValueType.UINT16
 INT = GGUFValueType.INT32
 ARRAY = GGUFValueType.ARRAY
+BOOL = GGUFValueType.BOOL
+BEGINS: dict[str, Any] = {"tokenizer.ggml.add_bos_token": (True, BOOL)}
 F32 = GGMLQuantizationType.F32
 
 Demo = tuple[Store, StoredModel]
@@ -102,6 +105,52 @@ def test_an_id_of_minus_one_is_none(tmp_path: Path, none: tuple[int, GGUFValueTy
     tiny_gguf(tmp_path / "a.gguf", **{"tokenizer.ggml.eos_token_id": none, "tokenizer.ggml.bos_token_id": none})
     source = read_gguf(tmp_path / "a.gguf")
     assert (source.bos, source.ends) == ((), (259,))
+
+
+@pytest.mark.parametrize("none", [(0xFFFFFFFF, UINT), (-1, INT)], ids=str)
+def test_a_text_begins_with_no_name_where_there_is_no_bos(tmp_path: Path, none: tuple[int, GGUFValueType]) -> None:
+    tiny_gguf(tmp_path / "a.gguf", **{"tokenizer.ggml.bos_token_id": none} | BEGINS)
+    assert Texts(read_gguf(tmp_path / "a.gguf").tokenizer).encode("the") == (257,)
+
+
+@pytest.mark.parametrize("kind", ["bos", "eos", "eot", "eom"])
+@pytest.mark.parametrize("value", [(-1000, INT), (1 << 32, GGUFValueType.UINT64), (True, BOOL), ("1", TEXT)], ids=str)
+def test_what_is_no_id_is_refused(tmp_path: Path, kind: str, value: tuple[object, GGUFValueType]) -> None:
+    tiny_gguf(tmp_path / "a.gguf", **{f"tokenizer.ggml.{kind}_token_id": value} | BEGINS)
+    with pytest.raises(ModelError, match=f"{kind}_token_id is .*, which is no id"):
+        read_gguf(tmp_path / "a.gguf")
+
+
+def test_rotary_factors_are_counted_before_as_many_are_made(tmp_path: Path) -> None:
+    """The size of a head is a number that nothing bounds yet; with two factors it would take gigabytes."""
+    size = {"llama.attention.key_length": (1 << 50, GGUFValueType.UINT64)}
+    tiny_gguf(tmp_path / "a.gguf", extra={"rope_freqs.weight": np.ones(2, np.float32)}, **size)
+    with pytest.raises(ModelError, match=r"rotary factors of shape \[2\] for a head size of 1125899906842624"):
+        read_gguf(tmp_path / "a.gguf")
+
+
+def test_a_long_name_takes_no_memory_for_its_cuts(tmp_path: Path) -> None:
+    """All cuts of this one would take 400 MB."""
+    pieces = [*PIECES[:-1], "a" * 20_000]
+    tiny_gguf(tmp_path / "a.gguf", **SENTENCEPIECE | {"tokenizer.ggml.tokens": (pieces, ARRAY)})
+    tracemalloc.start()
+    read_gguf(tmp_path / "a.gguf")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 << 20
+
+
+def test_names_that_make_more_merges_than_any_tokenizer_has_are_refused(tmp_path: Path) -> None:
+    pieces = [*PIECES[:259], *("a" * length for length in range(1, 501))]
+    kinds, scores = [2, 3, 3] + [6] * 256 + [1] * 500, [0.0] * len(pieces)
+    changes = {
+        "tokenizer.ggml.tokens": (pieces, ARRAY),
+        "tokenizer.ggml.token_type": (kinds, ARRAY),
+        "tokenizer.ggml.scores": (scores, ARRAY),
+    }
+    tiny_gguf(tmp_path / "a.gguf", **SENTENCEPIECE | changes)
+    with pytest.raises(ModelError, match="more than 32 MiB of merges"):
+        read_gguf(tmp_path / "a.gguf")
 
 
 def test_ids_are_drawn_as_the_file_says(tmp_path: Path) -> None:

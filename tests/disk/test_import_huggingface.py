@@ -147,6 +147,16 @@ def test_an_eos_that_is_no_end_changes_nothing(store: Store, tmp_path: Path, eos
     assert import_model(str(folder), store).manifest.ends == (259, 258)
 
 
+def test_a_template_is_tried_before_anything_is_stored(store: Store, tmp_path: Path) -> None:
+    def never_ends(template: str) -> None:
+        assert template == TEMPLATE
+        raise KeyboardInterrupt  # of whoever waits for it
+
+    with pytest.raises(KeyboardInterrupt):
+        import_model(str(tiny_folder(tmp_path / "Tiny")), store, try_template=never_ends)
+    assert store.models() == []
+
+
 def test_a_template_in_its_own_file_comes_first(store: Store, tmp_path: Path) -> None:
     folder = tiny_folder(tmp_path / "Tiny")
     (folder / "chat_template.jinja").write_text("{{ messages }}")
@@ -477,3 +487,10 @@ def test_a_header_as_long_as_the_file_says_is_not_read(tmp_path: Path) -> None:
         file.truncate((1 << 30) + 8)
     with pytest.raises(ModelError, match="a header of 1073741824 bytes, limit 16777216"):
         open_safetensors(path)
+
+
+def test_an_index_that_names_a_file_no_file_system_has_is_refused(store: Store, tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "Tiny")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "x" * 300}}))
+    with pytest.raises(ModelError, match=r"cannot read 'xxx.* which model\.safetensors\.index\.json names: File name"):
+        import_model(str(folder), store)

@@ -23,16 +23,20 @@ def import_model(
     wishes: Wishes = NO_WISHES,
     progress: Progress = no_progress,
     tell: Callable[[str], None] = lambda note: None,
+    try_template: Callable[[str], None] = lambda template: None,
 ) -> StoredModel:
     """Import `demo`, `PATH.gguf`, `FOLDER` or `hub:ORG/NAME[@REVISION]`.
 
-    tell: hears what whoever imports it should know
+    tell:         hears what whoever imports it should know
+    try_template: sees the chat template, if there is one, before anything is stored
 
     Raises:
         ModelError: it is none of these, is damaged or not supported, or the store has no room.
     """
     found = _source(source, wishes, progress)
     template = found.template if wishes.template is None else wishes.template
+    if template:
+        try_template(template)
     stored = build(replace(found, template=template), store, progress)
     for note in found.notes:
         tell(note)
