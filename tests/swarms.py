@@ -19,13 +19,15 @@ from p2pinfer.client.api import Client, open_client
 from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.store import Store, StoredModel
-from p2pinfer.node.daemon import Node, open_node
+from p2pinfer.node.daemon import Node, Surroundings, open_node
 from p2pinfer.node.settings import Settings, change
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.greeting import Greeting
+from p2pinfer.overlay.machine import Machine
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network
-from tests.disk.tiny import tiny_folder
+from tests.disk.tiny import EVEN, tiny_folder
+from tests.live.processes import NUMERICS
 
 LAYERS = 3
 TRUST = {"cadence": 4, "max_chunk": 8, "window": 24, "client_window": 24 * 16, "client_window_max": 24 * 64}
@@ -41,6 +43,7 @@ class TinySwarm:
     root: Path
     store: Store
     model: StoredModel
+    numerics: str = NUMERICS
     bootstrap: tuple[str, ...] = ()
     nodes: tuple[Node, ...] = ()
 
@@ -53,30 +56,40 @@ class TinySwarm:
         return open_client(data or folder, store or self.store.root, self.bootstrap, network=self.network)
 
     def node(
-        self, data: Path, layers: str = "", bootstrap: Sequence[str] | None = None, **changes: Any
+        self,
+        data: Path,
+        layers: str = "",
+        bootstrap: Sequence[str] | None = None,
+        machine: Machine | None = None,
+        **changes: Any,
     ) -> AbstractAsyncContextManager[Node]:
         """One more node; `changes` go into its settings, as section_name."""
         met = self.bootstrap if bootstrap is None else tuple(bootstrap)
-        settings = change(tiny_settings(self.model, layers), "network", bootstrap=met)
+        settings = change(tiny_settings(self.model, layers, self.numerics), "network", bootstrap=met)
         for name, value in changes.items():
             section, _, key = name.partition("_")
             settings = change(settings, section, **{key: value})
-        return open_node(settings, data, self.store, network=self.network)
+        return open_node(settings, data, self.store, Surroundings(self.network, machine or Machine()))
 
 
-def tiny_settings(model: StoredModel, layers: str = "") -> Settings:
-    settings = change(Settings(), "serve", model=model.id.hex(), layers=layers, threads=1, numerics="f32-1")
+def tiny_settings(model: StoredModel, layers: str = "", numerics: str = NUMERICS) -> Settings:
+    settings = change(Settings(), "serve", model=model.id.hex(), layers=layers, threads=1, numerics=numerics)
     return change(change(settings, "trust", **TRUST), "serve", memory_mb=64)
 
 
 @asynccontextmanager
-async def open_tiny_swarm(root: Path, spans: Sequence[str], **config: Any) -> AsyncIterator[TinySwarm]:
-    """A peer to meet, and a node for each span, started at once; `config` goes into the model's."""
+async def open_tiny_swarm(
+    root: Path, spans: Sequence[str], numerics: str = NUMERICS, **config: Any
+) -> AsyncIterator[TinySwarm]:
+    """A peer to meet, and a node for each span, started at once; `config` goes into the model's.
+
+    numerics: the class of all of them
+    """
     store = Store(root / "store")
-    folder = tiny_folder(root / "tiny", num_hidden_layers=LAYERS, **config)
-    swarm = TinySwarm(MemoryWorld(), root, store, import_model(str(folder), store))
+    folder = tiny_folder(root / "tiny", **EVEN | {"num_hidden_layers": LAYERS} | config)
+    swarm = TinySwarm(MemoryWorld(), root, store, import_model(str(folder), store), numerics)
     async with AsyncExitStack() as stack:
-        boot = await stack.enter_async_context(open_node(Settings(), root / "boot", store, network=swarm.network))
+        boot = await stack.enter_async_context(open_node(Settings(), root / "boot", store, Surroundings(swarm.network)))
         swarm.bootstrap = boot.addresses
         nodes: dict[int, Node] = {}
         stop = trio.Event()

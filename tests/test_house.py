@@ -1,84 +1,30 @@
-"""The house: what is documented, what imports what, and what an import costs."""
+"""The house: what its map names, what imports what, and what an import costs."""
 
 import ast
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from shutil import which
 
-import click
 import pytest
 
 import p2pinfer
-from p2pinfer.cli.main import COMMANDS, main
-from p2pinfer.node.settings import SECTIONS
+from p2pinfer.cli.main import COMMANDS
+from tests import package_map
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "p2pinfer"
-README = (ROOT / "README.md").read_text()
+CLAUSE = re.compile(r"(What|Whether|Who|Whom|Whose|How|Where|When|Which|Why|Whoever|Whatever)\b")
 MODULES = sorted(path.relative_to(ROOT) for path in PACKAGE.rglob("*.py") if path.stat().st_size)
 
 
-def commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
-    """A command and all below it, as one types them."""
-    yield name, command
-    if isinstance(command, click.Group):
-        context = click.Context(command, info_name=name)
-        for child in command.list_commands(context):
-            below = command.get_command(context, child)
-            assert below is not None
-            yield from commands(below, f"{name} {child}")
-
-
-ALL_COMMANDS = dict(commands(main, "p2pinfer"))
-OPTIONS = sorted(
-    {
-        option
-        for command in ALL_COMMANDS.values()
-        for parameter in command.params
-        if isinstance(parameter, click.Option) and not parameter.hidden
-        for option in parameter.opts
-        if option.startswith("--")
-    }
-    - {"--help", "--version"}
-)
-SETTINGS = [f"{name}.{field.name}" for name, section in SECTIONS.items() for field in fields(section)]
-
-
-@pytest.mark.parametrize("name", [name for name in ALL_COMMANDS if name != "p2pinfer"])
-def test_the_readme_shows_every_command(name: str) -> None:
-    assert name in README
-
-
-@pytest.mark.parametrize("option", OPTIONS)
-def test_the_readme_mentions_every_option(option: str) -> None:
-    assert re.search(rf"{option}(?![\w-])", README)
-
-
-@pytest.mark.parametrize("setting", SETTINGS)
-def test_the_readme_lists_every_setting(setting: str) -> None:
-    assert f"`{setting}`" in README
-
-
-@pytest.mark.parametrize("name", ALL_COMMANDS)
-def test_every_command_says_what_it_does(name: str) -> None:
-    assert ALL_COMMANDS[name].help
-
-
-@pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
-def test_the_readme_names_every_example(example: str) -> None:
-    assert example in README
-
-
-def test_the_map_names_every_package() -> None:
-    assert p2pinfer.__doc__ is not None
-    drawn = p2pinfer.__doc__[p2pinfer.__doc__.index("A map") :]
-    assert [
-        child.name for child in PACKAGE.iterdir() if (child / "__init__.py").is_file() and child.name not in drawn
-    ] == []
+def test_the_map_names_every_folder_and_file() -> None:
+    """`python -m tests.package_map --write` mends it."""
+    words = package_map.drawn()
+    there = package_map.there()
+    assert ([name for name in there if not words.get(name)], sorted(set(words) - set(there))) == ([], [])
 
 
 def test_every_name_the_package_promises_is_there() -> None:
@@ -92,8 +38,8 @@ def test_every_module_says_what_it_is(module: Path) -> None:
 
 
 MOST_PARAMETERS = 6
-# Its keywords are how the library is written down: a value in their place would be one more thing to learn
-OPEN_CLIENT = ("p2pinfer/client/api.py", "open_client")
+# Their keywords are how the library is written down: a value in their place would be one more thing to learn
+LIBRARY = ("p2pinfer/client/api.py", "open_client"), ("p2pinfer/client/blocking.py", "connect")
 
 
 def long_functions(module: Path) -> Iterator[str]:
@@ -103,12 +49,36 @@ def long_functions(module: Path) -> Iterator[str]:
             given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
             name = getattr(node, "name", "lambda")
             count = len([one for one in given if one.arg not in ("self", "cls")])
-            if count > MOST_PARAMETERS and (module.as_posix(), name) != OPEN_CLIENT:
+            if count > MOST_PARAMETERS and (module.as_posix(), name) not in LIBRARY:
                 yield f"{module}:{node.lineno} {name}"
 
 
 def test_functions_take_few_things_and_values_that_mean_something() -> None:
     assert [name for module in MODULES for name in long_functions(module)] == []
+
+
+def docstrings(module: Path) -> Iterator[tuple[str, str]]:
+    """The docstrings of a module, its classes and functions, each with a name."""
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    for node in ast.walk(ast.parse((ROOT / module).read_text())):
+        if isinstance(node, documented) and (text := ast.get_docstring(node)):
+            yield getattr(node, "name", "the module"), text
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_a_docstring_begins_with_a_sentence(module: Path) -> None:
+    """Or with a noun: not with a clause that stands for what it should name."""
+    assert [f"{name}: {text}" for name, text in docstrings(module) if CLAUSE.match(text)] == []
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_a_file_that_a_text_names_is_there(module: Path) -> None:
+    """In the same folder, or by its path from the package's folder or the root."""
+    named = set(re.findall(r"(?<![\w/.-])[\w/]+\.(?:py|c|h)\b", "\n".join(text for _, text in docstrings(module))))
+    folders = ROOT / module.parent, PACKAGE, ROOT
+    listed = package_map.there() if module == Path("p2pinfer/__init__.py") else []
+    names = {name.rpartition("/")[2] for name in listed}
+    assert [name for name in named - names if not any((folder / name).exists() for folder in folders)] == []
 
 
 def test_imports_point_downwards() -> None:
@@ -134,14 +104,17 @@ def test_verifying_a_statement_loads_neither_torch_nor_the_network() -> None:
 
 
 def test_help_loads_neither_torch_nor_the_network() -> None:
-    assert not imported("import p2pinfer.cli.main") & {"torch", "numpy", "libp2p"}
+    assert not imported("import p2pinfer.cli.main") & {"torch", "numpy", "libp2p", "trio", "rich"}
 
 
-@pytest.mark.parametrize("module", ["p2pinfer.node.daemon", "p2pinfer.client.api"])
-def test_node_and_client_load_no_torch(module: str) -> None:
-    assert not imported(f"import {module}") & {"torch", "numpy", "safetensors"}
+def test_node_and_client_load_no_torch() -> None:
+    assert not imported("import p2pinfer.node.daemon, p2pinfer.client.api") & {"torch", "numpy", "safetensors"}
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_loading_a_command_loads_no_torch(name: str) -> None:
-    assert "torch" not in imported(f"import {COMMANDS[name][0]}")
+def test_a_client_loads_no_library_before_it_is_used() -> None:
+    """A cold `ask` waits for every import."""
+    assert not imported("import p2pinfer.client.api, p2pinfer.cli.ask") & {"tokenizers", "jinja2", "zeroconf", "rich"}
+
+
+def test_loading_the_commands_loads_no_torch() -> None:
+    assert "torch" not in imported("import " + ", ".join(module for module, _ in COMMANDS.values()))

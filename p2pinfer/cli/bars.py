@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from p2pinfer.cli.terminal import Terminal
+from p2pinfer.cli.screen import Terminal
 
 Report = Callable[[str, int, int], None]  # what is done, how far, of how much
 

@@ -11,7 +11,8 @@ from rich.table import Table
 
 from p2pinfer.cli.bars import open_bars
 from p2pinfer.cli.options import as_value, json_option, store_option
-from p2pinfer.cli.terminal import Terminal, say
+from p2pinfer.cli.screen import Terminal
+from p2pinfer.cli.terminal import say
 from p2pinfer.cli.words import many
 from p2pinfer.core.values.units import Numerics
 from p2pinfer.disk.store import Store
@@ -35,7 +36,9 @@ def _counts(ctx: click.Context, param: click.Parameter, text: str) -> tuple[int,
     """Whole numbers with commas between them."""
     parts = text.split(",")
     if not all(part.strip().isdecimal() and 1 <= int(part) <= MAX_SESSIONS for part in parts):
-        raise click.BadParameter(f"{text!r} is no list of numbers from 1 to {MAX_SESSIONS}; write for example 1,4,16")
+        raise click.BadParameter(
+            f"{text!r} is not a list of numbers from 1 to {MAX_SESSIONS}; write for example 1,4,16"
+        )
     return tuple(int(part) for part in parts)
 
 

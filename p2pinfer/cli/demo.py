@@ -19,7 +19,9 @@ from rich.text import Text
 
 from p2pinfer.cli.options import json_option, store_option
 from p2pinfer.cli.processes import NodeProcess, open_swarm
-from p2pinfer.cli.terminal import Terminal, say
+from p2pinfer.cli.screen import Terminal
+from p2pinfer.cli.terminal import say
+from p2pinfer.cli.words import many
 from p2pinfer.client.answer import Answer
 from p2pinfer.core.models.manifest import TOKENIZER
 from p2pinfer.core.models.text import Texts
@@ -87,7 +89,7 @@ def _model(store: Store, console: Terminal) -> StoredModel:
 async def _demo(model: StoredModel, store: Store, peers: int, console: Terminal) -> dict[str, object]:
     with tempfile.TemporaryDirectory(prefix="p2pinfer-demo-") as folder:
         root = Path(folder)
-        console.print(f"Starting a bootstrap peer and {peers} nodes that share {model.manifest.layers} layers")
+        console.print(f"Starting a bootstrap peer and {many(peers, 'node')} for {model.manifest.layers} layers")
         async with open_swarm(root, store.root, model, peers, "--threads", "1") as (bootstrap, *nodes):
             answers = await _ask_all(root / "client", store, bootstrap.address, console)
             paid = [await _settle(node, root) for node in nodes]
@@ -138,7 +140,7 @@ async def _settle(node: NodeProcess, root: Path) -> NodeEarnings:
     Raises RemoteProtocolError where it does not verify.
     """
     file = root / f"{node.data.name}.statement"
-    command = [sys.executable, "-m", "p2pinfer", "earnings", "export", str(file), "--data", str(node.data)]
+    command = [sys.executable, "-P", "-m", "p2pinfer", "earnings", "export", str(file), "--data", str(node.data)]
     await trio.run_process(command, capture_stdout=True)
     verdict = await trio.to_thread.run_sync(lambda: verify_statement(file.read_bytes()))
     spans = {entry.contract.record.span for entry in verdict.entries}

@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from p2pinfer.cli.options import config_option, data_option, engine_options, json_option, store_option
-from p2pinfer.cli.terminal import Terminal, say
+from p2pinfer.cli.screen import Terminal
+from p2pinfer.cli.terminal import say
 from p2pinfer.cli.words import many
 from p2pinfer.disk.store import Store
 from p2pinfer.node.settings import change, read_settings

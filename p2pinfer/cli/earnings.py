@@ -13,8 +13,9 @@ from click.core import ParameterSource
 
 from p2pinfer.cli.earnings_report import HEADINGS, own_payers, print_report, read_report, summary
 from p2pinfer.cli.journal_bar import CheckBar
-from p2pinfer.cli.options import as_value, data_option, json_option, store_option
-from p2pinfer.cli.terminal import Terminal, say
+from p2pinfer.cli.options import as_value, data_folders_option, data_option, json_option, store_option
+from p2pinfer.cli.screen import Terminal
+from p2pinfer.cli.terminal import say
 from p2pinfer.cli.words import amount_words, many, period_words
 from p2pinfer.core.money.ledger import By, Total, fold_all
 from p2pinfer.core.values.errors import UsageError
@@ -43,7 +44,7 @@ def day(value: str | int) -> int:
             first = datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=UTC)
         return max(0, int(first.timestamp()) // DAY_S * DAY_S)
     except (ValueError, OverflowError):
-        message = f"{value!r:.80} is no day: write 2026-11-30, or 7d for the last seven days, today included"
+        message = f"{value!r:.80} is not a day: write 2026-11-30, or 7d for the last seven days, today included"
         raise click.BadParameter(message) from None
 
 
@@ -67,24 +68,30 @@ since_option = click.option("--since", type=day, metavar="DAY", help="From this 
     help="One row for each.",
 )
 @since_option
-@data_option
+@data_folders_option
 @store_option
 @json_option
 @click.pass_context
-def earnings(ctx: click.Context, by: str, since: int | None, data: Path, store: Path, as_json: bool) -> None:
-    """Show what this machine's node earned, while it runs or not.
+def earnings(
+    ctx: click.Context, by: str, since: int | None, data: tuple[Path, ...], store: Path, as_json: bool
+) -> None:
+    """Show what this machine's nodes earned, while they run or not.
 
     Every row adds up receipts that both sides signed. What strangers owe (unbacked) and what your own keys owe (self)
     stand apart, and are never one sum.
 
     \b
     The last month by payer:   p2pinfer earnings --by payer --since 30d
+    Several nodes together:    p2pinfer earnings --data FOLDER --data FOLDER --by node
     For other programs:        p2pinfer earnings --json
     To prove it to others:     p2pinfer earnings export november.statement
     One receipt in full:       p2pinfer earnings --by session
                                p2pinfer receipt show CONTRACT
     """
     if ctx.invoked_subcommand is not None:
+        if len(data) > 1:
+            raise UsageError("a statement is one node's: export one for each data folder")
+        ctx.params["data"] = data[0]
         pass_on(ctx, ctx.invoked_subcommand, ("by", "store"), "a statement holds every receipt by itself")
         return
     report = read_report(data, By(by), since or 0)

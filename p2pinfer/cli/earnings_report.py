@@ -13,9 +13,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from p2pinfer.cli.journal_bar import CheckBar
-from p2pinfer.cli.terminal import Terminal
+from p2pinfer.cli.screen import Terminal
 from p2pinfer.cli.words import SHORT_ID, Unit, many, time_words, unit_for
 from p2pinfer.core.money.ledger import By, Subtotal, Total, add_up, fold_all, group
+from p2pinfer.core.values.errors import UsageError
 from p2pinfer.core.values.keys import parse_peer_name, short_name
 from p2pinfer.core.values.units import ModelId, PeerKey, RecordId
 from p2pinfer.disk.identity import own_keys
@@ -23,19 +24,20 @@ from p2pinfer.disk.journal_reader import JournalReader, read_journal
 from p2pinfer.disk.places import node_journal
 
 BAR_WIDTH: Final = 16
-MONEY: Final = "ncr: nano-credits, of which 1,000,000,000 are a credit."
+MONEY: Final = "ncr: nano-credits, 1,000,000,000 of them are one credit."
 UNBACKED: Final = (
     "unbacked: promises to pay, signed by those who asked. Each payer owes you that much on its word alone, and "
     "nothing guarantees that it will pay."
 )
-OWN: Final = "self: owed by your own keys, money that goes in a circle. It is never added to what others owe."
+OWN: Final = "self: owed by your own keys, so the money stays yours. It is never added to what others owe."
 HEADINGS: Final = {
     By.DAY: ("day (UTC)",),
     By.MODEL: ("model", "id"),
     By.PAYER: ("payer",),
+    By.NODE: ("node",),
     By.SESSION: ("last receipt (UTC)", "contract"),
 }
-BARS: Final = (By.DAY, By.PAYER)  # models and sessions leave no room for them
+BARS: Final = (By.DAY, By.PAYER, By.NODE)  # models and sessions leave no room for them
 
 Names = Mapping[ModelId, str]
 
@@ -62,14 +64,27 @@ class ReportRow:
     contracts: list[RecordId]
 
 
-def read_report(data: Path, by: By, since: int = 0) -> Report:
-    """The receipts that a data folder's node earned since the beginning of a day (Unix seconds).
+def read_report(folders: Iterable[Path], by: By, since: int = 0) -> Report:
+    """The receipts that the nodes of data folders earned since the beginning of a day (Unix seconds).
 
-    Raises UsageError where no node has run with that folder, JournalError where its journal cannot be trusted.
+    Raises UsageError where no node has run with one of them, or two are the same node's; JournalError where a journal
+    cannot be trusted.
     """
-    with read_journal(node_journal(data), CheckBar()) as reader:
-        parts, unsigned = read_parts(reader, by, since), reader.count_proposed()
-    return Report(parts, by, own_payers(parts, data), unsigned)
+    parts: list[Subtotal] = []
+    own: set[PeerKey] = set()
+    unsigned, earner = 0, dict[PeerKey, Path]()
+    for folder in folders:
+        with read_journal(node_journal(folder), CheckBar()) as reader:
+            found = read_parts(reader, by, since)
+            unsigned += reader.count_proposed()
+        for node in {part.node for part in found}:
+            if (other := earner.setdefault(node, folder)) is not folder:
+                raise UsageError(
+                    f"{folder} and {other} hold earnings of the same node: one is a copy, so name one only"
+                )
+        parts += found
+        own |= own_payers(found, folder)
+    return Report(parts, by, frozenset(own), unsigned)
 
 
 def read_parts(reader: JournalReader, by: By, since: int) -> list[Subtotal]:
@@ -155,7 +170,7 @@ def _table(report: Report, names: Names) -> Table:
         table.add_column(heading, footer=footer, justify="right", no_wrap=True)
     bars = several and by in BARS
     if bars:
-        table.add_column("")
+        table.add_column("unbacked")
     most = max(row.total.unbacked for row in found)
     for row in found:
         bar = [_bar(row.total.unbacked, most)] if bars else []

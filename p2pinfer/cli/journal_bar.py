@@ -3,8 +3,6 @@
 import time
 from typing import TYPE_CHECKING, Final
 
-from p2pinfer.cli.terminal import Terminal
-
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -30,6 +28,8 @@ class CheckBar:
 
 def _open_bars() -> "Progress":
     from rich.progress import Progress  # few journals need it
+
+    from p2pinfer.cli.screen import Terminal
 
     terminal = Terminal(stderr=True)
     bars = Progress(console=terminal, disable=not terminal.has_bars, transient=True)

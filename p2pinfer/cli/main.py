@@ -20,11 +20,12 @@ COMMANDS: Final = {  # name: module, one line of help
     "ask": ("p2pinfer.cli.ask", "Ask the swarm a prompt and stream the answer."),
     "backup": ("p2pinfer.cli.backup", "Copy the journal of receipts, also while it is in use."),
     "bench": ("p2pinfer.cli.bench", "Measure how fast this machine's engines are."),
+    "chat": ("p2pinfer.cli.chat", "Talk with a model of the swarm."),
     "config": ("p2pinfer.cli.config", "Print a node's settings, with help, as a TOML file."),
     "demo": ("p2pinfer.cli.demo", "Watch peers on this machine answer a prompt, and see what each earned."),
     "doctor": ("p2pinfer.cli.doctor", "Say whether this machine can serve, and what would make it faster."),
     "earnings": ("p2pinfer.cli.earnings", "Show what this machine earned; export it as a signed statement."),
-    "model": ("p2pinfer.cli.model", "Import models and look at them."),
+    "model": ("p2pinfer.cli.model", "Import, list and remove models."),
     "node": ("p2pinfer.cli.node", "Serve layers of a model to the swarm."),
     "owed": ("p2pinfer.cli.owed", "Show what this machine's clients owe, and to whom."),
     "receipt": ("p2pinfer.cli.receipt", "Look at one receipt."),
@@ -76,6 +77,8 @@ def run() -> NoReturn:
     except click.Abort:
         sys.exit(130)
     except click.ClickException as error:
+        if isinstance(error, click.NoSuchOption) and error.option_name == "--verbose":
+            error = click.UsageError("--verbose stands before the command: p2pinfer --verbose ...", error.ctx)
         with suppress(OSError):  # who cannot be told still gets the exit code
             error.show()
         sys.exit(error.exit_code)

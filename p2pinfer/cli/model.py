@@ -1,7 +1,7 @@
-"""`p2pinfer model`: import models into the store, list them, show one."""
+"""`p2pinfer model`: import models into the store, list them, show one, remove one."""
 
 import json
-from datetime import datetime
+import sys
 from pathlib import Path
 
 import click
@@ -9,12 +9,14 @@ from rich.table import Table
 
 from p2pinfer.cli.bars import open_bars
 from p2pinfer.cli.options import as_value, json_option, store_option
-from p2pinfer.cli.terminal import Terminal, say
+from p2pinfer.cli.screen import Terminal
+from p2pinfer.cli.terminal import say
 from p2pinfer.cli.words import SHORT_ID
 from p2pinfer.core.models.manifest import MAX_TEMPLATE, Manifest
 from p2pinfer.core.records.draw import MILLIONTHS
 from p2pinfer.core.values.errors import ModelError, UsageError
 from p2pinfer.core.values.shown import shown_line
+from p2pinfer.disk.demo import how_to_import
 from p2pinfer.disk.plain import read_small
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.disk.wishes import NO_WISHES, Wishes
@@ -22,7 +24,7 @@ from p2pinfer.disk.wishes import NO_WISHES, Wishes
 
 @click.group()
 def model() -> None:
-    """Import, list and show models.
+    """Import, list, show and remove models.
 
     A model's id is the hash of everything in it: two machines that import the same model get the same id.
     """
@@ -66,8 +68,6 @@ def import_(source: str, wishes: Wishes, store: Path, as_json: bool) -> None:
     """
     models = Store(store)
     stored = import_with_progress(source, models, wishes)
-    if stored.manifest.template:
-        _try_template(stored.manifest.template)
     if as_json:
         say(json.dumps(_brief(stored, models)))
     else:
@@ -81,15 +81,6 @@ def _sampling_words(manifest: Manifest) -> str:
     return f"temperature {temperature / MILLIONTHS:g}, top-k {top_k or 'all'}, top-p {top_p / MILLIONTHS:g}"
 
 
-def _try_template(template: str) -> None:
-    """Warn of a template that cannot render even the shortest chat."""
-    from p2pinfer.core.models.chat import fault_of  # Jinja takes a while to import; help should not
-
-    if fault := fault_of(template, datetime.now()):
-        text = "chats with this model will fail, plain prompts work; --template FILE gives another template"
-        say(f"Warning: {shown_line(fault)}; {text}", err=True)
-
-
 def _text_of(file: Path) -> str:
     try:
         return read_small(file, MAX_TEMPLATE).decode()
@@ -100,15 +91,26 @@ def _text_of(file: Path) -> str:
 
 
 def import_with_progress(source: str, store: Store, wishes: Wishes = NO_WISHES) -> StoredModel:
-    """Import a model, with a bar on the terminal where there is one. Raises ModelError."""
+    """Import a model, with a bar on the terminal where there is one. Raises ModelError.
+
+    A template that cannot render even the shortest chat is warned of.
+    """
     try:
         from p2pinfer.disk.importing import import_model  # needs numpy, which not everybody installed
     except ModuleNotFoundError as missing:
         raise ModelError(f"importing needs {missing.name}; get it with: pip install 'p2pinfer[node]'") from None
 
+    from p2pinfer.client.template_trial import try_template  # Jinja takes a while to import; help should not
+
     notes: list[str] = []
+    faults: list[str] = []
     with open_bars() as report:
-        stored = import_model(source, store, wishes, report, notes.append)
+        stored = import_model(
+            source, store, wishes, report, notes.append, lambda template: faults.append(try_template(template))
+        )
+    for fault in filter(None, faults):
+        text = "chats with this model will fail, plain prompts work; --template FILE gives another template"
+        say(f"Warning: {shown_line(fault)}; {text}", err=True)
     for note in notes:
         say(f"{stored.name}: {shown_line(note)}", err=True)
     return stored
@@ -128,7 +130,7 @@ def list_(store: Path, as_json: bool) -> None:
     elif found:
         _print_table(found, models)
     else:
-        say("no models; import one: p2pinfer model import demo")
+        say(f"no models; import one: {how_to_import()}")
 
 
 @model.command()
@@ -150,6 +152,27 @@ def show(name: str, store: Path, as_json: bool) -> None:
     for file in stored.manifest.files:
         here = "missing" if models.missing(stored.id, [file.name]) else ""
         say(f"{file.name:<24}{file.size:>15,}  {file.digest.hex()[:SHORT_ID]}  {here}".rstrip())
+
+
+@model.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@store_option
+def remove(name: str, yes: bool, store: Path) -> None:
+    """Remove a model, by NAME or id, with all its files.
+
+    A model that a node of this machine serves is not removed.
+    """
+    models = Store(store)
+    stored = models.find(name)
+    what = shown_line(f"{stored.name}  {stored.id.hex()}  {stored.manifest.size / 1e6:,.0f} MB")
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError(f"nobody is there to be asked: remove {what} with --yes")
+        if not click.confirm(f"Remove {what}?", err=True):
+            raise click.exceptions.Exit(1)
+    models.remove(stored.id)
+    say(f"removed {what}")
 
 
 def _brief(stored: StoredModel, store: Store) -> dict[str, object]:

@@ -15,9 +15,17 @@ import trio
 from rich.progress import Progress
 
 from p2pinfer.cli.journal_bar import SLOW_S, WHAT
-from p2pinfer.cli.options import bootstrap_option, config_option, data_option, engine_options, store_option
+from p2pinfer.cli.options import (
+    bootstrap_option,
+    config_option,
+    data_option,
+    engine_options,
+    price_options,
+    store_option,
+)
 from p2pinfer.cli.repeats import Repeats
-from p2pinfer.cli.terminal import LogHandler, Terminal, say
+from p2pinfer.cli.screen import Terminal
+from p2pinfer.cli.terminal import LogHandler, say
 from p2pinfer.core.values.errors import UsageError
 from p2pinfer.disk.store import Store
 from p2pinfer.engine.choice import EVERY_ENGINE, missing_words
@@ -46,12 +54,14 @@ logger = logging.getLogger(__name__)
 @click.option("--model", metavar="NAME", help="Name or id of the model to serve; none only helps peers meet.")
 @click.option("--layers", metavar="A:B", help="Layers [A, B) to serve.  [default: where the swarm is weakest]")
 @engine_options
+@price_options
 def node(
     config: Path | None,
     data: Path,
     store: Path,
     bootstrap: tuple[str, ...],
     listen: tuple[str, ...],
+    prices: dict[str, int],
     **serve: str | int | None,
 ) -> None:
     """Serve layers of a model to the swarm until SIGTERM, SIGHUP or Ctrl-C.
@@ -68,6 +78,7 @@ def node(
     settings = read_settings(config)
     settings = change(settings, "network", listen=listen, bootstrap=bootstrap)
     settings = change(settings, "serve", **serve)
+    settings = change(settings, "prices", **prices)
     if settings.serve.layers and not settings.serve.model:
         raise UsageError("layers are given, and no model that has them: name it with --model")
     if settings.serve.model and (why := missing_words(EVERY_ENGINE)):

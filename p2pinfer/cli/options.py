@@ -2,16 +2,18 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
 from p2pinfer.core.models.template_variables import Variable, check_variables
 from p2pinfer.disk.places import default_data, default_store
-from p2pinfer.node.settings import MAX_THREADS
+from p2pinfer.node.settings import MAX_THREADS, PriceSettings
+
+MAX_NUMBER: Final = (1 << 32) - 1  # of a setting
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,8 +23,20 @@ def data_option(command: F) -> F:
         "--data",
         type=click.Path(file_okay=False, path_type=Path),
         default=default_data,
-        show_default="the platform's data folder",
+        show_default=str(default_data()),
         help="Folder of identity and journal.",
+    )(command)
+
+
+def data_folders_option(command: F) -> F:
+    """data: folders, each once."""
+    return click.option(
+        "--data",
+        multiple=True,
+        type=click.Path(file_okay=False, path_type=Path),
+        callback=lambda _ctx, _param, given: tuple(dict.fromkeys(given)) or (default_data(),),
+        show_default=str(default_data()),
+        help="Folder of identity and journal; may be given several times.",
     )(command)
 
 
@@ -31,7 +45,7 @@ def store_option(command: F) -> F:
         "--store",
         type=click.Path(file_okay=False, path_type=Path),
         default=default_store,
-        show_default="the platform's data folder",
+        show_default=str(default_store()),
         help="Folder of models; nodes and clients of one machine share it.",
     )(command)
 
@@ -66,7 +80,7 @@ def config_option(command: F) -> F:
 
 
 def engine_options(command: F) -> F:
-    """numerics, device, threads: as `[serve]` of the settings has them; None where the file decides."""
+    """numerics, device, threads, memory_mb: as `[serve]` of the settings has them; None where the file decides."""
     numerics = click.option(
         "--numerics",
         metavar="CLASS",
@@ -78,7 +92,28 @@ def engine_options(command: F) -> F:
     threads = click.option(
         "--threads", type=click.IntRange(0, MAX_THREADS), help="CPU threads of the engine; 0: all cores but one."
     )
-    return numerics(device(threads(command)))
+    memory = click.option(
+        "--memory-mb",
+        type=click.IntRange(0, MAX_NUMBER),
+        metavar="MB",
+        help="For weights and KV cache.  [default: half of the machine's, or the GPU's]",
+    )
+    return numerics(device(threads(memory(command))))
+
+
+def price_options(command: F) -> F:
+    """prices: those that are given, as `[prices]` of the settings has them."""
+
+    @wraps(command)
+    def with_prices(**given: Any) -> Any:
+        asked = {item.name: given.pop(f"price_{item.name}") for item in fields(PriceSettings)}
+        return command(prices={name: price for name, price in asked.items() if price is not None}, **given)
+
+    for item in reversed(fields(PriceSettings)):
+        help_ = f"{item.metadata['help']}.  [default: {item.default}]"
+        type_ = click.IntRange(0, MAX_NUMBER)
+        with_prices = click.option(f"--price-{item.name}", type=type_, metavar="NCR", help=help_)(with_prices)
+    return with_prices  # type: ignore[return-value]
 
 
 def template_var_option(command: F) -> F:
@@ -94,7 +129,7 @@ def template_var_option(command: F) -> F:
 
 
 def _variables(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, Variable]:
-    """What JSON reads as a number, true, false or null is that; all else is text."""
+    """Read the variables: a number, true, false or null as JSON has it; all else is text."""
     found: dict[str, Variable] = {}
     for one in given:
         name, equals, text = one.partition("=")
@@ -117,7 +152,7 @@ def json_option(command: F) -> F:
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """Where a client begins: the peers that it meets first, and its folders."""
+    """The beginning of a client: the peers that it meets first, and its folders."""
 
     bootstrap: tuple[str, ...]
     mdns: bool

@@ -11,8 +11,9 @@ from p2pinfer.cli.earnings import pass_on, since_option
 from p2pinfer.cli.earnings_report import MONEY, Report, ReportRow, heading_cells, read_parts, rows
 from p2pinfer.cli.journal_bar import CheckBar
 from p2pinfer.cli.options import data_option, json_option
+from p2pinfer.cli.screen import Terminal
 from p2pinfer.cli.settle import settle
-from p2pinfer.cli.terminal import Terminal, say
+from p2pinfer.cli.terminal import say
 from p2pinfer.cli.unsigned import plain, print_unsigned, read_unsigned
 from p2pinfer.cli.words import Unit, many, unit_for
 from p2pinfer.core.money.ledger import By, Total, fold_all
@@ -23,7 +24,7 @@ from p2pinfer.disk.places import client_journal
 OWED: Final = (
     "owed: your promises to pay, signed with this machine's keys. This release pays nobody: settle with the owners."
 )
-OWN: Final = "self: owed to your own nodes, money that goes in a circle."
+OWN: Final = "self: owed to your own nodes, so the money stays yours."
 HEADINGS: Final = {
     By.OWNER: ("owner",),
     By.NODE: ("node",),

@@ -36,7 +36,7 @@ async def open_node_process(data: Path, store: Path, *options: str) -> AsyncIter
     await trio.Path(data).mkdir(parents=True, exist_ok=True)
     log, apart = data / "log", data.parent / ".run"
     await trio.Path(apart).mkdir(0o700, exist_ok=True)
-    command = [sys.executable, "-m", "p2pinfer", "node", "--data", str(data), "--store", str(store)]
+    command = [sys.executable, "-P", "-m", "p2pinfer", "node", "--data", str(data), "--store", str(store)]
     with log.open("wb") as stderr:
         process = await trio.lowlevel.open_process(
             [*command, "--listen", ANY_PORT, *options],

@@ -95,10 +95,15 @@ def find(digits: str, data: Path) -> Found:
     Raises UsageError where none does, or several do.
     """
     if not MIN_DIGITS <= len(digits) <= MAX_DIGITS or set(digits.lower()) - set("0123456789abcdef"):
-        raise UsageError(f"{digits!r:.80} is no id: give the first {MIN_DIGITS} hex digits of a contract's id, or more")
+        raise UsageError(
+            f"{digits!r:.80} is not an id: give the first {MIN_DIGITS} hex digits of a contract's id, or more"
+        )
     journals = [path for path in (node_journal(data), client_journal(data)) if is_there(path)]
     if not journals:
-        raise UsageError(f"no node and no client has run with the data folder {data}: name another with --data")
+        raise UsageError(
+            f"no node and no client has used the data folder {data} yet: run p2pinfer node or p2pinfer ask first, or "
+            "name another with --data"
+        )
     found: dict[bytes, Found] = {}
     unsigned: list[RecordId] = []
     for path in journals:
@@ -218,7 +223,7 @@ Lines = list[tuple[str, str]]
 
 SIDES: Final = {
     "unbacked": "earned, unbacked: the payer's own word, with nothing behind it",
-    "self": "from one of your own keys: money that goes in a circle",
+    "self": "from one of your own keys, so the money stays yours",
     "paid": "owed by you",
 }
 
@@ -245,7 +250,7 @@ def _bill(terms: Contract, found: Found) -> Lines:
     if terms.flat:
         lines.append(("per session", f"{terms.flat:,}"))
     lines.append(("", "the sum in nano-credits, rounded up once"))
-    lines.append(("", f"agreed were {terms.reserve:,} at most"))
+    lines.append(("", f"at most {terms.reserve:,} were agreed on"))
     return lines
 
 

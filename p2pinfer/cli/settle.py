@@ -15,7 +15,8 @@ from rich.table import Table
 
 from p2pinfer.cli.journal_bar import CheckBar
 from p2pinfer.cli.options import bootstrap_option, data_option, json_option, mdns_option, store_option
-from p2pinfer.cli.terminal import Terminal, say
+from p2pinfer.cli.screen import Terminal
+from p2pinfer.cli.terminal import say
 from p2pinfer.cli.unsigned import Unsigned, forgotten_before, plain, print_unsigned, read_unsigned
 from p2pinfer.cli.words import SHORT_ID, many, time_words, unit_for
 from p2pinfer.core.values.keys import peer_name, short_name, short_names

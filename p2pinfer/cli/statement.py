@@ -14,7 +14,8 @@ import click
 from rich.table import Table
 
 from p2pinfer.cli.options import data_option, json_option
-from p2pinfer.cli.terminal import Terminal, say
+from p2pinfer.cli.screen import Terminal
+from p2pinfer.cli.terminal import say
 from p2pinfer.cli.words import SHORT_ID, amount_words, lined, many, period_words, time_words, unit_for
 from p2pinfer.core.records.statement import MAX_STATEMENT, NO_PAYER
 from p2pinfer.core.records.statement_check import Comparison, Overlap, Verdict, compare_statements, verify_statement
@@ -123,6 +124,9 @@ def _check(file: Path, keys: frozenset[PeerKey]) -> Checked:
     try:
         with file.open("rb") as opened:
             data = opened.read(MAX_STATEMENT + 1)  # one byte past the limit is enough to refuse the rest
+    except FileNotFoundError as error:
+        why = f"{error.strerror}; export one first: p2pinfer earnings export FILE"
+        raise UsageError(f"cannot read {file}: {why}") from None
     except OSError as error:
         raise UsageError(f"cannot read {file}: {error.strerror}") from None
     try:

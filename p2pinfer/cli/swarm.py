@@ -11,7 +11,8 @@ from rich.table import Table
 
 from p2pinfer.cli.journal_bar import CheckBar
 from p2pinfer.cli.options import bootstrap_option, data_option, json_option, mdns_option, store_option
-from p2pinfer.cli.terminal import Terminal, say
+from p2pinfer.cli.screen import Terminal
+from p2pinfer.cli.terminal import say
 from p2pinfer.core.records.offer import ServingState
 from p2pinfer.core.swarm.offers import KnownOffer
 from p2pinfer.core.values.errors import NoRoute
@@ -39,7 +40,8 @@ def swarm(bootstrap: tuple[str, ...], mdns: bool, data: Path, store: Path, as_js
     elif rows:
         print_rows(rows)
     else:
-        say("nobody serves anything, as far as the peers asked know; name others with --bootstrap")
+        advice = "name others with --bootstrap, or start one: p2pinfer node"
+        say(f"nobody serves anything, as far as the peers asked know; {advice}")
 
 
 async def _look(bootstrap: tuple[str, ...], mdns: bool, data: Path, store: Path) -> list[dict[str, object]]:

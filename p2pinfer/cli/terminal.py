@@ -1,6 +1,6 @@
 """The only way from the commands to a terminal or a log: whatever a stranger wrote arrives there as plain text.
 
-`say` writes lines, `Terminal` tables and bars. Standard streams may be closed, full, of another encoding or read by
+`say` writes lines, `screen.py` tables and bars. Standard streams may be closed, full, of another encoding or read by
 nobody: what cannot be spelled is escaped, and what cannot be written ends the command with a sentence.
 """
 
@@ -13,21 +13,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Final
 
-from rich.console import Console
-from rich.text import Text
-
-from p2pinfer.cli.words import COLUMNS
 from p2pinfer.core.values.errors import P2pinferError
 from p2pinfer.core.values.shown import shown
 
-MIN_BAR: Final = 40  # columns; a narrower terminal would wrap a bar, and it could not be drawn again in its place
 STANDARD: Final = ("stdin", "stdout", "stderr")  # in the order of their descriptors
 
 
 class NobodyReads(P2pinferError):
-    """Whoever read our output has left."""
+    """The reader of our output has left."""
 
 
 def say(text: str = "", *, err: bool = False, end: str = "\n", text_for_files: bool = False) -> None:
@@ -38,34 +33,9 @@ def say(text: str = "", *, err: bool = False, end: str = "\n", text_for_files: b
     Raises NobodyReads, and P2pinferError where the disk behind it refuses.
     """
     stream = sys.stderr if err else sys.stdout
-    with _words_for("standard error" if err else "standard output"):
+    with words_for("standard error" if err else "standard output"):
         stream.write((text if text_for_files and not stream.isatty() else shown(text)) + end)
         stream.flush()
-
-
-class Terminal(Console):
-    """A terminal for tables and bars. No markup is read: text is text."""
-
-    def __init__(self, *, stderr: bool = False, quiet: bool = False) -> None:
-        super().__init__(stderr=stderr, quiet=quiet, markup=False, emoji=False)
-        if not stderr:
-            self.width = max(self.width, COLUMNS)  # a narrower one wraps the lines of a table; nothing is cut off
-
-    def render_str(self, text: str, **options: Any) -> Text:
-        return super().render_str(shown(text), **options)
-
-    def print(self, *objects: Any, **options: Any) -> None:
-        """Raises as `say` does."""
-        with _words_for("standard error" if self.stderr else "standard output"):
-            super().print(*objects, **options)
-
-    def on_broken_pipe(self) -> None:
-        raise NobodyReads("whoever read our output has left")
-
-    @property
-    def has_bars(self) -> bool:
-        """A bar can be drawn again and again in its place."""
-        return self.is_terminal and not self.is_dumb_terminal and self.width >= MIN_BAR
 
 
 class LogHandler(logging.Handler):
@@ -108,7 +78,8 @@ def _tell_bug(kind: type[BaseException], error: BaseException, trace: TracebackT
 
 
 @contextmanager
-def _words_for(where: str) -> Iterator[None]:
+def words_for(where: str) -> Iterator[None]:
+    """Say in words what the stream said. Raises NobodyReads, and P2pinferError where the disk behind it refuses."""
     try:
         yield
     except BrokenPipeError:

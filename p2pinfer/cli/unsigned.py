@@ -9,7 +9,7 @@ from typing import Final
 from rich.table import Table
 
 from p2pinfer.cli.journal_bar import CheckBar
-from p2pinfer.cli.terminal import Terminal
+from p2pinfer.cli.screen import Terminal
 from p2pinfer.cli.words import time_words, unit_for
 from p2pinfer.core.money.ledger import goes_in_a_circle
 from p2pinfer.core.records.receipt import Receipt

@@ -1,6 +1,7 @@
 """An answer, as its client gets it: pieces of text while they come, and all of it at the end."""
 
 from dataclasses import dataclass
+from math import inf
 
 import trio
 
@@ -53,9 +54,11 @@ class Answer:
 class AnswerStream:
     """An answer under way: `async for piece in stream`, then `stream.answer`."""
 
-    def __init__(self, running: Run, lost: int) -> None:
+    def __init__(self, running: Run, lost: int, ends: float = inf) -> None:
+        """lost: nano-credits that routes tried before have cost. ends: when its time is over, monotonic"""
         self._running = running
-        self._lost = lost  # nano-credits that routes tried before have cost
+        self._lost = lost
+        self._ends = ends
         self._given = 0  # pieces
 
     @property
@@ -109,7 +112,15 @@ class AnswerStream:
 
     async def wait_paid(self) -> None:
         """Wait for the end, and until the last receipts are signed, or no more will be: some milliseconds as a rule."""
+        await self._wait_in_time(self._running.over)
         await self._running.settled.wait()
+
+    async def _wait_in_time(self, event: trio.Event) -> None:
+        """Wait for what happens at the end of the answer at the latest; give it up when its time is over."""
+        with trio.move_on_at(self._ends):
+            await event.wait()
+        if not event.is_set():
+            self._running.fail("it was not whole in its time (timeout)", Code.CANCELLED)
 
     def __aiter__(self) -> "AnswerStream":
         """No generator: a loop over it may be left at any time, and gone on with."""
@@ -122,7 +133,7 @@ class AnswerStream:
         """
         generation, waited = self._running.generation, False
         while not (has_piece := self._has_piece()) and not generation.over:
-            await self._running.changed.wait()
+            await self._wait_in_time(self._running.changed)
             waited = True
         if not waited:
             await trio.lowlevel.checkpoint()

@@ -6,11 +6,9 @@ async with open_client(bootstrap=[...]) as client:
 """
 
 import gc
-import os
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -22,17 +20,16 @@ from p2pinfer.client.experience_keeper import open_experience
 from p2pinfer.client.file_search import Fetcher
 from p2pinfer.client.generations import Generations
 from p2pinfer.client.models import Models
-from p2pinfer.client.request import Options, Prompt, Request, check_cost
+from p2pinfer.client.request import Options, Prompt, check_cost, check_names, check_texts, make_request
 from p2pinfer.client.settlement import ClientSettlement
 from p2pinfer.core.swarm.offers import KnownOffer
-from p2pinfer.core.values.errors import P2pinferError, Refused, sole
+from p2pinfer.core.values.errors import P2pinferError, Refused, UsageError, sole
 from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.core.values.units import PeerKey
-from p2pinfer.core.wire.session_messages import SessionMessage, SessionRefused
 from p2pinfer.disk.address_book import AddressBook
 from p2pinfer.disk.experience_file import ExperienceFile
 from p2pinfer.disk.identity import hold_client_key
-from p2pinfer.disk.journal import open_journal
+from p2pinfer.disk.journal import OpenJournal, open_journal
 from p2pinfer.disk.journal_check import Progress, no_progress
 from p2pinfer.disk.places import address_book, client_experience, client_journal, default_data, default_store
 from p2pinfer.disk.store import Store, StoredModel
@@ -40,10 +37,10 @@ from p2pinfer.disk.whereabouts import NodesHere
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.first_peers import FirstPeers, Here, open_first_peers
-from p2pinfer.overlay.greeting import Greeting
+from p2pinfer.overlay.greeting import Greeting, new_greeting
 from p2pinfer.overlay.libp2p import check_addresses, open_libp2p_network, open_mdns
-from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.links import KEEP_S
+from p2pinfer.overlay.machine import Machine
 from p2pinfer.overlay.neighbours import OpenNeighbours
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.reach import reach
@@ -54,8 +51,8 @@ OpenNetwork = Callable[[PrivateKey, Exchange, Greeting], AbstractAsyncContextMan
 
 @asynccontextmanager
 async def open_client(
-    data: Path | None = None,
-    store: Path | None = None,
+    data: Path | str | None = None,
+    store: Path | str | None = None,
     bootstrap: Sequence[str] = (),
     *,
     max_cost: int | None = None,
@@ -63,6 +60,8 @@ async def open_client(
     mdns: bool = True,
     here: bool = True,
     network: OpenNetwork | None = None,
+    machine: Machine | None = None,
+    journals: OpenJournal = open_journal,
     checking: Progress = no_progress,
 ) -> AsyncIterator["Client"]:
     """A client of the swarm for as long as the block lasts.
@@ -75,21 +74,30 @@ async def open_client(
     mdns:      look for peers on the local network where no other is known; a client is never seen there
     here:      look for nodes of this user on this machine, where no other is known: on this folder and any
     network:   opens another network than libp2p's, for tests and simulations
+    machine:   has another time of day and other lots than the real one, for the same
+    journals:  opens another journal than a file, for the same
     checking:  told how much of the journal is read, and of how much, where it was not closed well; in a thread
 
     Raises UsageError for what the user must mend; and what the block raises, as it is.
     """
+    if not trio.lowlevel.in_trio_task():  # type: ignore[attr-defined]  # old stubs
+        raise UsageError(
+            "open_client runs in Trio alone: an asyncio program writes `async with p2pinfer.aconnect(...)`, and others "
+            "`with p2pinfer.connect(...)`"
+        )
     if not gc.get_freeze_count():
         gc.freeze()  # what was imported is no garbage, and to look for some in it stops the loop for 80 ms
     check_cost(max_cost)
+    check_texts("bootstrap", bootstrap)
     if network is None:
         check_addresses(bootstrap)
-    data = data or default_data()
+    data = Path(data or default_data())
     with hold_client_key(data, payer) as key:
         try:
             opened, neighbours = network or _open_libp2p, open_mdns if mdns and network is None else None
             nodes = NodesHere((data, default_data()) if here else (), here and network is None)
-            asked = _Opening(data, store or default_store(), bootstrap, opened, neighbours, nodes.find, checking)
+            folders, ours = (data, Path(store or default_store())), (machine or Machine(), journals)
+            asked = _Opening(*folders, bootstrap, opened, neighbours, nodes.find, checking, *ours)
             async with _open_client(key, asked) as client:
                 client.max_cost = max_cost
                 yield client
@@ -138,11 +146,11 @@ class Client:
         """Pieces of the answer as they come; leaving the loop gives the rest up.
 
         prompt:  text as it is, or chat messages (`role` and `content`) for the model's template
-        options: as in `Request`
+        options: as in `Options`
 
         Raises UsageError, NoRoute, and GenerationFailed when the answer breaks off.
         """
-        stream = await self._generations.start(Request(prompt, **options))
+        stream = await self._generations.start(make_request(prompt, options))
         try:
             async for piece in stream:
                 yield piece
@@ -156,7 +164,13 @@ class Client:
             return stream.answer
 
     async def answers(self, prompts: Sequence[Prompt], **options: Unpack[Options]) -> list[Answer | P2pinferError]:
-        """Answers to many prompts, asked at once, in their order; in the place of one that failed stands why."""
+        """Answers to many prompts, asked at once, in their order; in the place of one that failed stands why.
+
+        Raises UsageError for an option that is none, and where there is one prompt in place of a list.
+        """
+        check_names(options)
+        if isinstance(prompts, str):
+            raise UsageError(f"prompts are a list, and not one text: write [{prompts!r:.80}]")
         found: dict[int, Answer | P2pinferError] = {}
 
         async def one(number: int, prompt: Prompt) -> None:
@@ -173,7 +187,7 @@ class Client:
     @asynccontextmanager
     async def open_answer(self, prompt: Prompt, **options: Unpack[Options]) -> AsyncIterator[AnswerStream]:
         """An answer under way, with its route and, at the end, its numbers. Raises as `generate` does."""
-        stream = await self._generations.start(Request(prompt, **options))
+        stream = await self._generations.start(make_request(prompt, options))
         try:
             yield stream
         finally:
@@ -232,7 +246,7 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class _Opening:
-    """What `open_client` is asked for. neighbours, here: as of `open_first_peers`"""
+    """The values that `open_client` is given. neighbours, here: as of `open_first_peers`"""
 
     data: Path
     store: Path
@@ -241,20 +255,23 @@ class _Opening:
     neighbours: OpenNeighbours | None
     here: Here
     checking: Progress
+    machine: Machine
+    journals: OpenJournal
 
 
 @asynccontextmanager
 async def _open_client(key: PrivateKey, asked: _Opening) -> AsyncIterator[Client]:
     async with (
-        open_journal(client_journal(asked.data), asked.checking) as journal,
-        open_experience(client_experience(asked.data)) as experience,
+        asked.journals(client_journal(asked.data), asked.checking) as journal,
+        open_experience(client_experience(asked.data), asked.machine.unix) as experience,
         trio.open_nursery() as nursery,
     ):
         exchange = Exchange(nursery)
         settling = ClientSettlement(Purse(key, journal), nursery)
-        exchange.on_up, exchange.on_stray = settling.greet, settling.take
+        exchange.greeters += (settling.farewells.greet, settling.greet)  # what is over is told before what is owed
+        exchange.strays.append(settling.take)
         experience.failures.note_taken(await journal.read(lambda reader: reader.paid_in_vain(key.public)))
-        async with asked.network(key, exchange, Greeting(boot=os.urandom(16))) as peers:
+        async with asked.network(key, exchange, new_greeting(asked.machine)) as peers:
             directory = Directory(peers, exchange, asked.bootstrap)
             nursery.start_soon(directory.keep_pulling)
             experience.slept_s = Sleep(peers.asleep_s).passed_s
@@ -264,7 +281,7 @@ async def _open_client(key: PrivateKey, asked: _Opening) -> AsyncIterator[Client
             async with opened as first_peers:
                 models = Models(Store(asked.store), directory, Fetcher(peers, exchange, experience.measures), nursery)
                 generations = Generations(directory, first_peers, settling, experience, models, nursery)
-                exchange.on_stray = partial(_take_stray, generations, settling)
+                exchange.strays.append(generations.take_stray)
                 client = Client(models, generations, settling, peers, directory, first_peers)
                 try:
                     yield client
@@ -274,14 +291,6 @@ async def _open_client(key: PrivateKey, asked: _Opening) -> AsyncIterator[Client
                         await client.wait_settled()
                         await client.models.aclose()
         nursery.cancel_scope.cancel()
-
-
-def _take_stray(generations: Generations, settling: ClientSettlement, link: Link, message: SessionMessage) -> None:
-    """A message of a session that is over."""
-    if isinstance(message, SessionRefused):
-        generations.take_refusal(link, message)
-    else:
-        settling.take(link, message)
 
 
 async def _keep_fading(experience: ExperienceFile, network: Network) -> None:

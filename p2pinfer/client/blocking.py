@@ -1,146 +1,166 @@
-"""The client for scripts and notebooks that do not speak Trio: the same calls, blocking.
+"""The client for scripts, notebooks and threads, which do not speak Trio: the same calls, blocking.
 
-with connect(bootstrap=[...]) as swarm:
-    print(swarm.generate("What is a DHT?"))
+swarm = connect(bootstrap=[...])
+for text in swarm.stream("What is a DHT?"):
+    print(text, end="")
 """
 
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
-from threading import Event, Thread
-from typing import Any, TypeVar, Unpack
-
-import trio
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Self, TypeVar, Unpack
+from weakref import finalize
 
 from p2pinfer.client.answer import Answer
 from p2pinfer.client.api import Client, open_client
 from p2pinfer.client.request import Options, Prompt
-from p2pinfer.core.values.errors import P2pinferError, UsageError, sole
+from p2pinfer.client.thread import ClientThread, Feed
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import GenerationFailed, P2pinferError
+from p2pinfer.disk.journal_check import Progress, no_progress
 
 T = TypeVar("T")
 
 
-@contextmanager
 def connect(
-    data: Path | None = None,
-    store: Path | None = None,
+    data: Path | str | None = None,
+    store: Path | str | None = None,
     bootstrap: Sequence[str] = (),
     *,
     max_cost: int | None = None,
     mdns: bool = True,
-) -> Iterator["Swarm"]:
-    """A client of the swarm for as long as the block lasts; arguments as of `open_client`.
+    here: bool = True,
+    checking: Progress = no_progress,
+) -> "Swarm":
+    """A client of the swarm, open until `close`, until the end of its block or of the program.
 
-    It runs in a thread of its own, so it works where an event loop is running already. Raises UsageError; and at the
-    end of the block whatever ended the client before that.
+    data:      folder of the key that pays, and of the journal; the platform's by default
+    store:     folder of models; the platform's by default
+    bootstrap: multiaddrs of peers to meet first, a list
+    max_cost:  nano-credits that one answer may cost, at worst, where its request names no other limit
+    mdns:      look for peers on the local network where no other is known; a client is never seen there
+    here:      look for nodes of this user on this machine where no other is known
+    checking:  told how much of the journal is read, and of how much, where it was not closed well; in a thread
+
+    It runs in a thread of its own, so it works where an event loop is running already, as in a notebook; an asyncio
+    program that is not to stand still meanwhile uses `aconnect`. Raises UsageError for what the user must mend.
     """
-    opened: list[Swarm] = []
-    failed: list[BaseException] = []
-    begun = Event()  # it is open, or has ended
-
-    async def run() -> None:
-        async with open_client(data, store, bootstrap, max_cost=max_cost, mdns=mdns) as client:
-            opened.append(swarm := Swarm(client, trio.lowlevel.current_trio_token()))
-            begun.set()
-            await swarm.wait_closed()
-
-    def thread() -> None:
-        try:
-            trio.run(run)
-        except BaseException as error:  # noqa: BLE001 - it is raised where the thread was started
-            failed.append(error)
-        finally:
-            begun.set()
-
-    worker = Thread(target=thread, name="p2pinfer client")
-    worker.start()
+    thread = ClientThread(
+        partial(open_client, data, store, bootstrap, max_cost=max_cost, mdns=mdns, here=here, checking=checking)
+    )
     try:
-        begun.wait()
-        if opened:
-            yield opened[0]
-    finally:
-        if begun.is_set():
-            _close(opened)
-            worker.join()
-            if failed:
-                raise sole(failed[0])
-        else:  # Ctrl-C: nobody waits for the client, but it keeps the process until it has closed
-            Thread(target=_close_begun, args=(begun, opened), name="p2pinfer client closing").start()
+        thread.opened.result()
+    except BaseException:  # Ctrl-C too: nobody waits for the client, but it keeps the process until it has closed
+        thread.close_nowait()
+        raise
+    return Swarm(thread)
 
 
 class Swarm:
-    """A client that blocks. Its calls may come from any thread; an interrupted one gives its answer up."""
+    """A client that blocks. Its calls may come from any thread; an interrupted one gives its answer up.
 
-    def __init__(self, client: Client, token: trio.lowlevel.TrioToken) -> None:
-        self._client = client
-        self._token = token
-        self._closed = trio.Event()
-        self._calls: set[trio.CancelScope] = set()  # touched in the client's thread alone
+    Options of a prompt are described in `help(p2pinfer.Options)`. Whatever fails is a P2pinferError: UsageError for
+    what the user must mend, NoRoute where nobody serves the model for the price, GenerationFailed where an answer
+    broke off.
+    """
 
-    async def wait_closed(self) -> None:
-        """In the client's thread: wait for `close`."""
-        await self._closed.wait()
+    def __init__(self, thread: ClientThread) -> None:
+        self._thread = thread
+        finalize(self, thread.close_nowait).atexit = False  # a notebook's cell that runs again leaves no old one open
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it. Raises what ended the client before, in place of what followed from that."""
+        self.close()
 
     def generate(self, prompt: Prompt, **options: Unpack[Options]) -> str:
-        """The text of the answer. Raises as `Client.generate` does."""
+        """The text of the answer."""
         return self.answer(prompt, **options).text
 
+    def stream(self, prompt: Prompt, **options: Unpack[Options]) -> "TextStream":
+        """Pieces of the answer's text, as they come: `for text in swarm.stream(prompt)`."""
+        return TextStream(self, self._thread, prompt, options)
+
     def answer(self, prompt: Prompt, **options: Unpack[Options]) -> Answer:
-        """The whole answer, with its numbers. Raises as `Client.generate` does."""
-        return self._call(lambda: self._client.answer(prompt, **options))
+        """The whole answer, once it is paid, with its numbers."""
+        return self._call(lambda client: client.answer(prompt, **options))
 
     def answers(self, prompts: Sequence[Prompt], **options: Unpack[Options]) -> list[Answer | P2pinferError]:
         """Answers to many prompts, asked at once, in their order; in the place of one that failed stands why."""
-        return self._call(lambda: self._client.answers(prompts, **options))
+        return self._call(lambda client: client.answers(prompts, **options))
 
     def close(self) -> None:
-        """End the client, and give up what it still answers; the block of `connect` does it."""
-        with suppress(trio.RunFinishedError):  # it has ended already
-            trio.from_thread.run_sync(self._close, trio_token=self._token)
+        """End the client, give up what it still answers, and wait until what was delivered is paid.
 
-    def _close(self) -> None:
-        self._closed.set()
-        for scope in self._calls:
-            scope.cancel()
+        Raises what ended the client before.
+        """
+        self._thread.close_nowait()
+        self._thread.ended.result()
 
-    def _call(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        scope = trio.CancelScope()
+    def _call(self, call: Callable[[Client], Awaitable[T]]) -> T:
+        future = self._thread.start(call)
         try:
-            return trio.from_thread.run(lambda: self._run(call, scope), trio_token=self._token)
-        except BaseExceptionGroup as group:
-            raise sole(group) from None
-        except (trio.RunFinishedError, trio.Cancelled):
-            raise _closed() from None
+            return future.result()
         except KeyboardInterrupt:
-            with suppress(trio.RunFinishedError):
-                trio.from_thread.run_sync(scope.cancel, trio_token=self._token)
+            future.cancel()
             raise
 
-    async def _run(self, call: Callable[[], Coroutine[Any, Any, T]], scope: trio.CancelScope) -> T:
-        """In the client's thread: the call, until it is done or given up."""
-        if self._closed.is_set():
-            raise _closed()
-        self._calls.add(scope)
+
+class TextStream:
+    """An answer under way: `for text in stream`, then `stream.answer`.
+
+    Whoever leaves the loop early gives the answer up with `close`, at the end of `with stream`, or by forgetting it.
+    """
+
+    def __init__(self, swarm: Swarm, thread: ClientThread, prompt: Prompt, options: Options) -> None:
+        self._swarm = swarm  # not closed before we end
+        self._pieces: SimpleQueue[str | None] = SimpleQueue()
+        self._feed = Feed(thread, prompt, options, self._pieces.put)
+        finalize(self, self._feed.whole.cancel).atexit = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        """The next piece of text. Raises what `Swarm` says, when the answer breaks off; an interrupt gives it up."""
         try:
-            with scope:
-                return await call()
-        finally:
-            self._calls.discard(scope)
-        raise _closed()
+            piece = self._pieces.get()
+        except KeyboardInterrupt:
+            self.close()
+            raise
+        if piece is not None:
+            return piece
+        self._pieces.put(None)  # it stays at its end
+        if not self._feed.whole.cancelled():
+            self._feed.whole.result()
+        raise StopIteration
 
+    @property
+    def answer(self) -> Answer:
+        """The whole answer; waits for it. Raises as the loop does, and GenerationFailed if it was given up."""
+        if self._feed.whole.cancelled():
+            raise GenerationFailed("the answer was given up", Code.CANCELLED)
+        return self._feed.whole.result()
 
-def _close(opened: "Sequence[Swarm]") -> None:
-    for swarm in opened:
-        swarm.close()
+    @property
+    def so_far(self) -> Answer | None:
+        """The answer as far as it came, and what was signed for it by now; None before its first token."""
+        return self._feed.stream.so_far if self._feed.stream is not None else None
 
-
-def _close_begun(begun: Event, opened: "Sequence[Swarm]") -> None:
-    """Close the client as soon as it is open, if it comes to that."""
-    begun.wait()
-    _close(opened)
-
-
-def _closed() -> UsageError:
-    return UsageError(
-        "the swarm is closed: ask inside the block of `with connect(...)`, and wait there for all answers"
-    )
+    def close(self) -> None:
+        """Give the rest of the answer up; what was delivered is paid."""
+        self._feed.whole.cancel()

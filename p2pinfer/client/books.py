@@ -6,7 +6,6 @@ killed. That is due with the first id, with every multiple of the cadence, for a
 what comes between is kept now and then.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import floor, inf
@@ -30,7 +29,7 @@ KEEP_S: Final = 1.0  # a client that is killed forgets what came within it, beyo
 
 @dataclass(frozen=True, slots=True)
 class Purse:
-    """Who pays, and where it is written down what for."""
+    """The key that pays, and the journal that has written down what for."""
 
     key: PrivateKey
     journal: Journal
@@ -39,6 +38,7 @@ class Purse:
 class Books:
     """account: of the generation, once every stage has accepted.
 
+    unix: the time of day
     say:  sends a signature to the stage of that place
     fail: takes the error where the journal takes no records
     """
@@ -48,6 +48,7 @@ class Books:
         plan: Plan,
         prompt: Sequence[int],
         purse: Purse,
+        unix: Callable[[], int],
         say: Callable[[int, Signed], None],
         fail: Callable[[JournalError], None],
     ) -> None:
@@ -56,6 +57,7 @@ class Books:
         self._prompt = prompt
         self._key = purse.key
         self._journal = purse.journal
+        self._unix = unix
         self._say = say
         self._fail = fail
         self._contracts: dict[int, SignedRecord[Contract]] = {}  # by place in the route
@@ -227,7 +229,7 @@ class Books:
         if not account.unsigned or counted == self._kept:
             return None
         self._kept = counted
-        return Keep(self._plan.session, self._key.public, account.kept(), int(time.time()))
+        return Keep(self._plan.session, self._key.public, account.kept(), self._unix())
 
     def _follow(self, decisions: Sequence[Decision]) -> list[Refuse]:
         refusals = []
@@ -241,5 +243,5 @@ class Books:
 
 
 def _next_s(now: float) -> float:
-    """When to keep what there is then: at the same moment as other generations, whose commit is then the same."""
+    """Return when to keep what there is then: together with other generations, in one commit."""
     return (floor(now / KEEP_S) + 1) * KEEP_S

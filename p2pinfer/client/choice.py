@@ -1,10 +1,10 @@
 """The choice of a route among candidates: within the price limit, safe from ruin, of cadences that fit each other."""
 
-import random
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from random import Random
 from typing import Final
 
 from p2pinfer.client.routes import Sought
@@ -26,6 +26,7 @@ class Choice:
 
     cadences: of every node's offer; in a route none is more than CADENCE_PART times another
     most:     nano-credits that are left; spent: that are gone
+    lots:     decide among routes that are nearly as good
     tried:    sets of nodes of which no route may have all
     """
 
@@ -34,6 +35,7 @@ class Choice:
     sought: Sought
     most: int
     spent: int
+    lots: Random
     tried: Sequence[frozenset[bytes]] = ()
 
     def without_ruin(self, excluded: Collection[bytes]) -> Route:
@@ -124,7 +126,7 @@ class Choice:
         return min(routes, key=self._cost)
 
     def _route(self, candidates: Sequence[Candidate]) -> Route:
-        return choose_route(candidates, self.sought.load, random.random, self.most, self.spent)
+        return choose_route(candidates, self.sought.load, self.lots.random, self.most, self.spent)
 
     def _cost(self, route: Route) -> float:
         return sum(cost(stage, self.sought.load) for stage in route)

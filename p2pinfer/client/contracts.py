@@ -1,6 +1,5 @@
 """From a route to signed contracts and the opens that carry them (protocols/receipts.md, "Contract")."""
 
-import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -17,6 +16,7 @@ from p2pinfer.core.values.errors import NoRoute, TooDear
 from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.core.values.units import Codec, PeerKey, RecordId, Roles, SessionId, Span, roles_of
 from p2pinfer.core.wire.session_messages import Neighbour, Open
+from p2pinfer.overlay.machine import Machine
 
 POSITION_S: Final = 2  # at most, on any route that somebody would wait for
 MAX_RESERVE: Final = (1 << 53) - 1
@@ -60,7 +60,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is ordered of a route.
+    """An order of a route.
 
     layers: of the model
     prompt: prompt ids
@@ -76,14 +76,19 @@ class Order:
     known: Collection[PeerKey] = ()
 
 
-def make_plan(key: PrivateKey, stages: Sequence[StagePlan], order: Order, now: int) -> Plan:
-    """Contracts with every stage, signed by the client, and the opens for them. now: wall clock, Unix seconds
+def make_plan(key: PrivateKey, stages: Sequence[StagePlan], order: Order, machine: Machine) -> Plan:
+    """Contracts with every stage, signed by the client, and the opens for them.
+
+    machine: has the time of day, and makes up the session's id and secrets
 
     Raises NoRoute where the stages' limits do not fit each other or the generation, TooDear where `most` is passed.
     """
-    draft = _Draft(key, SessionId(os.urandom(16)), os.urandom(32), order, encode_sampling(order.sampling), now)
+    session, secret = SessionId(machine.lots.randbytes(16)), machine.lots.randbytes(32)
+    draft = _Draft(key, session, secret, order, encode_sampling(order.sampling), machine.unix())
     limits = _common_limits(stages, order.prompt + order.sampling.max_tokens)
-    drafts = [draft.contract(stage, limit) for stage, limit in zip(stages, limits, strict=True)]
+    drafts = [
+        draft.contract(stage, limit, machine.lots.randbytes(16)) for stage, limit in zip(stages, limits, strict=True)
+    ]
     if (worst := sum(contract.reserve for contract in drafts)) > order.most:
         raise TooDear(f"the route may cost {worst:,} nano-credits, and the limit is {order.most:,}: it is not signed")
     contracts = tuple(sign(contract, key) for contract in drafts)
@@ -102,10 +107,9 @@ class _Draft:
     sampling: bytes
     now: int
 
-    def contract(self, stage: StagePlan, limits: Limits) -> Contract:
+    def contract(self, stage: StagePlan, limits: Limits, nonce: bytes) -> Contract:
         offer, roles = stage.offer.record, roles_of(stage.span, self.order.layers)
         tail, codec = Roles.TAIL in roles, self.order.codec
-        nonce = os.urandom(16)
         contract = Contract(
             nonce=nonce,
             offer=stage.offer.id,

@@ -20,7 +20,7 @@ from p2pinfer.overlay.pipe import hear_nothing
 
 @dataclass(frozen=True, slots=True)
 class Endings:
-    """What ends a generation.
+    """The ends of a generation.
 
     give_up: where nothing came for so many seconds
     fail:    with these words

@@ -1,6 +1,5 @@
 """A client keeps what it learnt of nodes for the next one of its data folder, while it runs and at its end."""
 
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,15 +13,15 @@ SAVE_S: Final = 30.0  # every so often, where there is news: who is killed forge
 
 
 @asynccontextmanager
-async def open_experience(path: Path, clock: Callable[[], float] = time.time) -> AsyncIterator[ExperienceFile]:
+async def open_experience(path: Path, unix: Callable[[], int]) -> AsyncIterator[ExperienceFile]:
     """Experience with nodes, for as long as the block lasts; what is learnt in it is there for the next one.
 
-    clock: the wall clock, Unix seconds
+    unix: the time of day
     """
     kept = ExperienceFile(path)
 
     def now() -> int:
-        return max(0, int(clock()))
+        return max(0, unix())
 
     async def keep() -> None:
         while True:

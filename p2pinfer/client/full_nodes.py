@@ -5,9 +5,9 @@ stages of its route: so no node is asked again before LEAST_RETRY_S are over, wh
 asked, up to RETRY_S.
 """
 
-import random
 from collections.abc import Collection, Iterable
 from math import inf
+from random import Random
 from typing import Final
 
 import trio
@@ -20,9 +20,10 @@ APART: Final = 1.5  # times as long, at most, as a node said that gave no place:
 
 
 class FullNodes:
-    """Of one request."""
+    """Of one request. lots: part those that were refused together"""
 
-    def __init__(self) -> None:
+    def __init__(self, lots: Random) -> None:
+        self._lots = lots
         self._again_at: dict[bytes, float] = {}
         self._told: set[bytes] = set()  # those who said when to come: they gave a place, or were asked too much
         self._earliest: dict[bytes, float] = {}  # of all that were asked: not again before
@@ -44,7 +45,7 @@ class FullNodes:
 
     @property
     def next_at(self) -> float:
-        """When one of them may have room."""
+        """The time when one of them may have room."""
         return min(self._again_at.values(), default=inf)
 
     def after(self, now: float) -> set[bytes]:
@@ -66,8 +67,10 @@ class FullNodes:
             rest_s = self._rest_s[node] = min(2 * self._rest_s.get(node, LEAST_RETRY_S / 2), RETRY_S)
             self._earliest[node] = now + rest_s
 
-    def note_word(self, node: bytes, again_at: float) -> None:
-        """A node where we have a place says when to ask it again."""
+    def note_word(self, node: bytes, again_at: float, is_turn: bool) -> None:
+        """A node where we have a place says when to ask it again. is_turn: now; one that we are asking knows that"""
+        if is_turn and node not in self._again_at:
+            return
         self._told.add(node)
         self._note(node, again_at)
 
@@ -75,7 +78,7 @@ class FullNodes:
         """A node has no room. is_busy: that is not for what we have there ourselves"""
         if node in self._again_at:  # where we have a place, it has said more since
             return
-        self._note(node, trio.current_time() + min(retry_s, MAX_RETRY_S) * random.uniform(1, APART))
+        self._note(node, trio.current_time() + min(retry_s, MAX_RETRY_S) * self._lots.uniform(1, APART))
         if is_busy:
             self._told.add(node)
 
@@ -90,8 +93,14 @@ class FullNodes:
     # Asking them again
 
     def admit(self, until: float) -> None:
-        """Ask those that may have room by then: each comes back when it was told to."""
-        self._again_at = {node: at for node, at in self._again_at.items() if at > until}
+        """Ask those that may have room by then: each comes back when it was told to, and none at once."""
+        now = trio.current_time()
+        resting = {node: at for node, at in self._earliest.items() if at > now}
+        self._again_at = {
+            node: resting[node] if at <= until else at
+            for node, at in self._again_at.items()
+            if at > until or node in resting
+        }
 
     def admit_left(self, now: float) -> None:
         """One of ours has left, so others may have credit; those who gave a place say themselves when to come."""

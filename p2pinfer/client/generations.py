@@ -4,9 +4,9 @@ How a request becomes ids is in `preparation.py`, which of its routes counts in 
 `run.py`.
 """
 
-import time
 from collections.abc import Collection
 from functools import partial
+from math import inf
 from typing import Final
 
 import trio
@@ -28,7 +28,7 @@ from p2pinfer.core.sessions.generation import Generation
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import GenerationFailed, Unreached
 from p2pinfer.core.values.units import SessionId
-from p2pinfer.core.wire.session_messages import SessionRefused
+from p2pinfer.core.wire.session_messages import SessionMessage, SessionRefused
 from p2pinfer.disk.store import StoredModel
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.first_peers import FirstPeers
@@ -73,7 +73,17 @@ class Generations:
         self.is_closed = False
 
     async def start(self, request: Request) -> AnswerStream:
-        """Wait for a turn, then try routes until one has delivered an id. The turn ends when it is paid."""
+        """Wait for a turn, then try routes until one has delivered an id. The turn ends when it is paid.
+
+        Raises as `_first_answering`, and GenerationFailed where the request's time is over before.
+        """
+        ends = inf if request.timeout is None else trio.current_time() + request.timeout
+        with trio.move_on_at(ends):
+            return AnswerStream(*await self._started(request), ends)
+        raise GenerationFailed(f"no token came within {request.timeout:g} s, its timeout", Code.CANCELLED)
+
+    async def _started(self, request: Request) -> tuple[Run, int]:
+        """The generation, and what routes tried before have cost, nano-credits."""
         await self._turns.acquire()
         try:
             trying, running = await self._first_answering(request)
@@ -81,7 +91,7 @@ class Generations:
             self._turns.release()
             raise
         self._nursery.start_soon(self._end_turn, running)
-        return AnswerStream(running, trying.lost)
+        return running, trying.lost
 
     def close(self) -> None:
         """Begin no more, and give up those under way; what was delivered is paid."""
@@ -144,12 +154,15 @@ class Generations:
         """Begin to try routes, which have to be reached while there is patience."""
         until = max(waiting.ends, trio.current_time() + REACH_LEAST_S)
         wait = Wait(self._room, prepared.request.wait_s, waiting.say, until)
-        return Tries(self._finder, self._links, prepared.sought, partial(self._begin, prepared), wait)
+        start = partial(self._begin, prepared)
+        return Tries(self._finder, self._links, prepared.sought, start, wait, self._network.machine)
 
     # Places among those who wait for room at nodes
 
-    def take_refusal(self, link: Link, message: SessionRefused) -> None:
+    def take_stray(self, link: Link, message: SessionMessage) -> None:
         """A node says more of a session that it refused. Where nobody of ours waits any more, others do."""
+        if not isinstance(message, SessionRefused):
+            return  # others hear of it, too
         if (places := self._places.get(message.session)) is not None:
             places.note(link.peer, message)
         elif message.ticket != NO_TICKET:
@@ -166,10 +179,10 @@ class Generations:
         """Raises as `make_plan` does, and GenerationFailed where the client was closed."""
         if self.is_closed:
             raise GenerationFailed("the client was closed", Code.CANCELLED)
-        plan = prepared.plan(self._purse.key, route, int(time.time())).with_ticket(places.ticket)
+        plan = prepared.plan(self._purse.key, route, self._network.machine).with_ticket(places.ticket)
         nodes, vocabulary = [stage.key for stage in plan.stages], prepared.model.manifest.vocabulary
         generation = Generation(plan.session, 0, prepared.ids, nodes, vocabulary, prepared.ending())
-        running = Run(plan, generation, self._purse, self._network.link, route.step_s)
+        running = Run(plan, generation, self._purse, self._network, route.step_s)
         running.returning.dial = partial(reach, self._network)
         running.on_refused, running.on_close = places.note, self._settling.farewells.keep
         self._places[running.plan.session] = places
@@ -191,7 +204,7 @@ class Generations:
             try:
                 if (account := running.unpaid) is not None:
                     with trio.CancelScope(shield=True):  # commits are ours, and end by themselves
-                        await self._settling.remember(generation.session, account, int(time.time()))
+                        await self._settling.remember(generation.session, account, self._network.machine.unix())
             finally:
                 self._let_go(running)
 

@@ -35,7 +35,7 @@ class LeftOut:
         self._sought = sought
         self._excluded: set[bytes] = set()
         self._late: set[bytes] = set()  # who was not linked soon
-        self._suspects: set[bytes] = set()  # of routes that failed, by whomever
+        self._suspects = self._failures.suspects(trio.current_time())  # of routes that failed, earlier ones too
         self._tried: list[frozenset[bytes]] = []  # the nodes of each such route, one of which at least is at fault
         self._crowded: set[frozenset[bytes]] = set()  # the same, where one said that it had no room
         self._taken = finder.failures.taken_together  # the same of earlier requests, where it took something
@@ -103,6 +103,8 @@ class LeftOut:
                 return
         if not asked:
             self._taken.clear()
+            if self._suspects and not await self._has_route(self.nodes(asked), spent, among):
+                await self._admit_suspects(self._others(asked), spent, among)
 
     async def _admit_suspects(self, others: Collection[bytes], spent: int, among: Survey) -> bool:
         """Ask those again whose layers nobody else serves, or all, if that leaves a route which was not tried."""
@@ -152,6 +154,8 @@ class LeftOut:
             return
         self._tried.append(route.nodes)
         self._suspects |= route.nodes
+        if failed:
+            self._failures.suspect(route.nodes, trio.current_time())
 
 
 def _has_moved(running: Run) -> bool:

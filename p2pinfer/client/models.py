@@ -166,7 +166,9 @@ class Models:
                 "addresses given with --bootstrap"
             )
         else:
-            error = ModelError("no peer serves any model; name a peer that does with --bootstrap")
+            error = ModelError(
+                "no peer serves any model; name a peer that does with --bootstrap, or start one: p2pinfer node"
+            )
         return NotYet(error, missing)
 
     def _missing(self, name_or_id: str) -> str:

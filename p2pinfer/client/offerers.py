@@ -1,4 +1,4 @@
-"""Whom of those that offer a model a file is asked of: in turns, until one has brought it.
+"""The peers that offer a model, asked in turns for a file until one has brought it.
 
 Offers cost nothing, so most may be of peers that keep silent. One is asked first; while nobody brings enough, more are
 asked with every moment. Networks have turns, and who brought nothing before comes last. Who is busy, silent or slow may
@@ -8,7 +8,6 @@ still bring the file, but keeps nobody from being asked; only so many are asked 
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from random import SystemRandom
 from typing import Final
 
 import trio
@@ -22,7 +21,6 @@ from p2pinfer.overlay.lots import drawn
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.reach import reach
 
-LOTS: Final = SystemRandom()  # whoever offers first is not asked first
 MOMENT_S: Final = 0.5  # before more peers are asked beside those that bring nothing,
 MOMENT_TRIPS: Final = 2  # or so many round trips, where the nearest peer is further away
 FAR_S: Final = 2.0  # a round trip of at most this is reckoned with
@@ -90,7 +88,8 @@ class Offerers:
         others = [known for known in new if known.node not in there]
         by_node = {known.node: known for known in peers}
         failed = [by_node[node] for node in self._failed if node in by_node]
-        return [*drawn(linked, len(linked), LOTS), *drawn(others, len(others), LOTS)], failed
+        lots = self.network.machine.lots  # whoever offers first is not asked first
+        return [*drawn(linked, len(linked), lots), *drawn(others, len(others), lots)], failed
 
 
 class _Round:

@@ -43,10 +43,10 @@ class _Place:
 
 class Places:
     """ticket:  goes with every Open of the request
-    on_news: hears when a node may be asked again, which is now where it is our turn, monotonic
+    on_news: hears when a node may be asked again, monotonic; and whether it is our turn there, which is now
     """
 
-    def __init__(self, ticket: bytes, on_news: Callable[[PeerKey, float], None]) -> None:
+    def __init__(self, ticket: bytes, on_news: Callable[[PeerKey, float, bool], None]) -> None:
         self.ticket = ticket
         self.sessions: set[SessionId] = set()  # of this request
         self._on_news = on_news
@@ -56,8 +56,9 @@ class Places:
         """A node has no room, or has some now."""
         if message.ticket == self.ticket and message.retry_ms:
             again_s = trio.current_time() + min(message.retry_ms / 1000, MAX_RETRY_S)
-            self._places[node] = _Place(message.session, message.place, again_s, message.retry_ms == TURN_MS)
-            self._on_news(node, again_s if message.retry_ms == TURN_MS else again_s + MISSED_S)
+            is_turn = message.retry_ms == TURN_MS
+            self._places[node] = _Place(message.session, message.place, again_s, is_turn)
+            self._on_news(node, again_s if is_turn else again_s + MISSED_S, is_turn)
 
     def has(self, node: PeerKey) -> bool:
         """We have a place there."""

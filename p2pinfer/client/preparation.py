@@ -11,13 +11,14 @@ from p2pinfer.client.request import CLASSES, CODECS, Request
 from p2pinfer.client.route_finder import FoundRoute
 from p2pinfer.client.routes import Sought
 from p2pinfer.client.scribe import Scribe, Words
-from p2pinfer.core.models.text import TextStream
+from p2pinfer.core.models.text_stream import TextStream
 from p2pinfer.core.sessions.ending import Ending
-from p2pinfer.core.values.errors import UsageError
+from p2pinfer.core.values.errors import TooLong, UsageError
 from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.core.values.units import PeerKey
 from p2pinfer.core.wire.session_messages import MAX_IDS
 from p2pinfer.disk.store import StoredModel
+from p2pinfer.overlay.machine import Machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +54,13 @@ class Prepared:
             proven=self.known,
         )
 
-    def plan(self, key: PrivateKey, route: FoundRoute, now: int) -> Plan:
-        """Contracts for a route, signed by the client. now: wall clock, Unix seconds. Raises as `make_plan` does."""
+    def plan(self, key: PrivateKey, route: FoundRoute, machine: Machine) -> Plan:
+        """Contracts for a route, signed by the client. Raises as `make_plan` does."""
         request, manifest, prompt = self.request, self.model.manifest, len(self.ids)
         codec = CODECS[request.codec]
         sampling = request.sampling(manifest.draw)
         order = Order(manifest.layers, prompt, sampling, codec, route.most, self.known)
-        return make_plan(key, route.stages, order, now)
+        return make_plan(key, route.stages, order, machine)
 
     def ending(self) -> Ending:
         """The end of a generation; each has its own. Text after a prompt that was text continues it."""
@@ -69,7 +70,7 @@ class Prepared:
 
 
 async def encode_prompt(request: Request, model: StoredModel, scribe: Scribe) -> tuple[int, ...]:
-    """Raises UsageError where the model does not take so many tokens, or there are none; and as the scribe does."""
+    """Raises TooLong where the model does not take so many tokens, UsageError for none; and as the scribe does."""
     if isinstance(request.prompt, str):
         ids = await scribe.encode(request.prompt)
     else:
@@ -79,15 +80,15 @@ async def encode_prompt(request: Request, model: StoredModel, scribe: Scribe) ->
 
 
 def _check_length(model: StoredModel, prompt: int, request: Request) -> None:
-    """Raises UsageError with the numbers."""
+    """Raises TooLong with the numbers, and UsageError where there are no tokens."""
     context = model.manifest.context
     if prompt + request.max_tokens > context:
-        raise UsageError(
+        raise TooLong(
             f"the prompt has {prompt} tokens and {request.max_tokens} are asked for; {model.name} takes {context} "
             f"together: shorten the prompt by {prompt + request.max_tokens - context}, or ask for fewer tokens"
         )
     if prompt > MAX_IDS:
-        raise UsageError(
+        raise TooLong(
             f"the prompt has {prompt} tokens, and no peer takes more than {MAX_IDS}: shorten it by {prompt - MAX_IDS}"
         )
     if not prompt:

@@ -6,8 +6,7 @@ from math import isfinite
 from typing import Final, TypedDict
 
 from p2pinfer.client.arrivals import DEFAULT_WAIT_S, OnWait
-from p2pinfer.core.models.chat import ChatMessage
-from p2pinfer.core.models.template_variables import Variable, check_variables
+from p2pinfer.core.models.template_variables import ChatMessage, Variable, check_variables
 from p2pinfer.core.records.draw import GREEDY, MILLIONTHS, Sampling
 from p2pinfer.core.records.sampling import SamplingRecord
 from p2pinfer.core.values.errors import UsageError
@@ -23,7 +22,25 @@ Prompt = str | Sequence[ChatMessage]
 
 
 class Options(TypedDict, total=False):
-    """Options beside a prompt; see `Request`."""
+    """Options beside a prompt. One that is not here, or makes no sense, is a UsageError that says what there is.
+
+    model:          name or id; not needed where the swarm serves one model only
+    max_tokens:     end the answer after so many; 256
+    temperature:    0 is greedy; None is the model's own, as its manifest has it
+    top_k:          candidates kept; 0 keeps all; None is the model's own
+    top_p:          share of the probability kept, above 0 and at most 1; None is the model's own
+    seed:           of the draws above temperature 0; the same seed draws the same
+    stop:           list of texts that end the answer; they are not part of it; a control token's name ends it there
+    codec:          of rows between stages: q8o4, bf16 or f32
+    numerics:       class of the stages: i8g32-1, i8g32k8-1, bf16-1 or f32-1; empty takes whichever is best
+    max_cost:       nano-credits that the answer may cost, at worst; None is the client's limit, or the default one
+    control_tokens: names of control tokens in chat messages are those tokens; else they are text
+    template_vars:  variables of the model's chat template, as {"enable_thinking": False}
+    wait_s:         seconds to wait for what is missing: a peer to ask, the model, layers of it; 10; 0 looks once
+    on_wait:        function that hears in words what is waited for, whenever that changes; in the client's thread
+    timeout:        seconds for the whole answer, with all that it waits for; then it is given up, what came is paid,
+                    and GenerationFailed is raised; None is no limit
+    """
 
     model: str
     max_tokens: int
@@ -31,7 +48,7 @@ class Options(TypedDict, total=False):
     top_k: int | None
     top_p: float | None
     seed: int
-    stop: tuple[str, ...]
+    stop: list[str] | tuple[str, ...]
     codec: str
     numerics: str
     max_cost: int | None
@@ -39,26 +56,12 @@ class Options(TypedDict, total=False):
     template_vars: Mapping[str, Variable]
     wait_s: float
     on_wait: OnWait | None
+    timeout: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One prompt and how it is to be answered.
-
-    prompt:      text as it is, or chat messages for the model's template
-    model:       name or id; empty where the swarm serves one model only
-    temperature: 0 is greedy; None is the model's own, as its manifest has it
-    top_k:       candidates kept; 0 keeps all; None is the model's own
-    top_p:       share of the probability kept; None is the model's own
-    stop:        strings that end the answer; they are not part of it; a control token's name ends it there
-    codec:       of rows between stages: q8o4, bf16 or f32
-    numerics:    class of the stages: i8g32-1, i8g32k8-1, bf16-1 or f32-1; empty takes whichever is best
-    max_cost:    nano-credits that the answer may cost, at worst; None is the client's limit, or the default one
-    control_tokens: names of control tokens in chat messages are those tokens; else they are text
-    template_vars: variables of the model's chat template, as enable_thinking; each one that the template looks at
-    wait_s:      seconds to wait for what is missing: a peer to ask, the model, layers of it; 0 looks once
-    on_wait:     hears in words what is waited for, whenever that changes; called in the client's thread
-    """
+    """One prompt and how it is to be answered, by `Options`. prompt: text, or chat messages for the model's template"""
 
     prompt: Prompt
     model: str = ""
@@ -67,7 +70,7 @@ class Request:
     top_k: int | None = None
     top_p: float | None = None
     seed: int = 0
-    stop: tuple[str, ...] = ()
+    stop: Sequence[str] = ()
     codec: str = DEFAULT_CODEC
     numerics: str = ""
     max_cost: int | None = None
@@ -75,6 +78,7 @@ class Request:
     template_vars: Mapping[str, Variable] = field(default_factory=dict)
     wait_s: float = DEFAULT_WAIT_S
     on_wait: OnWait | None = None
+    timeout: float | None = None
 
     def __post_init__(self) -> None:
         if not self.prompt:
@@ -83,8 +87,7 @@ class Request:
         for name in ("model", "codec", "numerics"):
             if not isinstance(value := getattr(self, name), str):
                 raise UsageError(f"{name} is text, not {value!r:.80}")
-        if not _are_texts(self.stop):
-            raise UsageError(f"stop is a list of texts, not {self.stop!r:.80}")
+        check_texts("stop", self.stop)
         if self.codec not in CODECS:
             raise UsageError(f"unknown codec {self.codec!r}; there are {', '.join(CODECS)}")
         if self.numerics and self.numerics not in CLASSES:
@@ -92,13 +95,15 @@ class Request:
         check_cost(self.max_cost)
         if not (isinstance(self.wait_s, int | float) and 0 <= self.wait_s <= MAX_WAIT_S):
             raise UsageError(f"wait_s is {self.wait_s!r:.80}; it is seconds, from 0 to {MAX_WAIT_S}")
+        if not (self.timeout is None or (isinstance(self.timeout, int | float) and 0 < self.timeout <= MAX_WAIT_S)):
+            raise UsageError(f"timeout is {self.timeout!r:.80}; it is seconds, above 0 and at most {MAX_WAIT_S}")
         check_variables(self.template_vars)
         if self.template_vars and isinstance(self.prompt, str):
             raise UsageError("template_vars are for chat messages; a prompt that is text has no template")
         self.sampling(GREEDY)
 
     def sampling(self, own: Sampling) -> SamplingRecord:
-        """What the tail is told. own: the model's parameters, where the request names none
+        """Return the record for the tail. own: the model's parameters, where the request names none
 
         Raises UsageError for numbers that make no sense.
         """
@@ -113,6 +118,37 @@ class Request:
             )
         except (TypeError, ValueError, OverflowError) as error:
             raise UsageError(f"cannot sample so: {error}") from None
+
+
+def make_request(prompt: Prompt, options: Options) -> Request:
+    """Raises UsageError as `Request` does, and for an option that is none."""
+    check_names(options)
+    return Request(prompt, **options)
+
+
+def check_names(options: Options) -> None:
+    """Raises UsageError for an option that is none."""
+    for name in options:
+        if name not in Options.__annotations__:
+            names = ", ".join(Options.__annotations__)
+            raise UsageError(f"there is no option {name!r:.80}{_meant(name)}; there are {names}")
+
+
+def check_texts(name: str, values: object) -> None:
+    """Raises UsageError for what is not a list of texts, as a text itself."""
+    if not _are_texts(values):
+        raise UsageError(f"{name} is a list of texts, not {values!r:.80}{_as_list(values)}")
+
+
+def _meant(name: str) -> str:
+    from difflib import get_close_matches  # nobody else needs it
+
+    close = get_close_matches(name, Options.__annotations__, n=1)
+    return f"; do you mean {close[0]}?" if close else ""
+
+
+def _as_list(value: object) -> str:
+    return f": write [{value!r:.80}]" if isinstance(value, str) else ""
 
 
 def _millionths(value: float) -> int:
@@ -136,7 +172,7 @@ def _check_prompt(prompt: Prompt) -> None:
         for text in texts:
             text.encode()
     except UnicodeEncodeError as error:
-        raise UsageError(f"the prompt is no Unicode text: character {error.start} is half of one") from None
+        raise UsageError(f"the prompt is not Unicode text: character {error.start} is half of one") from None
 
 
 def _content(message: ChatMessage) -> str:

@@ -6,7 +6,6 @@ the first id other nodes may do as well: we try for a moment only, and our patie
 """
 
 import logging
-import random
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from math import inf
 from typing import Final
@@ -23,6 +22,7 @@ from p2pinfer.core.values.keys import short_name
 from p2pinfer.core.values.units import PeerKey
 from p2pinfer.core.wire.session_messages import Prompt, SessionMessage
 from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.pipe import hear_nothing
 
 MOMENT_S: Final = 2.0  # before the first id: a dial of those that take their time
@@ -45,7 +45,7 @@ class Returning:
         plan: Plan,
         generation: Generation,
         patience: Patience,
-        link_to: Callable[[PeerKey], Link | None],
+        network: Network,
         send: Callable[[PeerKey, SessionMessage], None],
         lose: Callable[[PeerKey, LinkDead], None],
     ) -> None:
@@ -57,7 +57,8 @@ class Returning:
         self._addresses = {stage.key: stage.addresses for stage in plan.stages}
         self._generation = generation
         self._patience = patience
-        self._link_to = link_to
+        self._link_to = network.link
+        self._lots = network.machine.lots
         self._send = send
         self._lose = lose
         self._away: dict[PeerKey, LinkDead] = {}
@@ -117,7 +118,7 @@ class Returning:
     async def _return_to(self, peer: PeerKey) -> None:
         pause_s = FIRST_S
         while peer in self._away:
-            await trio.sleep(random.uniform(pause_s / 2, pause_s))
+            await trio.sleep(self._lots.uniform(pause_s / 2, pause_s))
             pause_s = min(AGAIN_S, 2 * pause_s)
             if (link := await self._dial(peer)) is not None:
                 self._come_back(peer, link)

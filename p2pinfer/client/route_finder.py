@@ -3,7 +3,6 @@
 Its stages are linked by `route_links.py`.
 """
 
-import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence, Set
 from contextlib import suppress
@@ -123,7 +122,7 @@ class RouteFinder:
         except TooDear:
             raise
         except NoRoute as error:
-            reasons = self._reasons(found, sought, excluded, int(time.time()))
+            reasons = self._reasons(found, sought, excluded, self._network.machine.unix())
             raise NoRoute("; ".join([str(error), *reasons])) from None
 
     def survey(self, sought: Sought) -> Survey:
@@ -134,7 +133,7 @@ class RouteFinder:
 
         Raises NotYet. What is not mended by nodes that serve missing layers is not worth waiting for.
         """
-        offers, now = self._directory.offers(sought.model), int(time.time())
+        offers, now = self._directory.offers(sought.model), self._network.machine.unix()
         try:
             self._choose(self._survey(offers, sought), sought, (), (), 0, 1)
         except TooDear as error:
@@ -173,7 +172,7 @@ class RouteFinder:
         clock, link = trio.current_time(), self._network.link
         classes = {
             numerics: [candidate_of(one, sought, link(one.node), self.failures, self._measures, clock) for one in known]
-            for numerics, known in usable(offers, sought, (), int(time.time())).items()
+            for numerics, known in usable(offers, sought, (), self._network.machine.unix()).items()
         }
         limit = sought.max_cost
         if limit is None:
@@ -192,7 +191,7 @@ class RouteFinder:
         """Raises NoRoute where there is not even one."""
         offers, classes, limit = among.offers, among.classes, among.limit
         cadences = {known.node: known.offer.record.limits.cadence for known in offers}
-        choice = Choice(classes, cadences, sought, limit - spent, spent, tried)
+        choice = Choice(classes, cadences, sought, limit - spent, spent, self._network.machine.lots, tried)
         everybody = (one for candidates in classes.values() for one in candidates)
         afar = {one.key for one in everybody if not one.live or one.late_s > HASTY_S} if count > 1 else set()
         chosen: list[Route] = []

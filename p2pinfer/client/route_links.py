@@ -1,6 +1,5 @@
 """Links to the stages of routes, all dialled together, and measures of who answers (`core/routes/measures.py`)."""
 
-import random
 from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
@@ -105,7 +104,7 @@ class RouteLinks:
                 if refusal.code is not Code.BUSY:
                     raise
                 del dialled_s[stage.key]
-                await trio.sleep(random.uniform(0, refusal.retry_s or BUSY_S))
+                await trio.sleep(self._network.machine.lots.uniform(0, refusal.retry_s or BUSY_S))
             else:
                 return
 

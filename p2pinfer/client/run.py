@@ -1,8 +1,8 @@
 """One generation under way: opens its stages, delivers ids as they come, and sees it through until it is paid
 (protocols/inference.md).
 
-Decisions are `generation.py`'s; what is owed is `books.py`'s, and how long it may take is `deadlines.py`'s. Messages
-are taken in the step in which they come, by their links' readers. Choosing the route is the caller's.
+`core/sessions/generation.py` decides, `books.py` keeps what is owed, and `deadlines.py` bounds the time. The links'
+readers take messages in the step in which they come. The caller chooses the route.
 """
 
 import logging
@@ -41,7 +41,7 @@ from p2pinfer.core.wire.session_messages import (
     Stored,
 )
 from p2pinfer.overlay.contained import Contained
-from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.outbox import Priority
 from p2pinfer.overlay.pipe import hear_nothing
 
@@ -63,7 +63,7 @@ class Run:
         plan: Plan,
         generation: Generation,
         purse: Purse,
-        link_to: Callable[[PeerKey], Link | None],
+        network: Network,
         step_s: float = 0.0,
     ) -> None:
         """step_s: what is expected from one id to the next."""
@@ -73,14 +73,15 @@ class Run:
         self.changed = trio.Event()
         self.over = trio.Event()
         self.settled = trio.Event()  # over, and its receipts are signed, or given up
-        self._books = Books(plan, generation.prompt, purse, self._say, self.fail_to_keep)
-        self._link_to = link_to
+        unix = network.machine.unix
+        self._books = Books(plan, generation.prompt, purse, unix, self._say, self.fail_to_keep)
+        self._link_to = link_to = network.link
         self._contained = Contained("an answer", self._break)
         self._blame = Blame(self.generation)
         self.cannot_keep = False  # its records: our disk is full
         self.retry_s: float | None = None  # a stage had no room, and says when it may have some
         self._patience = Patience(step_s, self.started_s)
-        self.returning = Returning(plan, self.generation, self._patience, link_to, self._send, self._lose_for_good)
+        self.returning = Returning(plan, self.generation, self._patience, network, self._send, self._lose_for_good)
         watched = self.generation, self._books, self._patience, self.returning, link_to
         self._deadlines = Deadlines(*watched, Endings(self.give_up, self.fail, self._refuse))
         self.returning.on_back = self._deadlines.look_sooner
@@ -148,7 +149,7 @@ class Run:
 
     @property
     def times(self) -> Times | None:
-        """When its ids came; None where none did. One that was waited for in vain counts as if it had come then.
+        """The times of its ids; None where none came. One that was waited for in vain counts as if it had come then.
 
         An answer that a link of ours held up says nothing of its stages.
         """
@@ -303,7 +304,7 @@ class Run:
         self._after_change()
 
     def _after_change(self) -> None:
-        """Whatever changed, those who wait for it look again."""
+        """Wake those who wait for a change."""
         if self.generation.over:
             if not self.over.is_set():
                 self._books.give_up()  # not a step later: what comes next may be a proposal

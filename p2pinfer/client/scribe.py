@@ -13,14 +13,13 @@ from typing import Any, Final
 import msgpack
 import trio
 
-from p2pinfer.core.models.chat import NO_VARIABLES, ChatMessage
 from p2pinfer.core.models.manifest import encode_manifest
-from p2pinfer.core.models.template_variables import Variable
+from p2pinfer.core.models.template_variables import NO_VARIABLES, ChatMessage, Variable
 from p2pinfer.core.values.errors import ModelError, UsageError
 from p2pinfer.core.wire.session_messages import unpack_ids
 from p2pinfer.disk.store import StoredModel
 
-COMMAND: Final = (sys.executable, "-m", "p2pinfer.client.scribe_process")
+COMMAND: Final = (sys.executable, "-P", "-m", "p2pinfer.client.scribe_process")
 LENGTH: Final = 4
 MAX_QUESTION: Final = 256 << 20  # bytes; the longest words of the longest prompt have fewer
 MAX_ANSWER: Final = 64 << 20  # bytes; the table of 260,000 ids has two million
@@ -41,7 +40,7 @@ class Bounds:
 
 
 class Words:
-    """The table of ids and their bytes (`core.text.Spelt`)."""
+    """The table of ids and their bytes (`core.models.text_stream.Spelt`)."""
 
     def __init__(self, table: Sequence[bytes], names: dict[int, str], drops_first_space: bool) -> None:
         self._table = table

@@ -34,7 +34,7 @@ def main(questions: BinaryIO, answers: BinaryIO, memory: int, load_s: float, wor
     memory: bytes of address space
     load_s: of the processor, to read the tokenizer; work_s: to answer a question
     """
-    _limit(memory)
+    limit(memory)
     signal.setitimer(signal.ITIMER_PROF, load_s)
     texts = None
     while (frame := _read(questions)) is not None:
@@ -71,7 +71,7 @@ def _ids(texts: Texts, kind: str, *what: Any) -> tuple[int, ...]:
     return texts.encode_chat(messages, now=datetime.now(), control_tokens=control_tokens, variables=variables)
 
 
-def _limit(memory: int) -> None:
+def limit(memory: int) -> None:
     """Take a bound on memory, and none of what a scribe has no use for. macOS does not hold it to the memory."""
     for what, most in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
         resource.setrlimit(what, (most, most))

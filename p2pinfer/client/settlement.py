@@ -72,10 +72,7 @@ class Claim:
 
 
 class ClientSettlement:
-    """Generations under way take care of themselves.
-
-    farewells: are told first where a node is back, then what is owed for it
-    """
+    """Generations under way take care of themselves. farewells: of those that are over"""
 
     def __init__(self, purse: Purse, nursery: trio.Nursery) -> None:
         self.purse = purse
@@ -105,7 +102,6 @@ class ClientSettlement:
 
     def greet(self, link: Link) -> None:
         """A node may be back: send it what it has not stored."""
-        self.farewells.greet(link)
         self._settle(link, partial(self._send_unstored, link))
 
     def take(self, link: Link, message: SessionMessage) -> None:

@@ -25,6 +25,7 @@ from p2pinfer.client.run import Run
 from p2pinfer.client.waiting_room import OwnRoom, WaitingRoom
 from p2pinfer.core.values.errors import GenerationFailed, NoRoute, P2pinferError, TooDear, Unreached
 from p2pinfer.core.values.keys import short_names
+from p2pinfer.overlay.machine import Machine
 
 TRY_S: Final = 90.0  # after so long no further route is tried: one may take STALL_S, and is not the last
 MAX_AT_ONCE: Final = 8  # routes dialled at the same time, after others could not be reached
@@ -34,7 +35,7 @@ Start = Callable[[FoundRoute, Places], Run]
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """What a request waits for.
+    """The room that a request waits for.
 
     own_room:    of our other generations
     patience_s:  none of which has room: we wait so long for nodes to have some
@@ -55,17 +56,19 @@ class Tries:
     has_tried: a route was opened
     """
 
-    def __init__(self, finder: RouteFinder, links: RouteLinks, sought: Sought, start: Start, wait: Wait) -> None:
+    def __init__(
+        self, finder: RouteFinder, links: RouteLinks, sought: Sought, start: Start, wait: Wait, machine: Machine
+    ) -> None:
         self._finder = finder
         self._links = links
         self._failures = finder.failures
         self._sought = sought
         self._start = start
         self._reach_until = wait.reach_until
-        self._full = FullNodes()
+        self._full = FullNodes(machine.lots)
         self._left_out = LeftOut(finder, sought, self._full)
         self._race = Race(links, self._full, self._leaves_other)
-        self._waiting_room = WaitingRoom(self._full, wait.own_room, wait.patience_s, wait.say)
+        self._waiting_room = WaitingRoom(self._full, wait.own_room, machine, wait.patience_s, wait.say)
         self._failure: P2pinferError | None = None
         self._over_at = trio.current_time() + TRY_S
         self.has_tried = False

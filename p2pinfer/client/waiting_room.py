@@ -4,9 +4,6 @@ Time counts while no generation of the same client holds room, for then nobody b
 time uses patience up, whatever nodes say and how often.
 """
 
-import os
-import random
-import time
 from collections.abc import Callable
 from math import inf
 from typing import Final, Protocol
@@ -16,8 +13,10 @@ import trio
 from p2pinfer.client.full_nodes import FullNodes
 from p2pinfer.client.places import Places
 from p2pinfer.core.room.queue import new_ticket
+from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import GenerationFailed, P2pinferError
 from p2pinfer.core.values.units import PeerKey
+from p2pinfer.overlay.machine import Machine
 
 GATHER_S: Final = 0.4  # from our turn at one stage: others of its route, where room comes free with it, say so by then
 
@@ -42,8 +41,11 @@ class WaitingRoom:
     say:        hears what we wait for
     """
 
-    def __init__(self, full: FullNodes, own_room: OwnRoom, patience_s: float, say: Callable[[str], None]) -> None:
-        self.places = Places(new_ticket(round(time.time() * 1000), os.urandom(8)), full.note_word)
+    def __init__(
+        self, full: FullNodes, own_room: OwnRoom, machine: Machine, patience_s: float, say: Callable[[str], None]
+    ) -> None:
+        self.places = Places(new_ticket(round(machine.clock() * 1000), machine.lots.randbytes(8)), full.note_word)
+        self._lots = machine.lots
         self._full = full
         self._own_room = own_room
         self._patience_s = patience_s
@@ -99,7 +101,7 @@ class WaitingRoom:
         """
         if not self.places.has_turn or leaves_whole():
             return
-        until = trio.current_time() + random.uniform(GATHER_S / 4, GATHER_S)  # who gives up first lets another in
+        until = trio.current_time() + self._lots.uniform(GATHER_S / 4, GATHER_S)  # who gives up first lets another in
         while trio.current_time() < until and not leaves_whole():
             await self._full.wait_next(until)
             self._full.admit(trio.current_time())
@@ -108,7 +110,7 @@ class WaitingRoom:
 
     def _too_full(self, failure: P2pinferError | None) -> GenerationFailed:
         """The last refusal, and how long we waited for room."""
-        assert isinstance(failure, GenerationFailed)
         where = [self.places.words(PeerKey(node)) for node in self._full.nodes if self.places.has(PeerKey(node))]
-        words = "; ".join([str(failure), *where, f"in {self._waited_s:.0f} s there was no room"])
-        return GenerationFailed(words, failure.code)
+        why = [] if failure is None else [str(failure)]
+        words = "; ".join([*why, *where, f"in {self._waited_s:.0f} s there was no room"])
+        return GenerationFailed(words, failure.code if isinstance(failure, GenerationFailed) else Code.BUSY)

@@ -26,10 +26,11 @@ from p2pinfer.core.values.units import Codec, Numerics
 from p2pinfer.core.wire.session_messages import pack_ids
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.engine.choice import engine_of, obstacles
-from p2pinfer.engine.door import Engine, open_engine
+from p2pinfer.engine.door import Engine
 from p2pinfer.engine.gpu import look_at_gpu
 from p2pinfer.engine.messages import CPU
 from p2pinfer.engine.native.library import open_library, read_gb_s
+from p2pinfer.engine.process import open_engine
 from p2pinfer.node.settings import Serve
 from p2pinfer.node.shard import CACHE_BYTES, FILE_BYTES, MB, WEIGHT_BYTES, shard_spec
 
@@ -48,7 +49,7 @@ Watch = Callable[[str, int, int], None]  # what is done, how far, of how much
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What is measured.
+    """The settings of a measurement.
 
     sessions: numbers of them that decode together
     context:  positions that each of them has
@@ -183,7 +184,7 @@ def _position_bytes(manifest: Manifest, numerics: Numerics) -> int:
 
 
 class Memory:
-    """What reading costs, measured in turn with the engines."""
+    """The cost of reading memory, measured in turn with the engines."""
 
     def __init__(self, size: int, trial: Trial) -> None:
         """size: bytes that a token reads"""
@@ -251,7 +252,7 @@ class Racer:
 
     @property
     def name(self) -> str:
-        """Which engine it is, and how it computes."""
+        """The engine's name, and how it computes."""
         facts = self.engine.facts
         return f"{engine_of(facts.numerics)} {facts.kernel}"
 

@@ -79,7 +79,7 @@ def about_threads(threads: int, cores: int) -> Finding:
 
 
 def about_network(network: NetworkSettings, local: Sequence[str], sight: Sight | None, now: int) -> Finding:
-    """Whom the node could meet and earn from; nobody is asked.
+    """Tell which peers the node could meet and earn from; nobody is asked.
 
     local: where it could be dialled by what it listens at, as the interfaces stand
     sight: what a node saw here last, or None
@@ -122,7 +122,7 @@ def _some(addresses: Sequence[str]) -> str:
 
 
 def _seen(sight: Sight | None, now: int) -> str:
-    """What the node that ran here last saw of others."""
+    """Return what the node that ran here last saw of others."""
     if sight is None:
         return ""
     age_h = max(0, now - sight.at) // 3_600

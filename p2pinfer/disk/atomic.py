@@ -1,7 +1,7 @@
 """Files that are there whole or not at all, whatever stops the machine (see also store.py, identity.py).
 
 A file is written beside its place, made durable and renamed into it; a folder is built in a folder of its own and
-renamed. What is left of an interrupted write has a name that starts with `.new-` and is nobody's data.
+renamed. An interrupted write leaves a name that starts with `.new-` and is nobody's data.
 """
 
 import errno

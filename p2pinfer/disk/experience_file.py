@@ -1,6 +1,6 @@
 """The record of nodes: what clients of a data folder learnt of nodes and owners, which the next one need not pay for.
 
-A file of JSON, `nodes.json` (disk/shared_file.py). What it says fades as if its process still ran
+A file of JSON, `nodes.json` (disk/shared_file.py). Its word fades as if its process still ran
 (core/routes/experience.py).
 """
 
@@ -22,7 +22,7 @@ MOST_RATE: Final = 1e12  # bytes/s
 
 
 class ExperienceFile(Experience):
-    """What the clients of a data folder learnt.
+    """The file of what the clients of a data folder learnt.
 
     slept_s: seconds that the machine slept since this was asked before
     """

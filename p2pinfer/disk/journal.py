@@ -1,14 +1,15 @@
 """The journal: contracts and receipts of a node or a client, durable before they are sent (receipts.md, "Duties").
 
-One thread writes for as long as the journal is open: to fetch one for each commit costs more than the commit. What is
-stored in one pass of the scheduler, or waits while another batch commits, shares a commit, since each one waits for the
-disk. A store returns after its commit. Its caller's cancellation does not undo it. Tables are in `journal_file.py`,
-queries in `journal_reader.py`.
+One thread writes for as long as the journal is open: to fetch one for each commit costs more than the commit. Records
+that are stored in one pass of the scheduler, or wait while another batch commits, share a commit, since each one waits
+for the disk. A store returns after its commit. Its caller's cancellation does not undo it. Tables are in
+`journal_file.py`, queries in `journal_reader.py`, and a journal without a disk is in `memory_journal.py`.
 """
 
 import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
@@ -47,7 +48,10 @@ Change = Callable[[sqlite3.Connection], object]
 
 
 class Keep(NamedTuple):
-    """What a client was given, to be kept until it is paid for. now: Unix seconds, of a clock that may be wrong."""
+    """A client's records of an answer, kept until it is paid for.
+
+    now: Unix seconds, of a clock that may be wrong
+    """
 
     session: SessionId
     client: PeerKey
@@ -64,8 +68,11 @@ class _Store:
     error: P2pinferError | None = None
 
 
+OpenJournal = Callable[[Path, Progress], AbstractAsyncContextManager["Journal"]]  # as `open_journal`
+
+
 @asynccontextmanager
-async def open_journal(path: Path, progress: Progress = no_progress) -> AsyncIterator["Journal"]:
+async def open_journal(path: Path, progress: Progress = no_progress) -> AsyncIterator["FileJournal"]:
     """The journal at `path`, made when there is none.
 
     progress: told how far it is read, where it was not closed well; in a thread
@@ -76,7 +83,7 @@ async def open_journal(path: Path, progress: Progress = no_progress) -> AsyncIte
         tally = open_tally(path)
         try:
             with closing(connect_reader(path, checked=True)) as reader:
-                journal = Journal(path, writer, reader, tally)
+                journal = FileJournal(path, writer, reader, tally)
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(journal.run)
                     try:
@@ -88,26 +95,33 @@ async def open_journal(path: Path, progress: Progress = no_progress) -> AsyncIte
             tally.close()
 
 
-class Journal:
-    """Stores; each returns when it is durable, and raises JournalError where it cannot be."""
+class Journal(ABC):
+    """Stores; each returns when it is durable, and raises JournalError where it cannot be.
 
-    def __init__(self, path: Path, writer: sqlite3.Connection, reader: sqlite3.Connection, tally: Tally) -> None:
+    In a file (`open_journal`), or in memory (`memory_journal.py`): where it lies says how it is read and committed.
+    """
+
+    def __init__(self, path: Path, reader: sqlite3.Connection) -> None:
         self.path: Final = path
-        self._writer = writer
-        self._tally = tally
         self._reader = JournalReader(reader, path)
-        self._reading = trio.CapacityLimiter(1)  # a connection serves one thread at a time
         self._waiting: list[_Store] = []
         self._writing: list[_Store] = []
-        self._batches: SimpleQueue[list[_Store]] = SimpleQueue()  # to the thread; an empty one is the last
         self._changed = trio.Event()
         self._stopped = False
         self._opened_s = trio.current_time()
         self.failing = False  # the last commit: the disk may be full
 
+    @abstractmethod
     async def read(self, query: Callable[[JournalReader], T]) -> T:
-        """Run a query in a thread. Raises JournalError where the file turns out to be unsound."""
-        return await trio.to_thread.run_sync(query, self._reader, limiter=self._reading)
+        """Run a query. Raises JournalError where the journal turns out to be unsound."""
+
+    @abstractmethod
+    def _begin(self, batch: list[_Store]) -> None:
+        """Have `_commit_batches` commit it; an empty one is the last. Waits for nothing."""
+
+    @abstractmethod
+    async def _commit_batches(self) -> None:
+        """Commit one batch after the other, each followed by `_written`, until an empty one comes."""
 
     async def certify(self, certificate: SignedRecord[NodeCert]) -> None:
         """Keep a certificate; contracts under it may have to be proven long after it was renewed."""
@@ -222,14 +236,14 @@ class Journal:
         """Commit what is stored, until `stop`; called by `open_journal` alone."""
         with trio.CancelScope(shield=True):  # commits are ours, and end by themselves
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._run_thread)
+                nursery.start_soon(self._commit_batches)
                 try:
                     while self._waiting or self._writing or not self._stopped:
                         await self._changed.wait()
                         self._changed = trio.Event()
                         self._write_next()
                 finally:
-                    self._batches.put([])
+                    self._begin([])
                     self._give_up()
 
     def stop(self) -> None:
@@ -254,22 +268,10 @@ class Journal:
             raise store.error
 
     def _write_next(self) -> None:
-        """Hand what waits to the thread, if it has nothing to do."""
+        """Begin to commit what waits, unless a batch is under way."""
         if self._waiting and not self._writing:
             self._writing, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
-            self._batches.put(self._writing)
-
-    async def _run_thread(self) -> None:
-        token = trio.lowlevel.current_trio_token()
-        own = trio.CapacityLimiter(1)  # of those that all share, one would be missing for good
-        await trio.to_thread.run_sync(self._write, token, limiter=own)
-
-    def _write(self, token: trio.lowlevel.TrioToken) -> None:
-        """Commit batches until an empty one comes; runs in the thread."""
-        while batch := self._batches.get():
-            if commits := _commit(self._writer, self.path, batch):
-                self._tally.write(commits)
-            token.run_sync_soon(self._written)
+            self._begin(self._writing)
 
     def _written(self) -> None:
         self.failing = any(isinstance(store.error, JournalError) for store in self._writing)
@@ -277,6 +279,35 @@ class Journal:
             store.done.set()
         self._writing = []
         self._changed.set()
+
+
+class FileJournal(Journal):
+    """A journal in a file. A thread of its own writes it."""
+
+    def __init__(self, path: Path, writer: sqlite3.Connection, reader: sqlite3.Connection, tally: Tally) -> None:
+        super().__init__(path, reader)
+        self._writer = writer
+        self._tally = tally
+        self._reading = trio.CapacityLimiter(1)  # a connection serves one thread at a time
+        self._batches: SimpleQueue[list[_Store]] = SimpleQueue()  # to the thread
+
+    async def read(self, query: Callable[[JournalReader], T]) -> T:
+        return await trio.to_thread.run_sync(query, self._reader, limiter=self._reading)
+
+    def _begin(self, batch: list[_Store]) -> None:
+        self._batches.put(batch)
+
+    async def _commit_batches(self) -> None:
+        token = trio.lowlevel.current_trio_token()
+        own = trio.CapacityLimiter(1)  # of those that all share, one would be missing for good
+        await trio.to_thread.run_sync(self._write, token, limiter=own)
+
+    def _write(self, token: trio.lowlevel.TrioToken) -> None:
+        """Runs in the thread."""
+        while batch := self._batches.get():
+            if commits := _commit(self._writer, self.path, batch):
+                self._tally.write(commits)
+            token.run_sync_soon(self._written)
 
 
 def _commit(connection: sqlite3.Connection, path: Path, batch: list[_Store]) -> int:

@@ -1,7 +1,8 @@
 """The proof of a journal: it is whole, every row is what was written, and its sums are those of its rows.
 
 That takes longer the longer the journal is. So it is done where a journal was not closed well (tally.py), for `p2pinfer
-doctor`, and for a copy: not each time. What is read at other times is checked as it is read (journal_reader.py).
+doctor`, and for a copy: not each time. Rows that are read at other times are checked as they are read
+(journal_reader.py).
 """
 
 import sqlite3

@@ -2,7 +2,7 @@
 
 Opening takes the same time however large the file is: its tables are looked at, and its commits are counted against the
 tally beside it (tally.py). Where it was not closed well, and nobody has it open who proved it, all of it is read
-(journal_check.py). That a row is what was written, and that none is missing, is checked when they are read, too.
+(journal_check.py). Each read of rows also checks that they are what was written, and that none is missing.
 """
 
 import logging
@@ -17,7 +17,7 @@ from p2pinfer.core.values.errors import JournalError, UsageError
 from p2pinfer.core.values.shown import shown_line
 from p2pinfer.disk.journal_check import Progress, damaged, no_progress, prove
 from p2pinfer.disk.journal_tables import APPLICATION, TABLES, VERSION, create_tables, digest_in_sql
-from p2pinfer.disk.places import is_there
+from p2pinfer.disk.places import is_there, node_journal
 from p2pinfer.disk.plain import check_plain, open_descriptor
 from p2pinfer.disk.tally import is_in_use, open_tally, read_tally, tally_of, was_closed_well
 
@@ -87,9 +87,7 @@ def connect_reader(path: Path, progress: Progress = no_progress, *, checked: boo
         if not there and tally:
             raise damaged(path, f"it is gone, and had {tally} commits")
         if not there:
-            raise UsageError(
-                f"there is no journal at {path}: nobody keeps receipts there yet; name another data folder with --data"
-            )
+            raise UsageError(f"there is no journal at {path}: {_begin(path)}; or name another folder with --data")
         check_plain((path, *files_of(path)))
         is_sound = checked or _is_sound(path)
         connection = _connect(path, "ro")
@@ -107,6 +105,13 @@ def connect_reader(path: Path, progress: Progress = no_progress, *, checked: boo
         connection.close()
         raise _as_journal_error(error, path) from None
     return connection
+
+
+def _begin(path: Path) -> str:
+    """Say what makes such a journal, where there is none."""
+    if path == node_journal(path.parent):
+        return "no node has run with that data folder yet; start one: p2pinfer node --model NAME"
+    return "no client has used that data folder yet; ask something first: p2pinfer ask"
 
 
 def prove_journal(path: Path) -> None:

@@ -117,7 +117,7 @@ class JournalReader:
 
     @contextmanager
     def one_moment(self) -> Iterator[None]:
-        """Whatever is read in the block is of one moment, though a node writes meanwhile."""
+        """Read everything in the block as of one moment, though a node writes meanwhile."""
         self._connection.execute("BEGIN")
         try:
             yield

@@ -1,7 +1,7 @@
 """The journal's tables: what is in a row, how it is known that a row is what was written, and which sums are kept.
 
-Every row that a query reads has a digest of its columns, but for those that change by themselves. What grows with
-history is never added up when it is asked for: `total` and `signed` hold the sums, changed in the transaction that
+Every row that a query reads has a digest of its columns, but for those that change by themselves. Sums that grow with
+history are never added up when they are asked for: `total` and `signed` hold the sums, changed in the transaction that
 changes the rows they are of. `journal_check.py` proves that they agree.
 """
 

@@ -21,7 +21,7 @@ CLEAR: Final = """DELETE FROM total
 
 @dataclass(frozen=True, slots=True)
 class Parties:
-    """What the sums need of a contract."""
+    """The fields of a contract that the sums need."""
 
     client: PeerKey
     node: PeerKey
@@ -32,7 +32,7 @@ class Parties:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What the sums need of a receipt. work: layer-tokens."""
+    """The fields of a receipt that the sums need. work: layer-tokens."""
 
     seq: int
     final: int

@@ -59,6 +59,35 @@ def is_held(path: Path) -> bool:
     return False
 
 
+@contextmanager
+def hold_share(folder: Path) -> Iterator[None]:
+    """Keep others from holding a folder alone; where it cannot be locked, nobody is kept from it."""
+    with _folder_lock(folder, fcntl.LOCK_SH):
+        yield
+
+
+@contextmanager
+def hold_alone(folder: Path) -> Iterator[None]:
+    """Hold a folder of which nobody holds a share, as far as can be told. Raises LockHeld."""
+    with _folder_lock(folder, fcntl.LOCK_EX):
+        yield
+
+
+@contextmanager
+def _folder_lock(folder: Path, kind: int) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LockHeld("another process") from None
+        except OSError:
+            pass  # this file system has no locks
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _take(descriptor: int, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it when the process dies

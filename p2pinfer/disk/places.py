@@ -19,7 +19,7 @@ def default_store() -> Path:
 
 
 def runtime_folders() -> list[Path]:
-    """Where this user's folder for what runs may be: as the session says, and as systems are used to.
+    """Return where this user's folder for what runs may be: as the session says, and as systems are used to.
 
     Nobody promises that they are there, or this user's: `su` and `sudo` may keep what another's session says.
     """
@@ -43,7 +43,7 @@ def node_ports(data: Path) -> Path:
 
 
 def node_served(data: Path) -> Path:
-    """What peers had of a node's files today."""
+    """The file that counts the bytes of a node's files that peers had today."""
     return data / "served"
 
 
@@ -63,7 +63,7 @@ def address_book(data: Path) -> Path:
 
 
 def client_experience(data: Path) -> Path:
-    """What this machine's clients learnt of nodes."""
+    """The file of what this machine's clients learnt of nodes."""
     return data / "nodes.json"
 
 
@@ -73,7 +73,7 @@ def node_lock(data: Path) -> Path:
 
 
 def node_addresses(data: Path) -> Path:
-    """Where the node that runs here is to be met by clients of this machine."""
+    """The file of the addresses where clients of this machine meet the node that runs here."""
     return data / "node.addresses"
 
 

@@ -70,7 +70,7 @@ def entered() -> list[Path]:
 
 
 def _place() -> Path | None:
-    """Where the roll lies if there is one; None where others could put something else in its place."""
+    """Return the place of the roll if there is one; None where others could put something else in its place."""
     for runtime in filter(_is_private, runtime_folders()):
         return runtime / "p2pinfer"
     try:

@@ -1,4 +1,4 @@
-"""How many bytes of files peers had of this node today: one line, `BYTES SECONDS UNIX`, in a file of its data folder.
+"""The bytes of files that peers had of this node today: one line, `BYTES SECONDS UNIX`, in a file of its data folder.
 
 SECONDS of the day had passed when that was noted, at UNIX by the wall clock. By the second alone a day would begin anew
 with each jump of the clock; by the first alone it would never end at a node that is started each morning.
@@ -6,7 +6,7 @@ with each jump of the clock; by the first alone it would never end at a node tha
 
 import logging
 import re
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -27,14 +27,18 @@ class BytesServed(NamedTuple):
 
 
 class ServedFile:
-    """limit: bytes a day; what cannot be read counts as that much, which is forgotten in a day."""
+    """limit: bytes a day; what cannot be read counts as that much, which is forgotten in a day
 
-    def __init__(self, path: Path, limit: int) -> None:
+    unix: the time of day
+    """
+
+    def __init__(self, path: Path, limit: int, unix: Callable[[], int]) -> None:
         self._path = path
         self._limit = limit
+        self._unix = unix
 
     def read(self) -> BytesServed | None:
-        """What was noted; None where nothing was. While the node was away, time passed as the wall clock says."""
+        """Return what was noted; None where nothing was. The node's absence passed as the wall clock says."""
         try:
             found = LINE.fullmatch(read_small(self._path, MAX_FILE))
         except FileNotFoundError:
@@ -46,8 +50,8 @@ class ServedFile:
             logger.warning("%s is damaged, so peers get no files for a day", self._path)
             return BytesServed(self._limit, 0)
         size, passed_s, noted = map(int, found.groups())
-        return BytesServed(size, passed_s + max(0, int(time.time()) - noted))
+        return BytesServed(size, passed_s + max(0, self._unix() - noted))
 
     def write(self, served: BytesServed) -> None:
         """Note it for good; blocks for the disk. Raises OSError."""
-        write_atomic(self._path, b"%d %d %d\n" % (*served, max(0, int(time.time()))))
+        write_atomic(self._path, b"%d %d %d\n" % (*served, max(0, self._unix())))

@@ -1,7 +1,7 @@
 """A file of JSON that processes of one data folder share, each adding to it what it knows: a help and nothing more.
 
-It is readable by its user alone: whom somebody asked is nobody's business. What cannot be read is put aside, what
-cannot be written is lost, and both are told in the log.
+It is readable by its user alone: whom somebody asked is nobody's business. A file that cannot be read is put aside, one
+that cannot be written is lost, and the log tells both.
 """
 
 import json
@@ -47,7 +47,7 @@ class SharedFile(Generic[T]):
         self._complaints: set[str] = set()
 
     async def read(self) -> T | None:
-        """What is written there, None where that is nothing."""
+        """Return what is written there, None where that is nothing."""
         self.is_read = True
         try:
             return await trio.to_thread.run_sync(self._read)

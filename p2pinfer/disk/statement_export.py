@@ -88,8 +88,8 @@ async def export_statement(
         raise UsageError(f"{file} would be the signed statement, and no table: give a name without {TABLE_SUFFIX}")
     check_target(file, STATEMENT, folder, replace=replace)
     check_target(table, TABLE, folder, replace=replace)
-    key = load_key(folder / "node.key")
-    with read_journal(journal, progress) as reader:
+    with read_journal(journal, progress) as reader:  # before the key: where neither is, no node has run
+        key = load_key(folder / "node.key")
         newest = _newest(reader.certificates(), key)
         whose, period = (key.public, newest.record.owner), (wanted.since, wanted.until, wanted.payer)
         counts = reader.count_earned(*period)
@@ -171,7 +171,7 @@ def _check_count(count: int) -> None:
 
 
 def _check_amount(entries: list[Earned]) -> None:
-    """Whoever promises most is named: in all likelihood it will never pay, and takes the others' statement with it."""
+    """Refuse a statement whose sum is too large, and name the client that promises most."""
     parts = [entry.part for entry in entries]
     if (amount := fold_all(parts).unbacked) > MAX_AMOUNT:
         payer = max(fold(parts, By.PAYER), key=lambda total: total.unbacked)

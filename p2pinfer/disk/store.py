@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,6 +20,7 @@ from p2pinfer.core.models.manifest import MAX_MANIFEST, File, Manifest, decode_m
 from p2pinfer.core.values.errors import ModelError, RemoteProtocolError
 from p2pinfer.core.values.units import ModelId
 from p2pinfer.disk.atomic import new_file, new_folder, place, sweep, write_atomic
+from p2pinfer.disk.locks import LockHeld, hold_alone, hold_share
 from p2pinfer.disk.plain import open_plain, read_small
 
 MANIFEST: Final = "manifest"
@@ -214,6 +215,31 @@ class Store:
         self._known[id_] = StoredModel(id_, decode_manifest(manifest), folder)
         self._checked.update(folder / file.name for file in self._known[id_].manifest.files)
         return self._known[id_]
+
+    # Removing
+
+    @contextmanager
+    def in_use(self, id_: ModelId) -> Iterator[None]:
+        """The model is not removed while the block lasts. Raises ModelError where it is being removed."""
+        with ExitStack() as stack:
+            try:
+                with self._words_for("read"):
+                    stack.enter_context(hold_share(self._folder(id_)))
+            except LockHeld:
+                raise ModelError(f"model {id_.hex()} is being removed from {self.root}") from None
+            yield
+
+    def remove(self, id_: ModelId) -> None:
+        """Remove all that is here of a model. Raises ModelError where a process has it in use, or it stays."""
+        folder = self._folder(id_)
+        with self._words_for("change"):
+            try:
+                with hold_alone(folder), new_folder(folder.parent) as grave:
+                    folder.rename(grave / folder.name)  # of one killed now nothing is left but what is swept
+            except LockHeld:
+                raise ModelError(f"a node of this machine serves model {id_.hex()}: end it first") from None
+        self._known.pop(id_, None)
+        self._checked = {path for path in self._checked if path.parent != folder}
 
     def _ids(self) -> list[ModelId]:
         try:

@@ -1,13 +1,13 @@
-"""What a journal must have, in a file beside it: the number of its commits, and how it was when it was closed well.
+"""A file beside a journal that says what the journal must have: its number of commits, and its state when closed well.
 
 SQLite's write-ahead log ends where its first damaged frame begins, and a log that is gone is a log that was empty: both
 look like a journal of some time ago. The number is written after each commit and not waited for, so that it may lag
 behind the journal after a power cut, and is never ahead of it.
 
-Whoever closes the journal last notes the size of its file, and when that was changed. While these are so, and the log
-is empty, nothing was written since: the first commit fills the log. Who is killed leaves the log, a power cut leaves it
-or no note, and a copy has a time of its own; then the journal has to be proven. Who has it open for writing holds a
-lock on this file, by which others know that it was proven, or closed well, before.
+The process that closes the journal last notes the size of its file, and when that was changed. While these are so, and
+the log is empty, nothing was written since: the first commit fills the log. A killed process leaves the log, a power
+cut leaves it or no note, and a copy has a time of its own; then the journal has to be proven. A process that has it
+open for writing holds a lock on this file. By that others know that it was proven, or closed well, before.
 """
 
 import fcntl

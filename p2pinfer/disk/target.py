@@ -2,7 +2,7 @@
 
 Nothing goes there that belongs to a data folder or a store: a copy over a key, or beside a journal under the name of
 its log, destroys what nobody can restore, and the command ends with 0. And no file of another kind is replaced: --force
-puts this month's statement in the place of the last. What somebody names by mistake is theirs to remove.
+puts this month's statement in the place of the last. A file that somebody names by mistake is theirs to remove.
 """
 
 import os
@@ -65,7 +65,7 @@ def cannot_write(file: Path, why: object) -> JournalError:
 
 
 def _owner(path: Path, data: Path) -> str | None:
-    """Whose the file is, or would be by its name. path: with no link in it, but perhaps a hard one itself"""
+    """Return whose the file is, or would be by its name. path: with no link in it, but perhaps a hard one itself"""
     folder = path.parent
     if any(first == "models" and ID.fullmatch(second) for first, second in pairwise(path.parts)):
         return "a model in a store"
@@ -98,7 +98,7 @@ def _is_same(first: Path, second: Path) -> bool:
 
 
 def _check_old(file: Path, kind: FileKind, mode: int, replace: bool) -> None:
-    """What is there may go. mode: what it is"""
+    """Raise unless what is there may go. mode: what it is"""
     if stat.S_ISLNK(mode):
         raise UsageError(f"{file} is a link: give the name of the file itself, or remove the link")
     if stat.S_ISDIR(mode):

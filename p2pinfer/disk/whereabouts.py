@@ -1,4 +1,4 @@
-"""Where a data folder's node is to be met by clients of this machine: a file `node.addresses`, while the node runs.
+"""The addresses where clients of this machine meet a data folder's node: a file `node.addresses`, while it runs.
 
 Clients and nodes look into folders that they know, and into those that are on the user's roll (`roll.py`). One of them
 may lie on a mount that hangs, as one over a network does whose server is gone: it holds up nobody but its own thread.
@@ -59,7 +59,7 @@ def tell(data: Path, addresses: Sequence[str]) -> None:
 
 
 def untell(data: Path) -> None:
-    """The node ends. What cannot be removed is stale, and harmless."""
+    """The node ends. A file that cannot be removed is stale, and harmless."""
     with suppress(OSError):
         node_addresses(data).unlink(missing_ok=True)
 

@@ -1,4 +1,7 @@
-"""What whoever imports a model wants otherwise than its source has it. The command says so before it needs numpy."""
+"""The wishes of a person who imports a model, where they differ from its source.
+
+The command says so before it needs numpy.
+"""
 
 from collections.abc import Collection
 from dataclasses import dataclass

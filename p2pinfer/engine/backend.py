@@ -1,4 +1,4 @@
-"""What computes: one door for torch and for the native kernel. The shard before it keeps the books.
+"""A backend computes: one door for torch and for the native kernel. The shard before it keeps the books.
 
 Neither knows of sessions, codecs or errors of peers; a backend is given rows and pages and gives rows or logits back.
 """
@@ -22,7 +22,7 @@ Logits = NDArray[np.float32]  # (vocabulary), all finite
 
 
 class Asked(Enum):
-    """What a tail is to say after a step's last position."""
+    """The results that a tail is to give after a step's last position."""
 
     NOTHING = auto()
     BEST = auto()  # the id with the highest logit, the lowest of equal ones: no logits leave a GPU for it
@@ -85,10 +85,10 @@ class Backend(Protocol):
         """The session's pages may soon be another's."""
 
     def open_inbox(self, door: socket.socket) -> Inbox:
-        """Who takes requests from the parent; a backend may answer some of them itself."""
+        """Open the inbox that takes requests from the parent; a backend may answer some of them itself."""
 
     def compute(self, batch: Batch) -> list[Result]:
-        """What becomes of each part; one whose values are not finite leaves nothing that reaches others.
+        """Compute each part; one whose values are not finite leaves nothing that reaches others.
 
         Raises MemoryError where there is too little for this batch; what it wrote is dead.
         """

@@ -1,4 +1,4 @@
-"""What a model's config.json says, and which engine computes it here.
+"""The architecture that a model's config.json tells, and the choice of the engine that computes it here.
 
 The node asks before it starts one, so this imports neither numpy nor torch. What of a config is refused is in
 `core/models/config_json.py`.
@@ -40,7 +40,7 @@ def read_config(path: Path) -> ModelConfig:
 
 
 def engine_of(numerics: Numerics) -> str:
-    """What computes a class, in a word."""
+    """Return the engine of a class, in a word."""
     return "native" if numerics in NATIVE else "torch"
 
 
@@ -83,6 +83,6 @@ def _why_not_native(config: Path | None, device: str) -> str:
 
 
 def missing_words(packages: tuple[str, ...]) -> str:
-    """Which of the packages are not installed, and how to get them; empty if all are."""
+    """Return which of the packages are not installed, and how to get them; empty if all are."""
     missing = [name for name in packages if find_spec(name) is None]
     return f"it needs {' and '.join(missing)}: pip install 'p2pinfer[node]'" if missing else ""

@@ -27,7 +27,7 @@ F16_MAGNITUDE: Final = 0x7FFF  # the bits beside the sign
 
 
 class Q8O4(Protocol):
-    """Who writes and reads q8o4; a native kernel does it in a tenth of numpy's time."""
+    """A writer and reader of q8o4; a native kernel does it in a tenth of numpy's time."""
 
     def encode(self, rows: Rows) -> bytes:
         """The wire bytes of finite rows."""

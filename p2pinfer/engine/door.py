@@ -1,40 +1,23 @@
-"""The parent's side of the engine: a process of its own behind one door that takes and returns plain values.
+"""The engine as the node sees it: one door that takes and returns plain values. What goes through is in `messages.py`.
 
-Ending the process gives the memory back at once, a crash in a kernel ends sessions and not the node, and the node
-imports no torch. The other side is `worker.py`; what goes through is in `steps.py`.
+Behind it works a process of its own (`process.py`), or, in simulations, its fake (`memory.py`).
 """
 
-import socket
-import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Final
+from typing import Protocol
 
 import trio
 
 from p2pinfer.core.sessions.pages import Pages
 from p2pinfer.core.sessions.step import Output, Step
-from p2pinfer.core.values.errors import EngineError, ModelError
-from p2pinfer.engine.messages import (
-    LENGTH_BYTES,
-    EngineCall,
-    Facts,
-    Failed,
-    Loading,
-    Reply,
-    ShardSpec,
-    WorkerMessage,
-    pack_request,
-    pack_spec,
-    unpack_message,
-)
-
-SOCKET_BUFFER: Final = 1 << 20  # bytes; a prefill chunk in a few writes
-READ_BYTES: Final = 1 << 16
+from p2pinfer.core.values.errors import EngineError
+from p2pinfer.engine.messages import EngineCall, Facts, Reply, ShardSpec, WorkerMessage
 
 Done = Callable[[Sequence[Output] | None], None]
+Watch = Callable[[int, int], None]  # hears of bytes of weights read, and of all
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,14 +26,23 @@ class _Batch:
     done: Done
 
 
+class Worker(Protocol):
+    """Computes for one engine: a call at a time, and a reply to each."""
+
+    def ask(self, call: EngineCall) -> None:
+        """Have it compute; waits for nothing."""
+
+    async def receive(self) -> WorkerMessage | None:
+        """Return what it says next; None once it has ended."""
+
+
 class Engine:
     """A loaded shard. Many tasks may use it; steps run one batch at a time, in the order they were asked for."""
 
-    def __init__(self, facts: Facts, pid: int, wire: "_Wire") -> None:
+    def __init__(self, facts: Facts, worker: Worker) -> None:
         self.facts = facts
-        self.pid = pid
         self.busy_s = 0.0  # computing time so far, of all steps
-        self._wire = wire
+        self._worker = worker
         self._asked: deque[_Batch] = deque()  # callers feel the load: nothing queues in the worker
         self._running: _Batch | None = None
         self._pages = Pages(facts.pages)
@@ -126,8 +118,8 @@ class Engine:
         return batch
 
     async def take_replies(self) -> None:
-        """Hand out what the worker answers, for as long as it does; `open_engine` runs this."""
-        while isinstance(reply := await self._wire.receive(), Reply) and not self._end.is_set():
+        """Hand out what the worker answers, for as long as it does; whoever opens the engine runs this."""
+        while isinstance(reply := await self._worker.receive(), Reply) and not self._end.is_set():
             batch, self._running = self._running, None
             assert batch is not None
             self.busy_s += reply.seconds
@@ -138,10 +130,10 @@ class Engine:
     def _send_next(self) -> None:
         if self._running is None and self._asked:
             self._running = self._asked.popleft()
-            self._wire.send(pack_request(self._request(self._running.steps)))
+            self._worker.ask(self._request(self._running.steps))
 
     async def wait_ended(self) -> EngineError:
-        """Wait until the process has ended by itself, and say how."""
+        """Wait until the worker has ended by itself, and say how."""
         await self._end.wait()
         return EngineError(self._reason)
 
@@ -152,8 +144,8 @@ class Engine:
         self._opened.clear()
         return request
 
-    def _ended(self, reason: str) -> None:
-        """Nothing more comes out of the process; the first reason stands."""
+    def end(self, reason: str) -> None:
+        """Nothing more comes from the worker; the first reason stands. Whoever opened the engine says so."""
         if self._end.is_set():
             return
         self._reason = reason
@@ -169,147 +161,4 @@ class Engine:
             raise EngineError(self._reason)
 
 
-def _no_progress(done: int, total: int) -> None:
-    """Nobody watches the weights load."""
-
-
-@asynccontextmanager
-async def open_engine(spec: ShardSpec, progress: Callable[[int, int], None] = _no_progress) -> AsyncIterator[Engine]:
-    """Load a shard in a process of its own, which ends with the block, or with us, however we end.
-
-    progress: called with bytes of weights read, and of all
-
-    Raises:
-        ModelError: the files are not what the spec says, or the device is not there.
-        EngineError: the process ended while it loaded.
-    """
-    near, process = await _start()
-    try:
-        wire = _Wire(near)
-        wire.send(pack_spec(spec))
-        engine = Engine(await _load(wire, process, progress), process.pid, wire)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_watch, engine, process)
-            nursery.start_soon(engine.take_replies)
-            nursery.start_soon(wire.send_rest)
-            try:
-                yield engine
-            finally:
-                engine._ended("the engine is closed")
-                nursery.cancel_scope.cancel()
-    finally:
-        process.kill()  # it holds nothing that must be saved
-        with trio.CancelScope(shield=True):  # a killed process ends at once
-            await process.wait()
-        near.close()
-
-
-class _Wire:
-    """Messages to the worker and back, on a socket that does not block. Cancelling a call loses nothing of either.
-
-    Both ways go to the socket itself: trio's stream takes two turns of the scheduler for what is there already.
-    """
-
-    def __init__(self, near: socket.socket) -> None:
-        self._socket = near
-        self._unsent = bytearray()
-        self._unsent_came = trio.Event()
-        self._received = bytearray()
-
-    def send(self, message: bytes) -> None:
-        """Send a message, as far as the socket takes it; `send_rest` sends the rest."""
-        sent = 0 if self._unsent else self._send(message)
-        if sent < len(message):
-            self._unsent += message[sent:]
-            self._unsent_came.set()
-
-    async def send_rest(self) -> None:
-        """Send what the socket did not take at once, for ever."""
-        while True:
-            await self._unsent_came.wait()
-            self._unsent_came = trio.Event()
-            while self._unsent:
-                await trio.lowlevel.wait_writable(self._socket.fileno())
-                del self._unsent[: self._send(self._unsent)]
-
-    async def receive(self) -> WorkerMessage | None:
-        """The worker's next message, or None if it ended."""
-        while (size := self._whole()) is None:
-            await trio.lowlevel.wait_readable(self._socket.fileno())
-            try:
-                data = self._socket.recv(READ_BYTES)
-            except BlockingIOError:
-                continue
-            except OSError:
-                return None
-            if not data:
-                return None
-            self._received += data
-        with memoryview(self._received)[LENGTH_BYTES:size] as body:
-            message = unpack_message(body)
-        del self._received[:size]
-        return message
-
-    def _whole(self) -> int | None:
-        """Bytes of the next message with its length; None until all of it is here."""
-        if len(self._received) < LENGTH_BYTES:
-            return None
-        size = LENGTH_BYTES + int.from_bytes(self._received[:LENGTH_BYTES], "little")
-        return size if len(self._received) >= size else None
-
-    def _send(self, data: bytes | bytearray) -> int:
-        try:
-            return self._socket.send(data)
-        except BlockingIOError:
-            return 0
-        except OSError:
-            return len(data)  # nobody reads it any more; how the process ended is told by `_watch`
-
-
-async def _start() -> tuple[socket.socket, trio.Process]:
-    near, far = socket.socketpair()
-    with far:
-        near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
-        far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
-        near.setblocking(False)
-        try:
-            process = await trio.lowlevel.open_process(
-                [sys.executable, "-m", "p2pinfer.engine.worker", str(far.fileno())],
-                pass_fds=[far.fileno()],
-                start_new_session=True,  # what a terminal sends is not for it, from its first moment on
-            )
-        except BaseException:  # a cancellation too: nobody else holds this end yet
-            near.close()
-            raise
-    return near, process
-
-
-async def _load(wire: _Wire, process: trio.Process, progress: Callable[[int, int], None]) -> Facts:
-    """Wait for the shard's facts.
-
-    Raises as `open_engine` does.
-    """
-    while True:
-        match await wire.receive():
-            case Loading(done, total):
-                progress(done, total)
-            case Facts() as facts:
-                return facts
-            case Failed(text):
-                raise ModelError(text)
-            case None:
-                raise EngineError(f"{_how(await process.wait())} while it loaded")
-            case Reply():
-                raise AssertionError("the engine answered before it was asked")
-
-
-async def _watch(engine: Engine, process: trio.Process) -> None:
-    """Say how the process ended, whoever waits for it."""
-    engine._ended(_how(await process.wait()))
-
-
-def _how(returncode: int) -> str:
-    """How the process ended, for people."""
-    if returncode < 0:
-        return f"the engine's process was killed by signal {-returncode}"
-    return f"the engine's process ended with code {returncode}"
+OpenEngine = Callable[[ShardSpec, Watch], AbstractAsyncContextManager[Engine]]  # as `process.open_engine`

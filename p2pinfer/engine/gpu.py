@@ -1,6 +1,6 @@
-"""What a GPU has: how much memory, and how fast it is read.
+"""A GPU's memory: how much it is, and how fast it is read.
 
-Torch is asked in a process of its own (`gpu_facts.py`): it ends, so whoever asks holds neither torch nor the GPU.
+Torch is asked in a process of its own (`eager/gpu_facts.py`): it ends, so whoever asks holds neither torch nor the GPU.
 """
 
 import json
@@ -32,7 +32,9 @@ def look_at_gpu(device: str, size: int = 0) -> Gpu:
 
     Raises UsageError for a device that cannot be used, saying why.
     """
-    ran = subprocess.run([sys.executable, "-m", SCRIPT, device, str(size)], capture_output=True, text=True, check=False)
+    ran = subprocess.run(
+        [sys.executable, "-P", "-m", SCRIPT, device, str(size)], capture_output=True, text=True, check=False
+    )
     if ran.returncode:
         why = ran.stderr.strip().rpartition("\n")[2] or f"torch ended with {ran.returncode}"
         raise UsageError(f"the device {device} cannot be used: {why}")

@@ -9,7 +9,7 @@ READ_BYTES: Final = 1 << 16
 
 
 class Inbox(Protocol):
-    """Who takes requests."""
+    """A taker of requests."""
 
     def receive(self) -> bytes | bytearray:
         """The next message's body that is to be answered. Raises EOFError when the parent is gone."""

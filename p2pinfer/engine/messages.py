@@ -1,4 +1,4 @@
-"""What goes through the engine's door, as plain values and as bytes; steps and outputs are `core/sessions/step.py`'s.
+"""The values that go through the engine's door, plain and as bytes; `core/sessions/step.py` has steps and outputs.
 
 Both sides of the door import this file; it imports neither torch nor trio.
 """
@@ -22,7 +22,7 @@ LENGTH_BYTES: Final = 4  # before each message of the door, little-endian
 
 @dataclass(frozen=True, slots=True)
 class ShardSpec:
-    """What an engine loads and how it computes.
+    """The shard that an engine loads, and its way to compute.
 
     config:   the model's config.json
     files:    safetensors files that hold the span's layers, for a head the embedding, for a tail norm and output head
@@ -47,7 +47,7 @@ class ShardSpec:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a loaded shard is; bytes are of memory held."""
+    """The facts of a loaded shard; bytes are of memory held."""
 
     numerics: Numerics
     device: str

@@ -31,7 +31,7 @@ def load_shard(spec: ShardSpec, progress: TellProgress) -> "Shard":
 
 
 def load_backend(spec: ShardSpec, config: ModelConfig, progress: TellProgress) -> Backend:
-    """What computes the spec's class, imported when it is asked for. Raises as `load_shard` does."""
+    """The backend of the spec's class, imported when it is asked for. Raises as `load_shard` does."""
     if spec.numerics in NATIVE:
         from p2pinfer.engine.native.span import load_native  # does without torch: 200 MB and a second less
 
@@ -64,7 +64,10 @@ class Shard:
         )
 
     def open_inbox(self, door: socket.socket) -> Inbox:
-        """Who takes requests from the parent. What the backend answers itself is as if `answer` had done it."""
+        """Open the inbox that takes requests from the parent.
+
+        A request that the backend answers itself is as if `answer` had done it.
+        """
         return self._backend.open_inbox(door)
 
     def answer(self, request: EngineCall) -> Reply:
@@ -121,7 +124,7 @@ class Shard:
         return outputs | {at: Output(data) for at, data in zip(rows, wire, strict=True)}
 
     def _decode(self, steps: Sequence[Step]) -> list[codecs.Input | RemoteProtocolError]:
-        """What each step brings, or what is wrong with it."""
+        """Return what each step brings, or what is wrong with it."""
         wrong = [not self._takes(step) for step in steps]
         given = iter(
             codecs.decode_each(
@@ -135,7 +138,7 @@ class Shard:
         return [RemoteProtocolError(message, Code.UNSUPPORTED) if bad else next(given) for bad in wrong]
 
     def _takes(self, step: Step) -> bool:
-        """Whether ids come in and go out where the step's layers begin and end the model, and rows elsewhere."""
+        """Return True if ids come in and go out where the step's layers begin and end the model, and rows elsewhere."""
         span = step.layers or self._span
         head = bool(self._roles & Roles.HEAD) and span.first == self._span.first
         return (step.codec_in == Codec.IDS, step.codec_out == Codec.IDS) == (head, self._is_tail(span))

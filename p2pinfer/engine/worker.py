@@ -1,4 +1,4 @@
-"""The engine's process: loads a shard, then answers requests until the parent is gone (`door.py` is its other side).
+"""The engine's process: loads a shard, then answers requests until the parent is gone (`process.py` is its other side).
 
 Started as `python -m p2pinfer.engine.worker FD`, where FD is one end of a socket pair. Signals that ask a program to
 end are the parent's to answer: it ends this process when its sessions are paid, and the closed socket does so where

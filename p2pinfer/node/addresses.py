@@ -5,7 +5,7 @@ from p2pinfer.overlay.libp2p import check_addresses, check_announced, check_list
 
 
 def local_addresses(network: NetworkSettings) -> tuple[str, ...]:
-    """Where a node with these settings could be dialled, as the interfaces stand; port 0 stands for any."""
+    """Return where a node with these settings could be dialled, as the interfaces stand; port 0 stands for any."""
     return expected(network.listen)
 
 

@@ -1,7 +1,7 @@
 """Keeps the engine busy: what is ready in any session goes into the next batch.
 
-Which steps go together is `schedule.py`'s decision; this asks the sessions, runs the engine, and hands the outputs
-back. A batch is never waited for: what has arrived when the engine is free is taken, if not always all of it.
+`core/sessions/schedule.py` decides which steps go together; this asks the sessions, runs the engine, and hands the
+outputs back. A batch is never waited for: what has arrived when the engine is free is taken, if not always all of it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -104,7 +104,7 @@ class Batcher:
 
     @property
     def queue_s(self) -> float:
-        """How long what is ready now keeps the engine busy."""
+        """The time for which what is ready now keeps the engine busy."""
         return self.speed.duration(sum(session.ready() for session in self._sessions.values()))
 
     def _start(self) -> None:
@@ -148,7 +148,7 @@ class Batcher:
                 session.note_change()
 
     def _note_waited(self) -> None:
-        """Who is past its prompt and ready at the end of a batch with prefill came while it ran, or was left out."""
+        """Note the steps past their prompts that are ready after a batch with prefill: left out, or come since."""
         for slot in self._awake:
             session = self._sessions[slot]
             if _past_prompt(session) and session.ready():

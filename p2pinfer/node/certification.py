@@ -4,7 +4,7 @@ Where the owner's key is not at hand, the owner is told in the log, a week ahead
 """
 
 import logging
-import time
+from collections.abc import Callable
 from math import inf
 from pathlib import Path
 from typing import Final
@@ -25,13 +25,17 @@ logger = logging.getLogger(__name__)
 
 
 class Certifying:
-    """certificate: the present one; earlier ones stay in the journal, for what was earned under them."""
+    """certificate: the present one; earlier ones stay in the journal, for what was earned under them.
 
-    def __init__(self, folder: Path, identity: Identity, journal: Journal) -> None:
+    unix: the time of day
+    """
+
+    def __init__(self, folder: Path, identity: Identity, journal: Journal, unix: Callable[[], int]) -> None:
         self.certificate: SignedRecord[NodeCert] = identity.certificate
         self._folder = folder
         self._key = identity.key
         self._journal = journal
+        self._unix = unix
         self._told_s = -inf
         self._looking = trio.Lock()  # two at once would sign two certificates with one serial
 
@@ -47,7 +51,7 @@ class Certifying:
             await self._look()
 
     async def _look(self) -> None:
-        now = int(time.time())
+        now = self._unix()
         found = standing(self.certificate.record, now)
         if found is Standing.GOOD:
             return

@@ -4,10 +4,9 @@ Without a model it helps peers find each other. Everything it runs lives in the 
 """
 
 import logging
-import os
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -21,7 +20,7 @@ from p2pinfer.core.wire.messages import AskFile
 from p2pinfer.disk.address_book import AddressBook
 from p2pinfer.disk.boots import Boots
 from p2pinfer.disk.identity import Identity, hold_folder, load_identity, undone_unless_kept
-from p2pinfer.disk.journal import Journal, open_journal
+from p2pinfer.disk.journal import Journal, OpenJournal, open_journal
 from p2pinfer.disk.journal_check import Progress, no_progress
 from p2pinfer.disk.places import (
     address_book,
@@ -36,6 +35,8 @@ from p2pinfer.disk.ports import Ports
 from p2pinfer.disk.served import ServedFile
 from p2pinfer.disk.store import Store
 from p2pinfer.disk.whereabouts import NodesHere
+from p2pinfer.engine.door import OpenEngine
+from p2pinfer.engine.process import open_engine
 from p2pinfer.node.addresses import check_network
 from p2pinfer.node.certification import Certifying
 from p2pinfer.node.doubles import Doubling
@@ -52,9 +53,9 @@ from p2pinfer.node.whereabouts import keep_whereabouts
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.first_peers import keep_first_peers, open_first_peers
-from p2pinfer.overlay.greeting import Greeting
+from p2pinfer.overlay.greeting import Greeting, new_greeting
 from p2pinfer.overlay.libp2p import Listening, open_libp2p_network
-from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.machine import Machine
 from p2pinfer.overlay.network import Network
 
 PRUNE_S: Final = 3_600.0  # between looks for what may be forgotten
@@ -62,6 +63,25 @@ PRUNE_S: Final = 3_600.0  # between looks for what may be forgotten
 OpenNetwork = Callable[[PrivateKey, Exchange, Greeting], AbstractAsyncContextManager[Network]]
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The world around a node, as it opens it; tests and simulations have another one.
+
+    network:  opens a network; None is libp2p's
+    machine:  has the time of day, and lots
+    engines:  opens engines
+    journals: opens a journal
+    """
+
+    network: OpenNetwork | None = None
+    machine: Machine = field(default_factory=Machine)
+    engines: OpenEngine = open_engine
+    journals: OpenJournal = open_journal
+
+
+REAL: Final = Surroundings()
 
 
 class Node:
@@ -79,7 +99,7 @@ class Node:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Where others can meet it."""
+        """The addresses where others can meet it."""
         return self._network.addresses()
 
     async def wait_moved(self) -> None:
@@ -96,55 +116,56 @@ async def open_node(
     settings: Settings,
     data: Path,
     store: Store,
+    around: Surroundings = REAL,
     *,
-    network: OpenNetwork | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     checking: Progress = no_progress,
 ) -> AsyncIterator[Node]:
     """A node that serves for as long as the block lasts; it is ready when the block begins.
 
     data:     folder of identity and journal, held by this node alone
-    network:  opens another network than libp2p's, for tests and simulations
     progress: called with bytes of weights read, and of all
     checking: told how much of the journal is read, and of how much, where it was not closed well; in a thread
 
     Raises UsageError and ModelError for what the owner must mend; EngineError when the engine ends by itself.
     """
+    network, machine = around.network, around.machine
     if network is None:
         check_network(settings.network)
-    greeting = Greeting(boot=os.urandom(16))
+    greeting = new_greeting(machine)
     with hold_folder(data), undone_unless_kept(data) as keep:
-        identity = load_identity(data, int(time.time()))
+        identity = load_identity(data, machine.unix())
         boots = Boots(node_boots(data), greeting.boot)
-        async with open_journal(node_journal(data), checking) as journal, trio.open_nursery() as nursery:
+        async with around.journals(node_journal(data), checking) as journal, trio.open_nursery() as nursery:
             await journal.certify(identity.certificate)
             exchange = Exchange(nursery)
             if limit := settings.network.files_mb_per_day * MB:
-                ration = Ration(limit, ServedFile(node_served(data), limit))
+                ration = Ration(limit, ServedFile(node_served(data), limit, machine.unix))
                 exchange.answer(AskFile, ModelFiles(store, lambda: exchange.has_sessions, ration).answer)
             open_network = network or partial(_open_libp2p, settings, data)
-            settling = await _settling(settings, data, journal, nursery)
-            exchange.on_up, exchange.on_stray = settling.greet, settling.take
+            settling = await _settling(settings, data, journal, machine.unix(), nursery)
+            exchange.greeters.append(settling.greet)
+            exchange.strays.append(settling.take)
             async with open_network(identity.key, exchange, greeting) as peers:
                 directory = Directory(peers, exchange, settings.network.bootstrap)
                 outlook = Outlook(peers, settings.network, node_network(data))
-                exchange.on_up = partial(_greet, directory, settling, outlook)
+                exchange.greeters += (directory.greet, outlook.note)
                 book = AddressBook(address_book(data))
                 here = None if network else NodesHere((default_data(),), True).find
                 first_peers = open_first_peers(directory, book, here=here)
-                nursery.start_soon(keep_first_peers, directory, first_peers)
+                nursery.start_soon(keep_first_peers, machine.lots, directory, first_peers)
                 nursery.start_soon(keep_whereabouts, data, peers, settings.network.listen, network is None)
-                certifying, doubling = Certifying(data, identity, journal), Doubling(boots)
+                certifying, doubling = Certifying(data, identity, journal, machine.unix), Doubling(boots, machine.unix)
                 directory.on_own = doubling.hear
                 directory.settles = settling.exposure.debtors
                 tasks = (directory.keep_meeting, directory.keep_pulling, certifying.run, doubling.run, outlook.run)
                 for task in tasks:
                     nursery.start_soon(task)
-                nursery.start_soon(_keep_pruning, journal)
+                nursery.start_soon(_keep_pruning, journal, machine)
                 node = Node(identity, peers, journal)
                 if settings.serve.model:
                     signer = Signer(identity.key, certifying, boots)
-                    serving = Serving(settings, store, signer, journal, directory, settling)
+                    serving = Serving(settings, store, signer, directory, settling, around.engines)
                     async with serving.open(progress, node.hold):
                         keep()
                         yield node
@@ -155,9 +176,10 @@ async def open_node(
             nursery.cancel_scope.cancel()
 
 
-async def _settling(settings: Settings, data: Path, journal: Journal, nursery: trio.Nursery) -> NodeSettlement:
+async def _settling(
+    settings: Settings, data: Path, journal: Journal, now: int, nursery: trio.Nursery
+) -> NodeSettlement:
     """Earlier work is settled whether the node serves a model today or not."""
-    now = int(time.time())
     await journal.prune(now)  # before anything is recalled of it
     exposure = Exposure(journal, data, risk_of(settings.trust, 1))
     await exposure.recall(now)
@@ -172,19 +194,13 @@ async def _recall_small(exposure: Exposure, now: int) -> None:
         logger.error("small contracts of today are not all counted: %s", error)
 
 
-async def _keep_pruning(journal: Journal) -> None:
+async def _keep_pruning(journal: Journal, machine: Machine) -> None:
     while True:
         await trio.sleep(PRUNE_S)
         try:
-            await journal.prune(int(time.time()))
+            await journal.prune(machine.unix())
         except JournalError as error:  # a full disk, of which opens are told too
             logger.error("the journal cannot be pruned: %s", error)
-
-
-def _greet(directory: Directory, settling: NodeSettlement, outlook: Outlook, link: Link) -> None:
-    outlook.note(link)
-    directory.greet(link)
-    settling.greet(link)
 
 
 def _open_libp2p(

@@ -1,4 +1,4 @@
-"""What the owner left open and the machine decides: numerics class, a GPU's memory, and the model to look at."""
+"""The choices that the owner left to the machine: numerics class, a GPU's memory, and the model to look at."""
 
 import logging
 from dataclasses import replace
@@ -6,6 +6,7 @@ from typing import Final
 
 from p2pinfer.core.models.manifest import CONFIG
 from p2pinfer.core.values.errors import ModelError, UsageError
+from p2pinfer.disk.demo import how_to_import
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.engine.choice import fastest_numerics, obstacles
 from p2pinfer.engine.gpu import look_at_gpu
@@ -59,7 +60,7 @@ def usual_model(store: Store, name: str = "") -> StoredModel:
         return demos[0] if demos else models[0]
     if models:
         raise ModelError(f"{store.root} holds {', '.join(model.name for model in models)}: say which with --model")
-    raise ModelError(f"there is no complete model in {store.root}; import one: p2pinfer model import demo")
+    raise ModelError(f"there is no complete model in {store.root}; import one: {how_to_import()}")
 
 
 def missing_files(store: Store, model: StoredModel) -> tuple[str, ...]:

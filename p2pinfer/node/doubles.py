@@ -1,7 +1,7 @@
 """Notices that another process uses this node's key; the one that came later ends, and both owners are told."""
 
 import logging
-import time
+from collections.abc import Callable
 
 import trio
 
@@ -14,10 +14,11 @@ logger = logging.getLogger(__name__)
 
 
 class Doubling:
-    """boots: our own starts."""
+    """boots: our own starts. unix: the time of day"""
 
-    def __init__(self, boots: Boots) -> None:
+    def __init__(self, boots: Boots, unix: Callable[[], int]) -> None:
         self._boots = boots
+        self._unix = unix
         self._began_s = trio.current_time()
         self._told: set[bytes] = set()
         self._is_later = trio.Event()
@@ -27,7 +28,7 @@ class Doubling:
         """Take an offer that our key signed, as somebody passed it on."""
         boots, running_s = self._boots, trio.current_time() - self._began_s
         is_twins = is_twin(offer, boots.boot, boots.made, boots.latest.get(offer.seq))
-        if not is_twins and not is_double(offer, boots.boot, boots.past, int(time.time()), running_s):
+        if not is_twins and not is_double(offer, boots.boot, boots.past, self._unix(), running_s):
             return
         if is_elder(offer, boots.boot, boots.past, boots.made):
             self._is_later.set()

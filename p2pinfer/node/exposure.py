@@ -1,4 +1,4 @@
-"""What a node has at risk with its clients: work done and not signed (protocols/receipts.md, 5.4).
+"""The risk of a node with its clients: work done and not signed (protocols/receipts.md, 5.4).
 
 An open contract takes what it could leave unsigned. Once its session is over only what was really left unpaid stays
 taken, until it is signed or too old to count. A restart forgets nothing of it that was proposed. Of what was given up

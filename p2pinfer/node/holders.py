@@ -1,4 +1,4 @@
-"""Which of those that say they hold our layers are there: found out by linking to them (protocols/offer.md, 4.1).
+"""The peers that hold our layers and are there: found out by linking to them (protocols/offer.md, 4.1).
 
 Offers of nodes that do not exist cost nothing. So only who answers counts, networks have turns, and who did not answer
 comes last the next time: however many are made up, the others are found.
@@ -7,7 +7,6 @@ comes last the next time: however many are made up, the others are found.
 from collections import Counter
 from collections.abc import Collection, Sequence
 from math import inf
-from random import SystemRandom
 from typing import Final
 
 import trio
@@ -21,7 +20,6 @@ from p2pinfer.overlay.lots import drawn
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.reach import REACH_S, reach
 
-LOTS: Final = SystemRandom()
 HOLDERS_S: Final = 3.0  # to link to holders of our layers; who has answered by then, and is far, has REACH_S
 AT_ONCE: Final = 8  # of them
 ENOUGH: Final = 2  # of each layer: one of them may go as we do
@@ -87,7 +85,8 @@ class Holders:
         first = [known for known in ours if known.node in linked]
         new = [known for known in ours if known.node not in linked and known.node not in self._absent]
         old = [known for known in ours if known.node not in linked and known.node in self._absent]
-        return [*first, *drawn(new, len(new), LOTS), *drawn(old, len(old), LOTS)]
+        lots = self._network.machine.lots
+        return [*first, *drawn(new, len(new), lots), *drawn(old, len(old), lots)]
 
 
 def holds(known: KnownOffer, mine: Span) -> bool:

@@ -1,4 +1,4 @@
-"""Who holds room at this node, who waits for it, and telling those whose turn has come (protocols/inference.md, 7.2).
+"""The lodging of a node: who holds room, who waits for it, and who is told of a turn (protocols/inference.md, 7.2).
 
 Whose turn it is, and who gives way, is decided in `core/room/room.py`.
 """

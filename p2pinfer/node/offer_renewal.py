@@ -1,7 +1,6 @@
 """Keeps the node's offer fresh: signed anew every RENEW_S, and when the state changes (protocols/offer.md)."""
 
 import logging
-import time
 from typing import Final
 
 import trio
@@ -23,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class Announcing:
-    """What the swarm is told of this node."""
+    """The announcement that the swarm gets of this node."""
 
     def __init__(self, signer: Signer, directory: Directory) -> None:
         self._offering: OwnOffers | None = None
@@ -72,7 +71,7 @@ class Announcing:
     def _tell(self) -> None:
         assert self._offering is not None  # it begins with `join`
         now = trio.current_time()
-        offer = self._offering.make(self._state, self._load(now), self._speed, int(time.time()))
+        offer = self._offering.make(self._state, self._load(now), self._speed, self._network.machine.unix())
         addresses = self._network.addresses()[:MAX_ADDRESSES]
         self._directory.announce(KnownOffer(offer, self._offering.certificate, addresses, now))
 

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -92,7 +91,7 @@ class Outlook:
         self._note_outside(link)
 
     def _note_outside(self, link: Link) -> None:
-        """What a link tells of the place where we are."""
+        """Note what a link tells of the place where we are."""
         if link.source.scope is not Scope.PUBLIC:
             return
         if not link.dialled:
@@ -137,7 +136,7 @@ class Outlook:
     def _sight(self) -> Sight:
         seen = tuple(network for network, _ in Counter(self._seen.values()).most_common(MAX_SEEN))
         counts = len(self._met), len(self._came)
-        return Sight(self._place, *counts, seen, int(time.time()), len(self._beyond), len(self._outside))
+        return Sight(self._place, *counts, seen, self._network.machine.unix(), len(self._beyond), len(self._outside))
 
     def _write(self, sight: Sight) -> None:
         try:
@@ -204,7 +203,7 @@ def all_here(addresses: Iterable[str]) -> bool:
 
 
 def _network(text: str) -> str | None:
-    """What a peer said, where it is a public network; None for anything else."""
+    """Return what a peer said, where it is a public network; None for anything else."""
     try:
         network = ip_network(text)
     except ValueError:

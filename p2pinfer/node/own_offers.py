@@ -27,7 +27,7 @@ Made = tuple[SignedRecord[Offer], SignedRecord[NodeCert]]
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """Who signs a node's offers, under which certificate, and what numbers them."""
+    """The key that signs a node's offers, the certificate that it signs them under, and the starts that number them."""
 
     key: PrivateKey
     certifying: Certifying

@@ -1,15 +1,15 @@
-"""Which layers this node holds, and when it takes others (protocols/offer.md, 4.1).
+"""The layers that this node holds, and when it takes others (protocols/offer.md, 4.1).
 
-Decides by the pure `placement.py` and `moving.py`, with what the directory knows; `serving.py` loads and serves. Before
-it moves a node links to nodes that hold its layers, and says that it joins elsewhere, so that they hear of it; then it
-decides once more: of two that could both leave a layer one stays. Who does not answer holds nothing.
+The pure `core/swarm/placement.py` and `core/swarm/moving.py` decide, with what the directory knows; `serving.py` loads
+and serves. Before a node moves it links to nodes that hold its layers, and says that it joins elsewhere, so that they
+hear of it. Then it decides once more: of two that could both leave a layer one stays. A node that does not answer holds
+nothing.
 """
 
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from ipaddress import ip_network
 from math import inf
-from random import SystemRandom
 from statistics import fmean
 from typing import Final, Protocol
 
@@ -28,7 +28,6 @@ from p2pinfer.node.shard import layers_that_fit
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.network import Network
 
-LOTS: Final = SystemRandom()  # nobody foretells who goes where
 FIRST_LOOK_S: Final = (1.0, 4.0)  # after it began to serve: who joined last has the least to lose
 LOOK_S: Final = (5.0, 15.0)  # between looks at what is known, which cost nobody anything
 ASK_S: Final = 30.0  # between questions who holds what seems to be missing
@@ -41,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 
 class Saying(Protocol):
-    """What the swarm is told."""
+    """The word to the swarm."""
 
     async def join(self, span: Span) -> None:
         """We shall hold these layers."""
@@ -59,6 +58,7 @@ class Placement:
     def __init__(self, directory: Directory, network: Network, model: StoredModel, serve: Serve) -> None:
         self._directory = directory
         self._network = network
+        self._lots = network.machine.lots
         self._model = model
         self._layers = model.manifest.layers
         directory.note_layers(model.id, self._layers)
@@ -81,10 +81,10 @@ class Placement:
         if self._fixed is not None:
             await join(self._fixed)
             return self._fixed
-        span = choose_span(self._layers, self._length, await self._look(), LOTS.random())
+        span = choose_span(self._layers, self._length, await self._look(), self._lots.random())
         await join(span)
-        await trio.sleep(LOTS.random() * JOIN_WAIT_S)
-        again = reconsider_span(self._layers, span, await self._look(), LOTS.random())
+        await trio.sleep(self._lots.random() * JOIN_WAIT_S)
+        again = reconsider_span(self._layers, span, await self._look(), self._lots.random())
         if again != span:
             logger.info("layers %s are needed more than %s", again, span)
             await join(again)
@@ -95,7 +95,7 @@ class Placement:
 
         look: raises ModelError where these layers cannot be loaded
         """
-        await trio.sleep(LOTS.uniform(*FIRST_LOOK_S))
+        await trio.sleep(self._lots.uniform(*FIRST_LOOK_S))
         while True:
             new = await self._find(mine)
             if new is not None and await self._can_load(mine, new, look):
@@ -103,7 +103,7 @@ class Placement:
                 self._rest()
                 if agreed:
                     return new
-            await trio.sleep(LOTS.uniform(*LOOK_S))
+            await trio.sleep(self._lots.uniform(*LOOK_S))
 
     def keep(self, mine: Span, new: Span, why: str) -> None:
         """Move no more: `new` cannot be loaded here, and would be needed again and again."""
@@ -115,20 +115,20 @@ class Placement:
         self._fruitless = min(self._fruitless + 1, MAX_DOUBLINGS)
 
     async def _find(self, mine: Span) -> Span | None:
-        """Where to go, as far as is known."""
+        """Return where to go, as far as is known."""
         now, swarm = trio.current_time(), await self._view(mine)
         self._tell(swarm, mine)
         may_move = self._holes and self._fixed is None and now >= self._rests_until_s
-        if not may_move or LOTS.random() >= odds(swarm, mine):
+        if not may_move or self._lots.random() >= odds(swarm, mine):
             return None
-        draw = LOTS.random()
+        draw = self._lots.random()
         if move_of(swarm, mine, draw) is None:
             return None
         found = await self._directory.look(self._model.id)  # it may be served where nobody told us yet
         return move_of(self._swarm(found), mine, draw)
 
     async def _view(self, mine: Span) -> OtherSpans:
-        """What is known; where something seems to be missing, others are asked now and then."""
+        """Return what is known; where something seems to be missing, others are asked now and then."""
         swarm, now = self._swarm(self._directory.offers(self._model.id)), trio.current_time()
         holes = swarm.holes(mine)
         if not holes or (holes == self._holes and now < self._asked_s + ASK_S):
@@ -144,7 +144,7 @@ class Placement:
             return False
         logger.info("layers %s are needed more than %s", new, mine)
         await saying.join(new)
-        await trio.sleep(LOTS.uniform(*MOVE_WAIT_S))
+        await trio.sleep(self._lots.uniform(*MOVE_WAIT_S))
         if self._is_right(mine, new, met):
             return True
         logger.info("it stays with layers %s: others went to %s, or left what it would leave", mine, new)
@@ -184,7 +184,7 @@ class Placement:
 
     @staticmethod
     def _served(offers: Sequence[KnownOffer], absent: Collection[PeerKey] = ()) -> list[OfferedSpan]:
-        """What others serve, or are about to; a node that is still loading counts as an average one."""
+        """Return what others serve, or are about to; a node that is still loading counts as an average one."""
         rates = [known.offer.record.speed.decode for known in offers if known.offer.record.speed.decode]
         usual = fmean(rates) if rates else 1.0
         return [

@@ -5,14 +5,13 @@ and its successor can be reached. Whatever was taken is given back when the sess
 """
 
 import logging
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
 
-from p2pinfer.core.models.text import TextStream
+from p2pinfer.core.models.text_stream import TextStream
 from p2pinfer.core.money.budget import RETRY_S
 from p2pinfer.core.money.stage_account import StageAccount
 from p2pinfer.core.records.contract import Contract, check_request, read_request, verify_request
@@ -45,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What an open asks for, checked."""
+    """The terms that an open asks for, checked."""
 
     open: Open
     request: SignedRecord[Contract]  # with the client's signature
@@ -96,7 +95,7 @@ class Reception:
             _refuse_for(link, message, error)
 
     async def _check(self, link: Link, message: Open) -> Terms:
-        """Whatever costs little comes before the signature: whoever finds no room asks again and again.
+        """Check the cheap things before the signature: a client that finds no room asks again and again.
 
         Raises Refused or RemoteProtocolError with the code to answer.
         """
@@ -106,7 +105,7 @@ class Reception:
         if contract.client != link.peer:
             raise RemoteProtocolError("a contract of somebody else", Code.BAD_SIGNATURE)
         offer, certificate = self._offering.find(contract.offer)
-        now = int(time.time())
+        now = self._network.machine.unix()
         check_request(request, offer, certificate, secret=message.secret, now=now)
         check_neighbours(contract, message, self._shard.manifest.layers)
         sampling = read_sampling(contract, message)
@@ -116,11 +115,11 @@ class Reception:
     @asynccontextmanager
     async def _window(self, link: Link, terms: Terms) -> AsyncIterator[None]:
         """Take what the contract could leave unpaid for as long as the block lasts; what is left unpaid, longer."""
-        await self._exposure.take(terms.request, link.source, int(time.time()))
+        await self._exposure.take(terms.request, link.source, self._network.machine.unix())
         try:
             yield
         finally:
-            self._exposure.end(terms.request, self._accounts.pop(terms.request.id, None), int(time.time()))
+            self._exposure.end(terms.request, self._accounts.pop(terms.request.id, None), self._network.machine.unix())
 
     async def _reach(self, link: Link, neighbours: tuple[Neighbour, ...]) -> None:
         """Link to those we send rows or ids to, at the client's word. Raises Refused (UNREACHABLE or BUSY)."""
@@ -182,7 +181,7 @@ class Reception:
         )
         account = StageAccount(contract, message.secret, self._offering.key)
         stage = StageSession(stage_terms, self._ending(terms.sampling))
-        return Session(stage, account, next(self._slots), self._journal, self._network.link, self._batcher.wake)
+        return Session(stage, account, next(self._slots), self._journal, self._network, self._batcher.wake)
 
     def _ending(self, sampling: SamplingRecord | None) -> Ending | None:
         if sampling is None:

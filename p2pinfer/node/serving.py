@@ -17,8 +17,8 @@ from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import EngineError, ModelError, sole
 from p2pinfer.core.values.units import Span
 from p2pinfer.core.wire.session_messages import Open
-from p2pinfer.disk.journal import Journal
 from p2pinfer.disk.store import Store, StoredModel
+from p2pinfer.engine.door import OpenEngine
 from p2pinfer.engine.messages import ShardSpec
 from p2pinfer.node.defaults import decided
 from p2pinfer.node.lodging import Lodging
@@ -46,25 +46,26 @@ Look = Callable[[Span], Awaitable[ShardSpec]]  # says what is to be loaded for a
 
 
 class Serving:
-    """What serving a model needs, in one place."""
+    """The needs of serving a model, in one place."""
 
     def __init__(
         self,
         settings: Settings,
         store: Store,
         signer: Signer,
-        journal: Journal,
         directory: Directory,
         settling: NodeSettlement,
+        open_engine: OpenEngine,
     ) -> None:
         self._settings = settings
         self._store = store
         self._signer = signer
-        self._journal = journal
+        self._journal = settling.journal
         self._network = directory.network
         self._exchange = directory.exchange
         self._directory = directory
         self._settling = settling
+        self._open_engine = open_engine
 
     @asynccontextmanager
     async def open(self, progress: Progress, hold: Show) -> AsyncIterator[None]:
@@ -84,12 +85,13 @@ class Serving:
     async def _run(self, progress: Progress, show: Show, stop: trio.Event) -> None:
         """Serve one span after the other until `stop` is set."""
         duty = await self._duty(progress, show, stop)
-        first = await duty.placing.choose(duty.join)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(duty.announcing.run)
-            nursery.start_soon(self._directory.keep_providing, duty.model.id)
-            await self._serve_spans(duty, first)
-            nursery.cancel_scope.cancel()
+        with self._store.in_use(duty.model.id):
+            first = await duty.placing.choose(duty.join)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(duty.announcing.run)
+                nursery.start_soon(self._directory.keep_providing, duty.model.id)
+                await self._serve_spans(duty, first)
+                nursery.cancel_scope.cancel()
 
     async def _duty(self, progress: Progress, show: Show, stop: trio.Event) -> "_Duty":
         """The duty as the settings have it, and as is decided where they leave something open."""
@@ -133,7 +135,7 @@ class Serving:
         to: Span | None = None
         async with (
             _heeding(duty.stop, loaded),
-            open_shard(self._store, duty.model, await duty.look(span), duty.progress) as shard,
+            open_shard(self._store, duty.model, await duty.look(span), self._open_engine, duty.progress) as shard,
         ):
             stint = await measured_stint(shard, self._network.turn, duty.announcing, duty.make)
             loaded.set()
@@ -191,7 +193,7 @@ class Serving:
 
 @dataclass(slots=True)
 class _Ending:
-    """What open sessions are told."""
+    """The end that open sessions are told."""
 
     code: Code = Code.INTERNAL
     text: str = "it ends for a fault of its own"
@@ -236,7 +238,7 @@ async def _heeding(stop: trio.Event, loaded: trio.Event) -> AsyncIterator[None]:
 
 
 async def _unless(stop: trio.Event, wait: Callable[[*Parts], Awaitable[T]], *parts: *Parts) -> T | None:
-    """What `wait` returns; None once `stop` is set."""
+    """Return what `wait` returns; None once `stop` is set."""
     found: T | None = None
 
     async def run() -> None:

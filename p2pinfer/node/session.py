@@ -1,7 +1,7 @@
 """One open session of a node: what comes to it, and what follows (protocols/inference.md).
 
-Decisions are `stage.py`'s and `stage_account.py`'s; this does what they say. Steps are the batcher's: it asks what is
-`ready`, takes it of `steps`, and calls `done` and then `note_change`. Each subject is a file of its own:
+`core/sessions/stage.py` and `core/money/stage_account.py` decide; this does what they say. The batcher asks which steps
+are `ready`, takes them of `steps`, and calls `done` and then `note_change`. Each subject is a file of its own:
 
     session_steps      what the engine is to compute, and what of it is counted
     session_client     on which link the client hears us, and its return
@@ -37,6 +37,7 @@ from p2pinfer.node.session_rows import PromptRows
 from p2pinfer.node.session_steps import SessionSteps
 from p2pinfer.overlay.contained import Contained, outlasting
 from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.outbox import Priority
 
 Incoming = tuple[PeerKey, SessionMessage | LinkDead]
@@ -54,10 +55,10 @@ class Session:
         account: StageAccount,
         slot: int,
         journal: Journal,
-        link_to: Callable[[PeerKey], Link | None],
+        network: Network,
         ready: Callable[[int], None],
     ) -> None:
-        terms = stage.terms
+        terms, link_to, machine = stage.terms, network.link, network.machine
         self.stage = stage
         self.account = account
         self.slot = slot
@@ -65,9 +66,9 @@ class Session:
         self._tell_ready = ready
         self.steps = SessionSteps(stage, account, slot)
         self._end = SessionEnd(stage, link_to)
-        self._deadlines = SessionDeadlines(stage, account)
+        self._deadlines = SessionDeadlines(stage, account, machine.clock)
         self._client = SessionClient(stage, link_to, self._deadlines)
-        self._books = SessionBooks(terms.session, account, journal, self._client)
+        self._books = SessionBooks(terms.session, account, journal, self._client, machine.unix)
         self._prompt_rows = PromptRows(terms.successor, link_to)
         self._place = (0, 0, 0)  # how far the session has got
         self.contained = Contained(f"the session of {short_name(terms.client)}", self._end.break_off)
@@ -159,7 +160,7 @@ class Session:
             self._send(send)
 
     def note_change(self) -> None:
-        """Whatever changed, those who wait for it look again; before that, what was sent is counted."""
+        """Count what was sent, then wake those who wait for a change."""
         if self._end.is_broken:
             return
         if self.steps.uncounted is not None:

@@ -1,7 +1,7 @@
 """The books of a session of a node: what it proposes and what is signed, durable before it is said (receipts.md)."""
 
 import logging
-import time
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -21,14 +21,22 @@ logger = logging.getLogger(__name__)
 
 
 class SessionBooks:
-    """due: set when there may be something to write; renewed"""
+    """due: set when there may be something to write; renewed. unix: the time of day"""
 
-    def __init__(self, session: SessionId, account: StageAccount, journal: Journal, client: SessionClient) -> None:
+    def __init__(
+        self,
+        session: SessionId,
+        account: StageAccount,
+        journal: Journal,
+        client: SessionClient,
+        unix: Callable[[], int],
+    ) -> None:
         self.due = trio.Event()
         self._session = session
         self._account = account
         self._journal = journal
         self._client = client
+        self._unix = unix
         self._to_complete: list[SignedRecord[Receipt]] = []
         self._has_contract = False  # the journal
         self._stored = 0  # the number of the last proposal that is there
@@ -83,7 +91,7 @@ class SessionBooks:
         return not account.committed or account.closed or (self._client.is_lost and not account.is_due)
 
     def unsigned(self) -> list[Propose]:
-        """What the client has not signed, of what is stored."""
+        """Return what the client has not signed, of what is stored."""
         return [self._proposal(one.signed) for one in self._account.pending if one.seq <= self._stored]
 
     async def _complete(self) -> None:
@@ -101,7 +109,7 @@ class SessionBooks:
                 self._client.say(proposal)
 
     async def _propose(self) -> None:
-        self._account.due(int(time.time()))
+        self._account.due(self._unix())
         for proposal in self._account.pending:
             if proposal.seq > self._stored:
                 await self._store(proposal.signed)

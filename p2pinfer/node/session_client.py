@@ -44,7 +44,7 @@ class SessionClient:
             link.send_nowait(message, priority)
 
     def propose_elsewhere(self, proposals: Iterable[Propose]) -> None:
-        """Where it has another link, and did not come back on it, this is its next contact."""
+        """Propose on its other link, if it has one and did not come back on it: this is its next contact."""
         link = self._link_to(self._key)
         if link is None or link is self._link:
             return

@@ -1,10 +1,10 @@
-"""How long a session of a node goes on while nothing moves in it (protocols/inference.md, 4.1 and 4.4; receipts.md, 5).
+"""The deadlines of a session in which nothing moves (protocols/inference.md, 4.1 and 4.4; receipts.md, 5).
 
 It ends when somebody keeps it waiting, and when its contract does. While its client is away the time stands still, and
 is counted for the client's return instead. After the end its final receipt is waited for.
 """
 
-import time
+from collections.abc import Callable
 from math import inf
 from typing import Final
 
@@ -25,11 +25,12 @@ Why = tuple[Code, str]
 
 
 class SessionDeadlines:
-    """Of one session, in seconds of trio's clock."""
+    """Of one session, in seconds of trio's clock. clock: the time of day, by which its contract ends"""
 
-    def __init__(self, stage: StageSession, account: StageAccount) -> None:
+    def __init__(self, stage: StageSession, account: StageAccount, clock: Callable[[], float]) -> None:
         self._stage = stage
         self._account = account
+        self._clock = clock
         self._suspension = Suspension()
         self._moved_s = trio.current_time()  # when something moved last
         self._used_s = self._moved_s  # until when it was in use
@@ -126,11 +127,11 @@ class SessionDeadlines:
             await event.wait()
 
     def _read_clock(self) -> float:
-        """When the session has to end for its contract; anew and often.
+        """Return when the session has to end for its contract; anew and often.
 
         The wall clock may jump, and the other one stands still while the machine sleeps: the earliest end counts.
         """
-        left_s = self._account.contract.record.expires - EXPIRY_S - time.time()
+        left_s = self._account.contract.record.expires - EXPIRY_S - self._clock()
         self._ends_s = min(self._ends_s, trio.current_time() + left_s)
         return self._ends_s
 
@@ -149,6 +150,6 @@ class SessionDeadlines:
 
     @property
     def _is_starved(self) -> bool:
-        """What could be computed waits for a signature."""
+        """True while positions that could be computed wait for a signature."""
         computed = self._stage.computed
         return self._stage.received > computed and self._account.limit <= computed

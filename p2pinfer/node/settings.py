@@ -1,6 +1,6 @@
-"""Everything an owner can set, from one TOML file, with unit and default; README has the table.
+"""Everything an owner can set, from one TOML file, with unit, default and meaning.
 
-Read once at the start and passed down in pieces. `p2pinfer config` prints what is in force.
+Read once at the start and passed down in pieces. `p2pinfer config` prints what is in force, and is the one table.
 """
 
 import re
@@ -81,7 +81,9 @@ class Trust:
     max_chunk: int = _setting(256, "positions of a prompt computed in one step at most")
     window: int = _setting(1024, "positions one session may be ahead of its receipts")
     client_window: int = _setting(16_384, "positions all sessions of a new client may be ahead together")
-    client_window_max: int = _setting(131_072, "the same for a client that has signed for twice as many in full")
+    client_window_max: int = _setting(
+        131_072, "positions that sessions of a client may be ahead that has signed for twice as many"
+    )
     strangers_window: int = _setting(
         131_072, "positions all new clients may be ahead together; a network has an eighth of what others leave"
     )
@@ -96,7 +98,7 @@ SECTIONS: Final = {"network": NetworkSettings, "serve": Serve, "prices": PriceSe
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a node runs with."""
+    """The settings of a node."""
 
     network: NetworkSettings = field(default_factory=NetworkSettings)
     serve: Serve = field(default_factory=Serve)
@@ -157,6 +159,8 @@ def read_settings(path: Path | None) -> Settings:
         return Settings()
     try:
         data = tomllib.loads(read_small(path, MAX_FILE).decode())
+    except FileNotFoundError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}; make one: p2pinfer config > {path.name}") from None
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -244,15 +248,14 @@ def span_of(text: str) -> Span | None:
 
 
 def describe(settings: Settings) -> str:
-    """The settings as a TOML file that reads back as they are, every value with its help."""
+    """The settings as a TOML file that reads back as they are: values with their help, and what is not the default."""
     lines: list[str] = []
     for name, shape in SECTIONS.items():
         lines += ["", f"[{name}]"] if lines else [f"[{name}]"]
         for item in fields(shape):
-            lines += [
-                f"# {item.metadata['help']}",
-                f"{item.name} = {_toml(getattr(getattr(settings, name), item.name))}",
-            ]
+            value = getattr(getattr(settings, name), item.name)
+            default = f"  [default: {_toml(item.default)}]" if value != item.default else ""
+            lines += [f"# {item.metadata['help']}{default}", f"{item.name} = {_toml(value)}"]
     return "\n".join(lines)
 
 

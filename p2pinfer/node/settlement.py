@@ -31,7 +31,7 @@ class NodeSettlement:
     """Works on the journal alone; sessions that are open take care of themselves."""
 
     def __init__(self, journal: Journal, exposure: Exposure, nursery: trio.Nursery) -> None:
-        self._journal = journal
+        self.journal = journal
         self.exposure = exposure
         self._nursery = nursery
         self._seats = Seats(KEY_SETTLEMENTS, NETWORK_SETTLEMENTS, ALL_SETTLEMENTS)  # what is beyond them is sent again
@@ -71,10 +71,10 @@ class NodeSettlement:
             logger.error("nothing is settled with %s, for the journal fails: %s", short_name(link.peer), error)
 
     async def _propose_again(self, link: Link) -> None:
-        for contract, receipt in await self._journal.read(lambda reader: reader.pending(link.peer)):
+        for contract, receipt in await self.journal.read(lambda reader: reader.pending(link.peer)):
             if self.exposure.is_open(contract.id):
                 continue
-            found = await self._journal.read(partial(JournalReader.contract, id_=contract.id))
+            found = await self.journal.read(partial(JournalReader.contract, id_=contract.id))
             if found is not None:  # it may have been forgotten just now
                 await link.send(Propose(found[1], receipt.body, receipt.signatures[0]))
 
@@ -90,17 +90,17 @@ class NodeSettlement:
         receipt = decode(Receipt, message.receipt)
         if self.exposure.is_open(receipt.contract):
             return None
-        for contract, proposal in await self._journal.read(lambda reader: reader.pending(client)):
+        for contract, proposal in await self.journal.read(lambda reader: reader.pending(client)):
             if proposal.body == message.receipt:
                 complete = verify_receipt(proposal.body, proposal.signatures[0], message.signature, contract)
-                await self._journal.complete(complete, stored=True)
+                await self.journal.complete(complete, stored=True)
                 self.exposure.settle(contract, complete)
                 return receipt.seq
         return await self._stored_before(client, message, receipt)
 
     async def _stored_before(self, client: PeerKey, message: Signed, receipt: Receipt) -> int | None:
         """The number of a receipt that is complete here, where the client never heard that it is stored."""
-        earned = await self._journal.read(lambda reader: reader.complete(receipt.contract))
+        earned = await self.journal.read(lambda reader: reader.complete(receipt.contract))
         if earned is None or earned.contract.record.client != client:
             return None
         return receipt.seq if earned.receipt.body == message.receipt else None

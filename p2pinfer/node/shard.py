@@ -1,9 +1,9 @@
-"""What a node loads: which layers fit, how many pages of KV cache, and the engine that holds them.
+"""The shard that a node loads: which layers fit, how many pages of KV cache, and the engine that holds them.
 
 Decides by the pure `placement`; files come from the store, computing is the engine's.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -16,7 +16,7 @@ from p2pinfer.core.values.errors import UsageError
 from p2pinfer.core.values.units import Numerics, Roles, Span
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.engine.choice import read_config
-from p2pinfer.engine.door import Engine, open_engine
+from p2pinfer.engine.door import Engine, OpenEngine, Watch
 from p2pinfer.engine.messages import ShardSpec
 from p2pinfer.node.limits import usable_cores, usable_memory
 from p2pinfer.node.settings import Serve, numerics_of
@@ -61,7 +61,7 @@ def memory_of(serve: Serve) -> int:
 
 
 def layers_that_fit(manifest: Manifest, serve: Serve) -> int:
-    """How many layers the node may hold; here and below, `serve` names its numerics class (`defaults.py`).
+    """Return how many layers the node may hold; here and below, `serve` names its numerics class (`defaults.py`).
 
     Raises UsageError if not even one fits.
     """
@@ -99,7 +99,7 @@ def max_positions(manifest: Manifest, serve: Serve) -> int:
 
 
 def shard_spec(store: Store, model: StoredModel, span: Span, serve: Serve) -> ShardSpec:
-    """What the engine is to load.
+    """Return what the engine is to load.
 
     Raises ModelError for a file that is missing or was altered, and a config that is not the manifest's.
     """
@@ -129,9 +129,9 @@ def default_threads() -> int:
 
 @asynccontextmanager
 async def open_shard(
-    store: Store, model: StoredModel, spec: ShardSpec, progress: Callable[[int, int], None]
+    store: Store, model: StoredModel, spec: ShardSpec, open_engine: OpenEngine, progress: Watch
 ) -> AsyncIterator[LoadedSpan]:
-    """Load a span in the engine's process, for as long as the block lasts. Raises as `open_engine` does."""
+    """Load a span into an engine, for as long as the block lasts. Raises as `process.open_engine` does."""
     texts = Texts(store.read(model.id, TOKENIZER), model.manifest) if Roles.TAIL in spec.roles else None
     async with open_engine(spec, progress) as engine:
         yield LoadedSpan(model, spec.span, spec.roles, spec.numerics, engine, texts)

@@ -1,4 +1,4 @@
-"""How fast a loaded shard is: measured once before it serves, so that the first offer tells the truth.
+"""The speed of a loaded shard: measured once before it serves, so that the first offer tells the truth.
 
 The same steps warm the engine up. What is measured later, batch by batch, is `schedule.Speed`.
 """

@@ -9,7 +9,8 @@ from p2pinfer.core.values.errors import EngineError
 from p2pinfer.core.values.units import Codec
 from p2pinfer.core.wire.session_messages import pack_ids
 from p2pinfer.disk.store import Store, StoredModel
-from p2pinfer.engine.door import Engine, open_engine
+from p2pinfer.engine.door import Engine
+from p2pinfer.engine.process import open_engine
 from p2pinfer.node.settings import Serve
 from p2pinfer.node.shard import shard_spec
 

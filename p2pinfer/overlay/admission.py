@@ -1,6 +1,6 @@
 """Peers that open a pipe to us: each says Hello, and becomes a link or hears why not (protocols/wire.md, 4.1).
 
-Who gives way where there is no room for a link is for `links.py`.
+`links.py` says which link gives way where there is no room.
 """
 
 from typing import Final

@@ -1,8 +1,8 @@
 """Links in the making: callers who want the same peer share an attempt (protocols/wire.md, 4.1).
 
 Of two streams dialled at once the one dialled by the smaller key becomes the link, and nobody above notices the other.
-How several addresses are dialled is for `dial.py`; whether a stream that a peer opened waits for ours, and is let
-in, for `admission.py`.
+`dial.py` dials several addresses; `admission.py` decides whether a stream that a peer opened waits for ours, and is let
+in.
 """
 
 from collections.abc import Callable, Iterator

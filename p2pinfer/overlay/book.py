@@ -1,6 +1,6 @@
 """The address book while we run: read when it is first needed, and what happens to peers is noted and written down."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, repeat
 from typing import Final, Protocol
 
@@ -31,13 +31,12 @@ class Book(Protocol):
 
 
 class KeptBook:
-    """An address book that is kept up. clock: the wall clock, Unix seconds."""
+    """An address book that is kept up."""
 
-    def __init__(self, book: Book, network: Network, directory: Directory, clock: Callable[[], float]) -> None:
+    def __init__(self, book: Book, network: Network, directory: Directory) -> None:
         self._book = book
         self._network = network
         self._directory = directory
-        self._clock = clock
         self._is_loaded = False
 
     async def leads(self) -> list[Lead]:
@@ -73,9 +72,9 @@ class KeptBook:
         await self._book.save(self._now())
 
     def _now(self) -> int:
-        return max(1, int(self._clock()))
+        return max(1, self._network.machine.unix())
 
 
 def _places(one: Acquaintance) -> list[str]:
-    """Where to dial a peer; files may say anything."""
+    """Return where to dial a peer; files may say anything."""
     return [place.address for place in one.places if leads_to(place.address) == one.peer]

@@ -45,7 +45,7 @@ class Calls:
 
     @property
     def peers(self) -> set[PeerKey]:
-        """Who is asked."""
+        """The peers that are asked."""
         return {call.link.peer for call in self._calls.values()}
 
     async def call(self, link: Link, ask: Callable[[int], Ask], expected: type[A]) -> A:

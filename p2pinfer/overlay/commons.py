@@ -1,4 +1,4 @@
-"""What all links of one network share, whomever they lead to."""
+"""The parts that all links of one network share, whomever they lead to."""
 
 from dataclasses import dataclass
 

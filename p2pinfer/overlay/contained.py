@@ -56,7 +56,7 @@ class Contained:
 
 @dataclass(frozen=True, slots=True)
 class LinkEnds:
-    """How a link ends.
+    """The ends of a link.
 
     contained: by a fault of ours within it
     end:       at once

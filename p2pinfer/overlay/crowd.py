@@ -1,6 +1,7 @@
 """Strangers who are half-way in: so many of one network at once, and so many in all; who came first gives way.
 
-Whoever means it is through in a moment. Who opens connections and waits would otherwise hold everybody's place.
+A peer that means it is through in a moment. One that opens connections and waits would otherwise hold everybody's
+place.
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Whom a node keeps links to, and which links end (protocols/wire.md, 6). Decides; no I/O.
+"""The links that a node keeps, and those that end (protocols/wire.md, 6). Decides; no I/O.
 
 A few peers of the spans that come before and after ours make a session's first hop fast; a few of our model and a few
 others keep the swarm together when those whom everybody knows are gone. They are drawn, and stay as long as they live:
@@ -112,12 +112,12 @@ def _spread(links: Sequence[Kept], count: int) -> int:
 
 
 def _most(network: str | None, links: int, count: int) -> int:
-    """How many links to one network count among so many that are wanted: within our own machine, all."""
+    """Return how many links to one network count among so many that are wanted: within our own machine, all."""
     return links if network is None else min(links, _share(count))
 
 
 def _share(count: int) -> int:
-    """How many links of one network count among so many that are wanted."""
+    """Return how many links of one network count among so many that are wanted."""
     return max(1, count // OF_NETWORK)
 
 

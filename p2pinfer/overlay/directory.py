@@ -1,10 +1,9 @@
-"""Who serves what: signed offers, told and pulled among peers; the DHT finds the first ones (DESIGN 5).
+"""The directory of who serves what: signed offers, told and pulled among peers; the DHT finds the first ones.
 
-This is what node and client see of it. How offers travel is in `tidings.py` and `hearing.py`, whom a node is linked to
-in `meeting.py`, the DHT in `search.py`; the life of offers is kept in `core/swarm/offer_table.py`.
+This is what node and client see of it. `tidings.py` and `hearing.py` say how offers travel, `meeting.py` to whom a node
+links; `search.py` has the DHT; the life of offers is kept in `core/swarm/offer_table.py`.
 """
 
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
@@ -21,7 +20,7 @@ from p2pinfer.core.values.units import ModelId, PeerKey
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.limits import MAX_ASKED
 from p2pinfer.overlay.link import Link
-from p2pinfer.overlay.lots import LOTS, drawn, drawn_links
+from p2pinfer.overlay.lots import drawn, drawn_links
 from p2pinfer.overlay.meeting import APART_S, CALM_S, LOOK_AROUND_S, SOON_S, Meeting
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.news import News
@@ -43,23 +42,18 @@ THIN_S: Final = 30.0, 600.0  # between look-ups in the DHT while a model is thin
 
 
 class Directory:
-    """What we know of the swarm.
+    """Our knowledge of the swarm.
 
     own:  the offer that we serve, or None
     news: tells of offers whose node was unknown, or does something else now
     seek: finds first peers where those named are away, or none is (`first_peers.py`)
     """
 
-    def __init__(
-        self,
-        network: Network,
-        exchange: Exchange,
-        bootstrap: Sequence[str] = (),
-        clock: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, network: Network, exchange: Exchange, bootstrap: Sequence[str] = ()) -> None:
         self.network = network
         self.exchange = exchange
-        self._tidings = Tidings(network, exchange, clock)
+        self._lots = network.machine.lots
+        self._tidings = Tidings(network, exchange)
         self._meeting = Meeting(network, exchange, self._tidings, bootstrap)
         self._seeking = Seeking(network, self._tidings)
         self._tidings.hearing.on_news = self._hear
@@ -114,7 +108,7 @@ class Directory:
         self._tidings.greet(link)
 
     def offers(self, model: ModelId | None = None) -> list[KnownOffer]:
-        """What is on offer as far as we know now."""
+        """Return what is on offer as far as we know now."""
         self._note_interest(model)
         return self._tidings.fresh(model)
 
@@ -189,7 +183,7 @@ class Directory:
         linked = {link.peer for link in self.network.links()}
         strangers = [known for known in self._tidings.reachable(model) if known.node not in linked]
         async with self._tidings.gathering() as gathering:
-            for known in drawn(strangers, FURTHER, LOTS):
+            for known in drawn(strangers, FURTHER, self._lots):
                 gathering.start(known.node, self._ask_stranger, known, model)
 
     async def _ask_stranger(self, known: KnownOffer, model: ModelId) -> None:
@@ -197,12 +191,11 @@ class Directory:
             link = await reach(self.network, known.node, known.addresses, told_by=known.network)
             await self._tidings.ask(link, model, seek=not self._has_dht)
 
-    @staticmethod
-    def _some(links: Sequence[Link]) -> list[Link]:
+    def _some(self, links: Sequence[Link]) -> list[Link]:
         """Those to ask something now: first those that we dialled, then whoever chance will have."""
         ours, theirs = ([link for link in links if link.dialled == dialled] for dialled in (True, False))
-        chosen = drawn_links(ours, MAX_ASKED, LOTS)
-        return chosen + drawn_links(theirs, MAX_ASKED - len(chosen), LOTS)
+        chosen = drawn_links(ours, MAX_ASKED, self._lots)
+        return chosen + drawn_links(theirs, MAX_ASKED - len(chosen), self._lots)
 
     # For as long as we run
 
@@ -232,7 +225,7 @@ class Directory:
     async def _keep_seeking_others(self) -> None:
         """Ask the DHT for our model seldom, however well it is held: another part of the swarm may hold it, too."""
         while True:
-            await trio.sleep(LOTS.uniform(*APART_S))
+            await trio.sleep(self._lots.uniform(*APART_S))
             if (own := self._tidings.own) is not None:
                 await self._seeking.seek(own.offer.record.model)
 
@@ -246,7 +239,7 @@ class Directory:
         A client does so while it works: for INTEREST_S after it asked for a model.
         """
         while True:
-            await trio.sleep(LOTS.uniform(*PULL_S))
+            await trio.sleep(self._lots.uniform(*PULL_S))
             model, links = self._model(), self.network.links()  # an idle client hears of a sleep by it
             if model is None and not self._tidings.hearing.relays:
                 continue
@@ -270,10 +263,10 @@ class Directory:
     def _to_pull(self, model: ModelId | None, links: Sequence[Link]) -> list[Link]:
         """One peer of the model, or now and then one whose offer we missed; and one of all others."""
         serving = {known.node for known in self._tidings.fresh(model)}
-        owed = [link for link in links if link in self._tidings.hearing.owed] if LOTS.random() < OWED else []
+        owed = [link for link in links if link in self._tidings.hearing.owed] if self._lots.random() < OWED else []
         first = owed or [one for one in links if one.peer in serving]
-        chosen = drawn_links(first, 1, LOTS)
-        return chosen + drawn_links([link for link in links if link not in chosen], 1, LOTS)
+        chosen = drawn_links(first, 1, self._lots)
+        return chosen + drawn_links([link for link in links if link not in chosen], 1, self._lots)
 
     @property
     def _has_dht(self) -> bool:
@@ -285,7 +278,7 @@ class Directory:
         await self._tidings.ask(link, model, seek=seek, gain_s=PULL_GAIN_S, limit=limit)
 
     def _unknown(self, model: ModelId | None) -> int:
-        """How many are missing to KNOWN_ENOUGH. One network tells a part of these at most, while another tells some."""
+        """Return how many are missing to KNOWN_ENOUGH. While others tell some, one network tells a part of these."""
         counts = Counter(known.network for known in self._tidings.fresh(model)).values()
         share = KNOWN_ENOUGH // ANSWER_PART if len(counts) > 1 else KNOWN_ENOUGH
         return KNOWN_ENOUGH - sum(min(count, share) for count in counts)

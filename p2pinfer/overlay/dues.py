@@ -1,4 +1,4 @@
-"""What a link itself has to say: acks, pings and pongs (protocols/wire.md, 3.2 to 3.4).
+"""The messages that a link owes by itself: acks, pings and pongs (protocols/wire.md, 3.2 to 3.4).
 
 Each is kept in one place, so that no queue can be too full for it.
 """
@@ -65,7 +65,7 @@ class Dues:
         return frames
 
     async def keep_acknowledging(self) -> None:
-        """Acknowledge the last bytes of a burst. What two idle peers say asks for no ack, or they would chatter."""
+        """Acknowledge the last bytes of a burst. Words of two idle peers ask for no ack, or the two would chatter."""
         while True:
             await self.ack_wanted.wait()
             await trio.sleep(ACK_S)

@@ -22,7 +22,7 @@ class _Early:
 
 
 class EarlyRows:
-    """Of all links. What comes for a session that is over is forgotten here, too."""
+    """Of all links. Rows of a session that is over are forgotten here, too."""
 
     def __init__(self) -> None:
         self._waiting: deque[_Early] = deque()  # in the order they came

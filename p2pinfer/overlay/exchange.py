@@ -1,8 +1,8 @@
 """Calls and sessions over links: who gets which message (protocols/wire.md, "Calls"; inference.md, 2).
 
 A call is a question with one answer (`calls.py`, `answers.py`). A session is a channel between peers that agreed on its
-id (`openings.py`): while it runs, messages of it from anybody else end their link, and not the session. What messages
-mean is for node and client.
+id (`openings.py`): while it runs, messages of it from anybody else end their link, and not the session. Node and client
+know what messages mean.
 """
 
 import logging
@@ -54,20 +54,19 @@ class _Session:
 class Exchange:
     """The `Receiver` of a network. Answers to calls run in `nursery`.
 
-    Set before the network opens, where wanted:
+    greeters:  hear of every link, in this order
+    strays:    hear of a session's messages when it is not open here, but for rows; receipts are settled so
     on_open:   takes an Open
     on_close:  takes a Close of a session that is not open here: its client may wait for room, and does not any more
-    on_stray:  takes a session's message when the session is not open here, but for rows; receipts are settled so
-    on_up:     hears of every link
     on_down:   hears of every link that is dead, and why
     on_offers: takes offers that nobody asked for: their node announces them
     """
 
     def __init__(self, nursery: trio.Nursery) -> None:
+        self.greeters: list[Callable[[Link], None]] = []
+        self.strays: list[Callable[[Link, SessionMessage], None]] = []
         self.on_open: Callable[[Link, Open], None] | None = None
         self.on_close: Callable[[Link, Close], None] | None = None
-        self.on_stray: Callable[[Link, SessionMessage], None] | None = None
-        self.on_up: Callable[[Link], None] | None = None
         self.on_down: Callable[[Link, LinkDead], None] | None = None
         self.on_offers: Callable[[Link, Offers], None] | None = None
         self._calls = Calls()
@@ -145,8 +144,8 @@ class Exchange:
         for session in tuple(self._sessions.values()):
             if link.peer in session.peers:
                 session.meets(link)
-        if self.on_up is not None:
-            self.on_up(link)
+        for greet in self.greeters:
+            greet(link)
 
     def _note_clock(self, link: Link) -> None:
         """Processes of this machine have our clock, and say nothing of it."""
@@ -207,8 +206,8 @@ class Exchange:
                 self._openings.note_close(link, message)
                 if self.on_close is not None:
                     self.on_close(link, message)
-            if self.on_stray is not None:
-                self.on_stray(link, message)
+            for take in self.strays:
+                take(link, message)
 
     def _take_open(self, link: Link, message: Open) -> None:
         if self.on_open is None:

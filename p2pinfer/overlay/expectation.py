@@ -1,6 +1,6 @@
-"""How long somebody who answers may take for the next step, from the round trips that were seen (DESIGN 5, "Dialling").
+"""The time that somebody who answers may take for the next step, from the round trips that were seen.
 
-Who is slow is waited for, and who is silent is not: a deadline that is the same for all cannot tell them apart.
+A slow peer is waited for, and a silent one is not: a deadline that is the same for all cannot tell them apart.
 """
 
 from math import inf

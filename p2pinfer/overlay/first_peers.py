@@ -1,13 +1,13 @@
 """First peers where those that were named are away, or none was: a node of this machine, acquaintances, neighbours.
 
-Whoever has a link asks there first: no file is read then. Here is the search; who is dialled, and when again, is in
+A peer that has a link asks there first: no file is read then. Here is the search; who is dialled, and when again, is in
 `leads.py`, the address book in `book.py`, the local network in `neighbours.py`, and what a node does to find another
 part of the swarm, whatever links it has, in `recall.py`.
 """
 
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from random import Random
 from typing import Final
 
 import trio
@@ -37,41 +37,36 @@ async def open_first_peers(
     *,
     here: Here | None = None,
     neighbours: OpenNeighbours | None = None,
-    clock: Callable[[], float] = time.time,
 ) -> AsyncIterator["FirstPeers"]:
     """Let the directory find first peers, and note who was met, for as long as the block lasts.
 
     here:       reads addresses of nodes of this machine
     neighbours: listens for peers on the local network; raises OSError where there is none
-    clock:      the wall clock, Unix seconds
     """
     network, exchange = directory.network, directory.exchange
     async with trio.open_nursery() as nursery:
-        kept = KeptBook(book, network, directory, clock)
+        kept = KeptBook(book, network, directory)
         leads = Leads(network, directory, kept.note_failed)
         first_peers = FirstPeers(network, nursery, kept, leads, Ear(neighbours, leads, nursery), here)
-        first = exchange.on_up
-
-        def note(link: Link) -> None:
-            if first is not None:
-                first(link)
-            first_peers.note_link(link)
-
-        exchange.on_up, directory.seek = note, first_peers.seek
+        exchange.greeters.append(first_peers.note_link)
+        directory.seek = first_peers.seek
         nursery.start_soon(kept.keep)
         nursery.start_soon(first_peers.keep_moving)
         try:
             yield first_peers
         finally:
+            exchange.greeters.remove(first_peers.note_link)
             nursery.cancel_scope.cancel()
             with trio.CancelScope(shield=True):  # a disk, and no peer
                 await kept.save()
 
 
-async def keep_first_peers(directory: Directory, opened: AbstractAsyncContextManager["FirstPeers"]) -> None:
+async def keep_first_peers(
+    lots: Random, directory: Directory, opened: AbstractAsyncContextManager["FirstPeers"]
+) -> None:
     """A node holds what `open_first_peers` gives open, until cancelled, and looks for other parts of the swarm."""
     async with opened as first_peers:
-        await keep_recalling(directory, first_peers.book, first_peers.leads)
+        await keep_recalling(lots, directory, first_peers.book, first_peers.leads)
 
 
 class FirstPeers:

@@ -13,7 +13,7 @@ from p2pinfer.overlay.network import Network
 
 
 class Gathering:
-    """What is under way with some peers. Made by `open_gathering`."""
+    """The tasks under way with some peers. Made by `open_gathering`."""
 
     def __init__(self, network: Network, nursery: trio.Nursery) -> None:
         self._network = network
@@ -43,7 +43,7 @@ class Gathering:
             until = min(max(silence, *map(self._due_s, self._waiting), -inf), self._began_s + most_s)
 
     def _due_s(self, peer: PeerKey | None) -> float:
-        """When the next that a peer has to say should have come."""
+        """Return when the next that a peer has to say should have come."""
         if peer is None:
             return -inf
         link = next((one for one in self._network.links() if one.peer == peer), None)
@@ -56,7 +56,7 @@ class Gathering:
 async def open_gathering(
     network: Network, usual_s: float, most_s: float, has_some: Callable[[], bool]
 ) -> AsyncIterator[Gathering]:
-    """Whatever is started in the block is waited for at its end, and cancelled when its time is up.
+    """Wait, at the end of the block, for all that was started in it; what is late is cancelled.
 
     usual_s:  for those that have not answered at all
     most_s:   for those that answer and get on

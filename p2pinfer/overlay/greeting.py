@@ -1,9 +1,6 @@
 """The first messages on a pipe, before it is a link: who we are, who the peer is, or why not (protocols/wire.md, 3)."""
 
-import os
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import trio
@@ -13,26 +10,33 @@ from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import LinkDead, RemoteProtocolError
 from p2pinfer.core.wire.frames import FrameDecoder, encode_frame
 from p2pinfer.core.wire.messages import MAX_BODY, VERSION, Goodbye, Hello, Message, cut_text
+from p2pinfer.overlay.machine import Machine
 from p2pinfer.overlay.pipe import Pipe
 
 GOODBYE_S: Final = 1.0  # for the last message to leave, and the peer to close after it
 
 
-def _new_boot() -> bytes:
-    return os.urandom(16)
-
-
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """What we say of ourselves in every Hello."""
+    """Our words of ourselves in every Hello.
 
+    boot:    16 bytes, random for each start of the process
+    machine: has the time of day that we say
+    """
+
+    boot: bytes
+    machine: Machine
     agent: str = "p2pinfer/0.1"
-    boot: bytes = field(default_factory=_new_boot)  # 16 bytes, random for each start of the process
-    clock: Callable[[], float] = time.time  # the wall clock, Unix seconds
 
     def hello(self, to: Source) -> Hello:
-        """What we say to somebody whom we see there."""
-        return Hello(VERSION, 0, MAX_BODY, int(self.clock() * 1000), self.boot, self.agent, to.key)
+        """Return our Hello to somebody whom we see there."""
+        return Hello(VERSION, 0, MAX_BODY, int(self.machine.clock() * 1000), self.boot, self.agent, to.key)
+
+
+def new_greeting(machine: Machine | None = None) -> Greeting:
+    """Return the greeting of a process that starts now; on the real machine, if none is given."""
+    machine = machine or Machine()
+    return Greeting(machine.lots.randbytes(16), machine)
 
 
 class FirstMessages:
@@ -74,7 +78,7 @@ class FirstMessages:
             pass  # the peer is gone already
 
     async def first_message(self) -> Message:
-        """What the peer says first.
+        """Return the peer's first message.
 
         Raises:
             LinkDead: it says nothing and leaves.

@@ -15,6 +15,7 @@ from p2pinfer.overlay.greeting import Greeting
 from p2pinfer.overlay.limits import MAX_LINKS, MAX_MET
 from p2pinfer.overlay.link import Link, Receiver
 from p2pinfer.overlay.links import Links
+from p2pinfer.overlay.machine import Machine
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.news import News
 from p2pinfer.overlay.pipe import Address, Ground, leads_to, peer_of
@@ -32,12 +33,12 @@ async def open_ground_network(
     most:   links at once
     """
     async with trio.open_nursery() as nursery:
-        links = Links(receiver, nursery, most)
+        links = Links(receiver, nursery, most, greeting.machine.lots)
         attempts = Attempts(ground, links, greeting, nursery)
         nursery.start_soon(Admission(ground, links, attempts, greeting).accept_all, nursery)
         nursery.start_soon(links.commons.toll.run)
         nursery.start_soon(links.commons.uplink.run)
-        network = GroundNetwork(ground, links, attempts)
+        network = GroundNetwork(ground, links, attempts, greeting.machine)
         nursery.start_soon(network.keep_telling_moves)
         nursery.start_soon(links.check_when_moved, network.wait_moved)
         if keep_s < inf:
@@ -53,7 +54,8 @@ async def open_ground_network(
 class GroundNetwork:
     """One peer's `Network`."""
 
-    def __init__(self, ground: Ground, links: Links, attempts: Attempts) -> None:
+    def __init__(self, ground: Ground, links: Links, attempts: Attempts, machine: Machine) -> None:
+        self.machine = machine
         self.turn = links.commons.turn
         self._ground = ground
         self._links = links

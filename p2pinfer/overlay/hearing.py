@@ -21,7 +21,7 @@ from p2pinfer.core.values.units import PeerKey
 from p2pinfer.core.wire.messages import Offers, RelayedOffer, Renewal
 from p2pinfer.overlay.limits import ALL_RUMOURS_BURST, ALL_RUMOURS_RATE, RUMOUR_LINKS, RUMOURS_BURST, RUMOURS_RATE
 from p2pinfer.overlay.link import Link
-from p2pinfer.overlay.lots import LOTS, drawn_links
+from p2pinfer.overlay.lots import drawn_links
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.pipe import leads_to
 
@@ -34,7 +34,7 @@ Tell = Callable[[Link, Sequence[KnownOffer]], None]
 
 
 class Hearing:
-    """What we hear of offers, as it gets into the table.
+    """The way of offers that we hear into the table.
 
     on_own:  hears of offers that our key signed
     on_news: hears of offers whose node was unknown, or does something else now
@@ -42,10 +42,8 @@ class Hearing:
     owed:    links whose peers renewed an offer that we did not know
     """
 
-    def __init__(
-        self, network: Network, table: OfferTable, now: Callable[[], float], clock: Callable[[], float], tell: Tell
-    ) -> None:
-        """now: trio's time, by which offers in the table are as old as they are; clock: Unix time"""
+    def __init__(self, network: Network, table: OfferTable, now: Callable[[], float], tell: Tell) -> None:
+        """now: trio's time, by which offers in the table are as old as they are"""
         self.on_own: Callable[[Offer], None] | None = None
         self.on_news: Callable[[KnownOffer], None] | None = None
         self.relays = False
@@ -53,7 +51,6 @@ class Hearing:
         self._network = network
         self._table = table
         self._now = now
-        self._clock = clock
         self._tell = tell
         # What each told us whole; the table may hold that of another process with its key
         self._announced: WeakKeyDictionary[Link, KnownOffer] = WeakKeyDictionary()
@@ -114,7 +111,7 @@ class Hearing:
         if self._table.recognise(told, link.peer, link.source.key, now=now):
             return None if node is None else self._table.get(node)
         try:
-            known = verify_relayed(told, now, self._clock(), certificate)
+            known = verify_relayed(told, now, self._network.machine.clock(), certificate)
         except RemoteProtocolError as error:
             logger.info("an offer is ignored: %s", error)
             return None
@@ -152,7 +149,7 @@ class Hearing:
         links = [link for link in self._network.links() if link.peer not in (heard_from, known.node)]
         source = next((link.source for link in self._network.links() if link.peer == heard_from), None)
         if links and source is not None and self._rumours.take(source, now):
-            for link in drawn_links(links, RUMOUR_LINKS, LOTS):
+            for link in drawn_links(links, RUMOUR_LINKS, self._network.machine.lots):
                 self._tell(link, [known])
 
 

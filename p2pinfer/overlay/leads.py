@@ -67,7 +67,7 @@ class Leads:
         return not known and self.tried_s(lead) + pause_s <= trio.current_time()
 
     def tried_s(self, lead: Lead) -> float:
-        """When its peer was tried; -inf if it was not, or long ago."""
+        """Return when its peer was tried; -inf if it was not, or long ago."""
         return self._tried.get(lead.peer, -inf)
 
     def forget(self) -> None:

@@ -39,7 +39,7 @@ OWN: Final = frozenset((Hello, Ack, Ping, Pong, Goodbye))  # messages that are t
 
 
 class Receiver(Protocol):
-    """Who takes what comes in on links. Synchronous, and never slow: it runs in the links' readers."""
+    """The taker of what comes in on links. Synchronous, and never slow: it runs in the links' readers."""
 
     def on_link(self, link: "Link") -> None:
         """A link to `link.peer` is up, whoever dialled; nothing has come on it yet."""
@@ -75,7 +75,9 @@ class Link:
         self.address = address  # where we dialled it; None where it dialled us
         self.came_s = trio.current_time()
         self.hello = hello  # the peer's
-        self.clock_offset_s = hello.clock_ms / 1000 - greeting.ours.clock()  # the peer's less ours, within one latency
+        self.clock_offset_s = (
+            hello.clock_ms / 1000 - greeting.ours.machine.clock()
+        )  # the peer's less ours, within one latency
         self.closed = trio.Event()  # the pipe is gone, too
         self._pipe = pipe
         self._receiver = receiver
@@ -108,7 +110,7 @@ class Link:
 
     @property
     def dead(self) -> LinkDead | None:
-        """Why the link is dead, or None."""
+        """The reason why the link is dead, or None."""
         return None if self._death is None else LinkDead(*self._death)
 
     @property
@@ -163,7 +165,7 @@ class Link:
         self._turn.at_end(self._flush)
 
     def _note_use(self, message: Message) -> None:
-        """Where a session begins to use the link, or goes on after a rest, its peer's death is to be known soon."""
+        """Ping sooner where a session begins to use the link, or goes on after a rest: a death shows soon."""
         if isinstance(message, SessionMessage):
             self._pulse.stir()
 
@@ -201,7 +203,7 @@ class Link:
 
     @property
     def heard_s(self) -> float:
-        """When something came from the peer last, by the clock of the loop."""
+        """The time when something came from the peer last, by the clock of the loop."""
         return self._pulse.heard_s
 
     async def check(self) -> bool:
@@ -302,6 +304,6 @@ def _is_announcement(message: Message) -> bool:
 
 
 def farewell(goodbye: Goodbye) -> LinkDead:
-    """What a peer's goodbye means to us."""
+    """Return what a peer's goodbye means to us."""
     code = Code.read(goodbye.code)
     return LinkDead(f"the peer closed the link: {reason_given(goodbye.text, goodbye.code)}", code)

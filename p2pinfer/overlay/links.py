@@ -5,7 +5,7 @@ we dial (`attempts.py`), and where a peer does (`admission.py`). A client lets g
 """
 
 from collections.abc import Awaitable, Callable, Collection
-from random import SystemRandom
+from random import Random
 from typing import Final
 
 import trio
@@ -29,21 +29,22 @@ from p2pinfer.overlay.turn import Turn
 from p2pinfer.overlay.uplink import Uplink
 
 KEEP_S: Final = 300.0  # a client's link that is not used: opening it again costs a second, keeping it costs both sides
-LOTS: Final = SystemRandom()  # nobody foretells whose place is lost
 
 
 class Links:
     """The `Receiver` of all links: it notes their use, forgets the dead, and hands on what comes.
 
     closing: nobody is to be linked any more
-    commons: what they share
+    commons: shared by all of them
+    lots:    decide whose place is lost
     """
 
-    def __init__(self, receiver: Receiver, nursery: trio.Nursery, most: int) -> None:
+    def __init__(self, receiver: Receiver, nursery: trio.Nursery, most: int, lots: Random) -> None:
         self.closing = False
         self._receiver = receiver
         self._nursery = nursery
         self._most = most
+        self._lots = lots
         uplink = Uplink(lambda: bool(self.needed()))
         self.commons = Commons(Turn(), Backlog(ALL_BACKLOG_BYTES), Toll(self.needed), uplink)
         self._links: dict[PeerKey, Link] = {}
@@ -73,7 +74,7 @@ class Links:
             return True
         needed, links = self._receiver.needed(), self._links.values()
         held = [HeldLink(one.peer, one.source, one.came_s, one.dialled, one.peer in needed) for one in links]
-        room = room_for(source, held, trio.current_time(), LOTS.random(), self._most)
+        room = room_for(source, held, trio.current_time(), self._lots.random(), self._most)
         if room.instead_of is not None:
             self._links[room.instead_of].close(Code.IDLE, "others ask for its place")
         return room.free

@@ -1,22 +1,20 @@
 """Draws by lot among peers that others told of: first a network, then one of its peers (protocols/wire.md, 6).
 
-Keys cost nothing: drawn among keys, whoever makes up a thousand of them is drawn nearly always. What a liar can choose
-least is the network that its word comes from; so networks that told have turns, and among what one of them told those
+Keys cost nothing: drawn among keys, whoever makes up a thousand of them is drawn nearly always. A liar can hardly
+choose the network that its word comes from; so networks that told have turns, and among what one of them told those
 networks that the addresses lead to. These are made up as easily as keys, but nobody answers there.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import islice, repeat
-from random import Random, SystemRandom
-from typing import Final, TypeVar
+from random import Random
+from typing import TypeVar
 
 from p2pinfer.core.swarm.address import network_of
 from p2pinfer.core.swarm.offers import KnownOffer
 from p2pinfer.core.values.alternation import in_turn
 from p2pinfer.overlay.link import Link
-
-LOTS: Final = SystemRandom()  # nobody foretells who is asked
 
 T = TypeVar("T")
 

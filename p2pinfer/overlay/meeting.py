@@ -1,6 +1,6 @@
 """The peers a node meets and stays linked to: bootstrap peers at first, then whom they tell of (wire.md, 6).
 
-Nobody keeps a link to everybody. Whoever is turned away was told of others before. A node that was linked to us and
+Nobody keeps a link to everybody. A peer that is turned away was told of others before. A node that was linked to us and
 is gone is dialled once: only its own silence makes us stop passing its offer on. Where nobody answers at all it may be
 our own network that is away: those whom we lost are dialled until somebody is there, and then all once more.
 """
@@ -25,7 +25,7 @@ from p2pinfer.overlay.degree import LEAST_DEGREE, Kept, elsewhere, missing, unne
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.limits import MAX_ASKED
 from p2pinfer.overlay.link import Link
-from p2pinfer.overlay.lots import LOTS, drawn, drawn_links
+from p2pinfer.overlay.lots import drawn, drawn_links
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.news import News
 from p2pinfer.overlay.pipe import Address, leads_to
@@ -63,6 +63,7 @@ class Meeting:
         self.silences = News()
         self.changes = News()
         self._network = network
+        self._lots = network.machine.lots
         self._exchange = exchange
         self._tidings = tidings
         self._visited: WeakSet[Link] = WeakSet()  # to bootstrap peers that told us what they know
@@ -116,7 +117,7 @@ class Meeting:
                 nursery.start_soon(self._meet, known)
             for peer, addresses in self._near_to_meet():
                 nursery.start_soon(self._meet_near, peer, addresses)
-            for link in drawn_links(self._to_meet_in_dht(), MAX_ASKED, LOTS):
+            for link in drawn_links(self._to_meet_in_dht(), MAX_ASKED, self._lots):
                 nursery.start_soon(self._meet_in_dht, link)
         self._let_go()
 
@@ -124,20 +125,20 @@ class Meeting:
         now, known = trio.current_time(), self._tidings.reachable()
         self._away = {peer: until_s for peer, until_s in self._away.items() if until_s > now}
         links = self._links()
-        want = self._tidings.own, known, links, self._away, LOTS
+        want = self._tidings.own, known, links, self._away, self._lots
         chosen = missing(*want)
         if now >= self._strange_s:  # one of another network, too: it need not lead where we look for one
-            self._strange_s = now + LOTS.uniform(*STRANGE_S)
+            self._strange_s = now + self._lots.uniform(*STRANGE_S)
             others = [] if chosen else elsewhere(*want)
             taken = {link.peer for link in links}.union(self._away, (one.node for one in chosen))
             strangers = [one for one in known if one.node not in taken]
-            chosen += others or drawn(strangers, 1, LOTS)
+            chosen += others or drawn(strangers, 1, self._lots)
         return chosen
 
     @property
     def is_hasty(self) -> bool:
         """True if we have just heard of peers that we should be linked to."""
-        return bool(missing(self._tidings.own, self._tidings.reachable(), self._links(), self._away, LOTS))
+        return bool(missing(self._tidings.own, self._tidings.reachable(), self._links(), self._away, self._lots))
 
     @property
     def is_calm(self) -> bool:
@@ -153,7 +154,7 @@ class Meeting:
     async def _meet(self, known: KnownOffer) -> None:
         """Dial a stranger, at its first addresses and another one."""
         first, others = known.addresses[: STRANGE_ADDRESSES - 1], known.addresses[STRANGE_ADDRESSES - 1 :]
-        answers = await self._dial(known, [*first, *LOTS.sample(others, min(1, len(others)))])
+        answers = await self._dial(known, [*first, *self._lots.sample(others, min(1, len(others)))])
         if answers is False and self._network.links():
             self._leave_alone(known.node)
 
@@ -206,7 +207,7 @@ class Meeting:
         now, table, own = trio.current_time(), self._tidings.table, self._tidings.own
         needed = {*self._exchange.engaged(), *self.settles(), *self._near_to_keep()}
         links = {link.peer: link for link in self._network.links()}
-        for peer in unneeded(own, self._tidings.fresh(), self._links(needed), now, LOTS):
+        for peer in unneeded(own, self._tidings.fresh(), self._links(needed), now, self._lots):
             theirs = table.get(peer)
             model = None if theirs is None else theirs.offer.record.model
             others = table.spread(now, model, TOLD_OF, partial(_is_no_use, peer))
@@ -228,7 +229,7 @@ class Meeting:
         near, linked = self._near(), {link.peer for link in self._network.links()}
         left = [peer for peer in near if peer not in linked and peer not in self._away]
         count = max(0, NEAR - len(near.keys() & linked))
-        return [(peer, near[peer][:MAX_ADDRESSES]) for peer in LOTS.sample(left, min(count, len(left)))]
+        return [(peer, near[peer][:MAX_ADDRESSES]) for peer in self._lots.sample(left, min(count, len(left)))]
 
     def _near_to_keep(self) -> list[PeerKey]:
         """The first neighbours that were linked: they know each other's addresses, which nobody else tells."""
@@ -278,12 +279,12 @@ class Meeting:
                 self._suspected = trio.Event()
                 suspects, self._suspects = self._suspects, {}
                 if self._is_cut and not suspects:
-                    suspects = {one.node: one for one in drawn(self._lost.values(), LEAST_DEGREE, LOTS)}
+                    suspects = {one.node: one for one in drawn(self._lost.values(), LEAST_DEGREE, self._lots)}
                 for known in suspects.values():
                     nursery.start_soon(self._dial_suspect, known)
 
     async def _dial_suspect(self, known: KnownOffer) -> None:
-        """One that answers slowly holds no other. Who is silent is dialled again once a newer offer says that it lives.
+        """One that answers slowly holds no other. A silent peer is dialled again once a newer offer says that it lives.
 
         So those who fell apart from us are met as soon as we hear of them, though a stranger would be left alone.
         """

@@ -17,7 +17,7 @@ from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import LinkDead
 from p2pinfer.core.values.keys import peer_name
 from p2pinfer.core.values.units import PeerKey
-from p2pinfer.overlay.greeting import Greeting
+from p2pinfer.overlay.greeting import Greeting, new_greeting
 from p2pinfer.overlay.ground_network import open_ground_network
 from p2pinfer.overlay.limits import MAX_LINKS
 from p2pinfer.overlay.link import Receiver
@@ -30,7 +30,7 @@ READ_BYTES: Final = 64 * 1024  # the most one read returns
 
 
 class MemoryWorld:
-    """Who can reach whom, and the directory of keys.
+    """A world of peers: who can reach whom, and the directory of keys.
 
     latency_s: one way, of every pipe; a link is up after three round trips, as elsewhere
     rate:      bytes a second one way of a pipe carries; 0 is without bound
@@ -92,7 +92,7 @@ async def open_memory_network(
     ground = MemoryGround(world, key)
     world.grounds[key] = ground
     try:
-        async with open_ground_network(ground, receiver, greeting or Greeting(), keep_s, most) as network:
+        async with open_ground_network(ground, receiver, greeting or new_greeting(), keep_s, most) as network:
             yield network
     finally:
         del world.grounds[key]
@@ -206,7 +206,7 @@ class MemoryPipe:
         return self._outgoing.put_nowait(data)
 
     async def abort(self) -> None:
-        """What was written still arrives, then the end; what was not read is lost, as with a socket."""
+        """End after what was written has arrived; what was not read is lost, as with a socket."""
         self._outgoing.end()
         self._incoming.break_()
 
@@ -226,7 +226,7 @@ class _Wire:
         self._free_s = 0.0
 
     def send(self, size: int, at_s: float) -> float:
-        """When so many bytes have left that were put on it then."""
+        """Return when so many bytes have left that were put on it then."""
         self._free_s = max(self._free_s, at_s) + (size / self._rate if self._rate else 0.0)
         return self._free_s
 

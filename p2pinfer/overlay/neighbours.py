@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class Neighbours(Protocol):
-    """Who is on the local network, as far as heard."""
+    """The peers on the local network, as far as heard."""
 
     news: News
 

@@ -1,7 +1,7 @@
 """The network as everything above sees it: links to peers, and a directory of keys.
 
-`open_memory_network` (`memory.py`) and `open_libp2p_network` (`libp2p/`) open one; the same tests hold for both.
-What comes in goes to the receiver handed in at the opening.
+`open_memory_network` (`memory.py`) and `open_libp2p_network` (`libp2p/`) open one; the same tests hold for both. All
+that comes in goes to the receiver handed in at the opening.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from typing import Protocol
 from p2pinfer.core.swarm.source import Source
 from p2pinfer.core.values.units import PeerKey
 from p2pinfer.overlay.link import Link, Receiver
+from p2pinfer.overlay.machine import Machine
 from p2pinfer.overlay.outbox import Priority
 from p2pinfer.overlay.pipe import Address, peer_of
 from p2pinfer.overlay.turn import Turn
@@ -23,14 +24,18 @@ class Network(Protocol):
 
     @property
     def key(self) -> PeerKey:
-        """Who we are."""
+        """Our key."""
+
+    @property
+    def machine(self) -> Machine:
+        """The machine that we run on."""
 
     @property
     def turn(self) -> Turn:
-        """What is sent within one turn leaves at its end; messages that come together are taken in one."""
+        """A turn: what is sent within one leaves at its end; messages that come together are taken in one."""
 
     def addresses(self) -> tuple[Address, ...]:
-        """Where we can be dialled now, the most useful address first; none for a peer that only dials."""
+        """The addresses where we can be dialled now, the most useful first; none for a peer that only dials."""
 
     def told(self, to: Source) -> tuple[Address, ...]:
         """Those of our addresses that are of use to somebody at `to`, as many as are told."""
@@ -64,7 +69,7 @@ class Network(Protocol):
         """
 
     def due_s(self, peer: PeerKey) -> float:
-        """When the next step of a dial to `peer` should have come, in trio's time; long past if nobody answered."""
+        """Return when the next step of a dial to `peer` was due, in trio's time; long past if nobody answered."""
 
     def may_dial(self, address: str, word: Source) -> bool:
         """True if an address may be dialled on the word of somebody from `word`."""
@@ -84,7 +89,7 @@ class Network(Protocol):
         """Addresses of peers on the local network, as far as they were heard; of who only dials nobody listens."""
 
     def directory_addresses(self) -> tuple[Address, ...]:
-        """Where our part of the DHT can be met; none while there is none, nor in its first seconds."""
+        """Return where our part of the DHT can be met; none while there is none, nor in its first seconds."""
 
     async def meet(self, addresses: Sequence[str], word: Source) -> None:
         """Take another peer's part of the DHT into ours; somebody from `word` said that it is here. Never fails.

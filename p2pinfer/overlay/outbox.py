@@ -1,4 +1,7 @@
-"""What waits to be written on a link, and what goes first (protocols/wire.md, 5). Decides; `writer.py` writes."""
+"""The frames that wait to be written on a link, and which goes first (protocols/wire.md, 5).
+
+Decides; `writer.py` writes.
+"""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -14,7 +17,7 @@ QUEUE_BYTES: Final = 1024 * 1024  # of each priority; beyond it callers wait
 
 
 class Priority(IntEnum):
-    """Which frame goes first when several wait: the least number. Order is kept within a priority only."""
+    """The order of frames that wait: the least number goes first. Order is kept within a priority only."""
 
     CONTROL = 0  # credit, receipts, opens and closes: small, and not held back by the window
     DECODE = 1  # somebody watches these come

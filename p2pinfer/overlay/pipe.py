@@ -1,4 +1,4 @@
-"""What lies below the links: raw byte streams between peers, and the ground they are laid on.
+"""The ground below the links: raw byte streams between peers.
 
 `memory.py` and `libp2p/` each provide both; `link.py` and `links.py` are written once, over these.
 """
@@ -51,7 +51,7 @@ class Pipe(Protocol):
 
     @property
     def peer(self) -> PeerKey:
-        """Who is at the other end."""
+        """The key of the peer at the other end."""
 
     @property
     def source(self) -> Source:
@@ -98,10 +98,10 @@ class Ground(Protocol):
 
     @property
     def key(self) -> PeerKey:
-        """Who we are."""
+        """Our key."""
 
     def addresses(self) -> tuple[Address, ...]:
-        """Where we can be dialled now, the most useful address first; none for a peer that only dials."""
+        """The addresses where we can be dialled now, the most useful first; none for a peer that only dials."""
 
     def told(self, to: Source) -> tuple[Address, ...]:
         """Those of our addresses that are of use to somebody at `to`."""
@@ -136,7 +136,7 @@ class Ground(Protocol):
         """Addresses of peers on the local network, as far as they were heard."""
 
     def directory_addresses(self) -> tuple[Address, ...]:
-        """Where our part of the directory can be met; none while there is none."""
+        """Return where our part of the directory can be met; none while there is none."""
 
     async def meet(self, addresses: Sequence[str], word: Source) -> None:
         """Take another peer's part of the directory, found at any of these, into ours; all passed `may_dial`.

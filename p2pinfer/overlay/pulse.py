@@ -1,4 +1,6 @@
-"""When a link is pinged, and when its peer is taken for gone (protocols/wire.md, 3.4). Decides; `link.py` pings.
+"""The pulse of a link: when to ping, and when to take its peer for gone (protocols/wire.md, 3.4).
+
+Decides; `link.py` pings.
 
 A ping is four writes of two machines and as many wake-ups. Where a session runs its peers' death is to be known within
 seconds, so those links are pinged all the time; so are those on which what was said is not acknowledged. On all others
@@ -60,7 +62,7 @@ class Pulse:
 
     @contextmanager
     def unread(self) -> Iterator[None]:
-        """What comes is left unread meanwhile, and pongs may lie there: that is not held against the peer."""
+        """Leave unread meanwhile what comes; pongs may lie there, which is not held against the peer."""
         self._is_unread = self.was_unread = True
         try:
             yield

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from hashlib import sha256
 from itertools import chain, repeat
 from math import inf
-from random import SystemRandom
 from typing import Final
 
 import trio
@@ -44,7 +43,6 @@ OTHERS: Final = 2  # that are met of a model which is well held: one tells of it
 SEEKS_AT_ONCE: Final = 4  # for others: a made-up model, whose holders are silent, holds up no other
 MAX_SOUGHT: Final = 64  # models of which we remember when they were sought
 MAX_TRIED: Final = 1_024  # peers of which we remember when we tried them
-LOTS: Final = SystemRandom()
 PROVIDE_FIRST_S: Final = (1.0, 10.0, 60.0)  # sooner while others are met: what is told to nobody is lost
 PROVIDE_AGAIN_S: Final = 3_600.0  # DHT records live a day, and renewed hourly they outlive who holds them
 
@@ -52,7 +50,7 @@ logger = logging.getLogger(__name__)
 
 
 def model_key(model: ModelId, depth: int = 0) -> bytes:
-    """Where in the DHT nodes say that they serve a model; depths over 0 are for swarms too large for one key."""
+    """Return the DHT key of the nodes that serve a model; depths over 0 are for swarms too large for one key."""
     assert depth == 0
     return sha256(MODEL_DOMAIN + model + bytes([depth])).digest()
 
@@ -132,7 +130,7 @@ class Seeking:
     def _to_meet(self, found: Mapping[PeerKey, Sequence[str]], most: int) -> list[PeerKey]:
         """So many of those that are not linked, networks in turn: who was not met yet, then who was tried first."""
         there = [peer for peer in found if self._network.link(peer) is None]
-        drawn = drawn_in_turn(there, len(there), [lambda peer: network_of(found[peer][0])], LOTS)
+        drawn = drawn_in_turn(there, len(there), [lambda peer: network_of(found[peer][0])], self._network.machine.lots)
         chosen = sorted(drawn, key=lambda peer: self._tried.get(peer, -inf))[:most]
         for peer in chosen:
             self._tried[peer] = trio.current_time()

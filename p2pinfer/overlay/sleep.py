@@ -20,7 +20,7 @@ def asleep_s() -> float:
 
 
 class Sleep:
-    """How long the machine sleeps, for one who lives by trio's clock. asleep_s: as above"""
+    """The sleep of the machine, for one who lives by trio's clock. asleep_s: as above"""
 
     def __init__(self, asleep_s: Callable[[], float]) -> None:
         self._asleep_s = asleep_s

@@ -1,11 +1,10 @@
 """Offers told, asked for and answered: who serves what, as peers tell each other (protocols/offer.md, 3.7).
 
 A peer tells its own offer over each of its links; others' it tells when it is asked. Answers hold news alone: a
-question names what its asker knows. Whom to ask, and when, is for others; what is heard is taken by `hearing.py`.
+question names what its asker knows. Others choose whom to ask, and when; `hearing.py` takes what is heard.
 """
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
@@ -37,7 +36,7 @@ from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.gathering import Gathering, open_gathering
 from p2pinfer.overlay.hearing import Hearing, made_by
 from p2pinfer.overlay.link import Link
-from p2pinfer.overlay.lots import LOTS, drawn
+from p2pinfer.overlay.lots import drawn
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.sleep import Sleep
 
@@ -51,22 +50,23 @@ logger = logging.getLogger(__name__)
 
 
 class Tidings:
-    """What we know of offers, and our talk of them.
+    """Our knowledge of offers, and our talk of them.
 
     own:     the offer that we serve, or None
     hearing: how what peers tell gets into the table
     on_seek: hears who wants more of a model than we know
     """
 
-    def __init__(self, network: Network, exchange: Exchange, clock: Callable[[], float] = time.time) -> None:
-        self.table = OfferTable(LOTS.randrange)
+    def __init__(self, network: Network, exchange: Exchange) -> None:
+        self._lots = network.machine.lots
+        self.table = OfferTable(self._lots.randrange)
         self.own: KnownOffer | None = None
         self.on_seek: Callable[[Link, ModelId], None] | None = None
         self._layers: dict[ModelId, int] = {}  # of models whose manifests are known here
         self._network = network
         self._exchange = exchange
         self._sleep = Sleep(network.asleep_s)
-        self.hearing = Hearing(network, self.table, self._now, clock, self._tell)
+        self.hearing = Hearing(network, self.table, self._now, self._tell)
         self._told: WeakKeyDictionary[Link, object] = WeakKeyDictionary()  # the terms of ours that a peer was told
         exchange.answer(AskOffers, self._answer)
         exchange.on_offers = self.hearing.hear
@@ -190,8 +190,8 @@ class Tidings:
         limit:  offers that it may tell whole
         """
         known = self.fresh(model)
-        named = drawn(known, min(MAX_NAMED, max(0, len(known) - (LOTS.random() < UNNAMED))), LOTS)
-        at, now = LOTS.randrange(LAST_SLICE + 1), self._now()
+        named = drawn(known, min(MAX_NAMED, max(0, len(known) - (self._lots.random() < UNNAMED))), self._lots)
+        at, now = self._lots.randrange(LAST_SLICE + 1), self._now()
         names = name_all(named, at, now)
 
         def question(call: int) -> AskOffers:

@@ -107,7 +107,7 @@ class Toll:
         self.partners, self._asked_s = self._needed(), now
 
     def _look(self) -> None:
-        """Who has become a partner since it began to wait is one."""
+        """Count as partners those that have become one since they began to wait."""
         now = trio.current_time()
         self._ask_for_partners(now)
         strangers = [one for one in self._waiting if one.peer not in self.partners]
@@ -153,10 +153,11 @@ class _Share:
 class Meter:
     """Processor time that reading one link has cost and that was not paid for; it runs while what came is taken."""
 
-    __slots__ = ("_began", "_since", "_used_s", "cost_s")
+    __slots__ = ("_began", "_looks_s", "_since", "_used_s", "cost_s")
 
     def __init__(self) -> None:
         self.cost_s = 0.0
+        self._looks_s = 0.0
         self._began = 0.0
         self._since = trio.current_time()
         self._used_s = thread_time()
@@ -173,18 +174,18 @@ class Meter:
             self._began = 0.0
 
     def add_look(self) -> None:
-        """What came has us look at our disk, in a thread."""
-        self.cost_s += LOOK_S
+        """Count a look at our disk, in a thread, that the peer's message cost."""
+        self._looks_s += LOOK_S
 
     def take(self, least_s: float = PAY_S) -> float:
         """The part to be paid for now, beyond the little that every link may cost; 0 in the common case.
 
         The clock goes on while others have our processor. What we used of it is dear to ask, and bounds the cost.
         """
-        if self.cost_s < least_s:
+        if self.cost_s + self._looks_s < least_s:
             return 0.0
         now, used_s = trio.current_time(), thread_time()
-        cost_s = min(self.cost_s, used_s - self._used_s)
+        cost_s = min(self.cost_s, used_s - self._used_s) + self._looks_s  # those took other threads
         due_s = cost_s - (now - self._since) * LINK_RATE
-        self.cost_s, self._since, self._used_s = 0.0, now, used_s
+        self.cost_s, self._looks_s, self._since, self._used_s = 0.0, 0.0, now, used_s
         return max(0.0, due_s)

@@ -12,11 +12,11 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.swarm.source import Scope, Source
+from p2pinfer.core.swarm.source import Scope, Source, site_of
 from p2pinfer.core.wire.pace import ACK_BYTES, Pace
 from p2pinfer.overlay.limits import LEAST_UPLINK
 
-SHORTEST_S: Final = 1e-4  # that a part is taken to need
+SHORTEST_S: Final = 1e-4  # that a part needs at least
 
 
 class Uplink:
@@ -103,7 +103,7 @@ class Lane:
     """
 
     def __init__(self, uplink: Uplink, source: Source, pace: Pace, flush: Callable[[], None]) -> None:
-        self.network = source.key
+        self.network = site_of(source).key
         self.flush = flush
         self.begun = 0
         self.parts: deque[_Part] = deque()
@@ -137,7 +137,7 @@ class Lane:
             return
         if part.size >= ACK_BYTES and self._pace.rtt_s is not None:  # a shorter one is acknowledged late
             took_s = trio.current_time() - part.sent_s - self._pace.rtt_s
-            self._rate = part.size / max(took_s, SHORTEST_S)
+            self._rate = part.size / took_s if took_s > SHORTEST_S else 0.0  # its pongs are later than its acks
         if not self.parts:
             self._uplink.give_back(self)
 

@@ -1,7 +1,7 @@
 """The writer of a link: queued frames leave a little at a time, and a goodbye last (protocols/wire.md, 5).
 
-What the pipe takes without waiting leaves at the end of the turn in which it was queued (`flush`). The rest is for a
-task of its own (`run`), which alone waits for the pipe.
+Bytes that the pipe takes without waiting leave at the end of the turn in which they were queued (`flush`). The rest is
+for a task of its own (`run`), which alone waits for the pipe.
 """
 
 from collections.abc import Callable

@@ -36,6 +36,7 @@ ASKED_FOR: Final = (
     "crowded",
     "idle_swarm",
     "client_cpu",
+    "cold_ask",
     "cold_crowd",
     "history",
 )

@@ -15,7 +15,7 @@ import trio
 from p2pinfer.client.api import open_client
 from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.core.values.units import Codec, row_bytes
-from p2pinfer.node.daemon import Node, open_node
+from p2pinfer.node.daemon import Node, Surroundings, open_node
 from p2pinfer.node.settings import NetworkSettings as NetworkSettings
 from p2pinfer.node.settings import Serve, Settings
 from p2pinfer.overlay.exchange import Exchange
@@ -44,7 +44,7 @@ async def _run() -> Sequence[Figure]:
 
     def node(data: Path, span: str, bootstrap: tuple[str, ...] = ()) -> AbstractAsyncContextManager[Node]:
         serve = Serve(model=model.id.hex(), layers=span, threads=1, memory_mb=MEMORY_MB)
-        return open_node(Settings(NetworkSettings(bootstrap=bootstrap), serve), data, store, network=network)
+        return open_node(Settings(NetworkSettings(bootstrap=bootstrap), serve), data, store, Surroundings(network))
 
     figures = []
     with tempfile.TemporaryDirectory(prefix="p2pinfer-bench-") as folder:

@@ -109,7 +109,9 @@ class _Side:
         await self._process.stdin.send_all(b"\n")
         words = b""
         while not words.endswith(b"\n"):
-            words += await self._process.stdout.receive_some()
+            if not (more := await self._process.stdout.receive_some()):
+                raise RuntimeError("the client has ended: a checkout of BASE has to speak as this one does")
+            words += more
         return float(words)
 
 

@@ -29,6 +29,7 @@ from p2pinfer.core.wire.message_codec import encode_message
 from p2pinfer.core.wire.messages import MAX_BODY, MAX_OFFERS, VERSION, Hello, Message, Offers
 from p2pinfer.overlay.calls import CALL_S
 from p2pinfer.overlay.directory import Directory
+from p2pinfer.overlay.machine import Machine
 from p2pinfer.overlay.pipe import Address, peer_of
 from p2pinfer.overlay.pulse import PING_S, QUIET_S, SILENT_PINGS
 from p2pinfer.overlay.reach import REACH_S
@@ -112,6 +113,7 @@ class ThinNetwork:
 
     def __init__(self, world: World, key_: PeerKey, nursery: trio.Nursery) -> None:
         self.key, self.world, self.nursery = key_, world, nursery
+        self.machine = Machine(lambda: NOW, world.lots)
         self.held: dict[PeerKey, ThinLink] = {}
         self.on_offers: Callable[[Any, Offers], None] | None = None
         self.on_down: Callable[[Any, LinkDead], None] | None = None
@@ -225,7 +227,7 @@ class Crowd:
     async def _live(self, signer: PrivateKey, span: Span, met: Sequence[str], here: trio.Event) -> None:
         async with trio.open_nursery() as inner:
             network = ThinNetwork(self.world, signer.public, inner)
-            directory = Directory(network, network, met, clock=lambda: NOW)  # type: ignore[arg-type]
+            directory = Directory(network, network, met)  # type: ignore[arg-type]
             network.greet = directory.greet
             self.world.peers[signer.public] = network
             self.members[signer.public] = Member(network, directory, trio.current_time())

@@ -1,4 +1,6 @@
-"""Eight clients of three streams at a node with room for six sessions, against one client with twenty streams there.
+"""Eight clients of three streams at nodes with room for six sessions, against one client with twenty streams there.
+
+At one node that has the whole model, and over two that have half of it each.
 
 Both ask in the same way, in turn: as soon as a stream has its answer it asks again. Answers that were complete within
 WINDOW_S count; all are waited for.
@@ -20,7 +22,7 @@ from p2pinfer.core.values.units import Numerics
 from tests.bench.figures import Bound, Comparison, Figure
 from tests.bench.setting import RUNS, demo_model
 
-ABOUT = "eight clients of three streams at a node with room for six, against one client with twenty streams"
+ABOUT = "eight clients of three streams at nodes with room for six, against one client with twenty streams"
 CLIENTS: Final = 8
 STREAMS: Final = 3
 ALONE: Final = 20
@@ -52,8 +54,12 @@ def run() -> Sequence[Figure]:
 
 
 async def _run() -> Sequence[Figure]:
+    return [figure for stages in (1, 2) for figure in await _at(stages)]
+
+
+async def _at(stages: int) -> Sequence[Figure]:
     crowds, alone = [], []
-    async with _open_crowd() as clients:
+    async with _open_crowd(stages) as clients:
         await _ask_all(clients, 1, 2.0)  # everybody has its links and its tokenizer
         for _ in range(RUNS):
             crowds.append(await _ask_all(clients, STREAMS))
@@ -61,10 +67,11 @@ async def _run() -> Sequence[Figure]:
     both = Comparison([one.per_s for one in crowds], [one.per_s for one in alone])
     spreads = sorted(one.spread for one in crowds)
     failures = [why for one in (*crowds, *alone) for why in one.failures]
+    where = f"{stages} stage{'s' if stages > 1 else ''}"
     return [
-        Figure("goodput of a crowd, of one client's", both.ratio, Bound.AT_LEAST, 0.9, "x", str(both)),
-        Figure("spread of its shares", spreads[len(spreads) // 2], Bound.BELOW, 1.5, "x", _words(spreads)),
-        Figure("answers that failed", len(failures), Bound.BELOW, 1, "", "; ".join(sorted(set(failures)))),
+        Figure(f"goodput of a crowd, of one client's, {where}", both.ratio, Bound.AT_LEAST, 0.9, "x", str(both)),
+        Figure(f"spread of its shares, {where}", spreads[len(spreads) // 2], Bound.BELOW, 1.5, "x", _words(spreads)),
+        Figure(f"answers that failed, {where}", len(failures), Bound.BELOW, 1, "", "; ".join(sorted(set(failures)))),
     ]
 
 
@@ -73,7 +80,7 @@ def _words(spreads: Sequence[float]) -> str:
 
 
 @asynccontextmanager
-async def _open_crowd(stages: int = 1) -> AsyncIterator[list[Client]]:
+async def _open_crowd(stages: int) -> AsyncIterator[list[Client]]:
     """Clients of a swarm of so many nodes, each with room for so many sessions."""
     store, model = demo_model()
     with tempfile.TemporaryDirectory(prefix="p2pinfer-bench-") as folder:

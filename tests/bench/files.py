@@ -118,7 +118,7 @@ async def node(address: str) -> None:
     async with _open(NODE, [address]) as (exchange, network):
         exchange.answer(AskFile, answer)
         came = trio.Event()
-        exchange.on_up = lambda _: came.set() if len(network.links()) > FETCHERS else None
+        exchange.greeters.append(lambda _: came.set() if len(network.links()) > FETCHERS else None)
         print(network.addresses()[0], flush=True)
         await came.wait()
         await trio.sleep(1)

@@ -29,7 +29,8 @@ from p2pinfer.core.values.keys import domain
 from p2pinfer.core.values.units import Codec, SessionId, Span, row_bytes
 from p2pinfer.core.wire.session_messages import pack_ids
 from p2pinfer.disk.journal import Journal, open_journal
-from p2pinfer.engine.door import Engine, open_engine
+from p2pinfer.engine.door import Engine
+from p2pinfer.engine.process import open_engine
 from p2pinfer.node.defaults import decided
 from p2pinfer.node.settings import Serve
 from p2pinfer.node.shard import shard_spec

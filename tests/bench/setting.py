@@ -23,7 +23,8 @@ from p2pinfer.core.wire.session_messages import pack_ids
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.places import default_store
 from p2pinfer.disk.store import Store, StoredModel
-from p2pinfer.engine.door import Engine, open_engine
+from p2pinfer.engine.door import Engine
+from p2pinfer.engine.process import open_engine
 from p2pinfer.node.settings import Serve
 from p2pinfer.node.shard import shard_spec
 

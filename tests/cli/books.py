@@ -28,7 +28,6 @@ from tests.core.paid_route import CLIENT, DAY_S, NODES, NOW, certificate_for, co
 
 NODE = NODES[0]
 PROMPT = 100
-OFFER = offer_of(NODE, Span(0, 10), Roles.HEAD | Roles.TAIL)
 CERTIFICATE = certificate_for(NODE)
 DAY = NOW // DAY_S * DAY_S  # the day of most receipts: 2026-09-21
 
@@ -59,10 +58,12 @@ class Shell:
         return Ran(int(exit_.value.code or 0), out, err)
 
 
-def terms_of(number: int, client: PrivateKey = CLIENT, time: int = NOW, **changes: object) -> Contract:
+def terms_of(
+    number: int, client: PrivateKey = CLIENT, time: int = NOW, node: PrivateKey = NODE, **changes: object
+) -> Contract:
     times = {"issued": time - 60, "expires": time + 3600}
     given = {"nonce": number.to_bytes(16, "big"), "client": client.public, "prompt": PROMPT, **times, **changes}
-    return contract_on(OFFER, **given)
+    return contract_on(offer_of(node, Span(0, 10), Roles.HEAD | Roles.TAIL), **given)
 
 
 def paid(
@@ -71,15 +72,16 @@ def paid(
     client: PrivateKey = CLIENT,
     time: int = NOW,
     final: bool = True,
+    node: PrivateKey = NODE,
     **changes: object,
 ) -> Paid:
     """A contract and its first receipt, over `positions` of which PROMPT were the prompt's."""
-    terms = terms_of(number, client, time, **changes)
-    contract = countersign(sign(terms, client), NODE)
+    terms = terms_of(number, client, time, node, **changes)
+    contract = countersign(sign(terms, client), node)
     usage, amount = terms.work.usage(positions), terms.amount(positions)
     end = Code.END if final else Code.NONE
     receipt = Receipt(contract.id, 1, usage, amount, b"i" * 32, b"o" * 32, time, int(final), end)
-    return Paid(contract, countersign(sign(receipt, NODE), client))
+    return Paid(contract, countersign(sign(receipt, node), client))
 
 
 def amount(entries: Sequence[Paid]) -> int:
@@ -103,11 +105,14 @@ def session_of(entry: Paid) -> SessionId:
 
 
 def node_folder(
-    folder: Path, entries: Sequence[Paid], certificates: Sequence[SignedRecord[NodeCert]] = (CERTIFICATE,)
+    folder: Path,
+    entries: Sequence[Paid],
+    certificates: Sequence[SignedRecord[NodeCert]] = (CERTIFICATE,),
+    node: PrivateKey = NODE,
 ) -> Path:
     """A node's data folder after it earned these, its owner's key moved elsewhere."""
     folder.mkdir(parents=True)
-    write_key(folder / "node.key", NODE)
+    write_key(folder / "node.key", node)
     trio.run(_fill, node_journal(folder), entries, certificates)
     return folder
 

@@ -135,7 +135,7 @@ def test_a_model_says_how_ids_are_drawn_unless_the_prompts_owner_does(p2pinfer: 
     ("given", "message"),
     [
         ("enable_thinking", "'enable_thinking' is not NAME=VALUE"),
-        ("a b=1", "'a b' is no name of a template's variable"),
+        ("a b=1", "'a b' is not a name for a template's variable"),
         ("messages=1", "messages is what a template gets from p2pinfer"),
     ],
 )

@@ -93,9 +93,9 @@ def test_without_a_kernel_torch_is_measured_and_no_floor(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--sessions", "0"], "'0' is no list of numbers from 1 to 4096; write for example 1,4,16"),
-        (["--sessions", "1,,2"], "is no list of numbers"),
-        (["--sessions", "9999"], "is no list of numbers"),
+        (["--sessions", "0"], "'0' is not a list of numbers from 1 to 4096; write for example 1,4,16"),
+        (["--sessions", "1,,2"], "is not a list of numbers"),
+        (["--sessions", "9999"], "is not a list of numbers"),
         (["--context", "0"], "0 is not in the range"),
         (["--context", "129"], "tiny has a context of 128 positions, not of 129"),
         (["--threads", "-1"], "-1 is not in the range"),

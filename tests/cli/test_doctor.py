@@ -104,6 +104,13 @@ def test_a_stage_needs_the_files_of_its_layers_alone(p2pinfer: Shell, store: Pat
     assert (plain["can_serve"], of(plain, "model")[0]) == (True, "good")
 
 
+def test_memory_that_is_given_wins_over_the_files(p2pinfer: Shell, store: Path, tmp_path: Path) -> None:
+    (tmp_path / "node.toml").write_text("[serve]\nmemory_mb = 200")
+    words = ("doctor", "--store", store, "--config", tmp_path / "node.toml", "--json")
+    assert told(p2pinfer(*words))["memory_bytes"] == 200_000_000
+    assert told(p2pinfer(*words, "--memory-mb", "300"))["memory_bytes"] == 300_000_000
+
+
 @pytest.mark.parametrize(
     ("compiler", "advice"),
     [

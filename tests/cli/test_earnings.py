@@ -8,6 +8,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 import trio
@@ -35,7 +36,7 @@ from tests.cli.books import (
     tamper,
     write_key,
 )
-from tests.core.paid_route import CLIENT, DAY_S, NOW, OWNER, STRANGER, certificate_for
+from tests.core.paid_route import CLIENT, DAY_S, NODES, NOW, OWNER, STRANGER, certificate_for
 from tests.disk.tiny import tiny_folder
 
 MINE = [paid(1), paid(2, 300)]
@@ -110,6 +111,31 @@ def test_a_model_is_called_by_the_name_in_the_store(p2pinfer: Shell, tmp_path: P
     assert line.split()[1] == model.id.hex()[:12]
 
 
+def test_several_folders_are_added_up(p2pinfer: Shell, data: Path, tmp_path: Path) -> None:
+    theirs = [paid(4, 200, node=NODES[1])]
+    second = node_folder(tmp_path / "second", theirs, [certificate_for(NODES[1])], NODES[1])
+    both = ("--data", data, "--data", second, "--data", data)
+    told = json.loads(p2pinfer("earnings", "--by", "node", "--json", *both).out)
+    assert told["total"]["unbacked_ncr"] == amount([*MINE, *THEIRS, *theirs])
+    assert [row["node"] for row in told["rows"]] == [peer_name(node.public) for node in NODES[:2]]
+    write_key(second / "client.key", STRANGER)  # who pays out of one folder pays the other's node in vain
+    told = json.loads(p2pinfer("earnings", "--json", *both).out)
+    assert told["total"]["self_ncr"] == amount(THEIRS)
+
+
+def test_a_copy_of_a_folder_is_not_added_to_it(p2pinfer: Shell, data: Path, tmp_path: Path) -> None:
+    copytree(data, tmp_path / "copy")
+    ran = p2pinfer("earnings", "--data", data, "--data", tmp_path / "copy")
+    assert (ran.code, ran.out) == (2, "")
+    assert "hold earnings of the same node: one is a copy" in ran.err
+
+
+def test_a_statement_is_of_one_folder(p2pinfer: Shell, data: Path, out: Path, tmp_path: Path) -> None:
+    ran = p2pinfer("earnings", "--data", data, "--data", tmp_path, "export", out)
+    assert (ran.code, out.exists()) == (2, False)
+    assert "export one for each data folder" in ran.err
+
+
 def test_a_day_bounds_the_period(p2pinfer: Shell, data: Path) -> None:
     found = rows(p2pinfer("earnings", "--since", "2026-09-22", "--json", "--data", data))
     assert [row["day"] for row in found] == ["2026-09-22"]
@@ -125,12 +151,12 @@ def test_a_number_of_days_counts_today(p2pinfer: Shell, tmp_path: Path) -> None:
 def test_people_read_what_unbacked_means(p2pinfer: Shell, data: Path) -> None:
     ran = p2pinfer("earnings", "--data", data)
     assert "on its word alone" in ran.out
-    assert "circle" not in ran.out
+    assert "so the money stays yours" not in ran.out
 
 
 def test_people_read_what_self_means_where_it_occurs(p2pinfer: Shell, data: Path) -> None:
     write_key(data / "client.key", CLIENT)
-    assert "money that goes in a circle" in p2pinfer("earnings", "--data", data).out
+    assert "so the money stays yours" in p2pinfer("earnings", "--data", data).out
 
 
 def test_a_table_has_a_bar_and_a_total(p2pinfer: Shell, data: Path) -> None:
@@ -141,7 +167,7 @@ def test_a_table_has_a_bar_and_a_total(p2pinfer: Shell, data: Path) -> None:
     assert total.split()[-2:] == [f"{amount(MINE) + amount(THEIRS):,}", "0"]
 
 
-@pytest.mark.parametrize("by", ["day", "model", "payer", "session"])
+@pytest.mark.parametrize("by", ["day", "model", "payer", "node", "session"])
 def test_a_table_fits_a_narrow_terminal(p2pinfer: Shell, data: Path, by: str) -> None:
     ran = p2pinfer("earnings", "--by", by, "--data", data)
     assert ran.code == 0

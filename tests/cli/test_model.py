@@ -6,6 +6,7 @@ from click.testing import CliRunner, Result
 
 from p2pinfer.cli.model import model
 from p2pinfer.core.values.errors import ModelError
+from p2pinfer.disk.store import Store
 from tests.disk.tiny import tiny_folder
 
 
@@ -129,6 +130,13 @@ def test_a_template_that_takes_no_chat_is_a_warning(tmp_path: Path, store: Path)
     assert "'functions' is undefined" in run("import", str(folder), "--store", str(store)).stderr
 
 
+def test_a_template_that_fails_in_a_way_of_its_own_is_a_warning(tmp_path: Path, store: Path) -> None:
+    folder = tiny_folder(tmp_path / "odd")
+    (folder / "chat_template.jinja").write_text("{{ 'abcdef' | truncate(1) }}")
+    result = run("import", str(folder), "--store", str(store))
+    assert (result.exit_code, "Warning: the model's chat template does not take" in result.stderr) == (0, True)
+
+
 def test_what_transformers_gives_to_templates_is_no_reason_to_warn(tmp_path: Path, store: Path) -> None:
     folder = tiny_folder(tmp_path / "date")
     (folder / "chat_template.jinja").write_text("{{ strftime_now('%Y') }}{{ messages | tojson(ensure_ascii=false) }}")
@@ -158,3 +166,15 @@ def test_a_token_without_a_row_keeps_the_model_out(tmp_path: Path, store: Path) 
     path.write_text(json.dumps(tokenizer))
     result = run("import", str(tmp_path / "pad"), "--store", str(store))
     assert "the tokenizer of pad has ids up to 260, its embedding 260 rows" in str(result.exception)
+
+
+def test_a_model_is_removed_by_its_name(store: Path, tiny: str) -> None:
+    result = run("remove", "tiny", "--yes", "--store", str(store))
+    assert (result.exit_code, result.stdout) == (0, f"removed tiny  {tiny}  0 MB\n")
+    assert json.loads(run("list", "--json", "--store", str(store)).stdout) == []
+
+
+def test_nothing_is_removed_where_nobody_can_be_asked(store: Path, tiny: str) -> None:
+    result = run("remove", "tiny", "--store", str(store))
+    assert "with --yes" in str(result.exception)
+    assert len(Store(store).models()) == 1

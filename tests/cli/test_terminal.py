@@ -13,7 +13,8 @@ from rich.table import Table
 
 from p2pinfer import cli
 from p2pinfer.cli import main as faces
-from p2pinfer.cli.terminal import LogHandler, Terminal, say
+from p2pinfer.cli.screen import Terminal
+from p2pinfer.cli.terminal import LogHandler, say
 from p2pinfer.core.values.errors import NoRoute
 from p2pinfer.core.values.shown import shown, shown_line
 from tests.cli.books import Shell

@@ -25,6 +25,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "number.toml": b"network = 5",
         "layers.toml": b'[serve]\nlayers = "5"',
         "threads.toml": b"[serve]\nthreads = 100000",
+        "dear.toml": b"[prices]\nprefill = 10\ncached = 5",
         "listen.toml": b'[network]\nlisten = ["nonsense"]',
     }.items():
         (tmp_path / name).write_bytes(data)
@@ -101,6 +102,9 @@ def test_a_wrong_file_of_settings(p2pinfer: Shell, command: list[str], file: str
         (["--layers", f"{'9' * 5000}:{'9' * 5001}"], "are not a span"),
         (["--numerics", "int3"], "there are auto, f32-1, bf16-1"),
         (["--threads", "-1"], "-1 is not in the range"),
+        (["--memory-mb", "5000000000"], "is not in the range"),
+        (["--price-decode", "0.5"], "'0.5' is not a valid integer"),
+        (["--config", "dear.toml", "--price-prefill", "4"], "prices.cached must not be above prices.prefill"),
         (["--threads", "many"], "'many' is not a valid integer"),
         (["--data", "file"], "'file' is a file"),
         (["--data", "file/data"], "cannot use the data folder file/data: Not a directory; name another with --data"),
@@ -129,7 +133,7 @@ def test_a_port_in_use_is_told(p2pinfer: Shell) -> None:
     [
         (["ask"], "Missing argument 'PROMPT'"),
         (["ask", "", "--bootstrap", PEER], "the prompt is empty"),
-        (["ask", "\udcff", "--bootstrap", PEER], "the prompt is no Unicode text"),
+        (["ask", "\udcff", "--bootstrap", PEER], "the prompt is not Unicode text"),
         (["ask", "hello", "--max-tokens", "0"], "0 is not in the range"),
         (["ask", "hello", "--max-tokens", "-5"], "-5 is not in the range"),
         (["ask", "hello", "--max-tokens", "5000000000"], "is not in the range"),
@@ -168,7 +172,7 @@ def test_a_peer_that_is_not_there_is_told(p2pinfer: Shell, words: list[str], cod
 
 def test_a_prompt_from_a_file_that_is_no_text(p2pinfer: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9"), encoding="utf-8"))
-    check(p2pinfer, ["ask", "-"], "standard input is no text in utf-8: byte 3 is wrong")
+    check(p2pinfer, ["ask", "-"], "standard input is not text in utf-8: byte 3 is wrong")
 
 
 @pytest.mark.parametrize(

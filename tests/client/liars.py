@@ -40,6 +40,7 @@ from p2pinfer.overlay.answers import Answering
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.machine import Machine
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network
 from tests.swarms import tiny_settings
@@ -132,7 +133,7 @@ async def open_stage(
     open_network: another one than that of the world
     """
     settings = settings or change(tiny_settings(model), "prices", **shape.prices)
-    certifying = Certifying(store.root, identity, None)  # type: ignore[arg-type]  # it renews nothing here
+    certifying = Certifying(store.root, identity, None, Machine().unix)  # type: ignore[arg-type]  # it renews nothing here
     boots = Boots(store.root / "boots", bytes(16))
     offering = OwnOffers(Signer(identity.key, certifying, boots), model, settings, model.manifest.span)
     async with trio.open_nursery() as nursery:
@@ -143,7 +144,9 @@ async def open_stage(
             stage = shape(offering, network)
             stage.world = world
             directory = Directory(network, exchange)
-            exchange.on_open, exchange.on_stray, exchange.on_up = stage.on_open, stage.on_stray, directory.greet
+            exchange.on_open = stage.on_open
+            exchange.strays.append(stage.on_stray)
+            exchange.greeters.append(directory.greet)
             offer = offering.make(ServingState.SERVING, Load(1000, 0, 0), Speed(100, 10, 0), int(time.time()))
             directory.announce(KnownOffer(offer, offering.certificate, network.addresses(), trio.current_time()))
             yield stage

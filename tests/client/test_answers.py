@@ -21,10 +21,12 @@ from p2pinfer.disk.store import Store
 from p2pinfer.node.settings import Serve
 from p2pinfer.node.whole import greedy_ids
 from p2pinfer.overlay.memory import MemoryWorld
-from tests.disk.tiny import tiny_folder
+from tests.disk.tiny import EVEN, tiny_folder
+from tests.live.processes import NUMERICS
 from tests.swarms import Loop, TinySwarm
 
-EXACT = {"codec": "f32", "numerics": "f32-1"}
+EXACT = {"codec": "f32", "numerics": NUMERICS}
+HANG_S = 30.0  # a test that fails should not hang
 
 
 async def wait_free(swarm: TinySwarm) -> None:
@@ -47,7 +49,7 @@ def test_greedy_ids_equal_those_of_the_whole_model(loop: Loop) -> None:
     swarm = loop.swarm
     answer = answer_of(loop, "the parked cars dream", max_tokens=40, **EXACT)
     texts = Texts(swarm.store.read(swarm.model.id, TOKENIZER), swarm.model.manifest)
-    serve = Serve(numerics="f32-1", threads=1)
+    serve = Serve(numerics=NUMERICS, threads=1)
     prompt = texts.encode("the parked cars dream")
     assert list(answer.ids) == loop.run(greedy_ids, swarm.store, swarm.model, serve, prompt, 40)
     assert (answer.reason, answer.prompt_tokens) == (Code.LENGTH, len(prompt))
@@ -77,7 +79,7 @@ def test_pieces_come_while_the_answer_grows_and_make_its_text(loop: Loop) -> Non
 def test_prompts_of_every_length_are_cut_into_chunks_and_answered(loop: Loop, length: int) -> None:
     answer = answer_of(loop, "x" * length, max_tokens=6, **EXACT)
     assert answer.prompt_tokens == length
-    swarm, serve = loop.swarm, Serve(numerics="f32-1", threads=1)
+    swarm, serve = loop.swarm, Serve(numerics=NUMERICS, threads=1)
     texts = Texts(swarm.store.read(swarm.model.id, TOKENIZER), swarm.model.manifest)
     if length == 33:  # one whole model is loaded for all of them: it takes seconds
         expected = loop.run(greedy_ids, swarm.store, swarm.model, serve, texts.encode("x" * length), 6)
@@ -236,18 +238,26 @@ def _request(prompt: str, **options: object):  # type: ignore[no-untyped-def]
 
 
 def test_two_who_wait_for_receipts_both_hear_of_them(loop: Loop) -> None:
+    heard: list[bool] = []
+
     async def ask() -> None:
-        async with (
-            loop.swarm.client() as client,
-            trio.open_nursery() as nursery,
-            client.open_answer("hello", max_tokens=60) as stream,
-        ):
-            for _ in range(2):
-                nursery.start_soon(client.wait_settled)
-            async for _ in stream:
-                pass
+        async with loop.swarm.client() as client:
+
+            async def wait() -> None:
+                await client.wait_settled()
+                heard.append(True)
+
+            with trio.fail_after(HANG_S):
+                async with trio.open_nursery() as nursery, client.open_answer("hello", max_tokens=60) as stream:
+                    for _ in range(2):
+                        nursery.start_soon(wait)
+                    await trio.lowlevel.checkpoint()
+                    assert heard == []
+                    async for _ in stream:
+                        pass
 
     loop.run(ask)
+    assert heard == [True, True]
 
 
 # What a client needs of a model
@@ -306,7 +316,7 @@ def test_an_unknown_model_is_refused_with_what_is_on_offer(loop: Loop) -> None:
 
 def test_an_ambiguous_name_is_refused_with_the_ids(loop: Loop, tmp_path: Path) -> None:
     swarm = loop.swarm
-    other = import_model(str(tiny_folder(tmp_path / "tiny", num_hidden_layers=1)), swarm.store)
+    other = import_model(str(tiny_folder(tmp_path / "tiny", **EVEN, num_hidden_layers=1)), swarm.store)
     assert other.name == swarm.model.name
 
     async def ask() -> None:

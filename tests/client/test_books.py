@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from p2pinfer.client.books import KEEP_S, Books, Purse
 from p2pinfer.client.contracts import Plan
@@ -15,6 +16,7 @@ from p2pinfer.core.values.units import SessionId
 from p2pinfer.core.wire.session_messages import Propose, Signed
 from p2pinfer.disk.journal import Change, Journal, open_journal
 from p2pinfer.disk.journal_reader import Unpaid, read_journal
+from p2pinfer.overlay.machine import Machine
 from tests.core.paid_route import CLIENT, SECRET, SMALL, PaidRoute, paid_route
 
 SESSION = SessionId(b"session of 16 by")
@@ -27,11 +29,12 @@ class Disk:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.is_full = False
         self.commits = 0
-        self.takes = trio.Event()
+        self.takes, self.asked = trio.Event(), trio.Event()
         self.takes.set()
         store = Journal._store
 
         async def slow(journal: Journal, change: Change) -> None:
+            self.asked.set()
             await self.takes.wait()
             if self.is_full:
                 raise JournalError("not stored: the disk is full")
@@ -39,6 +42,10 @@ class Disk:
             self.commits += 1
 
         monkeypatch.setattr(Journal, "_store", slow)
+
+    def hold(self) -> None:
+        """Take no commit from now on, until `takes` is set."""
+        self.takes, self.asked = trio.Event(), trio.Event()
 
 
 class Payer:
@@ -50,7 +57,8 @@ class Payer:
         self.said: list[tuple[int, int]] = []  # place and number
         self.failures: list[JournalError] = []
         plan = Plan(SESSION, SECRET, (None,) * 3, (), ())  # type: ignore[arg-type]  # as many stages
-        self.books = Books(plan, self.route.prompt, Purse(CLIENT, journal), self.say, self.failures.append)
+        purse = Purse(CLIENT, journal)
+        self.books = Books(plan, self.route.prompt, purse, Machine().unix, self.say, self.failures.append)
         for place, contract in enumerate(self.route.contracts):
             self.books.agree(place, contract)
 
@@ -110,11 +118,12 @@ async def settled(check: Callable[[], object]) -> None:
 
 async def test_all_that_is_due_is_one_commit_and_sent_after_it(tmp_path: Path, disk: Disk) -> None:
     async with opened(tmp_path) as payer:
-        disk.takes = trio.Event()
+        disk.hold()
         commits = disk.commits
         payer.deliver(3)
         assert payer.propose(8) == []
-        await trio.sleep(0.05)
+        await disk.asked.wait()
+        await wait_all_tasks_blocked()
         assert payer.said == []  # the ids were counted all the same
         assert payer.books.account is not None and payer.books.account.counted == 8
         disk.takes.set()
@@ -130,10 +139,11 @@ async def test_what_a_full_disk_did_not_take_is_not_signed_whatever_was_decided_
         payer.deliver(3)
         payer.propose(8)
         await settled(lambda: len(payer.said) == 3)
-        disk.takes, disk.is_full = trio.Event(), True
+        disk.hold()
+        disk.is_full = True
         payer.deliver(4)
         payer.propose(12)
-        await trio.sleep(0.05)  # it is being stored
+        await disk.asked.wait()
         payer.deliver(4)
         payer.propose(16)  # and this is decided meanwhile
         account = payer.books.account

@@ -22,10 +22,12 @@ from p2pinfer.disk.store import Store
 from p2pinfer.overlay.calls import Ask
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
+from p2pinfer.overlay.greeting import new_greeting
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network
-from tests.core.paid_route import NOW, certificate_for, key, offer_of
+from tests.core.paid_route import certificate_for, key, offer_of
+from tests.overlay.sides import AT_NOW
 from tests.vectors.make_manifest import TINY
 
 from .test_models_ranked import HONEST, MANIFEST, HonestFetcher, Offers, offer
@@ -39,15 +41,16 @@ class Side:
     def __init__(self, network: Network, exchange: Exchange, bootstrap: tuple[str, ...]) -> None:
         self.network = network
         self.exchange = exchange
-        self.directory = Directory(network, exchange, bootstrap, clock=lambda: NOW)
-        exchange.on_up = self.directory.greet
+        self.directory = Directory(network, exchange, bootstrap)
+        exchange.greeters.append(self.directory.greet)
 
 
 async def open_side(
     world: MemoryWorld, stack: AsyncExitStack, nursery: trio.Nursery, name: str, *bootstrap: str
 ) -> Side:
     exchange = Exchange(nursery)
-    network = await stack.enter_async_context(open_memory_network(world, key(name).public, exchange))
+    opening = open_memory_network(world, key(name).public, exchange, new_greeting(AT_NOW))
+    network = await stack.enter_async_context(opening)
     return Side(network, exchange, bootstrap)
 
 

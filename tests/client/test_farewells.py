@@ -65,3 +65,12 @@ async def test_no_more_are_kept_than_a_client_may_say(autojump_clock: MockClock,
     for number in range(MAX_KEPT + over):
         farewells.keep(STAGE, close(number))
     assert said(farewells) == [close(number) for number in range(over, MAX_KEPT + over)]
+
+
+async def test_one_stage_pushes_out_no_other_s_close(autojump_clock: MockClock) -> None:
+    farewells = Farewells()
+    farewells.keep(OTHER, close(7))
+    for _ in range(MAX_KEPT):
+        farewells.keep(STAGE, close())
+    assert said(farewells, OTHER) == [close(7)]
+    assert said(farewells) == [close()]

@@ -73,7 +73,10 @@ def check(data: bytes) -> None:
 
 
 class Crowd:
-    """Offerers and the client that asks them. asked: how often each was."""
+    """Offerers and the client that asks them. asked: how often each was. network, exchange: the client's."""
+
+    network: Network
+    exchange: Exchange
 
     def __init__(self, world: MemoryWorld, nursery: trio.Nursery) -> None:
         self.world = world
@@ -96,9 +99,9 @@ class Crowd:
         return self.offers[-1]
 
     async def fetcher(self) -> Fetcher:
-        exchange = Exchange(self._nursery)
-        network: Network = await self._nursery.start(self._stay, "client", exchange)
-        return Fetcher(network, exchange, Measures())
+        self.exchange = Exchange(self._nursery)
+        self.network = await self._nursery.start(self._stay, "client", self.exchange)
+        return Fetcher(self.network, self.exchange, Measures())
 
     async def _stay(self, name: str, exchange: Exchange, task_status: trio.TaskStatus[Network]) -> None:
         async with open_memory_network(self.world, key(name).public, exchange) as network:
@@ -126,9 +129,11 @@ async def test_an_honest_holder_is_found_among_150_who_are_silent_though_it_is_a
     async with open_crowd() as crowd:
         for number in range(150):
             await crowd.add(f"silent {number}", silent, f"network {number % networks}")
-        last = await crowd.add("honest", honest, "network 0")
+        answers = iter([false])
+        last = await crowd.add("honest", lambda ask: next(answers, honest)(ask), "network 0")
         fetcher = await crowd.fetcher()
-        fetcher._offerers.note(last.node, failed=True)
+        with pytest.raises(Refused, match="another file"):
+            await fetcher.fetch([last], MODEL, "file", len(FILE), check)
         assert await fetched_after(fetcher, crowd) < DEFAULT_WAIT_S
         assert await fetched_after(fetcher, crowd) < 2 * HELD_S  # who was silent is asked last now
 
@@ -148,7 +153,7 @@ async def test_who_brings_nothing_holds_nobody_up(autojump_clock: MockClock, ans
         fetcher = await crowd.fetcher()
         for number in range(3):
             known = await crowd.add(f"liar {number}", answer)
-            await fetcher._network.dial(known.addresses[0])
+            await crowd.network.dial(known.addresses[0])
         await crowd.add("honest", honest)
         assert await fetched_after(fetcher, crowd) < 2 * HELD_S
 
@@ -158,7 +163,7 @@ async def test_who_hands_out_no_more_today_is_left_at_once(autojump_clock: MockC
         fetcher = await crowd.fetcher()
         for number in range(6):
             known = await crowd.add(f"spent {number}", spent)
-            await fetcher._network.dial(known.addresses[0])
+            await crowd.network.dial(known.addresses[0])
         await crowd.add("honest", honest)
         assert await fetched_after(fetcher, crowd) < HELD_S
         first = dict(crowd.asked)
@@ -175,7 +180,7 @@ async def test_only_so_many_are_asked_at_once(autojump_clock: MockClock) -> None
         async def watch() -> None:
             nonlocal most
             while True:
-                most = max(most, fetcher._offerers.asked)
+                most = max(most, len(crowd.exchange.needed()))
                 await trio.sleep(0.1)
 
         async with trio.open_nursery() as nursery:
@@ -184,7 +189,7 @@ async def test_only_so_many_are_asked_at_once(autojump_clock: MockClock) -> None
                 await fetcher.fetch(crowd.offers, MODEL, "file", len(FILE), check)
             nursery.cancel_scope.cancel()
         assert most == AT_ONCE
-        assert fetcher._offerers.asked == 0
+        assert not crowd.exchange.needed()
 
 
 async def test_made_up_holders_take_no_dials_that_sessions_wait_for(autojump_clock: MockClock) -> None:
@@ -201,7 +206,7 @@ async def test_made_up_holders_take_no_dials_that_sessions_wait_for(autojump_clo
             await trio.sleep(3)
             async with trio.open_nursery() as session:
                 for node in nodes:
-                    session.start_soon(reach, fetcher._network, node.node, node.addresses)
+                    session.start_soon(reach, crowd.network, node.node, node.addresses)
             nursery.cancel_scope.cancel()
 
 

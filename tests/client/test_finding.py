@@ -21,6 +21,7 @@ from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import LinkDead, NoRoute, TooDear
 from p2pinfer.core.values.keys import PrivateKey, short_name
 from p2pinfer.core.values.units import Codec, OwnerKey, PeerKey, Roles, Span
+from p2pinfer.overlay.machine import Machine
 from tests.core.paid_route import LIMITS, MODEL, NODES, OWNER, PRICES, STRANGER, certificate_for, key, offer_of
 
 SOUGHT = Sought(model=MODEL, layers=30, hidden=576, prompt=5, tokens=256, codec=Codec.Q8O4)
@@ -44,6 +45,8 @@ class Known:
 
 class Alone:
     """A network without links."""
+
+    machine = Machine()
 
     def link(self, peer: bytes) -> None:
         return None

@@ -8,17 +8,19 @@ import pytest
 import trio
 
 from p2pinfer.cli.demo import _ask_all
-from p2pinfer.cli.terminal import Terminal
+from p2pinfer.cli.screen import Terminal
 from p2pinfer.client.api import _open_client, _Opening, open_client
 from p2pinfer.core.swarm.source import Source
 from p2pinfer.core.values.keys import PrivateKey, peer_name
 from p2pinfer.core.values.units import PeerKey
 from p2pinfer.disk.identity import hold_client_key
+from p2pinfer.disk.journal import open_journal
 from p2pinfer.disk.journal_check import no_progress
 from p2pinfer.disk.places import address_book, default_data, node_addresses
 from p2pinfer.disk.whereabouts import NodesHere
-from p2pinfer.node.daemon import open_node
+from p2pinfer.node.daemon import Surroundings, open_node
 from p2pinfer.node.settings import Settings, change
+from p2pinfer.overlay.machine import Machine
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld
 from p2pinfer.overlay.pipe import Address
 from tests.overlay.sides import Near
@@ -40,7 +42,7 @@ async def ask(swarm: TinySwarm, data: Path, *bootstrap: str) -> int:
 def test_a_client_with_only_dead_addresses_on_its_command_line_gets_its_answer(loop: Loop, tmp_path: Path) -> None:
     async def test() -> None:
         swarm, client = alone(loop), tmp_path / "client"
-        async with open_node(Settings(), tmp_path / "boot", swarm.store, network=swarm.network) as boot:
+        async with open_node(Settings(), tmp_path / "boot", swarm.store, Surroundings(swarm.network)) as boot:
             first = boot.addresses[0]
             async with swarm.node(tmp_path / "node", "0:3", bootstrap=[first]):
                 assert await ask(swarm, client, first) == 3
@@ -71,7 +73,7 @@ def test_a_node_finds_its_swarm_again_without_its_bootstrap_peer(loop: Loop, tmp
 
         def plain(name: str, *bootstrap: str) -> object:
             settings = change(Settings(), "network", bootstrap=bootstrap)
-            return open_node(settings, tmp_path / name, swarm.store, network=swarm.network)
+            return open_node(settings, tmp_path / name, swarm.store, Surroundings(swarm.network))
 
         async with plain("other") as other:  # type: ignore[attr-defined]
             async with plain("node", *other.addresses) as node:  # type: ignore[attr-defined]
@@ -142,8 +144,8 @@ def test_a_client_meets_a_neighbour_of_which_others_know_no_address(
             await node._network.dial(far.addresses[0])
             with hold_client_key(tmp_path / "client", None) as key:
                 data, here = tmp_path / "client", NodesHere((), False).find
-                opening = _Opening(data, swarm.store.root, far.addresses, swarm.network, near.open, here, no_progress)
-                async with _open_client(key, opening) as client:
+                parts = swarm.network, near.open, here, no_progress, Machine(), open_journal
+                async with _open_client(key, _Opening(data, swarm.store.root, far.addresses, *parts)) as client:
                     for _ in range(200):
                         if len(await client.offers()) == 2:
                             break

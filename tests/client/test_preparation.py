@@ -57,7 +57,7 @@ def test_a_prompt_that_no_scribe_can_be_asked_is_refused(monkeypatch: pytest.Mon
         ([{"role": "user"}], "both text"),
         ([{"role": ["user"], "content": "hello"}], "both text"),
         ([{"content": "hello"}], "both text"),
-        ([{"role": "user", "content": "\ud800"}], "the prompt is no Unicode text: character 0"),
+        ([{"role": "user", "content": "\ud800"}], "the prompt is not Unicode text: character 0"),
     ],
 )
 def test_what_is_no_prompt_is_told(prompt: object, message: str) -> None:

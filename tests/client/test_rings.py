@@ -13,7 +13,7 @@ from p2pinfer.client.books import Purse
 from p2pinfer.client.contracts import Order, StagePlan, make_plan
 from p2pinfer.client.patience import OPEN_S, STALL_S
 from p2pinfer.client.run import Incoming, Run
-from p2pinfer.core.models.text import TextStream
+from p2pinfer.core.models.text_stream import TextStream
 from p2pinfer.core.records.records import sign
 from p2pinfer.core.records.sampling import SamplingRecord
 from p2pinfer.core.sessions.ending import Ending
@@ -22,6 +22,7 @@ from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import LinkDead
 from p2pinfer.core.values.units import Codec
 from p2pinfer.core.wire.session_messages import Accept, Close, Propose, Sampled, SessionMessage, SessionRefused
+from p2pinfer.overlay.machine import Machine
 from tests.core.paid_route import CLIENT, DAY_S, NODES, NOW, route_offers
 
 LAYERS, STAGES = 30, 3
@@ -42,13 +43,17 @@ class Words:
 
 
 class NoJournal:
-    """Keeps nothing."""
+    """Keeps nothing. takes: set while it takes contracts"""
+
+    def __init__(self) -> None:
+        self.takes = trio.Event()
+        self.takes.set()
 
     async def keep_books(self, *_: object) -> None:
         return None
 
     async def agree_all(self, *_: object) -> None:
-        await trio.lowlevel.checkpoint()
+        await self.takes.wait()
 
 
 class NoLink:
@@ -58,16 +63,27 @@ class NoLink:
         pass
 
 
+class Silent:
+    """A network that has a link to everybody."""
+
+    machine = Machine(lambda: NOW)
+
+    def link(self, _peer: object) -> NoLink:
+        return NoLink()
+
+
 class Ring:
     """A generation that runs, and what its stages say to its client."""
 
     def __init__(self, stages: int = STAGES) -> None:
         plans = [StagePlan(offer, (), offer.record.span, NOW + DAY_S) for offer in route_offers(stages, LAYERS)]
         sampling = SamplingRecord(0, 0, 1_000_000, 0, 9, ())
-        self.plan = make_plan(CLIENT, plans, Order(LAYERS, len(PROMPT), sampling, Codec.F32, 1 << 50), NOW)
+        order = Order(LAYERS, len(PROMPT), sampling, Codec.F32, 1 << 50)
+        self.plan = make_plan(CLIENT, plans, order, Silent.machine)
         ending = Ending((), 9, TextStream(Words()))  # type: ignore[arg-type]
         generation = Generation(self.plan.session, 0, PROMPT, KEYS[:stages], 1_000, ending)
-        self.running = Run(self.plan, generation, Purse(CLIENT, NoJournal()), lambda _: NoLink())  # type: ignore
+        self.journal = NoJournal()
+        self.running = Run(self.plan, generation, Purse(CLIENT, self.journal), Silent())  # type: ignore[arg-type]
         self._send, self.deaths = trio.open_memory_channel[Incoming](100)
 
     def accept(self, *places: int) -> None:

@@ -9,7 +9,8 @@ import trio.testing
 
 from p2pinfer.client.scribe import Bounds, Scribe
 from p2pinfer.core.models.manifest import TOKENIZER
-from p2pinfer.core.models.text import Texts, TextStream
+from p2pinfer.core.models.text import Texts
+from p2pinfer.core.models.text_stream import TextStream
 from p2pinfer.core.values.errors import ModelError, UsageError
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.store import Store, StoredModel

@@ -20,16 +20,17 @@ SESSION = SessionId(b"session of 16 by")
 
 
 class FakeLink:
-    """clogged: it takes nothing more."""
+    """clogged: it takes nothing more. stuck: somebody waits for it for ever."""
 
     def __init__(self, place: int) -> None:
         self.peer: PeerKey = NODES[place].public
-        self.clogged = False
+        self.clogged = self.stuck = False
         self.sent: list[Message] = []
 
     async def send(self, message: Message) -> None:
         await trio.lowlevel.checkpoint()
         if self.clogged:
+            self.stuck = True
             await trio.sleep_forever()
         self.sent.append(message)
 
@@ -37,8 +38,9 @@ class FakeLink:
 class Owing:
     """A client that owes three nodes what an answer left unsigned."""
 
-    def __init__(self, settling: ClientSettlement, route: PaidRoute) -> None:
+    def __init__(self, settling: ClientSettlement, route: PaidRoute, nursery: trio.Nursery) -> None:
         self.settling = settling
+        self._nursery = nursery
         self.links = [FakeLink(place) for place in range(3)]
         self._proposals = [stage.due(NOW)[-1].signed for stage in route.stages]
 
@@ -46,6 +48,12 @@ class Owing:
         proposal = self._proposals[place]
         message = Propose(SESSION, proposal.body, proposal.signatures[0])
         self.settling.take(self.links[place], message)  # type: ignore[arg-type]
+
+    async def wait_done(self) -> None:
+        """Until nothing is done any more, but for what waits for a clogged link."""
+        with trio.fail_after(20):
+            while len(self._nursery.child_tasks) > sum(link.stuck for link in self.links):  # noqa: ASYNC110 - a disk
+                await trio.sleep(0.005)
 
     @property
     def signed(self) -> list[bool]:
@@ -69,7 +77,7 @@ async def owing(journal: Journal) -> AsyncIterator[Owing]:
     async with trio.open_nursery() as nursery:
         settling = ClientSettlement(Purse(CLIENT, journal), nursery)
         await settling.remember(SESSION, route.client, NOW)
-        yield Owing(settling, route)
+        yield Owing(settling, route, nursery)
         nursery.cancel_scope.cancel()
 
 
@@ -78,7 +86,7 @@ async def settled(owing: Owing, *places: int) -> None:
     for _ in range(2):
         for place in places:
             owing.propose(place)
-        await trio.sleep(0.3)
+        await owing.wait_done()
 
 
 async def test_all_are_signed_and_each_node_gets_its_own(owing: Owing) -> None:

@@ -19,13 +19,14 @@ from p2pinfer.client.routes import Sought, usable
 from p2pinfer.client.run import Run
 from p2pinfer.client.tries import Tries, Wait
 from p2pinfer.core.records.pricing import Prices
-from p2pinfer.core.routes.failures import Failures
+from p2pinfer.core.routes.failures import FORGET_S, Failures
 from p2pinfer.core.routes.measures import Measures
 from p2pinfer.core.routes.routing import ask_of
 from p2pinfer.core.swarm.offers import KnownOffer
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import GenerationFailed
 from p2pinfer.core.values.units import Codec, OwnerKey, PeerKey, Span, roles_of
+from p2pinfer.overlay.machine import Machine
 from tests.core.paid_route import MODEL, certificate_for, key, offer_of
 
 LAYERS = 30
@@ -98,6 +99,8 @@ class World:
 
     # A directory, a network without links, and links to all who are asked for
 
+    machine = Machine()
+
     def offers(self, _: bytes) -> list[KnownOffer]:
         return self._offers
 
@@ -139,8 +142,8 @@ class World:
 
     async def ask(self) -> tuple[str, ...]:
         """The route that answered."""
-        wait = Wait(self, ROOM_S, lambda _missing: None)
-        await Tries(self.finder, self, self.sought, self.start, wait).first_answering()  # type: ignore[arg-type]
+        parts = self.finder, self, self.sought, self.start, Wait(self, ROOM_S, lambda _missing: None), self.machine
+        await Tries(*parts).first_answering()  # type: ignore[arg-type]
         return self.tries[-1]
 
     @property
@@ -171,6 +174,19 @@ async def test_liars_on_either_side_leave_the_honest_route_its_turn(
     assert await world.ask() == ("head", "tail")
     assert len(world.tries) == len(set(world.tries)) <= (heads + 1) * (tails + 1)
     assert world.noted == set()
+
+
+async def test_the_next_request_goes_by_what_the_last_one_found(autojump_clock: MockClock) -> None:
+    """Where eight lie at each of two stages, some (8 + 1)^2 routes have to be tried, once."""
+    liars = [*many("liar head", 8, HEAD, 1), *many("liar tail", 8, TAIL, 1)]
+    world = World(*liars, ("head", HEAD, 500), ("tail", TAIL, 500))
+    await world.ask()
+    tries = len(world.tries)
+    assert await world.ask() == ("head", "tail")
+    assert len(world.tries) == tries + 1
+    await trio.sleep(FORGET_S)
+    await world.ask()
+    assert len(world.tries) > tries + 2
 
 
 async def test_three_stages_with_liars_at_each(autojump_clock: MockClock) -> None:

@@ -26,6 +26,7 @@ from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import GenerationFailed, NoRoute, Unreached
 from p2pinfer.core.values.units import Codec, ModelId, OwnerKey, PeerKey, Roles, SessionId, Span
 from p2pinfer.core.wire.session_messages import SessionRefused
+from p2pinfer.overlay.machine import Machine
 from tests.core.paid_route import key, offer_of
 
 ROOM_S = 60.0  # the patience of requests here
@@ -237,7 +238,7 @@ class Swarm:
     def trying(self, failures: Failures | None = None, proven: Collection[PeerKey] = (), until: float = inf) -> Tries:
         self.failures = failures or Failures()
         wait = Wait(self, ROOM_S, self.said.append, until)
-        return Tries(self, self, replace(SOUGHT, proven=proven), self.start, wait)  # type: ignore[arg-type]
+        return Tries(self, self, replace(SOUGHT, proven=proven), self.start, wait, Machine())  # type: ignore[arg-type]
 
 
 LIARS = [route_of(f"liar {number}") for number in range(8)]

@@ -49,8 +49,8 @@ def test_a_variable_is_what_whoever_asks_says() -> None:
         ({"y": 1}, "does not look at y"),
         ({"range": 1}, "does not look at range"),
         ({"bos_token": "x"}, "bos_token is what a template gets from p2pinfer"),
-        ({"a b": 1}, "'a b' is no name of a template's variable"),
-        ({7: 1}, "7 is no name"),
+        ({"a b": 1}, "'a b' is not a name for a template's variable"),
+        ({7: 1}, "7 is not a name"),
         ({"x": [1]}, "true, false, a number or a text: x is .1."),
         ({"x": 1 << 63}, "x is a number of more than 64 bits"),
         (["x"], "template_vars are names and values, not .'x'."),
@@ -104,6 +104,8 @@ def test_a_template_that_takes_no_chat_is_known_before_one_is_asked() -> None:
         ("{% include '/etc/passwd' %}", "no loader"),
         ("{{ 'x' | nothing }}", "No filter"),
         ("{{ 1 + 'x' }}", "unsupported operand"),
+        ("{{ 'abcdef' | truncate(1) }}", "expected length >= 3"),
+        ("{{ cycler() }}", "at least one item"),
     ],
 )
 def test_a_template_that_fails_says_why(source: str, reason: str) -> None:

@@ -1,6 +1,9 @@
 """Configurations as they are published, and that what is written of one is it again."""
 
 import json
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import pytest
@@ -8,6 +11,8 @@ import pytest
 from p2pinfer.core.models.config_json import config_json, parse_config
 from p2pinfer.core.models.model_config import RopeScaling
 from p2pinfer.core.values.errors import ModelError
+
+HUGE: Final = 3_000_000
 
 USUAL: Final[dict[str, Any]] = {
     "attention_dropout": 0.0,
@@ -138,6 +143,40 @@ def test_published_configs_say_what_their_makers_mean(raw: dict[str, Any], head_
 
 def test_the_scaling_of_llama_3_1_is_read() -> None:
     assert parse_config(LLAMA_3_1).rope_scaling == RopeScaling("llama3", 8.0, 1.0, 4.0, 8192)
+
+
+@contextmanager
+def memory_for_few() -> Iterator[None]:
+    """What is done within takes no more than 1 MiB."""
+    tracemalloc.start()
+    try:
+        yield
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+@pytest.mark.parametrize("first", [0, HUGE - 1, HUGE, 2 * HUGE])
+def test_layers_that_no_model_has_take_no_memory(first: int) -> None:
+    """Nothing is made for each of them before their number is held against its range."""
+    raw = QWEN2_5 | {"use_sliding_window": True, "sliding_window": 64}
+    with memory_for_few(), pytest.raises(ModelError, match=f"{HUGE} layers, limit 999|in some layers only"):
+        parse_config(raw | {"num_hidden_layers": HUGE, "max_window_layers": first})
+
+
+def test_what_nobody_looks_at_may_nest_as_deep_as_it_likes() -> None:
+    deep: object = {}
+    for _ in range(5_000):
+        deep = {"a": deep}
+    assert parse_config(LLAMA_3_1 | {"task_specific_params": deep}) == parse_config(LLAMA_3_1)
+
+
+def test_what_is_ignored_is_ignored_in_a_description_of_rotary_positions_too() -> None:
+    scaling = LLAMA_3_1["rope_scaling"] | {"own": 1}
+    with pytest.raises(ModelError, match="'own' is 1, which nobody here knows"):
+        parse_config(LLAMA_3_1 | {"rope_scaling": scaling})
+    assert parse_config(LLAMA_3_1 | {"rope_scaling": scaling}, ["own"]) == parse_config(LLAMA_3_1)
 
 
 def test_a_window_in_all_layers_of_a_qwen_is_it_again() -> None:

@@ -179,6 +179,13 @@ def test_what_messages_hold_comes_back_whole(content: str) -> None:
 # Tokenizers of other kinds
 
 
+def test_a_number_for_the_unknown_counts_only_in_the_kind_of_model_that_has_it() -> None:
+    """The library takes it in each, and reads it in a Unigram alone."""
+    description = json.loads(tiny_tokenizer())
+    model = {**description["model"], "unk_id": 7}
+    assert Texts(json.dumps(description | {"model": model}).encode()).encode("the<|end|>") == (257, 259)
+
+
 def test_a_name_that_merges_would_make_is_not_made() -> None:
     """Sentencepiece's merges lead to every name of its vocabulary, that of the end too."""
     described = json.loads(tiny_sentencepiece())

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from p2pinfer.core.models.text import Texts, TextStream
+from p2pinfer.core.models.text import Texts
+from p2pinfer.core.models.text_stream import TextStream
 from p2pinfer.core.values.errors import ModelError, UsageError
 from tests.disk.tiny import tiny_sentencepiece, tiny_tokenizer
 
@@ -48,6 +49,15 @@ def test_bytes_that_are_no_text_become_replacement_characters() -> None:
 @given(st.lists(st.integers(0, 300), max_size=40))
 def test_decoding_agrees_with_the_tokenizers_library(ids: list[int]) -> None:
     assert TEXTS.decode(ids) == Tokenizer.from_str(tiny_tokenizer().decode()).decode(ids)
+
+
+@pytest.mark.parametrize("added", [{"id": 270, "content": "<|turn|>"}, {"id": 3, "content": "the"}], ids=str)
+def test_an_added_name_with_another_id_than_the_librarys_is_refused(added: dict[str, object]) -> None:
+    """MAN-15: else its name in a message would make a turn, and no text would end there."""
+    description = json.loads(tiny_tokenizer())
+    description["added_tokens"].append({**description["added_tokens"][0], **added})
+    with pytest.raises(ModelError, match=r"has id \d+, and the tokenizers library gives it id \d+"):
+        Texts(json.dumps(description).encode())
 
 
 def test_sentencepiece_drops_the_space_a_text_begins_with() -> None:

@@ -1,17 +1,10 @@
-"""A store with the demo model, imported once for all tests here that want it."""
+"""A store of a test's own."""
 
 from pathlib import Path
 
 import pytest
 
-from p2pinfer.disk.importing import import_model
-from p2pinfer.disk.store import Store, StoredModel
-
-
-@pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, StoredModel]:
-    store = Store(tmp_path_factory.mktemp("demo"))
-    return store, import_model("demo", store)
+from p2pinfer.disk.store import Store
 
 
 @pytest.fixture

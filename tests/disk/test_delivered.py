@@ -10,12 +10,14 @@ from p2pinfer.core.values.units import SessionId
 from p2pinfer.disk import journal as journal_module
 from p2pinfer.disk.journal import UNSIGNED_S, Journal, open_journal
 from p2pinfer.disk.journal_reader import JournalReader
+from p2pinfer.disk.memory_journal import MemoryDisk
 from tests.core.paid_route import CLIENT, NOW, SMALL, PaidRoute, paid_route
 
 
-@pytest.fixture
-async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
-    async with open_journal(tmp_path / "client.sqlite") as journal:
+@pytest.fixture(params=["file", "memory"])
+async def journal(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Journal]:
+    open_ = open_journal if request.param == "file" else MemoryDisk().open_journal
+    async with open_(tmp_path / "client.sqlite") as journal:
         yield journal
 
 

@@ -15,7 +15,7 @@ from p2pinfer.core.records.receipt import Receipt
 from p2pinfer.core.records.records import SignedRecord
 from p2pinfer.core.values.errors import JournalError
 from p2pinfer.core.values.units import RecordId, SessionId
-from p2pinfer.disk.journal import Journal, open_journal
+from p2pinfer.disk.journal import FileJournal, Journal, open_journal
 from p2pinfer.disk.journal_check import prove
 from p2pinfer.disk.journal_file import connect_reader
 from p2pinfer.disk.journal_reader import JournalReader, read_journal
@@ -238,7 +238,7 @@ async def test_different_parties_have_sums_of_their_own(journal: Journal) -> Non
     assert sorted(part.receipts for part in await sums(journal)) == [1, 2]
 
 
-async def test_a_change_that_the_disk_refuses_changes_no_sum(journal: Journal) -> None:
+async def test_a_change_that_the_disk_refuses_changes_no_sum(journal: FileJournal) -> None:
     await store(journal, paid(1))
     before = await sums(journal)
     pages = journal._writer.execute("PRAGMA page_count").fetchone()[0]

@@ -2,6 +2,7 @@ import contextlib
 import json
 import re
 import struct
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from p2pinfer.core.models.manifest import encode_manifest
 from p2pinfer.core.models.model_config import RopeScaling
 from p2pinfer.core.models.text import Texts
 from p2pinfer.core.values.errors import ModelError
-from p2pinfer.disk.importing import demo as demo_source
+from p2pinfer.disk import demo as demo_source
+from p2pinfer.disk.demo import demo_file
 from p2pinfer.disk.importing import gguf_file, import_model
-from p2pinfer.disk.importing.demo import demo_file
 from p2pinfer.disk.importing.gguf_file import open_gguf
 from p2pinfer.disk.importing.gguf_model import read_gguf
 from p2pinfer.disk.importing.safetensors_file import open_safetensors
@@ -33,6 +34,8 @@ FLOAT = GGUFValueType.FLOAT32
 SHORT = GGUFValueType.UINT16
 INT = GGUFValueType.INT32
 ARRAY = GGUFValueType.ARRAY
+BOOL = GGUFValueType.BOOL
+BEGINS: dict[str, Any] = {"tokenizer.ggml.add_bos_token": (True, BOOL)}
 F32 = GGMLQuantizationType.F32
 
 Demo = tuple[Store, StoredModel]
@@ -102,6 +105,52 @@ def test_an_id_of_minus_one_is_none(tmp_path: Path, none: tuple[int, GGUFValueTy
     tiny_gguf(tmp_path / "a.gguf", **{"tokenizer.ggml.eos_token_id": none, "tokenizer.ggml.bos_token_id": none})
     source = read_gguf(tmp_path / "a.gguf")
     assert (source.bos, source.ends) == ((), (259,))
+
+
+@pytest.mark.parametrize("none", [(0xFFFFFFFF, UINT), (-1, INT)], ids=str)
+def test_a_text_begins_with_no_name_where_there_is_no_bos(tmp_path: Path, none: tuple[int, GGUFValueType]) -> None:
+    tiny_gguf(tmp_path / "a.gguf", **{"tokenizer.ggml.bos_token_id": none} | BEGINS)
+    assert Texts(read_gguf(tmp_path / "a.gguf").tokenizer).encode("the") == (257,)
+
+
+@pytest.mark.parametrize("kind", ["bos", "eos", "eot", "eom"])
+@pytest.mark.parametrize("value", [(-1000, INT), (1 << 32, GGUFValueType.UINT64), (True, BOOL), ("1", TEXT)], ids=str)
+def test_what_is_no_id_is_refused(tmp_path: Path, kind: str, value: tuple[object, GGUFValueType]) -> None:
+    tiny_gguf(tmp_path / "a.gguf", **{f"tokenizer.ggml.{kind}_token_id": value} | BEGINS)
+    with pytest.raises(ModelError, match=f"{kind}_token_id is .*, which is no id"):
+        read_gguf(tmp_path / "a.gguf")
+
+
+def test_rotary_factors_are_counted_before_as_many_are_made(tmp_path: Path) -> None:
+    """The size of a head is a number that nothing bounds yet; with two factors it would take gigabytes."""
+    size = {"llama.attention.key_length": (1 << 50, GGUFValueType.UINT64)}
+    tiny_gguf(tmp_path / "a.gguf", extra={"rope_freqs.weight": np.ones(2, np.float32)}, **size)
+    with pytest.raises(ModelError, match=r"rotary factors of shape \[2\] for a head size of 1125899906842624"):
+        read_gguf(tmp_path / "a.gguf")
+
+
+def test_a_long_name_takes_no_memory_for_its_cuts(tmp_path: Path) -> None:
+    """All cuts of this one would take 400 MB."""
+    pieces = [*PIECES[:-1], "a" * 20_000]
+    tiny_gguf(tmp_path / "a.gguf", **SENTENCEPIECE | {"tokenizer.ggml.tokens": (pieces, ARRAY)})
+    tracemalloc.start()
+    read_gguf(tmp_path / "a.gguf")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 << 20
+
+
+def test_names_that_make_more_merges_than_any_tokenizer_has_are_refused(tmp_path: Path) -> None:
+    pieces = [*PIECES[:259], *("a" * length for length in range(1, 501))]
+    kinds, scores = [2, 3, 3] + [6] * 256 + [1] * 500, [0.0] * len(pieces)
+    changes = {
+        "tokenizer.ggml.tokens": (pieces, ARRAY),
+        "tokenizer.ggml.token_type": (kinds, ARRAY),
+        "tokenizer.ggml.scores": (scores, ARRAY),
+    }
+    tiny_gguf(tmp_path / "a.gguf", **SENTENCEPIECE | changes)
+    with pytest.raises(ModelError, match="more than 32 MiB of merges"):
+        read_gguf(tmp_path / "a.gguf")
 
 
 def test_ids_are_drawn_as_the_file_says(tmp_path: Path) -> None:
@@ -212,8 +261,8 @@ def in_parts(folder: Path, layers: int = 2) -> list[Path]:
 
 
 def test_llama3_scaling_is_recovered_from_its_factors(tmp_path: Path) -> None:
-    transformers = pytest.importorskip("transformers")
-    torch = pytest.importorskip("torch")
+    import torch
+    import transformers
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
     scaling = {
@@ -374,13 +423,14 @@ CORPUS = [
 
 @pytest.fixture(scope="session")
 def theirs() -> Tokenizer:
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     path = demo_file()
     return transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).backend_tokenizer
 
 
-def test_the_demo_tokenizer_reads_as_transformers_does(demo: Demo, theirs: Tokenizer) -> None:
-    store, model = demo
+def test_the_demo_tokenizer_reads_as_transformers_does(demo_model: Demo, theirs: Tokenizer) -> None:
+    store, model = demo_model
     texts = Texts(store.read(model.id, "tokenizer.json"))
     corpus = [*CORPUS[:3], CORPUS[3].replace(" ½", "½"), *CORPUS[4:]]
     assert [texts.encode(text) for text in corpus] == [tuple(theirs.encode(text).ids) for text in corpus]
@@ -392,21 +442,21 @@ def test_the_demo_tokenizer_reads_as_transformers_does(demo: Demo, theirs: Token
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(st.characters(exclude_categories=["N", "Cs"]), max_size=40))
 def test_the_demo_tokenizer_reads_any_text_without_digits_as_transformers_does(
-    demo: Demo, theirs: Tokenizer, text: str
+    demo_model: Demo, theirs: Tokenizer, text: str
 ) -> None:
-    store, model = demo
+    store, model = demo_model
     texts = _demo_texts(store, model)
     assert texts.encode(text) == tuple(theirs.encode(text).ids)
 
 
-def test_digits_are_split_off_before_spaces_as_the_model_was_trained(demo: Demo) -> None:
-    store, model = demo
+def test_digits_are_split_off_before_spaces_as_the_model_was_trained(demo_model: Demo) -> None:
+    store, model = demo_model
     texts = Texts(store.read(model.id, "tokenizer.json"))
     assert [texts.decode([id_]) for id_ in texts.encode("a:\n\n12  3")] == ["a", ":", "\n\n", "1", "2", "  ", "3"]
 
 
-def test_the_demo_chat_is_the_models_own(demo: Demo) -> None:
-    store, model = demo
+def test_the_demo_chat_is_the_models_own(demo_model: Demo) -> None:
+    store, model = demo_model
     texts = Texts(store.read(model.id, "tokenizer.json"), model.manifest)
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
     text = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
@@ -500,7 +550,8 @@ def test_a_sentencepiece_text_is_read_back(tmp_path: Path) -> None:
 
 def _both(tmp_path: Path, add_bos: bool = True, **changes: Any) -> tuple[Texts, Tokenizer]:
     """Our reading and transformers' reading of one file."""
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     changes |= {"tokenizer.ggml.add_bos_token": (add_bos, GGUFValueType.BOOL)}
     tiny_gguf(tmp_path / "a.gguf", **changes)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path, gguf_file="a.gguf").backend_tokenizer
@@ -519,24 +570,26 @@ def _demo_texts(store: Store, model: StoredModel) -> Texts:
 # The demo model
 
 
-def test_the_demo_models_id_is_the_vector(demo: Demo) -> None:
+def test_the_demo_models_id_is_the_vector(demo_model: Demo) -> None:
     vectors = json.loads((Path(__file__).parents[2] / "protocols" / "vectors" / "manifest.json").read_text())
     named = {vector["name"]: vector for vector in vectors["manifests"]}
-    assert demo[1].id.hex() == named["the demo model, SmolLM2-135M-Instruct"]["id"]
+    assert demo_model[1].id.hex() == named["the demo model, SmolLM2-135M-Instruct"]["id"]
 
 
 @pytest.mark.slow
-def test_the_demo_models_tensors_are_those_transformers_reads(demo: Demo) -> None:
-    transformers = pytest.importorskip("transformers")
-    torch = pytest.importorskip("torch")
+def test_the_demo_models_tensors_are_those_transformers_reads(demo_model: Demo) -> None:
+    import torch
+    import transformers
     from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
-    config = json.loads(demo[0].read(demo[1].id, "config.json"))
+    config = json.loads(demo_model[0].read(demo_model[1].id, "config.json"))
     del config["torch_dtype"]
     with torch.device("meta"):
         shell = transformers.LlamaForCausalLM(transformers.LlamaConfig(**config))
     tensors = load_gguf_checkpoint(str(demo_file()), return_tensors=True, model_to_load=shell)["tensors"]
-    ours = {name: t for path in demo[1].folder.glob("*.safetensors") for name, t in open_safetensors(path).items()}
+    ours = {
+        name: t for path in demo_model[1].folder.glob("*.safetensors") for name, t in open_safetensors(path).items()
+    }
     assert set(ours) == set(tensors)
     different = [
         name
@@ -552,10 +605,10 @@ def test_without_the_package_it_says_how_to_get_the_demo_model(monkeypatch: pyte
         import_model("demo", store)
 
 
-def test_the_specs_example_is_the_demo_model(demo: Demo) -> None:
+def test_the_specs_example_is_the_demo_model(demo_model: Demo) -> None:
     example = (Path(__file__).parents[2] / "protocols" / "manifest.md").read_text().split("## 2.")[0]
-    head = next(file for file in demo[1].manifest.files if file.name == "head.safetensors")
-    size = len(encode_manifest(demo[1].manifest))
-    assert demo[1].id.hex() in example
+    head = next(file for file in demo_model[1].manifest.files if file.name == "head.safetensors")
+    size = len(encode_manifest(demo_model[1].manifest))
+    assert demo_model[1].id.hex() in example
     assert f"{size:,} bytes" in example
     assert f"{head.size:,}       {head.digest.hex()[:8]}" in example

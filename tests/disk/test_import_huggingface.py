@@ -28,8 +28,9 @@ def all_bits(model: StoredModel) -> dict[str, list[int]]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_transformers_saved_is_imported_value_for_value(family: str, store: Store, tmp_path: Path) -> None:
-    transformers = pytest.importorskip("transformers")
-    torch = pytest.importorskip("torch")
+    import torch
+    import transformers
+
     folder = tiny_folder(tmp_path / family)
     sizes = {
         key: value for key, value in CONFIG.items() if key.split("_")[0] in ("hidden", "intermediate", "num", "vocab")
@@ -144,6 +145,16 @@ def test_an_eos_that_is_no_end_changes_nothing(store: Store, tmp_path: Path, eos
     folder = tiny_folder(tmp_path / "Tiny", eos_token_id=[259, 258])
     (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": eos}))
     assert import_model(str(folder), store).manifest.ends == (259, 258)
+
+
+def test_a_template_is_tried_before_anything_is_stored(store: Store, tmp_path: Path) -> None:
+    def never_ends(template: str) -> None:
+        assert template == TEMPLATE
+        raise KeyboardInterrupt  # of whoever waits for it
+
+    with pytest.raises(KeyboardInterrupt):
+        import_model(str(tiny_folder(tmp_path / "Tiny")), store, try_template=never_ends)
+    assert store.models() == []
 
 
 def test_a_template_in_its_own_file_comes_first(store: Store, tmp_path: Path) -> None:
@@ -476,3 +487,10 @@ def test_a_header_as_long_as_the_file_says_is_not_read(tmp_path: Path) -> None:
         file.truncate((1 << 30) + 8)
     with pytest.raises(ModelError, match="a header of 1073741824 bytes, limit 16777216"):
         open_safetensors(path)
+
+
+def test_an_index_that_names_a_file_no_file_system_has_is_refused(store: Store, tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "Tiny")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "x" * 300}}))
+    with pytest.raises(ModelError, match=r"cannot read 'xxx.* which model\.safetensors\.index\.json names: File name"):
+        import_model(str(folder), store)

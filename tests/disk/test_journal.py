@@ -26,6 +26,7 @@ from p2pinfer.disk import journal as journal_module
 from p2pinfer.disk.journal import MAX_BATCH, UNSIGNED_S, Journal, open_journal
 from p2pinfer.disk.journal_file import connect_reader
 from p2pinfer.disk.journal_reader import JournalReader, read_journal
+from p2pinfer.disk.memory_journal import MemoryDisk
 from tests.core.paid_route import CLIENT, NODES, NOW, SECRET, SMALL, STRANGER, PaidRoute, certificate_for, paid_route
 
 SESSION = SessionId(b"session of 16 by")
@@ -54,10 +55,14 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "node.journal"
 
 
-@pytest.fixture
-async def journal(path: Path) -> AsyncIterator[Journal]:
-    async with open_journal(path) as journal:
+@pytest.fixture(params=["file", "memory"])
+async def journal(path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Journal]:
+    open_ = open_journal if request.param == "file" else MemoryDisk().open_journal
+    async with open_(path) as journal:
         yield journal
+
+
+in_a_file = pytest.mark.parametrize("journal", ["file"], indirect=True)
 
 
 def solo() -> PaidRoute:
@@ -337,6 +342,7 @@ async def sure(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     await journal.agree(countersign(sign(terms, CLIENT), NODES[0]), SESSION)
 
 
+@in_a_file
 async def test_what_nobody_signed_is_forgotten_after_a_month(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     await sure(journal, monkeypatch)
     await proposed(journal, solo(), 8)
@@ -437,6 +443,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
     return gate
 
 
+@in_a_file
 async def test_what_waits_during_a_commit_shares_the_next(journal: Journal, gate: Gate) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(journal.certify, certificate_for(NODES[0]))
@@ -448,6 +455,7 @@ async def test_what_waits_during_a_commit_shares_the_next(journal: Journal, gate
     assert gate.batches == [1, MAX_BATCH, 10]
 
 
+@in_a_file
 async def test_what_is_stored_in_one_pass_shares_a_commit(journal: Journal, gate: Gate) -> None:
     gate.open()
     async with trio.open_nursery() as nursery:
@@ -456,6 +464,7 @@ async def test_what_is_stored_in_one_pass_shares_a_commit(journal: Journal, gate
     assert gate.batches == [100]
 
 
+@in_a_file
 async def test_one_thread_writes_all(journal: Journal, gate: Gate) -> None:
     gate.open()
     for serial in range(10):
@@ -477,6 +486,7 @@ def writing_threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if thread.name.startswith("_write ")}
 
 
+@in_a_file
 async def test_one_refused_store_does_not_spoil_the_others(journal: Journal, gate: Gate) -> None:
     route, complete = finished()
     refused: list[JournalError] = []
@@ -592,11 +602,13 @@ async def test_a_full_disk_is_a_journal_error_and_costs_nothing_stored(path: Pat
 # Files
 
 
+@in_a_file
 async def test_a_journal_is_private(path: Path, journal: Journal) -> None:
     await journal.certify(certificate_for(NODES[0]))
     assert {file.stat().st_mode & 0o777 for file in path.parent.glob("node.journal*")} == {0o600}
 
 
+@in_a_file
 async def test_others_read_while_a_node_writes(path: Path, journal: Journal) -> None:
     with read_journal(path) as reader:
         assert reader.certificates() == []

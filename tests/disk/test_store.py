@@ -241,3 +241,28 @@ def test_what_a_killed_import_left_is_swept_by_a_later_one(store: Store, tmp_pat
     os.utime(leftover, (0, 0))
     import_model(str(tiny_folder(tmp_path / "Tiny")), store)
     assert not leftover.exists()
+
+
+# Removing
+
+
+def test_a_model_that_is_removed_leaves_nothing(store: Store, tiny: StoredModel, tmp_path: Path) -> None:
+    kept = other(store, tmp_path, hidden_size=32)
+    store.remove(tiny.id)
+    assert store.models() == Store(store.root).models() == [kept]
+    assert [path.name for path in (store.root / "models").iterdir()] == [kept.id.hex()]
+
+
+def test_a_model_in_use_stays(store: Store, tiny: StoredModel) -> None:
+    """A node that serves it reads its files again when it moves."""
+    with store.in_use(tiny.id), store.in_use(tiny.id):
+        with pytest.raises(ModelError, match="a node of this machine serves model"):
+            Store(store.root).remove(tiny.id)
+        assert not store.missing(tiny.id, [file.name for file in tiny.manifest.files])
+    store.remove(tiny.id)
+
+
+def test_a_model_that_is_gone_cannot_be_used(store: Store, tiny: StoredModel) -> None:
+    store.remove(tiny.id)
+    with pytest.raises(ModelError, match="is not there"), store.in_use(tiny.id):
+        raise AssertionError("it is gone")

@@ -11,7 +11,6 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from p2pinfer.core.models.manifest import CONFIG, TOKENIZER
 from p2pinfer.core.models.text import Texts
 from p2pinfer.core.values.units import Numerics, Span
-from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.store import Store, StoredModel
 
 from .conftest import Tiny
@@ -22,15 +21,9 @@ COUNT = 64
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, StoredModel]:
-    store = Store(tmp_path_factory.mktemp("store"))
-    return store, import_model("demo", store)
-
-
-@pytest.fixture(scope="module")
-def smol(demo: tuple[Store, StoredModel]) -> Tiny:
+def smol(demo_model: tuple[Store, StoredModel]) -> Tiny:
     """The demo model, whole: transformers' and the store's."""
-    store, stored = demo
+    store, stored = demo_model
     plain = json.loads(store.read(stored.id, CONFIG))
     rope = {"rope_type": "default", "rope_theta": plain.pop("rope_theta")}
     del plain["rope_scaling"], plain["torch_dtype"]
@@ -44,8 +37,8 @@ def smol(demo: tuple[Store, StoredModel]) -> Tiny:
 
 
 @pytest.fixture(scope="module")
-def prompt(demo: tuple[Store, StoredModel]) -> tuple[int, ...]:
-    store, stored = demo
+def prompt(demo_model: tuple[Store, StoredModel]) -> tuple[int, ...]:
+    store, stored = demo_model
     return Texts(store.read(stored.id, TOKENIZER), stored.manifest).encode(TEXT)
 
 

@@ -1,4 +1,4 @@
-"""The engine's process, behind its door."""
+"""The engine's process. What holds for its fake, too, is in `test_engines.py`."""
 
 import os
 import select
@@ -18,7 +18,7 @@ from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import EngineError, ModelError
 from p2pinfer.core.values.units import Codec, Numerics, Roles, Span
 from p2pinfer.core.wire.session_messages import pack_ids
-from p2pinfer.engine.door import Engine, open_engine
+from p2pinfer.engine.door import Engine
 from p2pinfer.engine.messages import (
     LENGTH_BYTES,
     EngineCall,
@@ -35,6 +35,7 @@ from p2pinfer.engine.messages import (
     unpack_request,
     unpack_spec,
 )
+from p2pinfer.engine.process import open_engine
 
 from .conftest import Tiny
 from .test_shard import PROMPT, chunk, reference_ids
@@ -64,95 +65,6 @@ async def test_a_model_behind_the_door_answers_as_transformers(llama: Tiny) -> N
     assert list(done) == sorted(done) and done[-1] == total[0] > 0
 
 
-async def test_sessions_that_ask_at_once_get_their_own_answers(llama: Tiny) -> None:
-    expected = reference_ids(llama, PROMPT, 10)
-    answers: dict[int, list[int]] = {}
-
-    async def one(slot: int) -> None:
-        answers[slot] = await answer(engine, slot, 10)
-
-    with trio.fail_after(LIMIT_S):
-        async with open_engine(llama.spec()) as engine, trio.open_nursery() as nursery:
-            for slot in range(5):
-                nursery.start_soon(one, slot)
-    assert answers == dict.fromkeys(range(5), expected)
-
-
-async def test_a_caller_that_gives_up_leaves_the_door_usable(llama: Tiny) -> None:
-    with trio.fail_after(LIMIT_S):
-        async with open_engine(llama.spec()) as engine:
-            await engine.open_session(0, 6)
-            for _ in range(5):
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(engine.step, [chunk(0, PROMPT)])
-                    await trio.testing.wait_all_tasks_blocked()
-                    nursery.cancel_scope.cancel()
-            assert await answer(engine, 1, 5) == reference_ids(llama, PROMPT, 5)
-
-
-async def test_pages_are_given_back_when_a_session_closes(llama: Tiny) -> None:
-    with trio.fail_after(LIMIT_S):
-        async with open_engine(llama.spec(pages=8)) as engine:
-            await answer(engine, 0, 3)
-            with pytest.raises(EngineError, match="6 pages of KV cache wanted, 2 of 8 are free"):
-                await engine.open_session(1, 6)
-            engine.close_session(0)
-            engine.close_session(0)
-            assert await answer(engine, 1, 3) == reference_ids(llama, PROMPT, 3)
-
-
-async def test_a_session_that_closes_before_its_first_step_harms_nobody(llama: Tiny) -> None:
-    async with open_engine(llama.spec()) as engine:
-        await engine.open_session(2, 4)
-        engine.close_session(2)
-        assert len(await answer(engine, 1, 2)) == 2
-
-
-async def test_a_slot_is_open_once(llama: Tiny) -> None:
-    with trio.fail_after(LIMIT_S):
-        async with open_engine(llama.spec()) as engine:
-            await engine.open_session(0, 1)
-            with pytest.raises(EngineError, match="slot 0 is open already"):
-                await engine.open_session(0, 1)
-
-
-async def test_a_faulty_step_fails_alone_behind_the_door(llama: Tiny) -> None:
-    with trio.fail_after(LIMIT_S):
-        async with open_engine(llama.spec()) as engine:
-            await engine.open_session(0, 6)
-            bad, good = await engine.step([chunk(7, [1]), chunk(0, PROMPT)])
-    assert bad.code is Code.UNKNOWN_SESSION
-    assert list(good.ids) == reference_ids(llama, PROMPT, 1)
-
-
-async def test_a_killed_worker_fails_everybody_who_waits(llama: Tiny) -> None:
-    raised: list[str] = []
-
-    async def ask(slot: int) -> None:
-        try:
-            while True:
-                await engine.step([chunk(slot, PROMPT)])
-        except EngineError as error:
-            raised.append(str(error))
-
-    with trio.fail_after(LIMIT_S):
-        async with open_engine(llama.spec()) as engine:
-            for slot in range(3):
-                await engine.open_session(slot, 6)
-            async with trio.open_nursery() as nursery:
-                for slot in range(3):
-                    nursery.start_soon(ask, slot)
-                await trio.testing.wait_all_tasks_blocked()
-                os.kill(engine.pid, signal.SIGKILL)
-            reason = "the engine's process was killed by signal 9"
-            assert raised == [reason] * 3
-            assert str(await engine.wait_ended()) == reason
-            with pytest.raises(EngineError, match="killed by signal 9"):
-                await engine.open_session(9, 1)
-            with pytest.raises(EngineError, match="killed by signal 9"):
-                await engine.step([chunk(0, PROMPT)])
-
-
 async def test_an_idle_engine_that_dies_is_noticed(llama: Tiny) -> None:
     with trio.fail_after(LIMIT_S):
         async with open_engine(llama.spec()) as engine:
@@ -172,8 +84,8 @@ async def test_leaving_the_door_ends_the_process(llama: Tiny) -> None:
 
 PARENT = """
 import sys, trio
-from p2pinfer.engine.door import open_engine
 from p2pinfer.engine.messages import unpack_spec
+from p2pinfer.engine.process import open_engine
 
 async def main():
     async with open_engine(unpack_spec(bytes.fromhex(sys.argv[1]))) as engine:
@@ -211,7 +123,7 @@ async def test_a_missing_file_is_named(llama: Tiny) -> None:
 
 
 def test_importing_the_door_imports_no_torch() -> None:
-    check = "import sys, p2pinfer.engine.door; print('torch' in sys.modules or 'numpy' in sys.modules)"
+    check = "import sys, p2pinfer.engine.process; print('torch' in sys.modules or 'numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 

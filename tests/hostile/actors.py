@@ -21,12 +21,13 @@ from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.core.values.units import Codec, Span
 from p2pinfer.core.wire.messages import Message
 from p2pinfer.core.wire.session_messages import Close, Open, SessionMessage
+from tests.disk.tiny import EVEN
 
 from .strangers import Deal, Stranger, least, new_key, open_stranger
 from .yards import Yard
 
 ACTORS = 3
-WIDTH = 16  # of the tiny model's rows
+WIDTH = EVEN["hidden_size"]  # of the tiny model's rows
 ROW_BYTES = {Codec.F32: 4 * WIDTH, Codec.BF16: 2 * WIDTH, Codec.Q8O4: WIDTH + 2 + 16}
 SPANS = [Span(0, 3), Span(0, 1), Span(0, 2), Span(1, 2), Span(2, 3), Span(1, 3)]
 EDGE = 1 << 32

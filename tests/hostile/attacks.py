@@ -43,6 +43,7 @@ from p2pinfer.overlay.libp2p.tcp import dial_tcp
 from p2pinfer.overlay.libp2p.yamux import Flag, Type, encode_header
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.pipe import Pipe, peer_of
+from tests.disk.tiny import EVEN
 
 from .arena import Arena, LiveArena, Pipes
 from .dht_strangers import KAD, adding, open_dht_stranger
@@ -51,7 +52,7 @@ from .strangers import Stranger, hello, least, new_key, of_session, open_strange
 
 BUSY_S = 0.5  # after everything was refused
 LATE_S = 60.0  # for the first time through the loop, on a machine that has others to serve
-WIDTH = 16  # of the tiny model's rows
+WIDTH = EVEN["hidden_size"]  # of the tiny model's rows
 BROKEN = (LinkDead, trio.BrokenResourceError, trio.TooSlowError, OSError, *CONNECTION_ERRORS)
 
 Run = Callable[[Arena, "Rounds"], Awaitable[None]]

@@ -15,7 +15,7 @@ from p2pinfer.core.values.errors import LinkDead
 from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.core.wire.messages import AskFile, AskOffers, CallRefused, Message, Offers
 from p2pinfer.core.wire.session_messages import Open
-from p2pinfer.overlay.greeting import Greeting
+from p2pinfer.overlay.greeting import new_greeting
 from p2pinfer.overlay.link import Link
 
 from .arena import Arena
@@ -85,7 +85,7 @@ def forged_offer(like: KnownOffer, key: PrivateKey, addresses: tuple[str, ...], 
 @asynccontextmanager
 async def open_liar(arena: Arena) -> AsyncIterator[Liar]:
     key, mouth = new_key(), Mouth()
-    async with arena.network(key, mouth, Greeting()) as network:
+    async with arena.network(key, mouth, new_greeting()) as network:
         yield Liar(key, network, mouth, arena.address)
 
 

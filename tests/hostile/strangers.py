@@ -22,8 +22,9 @@ from p2pinfer.core.values.units import Codec, PeerKey, Roles, SessionId, Span
 from p2pinfer.core.wire.frames import FrameDecoder, encode_frame
 from p2pinfer.core.wire.messages import MAX_BODY, MAX_OFFERS, VERSION, AskOffers, Goodbye, Hello, Message, Offers
 from p2pinfer.core.wire.session_messages import Neighbour, Open, Prompt, SessionMessage, pack_ids
-from p2pinfer.overlay.greeting import Greeting
+from p2pinfer.overlay.greeting import Greeting, new_greeting
 from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.machine import Machine
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.pipe import Pipe, leads_to
 
@@ -140,7 +141,7 @@ class Stranger:
         stage = StagePlan(known.offer, known.addresses, record.span, known.certificate.record.not_after)
         sampling = SamplingRecord(0, 0, 1_000_000, 0, max_tokens, ())
         order = Order(record.span.last, prompt, sampling, Codec.F32, ANY_PRICE)
-        made = make_plan(self.key, [stage], order, int(time.time()))
+        made = make_plan(self.key, [stage], order, Machine())
         return Deal(self.key, made)
 
     def neighbour(self, addresses: Sequence[str] | None = None) -> Neighbour:
@@ -205,7 +206,7 @@ async def open_stranger(
     arena: Arena, key: PrivateKey | None = None, greeting: Greeting | None = None
 ) -> AsyncIterator[Stranger]:
     key, ears = key or new_key(), Ears()
-    async with arena.network(key, ears, greeting or Greeting()) as network:
+    async with arena.network(key, ears, greeting or new_greeting()) as network:
         yield Stranger(key, network, ears, arena.address)
 
 

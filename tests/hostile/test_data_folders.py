@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.processes import LOOPBACK, command, failed, run_node
+from tests.live.processes import LOOPBACK, SERVING, command, failed, run_node
 
 from .conftest import Scene
 from .good import open_good_client
@@ -25,7 +25,7 @@ def test_the_later_of_two_processes_with_one_key_ends_and_both_owners_are_told(
         first = stack.enter_context(open_victim(root / "first", scene.store, "--bootstrap", boot.address))
         (root / "second").mkdir()
         shutil.copytree(root / "first" / "node", root / "second" / "node")
-        serving = ("--bootstrap", boot.address, "--model", "tiny", "--layers", "0:3", "--numerics", "f32-1")
+        serving = ("--bootstrap", boot.address, *SERVING)
         second = stack.enter_context(run_node(root / "second" / "node", scene.store, *serving, listen=LOOPBACK))
         assert wait_until(lambda: second.process.poll() is not None, NOTICED_S), "the second goes on"
         assert second.process.returncode == 1

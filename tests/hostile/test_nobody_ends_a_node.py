@@ -23,13 +23,14 @@ from p2pinfer.core.wire.session_messages import (
     SessionRefused,
     pack_ids,
 )
+from tests.disk.tiny import EVEN
 
 from .conftest import Scene
 from .good import GoodClient, open_good_client
 from .strangers import HEAR_S, IDS, Deal, Stranger, hello, new_key, of_session, open_stranger, write
 from .victims import Victim, open_victim
 
-WIDTH = 16  # of the tiny model's rows
+WIDTH = EVEN["hidden_size"]  # of the tiny model's rows
 ROW = 4 * WIDTH
 CODEC = Codec.F32.value
 TAIL = Span(2, 3)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.live.processes import DHT, ENGINE, NodeProcess, parts_of, run_node
+from tests.live.processes import DHT, ENGINE, TINY, NodeProcess, parts_of, run_node
 
 from .arena import LiveArena
 
@@ -107,7 +107,7 @@ def open_victim(root: Path, store: Path, *options: str, config: str = "", layers
     root.mkdir(parents=True, exist_ok=True)
     settings = root / "node.toml"
     settings.write_text(config)
-    serving = ("--model", "tiny", "--layers", layers, "--numerics", "f32-1", "--threads", "1") if layers else ()
+    serving = (*TINY, "--layers", layers) if layers else ()
     words = ("--config", str(settings), *serving, *options)
     with run_node(root / "node", store, *words, start_new_session=True) as node:
         assert node.address, node.words

@@ -9,7 +9,7 @@ from pathlib import Path
 from subprocess import PIPE, Popen
 from threading import Thread
 
-from tests.live.processes import COMMAND, ENVIRONMENT, NodeProcess, command, run_node
+from tests.live.processes import COMMAND, ENVIRONMENT, TINY, NodeProcess, command, run_node
 
 from .lab import Host, Lab, Line, open_lab
 
@@ -17,7 +17,6 @@ HOME = Line(up_mbit=10, down_mbit=40, delay_ms=12.5)  # two homes are 25 ms apar
 LISTEN = "/ip4/0.0.0.0/tcp/4001"
 LISTEN_IPV6 = "/ip6/::/tcp/4001"
 LISTENING = f"00000000:{4001:04X} 00000000:0000 0A"  # as /proc/net/tcp has it
-TINY = ("--model", "tiny", "--numerics", "f32-1", "--threads", "1")
 PATIENCE_S = 90.0  # for what may take a few tries; how long it does take is no test's business
 FIRST_S = 30.0  # for the first answer between homes, a new process and a machine that has other work included
 

@@ -16,12 +16,20 @@ from threading import Thread
 
 import psutil
 
+from p2pinfer.core.values.units import Numerics
+from p2pinfer.engine.choice import obstacles
+from p2pinfer.engine.messages import CPU
+
 READY_S = 90.0
 COMMAND_S = 120.0
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
 COMMAND = (sys.executable, "-m", "p2pinfer")
 ENGINE = "p2pinfer.engine.worker"
 DHT = "p2pinfer.overlay.libp2p.dht_process"
+# The native engine loads no torch, and starts in a fraction of its time; where it was not built there is torch alone
+NUMERICS = (Numerics.F32_1 if obstacles(None, CPU)[Numerics.I8G32_1] else Numerics.I8G32_1).label
+TINY = ("--model", "tiny", "--numerics", NUMERICS, "--threads", "1")
+SERVING = (*TINY, "--layers", "0:3")  # all of it
 QUIETLY = ("--no-mdns",)  # nothing of a test is heard outside this machine
 NOWHERE = str(Path(gettempdir()) / "p2pinfer-tests")  # default folders: a node of whoever runs the tests has others
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_DATA_HOME": NOWHERE}

@@ -1,5 +1,6 @@
-"""The blocking client in the hands of scripts: errors, threads, interrupts, and a block that has ended."""
+"""The client in the hands of scripts, notebooks and asyncio: errors, threads, interrupts, streams, and its end."""
 
+import asyncio
 import signal
 import sys
 from collections.abc import Iterator
@@ -11,18 +12,18 @@ from threading import Event, Thread
 import pytest
 
 import p2pinfer
-from p2pinfer.core.values.errors import ModelError, UsageError
+from p2pinfer.core.values.codes import Code
+from p2pinfer.core.values.errors import GenerationFailed, ModelError, UsageError
 from p2pinfer.disk.journal_reader import read_journal
 
-from .processes import COMMAND_S, ENVIRONMENT, NodeProcess, run_node
+from .processes import COMMAND_S, ENVIRONMENT, SERVING, NodeProcess, run_node
 
 LONG = 4000  # tokens: an answer that nobody waits for
 
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory, tiny_store: Path) -> Iterator[NodeProcess]:
-    serving = ("--model", "tiny", "--layers", "0:3", "--numerics", "f32-1", "--threads", "1")
-    with run_node(tmp_path_factory.mktemp("blocking") / "node", tiny_store, *serving) as node:
+    with run_node(tmp_path_factory.mktemp("blocking") / "node", tiny_store, *SERVING) as node:
         yield node
 
 
@@ -57,8 +58,12 @@ def test_errors_are_plain_and_the_client_lives_on(swarm: p2pinfer.Swarm) -> None
         swarm.generate("hello", max_tokens=5000)
     with pytest.raises(ModelError, match="nobody serves a model 'gpt-9'"):
         swarm.answer("hello", model="gpt-9")
-    with pytest.raises(TypeError):
-        swarm.answer("hello", tokens=5)  # type: ignore[call-arg]
+    with pytest.raises(UsageError, match="no option 'max_token'; do you mean max_tokens"):
+        swarm.answers(["hello"], max_token=5)  # type: ignore[call-arg]
+    with pytest.raises(UsageError, match=r"stop is a list of texts, not 'x': write \['x'\]"):
+        swarm.answer("hello", stop="x")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"prompts are a list, and not one text: write \['hello'\]"):
+        swarm.answers("hello")
     assert swarm.answer("hello", max_tokens=3).tokens == 3
 
 
@@ -78,7 +83,7 @@ def test_what_a_script_raises_inside_the_block_comes_out_of_it(node: NodeProcess
 def test_after_the_block_nothing_is_asked(node: NodeProcess, tmp_path: Path) -> None:
     with p2pinfer.connect(tmp_path, tmp_path, [node.address], mdns=False) as swarm:
         pass
-    with pytest.raises(UsageError, match="inside the block"):
+    with pytest.raises(UsageError, match="the swarm is closed: connect again"):
         swarm.answer("hello")
     swarm.close()
 
@@ -88,6 +93,48 @@ def test_a_swarm_closed_within_the_block_answers_nothing_more(swarm: p2pinfer.Sw
     with pytest.raises(UsageError, match="the swarm is closed"):
         swarm.answer("hello")
     swarm.close()
+
+
+def test_a_stream_is_the_answer_in_pieces(swarm: p2pinfer.Swarm) -> None:
+    stream = swarm.stream("hello", max_tokens=5)
+    assert "".join(stream) == stream.answer.text == swarm.generate("hello", max_tokens=5)
+    assert list(stream) == []
+    assert stream.answer.tokens == 5
+
+
+def test_a_stream_that_is_left_is_given_up(swarm: p2pinfer.Swarm, node: NodeProcess) -> None:
+    stream = swarm.stream("hello", max_tokens=LONG)
+    for _ in stream:
+        break
+    stream.close()
+    assert len(list(stream)) < LONG - 1  # what had come by then
+    with pytest.raises(GenerationFailed, match="was given up"):
+        _ = stream.answer
+
+
+def test_a_timeout_gives_the_answer_up_and_says_what_it_cost(swarm: p2pinfer.Swarm) -> None:
+    swarm.answer("hello", max_tokens=1)
+    with pytest.raises(GenerationFailed, match="timeout") as failure:
+        swarm.answer("hello", max_tokens=LONG, timeout=0.3)
+    assert failure.value.code is Code.CANCELLED
+    assert swarm.answer("hello", max_tokens=2, timeout=60).tokens == 2
+
+
+def test_asyncio_asks_streams_and_gives_up(node: NodeProcess, tmp_path: Path) -> None:
+    async def ask() -> tuple[str, str, int]:
+        async with p2pinfer.aconnect(tmp_path / "data", tmp_path / "store", [node.address], mdns=False) as swarm:
+            stream = swarm.stream("hello", max_tokens=5)
+            pieces = [piece async for piece in stream]
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(swarm.answer("hello", max_tokens=LONG), 0.3)
+            both = await asyncio.gather(*(swarm.generate("hello", max_tokens=5) for _ in range(2)))
+            assert both[0] == both[1]
+            return "".join(pieces), both[0], (await stream.answer()).tokens
+
+    streamed, text, tokens = asyncio.run(ask())
+    assert (streamed, tokens) == (text, 5)
+    with read_journal(tmp_path / "data" / "client.sqlite") as journal:
+        assert journal.count_unstored() == 0
 
 
 def test_two_threads_ask_at_once(swarm: p2pinfer.Swarm) -> None:
@@ -109,7 +156,7 @@ def test_a_thread_whose_swarm_is_closed_hears_it_and_what_it_got_is_paid(node: N
 
     def ask(swarm: p2pinfer.Swarm) -> None:
         asking.set()
-        with pytest.raises(UsageError, match="wait there for all answers") as failure:
+        with pytest.raises(UsageError, match="for all answers") as failure:
             swarm.answer("hello", max_tokens=LONG)
         failures.put(failure.value)
 
@@ -124,10 +171,12 @@ def test_a_thread_whose_swarm_is_closed_hears_it_and_what_it_got_is_paid(node: N
         assert journal.count_unstored() == 0
 
 
-def test_a_peer_that_vanishes_is_a_failed_generation(tmp_path: Path, tiny_store: Path) -> None:
-    serving = ("--model", "tiny", "--layers", "0:3", "--numerics", "f32-1", "--threads", "1")
+def test_a_peer_that_vanishes_is_a_failed_generation(
+    tmp_path: Path, tiny_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("p2pinfer.core.sessions.suspension.RETURN_S", 0.5)  # nobody comes back
     with (
-        run_node(tmp_path / "node", tiny_store, *serving) as node,
+        run_node(tmp_path / "node", tiny_store, *SERVING) as node,
         p2pinfer.connect(tmp_path / "data", tmp_path / "store", [node.address], mdns=False) as swarm,
     ):
         swarm.answer("hello", max_tokens=1)
@@ -164,5 +213,25 @@ def test_an_interrupt_gives_up_one_answer_and_not_the_client(node: NodeProcess, 
         script.send_signal(signal.SIGINT)
         told, errors = script.communicate(timeout=COMMAND_S)
     assert (told, errors, script.returncode) == ("2\n", "", 0)
+    with read_journal(tmp_path / "data" / "client.sqlite") as journal:
+        assert journal.count_unstored() == 0
+
+
+FORGOTTEN = """
+import sys
+from pathlib import Path
+import p2pinfer
+data, address = sys.argv[1:]
+swarm = p2pinfer.connect(Path(data), data, [address], mdns=False)
+stream = swarm.stream("hello", max_tokens=4000)
+print(bool(next(stream)))
+"""
+
+
+def test_a_script_that_closes_nothing_ends_and_pays(node: NodeProcess, tmp_path: Path) -> None:
+    words = [sys.executable, "-c", FORGOTTEN, str(tmp_path / "data"), node.address]
+    with Popen(words, stdout=PIPE, stderr=PIPE, text=True, env=ENVIRONMENT) as script:
+        told, errors = script.communicate(timeout=COMMAND_S)
+    assert (told, errors, script.returncode) == ("True\n", "", 0)
     with read_journal(tmp_path / "data" / "client.sqlite") as journal:
         assert journal.count_unstored() == 0

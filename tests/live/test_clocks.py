@@ -8,7 +8,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from .processes import COMMAND_S, ENVIRONMENT, QUIETLY, NodeProcess, failed, run_node
+from .processes import COMMAND_S, ENVIRONMENT, QUIETLY, SERVING, NodeProcess, failed, run_node
 
 WRONG = """
 import time
@@ -22,8 +22,7 @@ HOUR_S = 3600
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory, tiny_store: Path) -> Iterator[NodeProcess]:
-    serving = ("--model", "tiny", "--layers", "0:3", "--numerics", "f32-1", "--threads", "1")
-    with run_node(tmp_path_factory.mktemp("clocks") / "node", tiny_store, *serving) as node:
+    with run_node(tmp_path_factory.mktemp("clocks") / "node", tiny_store, *SERVING) as node:
         yield node
 
 

@@ -6,6 +6,7 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ from .processes import (
     ENGINE,
     ENVIRONMENT,
     QUIETLY,
+    SERVING,
+    TINY,
     NodeProcess,
     command,
     failed,
@@ -29,6 +32,12 @@ from .processes import (
 )
 
 LONG = ("--max-tokens", "4000", *QUIETLY)
+HASTY = """
+from p2pinfer.core.sessions import suspension
+suspension.RETURN_S = 1.0  # in place of half a minute
+from p2pinfer.cli.main import run
+run()
+"""
 
 
 @pytest.fixture
@@ -39,8 +48,7 @@ def stack() -> Iterator[ExitStack]:
 
 def serve(stack: ExitStack, root: Path, store: Path, spans: list[str], bootstrap: str) -> list[NodeProcess]:
     """Nodes of the tiny model for these spans, started at once."""
-    options = ["--model", "tiny", "--numerics", "f32-1", "--threads", "1"]
-    options += ["--bootstrap", bootstrap] if bootstrap else []
+    options = [*TINY, *(["--bootstrap", bootstrap] if bootstrap else [])]
     return run_nodes(stack, root, store, [("--layers", span, *options) for span in spans])
 
 
@@ -60,7 +68,7 @@ def test_a_node_killed_in_the_middle_of_an_answer_is_told_and_the_others_live_on
 ) -> None:
     boot = stack.enter_context(run_node(tmp_path / "boot", tiny_store))
     head, middle, tail = serve(stack, tmp_path, tiny_store, ["0:1", "1:2", "2:3"], boot.address)
-    asking = [*COMMAND, "ask", "hello", "--data", tmp_path / "client", "--store", tiny_store, *LONG]
+    asking = [sys.executable, "-c", HASTY, "ask", "hello", "--data", tmp_path / "client", "--store", tiny_store, *LONG]
     with Popen(
         [*map(str, asking), "--bootstrap", boot.address], stdout=PIPE, stderr=PIPE, text=True, env=ENVIRONMENT
     ) as process:
@@ -230,18 +238,17 @@ def test_a_node_whose_disk_is_full_refuses_and_lives_on(stack: ExitStack, tmp_pa
 @contextmanager
 def full_disk(folder: Path, store: Path) -> Iterator[NodeProcess]:
     """A node that serves, and whose disk is full from then on: a small file system, or a limit on files."""
-    options = ("--model", "tiny", "--layers", "0:3", "--numerics", "f32-1", "--threads", "1")
     folder.mkdir()
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], check=False, capture_output=True
     ).returncode
     try:
         if mounted == 0:
-            with run_node(folder / "node", store, *options) as node:
+            with run_node(folder / "node", store, *SERVING) as node:
                 fill(folder / "ballast")
                 yield node
         else:  # without the right to mount: the journal's log of changes may not grow any more
-            with run_node(folder / "node", store, *options) as node:
+            with run_node(folder / "node", store, *SERVING) as node:
                 size = (folder / "node" / "journal.sqlite-wal").stat().st_size
                 prlimit(node.process.pid, RLIMIT_FSIZE, (size, size))
                 yield node
@@ -266,7 +273,7 @@ def test_a_copy_of_a_data_folder_does_not_serve_beside_the_first(
     stack: ExitStack, tmp_path: Path, tiny_store: Path
 ) -> None:
     boot = stack.enter_context(run_node(tmp_path / "boot", tiny_store))
-    options = ("--model", "tiny", "--numerics", "f32-1", "--threads", "1", "--bootstrap", boot.address)
+    options = (*TINY, "--bootstrap", boot.address)
     first = stack.enter_context(run_node(tmp_path / "first", tiny_store, *options))
     shutil.copytree(tmp_path / "first", tmp_path / "second")
     second = stack.enter_context(run_node(tmp_path / "second", tiny_store, *options))

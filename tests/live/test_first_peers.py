@@ -11,10 +11,9 @@ from p2pinfer.core.values.keys import peer_name
 from p2pinfer.disk.roll import entered
 from tests.core.paid_route import CLIENT
 
-from .processes import COMMAND_S, QUIETLY, command, run_node
+from .processes import COMMAND_S, QUIETLY, SERVING, command, run_node
 
 DEAD = f"/ip4/127.0.0.1/tcp/1/p2p/{peer_name(CLIENT.public)}"
-SERVING = ("--model", "tiny", "--layers", "0:3", "--numerics", "f32-1", "--threads", "1")
 
 
 def test_a_node_on_the_same_folder_is_asked_by_itself_and_one_that_was_killed_is_not_missed(
@@ -51,13 +50,12 @@ def test_nodes_of_one_user_are_found_whatever_their_folders_and_find_each_other(
     assert "no peer serves any model" in command(*asking, "--wait", 0).stderr
     with run_node(tmp_path / "next", tiny_store, apart=False) as other:
         other.wait_words("serving no model")
-        assert entered_soon(tmp_path / "next") == [tmp_path / "next"]  # and who was killed no more
+        wait_alone(tmp_path / "next")  # who was killed is on the roll no more
 
 
-def entered_soon(data: Path) -> list[Path]:
-    """The folders on the roll, once this one is."""
+def wait_alone(data: Path) -> None:
+    """Until this folder is on the roll, and no other."""
     deadline = time.monotonic() + COMMAND_S
-    while data not in (found := entered()):
-        assert time.monotonic() < deadline
+    while (found := entered()) != [data]:
+        assert time.monotonic() < deadline, found
         time.sleep(0.05)
-    return found

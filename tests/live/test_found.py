@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from .processes import command, run_node
+from .processes import TINY, command, run_node
 
 SPANS = ("0:1", "1:2", "2:3", "0:3")
-SERVING = ("--model", "tiny", "--numerics", "f32-1", "--threads", "1")
 
 
 @pytest.mark.slow
@@ -19,7 +18,7 @@ def test_a_chain_of_bootstraps_answers_through_its_ends(tmp_path: Path, tiny_sto
         for number, span in enumerate(SPANS, 1):
             met = ("--bootstrap", nodes[-1].address)
             nodes.append(
-                stack.enter_context(run_node(tmp_path / f"node {number}", tiny_store, *SERVING, "--layers", span, *met))
+                stack.enter_context(run_node(tmp_path / f"node {number}", tiny_store, *TINY, "--layers", span, *met))
             )
 
         def ask(address: str) -> int:
@@ -29,7 +28,7 @@ def test_a_chain_of_bootstraps_answers_through_its_ends(tmp_path: Path, tiny_sto
         assert [ask(nodes[at].address) for at in (0, -2, -1)] == [0, 0, 0]
         nodes[0].end(signal.SIGKILL)
         newcomer = run_node(
-            tmp_path / "newcomer", tiny_store, *SERVING, "--layers", "0:2", "--bootstrap", nodes[2].address
+            tmp_path / "newcomer", tiny_store, *TINY, "--layers", "0:2", "--bootstrap", nodes[2].address
         )
         nodes.append(stack.enter_context(newcomer))
         assert ask(nodes[-1].address) == 0

@@ -25,6 +25,7 @@ SPANS = ("0:1", "1:3")
 def nodes(tmp_path: Path, tiny_store: Path) -> Iterator[list[NodeProcess]]:
     settings = tmp_path / "node.toml"
     settings.write_text(f"[trust]\ncadence = {CADENCE}\nmax_chunk = 16\nwindow = {WINDOW}\n")
+    # torch's engine, which is slow enough for an answer to be under way when its client is killed
     options = ("--config", str(settings), "--model", "tiny", "--numerics", "f32-1", "--threads", "1")
     with ExitStack() as stack:
         [head] = run_nodes(stack, tmp_path, tiny_store, [("--layers", SPANS[0], *options)])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .processes import COMMAND_S, ENVIRONMENT, QUIETLY, run_node
+from .processes import COMMAND_S, ENVIRONMENT, QUIETLY, SERVING, run_node
 
 ROOT = Path(__file__).parents[2]
 INSTALL_S = 600.0
@@ -65,8 +65,7 @@ def test_the_wheel_says_its_version(installed: Path, tmp_path: Path) -> None:
 def test_the_wheels_client_asks_a_node_and_verifies_what_it_earned(
     installed: Path, tiny_store: Path, tmp_path: Path
 ) -> None:
-    serving = ("--model", "tiny", "--layers", "0:3", "--numerics", "f32-1", "--threads", "1")
-    with run_node(tmp_path / "node", tiny_store, *serving) as node:
+    with run_node(tmp_path / "node", tiny_store, *SERVING) as node:
         asking = ("ask", "--data", tmp_path / "data", "--store", tmp_path / "store", "--bootstrap", node.address)
         answer = ran(installed, *asking, *QUIETLY, "--max-tokens", "4", "hello", cwd=tmp_path)
     assert answer.strip()

@@ -19,7 +19,6 @@ from p2pinfer.node.placement import Placement
 from p2pinfer.node.settings import Serve
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
-from p2pinfer.overlay.greeting import Greeting
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network
 from tests.core.paid_route import certificate_for, key, offer_of
@@ -122,9 +121,9 @@ class Street:
         who = key(name)
         async with trio.open_nursery() as nursery:
             exchange = Exchange(nursery)
-            async with open_memory_network(self.world, who.public, exchange, Greeting()) as network:
+            async with open_memory_network(self.world, who.public, exchange) as network:
                 directory = Directory(network, exchange, self.bootstrap)
-                exchange.on_up = directory.greet
+                exchange.greeters.append(directory.greet)
                 nursery.start_soon(directory.keep_meeting)
                 yield Lodger(who, network, directory, self.model, numerics)
             nursery.cancel_scope.cancel()

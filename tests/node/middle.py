@@ -1,6 +1,5 @@
 """A session on the middle stage of three. Links and journal are kept in memory, and the engine is the test."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -18,8 +17,9 @@ from p2pinfer.core.values.units import Codec, PeerKey, Roles, SessionId, Span, r
 from p2pinfer.core.wire.messages import Message
 from p2pinfer.core.wire.session_messages import Forward, SessionMessage, Signed
 from p2pinfer.node.session import Session
+from p2pinfer.overlay.machine import JumpingClock, Machine
 from p2pinfer.overlay.outbox import Priority
-from tests.core.paid_route import CLIENT, NODES, SECRET, SMALL, agreed, offer_of
+from tests.core.paid_route import CLIENT, NODES, NOW, SECRET, SMALL, agreed, offer_of
 
 SESSION = SessionId(bytes(16))
 HEAD, NODE, TAIL = NODES
@@ -53,6 +53,17 @@ class MemoryLink:
 
     def frame_budget(self) -> int:
         return 16_384
+
+
+@dataclass
+class LinkedTo:
+    """The network of a session, as far as it looks at it."""
+
+    links: dict[PeerKey, MemoryLink]
+    machine: Machine
+
+    def link(self, peer: PeerKey) -> MemoryLink | None:
+        return self.links.get(peer)
 
 
 @dataclass
@@ -97,7 +108,8 @@ class Middle:
         wake: Callable[[int], None] = lambda slot: None,
     ) -> None:
         offer = offer_of(NODE, span, Roles.MIDDLE, SMALL)
-        now = int(time.time())  # receipts carry the time of day, and must lie within their contract
+        self.clock = JumpingClock(NOW)  # receipts carry the time of day, and must lie within their contract
+        now = round(self.clock())
         self.contract = agreed(offer, NODE, prompt=prompt, issued=now, expires=now + life_s)
         terms = StageTerms(
             session=SESSION,
@@ -127,7 +139,7 @@ class Middle:
             self.account,
             slot,
             self.journal,  # type: ignore
-            self.links.get,  # type: ignore
+            LinkedTo(self.links, Machine(self.clock)),  # type: ignore
             wake,
         )
         self.position = 0

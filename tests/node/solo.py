@@ -1,7 +1,5 @@
 """A session on a stage that is head and tail, with a prompt of one id. The test is its client and its engine."""
 
-import time
-
 import trio
 
 from p2pinfer.core.money.stage_account import StageAccount
@@ -15,8 +13,9 @@ from p2pinfer.core.values.units import Codec, PeerKey, Roles, Span
 from p2pinfer.core.wire.messages import Message
 from p2pinfer.core.wire.session_messages import Prompt, Resume, pack_ids
 from p2pinfer.node.session import Session
-from tests.core.paid_route import CLIENT, NODES, SECRET, SMALL, agreed, offer_of
-from tests.node.middle import SESSION, MemoryJournal, MemoryLink
+from p2pinfer.overlay.machine import JumpingClock, Machine
+from tests.core.paid_route import CLIENT, NODES, NOW, SECRET, SMALL, agreed, offer_of
+from tests.node.middle import SESSION, LinkedTo, MemoryJournal, MemoryLink
 
 NODE = NODES[0]
 
@@ -36,7 +35,7 @@ class Letters:
 
 class Solo:
     def __init__(self, max_tokens: int) -> None:
-        roles, span, now = Roles.HEAD | Roles.TAIL, Span(0, 3), int(time.time())
+        roles, span, now = Roles.HEAD | Roles.TAIL, Span(0, 3), NOW
         offer = offer_of(NODE, span, roles, SMALL)
         self.contract = agreed(offer, NODE, prompt=1, issued=now, expires=now + 3600)
         terms = StageTerms(
@@ -66,7 +65,7 @@ class Solo:
             self.account,
             1,
             self.journal,  # type: ignore[arg-type]
-            self.links.get,  # type: ignore[arg-type]
+            LinkedTo(self.links, Machine(JumpingClock(NOW))),  # type: ignore[arg-type]
             lambda slot: None,
         )
         self.session.take_message(CLIENT.public, Prompt(SESSION, 0, pack_ids((7,))))

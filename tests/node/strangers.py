@@ -17,8 +17,9 @@ from p2pinfer.core.values.units import Codec, PeerKey
 from p2pinfer.core.wire.session_messages import Accept, Close, Open, Prompt, SessionMessage, SessionRefused, pack_ids
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
-from p2pinfer.overlay.greeting import Greeting
+from p2pinfer.overlay.greeting import new_greeting
 from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.machine import Machine
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.reach import reach
 from tests.swarms import LAYERS, TinySwarm
@@ -49,7 +50,8 @@ class Stranger:
         ]
         sampling = SamplingRecord(0, 0, 1_000_000, 0, max_tokens, ())
         moment = int(time.time()) if now is None else now
-        return make_plan(self.key, stages, Order(LAYERS, prompt, sampling, Codec.F32, MAX_RESERVE), moment)
+        order = Order(LAYERS, prompt, sampling, Codec.F32, MAX_RESERVE)
+        return make_plan(self.key, stages, order, Machine(lambda: moment))
 
     async def link(self, plan: Plan, place: int) -> Link:
         return await reach(self.network, plan.stages[place].key, plan.stages[place].addresses)
@@ -111,10 +113,10 @@ class Session:
 async def open_stranger(swarm: TinySwarm, key: PrivateKey) -> AsyncIterator[Stranger]:
     async with trio.open_nursery() as nursery:
         exchange = Exchange(nursery)
-        async with swarm.network(key, exchange, Greeting()) as network:
+        async with swarm.network(key, exchange, new_greeting()) as network:
             directory = Directory(network, exchange, swarm.bootstrap)
             stranger = Stranger(key, network, exchange, directory)
-            exchange.on_stray = lambda link, message: stranger.heard.append((link.peer, message))
+            exchange.strays.append(lambda link, message: stranger.heard.append((link.peer, message)))
             yield stranger
         nursery.cancel_scope.cancel()
 

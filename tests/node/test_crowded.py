@@ -26,6 +26,7 @@ from .strangers import Stranger, open_stranger
 
 HANG_S = 40.0  # a test that fails should not hang
 WAIT_S = 30.0
+SOON_S = 1.0  # a node gives back what a session that was closed had reserved
 
 
 @asynccontextmanager
@@ -292,14 +293,24 @@ def test_a_client_that_is_full_somewhere_holds_nothing_elsewhere(loop: Loop, tmp
                 async with busy.running(plan) as session:
                     own = pages_for(plan.contracts[0].record.limits.max_positions)
                     async with trio.open_nursery() as nursery:
-                        for client in asking:
-                            nursery.start_soon(answered, client)
-                        await trio.sleep(1.0)
-                        assert engine.facts.pages - engine.free_pages == own
+                        waiting = [trio.Event() for _ in asking]
+                        for client, waits_ in zip(asking, waiting, strict=True):
+                            nursery.start_soon(answered, client, waits_)
+                        for waits_ in waiting:
+                            await waits_.wait()
+                        with trio.fail_after(SOON_S):
+                            while engine.facts.pages - engine.free_pages > own:  # noqa: ASYNC110 - nobody tells of it
+                                await trio.sleep(0.01)
                         session.close()
 
     loop.run(main)
 
 
-async def answered(client: Client) -> None:
-    assert (await client.answer("hello", max_tokens=4, wait_s=WAIT_S)).tokens > 0
+async def answered(client: Client, waiting: trio.Event) -> None:
+    """waiting: set when it is told that a stage is full"""
+
+    def hear(words: str) -> None:
+        if "is full" in words:
+            waiting.set()
+
+    assert (await client.answer("hello", max_tokens=4, wait_s=WAIT_S, on_wait=hear)).tokens > 0

@@ -51,11 +51,15 @@ class Held:
         )
 
 
-def held(swarm: TinySwarm) -> Held:
+def pages_held(swarm: TinySwarm) -> int:
     engines = [node.shard.engine for node in swarm.nodes if node.shard is not None]
+    return sum(engine.facts.pages - engine.free_pages for engine in engines)
+
+
+def held(swarm: TinySwarm) -> Held:
     gc.collect()
     return Held(
-        pages=sum(engine.facts.pages - engine.free_pages for engine in engines),
+        pages=pages_held(swarm),
         objects=sum(isinstance(one, KINDS) for one in gc.get_objects()),
         tasks=trio.lowlevel.current_statistics().tasks_living,
         descriptors=psutil.Process().num_fds(),
@@ -109,13 +113,13 @@ async def started_anew(swarm: TinySwarm) -> None:
     ):
         await session.next(Sampled)
         for link in session.links:
-            await link._pipe.abort()  # without a word
+            swarm.world.cut(key.public, link.peer)  # without a word
             await link.closed.wait()
     async with open_stranger(swarm, key) as again:
         for place in range(len(swarm.nodes)):
             await again.link(await again.plan(), place)
         with trio.fail_after(SOON_S):
-            while held(swarm).pages:  # noqa: ASYNC110 - nobody tells of it
+            while pages_held(swarm):  # noqa: ASYNC110 - nobody tells of it
                 await trio.sleep(0.01)
 
 
@@ -194,8 +198,14 @@ def new_key() -> PrivateKey:
     return PrivateKey(os.urandom(32))
 
 
+async def out_of_time(swarm: TinySwarm) -> None:
+    async with swarm.client() as client:
+        with suppress(P2pinferError):
+            await client.answer("hello", max_tokens=100, timeout=0.05)
+
+
 ENDS: Final[tuple[End, ...]] = (
-    *(whole_answer, one_token, left_loop, cancelled_before_the_first_id, closed_client, vanished_client),
+    *(whole_answer, one_token, left_loop, out_of_time, cancelled_before_the_first_id, closed_client, vanished_client),
     started_anew,
     *(vanished_while_opening, close_right_behind_the_open, closed_without_a_prompt, signatures_that_are_none),
     *(lie_of_the_prompt, refused_by_one_stage, refused_many_times),
@@ -207,7 +217,8 @@ def test_nothing_stays_of_a_session_that_has_ended(loop: Loop, end: End) -> None
     async def main() -> None:
         with trio.fail_after(30):
             await end(loop.swarm)  # what is made once, by the first of a kind, is there afterwards
-            await trio.sleep(0.5)
+            while pages_held(loop.swarm):  # noqa: ASYNC110 - nobody tells of it
+                await trio.sleep(0.01)
             before = held(loop.swarm)
             for _ in range(3):
                 await end(loop.swarm)

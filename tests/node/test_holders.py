@@ -8,7 +8,6 @@ from p2pinfer.core.values.keys import peer_name
 from p2pinfer.core.values.units import Roles, Span
 from p2pinfer.node.holders import HOLDERS_S, Holders
 from p2pinfer.overlay.exchange import Exchange
-from p2pinfer.overlay.greeting import Greeting
 from p2pinfer.overlay.limits import DIALS_BURST
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
 from tests.core.paid_route import certificate_for, key, offer_of
@@ -25,8 +24,8 @@ async def test_holders_that_do_not_answer_hide_nobody(autojump_clock: MockClock)
     async with trio.open_nursery() as nursery:
         exchange = Exchange(nursery)
         async with (
-            open_memory_network(world, key("real").public, exchange, Greeting()) as real,
-            open_memory_network(world, key("n").public, exchange, Greeting()) as network,
+            open_memory_network(world, key("real").public, exchange) as real,
+            open_memory_network(world, key("n").public, exchange) as network,
         ):
             fakes = [known(f"fake{number}", ("/memory/nobody",), "10.0.9.1") for number in range(60)]
             holders = Holders(network)
@@ -40,7 +39,7 @@ async def test_who_was_not_dialled_since_too_many_are_comes_last_the_next_time_n
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     world, exchange = MemoryWorld(), Exchange(nursery)
-    async with open_memory_network(world, key("n").public, exchange, Greeting()) as network:
+    async with open_memory_network(world, key("n").public, exchange) as network:
         names = [f"fake {number}" for number in range(DIALS_BURST + 4)]
         fakes = [known(name, (f"/memory/p2p/{peer_name(key(name).public)}",), "10.0.9.1") for name in names]
         holders = Holders(network)
@@ -53,8 +52,8 @@ async def test_a_holder_that_turns_us_away_comes_last_the_next_time(
 ) -> None:
     world, exchange = MemoryWorld(), Exchange(nursery)
     async with (
-        open_memory_network(world, key("full").public, exchange, Greeting(), most=0) as full,
-        open_memory_network(world, key("n").public, exchange, Greeting()) as network,
+        open_memory_network(world, key("full").public, exchange, most=0) as full,
+        open_memory_network(world, key("n").public, exchange) as network,
     ):
         holders = Holders(network)
         assert await holders.meet(MINE, [known("full", full.addresses(), "10.0.0.1")]) == set()
@@ -64,8 +63,8 @@ async def test_a_holder_that_turns_us_away_comes_last_the_next_time(
 async def test_a_far_holder_is_met(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     world, exchange = MemoryWorld(latency_s=1.0), Exchange(nursery)
     async with (
-        open_memory_network(world, key("real").public, exchange, Greeting()) as real,
-        open_memory_network(world, key("n").public, exchange, Greeting()) as network,
+        open_memory_network(world, key("real").public, exchange) as real,
+        open_memory_network(world, key("n").public, exchange) as network,
     ):
         there = known("real", real.addresses(), "10.0.0.1")
         assert await Holders(network).meet(MINE, [there]) == {there.node}
@@ -76,8 +75,8 @@ async def test_a_holder_that_never_answers_is_waited_for_no_longer(
 ) -> None:
     world, exchange = MemoryWorld(latency_s=1000.0), Exchange(nursery)
     async with (
-        open_memory_network(world, key("real").public, exchange, Greeting()) as real,
-        open_memory_network(world, key("n").public, exchange, Greeting()) as network,
+        open_memory_network(world, key("real").public, exchange) as real,
+        open_memory_network(world, key("n").public, exchange) as network,
     ):
         assert await Holders(network).meet(MINE, [known("real", real.addresses(), "10.0.0.1")]) == set()
         assert trio.current_time() == HOLDERS_S

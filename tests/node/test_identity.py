@@ -1,7 +1,6 @@
 """A node's identity while it runs: certificates that end, wrong clocks, copies of its folder, starts that fail."""
 
 import logging
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from p2pinfer.disk.boots import Boots
 from p2pinfer.disk.identity import Identity, load_identity
 from p2pinfer.disk.store import Store
 from p2pinfer.node.certification import Certifying
-from p2pinfer.node.daemon import open_node
+from p2pinfer.node.daemon import Surroundings, open_node
 from p2pinfer.node.doubles import Doubling
 from p2pinfer.node.settings import Settings, change
 from p2pinfer.overlay.exchange import Exchange
@@ -29,11 +28,13 @@ NOW = 1_790_000_000
 
 
 class Clock:
-    """The wall clock."""
+    """A time of day that stands still until a test sets it."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.now = NOW
-        monkeypatch.setattr(time, "time", lambda: self.now)
+
+    def unix(self) -> int:
+        return self.now
 
 
 class Ledger:
@@ -47,8 +48,8 @@ class Ledger:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch)
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
@@ -62,8 +63,8 @@ def ledger() -> Ledger:
 
 
 @pytest.fixture
-def certifying(tmp_path: Path, identity: Identity, ledger: Ledger) -> Certifying:
-    return Certifying(tmp_path, identity, ledger)  # type: ignore[arg-type]
+def certifying(tmp_path: Path, identity: Identity, ledger: Ledger, clock: Clock) -> Certifying:
+    return Certifying(tmp_path, identity, ledger, clock.unix)  # type: ignore[arg-type]
 
 
 async def test_two_looks_at_once_renew_once(certifying: Certifying, clock: Clock, ledger: Ledger) -> None:
@@ -129,7 +130,7 @@ def boots(tmp_path: Path) -> Boots:
 async def test_of_two_processes_with_one_key_the_later_one_ends(
     clock: Clock, autojump_clock: MockClock, boots: Boots
 ) -> None:
-    doubling = Doubling(boots)
+    doubling = Doubling(boots, clock.unix)
     await trio.sleep(30)
     offer = offer_of(NODES[0], Span(0, 3), Roles.HEAD, issued=NOW - 10, seq=5).record
     doubling.hear(offer)
@@ -139,7 +140,7 @@ async def test_of_two_processes_with_one_key_the_later_one_ends(
 
 async def test_of_two_copies_of_one_process_both_end(clock: Clock, autojump_clock: MockClock, boots: Boots) -> None:
     """They count on from one number, in one boot."""
-    doubling = Doubling(boots)
+    doubling = Doubling(boots, clock.unix)
     ours = offer_of(NODES[0], Span(0, 3), Roles.HEAD, boot=boots.boot, seq=boots.next_seq()).record
     boots.keep(ours)
     doubling.hear(ours)
@@ -154,7 +155,7 @@ async def test_of_two_copies_of_one_process_both_end(clock: Clock, autojump_cloc
 async def test_the_earlier_one_goes_on_and_its_owner_is_told_once(
     clock: Clock, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, boots: Boots
 ) -> None:
-    doubling = Doubling(boots)
+    doubling = Doubling(boots, clock.unix)
     boots.made = 9
     await trio.sleep(30)
     for seq in (1, 2):
@@ -173,7 +174,7 @@ async def test_an_offer_of_an_earlier_start_ends_nobody(
     earlier = Boots(tmp_path / "boots", offer.boot)
     while earlier.next_seq() < offer.seq:
         earlier.note()
-    doubling = Doubling(Boots(tmp_path / "boots", b"our own boot ..."))
+    doubling = Doubling(Boots(tmp_path / "boots", b"our own boot ..."), clock.unix)
     await trio.sleep(30)
     doubling.hear(offer)
     with trio.move_on_after(1) as scope:
@@ -194,7 +195,7 @@ def network(world: MemoryWorld):  # type: ignore[no-untyped-def]
 async def fail_to_start(folder: Path) -> None:
     settings = change(Settings(), "serve", model="a model that is not there")
     with pytest.raises((UsageError, BaseExceptionGroup)) as failure:
-        async with open_node(settings, folder, Store(folder / "store"), network=network(MemoryWorld())):
+        async with open_node(settings, folder, Store(folder / "store"), Surroundings(network(MemoryWorld()))):
             pass
     assert isinstance(sole(failure.value), UsageError)
 
@@ -209,7 +210,7 @@ async def test_a_first_start_that_fails_leaves_nothing_behind(tmp_path: Path) ->
 
 
 async def test_a_later_start_that_fails_takes_nothing_away(tmp_path: Path) -> None:
-    async with open_node(Settings(), tmp_path, Store(tmp_path / "store"), network=network(MemoryWorld())):
+    async with open_node(Settings(), tmp_path, Store(tmp_path / "store"), Surroundings(network(MemoryWorld()))):
         pass
     before = left(tmp_path)
     assert {"node.key", "owner.key", "node.cert", "journal.sqlite"} <= before

@@ -14,12 +14,14 @@ from p2pinfer.core.values.errors import EngineError, GenerationFailed, sole
 from p2pinfer.core.values.units import Span
 from p2pinfer.disk.journal_reader import JournalReader
 from p2pinfer.disk.store import Store, StoredModel
+from p2pinfer.engine.door import OpenEngine, Watch
 from p2pinfer.engine.messages import ShardSpec
 from p2pinfer.node import placement as placing
 from p2pinfer.node import serving
 from p2pinfer.node.daemon import Node
 from p2pinfer.node.placement import Placement, Saying
 from p2pinfer.node.shard import LoadedSpan, open_shard
+from p2pinfer.overlay.machine import Machine
 from tests.swarms import TinySwarm, open_tiny_swarm
 
 TALL = {"hidden_size": 64, "intermediate_size": 512}  # layers of 0.5 MB
@@ -95,12 +97,12 @@ def before_second_load(monkeypatch: pytest.MonkeyPatch, begin: Callable[[], Awai
 
     @asynccontextmanager
     async def open_(
-        store: Store, model: StoredModel, spec: ShardSpec, progress: Callable[[int, int], None]
+        store: Store, model: StoredModel, spec: ShardSpec, engine: OpenEngine, progress: Watch
     ) -> AsyncIterator[LoadedSpan]:
         loads.append(spec)
         if len(loads) == 2:
             await begin()
-        async with open_shard(store, model, spec, progress) as shard:
+        async with open_shard(store, model, spec, engine, progress) as shard:
             yield shard
 
     monkeypatch.setattr(serving, "open_shard", open_)
@@ -167,7 +169,6 @@ async def test_a_node_that_loads_new_layers_heeds_that_it_should_stop(
 async def test_a_node_moves_to_what_a_node_that_leaves_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(placing, "LOTS", Never())
     monkeypatch.setattr(placing, "FIRST_LOOK_S", (0.2, 0.2))
     monkeypatch.setattr(placing, "LOOK_S", (0.2, 0.2))
     leave = trio.Event()
@@ -177,9 +178,9 @@ async def test_a_node_moves_to_what_a_node_that_leaves_held(
             task_status.started()
             await leave.wait()
 
-    async with open_tiny_swarm(tmp_path, ["0:2"], **TALL) as swarm, trio.open_nursery() as nursery:
+    async with open_tiny_swarm(tmp_path, ["0:2"], "f32-1", **TALL) as swarm, trio.open_nursery() as nursery:
         await nursery.start(stay, swarm)
-        async with swarm.node(tmp_path / "third", serve_memory_mb=1) as node:
+        async with swarm.node(tmp_path / "third", machine=Machine(lots=Never()), serve_memory_mb=1) as node:
             assert node.span == Span(0, 1)
             leave.set()
             await wait_span(node, Span(2, 3))

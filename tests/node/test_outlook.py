@@ -15,6 +15,7 @@ from p2pinfer.core.values.keys import peer_name
 from p2pinfer.node.outlook import LOOK_S, MAX_SEEN, NOTE_S, ROUTER_S, Outlook, Sight, last_sight, out_of_reach
 from p2pinfer.node.settings import NetworkSettings as NetworkSettings
 from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.machine import Machine
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
 from tests.overlay.conftest import KEYS, Collector
 
@@ -29,6 +30,7 @@ class Place:
     """A network of which a test says where it is, and who is linked."""
 
     key = KEYS[0].public
+    machine = Machine()
 
     def __init__(self, addresses: tuple[str, ...] = LAN) -> None:
         self.up: list[Link] = []
@@ -229,9 +231,11 @@ async def test_a_folder_that_takes_no_note_is_no_harm(autojump_clock: MockClock,
         open_memory_network(MemoryWorld(), KEYS[0].public, Collector()) as network,
         trio.open_nursery() as nursery,
     ):
-        nursery.start_soon(Outlook(network, NetworkSettings(), tmp_path / "none" / "network.json").run)
+        outlook = Outlook(network, NetworkSettings(), tmp_path / "none" / "network.json")
+        nursery.start_soon(outlook.run)
         await trio.sleep(2 * LOOK_S)
         nursery.cancel_scope.cancel()
+    assert last_sight(tmp_path / "none" / "network.json") is None
 
 
 @pytest.mark.parametrize(

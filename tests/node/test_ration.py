@@ -16,11 +16,10 @@ from p2pinfer.core.values.errors import Refused
 from p2pinfer.core.values.units import ModelId
 from p2pinfer.core.wire.messages import FilePart
 from p2pinfer.core.wire.pace import MIN_FRAME
-from p2pinfer.disk import served
 from p2pinfer.disk.places import node_served
 from p2pinfer.disk.served import ServedFile
 from p2pinfer.disk.store import Store
-from p2pinfer.node.daemon import open_node
+from p2pinfer.node.daemon import Surroundings, open_node
 from p2pinfer.node.files import ModelFiles
 from p2pinfer.node.ration import AGAIN_S, DAY_S, MB, NETWORK_PART, PIECE, WEIGHTS_PART, Ration
 from p2pinfer.node.settings import Settings, change
@@ -35,25 +34,23 @@ HOUR_S = 3_600
 
 
 class Wall:
-    """The machine's clock."""
+    """A time of day that stands still until a test sets it."""
 
     def __init__(self) -> None:
-        self.now = 1_800_000_000.0
+        self.now = 1_800_000_000
 
-    def time(self) -> float:
+    def unix(self) -> int:
         return self.now
 
 
 @pytest.fixture
-def wall(monkeypatch: pytest.MonkeyPatch) -> Wall:
-    clock = Wall()
-    monkeypatch.setattr(served, "time", clock)
-    return clock
+def wall() -> Wall:
+    return Wall()
 
 
-def start(folder: Path, limit: int = LIMIT) -> Ration:
+def start(folder: Path, wall: Wall, limit: int = LIMIT) -> Ration:
     """As a node's start does."""
-    return Ration(limit, ServedFile(folder / "served", limit))
+    return Ration(limit, ServedFile(folder / "served", limit, wall.unix))
 
 
 async def had(ration: Ration, most: int = 2 * LIMIT, *, weights: bool = False) -> int:
@@ -72,7 +69,7 @@ async def test_no_more_than_the_limit_in_a_day_and_as_much_in_the_next(
     tmp_path: Path, wall: Wall, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    ration = start(tmp_path)
+    ration = start(tmp_path, wall)
     assert await had(ration, MB) == MB
     await trio.sleep(DAY_S - HOUR_S)
     assert await had(ration) == LIMIT - MB
@@ -88,9 +85,9 @@ async def test_who_fetches_weights_leaves_the_rest_to_clients(
     tmp_path: Path, wall: Wall, autojump_clock: MockClock
 ) -> None:
     """Without manifest and tokenizer nobody can ask a model anything."""
-    ration = start(tmp_path)
+    ration = start(tmp_path, wall)
     assert await had(ration, weights=True) == LIMIT // WEIGHTS_PART
-    assert await had(start(tmp_path), weights=True) == 0
+    assert await had(start(tmp_path, wall), weights=True) == 0
     with pytest.raises(Refused, match="no more of weights today") as caught:
         ration.check(1, "another", weights=True)
     assert caught.value.retry_s == pytest.approx(DAY_S)
@@ -104,7 +101,7 @@ async def test_who_fetches_weights_leaves_the_rest_to_clients(
 async def test_manifest_and_tokenizer_are_what_clients_need(
     tmp_path: Path, wall: Wall, autojump_clock: MockClock, name: str, is_left: bool
 ) -> None:
-    ration = start(tmp_path)
+    ration = start(tmp_path, wall)
     await had(ration, weights=True)
     files = ModelFiles(AnyFile(), ration=ration)  # type: ignore[arg-type]
     try:
@@ -125,7 +122,7 @@ async def test_who_gives_up_while_it_is_noted_has_had_nothing(
     tmp_path: Path, wall: Wall, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk that hangs, as where a call's time is up."""
-    ration, woken = start(tmp_path), threading.Event()
+    ration, woken = start(tmp_path, wall), threading.Event()
     with monkeypatch.context() as hanging:
         hanging.setattr(ServedFile, "write", lambda *_: woken.wait())
         for _ in range(LIMIT // PART):
@@ -140,9 +137,9 @@ async def test_a_kill_gives_nobody_more(tmp_path: Path, wall: Wall, autojump_clo
     """A node that is killed has noted more than it handed out, by a piece at most."""
     total = 0
     for _ in range(20):
-        total += await had(start(tmp_path), 2 * PART)
+        total += await had(start(tmp_path, wall), 2 * PART)
     assert LIMIT / 8 < total <= LIMIT
-    assert await had(start(tmp_path)) == 0
+    assert await had(start(tmp_path, wall)) == 0
 
 
 @pytest.mark.parametrize(
@@ -152,15 +149,15 @@ async def test_a_kill_gives_nobody_more(tmp_path: Path, wall: Wall, autojump_clo
 async def test_time_passes_while_the_node_is_away_and_never_back(
     tmp_path: Path, wall: Wall, autojump_clock: MockClock, away_s: float, more: int
 ) -> None:
-    assert await had(start(tmp_path)) == LIMIT
+    assert await had(start(tmp_path, wall)) == LIMIT
     wall.now += away_s
-    assert await had(start(tmp_path)) == more
+    assert await had(start(tmp_path, wall)) == more
 
 
 async def test_a_clock_that_jumps_while_the_node_runs_changes_nothing(
     tmp_path: Path, wall: Wall, autojump_clock: MockClock
 ) -> None:
-    ration = start(tmp_path)
+    ration = start(tmp_path, wall)
     assert await had(ration, MB) == MB
     for jump_s in (10 * DAY_S, -20 * DAY_S, -wall.now):
         wall.now = max(0, wall.now + jump_s)
@@ -174,9 +171,9 @@ async def test_a_day_ends_though_the_clock_once_stood_years_ahead(
     tmp_path: Path, wall: Wall, autojump_clock: MockClock
 ) -> None:
     wall.now += 5_000 * DAY_S
-    assert await had(start(tmp_path)) == LIMIT
+    assert await had(start(tmp_path, wall)) == LIMIT
     wall.now -= 5_000 * DAY_S
-    ration = start(tmp_path)
+    ration = start(tmp_path, wall)
     assert await had(ration) == 0
     await trio.sleep(DAY_S)
     assert await had(ration) == LIMIT
@@ -187,7 +184,7 @@ async def test_what_cannot_be_read_counts_as_all_of_a_day(
     tmp_path: Path, wall: Wall, autojump_clock: MockClock, text: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "served").write_bytes(text)
-    ration = start(tmp_path)
+    ration = start(tmp_path, wall)
     assert "so peers get no files for a day" in caplog.text
     assert await had(ration) == 0
     await trio.sleep(DAY_S)
@@ -198,7 +195,7 @@ async def test_nothing_is_handed_out_that_cannot_be_counted(
     tmp_path: Path, wall: Wall, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tmp_path / "gone"
-    ration = start(folder)
+    ration = start(folder, Wall())
     for _ in range(100):
         assert await had(ration) == 0
     assert caplog.text.count("cannot be counted") == 1
@@ -210,7 +207,7 @@ async def test_nothing_is_handed_out_that_cannot_be_counted(
 async def test_parts_asked_for_at_once_are_noted_once_and_all_counted(
     tmp_path: Path, wall: Wall, autojump_clock: MockClock
 ) -> None:
-    ration, parts = start(tmp_path), []
+    ration, parts = start(tmp_path, wall), []
 
     async def take() -> None:
         await ration.take(PART, "a network", weights=False)
@@ -226,7 +223,7 @@ async def test_parts_asked_for_at_once_are_noted_once_and_all_counted(
 async def test_files_for_other_machines_are_within_it_and_one_network_has_a_part(
     tmp_path: Path, source: Source, most: int
 ) -> None:
-    files, total = ModelFiles(OneFile(), ration=start(tmp_path)), 0  # type: ignore[arg-type]
+    files, total = ModelFiles(OneFile(), ration=start(tmp_path, Wall())), 0  # type: ignore[arg-type]
     try:
         while total < most:
             part = await files.answer(At(source), ASK)  # type: ignore[arg-type]
@@ -250,7 +247,8 @@ async def test_a_node_says_to_strangers_what_its_owner_lets_it(
     network = lambda key, exchange, greeting: open_memory_network(world, key.public, exchange, greeting)  # noqa: E731
     data.mkdir()
     node_served(data).write_bytes(text)
-    async with open_node(settings, data, Store(tmp_path / "store"), network=network) as node, trio.open_nursery() as n:
+    opened = open_node(settings, data, Store(tmp_path / "store"), Surroundings(network))
+    async with opened as node, trio.open_nursery() as n:
         exchange = Exchange(n)
         async with open_memory_network(world, key("asker").public, exchange) as asker:
             link = await asker.dial(node.addresses[0])

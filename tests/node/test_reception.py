@@ -35,9 +35,11 @@ from p2pinfer.core.wire.session_messages import (
     pack_ids,
 )
 from p2pinfer.disk.journal_reader import JournalReader
+from p2pinfer.node.settings import numerics_of
 from p2pinfer.overlay.limits import KEY_OPENS_BURST
 from p2pinfer.overlay.memory import MemoryWorld
 from tests.core.paid_route import STRANGER
+from tests.live.processes import NUMERICS
 from tests.swarms import TRUST, Loop, TinySwarm
 
 from .strangers import IDS, Change, Session, Stranger, open_stranger
@@ -134,7 +136,7 @@ def test_an_open_that_fits_is_accepted(loop: Loop) -> None:
         (with_limits(cadence=5, max_chunk=7), Code.BAD_TERMS, "go beyond the offer"),
         (with_contract(span=Span(0, 2)), Code.BAD_TERMS, "layers 0:2 of the model are not offered"),
         (with_contract(model=bytes(32)), Code.BAD_TERMS, "are not offered"),
-        (with_contract(numerics=2), Code.BAD_TERMS, "numerics class 2, offered 1"),
+        (with_contract(numerics=2), Code.BAD_TERMS, f"numerics class 2, offered {numerics_of(NUMERICS).value}"),
         (with_contract(codecs=(0, 9)), Code.BAD_TERMS, "codecs (0, 9) are not offered"),
         (with_contract(owner=STRANGER.public), Code.BAD_TERMS, "another than offered"),
         (with_contract(cert=bytes(32)), Code.BAD_TERMS, "another than offered"),

@@ -4,7 +4,6 @@ Nothing here waits for a thread.
 """
 
 import gc
-import time
 import weakref
 from math import inf
 
@@ -313,26 +312,24 @@ async def test_beyond_the_prompt_a_stage_counts_only_what_went_round(autojump_cl
 
 
 async def test_a_clock_that_jumps_past_the_end_of_the_contract_is_noticed_soon(
-    autojump_clock: MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     """A machine that slept sees the same: the monotonic clock stood still."""
     middle = run_middle(nursery, Middle(life_s=3600))
     await middle.rows(4)
     await middle.compute()
-    now = time.time() + 4000
-    monkeypatch.setattr(time, "time", lambda: now)
+    middle.clock.jump(4000)
     await trio.sleep(EXPIRY_S / 2 + 0.1)
     assert [close.code for close in middle.said(Close)] == [Code.EXPIRED]  # type: ignore[attr-defined]
 
 
 async def test_a_clock_that_jumps_back_lets_no_contract_last_longer(
-    autojump_clock: MockClock, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     middle = run_middle(nursery, Middle(life_s=40))
     await middle.rows(4)
     await middle.compute()
-    now = time.time() - 4000
-    monkeypatch.setattr(time, "time", lambda: now)
+    middle.clock.jump(-4000)
     await trio.sleep(40 - EXPIRY_S)
     assert [close.code for close in middle.said(Close)] == [Code.EXPIRED]  # type: ignore[attr-defined]
 

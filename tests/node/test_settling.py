@@ -22,7 +22,7 @@ from p2pinfer.disk.identity import load_identity
 from p2pinfer.disk.journal import open_journal
 from p2pinfer.disk.places import node_journal
 from p2pinfer.disk.store import Store
-from p2pinfer.node.daemon import Node, open_node
+from p2pinfer.node.daemon import Node, Surroundings, open_node
 from p2pinfer.node.settings import Settings
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.greeting import Greeting
@@ -51,7 +51,7 @@ class Owed:
         def network(key: PrivateKey, exchange: Exchange, greeting: Greeting):  # type: ignore[no-untyped-def]
             return open_memory_network(world, key.public, exchange, greeting=greeting)
 
-        async with open_node(Settings(), self.folder, store, network=network) as node:
+        async with open_node(Settings(), self.folder, store, Surroundings(network)) as node:
             yield node
 
     def signed(self, number: int, key: PrivateKey = CLIENT) -> Signed:
@@ -93,8 +93,8 @@ async def visit(world: MemoryWorld, node: Node, key: PrivateKey = CLIENT) -> Asy
     send, heard = trio.open_memory_channel[SessionMessage](100)
     async with trio.open_nursery() as nursery:
         exchange = Exchange(nursery)
-        exchange.on_stray = lambda _, message: send.send_nowait(message)
-        async with open_memory_network(world, key.public, exchange, greeting=Greeting()) as network:
+        exchange.strays.append(lambda _, message: send.send_nowait(message))
+        async with open_memory_network(world, key.public, exchange) as network:
             yield Visitor(await network.dial(node.addresses[0]), heard)
         nursery.cancel_scope.cancel()
 

@@ -13,7 +13,8 @@ from p2pinfer.core.values.units import ModelId, PeerKey, Roles, Span
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.first_peers import FirstPeers, open_first_peers
-from p2pinfer.overlay.greeting import Greeting
+from p2pinfer.overlay.greeting import Greeting, new_greeting
+from p2pinfer.overlay.machine import JumpingClock, Machine
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.news import News
@@ -23,6 +24,7 @@ from tests.core.paid_route import BOOT, NOW, certificate_for, key, offer_of
 LIFE_S = 60.0
 RENEW_S = 20.0
 WHOLE = Span(0, 30)
+AT_NOW = Machine(JumpingClock(NOW))  # where records of the tests are quite new
 
 
 class Book(Acquaintances):
@@ -115,7 +117,7 @@ class Side:
         """End it without a word, as a killed process ends: its links break, and nobody answers where it was."""
         self._world.unreachable.add(self.key.public)
         for link in self.network.links():
-            await link._pipe.abort()
+            self._world.cut(self.key.public, link.peer)
         self._scope.cancel()
 
 
@@ -128,10 +130,10 @@ async def open_one_side(world: MemoryWorld, name: str, bootstrap: Sequence[str] 
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as inner:
             exchange = Exchange(inner)
-            greeting = Greeting(boot=BOOT)  # that of its offers
+            greeting = Greeting(BOOT, AT_NOW)  # the boot of its offers
             async with open_memory_network(world, key(name).public, exchange, greeting=greeting) as network:
-                directory = Directory(network, exchange, bootstrap, clock=lambda: NOW)
-                exchange.on_up = directory.greet
+                directory = Directory(network, exchange, bootstrap)
+                exchange.greeters.append(directory.greet)
                 yield Side(key(name), exchange, network, directory, world, scope)
                 inner.cancel_scope.cancel()
 
@@ -168,11 +170,11 @@ async def open_sought(
 
     async with trio.open_nursery() as nursery:
         exchange = Exchange(nursery)
-        async with open_memory_network(world, key.public, exchange) as network:
+        greeting = new_greeting(Machine(trio.current_time))
+        async with open_memory_network(world, key.public, exchange, greeting) as network:
             directory = Directory(network, exchange, named)
             neighbours = near.open if near is not None else None
-            options = {"here": nodes_here, "neighbours": neighbours, "clock": trio.current_time}
-            async with open_first_peers(directory, book, **options) as first_peers:
+            async with open_first_peers(directory, book, here=nodes_here, neighbours=neighbours) as first_peers:
                 yield Sought(network, directory, first_peers, read)
         nursery.cancel_scope.cancel()
 

@@ -6,6 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from p2pinfer.core.swarm.coverage import WELL_HELD
 from p2pinfer.core.values.keys import peer_name
 from p2pinfer.core.values.units import PeerKey
 from p2pinfer.overlay.directory import model_key
@@ -31,7 +32,7 @@ def _looks_are_less_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def keep_book(side: Side, book: Book) -> None:
     """As a node does."""
-    await keep_first_peers(side.directory, open_first_peers(side.directory, book, clock=trio.current_time))
+    await keep_first_peers(side.network.machine.lots, side.directory, open_first_peers(side.directory, book))
 
 
 async def fall_apart(world: MemoryWorld, nodes: Sequence[Side], boot: Side) -> None:
@@ -41,11 +42,11 @@ async def fall_apart(world: MemoryWorld, nodes: Sequence[Side], boot: Side) -> N
     for node in nodes:
         for link in node.network.links():
             if world.parts.get(link.peer) != world.parts[node.key.public]:
-                await link._pipe.abort()
+                world.cut(node.key.public, link.peer)
     await trio.sleep(APART_S[0] - WELL_S)
     for node in nodes:
         assert all(world.parts[other] == world.parts[node.key.public] for other in node.nodes())
-        assert not node.directory._tidings.is_thin(MODEL)
+        assert len(node.nodes(MODEL)) + 1 >= WELL_HELD
     world.parts = {}
 
 

@@ -71,6 +71,7 @@ async def test_meeting_somebody_who_is_not_there_does_no_harm() -> None:
     async with open_peers(2) as (first, second):
         gone = first.directory_addresses()[0].replace("/tcp/", "/tcp/1")[:-1]
         await second.meet([gone, "no address", "/ip4/127.0.0.1/tcp/9"], NOWHERE)
+        assert second.directory_addresses()
 
 
 async def test_a_dead_provider_does_not_hold_a_look_up_up() -> None:

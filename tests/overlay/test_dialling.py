@@ -7,7 +7,6 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.core.swarm.allowance import Allowance, Rate
 from p2pinfer.core.swarm.source import NOWHERE, Scope, Source
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import LinkDead, Refused, TurnedAway
@@ -293,13 +292,14 @@ async def test_a_session_waits_for_no_dial_that_finds_less_left(
 ) -> None:
     """A stranger is dialled for our own sake; its second address is one too many for that, and not for a session."""
     monkeypatch.setattr("p2pinfer.overlay.memory.MemoryGround", Silent)
+    for name, value in (("BURST", KEPT_DIALS + 1), ("RATE", 0)):
+        monkeypatch.setattr(f"p2pinfer.overlay.attempts.DIALS_{name}", value)
+        monkeypatch.setattr(f"p2pinfer.overlay.attempts.ALL_DIALS_{name}", value)
     world, [near, far] = MemoryWorld(), [key.public for key in KEYS[:2]]
     async with (
         open_memory_network(world, near, Collector()) as network,
         open_memory_network(world, far, Collector()) as other,
     ):
-        left = Rate(KEPT_DIALS + 1, 0)
-        monkeypatch.setattr(network._attempts, "_dials", Allowance(left, left))  # type: ignore[attr-defined]
         given = [f"/memory/nowhere/p2p/{peer_name(far)}", *other.addresses()]
 
         async def met() -> None:

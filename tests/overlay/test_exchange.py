@@ -16,6 +16,7 @@ from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import LinkDead, Refused, RemoteProtocolError
 from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.core.values.units import Codec, PeerKey, SessionId
+from p2pinfer.core.wire.frames import FrameDecoder
 from p2pinfer.core.wire.messages import AskContacts, AskFile, AskOffers, CallRefused, Contacts, FilePart, Offers
 from p2pinfer.core.wire.session_messages import (
     Close,
@@ -32,7 +33,7 @@ from p2pinfer.overlay.answers import MAX_CALLS
 from p2pinfer.overlay.calls import CALL_S, Ask
 from p2pinfer.overlay.early import EARLY_S, MAX_EARLY, MAX_EARLY_BYTES, EarlyRows
 from p2pinfer.overlay.exchange import Exchange
-from p2pinfer.overlay.greeting import Greeting
+from p2pinfer.overlay.greeting import new_greeting
 from p2pinfer.overlay.limits import (
     ALL_CALLS,
     ASKS_BURST,
@@ -44,15 +45,17 @@ from p2pinfer.overlay.limits import (
     OPENS_BURST,
 )
 from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.machine import Machine
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.outbox import QUEUE_BYTES, Priority
-from p2pinfer.overlay.pipe import Address
+from p2pinfer.overlay.pipe import Address, Pipe
 
 from .conftest import HELLO, KEYS, Collector, say
 
 SESSION = SessionId(b"a session of ids")
 OTHER = SessionId(b"another session.")
+MANY = 30_000  # questions, whose refusals are more than a link keeps for a peer that does not read
 OPEN = Open(SESSION, 0, b"", bytes(64), bytes(32), b"", (), (), (), ())
 
 
@@ -67,7 +70,7 @@ class Side:
         self.opens: list[Open] = []
 
     def keep_strays(self) -> None:
-        self.exchange.on_stray = lambda link, message: self.strays.append(message)
+        self.exchange.strays.append(lambda link, message: self.strays.append(message))
 
     async def dial(self, other: "Side") -> Link:
         return await self.network.dial(other.network.addresses()[0])
@@ -424,21 +427,39 @@ def ask_file(call: int) -> AskFile:
     return AskFile(call, bytes(32), "", 0, 1)
 
 
-async def test_a_peer_that_asks_and_does_not_listen_holds_no_caller(
-    autojump_clock: MockClock, open_side: OpenSide, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def deaf(near: Side, monkeypatch: pytest.MonkeyPatch) -> tuple[Link, Pipe]:
+    """A link to a peer that asks and reads nothing, until no more waits to be read than may; and its end of it."""
     monkeypatch.setattr(memory, "BUFFER_BYTES", 8_192)
-    near = await open_side(0)
     pipe = await MemoryGround(near.world, KEYS[1].public).dial(Address(near.network.addresses()[0]))
     await say(pipe, HELLO)
     await wait_all_tasks_blocked()
     [link] = near.network.links()
-    for number in range(1, 30_000):  # refused, for nobody answers that here, and not read
+    for number in range(1, MANY):  # refused, for nobody answers that here
         near.exchange.on_message(link, AskContacts(number))
     assert not link.has_room(Priority.CONTROL)
-    waiting = link._outbox._control.size
-    near.exchange.on_message(link, AskContacts(1))
-    assert link._outbox._control.size == waiting
+    return link, pipe
+
+
+async def test_what_is_refused_to_a_peer_that_does_not_listen_is_not_kept_for_it(
+    autojump_clock: MockClock, open_side: OpenSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near = await open_side(0)
+    _, pipe = await deaf(near, monkeypatch)
+    decoder, refused = FrameDecoder(), []
+    with trio.move_on_after(1):
+        while data := await pipe.read():
+            decoder.feed(data)
+            came = list(iter(decoder.next_message, None))
+            refused += [message.call for message in came if isinstance(message, CallRefused)]
+    assert refused == list(range(1, len(refused) + 1))
+    assert 0 < len(refused) < MANY - 1
+
+
+async def test_a_peer_that_asks_and_does_not_listen_holds_no_caller(
+    autojump_clock: MockClock, open_side: OpenSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near = await open_side(0)
+    link, _ = await deaf(near, monkeypatch)
     began = trio.current_time()
     with pytest.raises(Refused):
         await near.exchange.call(link, AskContacts, Contacts)
@@ -812,7 +833,7 @@ async def test_offers_nobody_asked_for_are_announcements(autojump_clock: MockClo
 async def test_whoever_wants_to_hear_of_links_does(autojump_clock: MockClock, open_side: OpenSide) -> None:
     near, far = await open_side(0), await open_side(1)
     ups: list[PeerKey] = []
-    far.exchange.on_up = lambda link: ups.append(link.peer)
+    far.exchange.greeters.append(lambda link: ups.append(link.peer))
     await near.dial(far)
     await trio.sleep(0.1)
     assert ups == [near.network.key]
@@ -828,7 +849,7 @@ async def test_the_log_warns_of_a_clock_when_several_networks_say_so_and_once(
         for number in range(1, 4):
             world.sources[KEYS[number].public] = Source(f"203.0.113.{number}", Scope.PUBLIC)
             for _ in range(5):
-                behind = Greeting(clock=lambda: 1.0)
+                behind = new_greeting(Machine(lambda: 1.0))
                 async with open_memory_network(world, KEYS[number].public, Exchange(nursery), behind) as other:
                     await other.dial(network.addresses()[0])
                     await trio.sleep(1)

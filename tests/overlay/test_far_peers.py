@@ -14,10 +14,12 @@ from p2pinfer.core.values.units import Roles, Span
 from p2pinfer.overlay.dial import SILENT_S
 from p2pinfer.overlay.directory import MEET_S, Directory
 from p2pinfer.overlay.exchange import Exchange
+from p2pinfer.overlay.greeting import new_greeting
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network
 from p2pinfer.overlay.pipe import Address, Pipe, hear_nothing
 from p2pinfer.overlay.reach import reach
-from tests.core.paid_route import NOW, certificate_for, key, offer_of
+from tests.core.paid_route import certificate_for, key, offer_of
+from tests.overlay.sides import AT_NOW
 
 from .conftest import KEYS, Collector
 
@@ -27,8 +29,8 @@ FAR_S = 2.0  # there and back: mobile and satellite links
 async def look(world: MemoryWorld, name: str, *bootstrap: str) -> list[KnownOffer]:
     async with trio.open_nursery() as nursery:
         exchange = Exchange(nursery)
-        async with open_memory_network(world, key(name).public, exchange) as network:
-            found = await Directory(network, exchange, bootstrap, clock=lambda: NOW).look()
+        async with open_memory_network(world, key(name).public, exchange, new_greeting(AT_NOW)) as network:
+            found = await Directory(network, exchange, bootstrap).look()
         nursery.cancel_scope.cancel()
     return found
 
@@ -36,8 +38,8 @@ async def look(world: MemoryWorld, name: str, *bootstrap: str) -> list[KnownOffe
 async def serve(world: MemoryWorld, name: str, *, task_status: trio.TaskStatus[str]) -> None:
     async with trio.open_nursery() as nursery:
         exchange = Exchange(nursery)
-        async with open_memory_network(world, key(name).public, exchange) as network:
-            directory = Directory(network, exchange, (), clock=lambda: NOW)
+        async with open_memory_network(world, key(name).public, exchange, new_greeting(AT_NOW)) as network:
+            directory = Directory(network, exchange)
             offer = offer_of(key(name), Span(0, 30), Roles.HEAD | Roles.TAIL)
             address = network.addresses()[0]
             directory.announce(KnownOffer(offer, certificate_for(key(name)), (address,), trio.current_time()))

@@ -9,21 +9,21 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pinfer.core.swarm.allowance import Allowance, Rate
 from p2pinfer.core.swarm.coverage import thinnest
 from p2pinfer.core.swarm.offers import KnownOffer
 from p2pinfer.core.swarm.source import Scope, Source
 from p2pinfer.core.values.codes import Code
-from p2pinfer.core.values.errors import LinkDead, Undialled
+from p2pinfer.core.values.errors import LinkDead, Refused, Undialled
 from p2pinfer.core.values.keys import peer_name
 from p2pinfer.core.values.units import PeerKey, Roles, Span
 from p2pinfer.core.wire.messages import AskContacts, Contacts, Offers
 from p2pinfer.overlay.degree import BESIDE, LEAST_DEGREE, OF_NETWORK, OURS, Kept, elsewhere, missing, sides, unneeded
-from p2pinfer.overlay.limits import DEGREE_S, MAX_DEGREE
+from p2pinfer.overlay.limits import DEGREE_S, MAX_DEGREE, MAX_FOUND
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.lots import drawn, place_of
 from p2pinfer.overlay.meeting import LOOK_AROUND_S, NEAR, NETWORK_SUSPECTS, SOON_S, STRANGE_ADDRESSES, TOLD_OF
 from p2pinfer.overlay.memory import MemoryWorld
+from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.pipe import Address
 from p2pinfer.overlay.word import Word
 from tests.core.paid_route import MODEL, certificate_for, key, offer_of
@@ -476,15 +476,14 @@ async def test_a_node_that_says_that_it_leaves_is_left_out_at_once(
 
 
 async def test_a_link_that_broke_is_no_death_where_the_node_answers(
-    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery, world: MemoryWorld
 ) -> None:
     boot, node = await open_side("boot"), await open_side("node")
     nursery.start_soon(boot.directory.keep_meeting)
     await node.network.dial(boot.address)
     node.serve()
     await trio.sleep(1)
-    [link] = boot.network.links()
-    await link._pipe.abort()
+    world.cut(boot.key.public, node.key.public)
     await trio.sleep(1)
     assert boot.nodes() == {node.key.public}
     assert boot.linked() == {node.key.public}
@@ -499,7 +498,7 @@ async def test_a_node_that_was_silent_counts_again_as_soon_as_it_speaks(
     node.serve()
     await trio.sleep(1)
     world.unreachable.add(node.key.public)
-    await node.network.links()[0]._pipe.abort()
+    world.cut(boot.key.public, node.key.public)
     await trio.sleep(2)
     assert boot.nodes() == set()
     await node.network.dial(boot.address)
@@ -534,9 +533,9 @@ async def test_a_node_that_cannot_be_dialled_is_not_found_dead_and_holds_nothing
     await trio.sleep(30)
     assert boot.linked() == {teller.key.public}
     assert boot.nodes() == {hidden.key.public}
-    assert boot.directory._tidings.held(MODEL) == 0
+    assert boot.directory.hides(MODEL)
     await hidden.network.dial(boot.address)
-    assert boot.directory._tidings.held(MODEL) == 1
+    assert not boot.directory.hides(MODEL)
 
 
 async def test_one_that_answers_slowly_keeps_no_other_from_being_found_dead(
@@ -564,7 +563,7 @@ async def test_one_that_answers_slowly_keeps_no_other_from_being_found_dead(
 
 
 async def test_who_has_many_keys_leaves_places_for_other_suspects(
-    autojump_clock: MockClock, open_side: OpenSide, world: MemoryWorld
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery, world: MemoryWorld
 ) -> None:
     boot = await open_side("boot")
     names = [f"liar {number}" for number in range(NETWORK_SUSPECTS + 2)]
@@ -579,8 +578,10 @@ async def test_who_has_many_keys_leaves_places_for_other_suspects(
     for side in [*liars, node]:
         await side.kill()
     await trio.sleep(1)
-    assert node.key.public in boot.directory._meeting._suspects
-    assert len(boot.directory._meeting._suspects) == NETWORK_SUSPECTS + 1
+    nursery.start_soon(boot.directory._meeting.keep_looking_after)  # all who are suspected are found dead
+    await trio.sleep(1)
+    assert node.key.public not in boot.nodes()
+    assert len(boot.nodes()) == len(liars) - NETWORK_SUSPECTS
 
 
 # Our own network
@@ -599,7 +600,7 @@ async def test_who_was_cut_off_is_back_at_once_though_the_bootstrap_node_died_me
     everybody = {side.key.public for side in [boot, *nodes]}
     world.unreachable |= everybody  # what cannot be dialled from here, nor from there
     for link in away.network.links():
-        await link._pipe.abort()
+        world.cut(away.key.public, link.peer)
     await trio.sleep(outage_s)
     assert away.linked() == set()
     await boot.kill()
@@ -668,10 +669,13 @@ async def test_where_those_of_other_networks_never_lead_there_few_are_dialled_fo
 async def test_a_peer_that_our_own_limit_left_undialled_is_not_taken_for_dead(
     autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    boot, node, other = [await open_side(name) for name in ("boot", "node", "other")]
+    with monkeypatch.context() as patch:  # one in 5 s
+        for name, value in (("BURST", 0.5), ("RATE", 0.1)):
+            patch.setattr(f"p2pinfer.overlay.attempts.DIALS_{name}", value)
+            patch.setattr(f"p2pinfer.overlay.attempts.ALL_DIALS_{name}", value)
+        boot = await open_side("boot")
+    node, other = await open_side("node"), await open_side("other")
     nursery.start_soon(boot.directory.keep_meeting)
-    one_in_5_s = Allowance(Rate(0.5, 0.1), Rate(0.5, 0.1))
-    monkeypatch.setattr(boot.network._attempts, "_dials", one_in_5_s)  # type: ignore[attr-defined]
     link = await other.network.dial(boot.address)
     link.send_nowait(Offers(0, (node.offer().relay(trio.current_time()),)))
     await trio.sleep(3)
@@ -731,10 +735,26 @@ async def test_peers_are_asked_once_for_each_life_of_our_part_of_the_dht(
     assert len(asked) == 2
 
 
-async def test_of_those_that_the_dht_names_networks_have_turns(open_side: OpenSide) -> None:
-    node = await open_side("node")
-    lured = {key(f"lured {number}").public: ["/ip4/203.0.113.66/tcp/1"] for number in range(18)}
-    honest = {key(f"honest {number}").public: [f"/ip4/198.41.0.{number}/tcp/1"] for number in range(2)}
-    for _ in range(20):
-        node.directory._seeking._tried.clear()
-        assert honest.keys() <= set(node.directory._seeking._to_meet({**lured, **honest}, 3))
+async def test_of_those_that_the_dht_names_networks_have_turns(
+    autojump_clock: MockClock, open_side: OpenSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lured = {key(f"lured {number}").public: "203.0.113.66" for number in range(2 * MAX_FOUND)}
+    honest = {key(f"honest {number}").public: f"198.41.0.{number}" for number in range(2)}
+    named = tuple(Address(f"/ip4/{ip}/tcp/1/p2p/{peer_name(peer)}") for peer, ip in {**lured, **honest}.items())
+    dialled: list[PeerKey] = []
+
+    async def find(_key: bytes) -> tuple[Address, ...]:
+        return named
+
+    async def nobody(_network: Network, peer: PeerKey, *_: object, **__: object) -> Link:
+        dialled.append(peer)
+        raise Refused("nobody answers", Code.UNREACHABLE)
+
+    monkeypatch.setattr("p2pinfer.overlay.search.reach", nobody)
+    for number in range(10):
+        node = await open_side(f"node {number}")
+        monkeypatch.setattr(node.network, "find", find)
+        dialled.clear()
+        await node.directory.look(MODEL)
+        assert len(dialled) == MAX_FOUND
+        assert honest.keys() <= set(dialled)

@@ -28,14 +28,19 @@ LATE_S = 30.0  # after which news that comes is pulled, and not passed on
 
 
 def noted(side: Side, answers: list[Offers]) -> None:
-    """Note every answer of a peer to questions for offers."""
-    answer = side.directory._tidings._answer
+    """Note every answer that a peer gets to its questions for offers."""
+    call = side.exchange.call
 
-    async def noting(link: Link, ask: AskOffers) -> Offers:
-        answers.append(await answer(link, ask))
+    async def noting(link: Link, ask: Callable[[int], AskOffers], expected: type[Offers]) -> Offers:
+        answers.append(await call(link, ask, expected))
         return answers[-1]
 
-    side.exchange.answer(AskOffers, noting)  # type: ignore[arg-type]
+    side.exchange.call = noting  # type: ignore[method-assign,assignment]
+
+
+def tell(link: Link, known: KnownOffer) -> None:
+    """Tell the peer of a link an offer, unasked."""
+    link.send_nowait(Offers(0, (known.relay(trio.current_time()),)))
 
 
 async def test_offers_are_pulled_through_a_peer_in_between(
@@ -74,8 +79,8 @@ async def test_a_client_that_rests_asks_nobody(
     autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
 ) -> None:
     boot, answers = await open_side("boot"), []
-    noted(boot, answers)
     client = await open_side("client", boot.address)
+    noted(client, answers)
     nursery.start_soon(client.directory.keep_pulling)
     await client.directory.look(MODEL)
     await trio.sleep(INTEREST_S + PULL_S[1])
@@ -88,13 +93,13 @@ async def test_what_is_known_is_told_in_short_and_only_when_it_is_news(
     autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
 ) -> None:
     boot, answers = await open_side("boot"), []
-    noted(boot, answers)
     for number in range(20):
         node = await open_side(f"node {number}")
         await node.network.dial(boot.address)
         nursery.start_soon(keep_renewing, node)
     await trio.sleep(1)
     client = await open_side("client", boot.address)
+    noted(client, answers)
     nursery.start_soon(client.directory.keep_pulling)
     await client.directory.look(MODEL)
     answers.clear()
@@ -171,10 +176,10 @@ async def test_who_does_not_know_what_is_renewed_asks_for_it(
     node, other = await open_side("node"), await open_side("other")
     nursery.start_soon(other.directory.keep_pulling)
     node.serve()
+    hear, other.exchange.on_offers = other.exchange.on_offers, lambda *_: None  # what is told first is lost
     await other.network.dial(node.address)
     await trio.sleep(1)
-    other.directory.table.forget(node.key.public)
-    other.directory._tidings.hearing._announced.clear()
+    other.exchange.on_offers = hear
     node.serve(seq=2)
     await trio.sleep(0.1)
     assert other.nodes(MODEL) == set()
@@ -199,8 +204,10 @@ async def test_an_answer_that_holds_more_than_it_may_is_cut(
 
     liar.exchange.answer(AskOffers, answer)  # type: ignore[arg-type]
     link = await client.network.dial(liar.address)
-    await client.directory._tidings.ask(link, MODEL, limit=8)
-    assert len(client.nodes()) == (8 if lie == "more than asked for" else 0)
+    nursery.start_soon(client.directory.keep_pulling)
+    client.directory.offers(MODEL)
+    await trio.sleep(PULL_S[1] + 1)
+    assert len(client.nodes()) == (PULL_NEW if lie == "more than asked for" else 0)
     assert link.dead is None
 
 
@@ -447,7 +454,7 @@ async def test_a_node_is_told_what_a_copy_of_its_process_says(
     node.serve(seq=2)
     await trio.sleep(1)
     twin = node.offer(seq=others, flat=7)
-    relay.directory._tidings.tell(to_peer, [twin])
+    tell(to_peer, twin)
     await trio.sleep(1)
     node.serve(seq=ours)
     await trio.sleep(1)
@@ -464,7 +471,7 @@ async def test_a_node_hears_of_a_copy_whichever_was_heard_first(autojump_clock: 
     await trio.sleep(1)
     twin = node.offer(seq=2, flat=7)
     for _ in range(9):
-        relay.directory._tidings.tell(to_peer, [twin])
+        tell(to_peer, twin)
     await trio.sleep(1)
     assert [offer for offer in heard if offer.flat == 7] == [twin.offer.record]
 
@@ -480,7 +487,7 @@ async def test_an_older_offer_that_a_relay_still_tells_is_no_news_to_its_node(
     older = node.serve(seq=1)
     node.serve(seq=2)
     await trio.sleep(1)
-    relay.directory._tidings.tell(to_peer, [older])
+    tell(to_peer, older)
     await trio.sleep(1)
     assert heard == []
 

@@ -141,8 +141,18 @@ async def test_a_meter_counts_what_it_took_to_take_what_came(monkeypatch: pytest
         meter.rest()
         meter.rest()
     assert meter.cost_s == 0.75 + 2 * READ_S
-    meter.add_look()
-    assert meter.cost_s == 0.75 + 2 * READ_S + LOOK_S
+
+
+async def test_a_look_at_a_disk_counts_whatever_our_own_thread_did(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is another thread that looks."""
+    monkeypatch.setattr("p2pinfer.overlay.toll.thread_time", lambda: 7.0)
+    meter = Meter()
+    for _ in range(100):
+        meter.add_look()
+    assert meter.take() == pytest.approx(100 * LOOK_S)
+    assert meter.take() == 0
 
 
 async def test_what_every_link_costs_is_free(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:

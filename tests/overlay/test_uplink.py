@@ -259,3 +259,30 @@ async def test_networks_have_turns_however_many_links_one_has(autojump_clock: Mo
         sent = [len(one.sent_s) for one in crowd]
         assert len(alone.sent_s) == pytest.approx(sum(sent), abs=2)
         assert max(sent) - min(sent) <= 1
+
+
+async def test_who_delays_its_pongs_has_one_part_under_way_at_most(autojump_clock: MockClock) -> None:
+    """Its acks come sooner than its round trip: so nobody knows how fast a part leaves, and it does not say so."""
+    async with open_uplink() as uplink:
+        liar = Fetching(uplink, PLACES[0], rtt_s=1.5)
+        liar.flush()
+        for _ in range(10):
+            await trio.sleep(0.05)
+            assert len(liar.lane.parts) == 1
+            liar.acknowledge()
+
+
+async def test_who_holds_a_provider_s_48_bits_has_one_turn(autojump_clock: MockClock) -> None:
+    """wire.md, 7.1: it has 65,536 networks."""
+    async with open_uplink() as uplink:
+        crowd = [Fetching(uplink, Source(f"2a00:1450:4001:{at:x}::/64", Scope.PUBLIC)) for at in range(1, 9)]
+        alone = Fetching(uplink, PLACES[1])
+        everybody = [*crowd, alone]
+        for one in everybody:
+            one.flush()
+        for _ in range(100):
+            await trio.sleep(0.01)
+            for one in everybody:
+                if one.lane.parts:
+                    one.acknowledge()
+        assert len(alone.sent_s) == pytest.approx(sum(len(one.sent_s) for one in crowd), abs=2)

@@ -15,6 +15,7 @@ from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.core.values.units import Codec, ModelId, OwnerKey, RecordId, Roles, Span
 from p2pinfer.core.wire.message_codec import decode_message, encode_message
 from p2pinfer.core.wire.session_messages import Open
+from p2pinfer.overlay.machine import Machine
 
 CLIENT = PrivateKey(b"c" * 32)
 NOW = 1_790_000_000
@@ -50,12 +51,15 @@ def stage(place: int, until_s: int = 86_400) -> StagePlan:
     return StagePlan(sign(offer, key), (f"/ip4/192.0.2.{place}/tcp/4001",), SPANS[place], NOW + until_s)
 
 
+THEN = Machine(lambda: NOW)
+
+
 def plan(*places: int, sampling: SamplingRecord = SAMPLING, known: bool = False) -> Plan:
     stages = [stage(place) for place in places]
     keys = {stage.key for stage in stages} if known else ()
     if len(stages) == 1:
         stages = [replace(stages[0], span=Span(0, LAYERS))]
-    return make_plan(CLIENT, stages, Order(LAYERS, 100, sampling, Codec.Q8O4, MAX_RESERVE, keys), NOW)
+    return make_plan(CLIENT, stages, Order(LAYERS, 100, sampling, Codec.Q8O4, MAX_RESERVE, keys), THEN)
 
 
 def test_contracts_of_a_generation_have_one_chunk_and_one_cadence() -> None:
@@ -78,7 +82,7 @@ def test_contracts_of_a_generation_meet_at_their_boundaries() -> None:
 
 def test_limits_that_do_not_fit_each_other_are_no_route() -> None:
     with pytest.raises(NoRoute, match="do not fit each other"):
-        make_plan(CLIENT, [stage(0), tight()], Order(LAYERS, 100, SAMPLING, Codec.F32, MAX_RESERVE), NOW)
+        make_plan(CLIENT, [stage(0), tight()], Order(LAYERS, 100, SAMPLING, Codec.F32, MAX_RESERVE), THEN)
 
 
 def tight() -> StagePlan:
@@ -134,5 +138,5 @@ def test_a_contract_lasts_as_long_as_a_slow_route_may_take_where_the_node_knows_
 def test_a_contract_ends_with_the_certificate_at_the_latest() -> None:
     stages = [replace(stage(0, until_s=700), span=Span(0, LAYERS))]
     order = Order(LAYERS, 100, SamplingRecord(max_tokens=3000), Codec.Q8O4, MAX_RESERVE)
-    made = make_plan(CLIENT, stages, order, NOW)
+    made = make_plan(CLIENT, stages, order, THEN)
     assert made.contracts[0].record.expires == NOW + 700

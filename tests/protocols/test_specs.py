@@ -71,8 +71,22 @@ def test_a_spec_has_its_chapters(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_must_stands_in_a_numbered_requirement(name: str) -> None:
-    paragraphs = re.split(r"\n\s*\n|\n(?=\[[A-Z]+-\d+\])", text_of(name))
-    assert [part for part in paragraphs if "MUST" in part and not REQUIREMENT.search(part)] == []
+    """Or in the list that belongs to one; so does what a peer MAY do."""
+    paragraphs = re.split(r"\n\s*\n(?!\s*(?:-|\d+\.) )|\n(?=\[[A-Z]+-\d+\])", text_of(name))
+    assert [part for part in paragraphs if re.search("MUST|MAY", part) and not REQUIREMENT.search(part)] == []
+
+
+@pytest.mark.parametrize("name", [*NAMES, "README.md"])
+def test_a_spec_says_at_its_head_how_far_it_is(name: str) -> None:
+    assert re.search(r"^Status: version \d", re.split(r"^## ", text_of(name), flags=re.MULTILINE)[0], re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "README.md"])
+def test_a_spec_names_no_text_outside_its_folder(name: str) -> None:
+    """But for those that README.md lists once, by their addresses."""
+    known = {path.name for path in PROTOCOLS.iterdir()}
+    assert set(re.findall(r"(?<![\w/])\w+\.md\b", text_of(name))) - known == set()
+    assert not re.search(r"\b(DESIGN|STYLE|CONTRIBUTING)\b", text_of(name))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -164,9 +178,9 @@ def test_references_from_code_to_chapters_lead_somewhere() -> None:
     assert missing == []
 
 
-def test_numbered_references_from_code_lead_somewhere() -> None:
+def test_numbered_references_lead_somewhere() -> None:
     missing = []
-    for path in (ROOT / "p2pinfer").rglob("*.py"):
+    for path in (*(ROOT / "p2pinfer").rglob("*.py"), *(ROOT / "tests").rglob("*.py"), *PROTOCOLS.glob("*.md")):
         for name, number in re.findall(r"\b(\w+\.md), (\d+(?:\.\d+)?)\b", path.read_text(encoding="utf-8")):
             if not re.search(rf"^##+ {re.escape(number)}\.? ", text_of(name), re.MULTILINE):
                 missing.append(f"{path.name}: {name}, {number}")

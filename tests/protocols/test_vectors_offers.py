@@ -20,6 +20,7 @@ from p2pinfer.core.wire.messages import AskOffers
 from p2pinfer.node import placement as placing
 from p2pinfer.node.placement import Placement
 from p2pinfer.node.settings import Serve
+from p2pinfer.overlay.machine import Machine
 from p2pinfer.overlay.tidings import Tidings
 from tests.protocols.reading import PROTOCOLS
 from tests.vectors.make_records import CERTIFICATE
@@ -45,6 +46,7 @@ class Asked:
 
     key = bytes(32)
     on_offers = None
+    machine = Machine()
 
     def answer(self, ask: object, answering: Any) -> None:
         self.answering = answering
@@ -81,6 +83,8 @@ async def test_an_offer_is_passed_on_with_its_age(autojump_clock: MockClock, cas
 
 class Swarm:
     """A directory and a network in which the offers of a case stay as old as they are, and everybody is there."""
+
+    machine = Machine()
 
     def __init__(self, offers: list[Case]) -> None:
         self._offers = offers

@@ -1,7 +1,7 @@
 """Makes protocols/vectors/codecs.json and sampler.json: python -m tests.vectors.make_engine
 
 Rows as a model has them (a few values far above the others), every way of spoiling one, and draws over vocabularies of
-hundreds. They come from the engine; inference.json has smaller ones that come from the text.
+hundreds. They come from the same plain Python as the smaller ones of inference.json, and not from the engine.
 """
 
 import json
@@ -11,13 +11,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from p2pinfer.core.records.draw import MILLIONTHS, Sampling
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.units import Codec, row_bytes
-from p2pinfer.engine.codecs import decode, encode
-from p2pinfer.engine.sampler import draw_id
+from tests.vectors.make_inference import decode_row, encode_row, float32, sample
 
 SEED: Final = 3
 FOLDER: Final = Path(__file__).parents[2] / "protocols" / "vectors"
@@ -48,40 +45,44 @@ def _file(cases: list[Case]) -> dict[str, Any]:
 def good_rows(rng: random.Random) -> Iterator[Case]:
     for width in (4, 63, 80, 128, 576):
         for spread in (0.02, 1.0, 40.0):
-            rows = np.array([_row(rng, width, spread) for _ in range(1 if width > 200 else 2)], np.float32)
+            rows = [_row(rng, width, spread) for _ in range(1 if width > 200 else 2)]
             for codec in ROW_CODECS:
-                data = encode(rows, codec)
+                data = [encode_row(codec, row) for row in rows]
                 yield {
                     "name": f"{len(rows)} of width {width}, spread {spread}, {codec.label}",
                     "codec": codec.label,
                     "width": width,
                     "count": len(rows),
-                    "values": rows.astype("<f4").tobytes().hex(),
-                    "rows": data.hex(),
-                    "decodes": decode(data, codec, width).astype("<f4").tobytes().hex(),
+                    "values": _written(rows).hex(),
+                    "rows": b"".join(data).hex(),
+                    "decodes": _written([decode_row(codec, one, width) for one in data]).hex(),
                     "expect": "ok",
                 }
 
 
 def _row(rng: random.Random, width: int, spread: float) -> list[float]:
     """Normal values, and every fortieth a hundred times larger."""
-    return [rng.gauss(0, spread) * (100 if rng.random() < 1 / 40 else 1) for _ in range(width)]
+    return [float32(rng.gauss(0, spread) * (100 if rng.random() < 1 / 40 else 1)) for _ in range(width)]
+
+
+def _written(rows: Sequence[Sequence[float]]) -> bytes:
+    return b"".join(struct.pack(f"<{len(row)}f", *row) for row in rows)
 
 
 def bad_rows(rng: random.Random) -> Iterator[Case]:
     """Good rows with one thing wrong."""
     width = 80
-    values = np.array([_row(rng, width, 1.0), _row(rng, width, 1.0)], np.float32)
-    for codec in ROW_CODECS:
-        data = encode(values, codec)
+    rows = [_row(rng, width, 1.0), _row(rng, width, 1.0)]
+    good = {codec: b"".join(encode_row(codec, row) for row in rows) for codec in ROW_CODECS}
+    for codec, data in good.items():
         for size in (0, 1, row_bytes(codec, width) - 1, row_bytes(codec, width) + 1, len(data) - 1):
             yield _refused(f"{codec.label}: {size} bytes", codec, width, data[:size], Code.BAD_VALUES)
     for name, bits in (("infinity", 0x7F80), ("minus infinity", 0xFF80), ("NaN", 0x7FC0), ("minus NaN", 0xFFFF)):
         for at in (0, 79, 80, 159):
             for codec, item in ((Codec.F32, struct.pack("<I", bits << 16)), (Codec.BF16, struct.pack("<H", bits))):
-                data = _put(encode(values, codec), at * len(item), item)
+                data = _put(good[codec], at * len(item), item)
                 yield _refused(f"{codec.label}: {name} at value {at}", codec, width, data, Code.BAD_VALUES)
-    data, row = encode(values, Codec.Q8O4), row_bytes(Codec.Q8O4, width)
+    data, row = good[Codec.Q8O4], row_bytes(Codec.Q8O4, width)
     for first in (0, row):
         for name, at, item in _spoils(width):
             spoilt = _put(data, first + at, item)
@@ -132,6 +133,7 @@ def draws(rng: random.Random) -> Iterator[Case]:
             logits = _logits(rng, size, kind)
             for sampling in _samplings(rng):
                 position = rng.randrange(1, 8192)
+                parameters = sampling.temperature, sampling.top_k, sampling.top_p, sampling.seed
                 yield {
                     "name": f"{size} {kind}, temperature {sampling.temperature}, top_k {sampling.top_k}, "
                     f"top_p {sampling.top_p}, position {position}",
@@ -141,13 +143,13 @@ def draws(rng: random.Random) -> Iterator[Case]:
                     "top_p": sampling.top_p,
                     "seed": sampling.seed,
                     "position": position,
-                    "id": draw_id(np.array(logits, np.float32), sampling, position),
+                    "id": sample(logits, *parameters, position),
                 }
 
 
 def _logits(rng: random.Random, size: int, kind: str) -> Sequence[float]:
     """In steps, as bfloat16 gives them: many are equal."""
-    values = [rng.gauss(0, 4) for _ in range(size)]
+    values = [float32(rng.gauss(0, 4)) for _ in range(size)]
     return values if kind == "spread" else [round(value * 2) / 2 for value in values]
 
 

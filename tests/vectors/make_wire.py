@@ -8,6 +8,7 @@ import json
 import random
 from collections.abc import Iterator
 from dataclasses import fields
+from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,6 @@ import msgpack
 
 from p2pinfer.core.records.offer import Load, Speed
 from p2pinfer.core.values.codes import Code
-from p2pinfer.core.values.errors import RemoteProtocolError
 from p2pinfer.core.values.keys import PrivateKey, peer_name
 from p2pinfer.core.wire.frames import MAX_HELLO, encode_frame
 from p2pinfer.core.wire.message_codec import encode_message
@@ -40,7 +40,6 @@ from p2pinfer.core.wire.messages import (
     RelayedOffer,
     Renewal,
 )
-from p2pinfer.core.wire.pace import MIN_FRAME, Pace
 from tests.core.paid_route import NOW
 from tests.vectors.link_scripts import scripts
 from tests.vectors.stranger_cases import allowances, backlogs, crowds, dials, rooms, told
@@ -347,8 +346,8 @@ def pace_cases() -> Iterator[Case]:
         ("a receiver whose clock runs backwards", [("sent", 90_000), ("ack", 10_000, 900_000), ("ack", 20_000, 1)]),
         ("two acks exactly 20 ms apart", [("sent", 100_000), ("ack", 10_000, 0), ("ack", 20_000, 20_000)]),
         ("two acks a microsecond less apart", [("sent", 100_000), ("ack", 10_000, 0), ("ack", 20_000, 19_999)]),
-        ("slower samples, with MIN_FRAME bytes left each time", left(MIN_FRAME)),
-        ("slower samples, with a byte more left each time", left(MIN_FRAME + 1)),
+        ("slower samples, with MIN_FRAME bytes left each time", left(16_384)),
+        ("slower samples, with a byte more left each time", left(16_385)),
         ("of sixteen round trips the least counts", [("rtt_us", 50_000), *[("rtt_us", 70_000)] * 15, *busy]),
         ("a seventeenth makes the first forgotten", [("rtt_us", 50_000), *[("rtt_us", 70_000)] * 16, *busy]),
         ("an ack of a byte never sent", [("sent", 100), ("ack", 101, 5)]),
@@ -367,25 +366,33 @@ def left(unacknowledged: int) -> list[Step]:
 
 
 def walk(steps: list[Step]) -> Iterator[Case]:
-    pace = Pace()
+    """What follows from WIRE-29 and WIRE-17, step by step, in exact fractions."""
+    sent = acked = 0
+    trips_us: list[int] = []
+    rates: list[Fraction] = []  # bytes a second, of the samples that counted
+    began: tuple[int, int] | None = None
     for kind, amount, *at_us in steps:
         step: Case = {kind: amount, **({"at_us": at_us[0]} if at_us else {})}
-        try:
-            apply(pace, step)
-        except RemoteProtocolError as error:
-            yield {**step, "expect": error.code.label}
+        if kind == "sent":
+            sent += amount
+        elif kind == "rtt_us":
+            trips_us.append(amount)
+        elif not acked <= amount <= sent:
+            yield {**step, "expect": "bad-state"}
             return
-        yield {**step, "window": pace.window, "frame": pace.frame_budget, "rate": round(pace.rate)}
-
-
-def apply(pace: Pace, step: Case) -> None:
-    """One step of a case at a sender."""
-    if "sent" in step:
-        pace.add_sent(step["sent"])
-    elif "rtt_us" in step:
-        pace.add_round_trip(step["rtt_us"] / 1e6)
-    else:
-        pace.add_ack(step["ack"], step["at_us"])
+        else:
+            acked = amount
+            if began is None or at_us[0] - began[1] >= 20_000:
+                if began is not None:
+                    rate = Fraction((acked - began[0]) * 1_000_000, at_us[0] - began[1])
+                    if sent - acked > 16_384 or rate > max(rates[-8:], default=0):
+                        rates.append(rate)
+                began = acked, at_us[0]
+        rate = max(rates[-8:], default=Fraction(0))
+        trip_s = Fraction(min(trips_us[-16:], default=0), 1_000_000)
+        window = max(65_536, rate * (trip_s + Fraction(1, 100)) + 16_384)
+        frame = min(1_048_576, max(16_384, rate * Fraction(1, 200)))
+        yield {**step, "window": int(window), "frame": int(frame), "rate": round(rate)}
 
 
 # Rows and files: how they are cut

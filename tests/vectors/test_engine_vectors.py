@@ -1,7 +1,6 @@
-"""protocols/vectors/codecs.json and sampler.json against the engine, the text, and the program that made them."""
+"""protocols/vectors/codecs.json and sampler.json against the engine, and against the program that made them."""
 
 import json
-import struct
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -15,7 +14,6 @@ from p2pinfer.core.values.units import Codec, row_bytes
 from p2pinfer.engine.codecs import decode, encode
 from p2pinfer.engine.sampler import draw_id
 from tests.vectors.make_engine import FOLDER, codecs, render, sampler
-from tests.vectors.make_inference import encode_row, sample
 
 Case = Mapping[str, Any]
 
@@ -48,14 +46,7 @@ def test_good_rows_are_written_and_read(case: Case) -> None:
     values = np.frombuffer(bytes.fromhex(case["values"]), "<f4").reshape(-1, width)
     assert encode(values, codec).hex() == case["rows"]
     assert decode(bytes.fromhex(case["rows"]), codec, width).astype("<f4").tobytes().hex() == case["decodes"]
-
-
-@pytest.mark.parametrize("case", named([case for case in ROWS if case["expect"] == "ok"]))
-def test_good_rows_are_those_of_the_text(case: Case) -> None:
-    codec, width, data = CODECS[case["codec"]], case["width"], bytes.fromhex(case["values"])
-    rows = [struct.unpack_from(f"<{width}f", data, at) for at in range(0, len(data), 4 * width)]
-    assert b"".join(encode_row(codec, row) for row in rows).hex() == case["rows"]
-    assert len(case["rows"]) == 2 * len(rows) * row_bytes(codec, width)
+    assert len(case["rows"]) == 2 * len(values) * row_bytes(codec, width)
 
 
 @pytest.mark.parametrize("case", named([case for case in ROWS if case["expect"] != "ok"]))
@@ -66,8 +57,7 @@ def test_bad_rows_are_refused(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", named(DRAWS))
-def test_an_id_is_drawn_as_the_vector_and_the_text_say(case: Case) -> None:
+def test_an_id_is_drawn_as_the_vector_says(case: Case) -> None:
     logits = np.frombuffer(bytes.fromhex(case["logits"]), "<f4")
     parameters = [case[name] for name in ("temperature", "top_k", "top_p", "seed")]
     assert draw_id(logits, Sampling(*parameters), case["position"]) == case["id"]
-    assert sample(logits.tolist(), *parameters, case["position"]) == case["id"]

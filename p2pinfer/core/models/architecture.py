@@ -1,4 +1,4 @@
-"""What a model is made of: architectures, their switches, and the tensors of each file (protocols/manifest.md, 5).
+"""The parts of a model: architectures, their switches, and the tensors of each file (protocols/manifest.md, 5).
 
 This is the one description. Import, manifests, both engines and the tests read it, so whoever adds an architecture
 adds an entry to ARCHITECTURES; where it has a tensor that the others have not, also a line in `layer_weights` and what

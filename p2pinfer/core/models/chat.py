@@ -1,8 +1,8 @@
 """Chat messages to the text a model was trained on, by the model's own template (protocols/manifest.md, 4.4).
 
-Templates are programs in Jinja's language by whoever made the model, so they run in Jinja's sandbox and see nothing
-but the messages. What transformers offers to templates is here. How deep a template nests, how large a product it may
-make and how much it may write is bounded here; how long it runs is for those to bound who run it.
+Templates are programs in Jinja's language by whoever made the model, so they run in Jinja's sandbox and see nothing but
+the messages. They find here what transformers offers to templates. This module bounds how deep a template nests, how
+large a product it makes and how much it writes; its callers bound how long it runs.
 """
 
 import json
@@ -16,20 +16,19 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from p2pinfer.core.models.template_variables import Variable, check_looked_at, check_variables
+from p2pinfer.core.models.template_variables import (
+    NO_VARIABLES,
+    ChatMessage,
+    Variable,
+    check_looked_at,
+    check_variables,
+)
 from p2pinfer.core.values.errors import ModelError, UsageError
 
 ROLES: Final = frozenset({"system", "user", "assistant", "tool", "developer"})
 MAX_RENDERED: Final = 1 << 26  # characters that a template may write; a context of a million positions has less
 MAX_PRODUCT: Final = 1 << 20  # items of a sequence, or bits of a number, that one operation may make
 SAMPLE: Final = ({"role": "user", "content": "Hello"},)  # a conversation that every template takes
-
-NO_VARIABLES: Final[Mapping[str, Variable]] = {}
-
-ChatMessage = Mapping[str, Any]  # `role` and `content`; a template may look at more
-
-# What a template's code may raise: it is somebody else's program
-_FAILURES: Final = (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError, MemoryError)
 
 
 class ChatTemplate:
@@ -50,7 +49,7 @@ class ChatTemplate:
             parsed = environment.parse(source)
             self.words: Final = _words(parsed)
             self._looked_at = meta.find_undeclared_variables(parsed) - environment.globals.keys()
-        except (TemplateError, SyntaxError, ValueError, OverflowError, MemoryError, RecursionError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever Jinja makes of somebody else's program
             raise ModelError(f"the model's chat template is broken: {_reason(error)}") from None
 
     def render(
@@ -84,7 +83,7 @@ class ChatTemplate:
                     **variables,
                 )
             )
-        except (*_FAILURES, RecursionError) as error:
+        except Exception as error:  # noqa: BLE001 - it is somebody else's program, and may fail in any way
             raise UsageError(f"the model's chat template does not take these messages: {_reason(error)}") from None
 
 

@@ -62,6 +62,7 @@ _NO_MATTER: Final = frozenset(
         *("exponential_decay_length_penalty", "remove_invalid_values"),
     )
 )
+_INSIDE: Final = frozenset(("rope_scaling", "rope_parameters"))  # objects of which we read what is inside
 KNOWN: Final = _READ | _NO_MATTER | _ONLY.keys()
 # In a description of rotary positions; those that its kind does not use are not looked at, nor are they elsewhere
 _ROPE: Final = frozenset(
@@ -73,7 +74,7 @@ _ROPE: Final = frozenset(
 
 
 def parse_config(raw: Mapping[str, Any], ignored: Collection[str] = ()) -> ModelConfig:
-    """What parsed JSON says.
+    """Return the configuration that parsed JSON describes.
 
     ignored: keys that nobody here knows, and somebody who knows the model says change nothing
 
@@ -89,8 +90,12 @@ def parse_config(raw: Mapping[str, Any], ignored: Collection[str] = ()) -> Model
 
 
 def _without(raw: Mapping[str, Any], ignored: Collection[str]) -> dict[str, Any]:
+    """Without the keys, here and in what is read of an object inside; nobody looks deeper, however deep it goes."""
     kept = {key: value for key, value in raw.items() if key not in ignored}
-    return {key: _without(value, ignored) if isinstance(value, dict) else value for key, value in kept.items()}
+    for key in _INSIDE & kept.keys():
+        if isinstance(inside := kept[key], dict):
+            kept[key] = {name: value for name, value in inside.items() if name not in ignored}
+    return kept
 
 
 def _parse(raw: Mapping[str, Any]) -> ModelConfig:
@@ -196,13 +201,17 @@ def _window(architecture: Architecture, raw: Mapping[str, Any], layers: int) -> 
     raise ModelError("a sliding window in some layers only is not supported")
 
 
-def _window_kinds(architecture: Architecture, raw: Mapping[str, Any], window: object, layers: int) -> list[str]:
-    """The layers' kinds, as the architecture's class fills in what the config leaves out."""
+def _window_kinds(architecture: Architecture, raw: Mapping[str, Any], window: object, layers: int) -> set[str]:
+    """The kinds that layers have, as the architecture's class fills in what the config leaves out.
+
+    Nothing is made for each layer: their number is a stranger's, and not held against its range yet.
+    """
     first = 0
     if architecture.window is Window.SWITCHED:
         first = whole(_given(raw, "max_window_layers", DEFAULT_WINDOW_LAYERS))
-    sliding = [window is not None and layer >= first for layer in range(min(layers, 2 + max(0, first)))]
-    return ["sliding_attention" if one else "full_attention" for one in sliding]
+    if window is None or layers <= first:
+        return {"full_attention"}
+    return {"sliding_attention"} if first <= 0 else {"full_attention", "sliding_attention"}
 
 
 def _given(raw: Mapping[str, Any], name: str, default: Any) -> Any:

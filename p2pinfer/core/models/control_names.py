@@ -166,8 +166,9 @@ def _replaced(text: str, characters: Sequence[tuple[int, int, str]]) -> str:
 
 def _unknown(description: Mapping[str, Any]) -> str | None:
     model = description["model"]
-    if isinstance(number := model.get("unk_id"), int):
-        return str(model["vocab"][number][0])
+    vocabulary = model.get("vocab")  # a list in a Unigram model alone, and no other kind is asked for its `unk_id`
+    if isinstance(vocabulary, list) and isinstance(number := model.get("unk_id"), int):
+        return str(vocabulary[number][0])
     name = model.get("unk_token")
     return name if isinstance(name, str) else None
 

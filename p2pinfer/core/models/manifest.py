@@ -1,8 +1,8 @@
 """The description of a model: architecture, shape, template and the hash of every file (protocols/manifest.md).
 
-A model's id is the hash of its manifest's bytes, so two machines that imported the same model agree on its id, and
-a file from a stranger is as good as one from a friend. What stands in the files is for `disk` to write and `engine`
-to read; this names them and says which of them a stage or a client needs.
+A model's id is the hash of its manifest's bytes, so two machines that imported the same model agree on its id, and a
+file from a stranger is as good as one from a friend. `disk` writes the files and `engine` reads them; this names them
+and says which of them a stage or a client needs.
 """
 
 import hashlib
@@ -115,7 +115,7 @@ class Manifest:
 
     @property
     def draw(self) -> Sampling:
-        """How ids are drawn where nobody asks otherwise. Raises ValueError for numbers that make no sense."""
+        """The way to draw ids where nobody asks otherwise. Raises ValueError for numbers that make no sense."""
         return Sampling(*self.sampling)
 
     @property

@@ -19,7 +19,7 @@ from p2pinfer.core.values.units import Q8O4_OUTLIERS
 
 @dataclass(frozen=True, slots=True)
 class RopeScaling:
-    """How rotary frequencies are stretched. linear: all by `factor`; llama3: the slow ones, with a ramp between."""
+    """A stretch of rotary frequencies. linear: all by `factor`; llama3: the slow ones, with a ramp between."""
 
     kind: str
     factor: float

@@ -1,8 +1,8 @@
 """Tells the parts of a rendered chat that its messages brought from those that the template wrote (manifest.md, 4.4).
 
-A template may cut messages and put the pieces together as it likes, so where its text comes from cannot be read off
-it. It is found out by rendering a second time, with other characters in the messages: where those stand, the text is
-a message's. What the template itself looks for in messages stays as it is, or it would take another turning.
+A template may cut messages and put the pieces together as it likes, so where its text comes from cannot be read off it.
+It is found out by rendering a second time, with other characters in the messages: where those stand, the text is a
+message's. Words that the template itself looks for in messages stay as they are, or it would take another turning.
 """
 
 import json

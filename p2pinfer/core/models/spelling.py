@@ -23,7 +23,10 @@ def byte_characters() -> dict[str, int]:
     return {chr(byte): byte for byte in printable} | {chr(0x100 + n): byte for n, byte in enumerate(others)}
 
 
-_BYTES: Final = byte_characters()
+# Characters of the spelling to those that Latin-1 writes as their byte; what else it could write to what it cannot
+_LATIN_1: Final = dict.fromkeys(range(0x100), SPACE) | {
+    ord(character): chr(byte) for character, byte in byte_characters().items()
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +39,10 @@ class Spelling:
     def read(self, name: str) -> bytes:
         """The bytes that a name stands for."""
         if self.byte_level:
-            if not all(character in _BYTES for character in name):
+            try:
+                return name.translate(_LATIN_1).encode("latin-1")  # a table of ids asks for each name that there is
+            except UnicodeEncodeError:
                 return name.encode()
-            return bytes(_BYTES[character] for character in name)
         if byte := _BYTE.fullmatch(name):
             return bytes.fromhex(byte[1])
         return name.replace(SPACE, " ").encode()

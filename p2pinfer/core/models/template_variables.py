@@ -1,11 +1,13 @@
-"""Variables that whoever asks gives a chat template, as `enable_thinking` (protocols/manifest.md, 4.4)."""
+"""The values that a chat template is given: messages, and variables as `enable_thinking` (manifest.md, 4.4)."""
 
 from collections.abc import Collection, Mapping
-from typing import Final
+from typing import Any, Final
 
 from p2pinfer.core.values.errors import UsageError
 
+ChatMessage = Mapping[str, Any]  # `role` and `content`; a template may look at more
 Variable = bool | int | float | str | None
+NO_VARIABLES: Final[Mapping[str, Variable]] = {}
 
 # What every template gets, whoever asks
 OWN: Final = frozenset(
@@ -23,7 +25,7 @@ def check_variables(variables: Mapping[str, Variable]) -> None:
         raise UsageError(f"template_vars are names and values, not {variables!r:.80}")
     for name, value in variables.items():
         if not (isinstance(name, str) and name.isidentifier()):
-            raise UsageError(f"{name!r:.80} is no name of a template's variable")
+            raise UsageError(f"{name!r:.80} is not a name for a template's variable")
         if name in OWN:
             raise UsageError(f"{name} is what a template gets from p2pinfer; it cannot be set")
         if not isinstance(value, bool | int | float | str | None):

@@ -5,33 +5,21 @@ by the other. So the text of ids has one definition here: every id stands for so
 the text is those bytes as UTF-8, where what is no UTF-8 becomes U+FFFD. It is the same however the ids are grouped.
 """
 
-from codecs import utf_8_decode
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from p2pinfer.core.models.chat import NO_VARIABLES, ChatMessage, ChatTemplate
 from p2pinfer.core.models.control_names import ControlNames
 from p2pinfer.core.models.manifest import Manifest
 from p2pinfer.core.models.spelling import spelling_of
-from p2pinfer.core.models.template_variables import Variable
+from p2pinfer.core.models.template_variables import NO_VARIABLES, ChatMessage, Variable
+from p2pinfer.core.models.text_stream import TextStream
 from p2pinfer.core.models.tokenizer import read_tokenizer
 from p2pinfer.core.values.errors import ModelError, UsageError
 
-
-class Spelt(Protocol):
-    """The bytes that ids stand for; `Texts` knows them, and so does a table of them."""
-
-    @property
-    def drops_first_space(self) -> bool:
-        """A text's first space stands for its beginning."""
-
-    def bytes_of(self, id_: int) -> bytes:
-        """The bytes that an id adds to the text."""
-
-    def special_name(self, id_: int) -> str | None:
-        """The name of a control token."""
+if TYPE_CHECKING:
+    from p2pinfer.core.models.chat import ChatTemplate
 
 
 class Texts:
@@ -109,13 +97,15 @@ class Texts:
         """
         return self._ready().render(messages, now, variables)
 
-    def _ready(self) -> ChatTemplate:
+    def _ready(self) -> "ChatTemplate":
         """The template, read once."""
         if self._template is None:
             if self._manifest is None or not self._manifest.template:
                 raise UsageError(
                     "the model has no chat template; ask it without chat messages, or import it with --template"
                 )
+            from p2pinfer.core.models.chat import ChatTemplate  # Jinja takes a while to import, and not all chat
+
             names = {"bos_token": self._name(self._manifest.bos), "eos_token": self._name(self._manifest.ends)}
             self._template = ChatTemplate(self._manifest.template, names | self._names)
         return self._template
@@ -169,89 +159,3 @@ def _names(description: Mapping[str, Any]) -> dict[str, str]:
         "pad_token": (description.get("padding") or {}).get("pad_token"),
     }
     return {key: name for key, name in names.items() if isinstance(name, str)}
-
-
-class TextStream:
-    """Ids in, text out, as far as the text is certain (manifest.md, 4.3).
-
-    Held back are the bytes of a character that may still be completed, and what may be the beginning of a stop string.
-    `stop` is the stop string found, whose place is the end of the text. Of several, the one whose last character
-    comes first was found; of those that end together, the longest: so it does not matter how the ids cut the text.
-    A stop string that is a control token's name is found where that token comes.
-
-    begins: the text begins with the first id, and continues no other
-    """
-
-    def __init__(self, texts: Spelt, stops: Sequence[str] = (), *, begins: bool = False) -> None:
-        if "" in stops:
-            raise UsageError("an empty stop string would stop before the first word")
-        self.stop: str | None = None
-        self._texts = texts
-        self._stops = tuple(stops)
-        self._unfinished = b""  # of a character that may still be completed
-        self._held = ""  # what may be the beginning of a stop string
-        self._at_start = begins and texts.drops_first_space
-
-    def add(self, id_: int) -> str:
-        """The text that this id makes certain. After a stop string was found there is none."""
-        if not self._stops:
-            text = self._decode(self._texts.bytes_of(id_))  # nearly always
-            return self._shown(text) if self._at_start else text
-        name = self._texts.special_name(id_)
-        if name in self._stops and self.stop is None:
-            text = self._shown(self._take(self._decode(b"", final=True)))
-            if self.stop is None:
-                text, self._held, self.stop = text + self._shown(self._held), "", name
-            return text
-        return self._shown(self._take(self._decode(self._texts.bytes_of(id_))))
-
-    @property
-    def rest(self) -> str:
-        """What is held back, as it would be shown if no id followed. No stop string is found in it."""
-        if self.stop is not None or not (self._held or self._unfinished):
-            return ""
-        text = self._held + self._unfinished.decode(errors="replace")
-        return text.removeprefix(" ") if self._at_start else text
-
-    def finish(self) -> str:
-        """The rest of the text, now that no id follows."""
-        rest, self._held, self._unfinished = self.rest, "", b""
-        return rest
-
-    def _decode(self, data: bytes, *, final: bool = False) -> str:
-        """The characters that these bytes complete; the codecs' own decoder does the same in more steps."""
-        data = self._unfinished + data
-        text, used = utf_8_decode(data, "replace", final)
-        self._unfinished = data[used:]
-        return text
-
-    def _take(self, text: str) -> str:
-        if self.stop is not None or not text:
-            return ""
-        text = self._held + text
-        found = _first_stop(text, self._stops)
-        if found is None:
-            certain = len(text) - _longest_beginning(text, self._stops)
-            self._held = text[certain:]
-            return text[:certain]
-        self.stop, self._held = found, ""
-        return text[: text.index(found)]
-
-    def _shown(self, text: str) -> str:
-        """The text, without the space that stands for a beginning."""
-        if text and self._at_start:
-            text, self._at_start = text.removeprefix(" "), False
-        return text
-
-
-def _first_stop(text: str, stops: Sequence[str]) -> str | None:
-    ends = {stop: text.find(stop) + len(stop) for stop in stops if stop in text}
-    return min(ends, key=lambda stop: (ends[stop], -len(stop)), default=None)
-
-
-def _longest_beginning(text: str, stops: Sequence[str]) -> int:
-    """The length of the longest end of `text` that one of the stop strings begins with."""
-    longest = max(map(len, stops), default=0)
-    return next(
-        (size for size in range(min(longest, len(text)), 0, -1) if any(s.startswith(text[-size:]) for s in stops)), 0
-    )

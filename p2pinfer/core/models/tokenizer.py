@@ -1,4 +1,4 @@
-"""A tokenizer.json, read by the tokenizers library: text to ids. What it cannot do is a ModelError, panics included."""
+"""A tokenizer.json, read by the tokenizers library: text to ids. Its failures are ModelErrors, panics included."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -8,7 +8,7 @@ from typing import Any, Final
 from tokenizers import Tokenizer as Library
 
 from p2pinfer.core.values.errors import ModelError
-from p2pinfer.core.values.shown import cut
+from p2pinfer.core.values.shown import brief, cut
 
 
 class Tokenizer:
@@ -46,6 +46,11 @@ class Tokenizer:
         name: str | None = self._library.id_to_token(id_)
         return name
 
+    def id_of(self, name: str) -> int | None:
+        """The id of a name; None for one it does not know."""
+        id_: int | None = self._library.token_to_id(name)
+        return id_
+
     @property
     def size(self) -> int:
         """One more than the highest id."""
@@ -61,7 +66,23 @@ def read_tokenizer(data: bytes) -> Tokenizer:
         raise ModelError(f"tokenizer.json is no tokenizer: {error}") from None
     if not isinstance(description, dict):
         raise ModelError("tokenizer.json is no tokenizer: it is not a JSON object")
-    return Tokenizer(text, description)
+    tokenizer = Tokenizer(text, description)
+    _check_added(tokenizer)
+    return tokenizer
+
+
+def _check_added(tokenizer: Tokenizer) -> None:
+    """Raise ModelError for an added name whose id is not the file's: the library numbers some names anew.
+
+    Its ids are those of prompts, and the file's are those that are control tokens, and end nothing, in texts and chats.
+    """
+    for item in tokenizer.description.get("added_tokens") or []:
+        if (id_ := tokenizer.id_of(item["content"])) != item["id"]:
+            theirs = "none" if id_ is None else f"id {id_}"
+            raise ModelError(
+                f"tokenizer.json is no tokenizer that works: it says that {brief(item['content'])} has id "
+                f"{brief(item['id'])}, and the tokenizers library gives it {theirs}"
+            )
 
 
 @contextmanager

@@ -73,7 +73,7 @@ class Debt:
 
     @property
     def until(self) -> int:
-        """When it no longer counts for its client, Unix seconds."""
+        """The time from which it no longer counts for its client, Unix seconds."""
         return self.ended + (DEBT_S if self.lasting else RELEASE_S)
 
 

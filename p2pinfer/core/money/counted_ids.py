@@ -21,7 +21,7 @@ class CountedIds:
 
     @classmethod
     def resumed(cls, kept: Delivered) -> "CountedIds":
-        """What was kept of a generation that is over; no ids can be added."""
+        """Return the ids that were kept of a generation that is over; none can be added."""
         ids = cls((), bytes(32))
         ids.prompt, ids.delivered = kept.prompt, kept.count
         ids._inputs, ids._outputs = kept.trees()

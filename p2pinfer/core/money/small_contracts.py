@@ -2,8 +2,8 @@
 
 Nothing that both sides signed is ever thrown away, and promises cost a stranger nothing. So who promises little is not
 served without end: contracts signed for less than SMALL positions are counted, by day and network. Of others a node's
-own speed bounds the number. Who has paid for as many positions as a larger contract has, for each small one of this
-day, is counted apart: a stranger of the same network cannot take that away without paying as much.
+own speed bounds the number. A client that has paid, for each small contract of this day, as many positions as a larger
+one has, is counted apart: a stranger of the same network cannot take that away without paying as much.
 """
 
 from collections import Counter
@@ -25,7 +25,7 @@ def is_small(proposed: int, paid: int) -> bool:
 
 
 def day_of(now: int) -> int:
-    """When the day of a time began (UTC); both in Unix seconds."""
+    """Return the beginning of the day (UTC) of a time; both in Unix seconds."""
     return now - now % DAY_S
 
 

@@ -5,7 +5,7 @@
     CLOSING --the client signed the final--> CLOSED
 
 The caller stores a proposal before it sends it, stores a complete receipt before it acknowledges it, and asks
-`may_compute` before every step. What rows mean is for `stage.py`.
+`may_compute` before every step. `core/sessions/stage.py` knows what rows mean.
 """
 
 from dataclasses import dataclass
@@ -119,8 +119,8 @@ class StageAccount:
     def commit_step(self, first: int, last: int) -> None:
         """Commit what the client can count to once positions [first, last) were computed in a step (RCT-23).
 
-        That a row of a later position came here says that the ids before it were sampled; of our own last row past the
-        prompt nobody has said so yet, but at the tail.
+        A row of a later position that came here shows that the ids before it were sampled. Nothing shows that yet of
+        our own last row past the prompt, except at the tail.
         """
         self.commit(last if self._work.tail or last <= self.contract.record.prompt else first)
 

@@ -1,8 +1,8 @@
 """The one form a signed record may have: a flat msgpack array (protocols/receipts.md, "Encoding").
 
 Elements are integers, bins, or flat arrays of integers; shortest encodings only, nothing after the end. msgpack itself
-has many encodings of one value, which would give one record many ids. How large integers may be, and what the elements
-mean, is for the kinds of fields and for `records.py`.
+has many encodings of one value, which would give one record many ids. The kinds of fields, and `records.py`, say how
+large integers may be and what the elements mean.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Contracts: the terms of one session, signed by the client, then by the node (protocols/receipts.md, "Contract").
 
-Together with a receipt, a contract is all that an amount follows from. Which unpaid work a node risks is for
-`budget.py`; who answers an open with what is for the node.
+Together with a receipt, a contract is all that an amount follows from. `core/money/budget.py` says which unpaid work a
+node risks; the node answers an open.
 """
 
 from dataclasses import dataclass, replace

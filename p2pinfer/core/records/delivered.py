@@ -1,7 +1,7 @@
 """A generation that is not paid up, as its client keeps it on disk: enough to sign later what a node proposes again.
 
 Leaves of ids are salted hashes, and the salt is not kept beside them: whoever reads the journal can test no guess of a
-prompt. Before `first` everything is signed, so there the frontiers of both trees do. What stays is a window of leaves.
+prompt. Before `first` everything is signed, so there the frontiers of both trees do. A window of leaves stays.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """The draw of the next id, as numbers: the parameters, and the one random number (protocols/inference.md, "Sampler").
 
-A draw is a function of its parameters, so that a replacement or an auditor repeats it. What is done with the number,
-over a model's logits, is `engine/sampler.py`.
+A draw is a function of its parameters, so that a replacement or an auditor repeats it. `engine/sampler.py` applies the
+number to a model's logits.
 """
 
 from dataclasses import dataclass

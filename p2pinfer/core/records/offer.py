@@ -1,6 +1,6 @@
 """Offers: what a node serves, at what price, for the next seconds (protocols/offer.md).
 
-An offer is the node's signed quote. How offers are collected and aged is for `offers.py`.
+An offer is the node's signed quote. `core/swarm/offers.py` collects and ages offers.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Receipts: a cumulative total of one contract's work, signed by the node, then by the client (protocols/receipts.md).
 
-The highest number that both signed is the whole truth of a contract. When one is due, and when it may be signed, is
-for `stage_account.py` and `client_account.py`.
+The highest number that both signed is the whole truth of a contract. `core/money/stage_account.py` says when one is
+due, `core/money/client_account.py` when it may be signed.
 """
 
 from dataclasses import dataclass

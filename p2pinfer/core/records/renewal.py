@@ -1,4 +1,4 @@
-"""When a certificate has to be renewed, and when its owner has to be told (protocols/identity.md, 4.1)."""
+"""The times to renew a certificate, and to tell its owner (protocols/identity.md, 5)."""
 
 from enum import Enum
 from typing import Final

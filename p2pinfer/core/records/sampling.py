@@ -1,7 +1,7 @@
-"""What the tail is told of the answer wanted: the canonical sampling record (protocols/inference.md, "Sampling").
+"""The canonical sampling record: it tells the tail of the answer wanted (protocols/inference.md, "Sampling").
 
 The record travels in the open to the tail alone; its hash, salted, stands in the tail's contract, so that an auditor
-can later repeat every choice. How an id is drawn with it is `draw.py`; when the answer ends, `ending.py`.
+can later repeat every choice. `draw.py` draws ids by it; `core/sessions/ending.py` says when the answer ends.
 """
 
 from dataclasses import dataclass
@@ -66,5 +66,5 @@ def decode_sampling(body: bytes) -> SamplingRecord:
 
 
 def params_hash(secret: bytes, body: bytes) -> bytes:
-    """What a tail's contract says of the sampling record; salted, since few records are common."""
+    """Return the hash by which a tail's contract binds the sampling record; salted, since few records are common."""
     return sha256(PARAMS_DOMAIN + secret + body).digest()

@@ -6,8 +6,8 @@
     [1, contract, client's and node's signatures,
         receipt, node's and client's signatures]            any number, by contract id
 
-Every array is canonical and has its length before it, u32be. The header's root covers all frames after the first.
-Which receipts go in is for the caller; `statement_check.py` reads one.
+Every array is canonical and has its length before it, u32be. The header's root covers all frames after the first. The
+caller chooses the receipts; `statement_check.py` reads a statement.
 """
 
 from collections.abc import Iterable, Sequence
@@ -72,7 +72,7 @@ class Paid:
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """What a statement says of itself. prev: of the node's previous one; since, until: Unix seconds, of its receipts"""
+    """The word of a statement on itself. prev: of the node's one before; since, until: Unix seconds, of its receipts"""
 
     owner: OwnerKey
     number: int

@@ -1,4 +1,4 @@
-"""What clients hold of a node's room: sessions and pages of KV cache, counted by key and by network.
+"""The parts of a node's room that clients hold: sessions and pages of KV cache, counted by key and by network.
 
 Keys cost nothing, so who comes from one network counts as one as well (protocols/inference.md, 7.1).
 """
@@ -39,7 +39,7 @@ class HeldSession:
 
 
 class Holdings:
-    """What keys and networks hold: the greater of their parts of all sessions and of all pages."""
+    """The holdings of keys and networks: the greater of their parts of all sessions and of all pages."""
 
     def __init__(self, held: Iterable[HeldSession], sessions: int, pages: int) -> None:
         self._sessions = sessions

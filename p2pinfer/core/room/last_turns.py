@@ -32,7 +32,7 @@ class LastTurns:
         self._lasted_s: deque[float] = deque(maxlen=LASTED_KEPT)
 
     def of_network(self, one: HeldSession) -> float:
-        """When its network had its last turn, or its key where that counts alone; -inf: never."""
+        """Return when its network had its last turn, or its key where that counts alone; -inf: never."""
         return self._last.get(one.holders[-1], -inf)
 
     def of_key(self, one: HeldSession) -> float:

@@ -1,4 +1,4 @@
-"""Whether one who asks for much room has waited so long that its size counts no more against it.
+"""The time after which the size of a client that asks for much room counts no more against it.
 
 It needs the room of many at once, so those who ask for little come before it, until so many of them have ended. Then
 nobody else is let in before it fits: that may be in vain, so it costs a node a bounded part of its time.

@@ -96,7 +96,7 @@ class Queue:
     def find(self, ticket: bytes, asks: HeldSession, now: float) -> Place | None:
         """The place of a ticket, which is of its client alone; who was away is back with it.
 
-        Who asks for more than it was called for has no turn any more.
+        A client that asks for more than it was called for has no turn any more.
         """
         place = self._places.get(asks.client + ticket)
         if place is None:
@@ -170,7 +170,7 @@ class Queue:
             self._places[place.name] = replace(self._end_turn(place, now), is_away=True)
 
     def pass_over_away(self, is_there: Callable[[PeerKey], bool], now: float) -> None:
-        """Who cannot be told has no turn, and nobody waits for it, until it asks again."""
+        """Pass over clients that cannot be told: nobody waits for them, and they have no turn until they ask again."""
         for place in [*self._places.values()]:
             if not place.is_away and not is_there(place.asks.client):
                 self._places[place.name] = replace(self._end_turn(place, now), is_away=True)
@@ -212,7 +212,7 @@ class Queue:
         self._freed.append(now)
 
     def expected_s(self, before: int, now: float) -> float:
-        """How long one has to wait before whom so many are, by how fast room became free lately."""
+        """Return how long a client has to wait that has so many before it, by how fast room became free lately."""
         each_s = (now - self._freed[0]) / len(self._freed) if len(self._freed) > 1 else RETRY_S
         return min(max((before + 1) * each_s, RETRY_S), MAX_RETRY_S)
 

@@ -2,7 +2,7 @@
 
 Room is nobody's right. Keys cost nothing, credit is had for a few seconds of work that is paid with promises, and to
 hold a session open costs nothing either. So whatever is idle gives way once somebody asks, and what becomes free goes
-to those who hold least, and of them to whose last turn is longest ago. Who is alone may have everything.
+to those who hold least, and of them to whose last turn is longest ago. A client that is alone may have everything.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -124,7 +124,7 @@ class Room:
         return _Free(ranks, held, self._sessions - len(held), free_pages)
 
     def _order(self, free: "_Free", waiting: Sequence[Place], held: int, now: float) -> "_Order":
-        """Who asks for much is passed by others while it does not fit, but for the first of them when it is due."""
+        """Return the order; a client that asks for much is passed while it does not fit, unless it is due."""
         large = [place for place in waiting if self._is_much(place.asks)]
         due = min(large, key=free.ranks.rank) if large and self._overdue.is_due(held, now) else None
         return _Order(free, waiting, [place for place in large if place is not due])
@@ -133,7 +133,7 @@ class Room:
         return asks.pages * min(ROOM_PART, self._sessions) > self._pages
 
     def _weigh(self, one: HeldSession) -> float:
-        """How many sessions' room it has."""
+        """Return how many sessions' room it has."""
         return max(1.0, one.pages * self._sessions / self._pages)
 
     def _choose(self, held: Collection[HeldSession], asks: HeldSession, now: float) -> None:
@@ -187,7 +187,7 @@ class _Order:
         self.is_held_up = False  # by the first that does not fit
 
     def before(self, own: Rank) -> int:
-        """How many come before this rank, as things are."""
+        """Return how many come before this rank, as things are."""
         return sum(rank < own for rank, _, _ in self._heap)
 
     def take(self, own: Rank | None = None) -> Iterator[Place]:
@@ -261,7 +261,7 @@ class _Free:
         return slots
 
     def _next_giver(self, asks: HeldSession, kept: "list[_Giver]") -> HeldSession | None:
-        """Who gives way first of those who may to this one; kept: who may not."""
+        """Return the session that gives way to this one first, of those that may; kept: those that may not."""
         while self._givers:
             giver = heappop(self._givers)
             before, slot, one = giver

@@ -1,4 +1,4 @@
-"""What a client learnt of nodes and of their owners: who failed, who was late or slow, and how far they are.
+"""A client's experience with nodes and their owners: which failed, were late or slow, and how far they are.
 
 In one process it is known by the monotonic clock; to outlive it, it is written by the wall clock, which may be wrong at
 either time. A time that is still to come is taken for that of our start: nothing counts for longer than it would have.
@@ -36,7 +36,7 @@ class Experience:
             notes.take((key, note) for key, note in found if note.at_s > now - KEEP_S)
 
     def keep(self, now: float, clock: int) -> Kept:
-        """What is worth keeping; from here on it is no news. clock: Unix time at `now`."""
+        """Return all that is worth keeping; from here on it is no news. clock: Unix time at `now`."""
         kept: dict[str, Mapping[bytes, Note[Any]]] = {}
         for name, notes in self._kinds():
             recent = {key: note for key, note in notes if note.at_s > now - KEEP_S}

@@ -1,8 +1,9 @@
 """Nodes, and their owners, that failed a client lately: routing counts it as a risk (`routing.Candidate`).
 
 Node keys cost nothing, so a failure counts for the owner who certified the node, too. Bounded, and forgotten after a
-while: whoever failed may be well again. Not forgotten is who was paid and brought nothing; of several that were in one
-route nobody knows whose fault that was, so it is their company that is remembered.
+while: whoever failed may be well again. Of several in a route that failed nobody knows whose fault that was: all are
+suspects until they answer, and are asked after others. Not forgotten is who was paid and brought nothing; of several
+it is their company that is remembered.
 Pure: `now` is the caller's monotonic clock in seconds.
 """
 
@@ -27,12 +28,22 @@ class Failures:
 
     def __init__(self) -> None:
         self.counts = Notes[bytes, int](MAX_FAILURES)
+        self._suspects = Notes[bytes, None](MAX_FAILURES)
         self._taken: dict[frozenset[bytes], None] = {}  # the nodes of each such route, the first of them first
 
     def note(self, node: PeerKey, owner: OwnerKey, now: float) -> None:
         """A node of this owner failed."""
         for key in _keys(node, owner):
             self.counts.put(key, min(MAX_COUNTED, self._recent(key, now) + 1), now)
+
+    def suspect(self, nodes: Iterable[bytes], now: float) -> None:
+        """A route over these failed, and nobody can say by whom."""
+        for node in nodes:
+            self._suspects.put(node, None, now)
+
+    def suspects(self, now: float) -> set[bytes]:
+        """Those of whom this was said lately, and who have not answered since."""
+        return {node for node, note in self._suspects if now < note.at_s + FORGET_S}
 
     def note_taken(self, routes: Iterable[frozenset[bytes]]) -> None:
         """The nodes of each of these were paid and brought nothing."""
@@ -55,6 +66,7 @@ class Failures:
     def forgive(self, node: PeerKey, owner: OwnerKey, now: float) -> None:
         """A node of this owner did what it had promised."""
         self.forgive_together(frozenset({node}))
+        self._suspects.drop(node)
         for key in _keys(node, owner):
             if self.counts.get(key) is not None:
                 self.counts.put(key, 0, now)

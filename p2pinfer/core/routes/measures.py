@@ -1,4 +1,4 @@
-"""What a client measured of nodes: how far, how late, how slow (`routing.Candidate`; protocols/offer.md, 7).
+"""A client's measurements of nodes: how far, how late, how slow (`routing.Candidate`; protocols/offer.md, 7).
 
 Offers are claims; what was measured is added to them, and fades: whoever was slow may be fast again. In a route of
 several stages nobody knows which of them was slow. So each is blamed for what the others are not known for, and for
@@ -42,7 +42,7 @@ NO_LAG: Final = Lag()
 
 
 class Measures:
-    """What was measured. lags: of nodes and of owners, by key."""
+    """All that was measured. lags: of nodes and of owners, by key."""
 
     def __init__(self) -> None:
         self.lags = Notes[bytes, Lag](MAX_MEASURED)
@@ -101,7 +101,7 @@ class Measures:
                 self.lags.put(key, blamed, now, is_news=is_news)
 
     def of(self, who: Who, now: float) -> Lag:
-        """What the node was measured at; one that never was at what its owner's others were."""
+        """Return the lag measured at the node, or, where none was, at its owner's other nodes."""
         if not self.lags:
             return NO_LAG
         return _faded(self.lags.get(b"node" + who.node) or self.lags.get(b"owner" + who.owner), now)
@@ -123,7 +123,7 @@ def _left(note: Note[Any], now: float) -> float:
 
 
 def _blamed(known: float, seen: float, stages: int) -> float:
-    """What counts from now on, of what counted before and what was seen, which may be any stage's fault.
+    """Return the new count, of what counted before and of this fault, which may be any stage's.
 
     Bad news count at once, good ones by half: good turns do not pay for bad ones.
     """

@@ -38,7 +38,7 @@ MAX_CUTS: Final = 160  # models have fewer layers; those that strangers make up 
 
 
 def value_at(line: Line, span: Span, layers: int) -> float:
-    """What serving these layers of so many adds."""
+    """Return what the line gains by serving these layers of so many."""
     fixed, layer, end, inner, ring = line
     last = span.last == layers
     around = 0.0 if last and span.first == 0 else ring

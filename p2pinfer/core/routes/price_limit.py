@@ -1,4 +1,4 @@
-"""The most that one request may cost where nobody names a limit (README, "What an answer may cost").
+"""The most that one request may cost where nobody names a limit; p2pinfer/REFERENCE.md tells users of it.
 
 A multiple of the median of what is asked, for the whole request, by every offer that fits. Offers are free to make, so
 the median alone may be anybody's choice: the limit stays between two multiples of what the default asks of a node

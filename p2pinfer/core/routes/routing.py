@@ -100,7 +100,7 @@ def choose_route(
 
 
 def _routes(candidates: Sequence[Candidate], load: Demand, chance: Chance, most: float) -> Iterator[Route]:
-    """What is best, and then what asks for less and less: a fast route may be too dear where a slow one is not."""
+    """Yield the best routes, then others that ask for less and less: a fast one may be too dear."""
     for worth in WORTHS:
         weighed = replace(load, second_worth=worth * load.second_worth)
         lines = [*_lines(candidates, weighed, weighed.second_worth)]
@@ -150,7 +150,9 @@ def _line(candidate: Candidate, load: Demand, time: float, money: float = 1.0, r
 def _lines(
     candidates: Iterable[Candidate], load: Demand, time: float, money: float = 1.0, risk: float = 1.0
 ) -> Iterator[Line]:
-    """What a stage adds. time: worth of a second; money: of a nano-credit asked; risk: of one that may be lost.
+    """Yield the cost that each stage adds.
+
+    time: worth of a second; money: of a nano-credit asked; risk: of one that may be lost
 
     There may be ten thousand candidates, so nothing is called in here.
     """
@@ -231,7 +233,7 @@ def _drawn_anew(
 
 
 def _as_good(stage: Stage, candidates: Sequence[Candidate], lines: Sequence[Line], load: Demand) -> Iterator[Candidate]:
-    """Who serves the layers of a stage for little more than it."""
+    """Yield stages that serve the same layers for little more than this one."""
     limit = cost(stage, load) * NEAR_BEST / RAISED
     span, first, last = stage.span, stage.span.first, stage.span.last
     for candidate, line in zip(candidates, lines, strict=True):

@@ -1,4 +1,4 @@
-"""When a generation ends: one rule, held by the tail and again by the client (protocols/inference.md, "The end")."""
+"""The end of a generation: one rule, held by the tail and again by the client (protocols/inference.md, "The end")."""
 
 from collections.abc import Collection
 from typing import Protocol
@@ -7,7 +7,7 @@ from p2pinfer.core.values.codes import Code
 
 
 class TextReader(Protocol):
-    """Turns ids to text and looks for stop strings in it; `core.text.TextStream` is one."""
+    """Turns ids to text and looks for stop strings in it; `models.text_stream.TextStream` is one."""
 
     stop: str | None  # the stop string that was found
 
@@ -42,7 +42,7 @@ class Ending:
         return self._reader.rest
 
     def add(self, id_: int) -> Code:
-        """Why the generation ends with this id; NONE if it goes on."""
+        """Return why the generation ends with this id; NONE if it goes on."""
         self._count += 1
         ended = id_ in self._end_ids
         self.piece = "" if ended else self._reader.add(id_)

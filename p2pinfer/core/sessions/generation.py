@@ -1,7 +1,7 @@
 """A generation as its client sees it, without I/O: stages accept, ids come, the end is checked.
 
 Implements the client's side of protocols/inference.md. The client library feeds it messages and does what they
-return. Contracts, signatures and receipts are `client_account.py`'s.
+return. Contracts, signatures and receipts are `core/money/client_account.py`'s.
 
     OPENING --Accept of every stage--> RUNNING --last Sampled--> ANSWERED
        |                                  |
@@ -154,7 +154,7 @@ class Generation:
         return [Send(stage, self._close()) for stage in self.route if stage not in self._refused]
 
     def resume(self, stage: PeerKey) -> list[Send]:
-        """What a stage is told whose link broke and is there again; of what was on its way nothing is known."""
+        """Return what to tell a stage whose link broke and is there again; nothing is known of what was on its way."""
         sends = [Send(stage, Resume(self.session, self.epoch, len(self.ids)))]
         if stage == self.route[0] and not self.ids:
             sends.append(Send(stage, self._first_message()))

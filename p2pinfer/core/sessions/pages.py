@@ -1,4 +1,4 @@
-"""Which pages of the KV cache belong to whom, and how far each session has come: integers, no tensors.
+"""The owners of the KV cache's pages, and how far each session has come: integers, no tensors.
 
 Pages are reserved when a session opens, so that a step never fails for want of room. Consecutive pages are
 preferred: attention reads those in place and gathers others.
@@ -111,9 +111,9 @@ class Table:
         self.held = position + count
 
     def rows(self, first: int, last: int) -> list[int]:
-        """Where positions [first, last) lie in the pool, counted in positions."""
+        """Return the places of positions [first, last) in the pool, counted in positions."""
         return [self.pages[at // PAGE] * PAGE + at % PAGE for at in range(first, last)]
 
     def run(self, positions: int) -> int | None:
-        """Where the first `positions` positions begin in the pool, if they lie there in one piece."""
+        """Return the place in the pool of the first `positions` positions, if they lie there in one piece."""
         return self.pages[0] * PAGE if 0 < pages_for(positions) <= self._consecutive else None

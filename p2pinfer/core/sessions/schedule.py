@@ -1,12 +1,13 @@
-"""Which of the waiting steps form the next batch: decode first, prefill in chunks of bounded time, sessions in turn.
+"""The next batch, of the steps that wait: decode first, prefill in chunks of bounded time, sessions in turn.
 
-Sessions that are computed together stay together, all around the ring: at last one stage computes all of them while the
-others wait. So a batch takes no more than half of those that decode, if the model's other layers are elsewhere.
+If sessions were always computed together, they would travel round the ring together: in the end one stage would compute
+all of them while the others wait. So a batch takes no more than half of those that decode, if the model's other layers
+are elsewhere.
 
-Somebody watches each id come, so one batch that holds prefill is all that a decode step waits for: one that had to wait
-for such a batch goes into the next ones first, and until all of these are served no batch holds any.
+Somebody watches each id come. So a decode step waits for one batch with prefill at most: it goes into the next batches
+first, and no batch holds prefill until all steps that waited so are served.
 
-Pure: who waits and how fast the engine was are arguments; the caller runs what comes back.
+Pure: the waiting steps and the engine's speed are arguments; the caller runs what comes back.
 """
 
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ RISE: Final = 0.05  # and of one that is above
 
 @dataclass(frozen=True, slots=True)
 class BatchCost:
-    """What batches cost here, in seconds; 0 while unknown.
+    """The time that batches cost here, in seconds; 0 while unknown.
 
     batch_s:    the least, while the weights are read; few positions are computed meanwhile
     position_s: for each position, where they are so many that they take longer than that
@@ -111,7 +112,7 @@ def next_batch(
 def _share(prefills: Sequence[ReadySession], room: int) -> list[tuple[int, int]]:
     """Room in equal parts of at least a page, or all of it; what one session does not need is left to those after it.
 
-    Whoever would get less than a page has its turn later: a turn of a few positions would be a turn lost.
+    A step that would get less than a page has its turn later: a turn of a few positions would be a turn lost.
     """
     shares: list[tuple[int, int]] = []
     for at, one in enumerate(prefills):

@@ -1,8 +1,8 @@
 """One session on one stage, without I/O: which rows may be computed now, and what to send when they are.
 
 Implements the stage's side of protocols/inference.md. The node feeds it messages (`receive`) and results of steps
-(`done`), and does what they return. Signatures, receipts and the window are `stage_account.py`'s; who else waits for
-the engine is `schedule.py`'s.
+(`done`), and does what they return. `core/money/stage_account.py` has signatures, receipts and the window;
+`schedule.py` says which other sessions wait for the engine.
 
     RUNNING --Finish, last Sampled, own last sample, Close, fault, failure--> ENDED
 
@@ -110,7 +110,7 @@ class StageSession:
         return self._taken > 0
 
     def ready(self, limit: int) -> int:
-        """How many positions may be computed now, none of them at or beyond `limit`."""
+        """Return how many positions may be computed now, none of them at or beyond `limit`."""
         if self._taken or self.is_suspended or self.state is SessionState.ENDED:
             return 0
         return max(0, min(self.received, self.limit, limit) - self.computed)

@@ -1,4 +1,4 @@
-"""What a session on a stage was opened with, and what each of its peers is in it (protocols/inference.md, 3.1)."""
+"""The terms of a session on a stage, and the part of each peer in it (protocols/inference.md, 3.1)."""
 
 from dataclasses import dataclass
 from enum import Flag, auto
@@ -8,7 +8,7 @@ from p2pinfer.core.values.units import Codec, PeerKey, Roles, SessionId, Span
 
 
 class Relation(Flag):
-    """What a peer is in this session; with two stages the successor is also the far end."""
+    """The part of a peer in this session; with two stages the successor is also the far end."""
 
     NOBODY = 0
     CLIENT = auto()
@@ -19,7 +19,7 @@ class Relation(Flag):
 
 @dataclass(frozen=True, slots=True)
 class StageTerms:
-    """What a session on a stage was opened with; `None` neighbours are absent."""
+    """The terms on which a session on a stage was opened; `None` neighbours are absent."""
 
     session: SessionId
     epoch: int

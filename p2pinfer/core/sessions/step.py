@@ -30,7 +30,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What became of one step; where `code` is not NONE it failed, alone.
+    """The outcome of one step; where `code` is not NONE it failed, alone.
 
     A step that was refused left its session as it was; after one that overflowed nothing is held from its position on.
 

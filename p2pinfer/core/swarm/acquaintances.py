@@ -94,7 +94,7 @@ class Acquaintance:
 
     @property
     def noted(self) -> int:
-        """When something of it was noted last."""
+        """The time of the last note of it."""
         return max(self.linked, self.failed, self.served, *(max(place.reached, place.told) for place in self.places))
 
 
@@ -247,7 +247,7 @@ def _best(places: Iterable[KnownAddress], failed: int) -> tuple[KnownAddress, ..
     last = max(1, _last_told(found.values()))
 
     def since(place: KnownAddress) -> int:
-        """When it was reached, if it has not been away since."""
+        """Return when it was reached, if it has not been away since."""
         return place.reached if place.reached >= failed else 0
 
     def standing(place: KnownAddress) -> tuple[int, int, int]:

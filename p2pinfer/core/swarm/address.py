@@ -1,7 +1,8 @@
 """Addresses of peers, and which of them may be dialled on another's word (protocols/wire.md, 6.1).
 
-A stranger may name any address as a peer's. Whoever dials it for him tells him what is there, or knocks there in his
-place; so only plain IP addresses are dialled, and those of this machine or of a private network for nobody outside it.
+A stranger may name any address as a peer's. A peer that dials it for him tells him what is there, or knocks there in
+his place; so only plain IP addresses are dialled, and those of this machine or of a private network for nobody outside
+it.
 """
 
 import ipaddress

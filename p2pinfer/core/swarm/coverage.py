@@ -1,6 +1,6 @@
 """The cover that offers give to the layers of a model, few of them that cover it all, and the need for each. Pure.
 
-How many layers a model has is told by its tails, where its manifest is not known.
+Where its manifest is not known, a model's tails tell how many layers it has.
 """
 
 from collections import Counter
@@ -50,7 +50,7 @@ def thinnest(offers: Iterable[Offer], layers: int | None = None) -> int:
 
 
 def _end(tails: Counter[int]) -> int:
-    """Where a model ends, by the word of most tails: one liar makes it no longer."""
+    """Return the model's last layer, by the word of most tails: one liar makes it no longer."""
     return max(tails, key=lambda last: (tails[last], last))
 
 
@@ -88,7 +88,7 @@ def _grouped(offers: Iterable[KnownOffer]) -> Groups:
 
 
 def _end_of(groups: Groups) -> int | None:
-    """Where a model ends, by the word of tails in most networks, and of most tails among equals."""
+    """Return the model's last layer, by the word of tails in most networks, and of most tails among equals."""
     networks: dict[int, set[str]] = {}
     tails = Counter[int]()
     for (span, roles), told in groups.items():
@@ -142,7 +142,7 @@ def _reach(one: tuple[int, KnownOffer]) -> tuple[int, float]:
 def drawn_by_need(offers: Sequence[KnownOffer], now: float, draw: Callable[[int], int]) -> list[KnownOffer]:
     """Fresh offers of one model by lot: whose layers few serve, and who lives long, is likely first. No tail: none.
 
-    So all who serve the same layers are told as often, and those of layers that few serve oftener. Whatever one network
+    So all who serve the same layers are told as often, and those of layers that few serve oftener. All that one network
     told has one part of each layer. An old offer has to be told anew soon, so its time left counts by the square.
 
     draw: a number below another

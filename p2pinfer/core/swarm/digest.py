@@ -34,7 +34,7 @@ def terms_of(offer: SignedRecord[Offer]) -> bytes:
 
 
 def name(known: KnownOffer, at: int, now: float) -> bytes:
-    """How a question names an offer."""
+    """Return the bytes by which a question names an offer."""
     offer = known.offer.record
     return known.node[at : at + SLICE] + bytes([offer.state << 6 | _age_s(known, now)]) + terms_of(known.offer)
 
@@ -54,7 +54,7 @@ class _Named:
 
 
 class Digest:
-    """What the asker of a question says that it knows: its word, which costs nobody but itself."""
+    """The asker's word of what it knows: it costs nobody but the asker."""
 
     def __init__(self, ask: AskOffers) -> None:
         self._at = ask.at

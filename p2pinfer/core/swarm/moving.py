@@ -1,4 +1,4 @@
-"""Whether a node that serves goes to other layers (DESIGN 5, "Placement"; protocols/offer.md, 4.1).
+"""The decision of a node that serves: to stay, or to go to other layers (protocols/offer.md, 4.1).
 
 It moves where layers are held by nobody, so that no route can use it, and for no other reason: so a lie about who holds
 what costs nothing that was of use. It never leaves a layer that it holds alone, as far as offers say. Nodes that
@@ -31,7 +31,7 @@ AGAINST_ODDS: Final = 0.125  # that an overlap goes the longer way: a node on th
 
 @dataclass(frozen=True, slots=True)
 class OtherSpans:
-    """What others hold of a model, as one node knows it.
+    """The spans that others hold of a model, as one node knows them.
 
     holders: of each layer, how many that have loaded it; those that one network told count once
     claimed: spans that others serve, or are about to
@@ -43,7 +43,7 @@ class OtherSpans:
     claimed: tuple[Span, ...]
 
     def holes(self, mine: Span) -> list[Span]:
-        """What nobody serves, where we serve `mine`."""
+        """Return the spans that nobody serves, where we serve `mine`."""
         return gaps(self.layers, [mine, *self.claimed])
 
     def sole(self, mine: Span) -> Span | None:
@@ -63,7 +63,7 @@ def swarm_of(layers: int, served: Iterable[OfferedSpan]) -> OtherSpans:
 
 
 def move_of(swarm: OtherSpans, mine: Span, random: float) -> Span | None:
-    """Where the node should go; None to stay. random: in [0, 1)"""
+    """Return the span to which the node should go; None to stay. random: in [0, 1)"""
     holes = swarm.holes(mine)
     if not holes or len(mine) + swarm.room < swarm.layers:
         return None  # all is served, or nothing can be used before more nodes come
@@ -99,7 +99,7 @@ def _to_close(swarm: OtherSpans, mine: Span, holes: Sequence[Span], random: floa
 
 
 def _closing(left: Sequence[Span], span: Span, usual: int) -> tuple[int, int, int]:
-    """What stays open: layers, spans that it takes, and how far away; the nearer, the sooner an overlap gets there."""
+    """Return what stays open: layers, spans that it takes, and how far away; an overlap gets sooner to what is near."""
     open_ = cut(left, span)
     spans, size = still_needed(open_, usual)
     return size, spans, min((max(hole.first - span.last, span.first - hole.last) for hole in open_), default=0)
@@ -132,7 +132,7 @@ def _spans(layers: int, length: int) -> list[Span]:
 
 
 def _safe(swarm: OtherSpans, mine: Span) -> list[Span]:
-    """Where we can go without leaving a layer that we hold alone."""
+    """Return the spans to which we can go without leaving a layer that we hold alone."""
     sole = swarm.sole(mine)
     return [span for span in _spans(swarm.layers, len(mine)) if sole is None or span.covers(sole)]
 
@@ -158,7 +158,7 @@ def _holders(layers: int, others: Iterable[OfferedSpan]) -> tuple[int, ...]:
 
 
 def _spare(swarm: OtherSpans, mine: Span) -> int:
-    """How many others hold nothing alone; of one network a few at most, so that nobody makes us wait for ever."""
+    """Count others that hold nothing alone; of one network a few at most, so that nobody makes us wait for ever."""
     loaded = Counter((other.span, other.network) for other in swarm.others if other.loaded)
     steps = [0] * (swarm.layers + 1)
     for span, nodes in [(mine, 1), *((span, nodes) for (span, _), nodes in loaded.items())]:

@@ -1,7 +1,7 @@
 """The offers a peer knows: the newest of every node, and those that an answer holds (protocols/offer.md, "States").
 
-One offer a node: of one boot the one of the highest number, of two boots the one issued later. Pure: `now` is the
-caller's monotonic clock in seconds. Where a node can be reached is nobody's signed word (`told_addresses.py`).
+A node has one offer here. Of two with one boot the higher number counts, of two boots the one issued later. Pure: `now`
+is the caller's monotonic clock in seconds. Nobody signs where a node can be reached (`told_addresses.py`).
 """
 
 from collections import Counter, defaultdict
@@ -133,7 +133,7 @@ class OfferTable:
         return self._known.get(node)
 
     def node_of(self, body: bytes) -> PeerKey | None:
-        """Whose offer these bytes are, if they are known."""
+        """Return the node whose offer these bytes are, if they are known."""
         return self._bodies.get(body)
 
     def own_word(self, node: PeerKey) -> tuple[str, ...]:
@@ -246,6 +246,6 @@ def _newer(known: KnownOffer, held: KnownOffer) -> bool:
 
 
 def _born_s(known: KnownOffer, held: KnownOffer) -> float:
-    """When a newer offer was signed: after the one that it follows, however old it is said to be."""
+    """Return when a newer offer was signed: after the one that it follows, however old it is said to be."""
     is_later = known.offer.record.boot == held.offer.record.boot
     return max(known.born_s, held.born_s) if is_later else known.born_s

@@ -1,8 +1,8 @@
-"""Which layers a node takes, as a function of what others serve (DESIGN 5, "Placement"; protocols/offer.md, 4.1).
+"""The layers that a node takes, as a function of what others serve (protocols/offer.md, 4.1).
 
-Pure: the caller measures memory, collects offers and draws the random number. A node announces its choice as
-*joining*, waits a random time of up to JOIN_WAIT_S, and decides once more with what it has heard by then, so that
-nodes that start together do not pick one span. What a node that serves does later is `moving.py`'s subject.
+Pure: the caller measures memory, collects offers and draws the random number. A node announces its choice as *joining*,
+waits a random time of up to JOIN_WAIT_S, and decides once more with what it has heard by then, so that nodes that start
+together do not pick one span. `moving.py` decides what a node that serves does later.
 """
 
 from collections import Counter, defaultdict
@@ -24,7 +24,7 @@ NETWORK_WORTH: Final = 4  # what one network claims of a layer counts as so many
 
 @dataclass(frozen=True, slots=True)
 class OfferedSpan:
-    """What another node's fresh offer says.
+    """The part of another node's fresh offer that counts here.
 
     rate:    positions/s it decodes
     network: that the offer was heard from; None for our own machine, of which each node counts for itself
@@ -60,7 +60,7 @@ def served_rates(layers: int, served: Iterable[OfferedSpan]) -> list[float]:
 
 
 def longest_span(layer_sizes: Sequence[int], ends_size: int, memory: int) -> int:
-    """How many layers fit into the weights' share of `memory` bytes; 0 if not even one does.
+    """Return how many layers fit into the weights' share of `memory` bytes; 0 if not even one does.
 
     layer_sizes: bytes of each layer, loaded
     ends_size:   bytes of the larger of embedding and output head: any span may turn out to hold an end
@@ -74,7 +74,7 @@ def choose_span(layers: int, length: int, served: Iterable[OfferedSpan], random:
 
     The whole model if it fits. Else among the starts after which the fewest spans are still needed, and then the fewest
     layers unserved, one is drawn with probability proportional to 1 / (served rate of the weakest layer of the span),
-    as in Petals' server/block_selection.py, but at random, since many choose at once. A start that abuts what is there
+    as in Petals' block selection, but at random, since many choose at once. A start that abuts what is there
     is likelier, since holes between spans of other lengths then stay in one piece.
 
     random: in [0, 1)
@@ -117,7 +117,7 @@ def usual_length(layers: int, mine: int, others: Iterable[OfferedSpan]) -> int:
 
 
 def still_needed(holes: Iterable[Span], usual: int) -> tuple[int, int]:
-    """How many spans of the usual length it takes to close these holes, and how many layers they have."""
+    """Return how many spans of the usual length it takes to close these holes, and how many layers they have."""
     sizes = [len(hole) for hole in holes]
     return sum(-(-size // usual) for size in sizes), sum(sizes)
 
@@ -138,7 +138,7 @@ def draw_span(spans: Sequence[Span], holes: Sequence[Span], rates: Sequence[floa
 
 
 def cut(holes: Sequence[Span], span: Span) -> list[Span]:
-    """What is left of holes once `span` is served."""
+    """Return what is left of holes once `span` is served."""
     left = [(hole.first, min(hole.last, span.first)) for hole in holes]
     right = [(max(hole.first, span.last), hole.last) for hole in holes]
     return [Span(first, last) for first, last in sorted({*left, *right}) if first < last]

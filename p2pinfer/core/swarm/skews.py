@@ -1,4 +1,4 @@
-"""What peers' Hellos say of our clock: a network has one voice, and a few voices are nobody's word but their own.
+"""Our clock, by peers' Hellos: a network has one voice, and a few voices are nobody's word but their own.
 
 Pure: `now` is the caller's monotonic clock in seconds.
 """

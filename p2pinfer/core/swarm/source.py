@@ -62,7 +62,7 @@ def source_named(key: str) -> Source:
 
 
 def site_of(source: Source) -> Source:
-    """What one customer of a provider holds, where that is more than a network: an IPv6 /48."""
+    """Return what one customer of a provider holds, where that is more than a network: an IPv6 /48."""
     if ":" not in source.key:
         return source
     return Source(str(ipaddress.ip_network(source.key).supernet(new_prefix=48)), source.scope)

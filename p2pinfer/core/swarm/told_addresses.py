@@ -1,6 +1,6 @@
-"""Where a node can be reached, by the word of several: nobody takes away what others said (protocols/offer.md, 8).
+"""A node's addresses, by the word of several: nobody takes away what others said (protocols/offer.md, 8).
 
-Addresses are signed by nobody. What a node told us itself comes first, and then in turn what each network says. Pure.
+Addresses are signed by nobody. A node's own word comes first, and then the word of each network in turn. Pure.
 """
 
 from collections import defaultdict

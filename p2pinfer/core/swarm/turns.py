@@ -18,7 +18,10 @@ class Turns:
         self._count = 0
 
     def take(self, waiting: Iterable[tuple[str, T]], most: int) -> list[T]:
-        """Whose turn it is, `most` of them; of one network who stands first. waiting: each with its network"""
+        """Return those whose turn it is, `most` of them; of one network the first one.
+
+        waiting: each with its network
+        """
         counts = Counter[str]()
         places: list[tuple[int, int, str, T]] = []
         for network, one in waiting:

@@ -8,7 +8,10 @@ from typing import Final
 
 
 class Code(IntEnum):
-    """Why. 0-15 end a generation well, 16-63 are failures of a peer's bytes, 64-127 are refusals, 128+ are losses."""
+    """The reason of an end.
+
+    0-15 end a generation well, 16-63 are failures of a peer's bytes, 64-127 are refusals, 128 and above are losses.
+    """
 
     NONE = 0
     END = 1  # the model's end id came last

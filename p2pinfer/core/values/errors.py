@@ -2,7 +2,8 @@
 
 P2pinferError
 ├── UsageError              the user's input, files or settings; the message says what to do
-│   └── ModelError          a model that cannot be imported, found, told apart or loaded
+│   ├── ModelError          a model that cannot be imported, found, told apart or loaded
+│   └── TooLong             prompt and answer together are longer than the model or its peers take
 ├── ProtocolError
 │   ├── LocalProtocolError  our own bug: we were about to break the spec
 │   └── RemoteProtocolError a peer broke the spec; `code` is what it is told
@@ -35,6 +36,10 @@ class UsageError(P2pinferError):
 
 class ModelError(UsageError):
     """A model cannot be imported, found, told apart or loaded."""
+
+
+class TooLong(UsageError):
+    """A prompt and its answer are together longer than the model or its peers take."""
 
 
 class ProtocolError(P2pinferError):

@@ -4,9 +4,9 @@ A message or record is a frozen dataclass whose fields are annotated with a kind
 
     position: Annotated[int, UInt(32)]
 
-`check` holds a value to its kinds (constructors call it, so a bad value can be neither sent nor received);
-`to_list` and `from_list` go between a value and the plain array msgpack writes. What the array means, its
-domain and its limits belong to the callers (`messages.py`, `records.py`).
+`check` holds a value to its kinds (constructors call it, so a bad value can be neither sent nor received); `to_list`
+and `from_list` go between a value and the plain array msgpack writes. The callers know what the array means, its domain
+and its limits (`core/wire/messages.py`, `core/records/records.py`).
 """
 
 from collections.abc import Callable, Sequence

@@ -41,7 +41,7 @@ class Notes(Generic[K, V]):
         return self._notes.get(key)
 
     def values(self) -> Iterator[V]:
-        """What all of them say."""
+        """Yield the value of each note."""
         return (note.value for note in self._notes.values())
 
     def put(self, key: K, value: V, now: float, *, is_news: bool = True) -> None:
@@ -52,6 +52,10 @@ class Notes(Generic[K, V]):
         self.changes += 1
         if len(self._notes) > self._most:
             del self._notes[next(iter(self._notes))]
+
+    def drop(self, key: K) -> None:
+        """Forget the note about this key, if there is one."""
+        self._notes.pop(key, None)
 
     def age(self, slept_s: float) -> None:
         """The clock stood still for so long."""

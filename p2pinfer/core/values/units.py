@@ -41,7 +41,7 @@ class Span:
 
 
 class Roles(IntFlag):
-    """What a stage does beside its layers."""
+    """The tasks of a stage beside its layers."""
 
     MIDDLE = 0
     HEAD = 1  # embeds ids
@@ -75,7 +75,7 @@ class Numerics(IntEnum):
 
 
 class Codec(IntEnum):
-    """How one position's row is written on the wire (protocols/inference.md, "Codecs")."""
+    """A codec of rows: it writes one position's row on the wire (protocols/inference.md, "Codecs")."""
 
     IDS = 0  # one u32be id
     F32 = 1

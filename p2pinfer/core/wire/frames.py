@@ -1,7 +1,7 @@
 """Frames: how messages are laid one after the other on a stream (protocols/wire.md, 2.2).
 
-A frame is `u32be length ‖ body`, the body one message. Lengths are checked before memory is taken. What messages
-mean, and when they are allowed, is for `link.py` and those above it.
+A frame is `u32be length ‖ body`, the body one message. Lengths are checked before memory is taken. `overlay/link.py`,
+and those above it, know what messages mean and when they are allowed.
 """
 
 from typing import Final

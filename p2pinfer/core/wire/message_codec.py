@@ -1,7 +1,7 @@
 """Messages as bytes, and bytes as messages: `[number, field, ...]` in msgpack (protocols/wire.md, 2).
 
-What a peer sends is bounded before it is unpacked: the longest array and the number of arrays follow from the
-message's own fields.
+A message is bounded before it is unpacked: the longest array and the number of arrays follow from the message's own
+fields.
 """
 
 from collections.abc import Callable
@@ -91,7 +91,7 @@ def decode_message(body: bytes | bytearray | memoryview) -> Message:
 
 
 def _shape_of(body: bytes | bytearray | memoryview) -> type[Message]:
-    """Which message this is, before anything is unpacked: array and number take one byte each."""
+    """Return the kind of a message before anything is unpacked: array and number take one byte each."""
     if len(body) < 2 or body[0] >> 4 != 0x9 or body[1] > 0x7F:
         raise ValueError("not an array that begins with a number")
     if (shape := MESSAGES.get(body[1])) is None:

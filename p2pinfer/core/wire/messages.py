@@ -136,7 +136,7 @@ class Renewal:
 
 @dataclass(frozen=True, slots=True)
 class AskOffers(Question):
-    """What is on offer, beyond what the asker knows and names (offer.md, 3.7)."""
+    """A question for offers, beyond those that the asker knows and names (offer.md, 3.7)."""
 
     NUMBER: ClassVar = 16
     model: Annotated[bytes, Blob(32)]  # 32 bytes, or empty for any model
@@ -183,7 +183,7 @@ class FilePart(Message):
 
 @dataclass(frozen=True, slots=True)
 class AskContacts(Question):
-    """Where else can you be reached? Answered by Contacts."""
+    """A question for the peer's other addresses. Answered by Contacts."""
 
     NUMBER: ClassVar = 20
 

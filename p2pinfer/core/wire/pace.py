@@ -2,7 +2,7 @@
 
 Sockets queue whatever they are given, up to 600 ms of a slow uplink, and a decode frame then waits behind all of it.
 So a sender keeps no more unacknowledged than the link carries in one round trip and 10 ms. Pure: times are arguments;
-what is sent, and when, is for `writer.py`.
+what is sent, and when, is for `overlay/writer.py`.
 """
 
 from collections import deque

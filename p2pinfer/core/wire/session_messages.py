@@ -1,6 +1,7 @@
 """Messages of sessions, version 1: every one names its session (protocols/inference.md, 3).
 
-Who may send one, and when, is in `stage.py` and `generation.py`; the rest is as in `messages.py`.
+`core/sessions/stage.py` and `core/sessions/generation.py` say which peer may send one, and when; the rest is as in
+`messages.py`.
 """
 
 from collections.abc import Iterable, Iterator

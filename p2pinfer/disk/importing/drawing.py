@@ -1,4 +1,4 @@
-"""How the maker of a model wants its ids drawn, as a manifest has it (manifest.md, 5.4), and what nobody does of it."""
+"""The maker's wish how a model's ids are drawn, as a manifest has it (manifest.md, 5.4), and what nobody does of it."""
 
 from collections.abc import Mapping
 from typing import Final

@@ -1,7 +1,7 @@
 """The GGUF format, version 2 and 3: a file's metadata and where its tensors are.
 
 The gguf package reads it too, but takes seconds for a vocabulary and believes every length in the file; here each is
-held against the bytes that are left. What a quantised tensor means is the package's business (`gguf.quants`).
+held against the bytes that are left. The package knows what a quantised tensor means (`gguf.quants`).
 """
 
 import mmap

@@ -18,7 +18,7 @@ from p2pinfer.disk.importing.building import ModelSource
 from p2pinfer.disk.importing.drawing import sampling_of, unapplied
 from p2pinfer.disk.importing.gguf_file import Gguf
 from p2pinfer.disk.importing.gguf_parts import open_parts, without_part
-from p2pinfer.disk.importing.gguf_tokenizer import tokenizer_json, turn_ends
+from p2pinfer.disk.importing.gguf_tokenizer import id_of, tokenizer_json, turn_ends
 from p2pinfer.disk.importing.naming import model_name
 from p2pinfer.disk.importing.tensors import Tensor
 
@@ -33,7 +33,6 @@ NO_SCALING: Final = (0.0, 1.0)  # factors
 TURN_ENDS: Final = frozenset(
     ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|eot|>", "<end_of_turn>", "<|end_of_turn|>")
 )
-NO_ID: Final = (1 << 32) - 1  # how a converter writes that there is none; also -1
 
 # Metadata of an architecture that is read, or changes no logit
 _KNOWN: Final = frozenset(
@@ -198,8 +197,8 @@ def _vocabulary(file: Gguf) -> int:
 
 
 def _ids(file: Gguf, kinds: Sequence[str]) -> tuple[int, ...]:
-    found = [file.values.get(f"tokenizer.ggml.{kind}_token_id") for kind in kinds]
-    return tuple(dict.fromkeys(id_ for id_ in found if isinstance(id_, int) and 0 <= id_ < NO_ID))
+    found = [id_of(file, kind) for kind in kinds]
+    return tuple(dict.fromkeys(id_ for id_ in found if id_ is not None))
 
 
 def _rope_scaling(file: Gguf, keys: _Keys, head_size: int) -> RopeScaling | None:
@@ -222,12 +221,15 @@ def _llama3_scaling(file: Gguf, theta: float, head_size: int) -> RopeScaling:
     Every model scaled so was extended from 8,192 positions with the bounds 1 and 4; to be sure, the factors are
     compared.
     """
-    factors = widened(file.tensors[ROPE_FACTORS].read())
+    tensor = file.tensors[ROPE_FACTORS]
+    if tensor.shape != (-(-head_size // 2),):  # before as many are made to compare: the head's size is a stranger's
+        raise ModelError(f"{file.path}: rotary factors of shape {brief(tensor.shape)} for a head size of {head_size}")
+    factors = widened(tensor.read())
     scaling = RopeScaling("llama3", float(factors.max()))
     low, high = scaling.low_freq_factor, scaling.high_freq_factor
     waves = 2 * pi * theta ** (np.arange(0, head_size, 2) / head_size)
     smooth = np.clip((scaling.original_context / waves - low) / (high - low), 0, 1)
     expected = 1 / ((1 - smooth) / scaling.factor + smooth)
-    if factors.shape != expected.shape or not np.allclose(factors, expected, rtol=0.01):
+    if not np.allclose(factors, expected, rtol=0.01):
         raise ModelError(f"{file.path}: its rotary factors are not those of llama3")
     return scaling

@@ -9,7 +9,7 @@ does what the model's own tokenizer does. So `smollm` splits digits off first, w
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import Final
 
@@ -18,6 +18,9 @@ from p2pinfer.core.values.shown import brief
 from p2pinfer.disk.importing.gguf_file import Gguf, Value
 
 Json = dict[str, object]
+
+NO_ID: Final = (1 << 32) - 1  # how a converter writes that there is none; also -1
+MAX_MERGES: Final = 32 << 20  # characters of JSON; the 60,000 merges of a usual vocabulary have under one million
 
 _TOKENS: Final = "tokenizer.ggml.tokens"
 _LLAMA3: Final = (
@@ -70,6 +73,18 @@ def turn_ends(file: Gguf, names: frozenset[str]) -> tuple[int, ...]:
     kinds = _kinds(file)
     found = [id_ for id_, name in enumerate(_texts(file, _TOKENS)) if name in names]
     return tuple(id_ for id_ in found if kinds[id_] in (NameKind.CONTROL, NameKind.USER_DEFINED))
+
+
+def id_of(file: Gguf, kind: str) -> int | None:
+    """The id of a kind of name, as of bos; None where the file says that there is none.
+
+    Raises ModelError for what is no id: nobody could tell what whoever wrote it meant.
+    """
+    key = f"tokenizer.ggml.{kind}_token_id"
+    value = file.values.get(key, NO_ID)
+    if type(value) is not int or not -1 <= value <= NO_ID:
+        raise ModelError(f"{file.path}: {key} is {brief(value)}, which is no id")
+    return None if value in (-1, NO_ID) else value
 
 
 def _byte_level(file: Gguf) -> Json:
@@ -133,9 +148,9 @@ def _description(
     file: Gguf, normalizer: Json | None, pre_tokenizer: Json | None, decoder: Json, model: Json, begins: bool
 ) -> Json:
     names, kinds = _texts(file, _TOKENS), _kinds(file)
-    bos = file.values.get("tokenizer.ggml.bos_token_id")
+    bos = id_of(file, "bos")
     begins = bool(file.values.get("tokenizer.ggml.add_bos_token", begins))
-    first = names[bos] if begins and isinstance(bos, int) and bos < len(names) else None
+    begins = begins and bos is not None and bos < len(names)
     return {
         "version": "1.0",
         "truncation": None,
@@ -147,7 +162,7 @@ def _description(
         ],
         "normalizer": normalizer,
         "pre_tokenizer": pre_tokenizer,
-        "post_processor": _beginning(first, names.index(first)) if first is not None else None,
+        "post_processor": _beginning(names[bos], bos) if begins and bos is not None else None,
         "decoder": decoder,
         "model": model,
     }
@@ -172,14 +187,27 @@ def _beginning(name: str, id_: int) -> Json:
 
 def _merges(vocabulary: Mapping[str, int], scores: Sequence[float]) -> list[list[str]]:
     """The merges that sentencepiece's scores amount to: the best first, of one name the shortest left part last."""
-    merges = []
+    merges, size = [], 0
+    lengths = frozenset(map(len, vocabulary))
     for (name, _), score in zip(vocabulary.items(), scores, strict=True):
-        cuts = [(name[:cut], name[cut:]) for cut in range(1, len(name))]
-        known = [(left, right) for left, right in cuts if left in vocabulary and right in vocabulary]
+        known = []
+        for pair in _cuts(name, lengths):
+            if pair[0] in vocabulary and pair[1] in vocabulary:
+                size += len(name) + len('["",""],')
+                if size > MAX_MERGES:
+                    raise ModelError(f"the vocabulary's scores make more than {MAX_MERGES >> 20} MiB of merges")
+                known.append(pair)
         known.sort(key=lambda cut: (vocabulary[cut[0]], vocabulary[cut[1]]))
         merges += [(score, left, right) for left, right in known]
     merges.sort(key=lambda merge: (merge[0], len(merge[1]), len(merge[2])), reverse=True)
     return [[left, right] for _, left, right in merges]
+
+
+def _cuts(name: str, lengths: Collection[int]) -> Iterator[tuple[str, str]]:
+    """The cuts of a name in two parts of such lengths, one at a time: all of a long name would fill the memory."""
+    for cut in range(1, len(name)):
+        if cut in lengths and len(name) - cut in lengths:
+            yield name[:cut], name[cut:]
 
 
 def _vocabulary(file: Gguf) -> dict[str, int]:

@@ -90,7 +90,11 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
         raise ModelError(f"{folder} has neither {WEIGHTS} nor {INDEX}: only safetensors can be imported")
     tensors: dict[str, Tensor] = {}
     for name in names:
-        if not (folder / name).exists():
+        try:
+            missing = not (folder / name).exists()
+        except OSError as error:  # as of a name that is too long for any file
+            raise ModelError(f"cannot read {brief(name)} in {folder}, which {INDEX} names: {error.strerror}") from None
+        if missing:
             raise ModelError(f"{folder} lacks {brief(name)}, which {INDEX} names")
         tensors |= open_safetensors(folder / name)
     return tensors
@@ -124,7 +128,7 @@ class _Tokens:
         self._added = [(item.get("content"), item.get("id")) for item in items]
 
     def bos(self, ids: tuple[int, ...]) -> tuple[int, ...]:
-        """What templates get as bos_token: the one that is named here, or none by that name; else the first id."""
+        """Return the id of templates' bos_token: the one that is named here, or none by that name; else the first."""
         if "bos_token" in self._said and self._said["bos_token"] is None:
             return ()
         return self._named("bos_token") or ids[:1]

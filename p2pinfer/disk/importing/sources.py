@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from p2pinfer.core.values.errors import ModelError
+from p2pinfer.disk.demo import demo_file
 from p2pinfer.disk.importing.building import ModelSource, Progress, build, no_progress
-from p2pinfer.disk.importing.demo import demo_file
 from p2pinfer.disk.importing.gguf_model import read_gguf
 from p2pinfer.disk.importing.huggingface import read_folder
 from p2pinfer.disk.places import is_there
@@ -23,16 +23,20 @@ def import_model(
     wishes: Wishes = NO_WISHES,
     progress: Progress = no_progress,
     tell: Callable[[str], None] = lambda note: None,
+    try_template: Callable[[str], None] = lambda template: None,
 ) -> StoredModel:
     """Import `demo`, `PATH.gguf`, `FOLDER` or `hub:ORG/NAME[@REVISION]`.
 
-    tell: hears what whoever imports it should know
+    tell:         hears what whoever imports it should know
+    try_template: sees the chat template, if there is one, before anything is stored
 
     Raises:
         ModelError: it is none of these, is damaged or not supported, or the store has no room.
     """
     found = _source(source, wishes, progress)
     template = found.template if wishes.template is None else wishes.template
+    if template:
+        try_template(template)
     stored = build(replace(found, template=template), store, progress)
     for note in found.notes:
         tell(note)

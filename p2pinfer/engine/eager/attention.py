@@ -18,7 +18,7 @@ from p2pinfer.engine.eager.cache import Cache, PoolPlace
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the rows of one step look at.
+    """The cache that the rows of one step look at.
 
     count: rows of the step
     place: positions of the pool, the step's own last
@@ -32,7 +32,9 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Together:
-    """What single rows of several sessions look at: pieces of the pool at equal distances, the longest's length.
+    """The cache that single rows of several sessions look at: pieces of the pool, equally far apart.
+
+    All are as long as the longest.
 
     mask: (rows, 1, 1, length), added to scores
     """
@@ -46,7 +48,7 @@ class Together:
 
 @dataclass(frozen=True, slots=True)
 class Paged:
-    """What single rows of several sessions look at, wherever it lies; of each session as many pages.
+    """The cache that single rows of several sessions look at, wherever it lies; of each session as many pages.
 
     count: rows
     pages: (rows, key heads, pages), as `Cache.head_pages` counts them

@@ -1,4 +1,4 @@
-"""The process that looks at a GPU (`gpu.py`): arguments device and size, one JSON object on stdout."""
+"""The process that looks at a GPU (`engine/gpu.py`): arguments device and size, one JSON object on stdout."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ PASSES: Final = 21
 
 
 def obstacle(device: torch.device) -> str:
-    """Why the device cannot be used, in words that help more than torch's; empty where nothing is known against it."""
+    """Return why the device cannot be used, in words that help more than torch's; empty if nothing is known."""
     if torch.version.cuda is None and torch.version.hip is None:
         return f"torch {torch.__version__} was built for CPUs only; a build for GPUs is needed"
     if not (count := torch.cuda.device_count()):

@@ -1,4 +1,4 @@
-"""Where the rows of a batch lie: computed once for a batch from integers, used by every layer."""
+"""The plan of a batch: the places of its rows, computed once from integers and used by every layer."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ def _angles(rope: Rope, parts: Sequence[Part]) -> Tensor:
 
 
 def _readings(config: ModelConfig, rope: Rope, pool: int, parts: Sequence[Part]) -> Iterator[Reading | Together]:
-    """What the steps look at: neighbours together where they can."""
+    """Yield what the steps look at: neighbours together where they can."""
     device, dtype = rope.table.device, rope.table.dtype
     group = _Group(pool)
     for part in parts:
@@ -66,7 +66,7 @@ def _readings(config: ModelConfig, rope: Rope, pool: int, parts: Sequence[Part])
 
 
 def _place(config: ModelConfig, part: Part, device: torch.device) -> PoolPlace:
-    """What the part's rows look at, between them."""
+    """Return what the part's rows look at, between them."""
     first = _first(config, part)
     start = part.table.run(part.positions.stop)
     if start is None:
@@ -104,7 +104,7 @@ class _Group:
         return True
 
     def reading(self, device: torch.device, dtype: torch.dtype) -> Reading | Together:
-        """What the rows look at, as one."""
+        """Return what the rows look at, as one."""
         if len(self.pieces) == 1:
             return Reading(1, self.pieces[0], None)
         lengths = [piece.stop - piece.start for piece in self.pieces]

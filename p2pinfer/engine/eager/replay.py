@@ -26,7 +26,7 @@ Recorder = Callable[[Compute], Compute]  # the same, recorded; where its result 
 
 
 class Inputs:
-    """What a bucket's step reads. A row that no session has is zero and has the spare page only."""
+    """The inputs of a bucket's step. A row that no session has is zero and has the spare page only."""
 
     def __init__(self, width: int, bucket: Bucket, spare: int, device: torch.device, dtype: torch.dtype) -> None:
         self.hidden = torch.zeros(bucket.rows, width, dtype=dtype, device=device)
@@ -61,7 +61,7 @@ class Replayed:
         self._steps: dict[Bucket, tuple[Inputs, Compute]] = {}
 
     def takes(self, parts: Sequence[Part], layers: range) -> bool:
-        """Whether the steps can be brought to a bucket's shape; steps of some of the layers would need their own."""
+        """Return True if the steps fit into a bucket's shape; steps of some of the layers would need their own."""
         return len(layers) == len(self._layers) and bucket_of(parts) is not None
 
     def compute(self, parts: Sequence[Part], hidden: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class Replayed:
         return inputs, self._record(lambda: self._hidden(inputs))
 
     def _hidden(self, inputs: Inputs) -> Tensor:
-        """What is recorded."""
+        """Compute the step that is recorded."""
         plan, hidden = plan_rows(self._config, self._rope, self._cache, inputs), inputs.hidden
         for number, layer in enumerate(self._layers):
             hidden = run_layer(self._config, layer, number, hidden, plan, self._cache)

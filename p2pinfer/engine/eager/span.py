@@ -137,7 +137,7 @@ class Eager(Backend):
         self._cache.clear(torch.tensor(places, device=self._device))
 
     def _logits(self, batch: Batch, pieces: Sequence[Tensor], well: Sequence[bool]) -> list[Result]:
-        """What was asked for."""
+        """Return the results that were asked for."""
         results: list[Result] = [NOTHING if good else None for good in well]
         asked = [at for at, part in enumerate(batch.parts) if part.asked is not Asked.NOTHING and well[at]]
         if not asked:

@@ -1,4 +1,4 @@
-"""What a CUDA graph does, on any device and without its speed: a fake that shows whether a step may be recorded.
+"""A fake CUDA graph, on any device and without its speed: it shows whether a step may be recorded.
 
 Operators are written down with the very tensors they were called with. A replay calls them again and puts the results
 where they were; Python code between them, and what it had read, is not run again.
@@ -52,7 +52,7 @@ def record(compute: Compute) -> Compute:
 
 
 def _tensors(result: object) -> Sequence[Tensor]:
-    """What an operator gave."""
+    """Return the tensors that an operator gave."""
     several = result if isinstance(result, list | tuple) else [result]
     tensors = [one for one in several if isinstance(one, Tensor)]
     if len(tensors) < len(several):

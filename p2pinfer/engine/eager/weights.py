@@ -39,7 +39,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What a span computes with; `embedding` is there for a head, `norm` and `head` for a tail."""
+    """The weights of a span; `embedding` is there for a head, `norm` and `head` for a tail."""
 
     layers: tuple[Layer, ...]
     embedding: Tensor | None  # as stored; on CPU mapped from its file: the rows of a prompt are read
@@ -138,8 +138,8 @@ class _Loader:
 
 
 def are_finite(values: Tensor) -> bool:
-    """Whether all are numbers: one infinite value or NaN reaches others through masks and sums.
+    """Return True if all values are finite: one infinite value or NaN reaches others through masks and sums.
 
-    One sum says so; it may also overflow where no value does, and then each is looked at.
+    One sum says so. It may also overflow where no value does, and then each value is looked at.
     """
     return isfinite(values.sum(dtype=torch.float32).item()) or bool(torch.isfinite(values).all())

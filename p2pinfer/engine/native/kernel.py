@@ -48,7 +48,7 @@ class Vector(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What a span has memory for.
+    """The memory that a span has.
 
     pages:     of KV cache, of all sessions
     positions: the most a session has

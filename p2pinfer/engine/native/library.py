@@ -72,7 +72,7 @@ def open_library(path: Path | None = None) -> ctypes.CDLL:
 
 
 def instruction_sets(library: ctypes.CDLL) -> Sequence[str]:
-    """What this machine can run, the fastest first; "portable" is always the last."""
+    """Return what this machine can run, the fastest first; "portable" is always the last."""
     names: list[str] = []
     while (name := library.set_name(len(names))) is not None:
         names.append(name.decode())
@@ -80,9 +80,9 @@ def instruction_sets(library: ctypes.CDLL) -> Sequence[str]:
 
 
 def read_gb_s(library: ctypes.CDLL, size: int, threads: int) -> float:
-    """How fast this machine reads memory: no step of an engine can be faster than what it must read.
+    """Gigabytes a second that so many threads read from a buffer of `size` bytes; it takes a second at most.
 
-    Gigabytes a second that so many threads read from a buffer of `size` bytes; it takes a second at most.
+    No step of an engine can be faster than what it must read.
 
     Whether the buffer fits into a cache decides, so give the size of what is to be read.
 

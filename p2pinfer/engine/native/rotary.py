@@ -40,7 +40,7 @@ def rotary_tables(config: ModelConfig, positions: int) -> tuple[Angles, Angles]:
 
 
 def phases(config: ModelConfig) -> list[int]:
-    """What a position adds to each angle, in turns x 2^64, whole turns dropped."""
+    """Return what a position adds to each angle, in turns x 2^64, whole turns dropped."""
     size, theta = config.shape.head_size, DIGITS.ln(Decimal(config.rope_theta))
     plain = [
         DIGITS.exp(DIGITS.multiply(theta, DIGITS.divide(Decimal(-2 * i), Decimal(size)))) for i in range(size // 2)
@@ -54,7 +54,7 @@ def _rounded(value: Decimal) -> int:
 
 
 def _stretched(frequency: Decimal, scaling: RopeScaling | None) -> Decimal:
-    """Radians a position, as a long context wants them (as in `rope.py`)."""
+    """Radians a position, as a long context wants them (as in `engine/eager/rope.py`)."""
     if scaling is None:
         return frequency
     slow = DIGITS.divide(frequency, Decimal(scaling.factor))

@@ -1,4 +1,4 @@
-"""Which models the native kernel can compute. The node asks this too, so it needs neither numpy nor torch."""
+"""The models that the native kernel can compute. The node asks this too, so it needs neither numpy nor torch."""
 
 from typing import Final
 
@@ -11,7 +11,7 @@ MOST_SHARED: Final = 32  # query heads of a key head, scratch.h
 
 
 def unsupported(config: ModelConfig) -> str:
-    """Why the kernel cannot compute a model of this shape; empty if it can."""
+    """Return why the kernel cannot compute a model of this shape; empty if it can."""
     shape = config.shape
     for name, size in {
         "hidden size": shape.hidden,

@@ -67,7 +67,7 @@ class Native(Backend):
     """The kernel's span, and the pages of its sessions."""
 
     def __init__(self, kernel: Kernel, first: int, embedding: Bits | None, q8o4: codecs.Q8O4) -> None:
-        """What was loaded.
+        """Take what was loaded.
 
         first:     the model's number of the span's first layer
         embedding: at a head, mapped from its file: only the rows of a prompt are ever read
@@ -116,7 +116,7 @@ class Native(Backend):
         return given.astype(np.float32, copy=False)
 
     def _logits(self, parts: Sequence[Part], pieces: Sequence[codecs.Rows], well: Sequence[bool]) -> list[Result]:
-        """What was asked for."""
+        """Return the results that were asked for."""
         results: list[Result] = [NOTHING if good else None for good in well]
         asked = [at for at, part in enumerate(parts) if part.asked is not Asked.NOTHING and well[at]]
         if asked:

@@ -1,8 +1,8 @@
 """The DHT: who serves what, found without knowing anybody who knows (protocols/wire.md, 6).
 
 libp2p's DHT puts deadlines around its reads, which kills connections; so it has a host of its own, with a random key,
-and shares no connection with links. What it finds are DHT hosts; each says over `/p2pinfer/where/1` where its links
-are taken, and the link's handshake proves the rest. Keys are multihashes, as other implementations expect.
+and shares no connection with links. It finds DHT hosts; each says over `/p2pinfer/where/1` where its links are taken,
+and the link's handshake proves the rest. Keys are multihashes, as other implementations expect.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""What strangers may take of a DHT host, by connection, by network and in all (protocols/wire.md, 7.1).
+"""The bounds on strangers at a DHT host, by connection, by network and in all (protocols/wire.md, 7.1).
 
 libp2p's own bounds are for machines with gigabytes to spare, or are none: a message may have 4 MiB, a protocol's name
 any length; a connection that sends beyond its window goes on; a provider is kept with all its addresses for two days,
@@ -100,7 +100,7 @@ class BoundedStream(YamuxStream):  # type: ignore[misc]  # libp2p is untyped to 
 
 
 class BoundedProviders(ProviderStore):  # type: ignore[misc]  # libp2p is untyped to us
-    """Who provides what: so many records of a network and in all, of which the oldest gives way."""
+    """The records of who provides what: so many of a network and in all, of which the oldest gives way."""
 
     def __init__(self, host: IHost, routing: peer_routing.PeerRouting) -> None:
         super().__init__(host, routing)

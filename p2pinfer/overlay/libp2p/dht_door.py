@@ -37,7 +37,7 @@ from p2pinfer.overlay.libp2p.dht_frames import (
 from p2pinfer.overlay.limits import MAX_MET
 from p2pinfer.overlay.pipe import Address
 
-COMMAND: Final = (sys.executable, "-m", "p2pinfer.overlay.libp2p.dht_process")
+COMMAND: Final = (sys.executable, "-P", "-m", "p2pinfer.overlay.libp2p.dht_process")
 DHT_WAITS_S: Final = (5.0, 30.0, 300.0)  # before a part of the DHT that ended starts anew; then as the last
 NICENESS: Final = 10  # it waits for the processor behind everything else of ours, from its first moment on
 START_S: Final = 60.0  # to begin; it has the lowest priority of a machine that may be busy
@@ -199,7 +199,7 @@ class _Process:
         self._to_write.send_nowait(pack(opening))
 
     async def ask(self, kind: str, what: object, takes_s: float) -> tuple[Address, ...]:
-        """What it finds; nothing if it finds nothing, has too much to do, or ends. May be cancelled."""
+        """Return what it finds; nothing if it finds nothing, has too much to do, or ends. May be cancelled."""
         question = self.ask_nowait(kind, what, takes_s)
         if question is None:
             return ()

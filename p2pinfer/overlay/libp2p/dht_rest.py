@@ -1,4 +1,4 @@
-"""What a DHT host does by itself while nobody asks it anything, and how seldom.
+"""The work of a DHT host while nobody asks it anything, and how seldom it does it.
 
 libp2p's host does so for a machine with a core to spare: every connection is pinged twice a minute, for a figure that
 nobody reads, and searched for streams left behind as often; and every ten minutes all twenty nearest hosts are asked

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from math import inf
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -19,12 +19,11 @@ from p2pinfer.core.values.keys import PrivateKey, peer_name, short_name
 from p2pinfer.core.values.units import PeerKey
 from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.crowd import Crowd
-from p2pinfer.overlay.greeting import Greeting
+from p2pinfer.overlay.greeting import Greeting, new_greeting
 from p2pinfer.overlay.ground_network import open_ground_network
 from p2pinfer.overlay.libp2p.connection import Handshaker, YamuxPipe
 from p2pinfer.overlay.libp2p.dht_door import DhtDoor
 from p2pinfer.overlay.libp2p.knocks import Knocks
-from p2pinfer.overlay.libp2p.mdns import Neighbourhood, open_mdns
 from p2pinfer.overlay.libp2p.tcp import KeptPorts, dial_tcp, ip_of, listen_again, listen_tcp, place_of, source_at
 from p2pinfer.overlay.libp2p.whereabouts import Whereabouts
 from p2pinfer.overlay.limits import DESCRIPTORS, MAX_HANDSHAKES, MAX_LINKS, NETWORK_HANDSHAKES, NETWORK_LINKS
@@ -32,6 +31,9 @@ from p2pinfer.overlay.link import Receiver
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.pipe import Address, Pipe, hear_nothing, peer_of
 from p2pinfer.overlay.sleep import asleep_s
+
+if TYPE_CHECKING:
+    from p2pinfer.overlay.libp2p.mdns import Neighbourhood
 
 MDNS_AGAIN_S: Final = 30.0  # before mDNS is tried again where it failed
 MOVE_REST_S: Final = 5.0  # from one move of the DHT's host, or of mDNS, to the next: an interface may come and go
@@ -42,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """Where a peer can be met, and how it is found there.
+    """The places where a peer can be met, and the ways to find it there.
 
     listen:   multiaddrs such as /ip4/0.0.0.0/tcp/4001; none for a peer that only dials
     announce: multiaddrs others reach us at, where those of the listeners are not it (a forwarded port)
@@ -91,7 +93,7 @@ async def open_libp2p_network(
             if listening.mdns and listeners:
                 nursery.start_soon(ground.run_mdns)
             most = max(NETWORK_LINKS, min(MAX_LINKS, _descriptors() - DESCRIPTORS))
-            async with open_ground_network(ground, receiver, greeting or Greeting(), keep_s, most) as network:
+            async with open_ground_network(ground, receiver, greeting or new_greeting(), keep_s, most) as network:
                 yield network
             nursery.cancel_scope.cancel()
 
@@ -138,7 +140,7 @@ async def _listen(
 
 
 def _with_any_port(addresses: Sequence[str]) -> list[str]:
-    """Where the DHT's host listens: beside the links', for the two cannot share a port."""
+    """Return where the DHT's host listens: beside the links', for the two cannot share a port."""
     return list(dict.fromkeys(address.rpartition("/")[0] + "/0" for address in addresses))
 
 
@@ -149,7 +151,7 @@ class Libp2pGround:
         self._key = key.public
         self._nursery = nursery
         self._dht: DhtDoor | None = None
-        self._neighbourhood = Neighbourhood()
+        self._neighbourhood: Neighbourhood | None = None
         self._where = where or Whereabouts(peer_name(key.public))
         self._handshaker = Handshaker(key)
         self._handshakes = Crowd(NETWORK_HANDSHAKES, MAX_HANDSHAKES)
@@ -194,7 +196,7 @@ class Libp2pGround:
             await pipe.run()
 
     async def shake_hands(self, stream: trio.SocketStream) -> None:
-        """Whoever connects and proves a key is handed on; whoever does not is forgotten."""
+        """Hand a stream on if its peer proves a key; forget it otherwise."""
         with Contained("a connection"):  # the listener closes it when this returns
             if (pipe := await self._proven(stream)) is not None:
                 await self._accepted.send(pipe)
@@ -246,7 +248,9 @@ class Libp2pGround:
                 nursery.cancel_scope.cancel()
 
     async def _be_on(self, local: Sequence[Address]) -> None:
-        """Where there is no mDNS try again later: of a network that comes up the address is there before the routes."""
+        """Try again later where there is no mDNS: of a network that comes up the address is there before the routes."""
+        from p2pinfer.overlay.libp2p.mdns import open_mdns  # zeroconf takes a while to import, and few need it
+
         said = ""
         while True:
             with Contained("mDNS, by which peers on the local network are found,"):
@@ -263,7 +267,7 @@ class Libp2pGround:
         return await self._to_accept.receive()
 
     def neighbours(self) -> tuple[Address, ...]:
-        return self._neighbourhood.addresses()
+        return self._neighbourhood.addresses() if self._neighbourhood is not None else ()
 
     def directory_addresses(self) -> tuple[Address, ...]:
         return self._dht.addresses() if self._dht is not None else ()

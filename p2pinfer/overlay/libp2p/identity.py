@@ -1,4 +1,4 @@
-"""What libp2p says within noise's handshake: whose static key it is (https://github.com/libp2p/specs, noise, peer-ids).
+"""The word of libp2p in noise's handshake whose static key it is (https://github.com/libp2p/specs, noise, peer-ids).
 
 A payload is the protobuf {1: identity key, 2: signature, 4: extensions}, an identity key the protobuf {1: kind, 2: key}
 of which no kind but Ed25519 is parsed.

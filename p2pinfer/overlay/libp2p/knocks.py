@@ -1,7 +1,8 @@
 """Connections that others open: how many a second are answered with a handshake (protocols/wire.md, 7.1).
 
-Noise costs us milliseconds of arithmetic and the other side nothing, if all that it sends is made up. What is more than
-one network may have, or one holder of IPv6 addresses, is closed; what is more than all may have waits, in turn.
+Noise costs us milliseconds of arithmetic and the other side nothing, if all that it sends is made up. Connections
+beyond those of one network, or of one holder of IPv6 addresses, are closed; what is more than all may have waits, in
+turn.
 """
 
 from math import inf

@@ -1,8 +1,8 @@
 """mDNS: peers on the same local network, found without knowing anybody (protocols/wire.md, 6).
 
 https://github.com/libp2p/specs/blob/master/discovery/mdns.md, by python-zeroconf, which libp2p brings along and which
-lives in threads of its own. What is found are addresses; the link's handshake proves who is there. Nodes announce
-themselves; clients only look. Anybody on the local network may send records, so all that is kept of them is bounded.
+lives in threads of its own. It finds addresses; the link's handshake proves who is there. Nodes announce themselves;
+clients only look. Anybody on the local network may send records, so all that is kept of them is bounded.
 """
 
 import logging
@@ -60,7 +60,7 @@ logger = logging.getLogger(__name__)
 
 
 class Neighbourhood:
-    """Who is on the local network. Filled in zeroconf's threads, read in ours.
+    """The peers on the local network. Filled in zeroconf's threads, read in ours.
 
     news: tells of newcomers, in our thread
     """
@@ -110,7 +110,7 @@ async def open_mdns(addresses: Sequence[Address] = ()) -> AsyncIterator[Neighbou
 
 
 async def _keep_asking(zeroconf: Zeroconf) -> None:
-    """Who came before us is asked for; who comes later says so by itself."""
+    """Ask for those that came before us; those that come later say so by themselves."""
     for pause_s in chain(ASK_S, repeat(ASK_AGAIN_S)):
         now = current_time_millis()
         try:
@@ -229,7 +229,7 @@ class RecordListener(RecordUpdateListener):
 
 
 class _Browsing:
-    """What runs in zeroconf's threads."""
+    """The part that runs in zeroconf's threads."""
 
     def __init__(
         self, neighbourhood: Neighbourhood, token: trio.lowlevel.TrioToken, addresses: Sequence[Address]

@@ -63,7 +63,7 @@ class Dialler:
         return encode_line(GREETING) + encode_line(self._protocol)
 
     def receive(self, data: bytes) -> bool:
-        """Whether it is agreed. `rest` is then what came after.
+        """Return True once it is agreed. `rest` is then what came after.
 
         Raises RemoteProtocolError if the other side will not, or speaks something else.
         """
@@ -90,7 +90,7 @@ class Acceptor:
         self._lines = LineDecoder()
 
     def receive(self, data: bytes) -> bool:
-        """Whether it is agreed; what there is to say is said meanwhile.
+        """Return True once it is agreed; what there is to say is said meanwhile.
 
         Raises RemoteProtocolError for what is no multistream-select.
         """

@@ -1,4 +1,4 @@
-"""What libp2p parses of strangers' bytes, made less: it takes more than anybody here says (protocols/wire.md, 2.1).
+"""Fewer parsers for strangers' bytes: libp2p takes more than anybody here says (protocols/wire.md, 2.1).
 
 libp2p hands a peer's identity key to parsers of every kind of key. The one of RSA keys also reads private keys, whose
 primes it inverts before anybody looks at their size: 64 kB of them hold a processor for 10 s, in the event loop, before

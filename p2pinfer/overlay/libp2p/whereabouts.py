@@ -1,4 +1,4 @@
-"""Where we can be dialled now: what the owner announces, or else where the listeners are, as the interfaces stand."""
+"""The addresses where we can be dialled now: the owner's, or else the listeners', as the interfaces stand."""
 
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -54,7 +54,7 @@ class Whereabouts:
         return tuple(one for one in self.addresses() if may_tell(one, to))
 
     def listening(self) -> tuple[str, ...]:
-        """Where the listeners are now."""
+        """Return where the listeners are now."""
         return self._listening
 
     def is_ours(self, address: str) -> bool:
@@ -90,7 +90,7 @@ class Whereabouts:
 
 
 def expected(listen: Sequence[str]) -> tuple[str, ...]:
-    """Where a peer that listens at these multiaddrs could be dialled, the most useful first; opens none."""
+    """Return where a peer that listens at these multiaddrs could be dialled, the most useful first; opens none."""
     places = [end for one in listen if (end := host_of(one)) is not None]
     return Whereabouts("", places).listening()
 

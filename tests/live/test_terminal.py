@@ -1,0 +1,144 @@
+"""Commands that talk with a person: they run in a terminal, and a person types."""
+
+import os
+import pty
+import re
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from select import select
+from shutil import copytree
+from subprocess import Popen
+
+import pytest
+
+from p2pinfer.disk.journal_reader import read_journal
+from p2pinfer.disk.store import Store
+
+from .processes import COMMAND, COMMAND_S, ENVIRONMENT, NodeProcess, command, failed, run_node
+
+END = "\x04"  # Ctrl-D
+
+
+@dataclass
+class Terminal:
+    """A command in a terminal. seen: all that it has shown"""
+
+    process: "Popen[bytes]"
+    end: int
+    seen: str = ""
+
+    def type(self, text: str) -> None:
+        os.write(self.end, text.encode())
+
+    def wait(self, pattern: str) -> str:
+        """Wait until it shows this, and return what it shows from then on, that included."""
+        deadline = time.monotonic() + COMMAND_S
+        while (found := re.search(pattern, self.seen)) is None:
+            assert time.monotonic() < deadline, self.seen
+            if select([self.end], [], [], 1.0)[0]:
+                try:
+                    self.seen += os.read(self.end, 65_536).decode(errors="replace")
+                except OSError:  # Linux says so where the other side has ended
+                    assert re.search(pattern, self.seen), self.seen
+        self.seen = self.seen[found.end() :]
+        return found.group()
+
+
+@contextmanager
+def terminal(*words: object) -> Iterator[Terminal]:
+    ours, theirs = pty.openpty()
+    environment = ENVIRONMENT | {"TERM": "dumb"}
+    with Popen(
+        [*COMMAND, *map(str, words)],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment,
+        start_new_session=True,
+    ) as process:
+        os.close(theirs)
+        try:
+            yield Terminal(process, ours)
+        finally:
+            process.kill()
+            os.close(ours)
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory, tiny_store: Path) -> Iterator[NodeProcess]:
+    serving = ("--model", "tiny", "--layers", "0:3", "--numerics", "f32-1", "--threads", "1")
+    with run_node(tmp_path_factory.mktemp("terminal") / "node", tiny_store, *serving) as node:
+        yield node
+
+
+def chat(node: NodeProcess, data: Path, *words: object) -> tuple[object, ...]:
+    return ("chat", "--bootstrap", node.address, "--data", data, "--store", data / "store", "--no-mdns", *words)
+
+
+def test_a_conversation_has_a_history_and_an_end(node: NodeProcess, tmp_path: Path) -> None:
+    """The tiny model answers noise; that the history is sent shows in the room that is left for it."""
+    with terminal(*chat(node, tmp_path, "--max-tokens", 2000)) as person:
+        person.wait("> ")
+        person.type("hello\n")
+        person.wait("cut there, --max-tokens asks for more")
+        person.wait("> ")
+        person.type("and then?\n")
+        person.wait("what was said first is left out from now on")
+        person.wait("cut there")
+        person.wait("> ")
+        person.type(END)
+        assert person.wait(r"\(\d+ answers, [\d,]+ tokens, [\d,.]+ [a-z-]*credits\)").startswith("(2 answers, 4,000")
+        assert person.process.wait(COMMAND_S) == 0
+    with read_journal(tmp_path / "client.sqlite") as journal:
+        assert journal.count_unstored() == 0
+
+
+def test_an_interrupt_gives_up_the_answer_and_not_the_chat(node: NodeProcess, tmp_path: Path) -> None:
+    with terminal(*chat(node, tmp_path, "--max-tokens", 3900)) as person:
+        person.wait("> ")
+        person.process.send_signal(signal.SIGINT)
+        person.wait("Ctrl-D ends the conversation")
+        person.wait("> ")
+        person.type("hello\n")
+        person.wait(r"hello\s+\S")
+        person.process.send_signal(signal.SIGINT)
+        person.wait("given up")
+        person.wait("> ")
+        person.type("go on\n")
+        person.wait(r"on\s+\S")
+        person.process.send_signal(signal.SIGINT)
+        person.wait("given up")
+        person.type(END)
+        person.wait(r"\(2 answers, [\d,]+ tokens, [1-9][\d,.]* [a-z-]*credits\)")
+        assert person.process.wait(COMMAND_S) == 0
+
+
+def test_lines_of_a_file_are_a_conversation_too(node: NodeProcess, tmp_path: Path) -> None:
+    result = command(*chat(node, tmp_path, "--max-tokens", 3), text="hello\n\nagain\n")
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.splitlines()) >= 2
+    assert "(2 answers, 6 tokens, " in result.stderr
+
+
+def test_an_error_ends_what_nobody_reads_along(node: NodeProcess, tmp_path: Path) -> None:
+    assert "takes 4096" in failed(command(*chat(node, tmp_path, "--max-tokens", 5000), text="hello\nagain\n"), 2)
+
+
+@pytest.mark.parametrize(("word", "code", "kept"), [("y", 0, 0), ("n", 1, 1)])
+def test_who_removes_a_model_is_asked(tiny_store: Path, tmp_path: Path, word: str, code: int, kept: int) -> None:
+    copytree(tiny_store / "models", tmp_path / "models")
+    with terminal("model", "remove", "tiny", "--store", tmp_path) as person:
+        person.wait("Remove tiny  .*")
+        person.type(f"{word}\n")
+        assert person.process.wait(COMMAND_S) == code
+    assert len(Store(tmp_path).models()) == kept
+
+
+def test_a_model_that_a_node_serves_is_not_removed(node: NodeProcess, tiny_store: Path) -> None:
+    why = failed(command("model", "remove", "tiny", "--yes", "--store", tiny_store), 2)
+    assert "a node of this machine serves model" in why
+    assert len(Store(tiny_store).models()) == 1
