@@ -115,7 +115,8 @@ class _Side:
 def _open_side(checkout: Path, root: Path) -> Iterator[_Side]:
     store, model = demo_model()
     root.mkdir()
-    environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
+    (run := root / "run").mkdir(0o700)  # a roll of its own, or the clients of both sides ask one node
+    environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1", "XDG_RUNTIME_DIR": str(run)}
     node = [sys.executable, "-m", "p2pinfer", "node", "--data", str(root / "node"), "--store", str(store.root)]
     node += ["--listen", "/ip4/127.0.0.1/tcp/0", "--model", model.name, "--threads", "1"]
     node += ["--layers", f"0:{model.manifest.layers}"]
