@@ -143,7 +143,7 @@ async def test_a_session_ends_while_its_final_receipt_can_still_be_signed(
     await middle.compute()
     await trio.sleep(60 - EXPIRY_S - 2)
     assert not middle.said(Close)
-    await trio.sleep(2)
+    await trio.sleep(2.1)
     assert [(close.code, close.text) for close in middle.said(Close)] == [  # type: ignore[attr-defined]
         (Code.EXPIRED, "the contract's time is over")
     ]
