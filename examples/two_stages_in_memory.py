@@ -19,7 +19,7 @@ from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.places import default_store
 from p2pinfer.disk.store import Store, StoredModel
-from p2pinfer.node.daemon import Node, open_node
+from p2pinfer.node.daemon import Node, Surroundings, open_node
 from p2pinfer.node.settings import NetworkSettings as NetworkSettings
 from p2pinfer.node.settings import Serve, Settings
 from p2pinfer.overlay.exchange import Exchange
@@ -47,7 +47,8 @@ async def run(store: Store, max_tokens: int) -> None:
 
     def node(data: Path, span: str, bootstrap: tuple[str, ...] = ()) -> AbstractAsyncContextManager[Node]:
         serve = Serve(model=model.id.hex(), layers=span, threads=1, memory_mb=1_000)
-        return open_node(Settings(NetworkSettings(bootstrap=bootstrap), serve), data, store, network=network)
+        settings = Settings(NetworkSettings(bootstrap=bootstrap), serve)
+        return open_node(settings, data, store, Surroundings(network))
 
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
