@@ -1,5 +1,7 @@
 """When a request asks nodes again that had no room, whatever they say."""
 
+from random import Random
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -8,6 +10,7 @@ from p2pinfer.client.full_nodes import LEAST_RETRY_S, FullNodes
 from p2pinfer.client.waiting_room import WaitingRoom
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import GenerationFailed, Unreached
+from p2pinfer.overlay.machine import Machine
 
 NODE, OTHER = b"node", b"other"
 
@@ -22,7 +25,7 @@ class Nobody:
 
 
 async def test_a_turn_at_a_node_that_is_being_asked_is_no_news(autojump_clock: MockClock) -> None:
-    full = FullNodes()
+    full = FullNodes(Random(1))
     full.note_asked([NODE])
     full.note_word(NODE, trio.current_time(), True)
     assert not full
@@ -33,7 +36,7 @@ async def test_a_turn_at_a_node_that_is_being_asked_is_no_news(autojump_clock: M
 
 async def test_no_node_is_asked_again_at_once_not_even_with_others(autojump_clock: MockClock) -> None:
     """A tail that calls has us ask the whole route, and its head said that it had no room for long."""
-    full = FullNodes()
+    full = FullNodes(Random(1))
     full.note_asked([NODE, OTHER])
     full.note_word(NODE, 30.0, False)
     full.admit(30.0)
@@ -47,9 +50,9 @@ async def test_no_node_is_asked_again_at_once_not_even_with_others(autojump_cloc
 async def test_where_the_last_try_failed_otherwise_the_request_ends_in_words(
     autojump_clock: MockClock, failure: Unreached | None
 ) -> None:
-    full = FullNodes()
+    full = FullNodes(Random(1))
     full.note_word(NODE, 30.0, False)
-    room = WaitingRoom(full, Nobody(), 0.0, lambda _: None)
+    room = WaitingRoom(full, Nobody(), Machine(), 0.0, lambda _: None)
     with pytest.raises(GenerationFailed, match="there was no room") as error:
         await room.wait(failure)
     assert error.value.code is Code.BUSY

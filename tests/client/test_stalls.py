@@ -19,7 +19,7 @@ import trio
 from p2pinfer.disk.identity import load_identity
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.node.settings import Settings, change
-from p2pinfer.overlay.greeting import Greeting
+from p2pinfer.overlay.greeting import new_greeting
 from p2pinfer.overlay.libp2p import open_libp2p_network
 from p2pinfer.overlay.memory import MemoryWorld
 from tests.live.processes import COMMAND_S, ENVIRONMENT
@@ -43,7 +43,7 @@ def running_stage(root: Path, store: Store, model: StoredModel) -> Iterator[str]
 
     async def main() -> None:
         network = lambda exchange: open_libp2p_network(  # noqa: E731
-            identity.key, exchange, listen=["/ip4/127.0.0.1/tcp/0"], greeting=Greeting(boot=bytes(16)), dht=False
+            identity.key, exchange, listen=["/ip4/127.0.0.1/tcp/0"], greeting=new_greeting(), dht=False
         )
         async with open_stage(
             Roomy, MemoryWorld(), store, model, identity, settings=settings, open_network=network
