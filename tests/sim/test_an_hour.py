@@ -8,13 +8,11 @@ from trio.testing import MockClock
 from p2pinfer.client.answer import Answer
 from p2pinfer.client.api import Client
 from p2pinfer.core.values.codes import Code
-from p2pinfer.core.values.errors import EngineError
 from p2pinfer.disk.journal import Journal
 from p2pinfer.disk.journal_reader import JournalReader
-from p2pinfer.disk.places import node_journal
 
 from .clocks import clock_that_waits
-from .town import Home, Town
+from .town import Town
 
 HOUR_S = 3_600
 PROMPTS = ("hello", "the other day", "what is a distributed hash table?")
@@ -47,12 +45,6 @@ async def signed(journal: Journal) -> int:
     return sum(total.amount for total in await journal.read(JournalReader.totals))
 
 
-async def earned(home: Home) -> int:
-    """What the journal of a node that is not running says."""
-    async with home.disk.open_journal(node_journal(home.folder)) as journal:
-        return await signed(journal)
-
-
 async def unpaid(journal: Journal) -> int:
     """Contracts that are not paid in full."""
     return len(await journal.read(lambda reader: reader.unfinished(0)))
@@ -78,43 +70,3 @@ async def test_an_hour_of_requests_takes_seconds_and_the_books_agree(autojump_cl
             nursery.cancel_scope.cancel()
     check_same(answers)
     assert found == [(sum(answer.cost for answer in answers), 0)] * 2
-
-
-async def keep_starting(town: Town, name: str, bootstrap: tuple[str, ...]) -> None:
-    """A node as a service manager runs it: whenever it ends, it begins anew."""
-    while True:
-        try:
-            async with town.node(name, bootstrap=bootstrap):
-                await trio.sleep_forever()
-        except* EngineError:
-            await trio.lowlevel.checkpoint()
-        await trio.sleep(RESTART_S)
-
-
-async def crash(home: Home, crashes: list[float]) -> None:
-    """Kill the engine while a session of somebody's is on it."""
-    while True:
-        await trio.sleep(CRASH_S)
-        while not any(engine.free_pages < engine.facts.pages for engine in home.computer.engines):  # noqa: ASYNC110
-            await trio.sleep(LOOK_S)
-        home.computer.kill()
-        crashes.append(trio.current_time())
-
-
-async def test_an_engine_that_dies_in_mid_answer_costs_no_answer(autojump_clock: MockClock, tmp_path: Path) -> None:
-    """And what was signed for it is the same on both sides, once both have met again."""
-    town, crashes = Town(tmp_path), list[float]()
-    with clock_that_waits(autojump_clock):
-        async with town.node("steady") as node, trio.open_nursery() as nursery:
-            nursery.start_soon(keep_starting, town, "shaky", node.addresses)
-            nursery.start_soon(crash, town.home("shaky"), crashes)
-            async with town.client("client", node.addresses) as client:
-                answers = await ask_for_an_hour(client, town)
-            nursery.cancel_scope.cancel()
-        got = [await earned(town.home(name)) for name in ("steady", "shaky")]
-        async with town.client_journal("client") as kept:
-            paid = await signed(kept)
-    check_same(answers)
-    assert len(crashes) >= 2
-    assert sum(got) == paid == sum(answer.cost for answer in answers)
-    assert min(got) > 0
