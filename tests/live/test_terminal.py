@@ -104,12 +104,8 @@ def test_an_interrupt_gives_up_the_answer_and_not_the_chat(node: NodeProcess, tm
         person.process.send_signal(signal.SIGINT)
         person.wait("given up")
         person.wait("> ")
-        person.type("go on\n")
-        person.wait(r"on\s+\S")
-        person.process.send_signal(signal.SIGINT)
-        person.wait("given up")
         person.type(END)
-        person.wait(r"\(2 answers, [\d,]+ tokens, [1-9][\d,.]* [a-z-]*credits\)")
+        person.wait(r"\(1 answers?, [\d,]+ tokens, [1-9][\d,.]* [a-z-]*credits\)")
         assert person.process.wait(COMMAND_S) == 0
 
 
