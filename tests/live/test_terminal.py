@@ -116,6 +116,14 @@ def test_lines_of_a_file_are_a_conversation_too(node: NodeProcess, tmp_path: Pat
     assert "(2 answers, 6 tokens, " in result.stderr
 
 
+def test_what_was_said_first_is_left_out_where_the_model_takes_no_more(node: NodeProcess, tmp_path: Path) -> None:
+    """The tiny model has 4,096 positions, and a token for each of these letters."""
+    result = command(*chat(node, tmp_path, "--max-tokens", 3), text=f"{'x' * 2_500}\n{'y' * 2_500}\n")
+    assert result.returncode == 0, result.stderr
+    assert "what was said first is left out from now on" in result.stderr
+    assert "(2 answers, 6 tokens, " in result.stderr
+
+
 def test_an_error_ends_what_nobody_reads_along(node: NodeProcess, tmp_path: Path) -> None:
     assert "takes 4096" in failed(command(*chat(node, tmp_path, "--max-tokens", 5000), text="hello\nagain\n"), 2)
 
