@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from p2pinfer.client.contracts import StagePlan, make_plan
 from p2pinfer.client.patience import OPEN_S, STALL_S
 from p2pinfer.client.run import Incoming, Run
-from p2pinfer.core.models.text_stream import TextStream
+from p2pinfer.core.models.detokenizer import Detokenizer
 from p2pinfer.core.records.records import sign
 from p2pinfer.core.records.sampling import SamplingRecord
 from p2pinfer.core.sessions.ending import Ending
@@ -77,7 +77,7 @@ class Ring:
         plans = [StagePlan(offer, (), offer.record.span, NOW + DAY_S) for offer in route_offers(stages, LAYERS)]
         sampling = SamplingRecord(0, 0, 1_000_000, 0, 9, ())
         self.plan = make_plan(CLIENT, plans, LAYERS, len(PROMPT), sampling, Codec.F32, Silent.machine, 1 << 50)
-        ending = Ending((), 9, TextStream(Words()))  # type: ignore[arg-type]
+        ending = Ending((), 9, Detokenizer(Words()))  # type: ignore[arg-type]
         self.journal = NoJournal()
         parts = self.plan, PROMPT, 1_000, CLIENT, ending, self.journal, Silent()
         self.running = Run(*parts)  # type: ignore[arg-type]
