@@ -94,6 +94,7 @@ Every folder and file:
         chat.py                chat messages to text, by a model's template
         config_json.py         config.json: read, held against ranges, written
         control_names.py       names of control tokens inside chat messages
+        detokenizer.py         ids in, text out, as they come
         manifest.py            the description of a model
         model_config.py        a model's numbers, as manifest and engines need them
         model_numbers.py       numbers of a model that its files do not bound, and their ranges
@@ -102,7 +103,6 @@ Every folder and file:
         spelling.py            a tokenizer's spelling of bytes
         template_variables.py  variables for a chat template, as `enable_thinking`
         text.py                text to ids and ids to text, by a model's tokenizer
-        text_stream.py         ids in, text out, as they come
         tokenizer.py           a tokenizer.json, read by the tokenizers library
     core/money/                money: what is owed and risked
         budget.py              credit: the unpaid work that a node risks

@@ -11,7 +11,7 @@ from p2pinfer.client.request import CLASSES, CODECS, Request
 from p2pinfer.client.route_finder import FoundRoute
 from p2pinfer.client.routes import Sought
 from p2pinfer.client.scribe import Scribe, Words
-from p2pinfer.core.models.text_stream import TextStream
+from p2pinfer.core.models.detokenizer import Detokenizer
 from p2pinfer.core.sessions.ending import Ending
 from p2pinfer.core.values.errors import TooLong, UsageError
 from p2pinfer.core.values.keys import PrivateKey
@@ -65,7 +65,7 @@ class Prepared:
     def ending(self) -> Ending:
         """The end of a generation; each has its own. Text after a prompt that was text continues it."""
         request = self.request
-        reader = TextStream(self.words, request.stop, begins=not isinstance(request.prompt, str))
+        reader = Detokenizer(self.words, request.stop, begins=not isinstance(request.prompt, str))
         return Ending(self.model.manifest.ends, request.max_tokens, reader)
 
 

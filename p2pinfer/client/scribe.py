@@ -40,7 +40,7 @@ class Bounds:
 
 
 class Words:
-    """The table of ids and their bytes (`core.models.text_stream.Spelt`)."""
+    """The table of ids and their bytes (`core.models.detokenizer.Spelt`)."""
 
     def __init__(self, table: Sequence[bytes], names: dict[int, str], drops_first_space: bool) -> None:
         self._table = table

@@ -17,7 +17,7 @@ from p2pinfer.client.scribe import Bounds
 from p2pinfer.client.scribe_process import MAX_REFUSAL, limit
 from p2pinfer.core.models.chat import fault_of
 
-COMMAND: Final = (sys.executable, "-m", "p2pinfer.client.template_trial")
+COMMAND: Final = (sys.executable, "-P", "-m", "p2pinfer.client.template_trial")
 HALVES: Final = "surrogatepass"  # a template out of JSON may have halves of characters, and is refused for them later
 BOUNDS: Final = Bounds()
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count
 
-from p2pinfer.core.models.text_stream import TextStream
+from p2pinfer.core.models.detokenizer import Detokenizer
 from p2pinfer.core.money.budget import RETRY_S
 from p2pinfer.core.money.stage_account import StageAccount
 from p2pinfer.core.records.contract import Contract, check_request, read_request, verify_request
@@ -187,7 +187,7 @@ class Reception:
         if sampling is None:
             return None
         assert self._shard.texts is not None  # a contract has the role tail only where the offer has it
-        reader = TextStream(self._shard.texts, sampling.stop_texts)
+        reader = Detokenizer(self._shard.texts, sampling.stop_texts)
         return Ending(self._shard.manifest.ends, sampling.max_tokens, reader)
 
 

@@ -13,7 +13,7 @@ from p2pinfer.client.books import Purse
 from p2pinfer.client.contracts import Order, StagePlan, make_plan
 from p2pinfer.client.patience import OPEN_S, STALL_S
 from p2pinfer.client.run import Incoming, Run
-from p2pinfer.core.models.text_stream import TextStream
+from p2pinfer.core.models.detokenizer import Detokenizer
 from p2pinfer.core.records.records import sign
 from p2pinfer.core.records.sampling import SamplingRecord
 from p2pinfer.core.sessions.ending import Ending
@@ -80,7 +80,7 @@ class Ring:
         sampling = SamplingRecord(0, 0, 1_000_000, 0, 9, ())
         order = Order(LAYERS, len(PROMPT), sampling, Codec.F32, 1 << 50)
         self.plan = make_plan(CLIENT, plans, order, Silent.machine)
-        ending = Ending((), 9, TextStream(Words()))  # type: ignore[arg-type]
+        ending = Ending((), 9, Detokenizer(Words()))  # type: ignore[arg-type]
         generation = Generation(self.plan.session, 0, PROMPT, KEYS[:stages], 1_000, ending)
         self.journal = NoJournal()
         self.running = Run(self.plan, generation, Purse(CLIENT, self.journal), Silent())  # type: ignore[arg-type]

@@ -8,9 +8,9 @@ import trio
 import trio.testing
 
 from p2pinfer.client.scribe import Bounds, Scribe
+from p2pinfer.core.models.detokenizer import Detokenizer
 from p2pinfer.core.models.manifest import TOKENIZER
 from p2pinfer.core.models.text import Texts
-from p2pinfer.core.models.text_stream import TextStream
 from p2pinfer.core.values.errors import ModelError, UsageError
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.store import Store, StoredModel
@@ -42,7 +42,7 @@ async def test_its_ids_and_its_text_are_the_tokenizers(model: tuple[StoredModel,
     with pytest.raises(UsageError, match="the model's chat template does not look at depth; it looks at: none"):
         await scribe.encode_chat(CHAT, control_tokens=False, variables=variables)
     assert [words.bytes_of(id_) for id_ in ids] == [texts.bytes_of(id_) for id_ in ids]
-    stream = TextStream(words)
+    stream = Detokenizer(words)
     assert "".join([*map(stream.add, ids), stream.finish()]) == "the parked cars"
     assert words.bytes_of(1 << 20) == b""
     await scribe.aclose()

@@ -361,6 +361,19 @@ def test_so_many_have_their_turn_at_once_and_no_more() -> None:
     assert called(room, full[:20], free=PAGES) == []
 
 
+def test_those_who_are_back_in_their_turns_may_be_more() -> None:
+    """Somebody was called in place of one whose other stage had no room."""
+    room, full = Room(64, PAGES), [session(slot, slot, f"net {slot}") for slot in range(1, 65)]
+    asking = [session(slot, slot, f"net {slot}") for slot in range(100, 120)]
+    for one in asking:
+        refused(room, full, one)
+    assert len(called(room, full[:20], free=PAGES)) == MAX_CALLED
+    let_in(room, full[:20], asking[0], free=PAGES, ticket=ticket_of(asking[0]))
+    assert len(called(room, full[:21], free=PAGES)) == 1
+    room.note_end(asking[0], ticket_of(asking[0]), 0.1, held_s=HELD_S, worked=False)
+    assert called(room, full[:20], free=PAGES, now=0.1) == []
+
+
 def test_nobody_waits_for_one_who_cannot_be_told() -> None:
     room = Room(8, PAGES)
     gone, there = replace(session(20, 90, "a"), pages=60), session(21, 91, "b")

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from p2pinfer.core.models.detokenizer import Detokenizer
 from p2pinfer.core.models.text import Texts
-from p2pinfer.core.models.text_stream import TextStream
 from p2pinfer.core.values.errors import ModelError, UsageError
 from tests.disk.tiny import tiny_sentencepiece, tiny_tokenizer
 
@@ -15,9 +15,9 @@ SENTENCEPIECE = tiny_sentencepiece()
 PLAIN = Texts(SENTENCEPIECE)
 
 
-def stream(text: str, *stops: str) -> tuple[list[str], TextStream]:
+def stream(text: str, *stops: str) -> tuple[list[str], Detokenizer]:
     """What a stream says to the ids of a text's bytes, one piece an id, and the rest last."""
-    reader = TextStream(TEXTS, stops)
+    reader = Detokenizer(TEXTS, stops)
     pieces = [reader.add(byte) for byte in text.encode()]  # the ids of bytes are the bytes
     return [*pieces, reader.finish()], reader
 
@@ -110,12 +110,12 @@ def test_a_character_waits_for_its_last_byte() -> None:
 
 
 def test_an_unfinished_character_is_replaced_at_the_end() -> None:
-    reader = TextStream(TEXTS)
+    reader = Detokenizer(TEXTS)
     assert [reader.add(0xC3), reader.finish()] == ["", "\ufffd"]
 
 
 def test_the_rest_is_what_would_come_if_no_id_followed() -> None:
-    reader = TextStream(TEXTS, ["END"])
+    reader = Detokenizer(TEXTS, ["END"])
     rests = []
     for byte in b"aE\xc3":
         reader.add(byte)
@@ -166,7 +166,7 @@ def test_there_is_no_text_after_a_stop_string() -> None:
 
 
 def test_a_stop_string_may_lie_inside_one_id() -> None:
-    reader = TextStream(TEXTS, ["h"])
+    reader = Detokenizer(TEXTS, ["h"])
     assert (reader.add(257), reader.stop) == ("t", "h")
 
 
@@ -178,7 +178,7 @@ def test_a_stop_string_may_end_inside_a_character_of_several_bytes() -> None:
 
 def test_an_empty_stop_string_is_refused() -> None:
     with pytest.raises(UsageError, match="empty stop string"):
-        TextStream(TEXTS, ["x", ""])
+        Detokenizer(TEXTS, ["x", ""])
 
 
 @given(st.text("ab<é", max_size=30), st.lists(st.text("ab<é", min_size=1, max_size=4), max_size=3))
@@ -191,7 +191,7 @@ def test_the_stop_string_found_is_the_one_complete_first(text: str, stops: list[
 @given(st.lists(st.integers(0, 259), max_size=40), st.lists(st.text("ab", min_size=1, max_size=3), max_size=3))
 def test_pieces_add_up_to_the_text_before_the_stop(ids: list[int], stops: list[str]) -> None:
     """MAN-4."""
-    reader = TextStream(TEXTS, stops)
+    reader = Detokenizer(TEXTS, stops)
     text = "".join([*map(reader.add, ids), reader.finish()])
     assert TEXTS.decode(ids).startswith(text + (reader.stop or ""))
     assert not any(stop in text for stop in stops)

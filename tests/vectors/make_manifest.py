@@ -18,6 +18,7 @@ from typing import Any, Final
 import msgpack
 
 from p2pinfer.core.models.config_json import config_json, parse_config
+from p2pinfer.core.models.detokenizer import Detokenizer
 from p2pinfer.core.models.manifest import (
     File,
     Manifest,
@@ -34,7 +35,6 @@ from p2pinfer.core.models.model_numbers import (
     MAX_ROPE_THETA,
 )
 from p2pinfer.core.models.text import Texts
-from p2pinfer.core.models.text_stream import TextStream
 from p2pinfer.core.values.errors import UsageError
 from p2pinfer.core.values.fields import to_list
 from p2pinfer.disk.importing import import_model
@@ -491,7 +491,7 @@ def _texts() -> list[tuple[str, str, list[int], list[str]]]:
 
 def _text(tokenizer: str, name: str, ids: list[int], stops: list[str]) -> Vector:
     """What a stream reads from ids; `used` is how many ids it took to find the stop string."""
-    stream = TextStream(Texts(TOKENIZERS[tokenizer]), stops)
+    stream = Detokenizer(Texts(TOKENIZERS[tokenizer]), stops)
     pieces, used = [], len(ids)
     for place, id_ in enumerate(ids):
         pieces.append(stream.add(id_))

@@ -11,10 +11,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from p2pinfer.core.models.control_names import ControlNames
+from p2pinfer.core.models.detokenizer import Detokenizer
 from p2pinfer.core.models.manifest import Manifest
 from p2pinfer.core.models.spelling import spelling_of
 from p2pinfer.core.models.template_variables import NO_VARIABLES, ChatMessage, Variable
-from p2pinfer.core.models.text_stream import TextStream
 from p2pinfer.core.models.tokenizer import read_tokenizer
 from p2pinfer.core.values.errors import ModelError, UsageError
 
@@ -112,7 +112,7 @@ class Texts:
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids, from its beginning."""
-        stream = TextStream(self, begins=True)
+        stream = Detokenizer(self, begins=True)
         return "".join([*map(stream.add, ids), stream.finish()])
 
     def bytes_of(self, id_: int) -> bytes:

@@ -147,7 +147,8 @@ class Queue:
         for turn in self.called():
             if turn.asks.client == place.asks.client and turn.asks.pages >= place.asks.pages:
                 self._places[turn.name] = replace(turn, turn_s=-inf)
-                place = self._places[place.name] = replace(place, turn_s=turn.turn_s, since_s=turn.since_s)
+                has = replace(place, turn_s=turn.turn_s, since_s=turn.since_s, tried=turn.tried)
+                place = self._places[place.name] = has
                 break
         return place
 

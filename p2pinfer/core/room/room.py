@@ -87,7 +87,7 @@ class Room:
         for turn in called:
             free.take(turn.asks)
         order = self._order(free, self._queue.waiting(), len(held), now)
-        first = [*islice(order.take(), MAX_CALLED - len(called))]
+        first = [*islice(order.take(), max(0, MAX_CALLED - len(called)))]  # more of them may be back in their turns
         for one in first:
             self._choose(held, one.asks, now)
         return [self._queue.take_turn(one, now) for one in first]

@@ -7,7 +7,7 @@ from p2pinfer.core.values.codes import Code
 
 
 class TextReader(Protocol):
-    """Turns ids to text and looks for stop strings in it; `models.text_stream.TextStream` is one."""
+    """Turns ids to text and looks for stop strings in it; `models.detokenizer.Detokenizer` is one."""
 
     stop: str | None  # the stop string that was found
 

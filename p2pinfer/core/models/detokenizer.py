@@ -21,7 +21,7 @@ class Spelt(Protocol):
         """The name of a control token."""
 
 
-class TextStream:
+class Detokenizer:
     """Ids in, text out, as far as the text is certain (manifest.md, 4.3).
 
     Held back are the bytes of a character that may still be completed, and what may be the beginning of a stop string.
