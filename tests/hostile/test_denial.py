@@ -9,7 +9,7 @@ import pytest
 
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.store import Store
-from tests.disk.tiny import tiny_folder
+from tests.disk.tiny import EVEN, tiny_folder
 from tests.live.processes import ENVIRONMENT
 
 from .attacks import ATTACKS
@@ -29,7 +29,8 @@ LONG_S = 60.0
 def wide_scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """Its model computes little and has files of megabytes."""
     root = tmp_path_factory.mktemp("wide")
-    wide = tiny_folder(root / "tiny", num_hidden_layers=3, intermediate_size=1 << 15, max_position_embeddings=4096)
+    sizes = EVEN | {"intermediate_size": 1 << 15, "num_hidden_layers": 3, "max_position_embeddings": 4096}
+    wide = tiny_folder(root / "tiny", **sizes)
     import_model(str(wide), Store(root / "store"))
     scene = Scene(root, root / "store")
     yield scene
