@@ -22,14 +22,11 @@ from select import select
 from statistics import median
 from typing import Final
 
-from p2pinfer.disk.importing import import_model
-from p2pinfer.disk.store import Store
 from tests.bench.figures import Bound, Figure
-from tests.disk.tiny import tiny_folder
 from tests.hostile.attacks import ATTACKS, LATE_S
 from tests.hostile.good import Asking, GoodClient, open_good_client
 from tests.hostile.held import holding
-from tests.hostile.victims import SPARE_BYTES, Victim, open_victim
+from tests.hostile.victims import SPARE_BYTES, Victim, open_victim, wide_store
 from tests.live.processes import ENVIRONMENT
 
 ABOUT = "a good client's tokens a second and the node's memory under each attack"
@@ -52,11 +49,9 @@ def run() -> Sequence[Figure]:
     figures: list[Figure] = []
     with ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="p2pinfer-bench-")))
-        store = Store(root / "store")
-        wide = tiny_folder(root / "tiny", num_hidden_layers=3, intermediate_size=1 << 15, max_position_embeddings=4096)
-        import_model(str(wide), store)
+        store = wide_store(root)
         for number, name in enumerate(names, 1):
-            with _served(root / name, store.root) as (victim, good, how):
+            with _served(root / name, store) as (victim, good, how):
                 figures += _figures(name, victim, good, seconds, how)
             _tell(f"{number} of {len(names)}", figures[-2:])
     return figures

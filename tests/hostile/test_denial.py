@@ -7,16 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from p2pinfer.disk.importing import import_model
-from p2pinfer.disk.store import Store
-from tests.disk.tiny import tiny_folder
 from tests.live.processes import ENVIRONMENT
 
 from .attacks import ATTACKS
 from .conftest import Scene
 from .good import Asking
 from .held import holding
-from .victims import SPARE_BYTES, Victim
+from .victims import SPARE_BYTES, Victim, wide_store
 
 CORES = 0.25  # of an attacker
 NODE_CORES = 1  # of the node it attacks
@@ -27,11 +24,8 @@ LONG_S = 60.0
 
 @pytest.fixture(scope="module")
 def wide_scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    """Its model computes little and has files of megabytes."""
     root = tmp_path_factory.mktemp("wide")
-    wide = tiny_folder(root / "tiny", num_hidden_layers=3, intermediate_size=1 << 15, max_position_embeddings=4096)
-    import_model(str(wide), Store(root / "store"))
-    scene = Scene(root, root / "store")
+    scene = Scene(root, wide_store(root))
     yield scene
     scene.close()
 

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import psutil
 
+from p2pinfer.disk.importing import import_model
+from p2pinfer.disk.store import Store
+from tests.disk.tiny import EVEN, tiny_folder
 from tests.live.processes import DHT, ENGINE, TINY, NodeProcess, parts_of, run_node
 
 from .arena import LiveArena
@@ -96,6 +99,13 @@ def wait_until(true: "object", within_s: float) -> bool:
             return False
         time.sleep(POLL_S)
     return True
+
+
+def wide_store(root: Path) -> Path:
+    """A store with a model that computes little and has files of megabytes."""
+    sizes = EVEN | {"intermediate_size": 1 << 15, "num_hidden_layers": 3, "max_position_embeddings": 4096}
+    import_model(str(tiny_folder(root / "tiny", **sizes)), Store(root / "store"))
+    return root / "store"
 
 
 @contextmanager
