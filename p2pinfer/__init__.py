@@ -195,8 +195,9 @@ Every folder and file:
         backup.py              a copy of a journal that may be in use
         boots.py               the starts of a node, and how many offers each has made
         demo.py                the demo model
+        data_folder.py         a node's data folder: held, tried, left as it was
         experience_file.py     what a data folder's clients learnt of nodes
-        identity.py            keys and certificate of a data folder, and the lock that one node holds on it
+        identity.py            the identity of a node: its key, and its owner's word for it
         journal.py             the journal: contracts and receipts, durable before they are sent
         journal_check.py       the proof that a journal is whole
         journal_file.py        the journal's file, and what is checked before it is trusted
@@ -206,6 +207,7 @@ Every folder and file:
         journal_totals.py      the sums of receipts that are complete, kept with the receipts themselves
         locks.py               locks that the kernel gives back when a process dies, on files that say who holds them
         memory_journal.py      journals in memory, for simulations
+        key_files.py           keys of a data folder
         places.py              where things are: folders, and files of a data folder
         plain.py               plain files alone: what stands under a name is looked at first
         ports.py               the ports that a node had, so that saved addresses stay good

@@ -16,7 +16,7 @@ from p2pinfer.core.records.receipt import Receipt
 from p2pinfer.core.records.records import SignedRecord
 from p2pinfer.core.values.keys import peer_name, short_name
 from p2pinfer.core.values.units import PeerKey, RecordId
-from p2pinfer.disk.identity import own_keys
+from p2pinfer.disk.key_files import own_keys
 from p2pinfer.disk.journal_reader import Unpaid, read_journal
 from p2pinfer.disk.places import client_journal
 

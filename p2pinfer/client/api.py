@@ -28,9 +28,9 @@ from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.core.values.units import PeerKey
 from p2pinfer.disk.address_book import AddressBook
 from p2pinfer.disk.experience_file import ExperienceFile
-from p2pinfer.disk.identity import hold_client_key
 from p2pinfer.disk.journal import OpenJournal, open_journal
 from p2pinfer.disk.journal_check import Progress, no_progress
+from p2pinfer.disk.key_files import hold_client_key
 from p2pinfer.disk.places import address_book, client_experience, client_journal, default_data, default_store
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.disk.whereabouts import NodesHere

@@ -19,7 +19,8 @@ from p2pinfer.core.values.units import Span
 from p2pinfer.core.wire.messages import AskFile
 from p2pinfer.disk.address_book import AddressBook
 from p2pinfer.disk.boots import Boots
-from p2pinfer.disk.identity import Identity, hold_folder, load_identity, undone_unless_kept
+from p2pinfer.disk.data_folder import hold_folder, undone_unless_kept
+from p2pinfer.disk.identity import Identity, load_identity
 from p2pinfer.disk.journal import Journal, OpenJournal, open_journal
 from p2pinfer.disk.journal_check import Progress, no_progress
 from p2pinfer.disk.places import (

@@ -13,9 +13,9 @@ from p2pinfer.client.api import _open_client, _Opening, open_client
 from p2pinfer.core.swarm.source import Source
 from p2pinfer.core.values.keys import PrivateKey, peer_name
 from p2pinfer.core.values.units import PeerKey
-from p2pinfer.disk.identity import hold_client_key
 from p2pinfer.disk.journal import open_journal
 from p2pinfer.disk.journal_check import no_progress
+from p2pinfer.disk.key_files import hold_client_key
 from p2pinfer.disk.places import address_book, default_data, node_addresses
 from p2pinfer.disk.whereabouts import NodesHere
 from p2pinfer.node.daemon import Surroundings, open_node
