@@ -200,6 +200,7 @@ Every folder and file:
         identity.py            the identity of a node: its key, and its owner's word for it
         journal.py             the journal: contracts and receipts, durable before they are sent
         journal_check.py       the proof that a journal is whole
+        journal_changes.py     changes of a journal: rows that come and go together
         journal_file.py        the journal's file, and what is checked before it is trusted
         journal_reader.py      what was earned and paid, read from the journal
         journal_rows.py        rows of the journal as values

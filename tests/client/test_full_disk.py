@@ -10,7 +10,8 @@ import trio
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import GenerationFailed, JournalError
 from p2pinfer.disk.importing import import_model
-from p2pinfer.disk.journal import Change, Journal
+from p2pinfer.disk.journal import Journal
+from p2pinfer.disk.journal_changes import Change
 from p2pinfer.disk.store import Store
 from tests.disk.tiny import tiny_folder
 
