@@ -401,6 +401,7 @@ Every folder and file:
         dht_door.py            our part of the DHT as the node sees it
         dht_frames.py          messages between a node and its DHT's process
         dht_process.py         the DHT's process
+        dht_life.py            one life of the DHT's process
         dht_rest.py            a DHT host's work while nobody asks it anything
         dht_transport.py       the TCP of a DHT host
         ground.py              peers over TCP and noise: dialling, accepting
