@@ -410,6 +410,7 @@ Every folder and file:
         knocks.py              how many connections a second get a handshake
         mdns.py                mDNS: peers on the local network
         multistream.py         multistream-select: what is spoken on a stream
+        mdns_records.py        records of mDNS that are kept
         noise.py               noise's handshake XX
         parsers.py             fewer parsers for strangers' bytes
         records.py             noise's transport records on a socket
