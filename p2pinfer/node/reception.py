@@ -192,8 +192,8 @@ class Reception:
 
 
 def refuse_leaving(link: Link, message: Open) -> None:
-    """Answer an open while the node ends."""
-    _refuse(link, message, Refused("this node is leaving", Code.LEAVING))
+    """Answer an open while no layers are served: the node loads some, goes to others, or ends."""
+    _refuse(link, message, Refused("this node serves no layers now", Code.LEAVING))
 
 
 def _refuse_for(link: Link, message: Open, error: P2pinferError) -> None:
