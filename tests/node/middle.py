@@ -16,7 +16,7 @@ from p2pinfer.core.values.errors import JournalError, LinkDead
 from p2pinfer.core.values.units import Codec, PeerKey, Roles, SessionId, Span, row_bytes
 from p2pinfer.core.wire.messages import Message
 from p2pinfer.core.wire.session_messages import Forward, SessionMessage, Signed
-from p2pinfer.node.session import Session
+from p2pinfer.node.session import Session, Wakes
 from p2pinfer.overlay.machine import JumpingClock, Machine
 from p2pinfer.overlay.outbox import Priority
 from tests.core.paid_route import CLIENT, NODES, NOW, SECRET, SMALL, agreed, offer_of
@@ -135,12 +135,12 @@ class Middle:
         self.journal = MemoryJournal()
         self.send, self.incoming = trio.open_memory_channel[tuple[PeerKey, object]](1000)
         self.session = Session(
-            StageSession(terms, None),
+            StageSession(terms, None, self.account.check_counted),
             self.account,
             slot,
             self.journal,  # type: ignore
             LinkedTo(self.links, Machine(self.clock)),  # type: ignore
-            wake,
+            Wakes(wake),
         )
         self.position = 0
 
