@@ -45,6 +45,7 @@ async def aconnect(
     if trio.lowlevel.in_trio_task():  # type: ignore[attr-defined]  # old stubs
         raise UsageError("aconnect is for asyncio, and this is Trio: write `async with p2pinfer.open_client(...)`")
     thread = ClientThread(partial(open_client, data, store, bootstrap, max_cost=max_cost, mdns=mdns, here=here))
+    thread.begin()
     try:
         await asyncio.wrap_future(thread.opened)
         yield AsyncSwarm(thread)

@@ -51,6 +51,7 @@ def connect(
         partial(open_client, data, store, bootstrap, max_cost=max_cost, mdns=mdns, here=here, checking=checking)
     )
     try:
+        thread.begin()
         thread.opened.result()
     except BaseException:  # Ctrl-C too: nobody waits for the client, but it keeps the process until it has closed
         thread.close_nowait()
