@@ -53,6 +53,14 @@ def test_functions_take_few_things_and_values_that_mean_something() -> None:
     assert [name for module in MODULES for name in long_functions(module)] == []
 
 
+SET_LATER = re.compile(r"\.on_\w+(, [\w.]+)* = ")
+
+
+def test_who_hears_of_an_object_is_known_when_it_is_made() -> None:
+    """Or comes to a registry that takes many, or for as long as a block lasts: nobody takes another one's place."""
+    assert [str(module) for module in MODULES if SET_LATER.search((ROOT / module).read_text())] == []
+
+
 def docstrings(module: Path) -> Iterator[tuple[str, str]]:
     """The docstrings of a module, its classes and functions, each with a name."""
     documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
