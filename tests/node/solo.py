@@ -15,7 +15,7 @@ from p2pinfer.core.wire.session_messages import Prompt, Resume, pack_ids
 from p2pinfer.node.session import Session, Wakes
 from p2pinfer.overlay.machine import JumpingClock, Machine
 from tests.core.paid_route import CLIENT, NODES, NOW, SECRET, SMALL, agreed, offer_of
-from tests.node.middle import SESSION, LinkedTo, MemoryJournal, MemoryLink
+from tests.node.middle import SESSION, LinkedTo, MemoryLink, NotedJournal
 
 NODE = NODES[0]
 
@@ -58,7 +58,7 @@ class Solo:
         )
         self.account = StageAccount(self.contract, SECRET, NODE)
         self.links = {CLIENT.public: MemoryLink()}
-        self.journal = MemoryJournal()
+        self.journal = NotedJournal()
         self.send, self.incoming = trio.open_memory_channel[tuple[PeerKey, object]](1)
         self.session = Session(
             StageSession(terms, Ending((), max_tokens, Letters()), self.account.check_counted),
@@ -69,6 +69,10 @@ class Solo:
             Wakes(),
         )
         self.session.take_message(CLIENT.public, Prompt(SESSION, 0, pack_ids((7,))))
+
+    async def run(self) -> None:
+        async with self.journal.open():
+            await self.session.run(self.incoming)  # type: ignore[arg-type]
 
     def compute(self) -> None:
         step = self.session.steps.take(1)
