@@ -14,6 +14,7 @@ from pathlib import Path
 import trio
 
 from p2pinfer.client.api import open_client
+from p2pinfer.client.setup import World
 from p2pinfer.core.values.errors import ModelError
 from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.disk.importing import import_model
@@ -55,7 +56,7 @@ async def run(store: Store, max_tokens: int) -> None:
         async with (
             node(root / "first", f"0:{half}") as first,
             node(root / "second", f"{half}:{layers}", first.addresses) as second,
-            open_client(root / "client", store.root, first.addresses, network=network) as client,
+            open_client(root / "client", store.root, first.addresses, around=World(network)) as client,
         ):
             print(f"{first.span} and {second.span} of {model.name} meet in memory\n\n{PROMPT}", end="", flush=True)
             async for piece in client.generate(PROMPT, max_tokens=max_tokens):

@@ -7,7 +7,7 @@
         print(text, end="")
 
 `connect` is for scripts, notebooks and threads, also as a block; `aconnect` for asyncio; `open_client` for Trio.
-`help(p2pinfer.Options)` describes the options of a prompt.
+`help(p2pinfer.Options)` describes the options of a prompt, `help(p2pinfer.Setup)` those of a client.
 
 A map of the package; imports point downwards, and siblings do not know each other:
 
@@ -82,6 +82,7 @@ Every folder and file:
         scribe.py              a model's words: text to ids and ids to text
         scribe_process.py      the scribe's process: tokenizer and template at work
         settlement.py          receipts of generations that are over
+        setup.py               what a user of the library may choose, and the world around a client
         signatures.py          what an account decided to sign, stored before it is sent
         template_trial.py      a trial of a chat template, in a process of its own
         thread.py              a client in a thread of its own, for programs that do not run Trio
@@ -194,16 +195,19 @@ Every folder and file:
         atomic.py              files that are there whole or not at all, whatever stops the machine
         backup.py              a copy of a journal that may be in use
         boots.py               the starts of a node, and how many offers each has made
+        data_folder.py         a node's data folder: held, tried, left as it was
         demo.py                the demo model
         experience_file.py     what a data folder's clients learnt of nodes
-        identity.py            keys and certificate of a data folder, and the lock that one node holds on it
+        identity.py            the identity of a node: its key, and its owner's word for it
         journal.py             the journal: contracts and receipts, durable before they are sent
+        journal_changes.py     changes of a journal: rows that come and go together
         journal_check.py       the proof that a journal is whole
         journal_file.py        the journal's file, and what is checked before it is trusted
         journal_reader.py      what was earned and paid, read from the journal
         journal_rows.py        rows of the journal as values
         journal_tables.py      the journal's tables
         journal_totals.py      the sums of receipts that are complete, kept with the receipts themselves
+        key_files.py           keys of a data folder
         locks.py               locks that the kernel gives back when a process dies, on files that say who holds them
         memory_journal.py      journals in memory, for simulations
         places.py              where things are: folders, and files of a data folder
@@ -397,6 +401,7 @@ Every folder and file:
         dht_bounds.py          bounds on strangers at a DHT host
         dht_door.py            our part of the DHT as the node sees it
         dht_frames.py          messages between a node and its DHT's process
+        dht_life.py            one life of the DHT's process
         dht_process.py         the DHT's process
         dht_rest.py            a DHT host's work while nobody asks it anything
         dht_transport.py       the TCP of a DHT host
@@ -405,6 +410,7 @@ Every folder and file:
         interfaces.py          the addresses of this machine's interfaces
         knocks.py              how many connections a second get a handshake
         mdns.py                mDNS: peers on the local network
+        mdns_records.py        records of mDNS that are kept
         multistream.py         multistream-select: what is spoken on a stream
         noise.py               noise's handshake XX
         parsers.py             fewer parsers for strangers' bytes
@@ -423,6 +429,7 @@ if TYPE_CHECKING:
     from p2pinfer.client.api import Client, open_client
     from p2pinfer.client.blocking import Swarm, TextStream, connect
     from p2pinfer.client.request import Options
+    from p2pinfer.client.setup import Setup
     from p2pinfer.core.values.errors import GenerationFailed, ModelError, NoRoute, P2pinferError, UsageError
 
 __all__ = [
@@ -436,6 +443,7 @@ __all__ = [
     "NoRoute",
     "Options",
     "P2pinferError",
+    "Setup",
     "Swarm",
     "TextStream",
     "UsageError",
@@ -455,6 +463,7 @@ _HOMES = {
     "NoRoute": "p2pinfer.core.values.errors",
     "Options": "p2pinfer.client.request",
     "P2pinferError": "p2pinfer.core.values.errors",
+    "Setup": "p2pinfer.client.setup",
     "Swarm": "p2pinfer.client.blocking",
     "TextStream": "p2pinfer.client.blocking",
     "UsageError": "p2pinfer.core.values.errors",

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import trio
 
 from p2pinfer.client.api import Client, open_client
+from p2pinfer.client.setup import World
 from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.store import Store, StoredModel
@@ -53,7 +54,7 @@ class TinySwarm:
     def client(self, data: Path | None = None, store: Path | None = None) -> AbstractAsyncContextManager[Client]:
         """A client with a folder of its own, in the nodes' store unless one is given."""
         folder = Path(mkdtemp(dir=self.root))
-        return open_client(data or folder, store or self.store.root, self.bootstrap, network=self.network)
+        return open_client(data or folder, store or self.store.root, self.bootstrap, around=World(self.network))
 
     def node(
         self,

@@ -19,8 +19,8 @@ from p2pinfer.core.money.ledger import By, Subtotal, Total, add_up, fold_all, gr
 from p2pinfer.core.values.errors import UsageError
 from p2pinfer.core.values.keys import parse_peer_name, short_name
 from p2pinfer.core.values.units import ModelId, PeerKey, RecordId
-from p2pinfer.disk.identity import own_keys
 from p2pinfer.disk.journal_reader import JournalReader, read_journal
+from p2pinfer.disk.key_files import own_keys
 from p2pinfer.disk.places import node_journal
 
 BAR_WIDTH: Final = 16

@@ -17,8 +17,8 @@ from p2pinfer.cli.terminal import say
 from p2pinfer.cli.unsigned import plain, print_unsigned, read_unsigned
 from p2pinfer.cli.words import Unit, many, unit_for
 from p2pinfer.core.money.ledger import By, Total, fold_all
-from p2pinfer.disk.identity import own_keys
 from p2pinfer.disk.journal_reader import read_journal
+from p2pinfer.disk.key_files import own_keys
 from p2pinfer.disk.places import client_journal
 
 OWED: Final = (

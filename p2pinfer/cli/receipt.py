@@ -30,8 +30,8 @@ from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import P2pinferError, RemoteProtocolError, UsageError
 from p2pinfer.core.values.keys import peer_name
 from p2pinfer.core.values.units import PRICE_UNIT, Codec, PeerKey, RecordId
-from p2pinfer.disk.identity import own_keys
 from p2pinfer.disk.journal_reader import JournalReader, read_journal
+from p2pinfer.disk.key_files import own_keys
 from p2pinfer.disk.places import client_journal, is_there, node_journal
 from p2pinfer.disk.store import Store
 

@@ -22,7 +22,7 @@ from p2pinfer.core.records.statement_check import Comparison, Overlap, Verdict, 
 from p2pinfer.core.values.errors import P2pinferError, RemoteProtocolError, UsageError
 from p2pinfer.core.values.keys import peer_name
 from p2pinfer.core.values.units import PeerKey, RecordId
-from p2pinfer.disk.identity import own_keys
+from p2pinfer.disk.key_files import own_keys
 
 LABEL: Final = 12  # characters of what a line is about
 

@@ -16,8 +16,8 @@ from p2pinfer.core.records.receipt import Receipt
 from p2pinfer.core.records.records import SignedRecord
 from p2pinfer.core.values.keys import peer_name, short_name
 from p2pinfer.core.values.units import PeerKey, RecordId
-from p2pinfer.disk.identity import own_keys
 from p2pinfer.disk.journal_reader import Unpaid, read_journal
+from p2pinfer.disk.key_files import own_keys
 from p2pinfer.disk.places import client_journal
 
 MEANING: Final = (
@@ -40,7 +40,7 @@ class Unsigned:
 
 def forgotten_before() -> int:
     """Nodes have forgotten what was unsigned under contracts that expired until then, Unix seconds."""
-    from p2pinfer.disk.journal import UNSIGNED_S
+    from p2pinfer.disk.journal_changes import UNSIGNED_S
 
     return int(time.time()) - UNSIGNED_S
 

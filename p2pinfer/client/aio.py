@@ -21,6 +21,7 @@ import trio
 from p2pinfer.client.answer import Answer
 from p2pinfer.client.api import Client, open_client
 from p2pinfer.client.request import Options, Prompt
+from p2pinfer.client.setup import Setup
 from p2pinfer.client.thread import ClientThread, Feed
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import GenerationFailed, P2pinferError, UsageError
@@ -33,10 +34,7 @@ async def aconnect(
     data: Path | str | None = None,
     store: Path | str | None = None,
     bootstrap: Sequence[str] = (),
-    *,
-    max_cost: int | None = None,
-    mdns: bool = True,
-    here: bool = True,
+    **setup: Unpack[Setup],
 ) -> AsyncIterator["AsyncSwarm"]:
     """A client of the swarm for as long as the block lasts; arguments as of `connect`.
 
@@ -44,7 +42,8 @@ async def aconnect(
     """
     if trio.lowlevel.in_trio_task():  # type: ignore[attr-defined]  # old stubs
         raise UsageError("aconnect is for asyncio, and this is Trio: write `async with p2pinfer.open_client(...)`")
-    thread = ClientThread(partial(open_client, data, store, bootstrap, max_cost=max_cost, mdns=mdns, here=here))
+    thread = ClientThread(partial(open_client, data, store, bootstrap, **setup))
+    thread.begin()
     try:
         await asyncio.wrap_future(thread.opened)
         yield AsyncSwarm(thread)

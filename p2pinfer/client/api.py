@@ -6,7 +6,7 @@ async with open_client(bootstrap=[...]) as client:
 """
 
 import gc
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,15 +22,15 @@ from p2pinfer.client.generations import Generations
 from p2pinfer.client.models import Models
 from p2pinfer.client.request import Options, Prompt, check_cost, check_names, check_texts, make_request
 from p2pinfer.client.settlement import ClientSettlement
+from p2pinfer.client.setup import REAL, Setup, World
 from p2pinfer.core.swarm.offers import KnownOffer
 from p2pinfer.core.values.errors import P2pinferError, Refused, UsageError, sole
 from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.core.values.units import PeerKey
 from p2pinfer.disk.address_book import AddressBook
 from p2pinfer.disk.experience_file import ExperienceFile
-from p2pinfer.disk.identity import hold_client_key
-from p2pinfer.disk.journal import OpenJournal, open_journal
 from p2pinfer.disk.journal_check import Progress, no_progress
+from p2pinfer.disk.key_files import hold_client_key
 from p2pinfer.disk.places import address_book, client_experience, client_journal, default_data, default_store
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.disk.whereabouts import NodesHere
@@ -40,13 +40,10 @@ from p2pinfer.overlay.first_peers import FirstPeers, Here, open_first_peers
 from p2pinfer.overlay.greeting import Greeting, new_greeting
 from p2pinfer.overlay.libp2p import check_addresses, open_libp2p_network, open_mdns
 from p2pinfer.overlay.links import KEEP_S
-from p2pinfer.overlay.machine import Machine
 from p2pinfer.overlay.neighbours import OpenNeighbours
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.reach import reach
 from p2pinfer.overlay.sleep import Sleep
-
-OpenNetwork = Callable[[PrivateKey, Exchange, Greeting], AbstractAsyncContextManager[Network]]
 
 
 @asynccontextmanager
@@ -55,28 +52,15 @@ async def open_client(
     store: Path | str | None = None,
     bootstrap: Sequence[str] = (),
     *,
-    max_cost: int | None = None,
-    payer: PeerKey | None = None,
-    mdns: bool = True,
-    here: bool = True,
-    network: OpenNetwork | None = None,
-    machine: Machine | None = None,
-    journals: OpenJournal = open_journal,
-    checking: Progress = no_progress,
+    around: World = REAL,
+    **setup: Unpack[Setup],
 ) -> AsyncIterator["Client"]:
     """A client of the swarm for as long as the block lasts.
 
     data:      folder of the key that pays, and of the journal; the platform's by default
     store:     folder of models; the platform's by default
     bootstrap: multiaddrs of peers to meet first
-    max_cost:  nano-credits that one answer may cost, at worst, where its request names no other limit
-    payer:     the key of the folder that pays; by default any that nobody uses
-    mdns:      look for peers on the local network where no other is known; a client is never seen there
-    here:      look for nodes of this user on this machine, where no other is known: on this folder and any
-    network:   opens another network than libp2p's, for tests and simulations
-    machine:   has another time of day and other lots than the real one, for the same
-    journals:  opens another journal than a file, for the same
-    checking:  told how much of the journal is read, and of how much, where it was not closed well; in a thread
+    setup:     as in `Setup`
 
     Raises UsageError for what the user must mend; and what the block raises, as it is.
     """
@@ -87,18 +71,21 @@ async def open_client(
         )
     if not gc.get_freeze_count():
         gc.freeze()  # what was imported is no garbage, and to look for some in it stops the loop for 80 ms
-    check_cost(max_cost)
+    check_names(setup, Setup)
+    check_cost(max_cost := setup.get("max_cost"))
     check_texts("bootstrap", bootstrap)
-    if network is None:
+    if is_real := around.network is None:
         check_addresses(bootstrap)
     data = Path(data or default_data())
-    with hold_client_key(data, payer) as key:
+    with hold_client_key(data, setup.get("payer")) as key:
         try:
-            opened, neighbours = network or _open_libp2p, open_mdns if mdns and network is None else None
-            nodes = NodesHere((data, default_data()) if here else (), here and network is None)
-            folders, ours = (data, Path(store or default_store())), (machine or Machine(), journals)
-            asked = _Opening(*folders, bootstrap, opened, neighbours, nodes.find, checking, *ours)
-            async with _open_client(key, asked) as client:
+            neighbours = around.neighbours or (open_mdns if is_real and setup.get("mdns", True) else None)
+            here = setup.get("here", True)
+            nodes = NodesHere((data, default_data()) if here else (), here and is_real)
+            first = bootstrap, neighbours, nodes.find
+            checking = setup.get("checking", no_progress)
+            opening = _Opening(data, Path(store or default_store()), *first, checking, around)
+            async with _open_client(key, opening) as client:
                 client.max_cost = max_cost
                 yield client
         except BaseExceptionGroup as group:
@@ -251,30 +238,31 @@ class _Opening:
     data: Path
     store: Path
     bootstrap: Sequence[str]
-    network: OpenNetwork
     neighbours: OpenNeighbours | None
     here: Here
     checking: Progress
-    machine: Machine
-    journals: OpenJournal
+    around: World
 
 
 @asynccontextmanager
 async def _open_client(key: PrivateKey, asked: _Opening) -> AsyncIterator[Client]:
+    machine, open_network = asked.around.machine, asked.around.network or _open_libp2p
     async with (
-        asked.journals(client_journal(asked.data), asked.checking) as journal,
-        open_experience(client_experience(asked.data), asked.machine.unix) as experience,
+        asked.around.journals(client_journal(asked.data), asked.checking) as journal,
         trio.open_nursery() as nursery,
     ):
         exchange = Exchange(nursery)
         settling = ClientSettlement(Purse(key, journal), nursery)
         exchange.greeters += (settling.farewells.greet, settling.greet)  # what is over is told before what is owed
         exchange.strays.append(settling.take)
-        experience.failures.note_taken(await journal.read(lambda reader: reader.paid_in_vain(key.public)))
-        async with asked.network(key, exchange, new_greeting(asked.machine)) as peers:
+        in_vain = await journal.read(lambda reader: reader.paid_in_vain(key.public))
+        async with (
+            open_network(key, exchange, new_greeting(machine)) as peers,
+            open_experience(client_experience(asked.data), machine.unix, Sleep(peers.asleep_s)) as experience,
+        ):
+            experience.failures.note_taken(in_vain)
             directory = Directory(peers, exchange, asked.bootstrap)
             nursery.start_soon(directory.keep_pulling)
-            experience.slept_s = Sleep(peers.asleep_s).passed_s
             nursery.start_soon(_keep_fading, experience, peers)
             book = AddressBook(address_book(asked.data))
             opened = open_first_peers(directory, book, here=asked.here, neighbours=asked.neighbours)

@@ -16,10 +16,10 @@ from weakref import finalize
 from p2pinfer.client.answer import Answer
 from p2pinfer.client.api import Client, open_client
 from p2pinfer.client.request import Options, Prompt
+from p2pinfer.client.setup import Setup
 from p2pinfer.client.thread import ClientThread, Feed
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import GenerationFailed, P2pinferError
-from p2pinfer.disk.journal_check import Progress, no_progress
 
 T = TypeVar("T")
 
@@ -28,29 +28,21 @@ def connect(
     data: Path | str | None = None,
     store: Path | str | None = None,
     bootstrap: Sequence[str] = (),
-    *,
-    max_cost: int | None = None,
-    mdns: bool = True,
-    here: bool = True,
-    checking: Progress = no_progress,
+    **setup: Unpack[Setup],
 ) -> "Swarm":
     """A client of the swarm, open until `close`, until the end of its block or of the program.
 
     data:      folder of the key that pays, and of the journal; the platform's by default
     store:     folder of models; the platform's by default
     bootstrap: multiaddrs of peers to meet first, a list
-    max_cost:  nano-credits that one answer may cost, at worst, where its request names no other limit
-    mdns:      look for peers on the local network where no other is known; a client is never seen there
-    here:      look for nodes of this user on this machine where no other is known
-    checking:  told how much of the journal is read, and of how much, where it was not closed well; in a thread
+    setup:     as in `Setup`
 
     It runs in a thread of its own, so it works where an event loop is running already, as in a notebook; an asyncio
     program that is not to stand still meanwhile uses `aconnect`. Raises UsageError for what the user must mend.
     """
-    thread = ClientThread(
-        partial(open_client, data, store, bootstrap, max_cost=max_cost, mdns=mdns, here=here, checking=checking)
-    )
+    thread = ClientThread(partial(open_client, data, store, bootstrap, **setup))
     try:
+        thread.begin()
         thread.opened.result()
     except BaseException:  # Ctrl-C too: nobody waits for the client, but it keeps the process until it has closed
         thread.close_nowait()

@@ -21,7 +21,8 @@ from p2pinfer.core.records.records import SignedRecord
 from p2pinfer.core.values.errors import JournalError
 from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.core.wire.session_messages import Propose, Signed
-from p2pinfer.disk.journal import Journal, Keep
+from p2pinfer.disk.journal import Journal
+from p2pinfer.disk.journal_changes import Keep
 from p2pinfer.overlay.pipe import hear_nothing
 
 KEEP_S: Final = 1.0  # a client that is killed forgets what came within it, beyond the last multiple of the cadence

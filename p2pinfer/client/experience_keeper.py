@@ -8,17 +8,19 @@ from typing import Final
 import trio
 
 from p2pinfer.disk.experience_file import ExperienceFile
+from p2pinfer.overlay.sleep import Sleep
 
 SAVE_S: Final = 30.0  # every so often, where there is news: who is killed forgets no more
 
 
 @asynccontextmanager
-async def open_experience(path: Path, unix: Callable[[], int]) -> AsyncIterator[ExperienceFile]:
+async def open_experience(path: Path, unix: Callable[[], int], sleep: Sleep) -> AsyncIterator[ExperienceFile]:
     """Experience with nodes, for as long as the block lasts; what is learnt in it is there for the next one.
 
-    unix: the time of day
+    unix:  the time of day
+    sleep: of this machine
     """
-    kept = ExperienceFile(path)
+    kept = ExperienceFile(path, sleep.passed_s)
 
     def now() -> int:
         return max(0, unix())

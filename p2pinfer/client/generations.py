@@ -4,7 +4,7 @@ How a request becomes ids is in `preparation.py`, which of its routes counts in 
 `run.py`.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
 from math import inf
 from typing import Final
@@ -19,7 +19,7 @@ from p2pinfer.client.preparation import Prepared, encode_prompt
 from p2pinfer.client.request import Request
 from p2pinfer.client.route_finder import FoundRoute, RouteFinder
 from p2pinfer.client.route_links import RouteLinks
-from p2pinfer.client.run import Run
+from p2pinfer.client.run import Company, Run
 from p2pinfer.client.settlement import ClientSettlement
 from p2pinfer.client.tries import Tries, Wait
 from p2pinfer.core.room.queue import NO_TICKET
@@ -175,16 +175,15 @@ class Generations:
 
     # Seeing generations through
 
-    def _begin(self, prepared: Prepared, route: FoundRoute, places: Places) -> Run:
+    def _begin(self, prepared: Prepared, route: FoundRoute, places: Places, first_id: Callable[[Run], None]) -> Run:
         """Raises as `make_plan` does, and GenerationFailed where the client was closed."""
         if self.is_closed:
             raise GenerationFailed("the client was closed", Code.CANCELLED)
         plan = prepared.plan(self._purse.key, route, self._network.machine).with_ticket(places.ticket)
         nodes, vocabulary = [stage.key for stage in plan.stages], prepared.model.manifest.vocabulary
         generation = Generation(plan.session, 0, prepared.ids, nodes, vocabulary, prepared.ending())
-        running = Run(plan, generation, self._purse, self._network, route.step_s)
-        running.returning.dial = partial(reach, self._network)
-        running.on_refused, running.on_close = places.note, self._settling.farewells.keep
+        company = Company(first_id, places.note, self._settling.farewells.keep, partial(reach, self._network))
+        running = Run(plan, generation, self._purse, self._network, route.step_s, company)
         self._places[running.plan.session] = places
         places.sessions.add(running.plan.session)
         self._running.add(running)

@@ -75,7 +75,6 @@ class Race:
     def enter(self, route: FoundRoute, running: Run) -> None:
         """It is opened."""
         self._routes[running] = route
-        running.on_first_id = partial(self.cancel_others, running)
         now = trio.current_time()
         self._give_up_at[running] = now + FIRST_ID_S + FIRST_ID_FACTOR * route.first_id_s
         self._joins_at = now + soon_s(route, len(self._routes))

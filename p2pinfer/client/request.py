@@ -1,6 +1,6 @@
 """A person's request, as the protocol has it: floats become integers, words become codecs and classes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Final, TypedDict
@@ -126,12 +126,12 @@ def make_request(prompt: Prompt, options: Options) -> Request:
     return Request(prompt, **options)
 
 
-def check_names(options: Options) -> None:
-    """Raises UsageError for an option that is none."""
+def check_names(options: Mapping[str, object], known: type = Options) -> None:
+    """Raises UsageError for an option that is none. known: the TypedDict that has those that are"""
+    names = known.__annotations__
     for name in options:
-        if name not in Options.__annotations__:
-            names = ", ".join(Options.__annotations__)
-            raise UsageError(f"there is no option {name!r:.80}{_meant(name)}; there are {names}")
+        if name not in names:
+            raise UsageError(f"there is no option {name!r:.80}{_meant(name, names)}; there are {', '.join(names)}")
 
 
 def check_texts(name: str, values: object) -> None:
@@ -140,10 +140,10 @@ def check_texts(name: str, values: object) -> None:
         raise UsageError(f"{name} is a list of texts, not {values!r:.80}{_as_list(values)}")
 
 
-def _meant(name: str) -> str:
+def _meant(name: str, names: Iterable[str]) -> str:
     from difflib import get_close_matches  # nobody else needs it
 
-    close = get_close_matches(name, Options.__annotations__, n=1)
+    close = get_close_matches(name, names, n=1)
     return f"; do you mean {close[0]}?" if close else ""
 
 

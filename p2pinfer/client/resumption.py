@@ -7,6 +7,7 @@ the first id other nodes may do as well: we try for a moment only, and our patie
 
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
 from math import inf
 from typing import Final
 
@@ -32,25 +33,34 @@ AGAIN_S: Final = 2.0  # at most, between two dials; at first less
 logger = logging.getLogger(__name__)
 
 
+Dial = Callable[[PeerKey, Sequence[str]], Awaitable[Link]]  # links to a peer, given its key and addresses
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """The ways back into a generation.
+
+    send: sends a stage what it is told
+    lose: takes a stage that does not come back
+    back: called when nobody is away any more
+    """
+
+    send: Callable[[PeerKey, SessionMessage], None] = hear_nothing
+    lose: Callable[[PeerKey, LinkDead], None] = hear_nothing
+    back: Callable[[], None] = hear_nothing
+
+
 class Returning:
     """Of one generation.
 
-    dial:     links to a peer, given its key and addresses; None where nobody comes back
     was_away: a link broke at some time
     back_s:   when a stage was last told that we are back; 0 where none was
     """
 
     def __init__(
-        self,
-        plan: Plan,
-        generation: Generation,
-        patience: Patience,
-        network: Network,
-        send: Callable[[PeerKey, SessionMessage], None],
-        lose: Callable[[PeerKey, LinkDead], None],
+        self, plan: Plan, generation: Generation, patience: Patience, network: Network, dial: Dial | None, ways: Ways
     ) -> None:
-        self.dial: Callable[[PeerKey, Sequence[str]], Awaitable[Link]] | None = None
-        self.on_back: Callable[[], None] = hear_nothing  # called when nobody is away any more
+        """dial: None where nobody comes back"""
         self.has_begun = False  # the contracts are stored, so the prompt may be sent
         self.was_away = False
         self.back_s = 0.0
@@ -59,8 +69,8 @@ class Returning:
         self._patience = patience
         self._link_to = network.link
         self._lots = network.machine.lots
-        self._send = send
-        self._lose = lose
+        self._dial_again = dial
+        self._ways = ways
         self._away: dict[PeerKey, LinkDead] = {}
         self._undialled: list[PeerKey] = []
         self._lost = trio.Event()
@@ -77,7 +87,7 @@ class Returning:
             return True  # of a link before that one we hear only now
         phase = self._generation.phase
         may_go_on = phase is Phase.RUNNING or (phase is Phase.ANSWERED and unsettled)
-        if self.dial is None or why.code not in BROKEN or not may_go_on:
+        if self._dial_again is None or why.code not in BROKEN or not may_go_on:
             return False
         if peer not in self._away:
             self._leave(peer, why)
@@ -90,7 +100,7 @@ class Returning:
 
     def stop(self) -> Collection[PeerKey]:
         """Dial no more; return the stages that we are away from."""
-        self.dial = None
+        self._dial_again = None
         away, self._away = self._away, {}
         return away
 
@@ -124,16 +134,16 @@ class Returning:
                 self._come_back(peer, link)
             elif trio.current_time() >= self._until:
                 if (why := self._away.get(peer)) is not None:
-                    self._lose(peer, why)
+                    self._ways.lose(peer, why)
                 return
 
     async def _dial(self, peer: PeerKey) -> Link | None:
         """The link, if there is one now."""
-        if self.dial is None:
+        if self._dial_again is None:
             return None
         with trio.move_on_at(self._until):
             try:
-                link = await self.dial(peer, self._addresses[peer])
+                link = await self._dial_again(peer, self._addresses[peer])
             except Refused:
                 return None
             return link if link.dead is None else None
@@ -146,12 +156,12 @@ class Returning:
         self.back_s = trio.current_time()
         for send in self._generation.resume(peer):
             if self.has_begun or not isinstance(send.message, Prompt):
-                self._send(send.to, send.message)
+                self._ways.send(send.to, send.message)
         if not self._away:
             self._suspension.end(self.back_s)
             self._patience.go_on(self.back_s)
-            self.on_back()
+            self._ways.back()
 
     def let_go(self) -> None:
         """All is over: hold whoever holds this no longer, so that both go without a search for garbage."""
-        self.on_back, self._send, self._lose = hear_nothing, hear_nothing, hear_nothing
+        self._ways = Ways()

@@ -7,6 +7,7 @@ readers take messages in the step in which they come. The caller chooses the rou
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -18,7 +19,7 @@ from p2pinfer.client.contracts import Plan
 from p2pinfer.client.deadlines import Deadlines, Endings
 from p2pinfer.client.patience import Patience
 from p2pinfer.client.promised import Times
-from p2pinfer.client.resumption import Returning
+from p2pinfer.client.resumption import Dial, Returning, Ways
 from p2pinfer.core.money.client_account import ClientAccount, Refuse
 from p2pinfer.core.records.contract import verify_contract
 from p2pinfer.core.sessions.generation import Generation, Phase
@@ -52,6 +53,25 @@ logger = logging.getLogger(__name__)
 Incoming = tuple[PeerKey, SessionMessage | LinkDead]
 
 
+@dataclass(frozen=True, slots=True)
+class Company:
+    """The others who have to do with a generation, beside its stages.
+
+    first_id: called with it in the step in which its first id comes
+    refused:  hears which stage refused, and how
+    closed:   hears each Close, whether there is a link to say it on or not
+    dial:     as of `Returning`
+    """
+
+    first_id: Callable[["Run"], None] = hear_nothing
+    refused: Callable[[PeerKey, SessionRefused], None] = hear_nothing
+    closed: Callable[[PeerKey, Close], None] = hear_nothing
+    dial: Dial | None = None
+
+
+ALONE: Final = Company()
+
+
 class Run:
     """A generation under way. times are monotonic: opened, first_id, last_id, in seconds; None until then.
 
@@ -65,6 +85,7 @@ class Run:
         purse: Purse,
         network: Network,
         step_s: float = 0.0,
+        company: Company = ALONE,
     ) -> None:
         """step_s: what is expected from one id to the next."""
         self.plan = plan
@@ -81,13 +102,11 @@ class Run:
         self.cannot_keep = False  # its records: our disk is full
         self.retry_s: float | None = None  # a stage had no room, and says when it may have some
         self._patience = Patience(step_s, self.started_s)
-        self.returning = Returning(plan, self.generation, self._patience, network, self._send, self._lose_for_good)
+        ways = Ways(self._send, self._lose_for_good, self._look_sooner)
+        self.returning = Returning(plan, self.generation, self._patience, network, company.dial, ways)
         watched = self.generation, self._books, self._patience, self.returning, link_to
         self._deadlines = Deadlines(*watched, Endings(self.give_up, self.fail, self._refuse))
-        self.returning.on_back = self._deadlines.look_sooner
-        self.on_first_id: Callable[[], None] = hear_nothing  # called in the step in which it comes
-        self.on_refused: Callable[[PeerKey, SessionRefused], None] = hear_nothing
-        self.on_close: Callable[[PeerKey, Close], None] = hear_nothing  # whether there is a link to say it on, or not
+        self._company = company
         self._paid = trio.Event()  # all that can be, now that it is over
 
     async def run(self, deaths: trio.MemoryReceiveChannel[Incoming]) -> None:
@@ -113,7 +132,7 @@ class Run:
         self.returning.let_go()
         self._deadlines.let_go()
         self._contained = Contained("an answer")
-        self.on_first_id = self.on_refused = hear_nothing
+        self._company = ALONE
 
     async def _run_and_settle(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -268,7 +287,7 @@ class Run:
             return
         self._patience.note_ids(len(ids), trio.current_time())
         if not known:
-            self.on_first_id()  # no checkpoint before it
+            self._company.first_id(self)  # no checkpoint before it
         if refusals := self._books.add_ids(ids):
             self._refuse(refusals)
 
@@ -282,6 +301,9 @@ class Run:
         self._blame.note_lost(peer)
         self.fail(f"the link to stage {short_name(peer)} broke: {why}", Code.LOST)
         self._after_change()
+
+    def _look_sooner(self) -> None:
+        self._deadlines.look_sooner()
 
     def _write_off(self, peer: PeerKey) -> None:
         """Settle what the stage has not proposed at next contact, and have no other's proposals wait for its word."""
@@ -299,7 +321,7 @@ class Run:
             self._blame.note_end(sender, message)
         if isinstance(message, SessionRefused):
             self.retry_s = message.retry_ms / 1000 or None
-            self.on_refused(sender, message)
+            self._company.refused(sender, message)
         self._send_all(self.generation.receive(sender, message))
         self._after_change()
 
@@ -352,7 +374,7 @@ class Run:
     def _send(self, peer: PeerKey, message: Message) -> None:
         priority = Priority.PREFILL if isinstance(message, Prompt) else Priority.CONTROL
         if isinstance(message, Close):
-            self.on_close(peer, message)
+            self._company.closed(peer, message)
         link = self._link_to(peer)
         try:
             if link is not None:

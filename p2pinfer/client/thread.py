@@ -43,6 +43,9 @@ class ClientThread:
         self._calls: trio.Nursery | None = None
         self._cut_off: list[Future[object]] = []  # calls that hear how the client ended, once it is known
         self._failure: BaseException | None = None
+
+    def begin(self) -> None:
+        """Open the client. Whoever is interrupted here has to close it, for it may have begun."""
         Thread(target=self._run, name="p2pinfer client").start()
 
     def close_nowait(self) -> None:

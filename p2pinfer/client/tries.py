@@ -30,7 +30,7 @@ from p2pinfer.overlay.machine import Machine
 TRY_S: Final = 90.0  # after so long no further route is tried: one may take STALL_S, and is not the last
 MAX_AT_ONCE: Final = 8  # routes dialled at the same time, after others could not be reached
 
-Start = Callable[[FoundRoute, Places], Run]
+Start = Callable[[FoundRoute, Places, Callable[[Run], None]], Run]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,8 @@ class Wait:
 class Tries:
     """The tries of one request.
 
-    start:     opens a route; raises NoRoute where its stages' limits do not fit each other
+    start:     opens a route; the last is called in the step in which its first id comes. Raises NoRoute where its
+               stages' limits do not fit each other
     has_tried: a route was opened
     """
 
@@ -208,7 +209,7 @@ class Tries:
         """Open a route, and wait for an id of it or of those under way; None where another is to be tried."""
         try:
             self._full.note_asked(route.nodes)
-            running = self._start(route, self.places)
+            running = self._start(route, self.places, self._race.cancel_others)
         except NoRoute as error:
             self._failure = error
             self._left_out.suspect(route, failed=False)

@@ -24,7 +24,8 @@ from p2pinfer.diagnosis.findings import (
     about_network,
     about_threads,
 )
-from p2pinfer.disk.identity import is_open_to_others, see_identity, try_folder
+from p2pinfer.disk.data_folder import is_open_to_others, try_folder
+from p2pinfer.disk.identity import see_identity
 from p2pinfer.disk.journal_file import prove_journal
 from p2pinfer.disk.places import client_journal, is_there, node_journal, node_network
 from p2pinfer.disk.store import Store, StoredModel

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whatever stops the machine (see also store.py, identity.py).
+"""Files that are there whole or not at all, whatever stops the machine (see also store.py, key_files.py).
 
 A file is written beside its place, made durable and renamed into it; a folder is built in a folder of its own and
 renamed. An interrupted write leaves a name that starts with `.new-` and is nobody's data.

@@ -22,21 +22,19 @@ MOST_RATE: Final = 1e12  # bytes/s
 
 
 class ExperienceFile(Experience):
-    """The file of what the clients of a data folder learnt.
+    """The file of what the clients of a data folder learnt."""
 
-    slept_s: seconds that the machine slept since this was asked before
-    """
-
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, slept_s: Callable[[], float] = lambda: 0.0) -> None:
+        """slept_s: says how many seconds the machine slept since it was asked before"""
         super().__init__()
         self._file = SharedFile(path, "the record of nodes", _parse)
         self._began_s: float | None = None  # when it was read first
         self._is_unwritten = False  # though it was tried
-        self.slept_s: Callable[[], float] = lambda: 0.0
+        self._slept_s = slept_s
 
     def fade(self) -> None:
         """It fades while the machine sleeps, too."""
-        if slept_s := self.slept_s():
+        if slept_s := self._slept_s():
             self.age(slept_s)
 
     async def load(self, clock: int) -> None:

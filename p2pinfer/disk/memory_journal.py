@@ -15,7 +15,8 @@ from typing import TypeVar
 import trio
 
 from p2pinfer.core.values.errors import JournalError
-from p2pinfer.disk.journal import Journal, _commit, _Store
+from p2pinfer.disk.journal import Journal
+from p2pinfer.disk.journal_changes import Awaited, commit
 from p2pinfer.disk.journal_check import Progress, no_progress
 from p2pinfer.disk.journal_reader import JournalReader
 from p2pinfer.disk.journal_tables import create_tables, digest_in_sql
@@ -66,13 +67,13 @@ class _MemoryJournal(Journal):
         super().__init__(path, connection)
         self._connection = connection
         self._disk = disk
-        self._put, self._batches = trio.open_memory_channel[list[_Store]](inf)  # one, and the last
+        self._put, self._batches = trio.open_memory_channel[list[Awaited]](inf)  # one, and the last
 
     async def read(self, query: Callable[[JournalReader], T]) -> T:
         await trio.lowlevel.checkpoint()
         return query(self._reader)
 
-    def _begin(self, batch: list[_Store]) -> None:
+    def _begin(self, batch: list[Awaited]) -> None:
         self._put.send_nowait(batch)
 
     async def _commit_batches(self) -> None:
@@ -82,7 +83,7 @@ class _MemoryJournal(Journal):
                 for store in batch:
                     store.error = JournalError("not stored: the disk is full")
             else:
-                _commit(self._connection, self.path, batch)
+                commit(self._connection, self.path, batch)
             self._written()
 
 

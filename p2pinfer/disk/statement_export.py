@@ -34,10 +34,10 @@ from p2pinfer.core.values.errors import JournalError, RemoteProtocolError, Usage
 from p2pinfer.core.values.keys import PrivateKey, peer_name
 from p2pinfer.core.values.units import OwnerKey, PeerKey, RecordId
 from p2pinfer.disk.atomic import new_file, place
-from p2pinfer.disk.identity import load_key
 from p2pinfer.disk.journal import open_journal
 from p2pinfer.disk.journal_check import Progress, no_progress
 from p2pinfer.disk.journal_reader import JournalReader, read_journal
+from p2pinfer.disk.key_files import load_key
 from p2pinfer.disk.target import FileKind, cannot_write, check_target
 
 MODE: Final = 0o600  # receipts tell who used whom; whom to give them to is the owner's choice

@@ -19,7 +19,8 @@ from p2pinfer.core.values.units import Span
 from p2pinfer.core.wire.messages import AskFile
 from p2pinfer.disk.address_book import AddressBook
 from p2pinfer.disk.boots import Boots
-from p2pinfer.disk.identity import Identity, hold_folder, load_identity, undone_unless_kept
+from p2pinfer.disk.data_folder import hold_folder, undone_unless_kept
+from p2pinfer.disk.identity import Identity, load_identity
 from p2pinfer.disk.journal import Journal, OpenJournal, open_journal
 from p2pinfer.disk.journal_check import Progress, no_progress
 from p2pinfer.disk.places import (
@@ -147,7 +148,9 @@ async def open_node(
             exchange.greeters.append(settling.greet)
             exchange.strays.append(settling.take)
             async with open_network(identity.key, exchange, greeting) as peers:
-                directory = Directory(peers, exchange, settings.network.bootstrap)
+                certifying, doubling = Certifying(data, identity, journal, machine.unix), Doubling(boots, machine.unix)
+                named, debtors = settings.network.bootstrap, settling.exposure.debtors
+                directory = Directory(peers, exchange, named, hear_own=doubling.hear, settles=debtors)
                 outlook = Outlook(peers, settings.network, node_network(data))
                 exchange.greeters += (directory.greet, outlook.note)
                 book = AddressBook(address_book(data))
@@ -155,9 +158,6 @@ async def open_node(
                 first_peers = open_first_peers(directory, book, here=here)
                 nursery.start_soon(keep_first_peers, machine.lots, directory, first_peers)
                 nursery.start_soon(keep_whereabouts, data, peers, settings.network.listen, network is None)
-                certifying, doubling = Certifying(data, identity, journal, machine.unix), Doubling(boots, machine.unix)
-                directory.on_own = doubling.hear
-                directory.settles = settling.exposure.debtors
                 tasks = (directory.keep_meeting, directory.keep_pulling, certifying.run, doubling.run, outlook.run)
                 for task in tasks:
                     nursery.start_soon(task)

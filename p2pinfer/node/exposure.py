@@ -25,9 +25,9 @@ from p2pinfer.core.swarm.source import Source
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import Refused, UsageError
 from p2pinfer.core.values.units import PeerKey, RecordId
-from p2pinfer.disk.identity import own_keys
 from p2pinfer.disk.journal import Journal
 from p2pinfer.disk.journal_reader import JournalReader
+from p2pinfer.disk.key_files import own_keys
 
 LOOK_S: Final = 10.0  # between looks into the data folder for new keys of the owner's own clients
 PAGE: Final = 64  # contracts of an earlier process that are read at once, some milliseconds' work, and

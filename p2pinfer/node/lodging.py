@@ -112,7 +112,6 @@ class Lodging:
         self._let_go(going)
         self._room.let_in(self._held(), holding.held, message.ticket, trio.current_time())
         self._holding[session.slot] = holding
-        session.on_end = self._stir
         try:
             await self._engine.open_session(session.slot, holding.pages)
             yield holding
@@ -136,7 +135,7 @@ class Lodging:
     def pass_over(self, link: Link, message: Open) -> None:
         """An Open comes to nothing for a reason that is not want of room: none is kept for it."""
         self._room.pass_over(message.ticket, link.peer, trio.current_time())
-        self._stir()
+        self.stir()
 
     def give_up(self, link: Link, message: Close) -> None:
         """A client wants no session any more that it was refused: others do not wait for it.
@@ -146,7 +145,7 @@ class Lodging:
         if message.code != Code.CANCELLED:
             return
         if self._room.leave(message.session, link.peer, trio.current_time()):  # anybody may say Close of any session
-            self._stir()
+            self.stir()
 
     def _find(self, asks: HeldSession, message: Open) -> list[int]:
         self._let_go_over()
@@ -154,7 +153,7 @@ class Lodging:
         try:
             return self._room.find(self._held(), asks, self._engine.free_pages, trio.current_time(), visit)
         finally:
-            self._stir()
+            self.stir()
 
     def _call(self, place: Place) -> None:
         """Tell one that it is its turn. Who has no link has lost it, and others have it."""
@@ -179,9 +178,10 @@ class Lodging:
                 worked, now = bool(holding.session.stage.computed), trio.current_time()
                 self._room.note_end(holding.held, holding.ticket, now, now - holding.since_s, worked=worked)
             self._engine.close_session(slot)
-            self._stir()
+            self.stir()
 
-    def _stir(self) -> None:
+    def stir(self) -> None:
+        """Look again: a session is over, or somebody came or went."""
         self._changed.set()
 
 

@@ -31,7 +31,7 @@ from p2pinfer.core.wire.session_messages import Accept, Neighbour, Open, Session
 from p2pinfer.disk.journal import Journal
 from p2pinfer.node.exposure import Exposure
 from p2pinfer.node.lodging import Lodging
-from p2pinfer.node.session import Session
+from p2pinfer.node.session import Session, Wakes
 from p2pinfer.node.stint import Stint
 from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.exchange import Exchange
@@ -180,8 +180,9 @@ class Reception:
             sampling=terms.sampling,
         )
         account = StageAccount(contract, message.secret, self._offering.key)
-        stage = StageSession(stage_terms, self._ending(terms.sampling))
-        return Session(stage, account, next(self._slots), self._journal, self._network, self._batcher.wake)
+        stage = StageSession(stage_terms, self._ending(terms.sampling), account.check_counted)
+        wakes = Wakes(self._batcher.wake, self._lodging.stir)
+        return Session(stage, account, next(self._slots), self._journal, self._network, wakes)
 
     def _ending(self, sampling: SamplingRecord | None) -> Ending | None:
         if sampling is None:
@@ -192,8 +193,8 @@ class Reception:
 
 
 def refuse_leaving(link: Link, message: Open) -> None:
-    """Answer an open while the node ends."""
-    _refuse(link, message, Refused("this node is leaving", Code.LEAVING))
+    """Answer an open while no layers are served: the node loads some, goes to others, or ends."""
+    _refuse(link, message, Refused("this node serves no layers now", Code.LEAVING))
 
 
 def _refuse_for(link: Link, message: Open, error: P2pinferError) -> None:

@@ -16,7 +16,7 @@ from p2pinfer.core.money.budget import LEAST, Risk
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import EngineError, ModelError, sole
 from p2pinfer.core.values.units import Span
-from p2pinfer.core.wire.session_messages import Open
+from p2pinfer.core.wire.session_messages import Close, Open
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.engine.door import OpenEngine
 from p2pinfer.engine.messages import ShardSpec
@@ -76,11 +76,12 @@ class Serving:
             hold(shard)
             ready.set()
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._run, progress, show, stop)
-            await ready.wait()
-            yield
-            stop.set()
+        with self._exchange.hosted_by(refuse_leaving):  # whenever no span is served
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._run, progress, show, stop)
+                await ready.wait()
+                yield
+                stop.set()
 
     async def _run(self, progress: Progress, show: Show, stop: trio.Event) -> None:
         """Serve one span after the other until `stop` is set."""
@@ -146,27 +147,27 @@ class Serving:
 
     async def _serve(self, duty: "_Duty", stint: Stint) -> Span | None:
         """Serve one span until other layers are needed, which are returned, or the node is to stop."""
-        async with self._sessions(stint) as ending, trio.open_nursery() as nursery:
+        async with self._sessions(stint) as guests, trio.open_nursery() as nursery:
             nursery.start_soon(stint.watch_engine)
             nursery.start_soon(stint.watch_batches)
-            await stint.begin()
-            duty.show(stint.shard)
-            span = await _unless(duty.stop, duty.placing.wait_move, stint.shard.span, stint, duty.look)
-            ending.code, ending.text = Code.LEAVING, "it goes to other layers"
+            with self._exchange.hosted_by(guests.take, guests.give_up):
+                await stint.begin()
+                duty.show(stint.shard)
+                span = await _unless(duty.stop, duty.placing.wait_move, stint.shard.span, stint, duty.look)
+            guests.code, guests.text = Code.LEAVING, "it goes to other layers"
             if span is not None:
                 duty.show(None)
-                self._exchange.on_open = refuse_leaving
                 with trio.move_on_after(DRAIN_S):
                     await _unless(duty.stop, stint.batcher.wait_empty)
             if duty.stop.is_set():
-                span, ending.text = None, "it stops"
+                span, guests.text = None, "it stops"
                 duty.announcing.leave()
             nursery.cancel_scope.cancel()
         return span
 
     @asynccontextmanager
-    async def _sessions(self, stint: Stint) -> AsyncIterator["_Ending"]:
-        """Take sessions while the block lasts. However it ends, open ones are told, and paid if they can be."""
+    async def _sessions(self, stint: Stint) -> AsyncIterator["_Guests"]:
+        """Sessions may be taken while the block lasts. However it ends, open ones are told, and paid if they can be."""
         settling, shard = self._settling, stint.shard
         settling.exposure.dare(risk_of(self._settings.trust, len(shard.span)))
         lodging = Lodging(shard, settling.exposure, self._network, self._settings.serve.max_sessions)
@@ -177,24 +178,24 @@ class Serving:
             if (back := self._network.link(link.peer)) is not None and back is not link:
                 settling.greet(back)  # the client came back while its session was ending
 
-        ending = _Ending()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lodging.keep_calling)
-            self._exchange.on_open, self._exchange.on_close = partial(nursery.start_soon, serve), lodging.give_up
+            guests = _Guests(partial(nursery.start_soon, serve), lodging.give_up)
             try:
-                yield ending
+                yield guests
             finally:
-                self._exchange.on_open, self._exchange.on_close = refuse_leaving, None
                 with trio.move_on_after(LEAVE_S) as scope:
                     scope.shield = True
-                    await stint.batcher.end_all(ending.code, ending.text)
+                    await stint.batcher.end_all(guests.code, guests.text)
                 nursery.cancel_scope.cancel()
 
 
 @dataclass(slots=True)
-class _Ending:
-    """The end that open sessions are told."""
+class _Guests:
+    """The way into sessions of a span, as of `hosted_by`; and the end that open ones are told."""
 
+    take: Callable[[Link, Open], None]
+    give_up: Callable[[Link, Close], None]
     code: Code = Code.INTERNAL
     text: str = "it ends for a fault of its own"
 

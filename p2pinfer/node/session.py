@@ -15,6 +15,7 @@ session: its callers enter `contained`.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import trio
 
@@ -39,8 +40,17 @@ from p2pinfer.overlay.contained import Contained, outlasting
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.outbox import Priority
+from p2pinfer.overlay.pipe import hear_nothing
 
 Incoming = tuple[PeerKey, SessionMessage | LinkDead]
+
+
+@dataclass(frozen=True, slots=True)
+class Wakes:
+    """Calls to those who wait for a session. ready: its slot may compute. over: it needs the engine no more"""
+
+    ready: Callable[[int], None] = hear_nothing
+    over: Callable[[], None] = hear_nothing
 
 
 class Session:
@@ -56,23 +66,22 @@ class Session:
         slot: int,
         journal: Journal,
         network: Network,
-        ready: Callable[[int], None],
+        wakes: Wakes,
     ) -> None:
         terms, link_to, machine = stage.terms, network.link, network.machine
         self.stage = stage
         self.account = account
         self.slot = slot
         self._link_to = link_to
-        self._tell_ready = ready
+        self._tell_ready = wakes.ready
         self.steps = SessionSteps(stage, account, slot)
-        self._end = SessionEnd(stage, link_to)
+        self._end = SessionEnd(stage, link_to, wakes.over)
         self._deadlines = SessionDeadlines(stage, account, machine.clock)
         self._client = SessionClient(stage, link_to, self._deadlines)
         self._books = SessionBooks(terms.session, account, journal, self._client, machine.unix)
         self._prompt_rows = PromptRows(terms.successor, link_to)
         self._place = (0, 0, 0)  # how far the session has got
         self.contained = Contained(f"the session of {short_name(terms.client)}", self._end.break_off)
-        stage.check_return = account.check_counted
 
     async def run(self, incoming: trio.MemoryReceiveChannel[Incoming]) -> None:
         """Serve the session until its final receipt is complete, or nobody waits for it any more.
@@ -109,15 +118,6 @@ class Session:
             self.fail(code, text)
 
     # Its room
-
-    @property
-    def on_end(self) -> Callable[[], None]:
-        """Called when it needs the engine no more."""
-        return self._end.on_end
-
-    @on_end.setter
-    def on_end(self, hear: Callable[[], None]) -> None:
-        self._end.on_end = hear
 
     @property
     def is_over(self) -> bool:

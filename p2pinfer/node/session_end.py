@@ -16,16 +16,18 @@ class SessionEnd:
     """came:      set when the session has ended
     settled:   set when nobody waits for a receipt of it any more
     is_broken: by a fault of ours, which may be in the books: what is signed stays, and nothing more is proposed
-    on_end:    called when it needs the engine no more
     """
 
-    def __init__(self, stage: StageSession, link_to: Callable[[PeerKey], Link | None]) -> None:
+    def __init__(
+        self, stage: StageSession, link_to: Callable[[PeerKey], Link | None], hear: Callable[[], None]
+    ) -> None:
+        """hear: called when it needs the engine no more"""
         self.came = trio.Event()
         self.settled = trio.Event()
         self.is_broken = False
-        self.on_end: Callable[[], None] = lambda: None
         self._stage = stage
         self._link_to = link_to
+        self._hear = hear
 
     def fail(self, code: Code, text: str) -> None:
         """End the session from our side, unless it has ended, and say so to everybody in it."""
@@ -37,7 +39,7 @@ class SessionEnd:
     def note(self) -> None:
         """It has ended, whoever ended it."""
         self.came.set()
-        self.on_end()
+        self._hear()
 
     def break_off(self) -> None:
         """End it after a fault of ours."""

@@ -5,8 +5,8 @@ links; `search.py` has the DHT; the life of offers is kept in `core/swarm/offer_
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Final
 
@@ -18,13 +18,14 @@ from p2pinfer.core.swarm.offers import KnownOffer, reachable
 from p2pinfer.core.values.errors import Refused
 from p2pinfer.core.values.units import ModelId, PeerKey
 from p2pinfer.overlay.exchange import Exchange
+from p2pinfer.overlay.hearing import Audience
 from p2pinfer.overlay.limits import MAX_ASKED
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.lots import drawn, drawn_links
 from p2pinfer.overlay.meeting import APART_S, CALM_S, LOOK_AROUND_S, SOON_S, Meeting
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.news import News
-from p2pinfer.overlay.pipe import leads_to
+from p2pinfer.overlay.pipe import hear_nothing, leads_to
 from p2pinfer.overlay.reach import reach
 from p2pinfer.overlay.search import Seeking, model_key
 from p2pinfer.overlay.tidings import LOOK_S, MEET_S, Tidings
@@ -40,25 +41,37 @@ KNOWN_ENOUGH: Final = 48  # offers: a question names them all, so what is asked 
 INTEREST_S: Final = 60.0  # a client asks on for so long after it wanted a model
 THIN_S: Final = 30.0, 600.0  # between look-ups in the DHT while a model is thinly held: the first wait, and the longest
 
+Seek = Callable[[bool, bool], Awaitable[None]]  # as `FirstPeers.seek`
+
 
 class Directory:
     """Our knowledge of the swarm.
 
     own:  the offer that we serve, or None
     news: tells of offers whose node was unknown, or does something else now
-    seek: finds first peers where those named are away, or none is (`first_peers.py`)
     """
 
-    def __init__(self, network: Network, exchange: Exchange, bootstrap: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        network: Network,
+        exchange: Exchange,
+        bootstrap: Sequence[str] = (),
+        *,
+        hear_own: Callable[[Offer], None] = hear_nothing,
+        settles: Callable[[], Collection[PeerKey]] = frozenset,
+    ) -> None:
+        """hear_own: hears of offers that our key signed
+
+        settles: says with whom something is to be settled: links to them stay
+        """
         self.network = network
         self.exchange = exchange
         self._lots = network.machine.lots
-        self._tidings = Tidings(network, exchange)
-        self._meeting = Meeting(network, exchange, self._tidings, bootstrap)
+        self._tidings = Tidings(network, exchange, Audience(hear_own, self._hear, self._wish))
+        self._meeting = Meeting(network, exchange, self._tidings, bootstrap, settles)
         self._seeking = Seeking(network, self._tidings)
-        self._tidings.hearing.on_news = self._hear
         self.news = News()
-        self.seek: Callable[[bool, bool], Awaitable[None]] = _seek_nobody
+        self._seek: Seek = _seek_nobody
         self._interest: ModelId | None = None
         self._interest_s = 0.0  # when somebody asked for it last
         self._thin_s, self._thin_wait_s = 0.0, THIN_S[0]
@@ -71,28 +84,22 @@ class Directory:
     def own(self) -> KnownOffer | None:
         return self._tidings.own
 
-    @property
-    def on_own(self) -> Callable[[Offer], None] | None:
-        """Hears of offers that our key signed."""
-        return self._tidings.hearing.on_own
-
-    @on_own.setter
-    def on_own(self, hear: Callable[[Offer], None]) -> None:
-        self._tidings.hearing.on_own = hear
-
     def _hear(self, known: KnownOffer) -> None:
         self._seeking.hear(known)
         self._meeting.changes.tell()
         self.news.tell()
 
-    @property
-    def settles(self) -> Callable[[], Collection[PeerKey]]:
-        """The peers with whom something is to be settled: links to them stay."""
-        return self._meeting.settles
+    def _wish(self, link: Link, model: ModelId) -> None:
+        self._seeking.wish(link, model)
 
-    @settles.setter
-    def settles(self, settles: Callable[[], Collection[PeerKey]]) -> None:
-        self._meeting.settles = settles
+    @contextmanager
+    def helped_by(self, seek: Seek) -> Iterator[None]:
+        """Have `seek` find first peers while the block lasts, where those named are away, or none is."""
+        self._seek = seek
+        try:
+            yield
+        finally:
+            self._seek = _seek_nobody
 
     def announce(self, offer: KnownOffer) -> None:
         """Make `offer` ours, and tell everybody we are linked to."""
@@ -176,7 +183,7 @@ class Directory:
         asked.set()
 
     async def _seek_peers(self, widely: bool = False) -> None:
-        await self.seek(bool(self._meeting.bootstrap), widely)
+        await self._seek(bool(self._meeting.bootstrap), widely)
 
     async def _ask_further(self, model: ModelId) -> None:
         """Ask some of those that we have just heard of: they know their neighbours."""
@@ -201,7 +208,7 @@ class Directory:
 
     async def keep_meeting(self) -> None:
         """A node's part in the swarm, until cancelled: its links, and what others want looked for."""
-        self._tidings.on_seek, self._tidings.hearing.relays = self._seeking.wish, True
+        self._tidings.hearing.relays = True
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._meeting.keep_looking_after)
             nursery.start_soon(self._seeking.run)

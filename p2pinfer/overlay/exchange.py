@@ -34,11 +34,18 @@ from p2pinfer.overlay.early import EarlyRows
 from p2pinfer.overlay.limits import MAX_BACKLOG
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.openings import Openings
+from p2pinfer.overlay.pipe import hear_nothing
 
 Incoming = tuple[PeerKey, SessionMessage | LinkDead]
 Take = Callable[[PeerKey, SessionMessage], None]
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Host:
+    take: Callable[[Link, Open], None]
+    give_up: Callable[[Link, Close], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +61,18 @@ class _Session:
 class Exchange:
     """The `Receiver` of a network. Answers to calls run in `nursery`.
 
-    greeters:  hear of every link, in this order
-    strays:    hear of a session's messages when it is not open here, but for rows; receipts are settled so
-    on_open:   takes an Open
-    on_close:  takes a Close of a session that is not open here: its client may wait for room, and does not any more
-    on_down:   hears of every link that is dead, and why
-    on_offers: takes offers that nobody asked for: their node announces them
+    greeters: hear of every link, in this order
+    mourners: hear of every link that is dead, and why
+    strays:   hear of a session's messages when it is not open here, but for rows; receipts are settled so
+    hearers:  take offers that nobody asked for: their node announces them
     """
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self.greeters: list[Callable[[Link], None]] = []
+        self.mourners: list[Callable[[Link, LinkDead], None]] = []
         self.strays: list[Callable[[Link, SessionMessage], None]] = []
-        self.on_open: Callable[[Link, Open], None] | None = None
-        self.on_close: Callable[[Link, Close], None] | None = None
-        self.on_down: Callable[[Link, LinkDead], None] | None = None
-        self.on_offers: Callable[[Link, Offers], None] | None = None
+        self.hearers: list[Callable[[Link, Offers], None]] = []
+        self._host: _Host | None = None
         self._calls = Calls()
         self._answers = Answers(nursery)
         self._openings = Openings()
@@ -88,6 +92,20 @@ class Exchange:
         return await self._calls.call(link, ask, expected)
 
     # Sessions
+
+    @contextmanager
+    def hosted_by(
+        self, take: Callable[[Link, Open], None], give_up: Callable[[Link, Close], None] = hear_nothing
+    ) -> Iterator[None]:
+        """Have `take` take Opens while the block lasts, in place of whoever does around it.
+
+        give_up: hears a Close of a session that is not open here: its client may wait for room, and does not any more
+        """
+        around, self._host = self._host, _Host(take, give_up)
+        try:
+            yield
+        finally:
+            self._host = around
 
     @contextmanager
     def open_session(
@@ -164,8 +182,8 @@ class Exchange:
             case AskOffers() | AskFile() | AskContacts():
                 self._answers.take(link, message)
             case Offers(call=0):
-                if self.on_offers is not None:
-                    self.on_offers(link, message)
+                for hear in self.hearers:
+                    hear(link, message)
             case Offers() | FilePart() | Contacts() | CallRefused():
                 self._calls.take_answer(link, message)
             case _:
@@ -179,8 +197,8 @@ class Exchange:
         for session in self._sessions.values():
             if link.peer in session.peers:
                 self._put(session, link.peer, why)
-        if self.on_down is not None:
-            self.on_down(link, why)
+        for mourn in self.mourners:
+            mourn(link, why)
 
     def engaged(self) -> Collection[PeerKey]:
         """Peers with whom anything is open, a session at rest among it: we end no link to them."""
@@ -204,19 +222,19 @@ class Exchange:
         else:
             if isinstance(message, Close):
                 self._openings.note_close(link, message)
-                if self.on_close is not None:
-                    self.on_close(link, message)
+                if self._host is not None:
+                    self._host.give_up(link, message)
             for take in self.strays:
                 take(link, message)
 
     def _take_open(self, link: Link, message: Open) -> None:
-        if self.on_open is None:
+        if self._host is None:
             text = "this peer takes no sessions"
             say(link, SessionRefused(message.session, message.epoch, Code.UNSUPPORTED, text, 0))
         elif (refusal := self._openings.note(link, message, trio.current_time())) is not None:
             say(link, refusal)
         else:
-            self.on_open(link, message)
+            self._host.take(link, message)
 
     def _put(self, session: _Session, peer: PeerKey, item: SessionMessage | LinkDead) -> None:
         if session.take is not None and not isinstance(item, LinkDead):

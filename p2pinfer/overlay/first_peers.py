@@ -49,11 +49,11 @@ async def open_first_peers(
         leads = Leads(network, directory, kept.note_failed)
         first_peers = FirstPeers(network, nursery, kept, leads, Ear(neighbours, leads, nursery), here)
         exchange.greeters.append(first_peers.note_link)
-        directory.seek = first_peers.seek
         nursery.start_soon(kept.keep)
         nursery.start_soon(first_peers.keep_moving)
         try:
-            yield first_peers
+            with directory.helped_by(first_peers.seek):
+                yield first_peers
         finally:
             exchange.greeters.remove(first_peers.note_link)
             nursery.cancel_scope.cancel()

@@ -5,7 +5,7 @@ Whoever told an offer, it is its node's word; the addresses and the age beside i
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -17,13 +17,13 @@ from p2pinfer.core.swarm.digest import renewed
 from p2pinfer.core.swarm.offer_table import OfferTable
 from p2pinfer.core.swarm.offers import KnownOffer, verify_relayed
 from p2pinfer.core.values.errors import RemoteProtocolError
-from p2pinfer.core.values.units import PeerKey
+from p2pinfer.core.values.units import ModelId, PeerKey
 from p2pinfer.core.wire.messages import Offers, RelayedOffer, Renewal
 from p2pinfer.overlay.limits import ALL_RUMOURS_BURST, ALL_RUMOURS_RATE, RUMOUR_LINKS, RUMOURS_BURST, RUMOURS_RATE
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.lots import drawn_links
 from p2pinfer.overlay.network import Network
-from p2pinfer.overlay.pipe import leads_to
+from p2pinfer.overlay.pipe import hear_nothing, leads_to
 
 RUMOUR_S: Final = 5.0  # age at which an offer is passed on unasked, at most: what is older was heard elsewhere
 FIRST_SEQ: Final = 4  # of a node's offers are of its first half minute: it joins, perhaps elsewhere, and serves
@@ -33,25 +33,38 @@ logger = logging.getLogger(__name__)
 Tell = Callable[[Link, Sequence[KnownOffer]], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """The hearers of what peers tell.
+
+    own:  hears of offers that our key signed
+    news: hears of offers whose node was unknown, or does something else now
+    wish: hears which peer wants more of a model than we know
+    """
+
+    own: Callable[[Offer], None] = hear_nothing
+    news: Callable[[KnownOffer], None] = hear_nothing
+    wish: Callable[[Link, ModelId], None] = hear_nothing
+
+
 class Hearing:
     """The way of offers that we hear into the table.
 
-    on_own:  hears of offers that our key signed
-    on_news: hears of offers whose node was unknown, or does something else now
-    relays:  we pass on what is quite new, as nodes do; clients leave that to them
-    owed:    links whose peers renewed an offer that we did not know
+    relays: we pass on what is quite new, and look for what others want, as nodes do; clients leave that to them
+    owed:   links whose peers renewed an offer that we did not know
     """
 
-    def __init__(self, network: Network, table: OfferTable, now: Callable[[], float], tell: Tell) -> None:
+    def __init__(
+        self, network: Network, table: OfferTable, now: Callable[[], float], tell: Tell, audience: Audience
+    ) -> None:
         """now: trio's time, by which offers in the table are as old as they are"""
-        self.on_own: Callable[[Offer], None] | None = None
-        self.on_news: Callable[[KnownOffer], None] | None = None
         self.relays = False
         self.owed: WeakSet[Link] = WeakSet()
         self._network = network
         self._table = table
         self._now = now
         self._tell = tell
+        self._audience = audience
         # What each told us whole; the table may hold that of another process with its key
         self._announced: WeakKeyDictionary[Link, KnownOffer] = WeakKeyDictionary()
         self._rumours = Allowance(Rate(RUMOURS_BURST, RUMOURS_RATE), Rate(ALL_RUMOURS_BURST, ALL_RUMOURS_RATE))
@@ -116,8 +129,7 @@ class Hearing:
             logger.info("an offer is ignored: %s", error)
             return None
         if known.node == self._network.key:
-            if self.on_own is not None:
-                self.on_own(known.offer.record)
+            self._audience.own(known.offer.record)
             return None
         known = replace(known, network=link.source.key, addresses=_leading_to(known.node, known.addresses))
         held = self._table.get(known.node)
@@ -129,8 +141,8 @@ class Hearing:
             self._tell(link, [held])  # of another process with its key: the one that is a copy finds out
         if _differs(known, held):
             self._pass_on(known, link.peer, now)
-        if self.on_news is not None and (held is None or _differs(known, held)):
-            self.on_news(known)
+        if held is None or _differs(known, held):
+            self._audience.news(known)
         return known
 
     def _tell_of_twin(self, known: KnownOffer, held: KnownOffer, heard_from: PeerKey) -> None:

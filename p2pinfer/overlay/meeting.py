@@ -52,20 +52,27 @@ logger = logging.getLogger(__name__)
 class Meeting:
     """A node's links for its own sake; a client has its bootstrap peers alone.
 
-    settles:  the peers with whom something is still to be settled
     silences: tells of links that we dialled, whose peers fell silent: time to look around, for we may have moved
     changes:  tells of links that came and went
     """
 
-    def __init__(self, network: Network, exchange: Exchange, tidings: Tidings, bootstrap: Sequence[str]) -> None:
+    def __init__(
+        self,
+        network: Network,
+        exchange: Exchange,
+        tidings: Tidings,
+        bootstrap: Sequence[str],
+        settles: Callable[[], Collection[PeerKey]],
+    ) -> None:
+        """settles: says with whom something is still to be settled"""
         self.bootstrap = tuple(bootstrap)
-        self.settles: Callable[[], Collection[PeerKey]] = frozenset
         self.silences = News()
         self.changes = News()
         self._network = network
         self._lots = network.machine.lots
         self._exchange = exchange
         self._tidings = tidings
+        self._settles = settles
         self._visited: WeakSet[Link] = WeakSet()  # to bootstrap peers that told us what they know
         self._met: WeakSet[Link] = WeakSet()  # links whose peers' part of the DHT we have asked for
         self._met_by: tuple[Address, ...] = ()  # where our part was then: one that starts anew knows few of them
@@ -78,7 +85,7 @@ class Meeting:
         self._visited_s: dict[str, float] = {}
         self._strange_s = 0.0
         exchange.answer(AskContacts, self._say_contacts)
-        exchange.on_down = self._note_death
+        exchange.mourners.append(self._note_death)
 
     # Bootstrap peers
 
@@ -205,7 +212,7 @@ class Meeting:
     def _let_go(self) -> None:
         """End links that nobody needs, beyond those that we keep; their peers hear of others first."""
         now, table, own = trio.current_time(), self._tidings.table, self._tidings.own
-        needed = {*self._exchange.engaged(), *self.settles(), *self._near_to_keep()}
+        needed = {*self._exchange.engaged(), *self._settles(), *self._near_to_keep()}
         links = {link.peer: link for link in self._network.links()}
         for peer in unneeded(own, self._tidings.fresh(), self._links(needed), now, self._lots):
             theirs = table.get(peer)

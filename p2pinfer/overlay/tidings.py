@@ -5,7 +5,7 @@ question names what its asker knows. Others choose whom to ask, and when; `heari
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from typing import Final
@@ -34,7 +34,7 @@ from p2pinfer.overlay.calls import Ask
 from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.gathering import Gathering, open_gathering
-from p2pinfer.overlay.hearing import Hearing, made_by
+from p2pinfer.overlay.hearing import Audience, Hearing, made_by
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.lots import drawn
 from p2pinfer.overlay.network import Network
@@ -46,6 +46,8 @@ LOOK_GAIN_S: Final = 2  # that an offer must be younger than one we know to be n
 MAX_MODELS: Final = 64  # whose layers are remembered
 UNNAMED: Final = 0.25  # part of questions that leave one offer unnamed: it is told whole, with new addresses
 
+NOBODY: Final = Audience()
+
 logger = logging.getLogger(__name__)
 
 
@@ -54,22 +56,21 @@ class Tidings:
 
     own:     the offer that we serve, or None
     hearing: how what peers tell gets into the table
-    on_seek: hears who wants more of a model than we know
     """
 
-    def __init__(self, network: Network, exchange: Exchange) -> None:
+    def __init__(self, network: Network, exchange: Exchange, audience: Audience = NOBODY) -> None:
         self._lots = network.machine.lots
         self.table = OfferTable(self._lots.randrange)
         self.own: KnownOffer | None = None
-        self.on_seek: Callable[[Link, ModelId], None] | None = None
         self._layers: dict[ModelId, int] = {}  # of models whose manifests are known here
         self._network = network
         self._exchange = exchange
+        self._audience = audience
         self._sleep = Sleep(network.asleep_s)
-        self.hearing = Hearing(network, self.table, self._now, self._tell)
+        self.hearing = Hearing(network, self.table, self._now, self._tell, audience)
         self._told: WeakKeyDictionary[Link, object] = WeakKeyDictionary()  # the terms of ours that a peer was told
         exchange.answer(AskOffers, self._answer)
-        exchange.on_offers = self.hearing.hear
+        exchange.hearers.append(self.hearing.hear)
 
     def fresh(self, model: ModelId | None = None) -> list[KnownOffer]:
         return self.table.fresh(self._now(), model)
@@ -149,8 +150,8 @@ class Tidings:
         assert isinstance(ask, AskOffers)
         with link.charged():
             answer = self._answer_of(link, ask)
-            if ask.seek and ask.model and self.on_seek is not None:
-                self.on_seek(link, ModelId(ask.model))
+            if ask.seek and ask.model and self.hearing.relays:
+                self._audience.wish(link, ModelId(ask.model))
         return answer
 
     def _answer_of(self, link: Link, ask: AskOffers) -> Offers:

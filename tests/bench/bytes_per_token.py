@@ -13,6 +13,7 @@ from pathlib import Path
 import trio
 
 from p2pinfer.client.api import open_client
+from p2pinfer.client.setup import World
 from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.core.values.units import Codec, row_bytes
 from p2pinfer.node.daemon import Node, Surroundings, open_node
@@ -52,7 +53,7 @@ async def _run() -> Sequence[Figure]:
         async with (
             node(root / "a", "0:15") as first,
             node(root / "b", "15:30", first.addresses) as second,
-            open_client(root / "client", store.root, first.addresses, network=network) as client,
+            open_client(root / "client", store.root, first.addresses, around=World(network)) as client,
         ):
             for codec in CODECS:
                 sent = []

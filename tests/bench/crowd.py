@@ -84,9 +84,9 @@ class ThinLink:
 
     async def _arrive(self, message: Message) -> None:
         await trio.sleep(LATENCY_S)
-        hear = self._other.on_offers
-        if self.far.dead is None and isinstance(message, Offers) and hear is not None:
-            hear(self.far, message)
+        if self.far.dead is None and isinstance(message, Offers):
+            for hear in self._other.hearers:
+                hear(self.far, message)
 
     def close(self, code: Code, text: str = "") -> None:
         for end in (self, self.far):
@@ -96,8 +96,8 @@ class ThinLink:
         if self.dead is None:
             self.dead = why
             self._network.held.pop(self.peer, None)
-            if self._network.on_down is not None:
-                self._network.on_down(self, why)
+            for mourn in self._network.mourners:
+                mourn(self, why)
 
     def fail(self) -> None:
         raise AssertionError("a node could not take what another one said")
@@ -115,8 +115,8 @@ class ThinNetwork:
         self.key, self.world, self.nursery = key_, world, nursery
         self.machine = Machine(lambda: NOW, world.lots)
         self.held: dict[PeerKey, ThinLink] = {}
-        self.on_offers: Callable[[Any, Offers], None] | None = None
-        self.on_down: Callable[[Any, LinkDead], None] | None = None
+        self.hearers: list[Callable[[Any, Offers], None]] = []
+        self.mourners: list[Callable[[Any, LinkDead], None]] = []
         self.greet: Callable[[Any], None] = lambda link: None
         self._answers: dict[type[Message], Callable[[Any, Any], Any]] = {}
 

@@ -9,7 +9,8 @@ import trio
 
 from p2pinfer.cli.words import time_words
 from p2pinfer.core.values.keys import peer_name
-from p2pinfer.disk.journal import UNSIGNED_S, open_journal
+from p2pinfer.disk.journal import open_journal
+from p2pinfer.disk.journal_changes import UNSIGNED_S
 from p2pinfer.disk.places import client_journal
 from tests.cli.books import (
     NODE,

@@ -144,10 +144,10 @@ async def open_stage(
             stage = shape(offering, network)
             stage.world = world
             directory = Directory(network, exchange)
-            exchange.on_open = stage.on_open
             exchange.strays.append(stage.on_stray)
             exchange.greeters.append(directory.greet)
             offer = offering.make(ServingState.SERVING, Load(1000, 0, 0), Speed(100, 10, 0), int(time.time()))
             directory.announce(KnownOffer(offer, offering.certificate, network.addresses(), trio.current_time()))
-            yield stage
+            with exchange.hosted_by(stage.on_open):
+                yield stage
         nursery.cancel_scope.cancel()

@@ -8,7 +8,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from p2pinfer.client.patience import HELD_UP_S, STALL_S
 from p2pinfer.client.resumption import AGAIN_S, MOMENT_S
-from p2pinfer.client.run import Run
+from p2pinfer.client.run import Company, Run
 from p2pinfer.core.sessions.generation import Phase
 from p2pinfer.core.sessions.suspension import RETURN_ALL_S, RETURN_S
 from p2pinfer.core.values.codes import Code
@@ -44,13 +44,12 @@ class Away(Ring):
     """A generation that runs, whose links break and whose stages answer a dial, or do not."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(company=Company(dial=self.dial))  # type: ignore[arg-type]
         self.links: dict[PeerKey, Wire] = {key: Wire() for key in KEYS}
         self.dials: list[tuple[int, float]] = []
         self.reachable = True
         for one in (self.running, self.running.returning, self.running._deadlines):
             one._link_to = self.links.get  # type: ignore[assignment]
-        self.running.returning.dial = self.dial  # type: ignore[assignment]
 
     async def dial(self, peer: PeerKey, _: Sequence[str]) -> Wire:
         self.dials.append((KEYS.index(peer), trio.current_time()))

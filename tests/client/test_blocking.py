@@ -154,6 +154,12 @@ def test_a_text_in_place_of_a_list_is_told() -> None:
         p2pinfer.connect(bootstrap="/ip4/127.0.0.1/tcp/4001")
 
 
-def test_the_help_describes_every_option() -> None:
-    for name in Options.__annotations__:
-        assert f"    {name}:" in str(Options.__doc__)
+def test_a_keyword_that_is_none_is_told_beside_those_that_are() -> None:
+    with pytest.raises(UsageError, match=r"no option 'mndns'; do you mean mdns\?; there are max_cost, payer, mdns, "):
+        p2pinfer.connect(mndns=False)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("options", [Options, p2pinfer.Setup])
+def test_the_help_describes_every_option(options: type) -> None:
+    for name in options.__annotations__:
+        assert f"    {name}:" in str(options.__doc__)

@@ -14,7 +14,8 @@ from p2pinfer.core.money.client_account import Refuse
 from p2pinfer.core.values.errors import JournalError
 from p2pinfer.core.values.units import SessionId
 from p2pinfer.core.wire.session_messages import Propose, Signed
-from p2pinfer.disk.journal import Change, Journal, open_journal
+from p2pinfer.disk.journal import Journal, open_journal
+from p2pinfer.disk.journal_changes import Change
 from p2pinfer.disk.journal_reader import Unpaid, read_journal
 from p2pinfer.overlay.machine import Machine
 from tests.core.paid_route import CLIENT, SECRET, SMALL, PaidRoute, paid_route

@@ -9,18 +9,15 @@ import trio
 
 from p2pinfer.cli.demo import _ask_all
 from p2pinfer.cli.screen import Terminal
-from p2pinfer.client.api import _open_client, _Opening, open_client
+from p2pinfer.client.api import open_client
+from p2pinfer.client.setup import World
 from p2pinfer.core.swarm.source import Source
 from p2pinfer.core.values.keys import PrivateKey, peer_name
 from p2pinfer.core.values.units import PeerKey
-from p2pinfer.disk.identity import hold_client_key
-from p2pinfer.disk.journal import open_journal
-from p2pinfer.disk.journal_check import no_progress
 from p2pinfer.disk.places import address_book, default_data, node_addresses
 from p2pinfer.disk.whereabouts import NodesHere
 from p2pinfer.node.daemon import Surroundings, open_node
 from p2pinfer.node.settings import Settings, change
-from p2pinfer.overlay.machine import Machine
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld
 from p2pinfer.overlay.pipe import Address
 from tests.overlay.sides import Near
@@ -35,7 +32,7 @@ def alone(loop: Loop) -> TinySwarm:
 
 
 async def ask(swarm: TinySwarm, data: Path, *bootstrap: str) -> int:
-    async with open_client(data, swarm.store.root, bootstrap, network=swarm.network) as client:
+    async with open_client(data, swarm.store.root, bootstrap, around=World(swarm.network)) as client:
         return (await client.answer("hello", max_tokens=3)).tokens
 
 
@@ -142,17 +139,15 @@ def test_a_client_meets_a_neighbour_of_which_others_know_no_address(
             node = await stack.enter_async_context(swarm.node(tmp_path / "near", "0:3"))
             near.heard = [Address(one) for one in node.addresses]
             await node._network.dial(far.addresses[0])
-            with hold_client_key(tmp_path / "client", None) as key:
-                data, here = tmp_path / "client", NodesHere((), False).find
-                parts = swarm.network, near.open, here, no_progress, Machine(), open_journal
-                async with _open_client(key, _Opening(data, swarm.store.root, far.addresses, *parts)) as client:
-                    for _ in range(200):
-                        if len(await client.offers()) == 2:
-                            break
-                        await trio.sleep(0.05)
-                    for _ in range(2):
-                        assert (await client.answer("hello", max_tokens=3)).tokens == 3
-                    assert (client._network.link(node.identity.key.public) is not None, near.opened) == (True, 1)
+            around = World(swarm.network, near.open)
+            async with open_client(tmp_path / "client", swarm.store.root, far.addresses, around=around) as client:
+                for _ in range(200):
+                    if len(await client.offers()) == 2:
+                        break
+                    await trio.sleep(0.05)
+                for _ in range(2):
+                    assert (await client.answer("hello", max_tokens=3)).tokens == 3
+                assert (client._network.link(node.identity.key.public) is not None, near.opened) == (True, 1)
 
     loop.run(test)
 

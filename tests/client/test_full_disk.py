@@ -10,12 +10,13 @@ import trio
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import GenerationFailed, JournalError
 from p2pinfer.disk.importing import import_model
-from p2pinfer.disk.journal import Change, Journal
+from p2pinfer.disk.journal import Journal
+from p2pinfer.disk.journal_changes import Change
 from p2pinfer.disk.store import Store
 from tests.disk.tiny import tiny_folder
 
 from .liars import SoloStage
-from .test_settling import COUNTED, DELIVERED, PROMPT, World, paid, run
+from .test_settling import COUNTED, DELIVERED, PROMPT, Village, paid, run
 
 CLOSE_S = 8.0  # for a client to close: SETTLE_S, and a little
 
@@ -58,7 +59,7 @@ def test_an_answer_under_way_ends_with_the_reason_and_the_client_closes(
 ) -> None:
     disk.commits = 1  # the contract
 
-    async def test(world: World) -> None:
+    async def test(world: Village) -> None:
         async with world.client() as client:
             with pytest.raises(GenerationFailed, match="cannot be kept: not stored: the disk is full") as failure:
                 await client.answer(PROMPT, max_tokens=100)
@@ -73,7 +74,7 @@ def test_an_answer_under_way_ends_with_the_reason_and_the_client_closes(
 def test_what_came_is_paid_as_soon_as_the_disk_takes_it(tmp_path: Path, store: Store, disk: Disk) -> None:
     disk.commits = 1
 
-    async def test(world: World) -> None:
+    async def test(world: Village) -> None:
         async with world.client() as client:
             with pytest.raises(GenerationFailed, match="full"):
                 await client.answer(PROMPT, max_tokens=100)
@@ -88,7 +89,7 @@ def test_what_came_is_paid_as_soon_as_the_disk_takes_it(tmp_path: Path, store: S
 
 
 def test_one_request_fails_with_its_commit_and_the_next_is_answered(tmp_path: Path, store: Store, disk: Disk) -> None:
-    async def test(world: World) -> None:
+    async def test(world: Village) -> None:
         world.stage.__class__ = SoloStage  # type: ignore[assignment]
         async with world.client() as client:
             disk.commits = 0
@@ -109,7 +110,7 @@ def test_an_answer_that_came_whole_is_an_answer_though_its_receipts_cannot_be_ke
 ) -> None:
     disk.commits = 1
 
-    async def test(world: World) -> None:
+    async def test(world: Village) -> None:
         world.stage.__class__ = SoloStage  # type: ignore[assignment]
         async with world.client() as client:
             answer = await client.answer(PROMPT, max_tokens=DELIVERED)

@@ -13,6 +13,7 @@ import trio
 from trio.testing import MockClock
 
 from p2pinfer.client.api import Client, open_client
+from p2pinfer.client.setup import World
 from p2pinfer.core.models.manifest import TOKENIZER
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import ModelError, Refused
@@ -76,7 +77,7 @@ def run(test: Callable[[Client], Awaitable[None]], root: Path, store: Store, *se
             network = lambda key, exchange, greeting: open_memory_network(  # noqa: E731
                 world, key.public, exchange, greeting=greeting
             )
-            async with open_client(root / "client", store.root, addresses, network=network) as client:
+            async with open_client(root / "client", store.root, addresses, around=World(network)) as client:
                 await test(client)
 
     trio.run(main, clock=MockClock(rate=10))

@@ -13,6 +13,7 @@ import trio
 
 from p2pinfer.client.answer import Answer
 from p2pinfer.client.api import Client, open_client
+from p2pinfer.client.setup import World
 from p2pinfer.core.records.receipt import FINAL
 from p2pinfer.core.sessions.suspension import RETURN_S
 from p2pinfer.core.values.errors import GenerationFailed, LinkDead
@@ -104,7 +105,7 @@ async def open_cut(swarm: TinySwarm, data: Path, places: Collection[int]) -> Asy
         async with open_memory_network(swarm.world, key.public, made[0], greeting=greeting) as opened:
             yield opened
 
-    async with open_client(data, swarm.store.root, swarm.bootstrap, network=network) as client:
+    async with open_client(data, swarm.store.root, swarm.bootstrap, around=World(network)) as client:
         made[0].nodes = [swarm.nodes[place].identity.key.public for place in places]
         yield client, made[0]
 

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from p2pinfer.client.books import Purse
 from p2pinfer.client.contracts import Order, StagePlan, make_plan
 from p2pinfer.client.patience import OPEN_S, STALL_S
-from p2pinfer.client.run import Incoming, Run
+from p2pinfer.client.run import ALONE, Company, Incoming, Run
 from p2pinfer.core.models.detokenizer import Detokenizer
 from p2pinfer.core.records.records import sign
 from p2pinfer.core.records.sampling import SamplingRecord
@@ -75,7 +75,7 @@ class Silent:
 class Ring:
     """A generation that runs, and what its stages say to its client."""
 
-    def __init__(self, stages: int = STAGES) -> None:
+    def __init__(self, stages: int = STAGES, company: Company = ALONE) -> None:
         plans = [StagePlan(offer, (), offer.record.span, NOW + DAY_S) for offer in route_offers(stages, LAYERS)]
         sampling = SamplingRecord(0, 0, 1_000_000, 0, 9, ())
         order = Order(LAYERS, len(PROMPT), sampling, Codec.F32, 1 << 50)
@@ -83,7 +83,8 @@ class Ring:
         ending = Ending((), 9, Detokenizer(Words()))  # type: ignore[arg-type]
         generation = Generation(self.plan.session, 0, PROMPT, KEYS[:stages], 1_000, ending)
         self.journal = NoJournal()
-        self.running = Run(self.plan, generation, Purse(CLIENT, self.journal), Silent())  # type: ignore[arg-type]
+        purse = Purse(CLIENT, self.journal)  # type: ignore[arg-type]
+        self.running = Run(self.plan, generation, purse, Silent(), company=company)  # type: ignore[arg-type]
         self._send, self.deaths = trio.open_memory_channel[Incoming](100)
 
     def accept(self, *places: int) -> None:

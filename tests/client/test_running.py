@@ -24,6 +24,7 @@ from p2pinfer.client.generations import MAX_IN_FLIGHT
 from p2pinfer.client.patience import CRAWL_S, HELD_UP_S, STALL_S
 from p2pinfer.client.run import Run
 from p2pinfer.client.scribe import Scribe
+from p2pinfer.client.setup import World
 from p2pinfer.core.money.stage_account import Proposal
 from p2pinfer.core.records.receipt import FINAL
 from p2pinfer.core.values.codes import Code
@@ -96,7 +97,7 @@ def run(
             network = lambda key, exchange, greeting: open_memory_network(  # noqa: E731
                 world, key.public, exchange, greeting=greeting
             )
-            async with open_client(root / "client", store.root, addresses, network=network) as client:
+            async with open_client(root / "client", store.root, addresses, around=World(network)) as client:
                 await function(client, stages)
             stop.set()
 
@@ -533,7 +534,7 @@ def test_after_an_outage_of_its_network_a_client_has_its_answer_within_seconds(t
         network = lambda key, exchange, greeting: open_memory_network(  # noqa: E731
             stage.world, key.public, exchange, greeting=greeting
         )
-        async with open_client(tmp_path / "client", store.root, network=network) as other:
+        async with open_client(tmp_path / "client", store.root, around=World(network)) as other:
             with pytest.raises(P2pinferError):
                 await other.answer(PROMPT, max_tokens=TOKENS, wait_s=8)
             stage.world.unreachable.clear()

@@ -12,6 +12,7 @@ import trio
 from trio.testing import MockClock
 
 from p2pinfer.client.api import Client, open_client
+from p2pinfer.client.setup import World
 from p2pinfer.core.records.receipt import FINAL, RUNNING
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import GenerationFailed
@@ -53,7 +54,7 @@ class Cut(SoloStage):
             link.send_nowait(self.proposal(proposal))
 
 
-class World:
+class Village:
     """One stage, and clients that come and go."""
 
     def __init__(self, root: Path, store: Store, stage: Cut, ground: MemoryWorld) -> None:
@@ -68,7 +69,7 @@ class World:
             self._ground, key.public, exchange, greeting=greeting
         )
         addresses = self.stage.network.addresses()
-        async with open_client(self.root / folder, self._store.root, addresses, network=network) as client:
+        async with open_client(self.root / folder, self._store.root, addresses, around=World(network)) as client:
             yield client
 
     async def meet(self, client: Client) -> None:
@@ -91,13 +92,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store(root)
 
 
-def run(test: Callable[[World], Awaitable[None]], root: Path, store: Store) -> None:
+def run(test: Callable[[Village], Awaitable[None]], root: Path, store: Store) -> None:
     async def main() -> None:
         ground, [model] = MemoryWorld(), store.models()
         identity = load_identity(root / "stage", int(time.time()))
         async with open_stage(Cut, ground, store, model, identity) as stage:
             assert isinstance(stage, Cut)
-            await test(World(root, store, stage, ground))
+            await test(Village(root, store, stage, ground))
 
     trio.run(main, clock=MockClock(rate=10))
 
@@ -108,7 +109,7 @@ def paid(root: Path) -> list[tuple[int, int]]:
         return [(item.receipt.record.seq, item.receipt.record.state) for item in journal.earned()]
 
 
-async def break_off(world: World) -> None:
+async def break_off(world: Village) -> None:
     async with world.client() as client:
         with pytest.raises(GenerationFailed, match="broke"):
             await client.answer(PROMPT, max_tokens=100)
@@ -118,7 +119,7 @@ async def break_off(world: World) -> None:
 
 
 def test_it_is_signed_at_the_next_contact_as_far_as_ids_came(tmp_path: Path, store: Store) -> None:
-    async def test(world: World) -> None:
+    async def test(world: Village) -> None:
         async with world.client() as client:
             with pytest.raises(GenerationFailed, match="broke"):
                 await client.answer(PROMPT, max_tokens=100)
@@ -133,7 +134,7 @@ def test_it_is_signed_at_the_next_contact_as_far_as_ids_came(tmp_path: Path, sto
 
 
 def test_another_process_of_the_client_signs_the_same(tmp_path: Path, store: Store) -> None:
-    async def test(world: World) -> None:
+    async def test(world: Village) -> None:
         await break_off(world)
         async with world.client() as client:
             await world.meet(client)
@@ -143,7 +144,7 @@ def test_another_process_of_the_client_signs_the_same(tmp_path: Path, store: Sto
 
 
 def test_a_client_that_was_killed_in_mid_answer_signs_what_it_had_been_given(tmp_path: Path, store: Store) -> None:
-    async def test(world: World) -> None:
+    async def test(world: Village) -> None:
         async with world.client("killed") as client, trio.open_nursery() as nursery:
 
             async def ask() -> None:
@@ -162,7 +163,7 @@ def test_a_client_that_was_killed_in_mid_answer_signs_what_it_had_been_given(tmp
 
 
 def test_what_nothing_justifies_is_signed_on_a_persons_word_alone(tmp_path: Path, store: Store) -> None:
-    async def test(world: World) -> None:
+    async def test(world: Village) -> None:
         await break_off(world)
         with closing(sqlite3.connect(tmp_path / "client" / "client.sqlite")) as journal, journal:
             journal.execute("DELETE FROM delivered")
@@ -186,7 +187,7 @@ def test_more_than_a_window_is_no_claim(tmp_path: Path, store: Store, monkeypatc
     """RCT-33"""
     monkeypatch.setattr(Cut, "undelivered", 40)
 
-    async def test(world: World) -> None:
+    async def test(world: Village) -> None:
         await break_off(world)
         async with world.client() as client:
             await world.meet(client)
@@ -198,7 +199,7 @@ def test_more_than_a_window_is_no_claim(tmp_path: Path, store: Store, monkeypatc
 
 
 def test_an_answer_that_is_paid_leaves_nothing(tmp_path: Path, store: Store) -> None:
-    async def test(world: World) -> None:
+    async def test(world: Village) -> None:
         world.stage.__class__ = SoloStage  # type: ignore[assignment]
         async with world.client() as client:
             await client.answer(PROMPT, max_tokens=DELIVERED)

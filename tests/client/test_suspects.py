@@ -126,7 +126,7 @@ class World:
 
     # Requests
 
-    def start(self, route: FoundRoute, _places: Places) -> Run:
+    def start(self, route: FoundRoute, _places: Places, _first_id: object) -> Run:
         names = tuple(self.names[stage.key] for stage in route.stages)
         self.tries.append(names)
         lies = any(name.startswith("liar") for name in names) or trio.current_time() < self.full_until_s

@@ -64,7 +64,7 @@ class FakeRunning:
         self.cannot_keep = False
         self.costs = tuple(0 for _ in route.stages)
         self.reserve = 0
-        self.on_first_id: Callable[[], None] = lambda: None
+        self.first_id: Callable[[Run], None]
         self.started_s = trio.current_time()
         self._at = self.started_s + after_s
         self._fault = fault
@@ -85,7 +85,7 @@ class FakeRunning:
             self._end(self._fault)
         elif not self.begun:
             self.generation.ids.append(1)
-            self.on_first_id()
+            self.first_id(self)  # type: ignore[arg-type]
 
     def fail(self, text: str, code: Code) -> None:
         if not self.begun:
@@ -196,7 +196,7 @@ class Swarm:
         await trio.sleep_until(at)
         self.say(node, TURN_MS)
 
-    def start(self, route: FoundRoute, places: Places) -> Run:
+    def start(self, route: FoundRoute, places: Places, first_id: Callable[[Run], None]) -> Run:
         if route is self.unfit:
             raise NoRoute("the stages' limits do not fit each other")
         self.tried.append(route)
@@ -220,6 +220,7 @@ class Swarm:
             running = FakeRunning(route, STALL_S, GenerationFailed("no id came within 60 s", Code.SILENT))
         else:
             running = FakeRunning(route, self.after_s.get(route.nodes, PREDICTED_S))
+        running.first_id = first_id
         running.reserve, running.cannot_keep = self.reserve, self.is_disk_full
         self.started.append(running)  # type: ignore[arg-type]
         return self.started[-1]

@@ -7,8 +7,9 @@ import pytest
 
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.units import SessionId
-from p2pinfer.disk import journal as journal_module
-from p2pinfer.disk.journal import UNSIGNED_S, Journal, open_journal
+from p2pinfer.disk import journal_changes
+from p2pinfer.disk.journal import Journal, open_journal
+from p2pinfer.disk.journal_changes import UNSIGNED_S
 from p2pinfer.disk.journal_reader import JournalReader
 from p2pinfer.disk.memory_journal import MemoryDisk
 from tests.core.paid_route import CLIENT, NOW, SMALL, PaidRoute, paid_route
@@ -90,7 +91,7 @@ async def test_no_clock_makes_it_forgotten(journal: Journal) -> None:
 
 
 async def test_the_oldest_go_where_there_are_many(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_module, "MAX_DELIVERED", 2)
+    monkeypatch.setattr(journal_changes, "MAX_DELIVERED", 2)
     for number in (1, 2, 3):
         await begun(journal, number, NOW + number)
     assert await sessions(journal) == [session(2), session(3)]
@@ -99,7 +100,7 @@ async def test_the_oldest_go_where_there_are_many(journal: Journal, monkeypatch:
 async def test_the_last_one_stays_though_the_clock_was_set_back(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal_module, "MAX_DELIVERED", 2)
+    monkeypatch.setattr(journal_changes, "MAX_DELIVERED", 2)
     for number, now in ((1, NOW), (2, NOW + 1), (3, 0)):
         await begun(journal, number, now)
     assert await sessions(journal) == [session(2), session(3)]

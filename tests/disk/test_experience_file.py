@@ -107,8 +107,8 @@ def test_what_is_written_right_after_a_sleep_is_as_old_as_it_is(path: Path) -> N
     night_s = 1_800
 
     async def wake() -> None:
-        experience, sleeps = ExperienceFile(path), [night_s]
-        experience.slept_s = lambda: sleeps.pop() if sleeps else 0.0
+        sleeps = [night_s]
+        experience = ExperienceFile(path, lambda: sleeps.pop() if sleeps else 0.0)
         experience.failures.note(NODE, OWNER, trio.current_time())
         await experience.save(CLOCK + night_s)
 

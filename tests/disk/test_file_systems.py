@@ -12,8 +12,10 @@ import pytest
 from p2pinfer.core.values.errors import JournalError, UsageError
 from p2pinfer.disk import atomic, journal_file
 from p2pinfer.disk.atomic import write_atomic
-from p2pinfer.disk.identity import hold_client_key, hold_folder, load_identity, load_or_make_key, own_keys, try_folder
+from p2pinfer.disk.data_folder import hold_folder, try_folder
+from p2pinfer.disk.identity import load_identity
 from p2pinfer.disk.journal_file import connect_reader, connect_writer
+from p2pinfer.disk.key_files import hold_client_key, load_or_make_key, own_keys
 from p2pinfer.disk.locks import LockHeld, hold_lock
 
 NOW = 1_790_000_000

@@ -11,16 +11,9 @@ import pytest
 from p2pinfer.core.records.certificate import MAX_CERTIFICATE_S, verify_certificate
 from p2pinfer.core.records.renewal import RENEW_CERTIFICATE_S
 from p2pinfer.core.values.errors import UsageError
-from p2pinfer.disk.identity import (
-    BACKDATE_S,
-    Seen,
-    hold_client_key,
-    hold_folder,
-    load_identity,
-    load_key,
-    own_keys,
-    see_identity,
-)
+from p2pinfer.disk.data_folder import hold_folder
+from p2pinfer.disk.identity import BACKDATE_S, Seen, load_identity, see_identity
+from p2pinfer.disk.key_files import hold_client_key, load_key, own_keys
 
 NOW = 1_790_000_000
 DAY_S = 86_400
@@ -28,7 +21,7 @@ DAY_S = 86_400
 HOLDER = """
 import sys, time
 from pathlib import Path
-from p2pinfer.disk.identity import hold_folder
+from p2pinfer.disk.data_folder import hold_folder
 with hold_folder(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)

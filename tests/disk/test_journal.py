@@ -23,7 +23,9 @@ from p2pinfer.core.values.errors import JournalError, LocalProtocolError, Remote
 from p2pinfer.core.values.units import RecordId, SessionId
 from p2pinfer.core.wire.session_messages import pack_ids
 from p2pinfer.disk import journal as journal_module
-from p2pinfer.disk.journal import MAX_BATCH, UNSIGNED_S, Journal, open_journal
+from p2pinfer.disk import journal_changes
+from p2pinfer.disk.journal import MAX_BATCH, Journal, open_journal
+from p2pinfer.disk.journal_changes import UNSIGNED_S, Awaited
 from p2pinfer.disk.journal_file import connect_reader
 from p2pinfer.disk.journal_reader import JournalReader, read_journal
 from p2pinfer.disk.memory_journal import MemoryDisk
@@ -31,7 +33,7 @@ from tests.core.paid_route import CLIENT, NODES, NOW, SECRET, SMALL, STRANGER, P
 
 SESSION = SessionId(b"session of 16 by")
 EXPIRES = NOW + 3600
-COMMIT = journal_module._commit
+COMMIT = journal_changes.commit
 
 WRITER = """
 import sys, trio
@@ -386,7 +388,7 @@ async def test_a_receipt_is_never_forgotten(journal: Journal, monkeypatch: pytes
 
 
 async def test_of_what_nobody_signs_the_newest_are_kept(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_module, "MAX_UNSIGNED", 3)
+    monkeypatch.setattr(journal_changes, "MAX_UNSIGNED", 3)
     for number in range(5):
         await proposed(journal, unsigned(number), 4)
     await journal.prune(NOW)
@@ -397,7 +399,7 @@ async def test_of_what_nobody_signs_the_newest_are_kept(journal: Journal, monkey
 async def test_much_work_that_nobody_signs_is_not_pushed_out_by_little(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal_module, "MAX_UNSIGNED", 2)
+    monkeypatch.setattr(journal_changes, "MAX_UNSIGNED", 2)
     await proposed(journal, unsigned(0), 8)
     for number in range(1, 5):
         await proposed(journal, unsigned(number), 4)
@@ -422,7 +424,7 @@ class Gate:
         self.threads: set[int] = set()
         self._reached, self._open = threading.Event(), threading.Event()
 
-    def commit(self, db: sqlite3.Connection, path: Path, batch: list[journal_module._Store]) -> int:
+    def commit(self, db: sqlite3.Connection, path: Path, batch: list[Awaited]) -> int:
         self.batches.append(len(batch))
         self.threads.add(threading.get_ident())
         self._reached.set()
@@ -439,7 +441,7 @@ class Gate:
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
     gate = Gate()
-    monkeypatch.setattr(journal_module, "_commit", gate.commit)
+    monkeypatch.setattr(journal_changes, "commit", gate.commit)
     return gate
 
 
@@ -519,7 +521,7 @@ async def test_after_a_fault_of_ours_nobody_waits_for_the_journal(path: Path, mo
     def fault(*_: object) -> int:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(journal_module, "_commit", fault)
+    monkeypatch.setattr(journal_changes, "commit", fault)
     with pytest.RaisesGroup(pytest.RaisesGroup(ZeroDivisionError)):  # the error ends its owner
         async with open_journal(path) as journal:
             with trio.CancelScope(shield=True), pytest.raises(JournalError, match="has ended"):
@@ -558,7 +560,7 @@ async def test_a_cancelled_journal_stores_what_waits(path: Path, gate: Gate, sto
         assert len(reader.certificates()) == stores
 
 
-@pytest.mark.parametrize("place", ["_commit", "Journal._write_next"])
+@pytest.mark.parametrize("place", ["changes.commit", "Journal._write_next"])
 async def test_a_bug_on_either_side_of_the_thread_ends_the_journal(
     path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:

@@ -10,9 +10,10 @@ import pytest
 from p2pinfer.core.values.errors import P2pinferError
 from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.disk.boots import Boots
-from p2pinfer.disk.identity import load_identity, load_key, own_keys, see_identity
+from p2pinfer.disk.identity import load_identity, see_identity
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.journal_file import connect_reader, connect_writer
+from p2pinfer.disk.key_files import load_key, own_keys
 from p2pinfer.disk.plain import open_plain, read_small
 from p2pinfer.disk.store import Store
 from p2pinfer.disk.tally import open_tally, tally_of

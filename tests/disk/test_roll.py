@@ -11,7 +11,7 @@ import trio
 
 from p2pinfer.core.values.keys import peer_name
 from p2pinfer.disk import roll as roll_file
-from p2pinfer.disk.identity import hold_folder
+from p2pinfer.disk.data_folder import hold_folder
 from p2pinfer.disk.places import runtime_folders
 from p2pinfer.disk.roll import enter, entered, leave
 from p2pinfer.disk.whereabouts import MAX_NODES, NodesHere, tell

@@ -12,7 +12,7 @@ import trio
 
 from p2pinfer.core.values.errors import UsageError
 from p2pinfer.core.values.keys import peer_name
-from p2pinfer.disk.identity import hold_folder
+from p2pinfer.disk.data_folder import hold_folder
 from p2pinfer.disk.locks import hold_lock, is_held
 from p2pinfer.disk.places import node_addresses, node_lock
 from p2pinfer.disk.plain import read_small

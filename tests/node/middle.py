@@ -1,22 +1,26 @@
-"""A session on the middle stage of three. Links and journal are kept in memory, and the engine is the test."""
+"""A session on the middle stage of three. Its links and its disk are in memory, and the engine is the test."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from p2pinfer.core.money.stage_account import StageAccount
+from p2pinfer.core.records.contract import Contract
 from p2pinfer.core.records.receipt import Receipt
 from p2pinfer.core.records.records import SignedRecord, countersign
 from p2pinfer.core.sessions.stage import StageSession
 from p2pinfer.core.sessions.stage_terms import StageTerms
 from p2pinfer.core.sessions.step import Output
-from p2pinfer.core.values.errors import JournalError, LinkDead
+from p2pinfer.core.values.errors import LinkDead
 from p2pinfer.core.values.units import Codec, PeerKey, Roles, SessionId, Span, row_bytes
 from p2pinfer.core.wire.messages import Message
 from p2pinfer.core.wire.session_messages import Forward, SessionMessage, Signed
-from p2pinfer.node.session import Session
+from p2pinfer.disk.memory_journal import MemoryDisk
+from p2pinfer.node.session import Session, Wakes
 from p2pinfer.overlay.machine import JumpingClock, Machine
 from p2pinfer.overlay.outbox import Priority
 from tests.core.paid_route import CLIENT, NODES, NOW, SECRET, SMALL, agreed, offer_of
@@ -66,31 +70,32 @@ class LinkedTo:
         return self.links.get(peer)
 
 
-@dataclass
-class MemoryJournal:
-    """What was stored, until it is full, or hangs."""
+class NotedJournal:
+    """A journal on a disk in memory. It notes what came to be in it, in order."""
 
-    proposed: list[SignedRecord[Receipt]] = field(default_factory=list)
-    completed: list[SignedRecord[Receipt]] = field(default_factory=list)
-    full: bool = False
-    hangs: bool = False
+    def __init__(self) -> None:
+        self.disk = MemoryDisk()
+        self.proposed: list[SignedRecord[Receipt]] = []
+        self.completed: list[SignedRecord[Receipt]] = []
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        async with self.disk.open_journal(Path("journal")) as self._journal:
+            yield
 
     async def propose(self, receipt: SignedRecord[Receipt]) -> None:
-        await trio.lowlevel.checkpoint()
-        if self.hangs:
-            await trio.sleep_forever()
-        if self.full:
-            raise JournalError("not stored: database or disk is full")
+        await self._journal.propose(receipt)
         self.proposed.append(receipt)
 
-    async def propose_first(self, receipt: SignedRecord[Receipt], *_: object) -> None:
-        await self.propose(receipt)
+    async def propose_first(
+        self, receipt: SignedRecord[Receipt], contract: SignedRecord[Contract], session: SessionId
+    ) -> None:
+        await self._journal.propose_first(receipt, contract, session)
+        self.proposed.append(receipt)
 
     async def complete(self, receipt: SignedRecord[Receipt], *, stored: bool) -> None:
         assert stored  # by us, who are the node
-        await trio.lowlevel.checkpoint()
-        if self.full:
-            raise JournalError("not stored: database or disk is full")
+        await self._journal.complete(receipt, stored=stored)
         self.completed.append(receipt)
 
 
@@ -132,17 +137,25 @@ class Middle:
         self.account = StageAccount(self.contract, SECRET, NODE)
         self.links = {peer.public: MemoryLink() for peer in (CLIENT, HEAD, TAIL)}
         self.client = self.links[CLIENT.public]  # the latest link to it
-        self.journal = MemoryJournal()
+        self.journal = NotedJournal()
         self.send, self.incoming = trio.open_memory_channel[tuple[PeerKey, object]](1000)
         self.session = Session(
-            StageSession(terms, None),
+            StageSession(terms, None, self.account.check_counted),
             self.account,
             slot,
             self.journal,  # type: ignore
             LinkedTo(self.links, Machine(self.clock)),  # type: ignore
-            wake,
+            Wakes(wake),
         )
         self.position = 0
+
+    async def run(self) -> None:
+        """The session, from its begin to its end, whose time is noted; then its disk is let go of."""
+        async with self.journal.open():
+            try:
+                await self.session.run(self.incoming)  # type: ignore[arg-type]
+            finally:
+                self.ended_s = trio.current_time()
 
     def dial(self) -> None:
         """The client has a new link."""

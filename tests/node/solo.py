@@ -12,10 +12,10 @@ from p2pinfer.core.values.errors import LinkDead
 from p2pinfer.core.values.units import Codec, PeerKey, Roles, Span
 from p2pinfer.core.wire.messages import Message
 from p2pinfer.core.wire.session_messages import Prompt, Resume, pack_ids
-from p2pinfer.node.session import Session
+from p2pinfer.node.session import Session, Wakes
 from p2pinfer.overlay.machine import JumpingClock, Machine
 from tests.core.paid_route import CLIENT, NODES, NOW, SECRET, SMALL, agreed, offer_of
-from tests.node.middle import SESSION, LinkedTo, MemoryJournal, MemoryLink
+from tests.node.middle import SESSION, LinkedTo, MemoryLink, NotedJournal
 
 NODE = NODES[0]
 
@@ -58,17 +58,21 @@ class Solo:
         )
         self.account = StageAccount(self.contract, SECRET, NODE)
         self.links = {CLIENT.public: MemoryLink()}
-        self.journal = MemoryJournal()
+        self.journal = NotedJournal()
         self.send, self.incoming = trio.open_memory_channel[tuple[PeerKey, object]](1)
         self.session = Session(
-            StageSession(terms, Ending((), max_tokens, Letters())),
+            StageSession(terms, Ending((), max_tokens, Letters()), self.account.check_counted),
             self.account,
             1,
             self.journal,  # type: ignore[arg-type]
             LinkedTo(self.links, Machine(JumpingClock(NOW))),  # type: ignore[arg-type]
-            lambda slot: None,
+            Wakes(),
         )
         self.session.take_message(CLIENT.public, Prompt(SESSION, 0, pack_ids((7,))))
+
+    async def run(self) -> None:
+        async with self.journal.open():
+            await self.session.run(self.incoming)  # type: ignore[arg-type]
 
     def compute(self) -> None:
         step = self.session.steps.take(1)

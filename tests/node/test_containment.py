@@ -2,8 +2,9 @@
 
 import logging
 import os
-from collections.abc import Sequence
-from contextlib import ExitStack
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,13 @@ from p2pinfer.core.sessions.schedule import BatchCost
 from p2pinfer.core.sessions.step import Step
 from p2pinfer.core.swarm.source import NOWHERE, Scope, Source
 from p2pinfer.core.values.codes import Code
-from p2pinfer.core.values.keys import PrivateKey
-from p2pinfer.core.values.units import Codec, PeerKey
-from p2pinfer.core.wire.session_messages import Accept, Close, Sampled, SessionRefused
+from p2pinfer.core.values.keys import PrivateKey, peer_name
+from p2pinfer.core.values.units import Codec, PeerKey, SessionId
+from p2pinfer.core.wire.session_messages import Accept, Close, Open, Sampled, SessionRefused
+from p2pinfer.disk.identity import load_identity
+from p2pinfer.engine.door import Engine
 from p2pinfer.node.batcher import Batcher
+from p2pinfer.node.daemon import Surroundings, open_node
 from p2pinfer.node.settlement import NodeSettlement
 from p2pinfer.overlay.limits import ALL_SETTLEMENTS, KEY_SETTLEMENTS, NETWORK_SETTLEMENTS
 from p2pinfer.overlay.memory import MemoryWorld
@@ -25,7 +29,7 @@ from tests.node.middle import ROW, Middle
 from tests.node.solo import Solo
 from tests.node.strangers import open_stranger
 from tests.node.test_batcher import SlowEngine
-from tests.swarms import Loop, TinySwarm
+from tests.swarms import Loop, TinySwarm, tiny_settings
 
 
 async def test_a_client_that_vanishes_as_the_last_id_is_sampled_ends_its_session_only() -> None:
@@ -129,6 +133,39 @@ async def test_settlements_are_bounded(nursery: trio.Nursery, keys: int, source:
     await trio.testing.wait_all_tasks_blocked()
     assert len(asked) == sum(peer.looks for peer in peers) == most
     nursery.cancel_scope.cancel()
+
+
+def test_opens_while_a_node_loads_are_refused_as_by_one_that_leaves(loop: Loop, tmp_path: Path) -> None:
+    """WIRE-26: its client knows it from before it was started again, and has nothing against it."""
+
+    async def main() -> None:
+        alone, loading = TinySwarm(MemoryWorld(), loop.swarm.root, loop.swarm.store, loop.swarm.model), trio.Event()
+        key = load_identity(tmp_path / "node", int(time.time())).key
+
+        @asynccontextmanager
+        async def load_for_ever(*_: object) -> AsyncIterator[Engine]:
+            loading.set()
+            await trio.sleep_forever()
+            yield  # type: ignore[misc]
+
+        async def serve() -> None:
+            around = Surroundings(alone.network, engines=load_for_ever)
+            async with open_node(tiny_settings(alone.model, "0:3"), tmp_path / "node", alone.store, around):
+                raise AssertionError
+
+        async with trio.open_nursery() as nursery, open_stranger(alone, PrivateKey(os.urandom(32))) as stranger:
+            nursery.start_soon(serve)
+            await loading.wait()
+            link = await stranger.network.dial(f"/memory/p2p/{peer_name(key.public)}")  # type: ignore[arg-type]
+            session = SessionId(bytes(16))
+            with stranger.exchange.open_session(session, [key.public]) as incoming:
+                link.send_nowait(Open(session, 0, b"", bytes(64), bytes(32), b"", (), (), (), ()))
+                _, answer = await incoming.receive()
+            assert isinstance(answer, SessionRefused)
+            assert answer.code == Code.LEAVING
+            nursery.cancel_scope.cancel()
+
+    loop.run(main)
 
 
 def test_opens_while_a_node_leaves_are_refused(loop: Loop, tmp_path: Path) -> None:

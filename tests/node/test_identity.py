@@ -1,6 +1,7 @@
 """A node's identity while it runs: certificates that end, wrong clocks, copies of its folder, starts that fail."""
 
 import logging
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.core.values.units import Roles, Span
 from p2pinfer.disk.boots import Boots
 from p2pinfer.disk.identity import Identity, load_identity
+from p2pinfer.disk.journal import Journal
+from p2pinfer.disk.journal_reader import JournalReader
+from p2pinfer.disk.memory_journal import MemoryDisk
 from p2pinfer.disk.store import Store
 from p2pinfer.node.certification import Certifying
 from p2pinfer.node.daemon import Surroundings, open_node
@@ -23,61 +27,43 @@ from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.greeting import Greeting
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
 from tests.core.paid_route import DAY_S, NODES, offer_of
+from tests.node.wall import Wall
 
 NOW = 1_790_000_000
 
 
-class Clock:
-    """A time of day that stands still until a test sets it."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def unix(self) -> int:
-        return self.now
-
-
-class Ledger:
-    """A journal that keeps certificates."""
-
-    def __init__(self) -> None:
-        self.kept: list[object] = []
-
-    async def certify(self, certificate: object) -> None:
-        self.kept.append(certificate)
+@pytest.fixture
+def clock() -> Wall:
+    return Wall(NOW)
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def identity(tmp_path: Path, clock: Clock) -> Identity:
+def identity(tmp_path: Path, clock: Wall) -> Identity:
     return load_identity(tmp_path, clock.now)
 
 
 @pytest.fixture
-def ledger() -> Ledger:
-    return Ledger()
+async def journal() -> AsyncIterator[Journal]:
+    async with MemoryDisk().open_journal(Path("journal")) as journal:
+        yield journal
 
 
 @pytest.fixture
-def certifying(tmp_path: Path, identity: Identity, ledger: Ledger, clock: Clock) -> Certifying:
-    return Certifying(tmp_path, identity, ledger, clock.unix)  # type: ignore[arg-type]
+def certifying(tmp_path: Path, identity: Identity, journal: Journal, clock: Wall) -> Certifying:
+    return Certifying(tmp_path, identity, journal, clock.unix)
 
 
-async def test_two_looks_at_once_renew_once(certifying: Certifying, clock: Clock, ledger: Ledger) -> None:
+async def test_two_looks_at_once_renew_once(certifying: Certifying, clock: Wall, journal: Journal) -> None:
     clock.now = certifying.certificate.record.not_after
     async with trio.open_nursery() as nursery:
         nursery.start_soon(certifying.look)
         nursery.start_soon(certifying.look)
-    assert ledger.kept == [certifying.certificate]
+    assert await journal.read(JournalReader.certificates) == [certifying.certificate]
 
 
 @pytest.mark.parametrize("passed_s", [MAX_CERTIFICATE_S - 30 * DAY_S, MAX_CERTIFICATE_S + DAY_S, -20_000 * DAY_S])
 async def test_a_certificate_is_renewed_while_the_node_runs(
-    certifying: Certifying, clock: Clock, ledger: Ledger, tmp_path: Path, passed_s: int
+    certifying: Certifying, clock: Wall, journal: Journal, tmp_path: Path, passed_s: int
 ) -> None:
     """It ends soon, is over, or was made by a clock that was wrong."""
     first = certifying.certificate
@@ -87,12 +73,12 @@ async def test_a_certificate_is_renewed_while_the_node_runs(
     await certifying.look()
     record = certifying.certificate.record
     assert (record.serial, record.not_before <= clock.now < record.not_after - 30 * DAY_S) == (2, True)
-    assert ledger.kept == [certifying.certificate]
+    assert await journal.read(JournalReader.certificates) == [certifying.certificate]
     assert load_identity(tmp_path, clock.now).certificate == certifying.certificate
 
 
 async def test_an_owner_whose_key_is_away_is_told_a_week_ahead_once_a_day(
-    certifying: Certifying, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+    certifying: Certifying, clock: Wall, tmp_path: Path, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
 ) -> None:
     (tmp_path / "owner.key").rename(tmp_path / "elsewhere")
     clock.now = certifying.certificate.record.not_after - 7 * DAY_S
@@ -110,7 +96,7 @@ async def test_an_owner_whose_key_is_away_is_told_a_week_ahead_once_a_day(
 
 
 async def test_another_owners_key_renews_nothing_while_the_node_runs(
-    certifying: Certifying, clock: Clock, tmp_path: Path
+    certifying: Certifying, clock: Wall, tmp_path: Path
 ) -> None:
     (tmp_path / "owner.key").write_text("11" * 32)
     clock.now += MAX_CERTIFICATE_S
@@ -128,7 +114,7 @@ def boots(tmp_path: Path) -> Boots:
 
 
 async def test_of_two_processes_with_one_key_the_later_one_ends(
-    clock: Clock, autojump_clock: MockClock, boots: Boots
+    clock: Wall, autojump_clock: MockClock, boots: Boots
 ) -> None:
     doubling = Doubling(boots, clock.unix)
     await trio.sleep(30)
@@ -138,7 +124,7 @@ async def test_of_two_processes_with_one_key_the_later_one_ends(
         await doubling.run()
 
 
-async def test_of_two_copies_of_one_process_both_end(clock: Clock, autojump_clock: MockClock, boots: Boots) -> None:
+async def test_of_two_copies_of_one_process_both_end(clock: Wall, autojump_clock: MockClock, boots: Boots) -> None:
     """They count on from one number, in one boot."""
     doubling = Doubling(boots, clock.unix)
     ours = offer_of(NODES[0], Span(0, 3), Roles.HEAD, boot=boots.boot, seq=boots.next_seq()).record
@@ -153,7 +139,7 @@ async def test_of_two_copies_of_one_process_both_end(clock: Clock, autojump_cloc
 
 
 async def test_the_earlier_one_goes_on_and_its_owner_is_told_once(
-    clock: Clock, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, boots: Boots
+    clock: Wall, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, boots: Boots
 ) -> None:
     doubling = Doubling(boots, clock.unix)
     boots.made = 9
@@ -166,9 +152,7 @@ async def test_the_earlier_one_goes_on_and_its_owner_is_told_once(
     assert scope.cancelled_caught
 
 
-async def test_an_offer_of_an_earlier_start_ends_nobody(
-    clock: Clock, autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_an_offer_of_an_earlier_start_ends_nobody(clock: Wall, autojump_clock: MockClock, tmp_path: Path) -> None:
     """The clock was set back between the two, and somebody kept the offer."""
     offer = offer_of(NODES[0], Span(0, 3), Roles.HEAD, issued=NOW - 10, seq=5).record
     earlier = Boots(tmp_path / "boots", offer.boot)

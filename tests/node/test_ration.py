@@ -27,20 +27,11 @@ from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
 from tests.core.paid_route import key
 from tests.node.test_files import ASK, STRANGER, At, OneFile
+from tests.node.wall import Wall
 
 LIMIT = 4 * MB
 PART = 100_000
 HOUR_S = 3_600
-
-
-class Wall:
-    """A time of day that stands still until a test sets it."""
-
-    def __init__(self) -> None:
-        self.now = 1_800_000_000
-
-    def unix(self) -> int:
-        return self.now
 
 
 @pytest.fixture

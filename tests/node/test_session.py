@@ -12,8 +12,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from p2pinfer.core.records.contract import EXPIRY_S
-from p2pinfer.core.records.receipt import FINAL, Receipt
-from p2pinfer.core.records.records import SignedRecord, countersign
+from p2pinfer.core.records.receipt import FINAL
+from p2pinfer.core.records.records import countersign
 from p2pinfer.core.room.room import FIRST_ROWS_S, POSITION_S, RESTING_S
 from p2pinfer.core.sessions.step import Output
 from p2pinfer.core.values.codes import Code
@@ -36,7 +36,7 @@ def run_middle(nursery: trio.Nursery, middle: Middle) -> Middle:
     middle.over = trio.Event()  # type: ignore[attr-defined]
 
     async def run() -> None:
-        await middle.session.run(middle.incoming)  # type: ignore[arg-type]
+        await middle.run()
         middle.over.set()  # type: ignore[attr-defined]
 
     nursery.start_soon(run)
@@ -157,7 +157,7 @@ async def test_a_session_ends_while_its_final_receipt_can_still_be_signed(
 async def test_a_disk_that_fails_ends_the_session_before_anything_is_proposed(
     autojump_clock: MockClock, middle: Middle
 ) -> None:
-    middle.journal.full = True
+    middle.journal.disk.full = True
     await fill(middle)
     assert middle.said(Propose) == []
     assert [close.code for close in middle.said(Close)] == [Code.INTERNAL]  # type: ignore[attr-defined]
@@ -169,7 +169,7 @@ async def test_a_receipt_that_could_not_be_stored_is_not_acknowledged(
 ) -> None:
     """RCT-25"""
     await fill(middle)
-    middle.journal.full = True
+    middle.journal.disk.full = True
     await middle.sign()
     assert middle.said(Stored) == []
     assert [close.code for close in middle.said(Close)] == [Code.INTERNAL]  # type: ignore[attr-defined]
@@ -180,7 +180,7 @@ async def test_a_signature_that_could_not_be_stored_does_not_count_as_paid(
 ) -> None:
     """After a restart nobody would have it."""
     await fill(middle)
-    middle.journal.full = True
+    middle.journal.disk.full = True
     await middle.sign()
     assert (middle.account.paid, middle.account.complete) == (0, None)
     await middle.over.wait()  # type: ignore[attr-defined]
@@ -189,9 +189,9 @@ async def test_a_signature_that_could_not_be_stored_does_not_count_as_paid(
 
 async def test_a_signature_is_stored_once_the_disk_has_room_again(autojump_clock: MockClock, middle: Middle) -> None:
     await fill(middle)
-    middle.journal.full = True
+    middle.journal.disk.full = True
     await middle.sign()
-    middle.journal.full = False
+    middle.journal.disk.full = False
     await trio.sleep(AGAIN_S)
     await wait_all_tasks_blocked()
     assert middle.said(Stored) == [Stored(SESSION, 4)]
@@ -390,27 +390,22 @@ async def test_a_disk_that_does_not_answer_holds_up_no_end_for_long(autojump_clo
         run_middle(nursery, middle)
         await middle.rows(7)
         await middle.compute()
-        middle.journal.hangs = True
+        middle.journal.disk.commit_s = 9 * COMMIT_S
         began = trio.current_time()
         nursery.cancel_scope.cancel()
-    assert trio.current_time() == began + COMMIT_S
+    assert middle.ended_s == began + COMMIT_S
 
 
 @pytest.mark.parametrize("cut_off_s", [inf, 1.0])
 async def test_a_slow_disk_gets_the_final_of_an_ordinary_end_but_holds_up_nobody_who_cuts_it_off(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, cut_off_s: float
+    autojump_clock: MockClock, cut_off_s: float
 ) -> None:
     middle = Middle()
-
-    async def slow(receipt: SignedRecord[Receipt]) -> None:
-        await trio.sleep(2 * COMMIT_S)
-        middle.journal.proposed.append(receipt)
-
     async with trio.open_nursery() as nursery:
         run_middle(nursery, middle)
         await middle.rows(7)
         await middle.compute()
-        monkeypatch.setattr(middle.journal, "propose", slow)
+        middle.journal.disk.commit_s = 2 * COMMIT_S
         middle.heard(TAIL.public, LinkDead("gone"))
         began = trio.current_time()
         with trio.move_on_after(FINAL_S + cut_off_s):
@@ -418,7 +413,7 @@ async def test_a_slow_disk_gets_the_final_of_an_ordinary_end_but_holds_up_nobody
         nursery.cancel_scope.cancel()
     is_whole = cut_off_s == inf
     assert (middle.journal.proposed[-1].record.state == FINAL) == is_whole
-    assert trio.current_time() == began + FINAL_S + (2 * COMMIT_S if is_whole else cut_off_s + COMMIT_S)
+    assert middle.ended_s == began + FINAL_S + (2 * COMMIT_S if is_whole else cut_off_s + COMMIT_S)
 
 
 async def test_after_a_fault_of_ours_nothing_more_is_proposed(

@@ -7,8 +7,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from p2pinfer.core.records.contract import EXPIRY_S
-from p2pinfer.core.records.receipt import FINAL, Receipt
-from p2pinfer.core.records.records import SignedRecord
+from p2pinfer.core.records.receipt import FINAL
 from p2pinfer.core.sessions.step import Output
 from p2pinfer.core.sessions.suspension import RESUME_S, RETURN_ALL_S, RETURN_S
 from p2pinfer.core.values.codes import Code
@@ -32,7 +31,7 @@ class Suspended(Middle):
         self.over = trio.Event()
 
     async def run(self) -> None:
-        await self.session.run(self.incoming)  # type: ignore[arg-type]
+        await super().run()
         self.over.set()
 
     async def lose(self, code: Code = Code.LOST) -> None:
@@ -343,7 +342,7 @@ async def test_what_is_not_stored_is_not_proposed_to_it(autojump_clock: MockCloc
     """RCT-20"""
     await middle.give(7)
     await middle.lose()
-    middle.journal.full = True
+    middle.journal.disk.full = True
     middle.dial()
     await middle.over.wait()
     assert middle.proposed() == [receipt.body for receipt in middle.journal.proposed]
@@ -363,7 +362,7 @@ async def test_a_disk_that_is_full_ends_it_with_nothing_proposed(autojump_clock:
     await middle.rows(4)
     step = middle.session.steps.take(4)
     await middle.lose()
-    middle.journal.full = True
+    middle.journal.disk.full = True
     middle.session.done(step, Output(bytes(4 * ROW)))
     middle.session.note_change()
     await middle.over.wait()
@@ -471,10 +470,10 @@ async def test_a_disk_that_has_room_again_keeps_the_final_of_a_client_that_is_aw
     """INF-44, RCT-20"""
     await middle.answer()
     await middle.lose()
-    middle.journal.full = True
+    middle.journal.disk.full = True
     middle.heard(HEAD.public, Finish(SESSION, 0, PROMPT + 1, Code.LENGTH))
     await trio.sleep(RETURN_S / 2)
-    middle.journal.full = False
+    middle.journal.disk.full = False
     assert not middle.over.is_set()
     await middle.come_back(delivered=2)
     await trio.sleep(AGAIN_S)
@@ -490,17 +489,17 @@ async def test_a_full_disk_takes_no_ids_from_a_client_that_is_away(
 ) -> None:
     """INF-44"""
     solo = Solo(max_tokens=2)
-    nursery.start_soon(solo.session.run, solo.incoming)
+    nursery.start_soon(solo.run)
     await wait_all_tasks_blocked()
     solo.compute()
     step = solo.session.steps.take(1)
     solo.lose()
     await wait_all_tasks_blocked()
-    solo.journal.full = True
+    solo.journal.disk.full = True
     solo.session.done(step, Output(ids=(8,)))
     solo.session.note_change()
     await trio.sleep(FINAL_S + AGAIN_S / 2)
-    solo.journal.full = False
+    solo.journal.disk.full = False
     solo.come_back(delivered=1)
     await trio.sleep(2 * AGAIN_S)
     assert solo.said(Sampled) == [Sampled(SESSION, 0, 0, 2, (8,), Code.LENGTH)]
@@ -511,15 +510,9 @@ async def test_a_full_disk_takes_no_ids_from_a_client_that_is_away(
 
 
 async def test_a_client_that_is_lost_while_a_proposal_is_stored_gets_the_final_all_the_same(
-    autojump_clock: MockClock, middle: Suspended, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: MockClock, middle: Suspended
 ) -> None:
-    propose = middle.journal.propose
-
-    async def slow(receipt: SignedRecord[Receipt]) -> None:
-        await trio.sleep(1)
-        await propose(receipt)
-
-    monkeypatch.setattr(middle.journal, "propose", slow)
+    middle.journal.disk.commit_s = 1
     await middle.give(7)
     await middle.lose(Code.LEAVING)
     await middle.over.wait()

@@ -1,9 +1,10 @@
 """Both networks behind one fixture: `peers` opens peers of one network, in memory or over libp2p."""
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from functools import partial
+from typing import Any, TypeVar
 
 import pytest
 import trio
@@ -21,6 +22,8 @@ from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_netwo
 from p2pinfer.overlay.network import Link, Network
 from p2pinfer.overlay.pipe import Address, Ground, Pipe
 from tests.overlay.sides import OpenSide, Side, open_one_side
+
+T = TypeVar("T")
 
 # By their order as bytes, so that a test may say who has the smaller key
 KEYS = tuple(sorted((PrivateKey(bytes([seed]) * 32) for seed in range(1, 9)), key=lambda key: key.public))
@@ -139,15 +142,10 @@ async def open_peer(ground_name: str, clock: MockClock | None, world: MemoryWorl
 
 @pytest.fixture
 async def open_side(world: MemoryWorld, nursery: trio.Nursery) -> OpenSide:
-    """Opens a peer with a directory in memory, by a name; then bootstrap addresses."""
+    """Opens a peer with a directory in memory, by a name; then bootstrap addresses, and who hears of what."""
 
-    async def keep(name: str, bootstrap: Sequence[str], *, task_status: trio.TaskStatus[Side]) -> None:
-        async with open_one_side(world, name, bootstrap) as side:
-            task_status.started(side)
-            await trio.sleep_forever()
-
-    async def open_one(name: str, *bootstrap: str) -> Side:
-        side: Side = await nursery.start(partial(keep, name, bootstrap))
+    async def open_one(name: str, *bootstrap: str, **hearers: Any) -> Side:
+        side, _ = await nursery.start(partial(keep_open, open_one_side(world, name, bootstrap, **hearers)))
         return side
 
     return open_one
@@ -191,11 +189,9 @@ HELLO = Hello(VERSION, 0, MAX_BODY, 0, bytes(16), "test")
 
 
 async def keep_open(
-    context: AbstractAsyncContextManager[Network],
-    *,
-    task_status: trio.TaskStatus[tuple[Network, trio.CancelScope]],
+    context: AbstractAsyncContextManager[T], *, task_status: trio.TaskStatus[tuple[T, trio.CancelScope]]
 ) -> None:
     with trio.CancelScope() as scope:
-        async with context as network:
-            task_status.started((network, scope))
+        async with context as opened:
+            task_status.started((opened, scope))
             await trio.sleep_forever()

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import trio
 
@@ -125,14 +126,16 @@ OpenSide = Callable[..., Awaitable[Side]]
 
 
 @asynccontextmanager
-async def open_one_side(world: MemoryWorld, name: str, bootstrap: Sequence[str] = ()) -> AsyncIterator[Side]:
-    """One peer for as long as the block lasts."""
+async def open_one_side(
+    world: MemoryWorld, name: str, bootstrap: Sequence[str] = (), **hearers: Any
+) -> AsyncIterator[Side]:
+    """One peer for as long as the block lasts. hearers: as of `Directory`"""
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as inner:
             exchange = Exchange(inner)
             greeting = Greeting(BOOT, AT_NOW)  # the boot of its offers
             async with open_memory_network(world, key(name).public, exchange, greeting=greeting) as network:
-                directory = Directory(network, exchange, bootstrap)
+                directory = Directory(network, exchange, bootstrap, **hearers)
                 exchange.greeters.append(directory.greet)
                 yield Side(key(name), exchange, network, directory, world, scope)
                 inner.cancel_scope.cancel()

@@ -16,8 +16,9 @@ from p2pinfer.core.swarm.source import NOWHERE
 from p2pinfer.core.values.keys import peer_name
 from p2pinfer.overlay.libp2p import Listening, open_libp2p_network
 from p2pinfer.overlay.libp2p.dht import ANYWHERE, of_one_peer, open_dht
-from p2pinfer.overlay.libp2p.dht_door import LATE_S, START_S
+from p2pinfer.overlay.libp2p.dht_door import LATE_S
 from p2pinfer.overlay.libp2p.dht_frames import FIND_S
+from p2pinfer.overlay.libp2p.dht_life import START_S
 from p2pinfer.overlay.libp2p.dht_transport import GuardedTcp
 from p2pinfer.overlay.libp2p.tcp import dial_tcp
 from p2pinfer.overlay.limits import ALL_DIALS_BURST, HANDSHAKES_BURST

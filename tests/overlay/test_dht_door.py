@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from p2pinfer.core.swarm.source import NOWHERE, source_of
-from p2pinfer.overlay.libp2p import Listening, dht_door, open_libp2p_network
+from p2pinfer.overlay.libp2p import Listening, dht_door, dht_life, open_libp2p_network
 from p2pinfer.overlay.libp2p.dht_door import KEPT_HOSTS, DhtDoor
 from p2pinfer.overlay.libp2p.dht_frames import MAX_FRAME, MOST, addresses_in, pack, size_of, unpack
 
@@ -59,9 +59,10 @@ FAULTS = {
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """All that the node waits for is short, and little is much."""
-    short = {"WATCH_S": 0.1, "PATIENCE_S": 0.5, "START_S": 3.0, "CPU_S": 0.4, "DHT_WAITS_S": (0.01,)}
+    monkeypatch.setattr(dht_door, "DHT_WAITS_S", (0.01,))
+    short = {"WATCH_S": 0.1, "PATIENCE_S": 0.5, "START_S": 3.0, "CPU_S": 0.4}
     for name, value in {**short, "CPU_SHARE": 0.1, "SPARE_BYTES": 32 << 20}.items():
-        monkeypatch.setattr(dht_door, name, value)
+        monkeypatch.setattr(dht_life, name, value)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -69,7 +70,7 @@ async def test_a_process_at_fault_is_ended_and_starts_anew(
     fault: str, quick: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     program, why = FAULTS[fault]
-    monkeypatch.setattr(dht_door, "COMMAND", (sys.executable, "-c", SPEAKER + program))
+    monkeypatch.setattr(dht_life, "COMMAND", (sys.executable, "-c", SPEAKER + program))
     starts, again = [], trio.Event()
 
     async def counted() -> trio.Process:
@@ -78,8 +79,8 @@ async def test_a_process_at_fault_is_ended_and_starts_anew(
             again.set()
         return starts[-1]
 
-    start = dht_door._start
-    monkeypatch.setattr(dht_door, "_start", counted)
+    start = dht_life.start
+    monkeypatch.setattr(dht_door, "start", counted)
     async with running(DhtDoor([], [])):
         with trio.fail_after(WITHIN_S):
             await again.wait()
@@ -97,7 +98,7 @@ async def test_a_part_that_ended_starts_anew_at_once_where_the_node_comes_to_be_
         started.send_nowait(None)
         raise OSError("no memory")
 
-    monkeypatch.setattr(dht_door, "_start", fail)
+    monkeypatch.setattr(dht_door, "start", fail)
     async with running(DhtDoor([], [])) as door:
         with trio.fail_after(WITHIN_S):
             for place in range(3):
@@ -115,7 +116,7 @@ async def running(door: DhtDoor) -> AsyncIterator[DhtDoor]:
 
 def parts() -> set[psutil.Process]:
     """Our processes that have a part in the DHT; other tests' nodes run beside."""
-    return {child for child in psutil.Process().children() if dht_door.COMMAND[-1] in child.cmdline()}
+    return {child for child in psutil.Process().children() if dht_life.COMMAND[-1] in child.cmdline()}
 
 
 def only_part() -> psutil.Process:
@@ -172,8 +173,8 @@ async def test_a_door_closes_while_its_process_begins() -> None:
 
 
 async def test_questions_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dht_door, "COMMAND", (sys.executable, "-c", SPEAKER + READY + "time.sleep(60)"))
-    monkeypatch.setattr(dht_door, "MAX_UNANSWERED", 2)
+    monkeypatch.setattr(dht_life, "COMMAND", (sys.executable, "-c", SPEAKER + READY + "time.sleep(60)"))
+    monkeypatch.setattr(dht_life, "MAX_UNANSWERED", 2)
     async with running(DhtDoor([], [])) as door:
         await door.settled.wait()
         with trio.move_on_after(0.1):

@@ -80,7 +80,7 @@ async def test_nobody_is_told_of_an_offer_past_its_time_by_who_made_it(
     await trio.sleep(LIFE_S + 1)  # the node's machine slept: it has signed no other yet
     heard = list[Offers]()
     client = await open_side("client")
-    client.exchange.on_offers = lambda _link, offers: heard.append(offers)
+    client.exchange.hearers.append(lambda _link, offers: heard.append(offers))
     link = await client.network.dial(node.address)
     answer = await client.exchange.call(link, lambda call: AskOffers(call, b"", MAX_OFFERS), Offers)
     assert answer.offers == ()

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -76,21 +76,23 @@ class Side:
         return await self.network.dial(other.network.addresses()[0])
 
 
-OpenSide = Callable[[int], Awaitable[Side]]
+OpenSide = Callable[..., Awaitable[Side]]
 
 
 @pytest.fixture
 async def open_side(nursery: trio.Nursery) -> OpenSide:
     world = MemoryWorld()
 
-    async def keep(number: int, *, task_status: trio.TaskStatus[Side]) -> None:
+    async def keep(number: int, hosts: bool, *, task_status: trio.TaskStatus[Side]) -> None:
         async with trio.open_nursery() as inner:
             exchange = Exchange(inner)
             async with open_memory_network(world, KEYS[number].public, exchange) as network:
-                task_status.started(Side(world, exchange, network))
-                await trio.sleep_forever()
+                side = Side(world, exchange, network)
+                with exchange.hosted_by(lambda link, message: side.opens.append(message)) if hosts else nullcontext():
+                    task_status.started(side)
+                    await trio.sleep_forever()
 
-    return lambda number: nursery.start(partial(keep, number))
+    return lambda number, hosts=True: nursery.start(partial(keep, number, hosts))
 
 
 async def say_where(asker: Link, ask: Ask) -> Contacts:
@@ -698,11 +700,26 @@ async def test_messages_of_a_link_are_told_apart(autojump_clock: MockClock, open
 
 async def test_an_open_goes_to_who_takes_opens(autojump_clock: MockClock, open_side: OpenSide) -> None:
     near, far = await open_side(0), await open_side(1)
-    far.exchange.on_open = lambda link, message: far.opens.append(message)
     link = await near.dial(far)
     link.send_nowait(OPEN)
     await trio.sleep(0.1)
     assert far.opens == [OPEN]
+
+
+async def test_another_host_takes_opens_for_as_long_as_its_block_lasts(
+    autojump_clock: MockClock, open_side: OpenSide
+) -> None:
+    near, far, opens, closes = await open_side(0), await open_side(1), [], []
+    link, close = await near.dial(far), Close(SESSION, 0, Code.CANCELLED, 0, "")
+    with far.exchange.hosted_by(lambda _, message: opens.append(message), lambda _, message: closes.append(message)):
+        link.send_nowait(OPEN)
+        link.send_nowait(close)
+        await trio.sleep(0.1)
+    link.send_nowait(replace(OPEN, session=OTHER))
+    link.send_nowait(close)
+    await trio.sleep(0.1)
+    assert (opens, closes) == ([OPEN], [close])
+    assert far.opens == [replace(OPEN, session=OTHER)]
 
 
 async def test_a_close_that_overtakes_its_opening_ends_the_session(
@@ -710,7 +727,6 @@ async def test_a_close_that_overtakes_its_opening_ends_the_session(
 ) -> None:
     """Else it would hold its pages for nobody until it is idle for too long."""
     near, far = await open_side(0), await open_side(1)
-    far.exchange.on_open = lambda link, message: None
     far.keep_strays()
     link = await near.dial(far)
     link.send_nowait(OPEN)
@@ -727,7 +743,6 @@ async def test_closes_of_sessions_that_were_refused_take_no_room(
     autojump_clock: MockClock, open_side: OpenSide
 ) -> None:
     near, far = await open_side(0), await open_side(1)
-    far.exchange.on_open = lambda link, message: None
     link = await near.dial(far)
     for number in range(KEY_OPENS_BURST - 1):
         session = SessionId(number.to_bytes(16, "big"))
@@ -742,7 +757,6 @@ async def test_closes_of_sessions_that_were_refused_take_no_room(
 
 async def test_a_session_that_never_opens_is_forgotten(autojump_clock: MockClock, open_side: OpenSide) -> None:
     near, far = await open_side(0), await open_side(1)
-    far.exchange.on_open = lambda link, message: None
     link = await near.dial(far)
     link.send_nowait(OPEN)
     await trio.sleep(OPENING_S + 1)
@@ -757,7 +771,6 @@ async def test_opens_of_one_peer_are_taken_few_a_second(autojump_clock: MockCloc
     """WIRE-26"""
     near, far = await open_side(0), await open_side(1)
     near.keep_strays()
-    far.exchange.on_open = lambda link, message: far.opens.append(message)
     link = await near.dial(far)
     for number in range(KEY_OPENS_BURST + 5):
         link.send_nowait(replace(OPEN, session=SessionId(number.to_bytes(16, "big"))))
@@ -771,7 +784,6 @@ async def test_opens_of_one_peer_are_taken_few_a_second(autojump_clock: MockCloc
 async def test_opens_of_one_network_are_taken_few_a_second(autojump_clock: MockClock, open_side: OpenSide) -> None:
     """WIRE-26"""
     far, *others = [await open_side(number) for number in range(4)]
-    far.exchange.on_open = lambda link, message: far.opens.append(message)
     for place, near in enumerate(others):
         far.world.sources[near.network.key] = Source("198.41.0.4", Scope.PUBLIC)
         link = await near.dial(far)
@@ -787,7 +799,6 @@ async def test_a_session_that_is_being_opened_is_not_opened_again(
 ) -> None:
     near, far = await open_side(0), await open_side(1)
     near.keep_strays()
-    far.exchange.on_open = lambda link, message: far.opens.append(message)
     link = await near.dial(far)
     link.send_nowait(OPEN)
     link.send_nowait(OPEN)
@@ -812,7 +823,7 @@ async def test_early_rows_of_all_links_are_bounded_together(
 
 
 async def test_an_open_where_nobody_takes_any_is_refused(autojump_clock: MockClock, open_side: OpenSide) -> None:
-    near, far = await open_side(0), await open_side(1)
+    near, far = await open_side(0), await open_side(1, hosts=False)
     near.keep_strays()
     link = await near.dial(far)
     link.send_nowait(OPEN)
@@ -824,7 +835,7 @@ async def test_an_open_where_nobody_takes_any_is_refused(autojump_clock: MockClo
 async def test_offers_nobody_asked_for_are_announcements(autojump_clock: MockClock, open_side: OpenSide) -> None:
     near, far = await open_side(0), await open_side(1)
     heard: list[Offers] = []
-    far.exchange.on_offers = lambda link, message: heard.append(message)
+    far.exchange.hearers.append(lambda link, message: heard.append(message))
     (await near.dial(far)).send_nowait(Offers(0, ()))
     await trio.sleep(0.1)
     assert heard == [Offers(0, ())]

@@ -12,14 +12,14 @@ from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.core.values.units import PeerKey
 from p2pinfer.overlay.book import SAVE_S
 from p2pinfer.overlay.directory import MEET_S
-from p2pinfer.overlay.first_peers import BATCH, MAX_BATCHES, NAMED_S
+from p2pinfer.overlay.first_peers import BATCH, MAX_BATCHES, NAMED_S, open_first_peers
 from p2pinfer.overlay.leads import AGAIN_S, ALONE_AGAIN_S, HERE_S
 from p2pinfer.overlay.memory import MemoryWorld
 from p2pinfer.overlay.neighbours import HEAR_S
 from p2pinfer.overlay.network import Network
 
 from .conftest import KEYS
-from .sides import Book, Near, address_of, look_until_linked, open_plain, open_sought
+from .sides import Book, Near, OpenSide, address_of, look_until_linked, open_plain, open_sought
 
 US, ONE, OTHER, DEAD = KEYS[:4]
 
@@ -51,6 +51,19 @@ async def test_one_that_was_met_is_met_again_where_it_was_though_somebody_else_i
             assert we.linked == {OTHER.public}
             await we.first_peers.meet({ONE.public, DEAD.public})
             assert we.linked == {ONE.public, OTHER.public}
+
+
+async def test_a_directory_looks_on_when_nobody_finds_first_peers_any_more(
+    autojump_clock: MockClock, open_side: OpenSide, world: MemoryWorld
+) -> None:
+    """As while a client closes."""
+    book, peer = Book(), await open_side("peer")
+    async with open_plain(world, ONE), open_sought(world, US, book, address_of(ONE)) as before:
+        await before.directory.look()
+    async with open_first_peers(peer.directory, book):
+        pass
+    assert await peer.directory.look() == []
+    assert peer.linked() == set()
 
 
 async def test_while_somebody_is_linked_nobody_is_sought(autojump_clock: MockClock) -> None:

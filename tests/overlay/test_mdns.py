@@ -11,19 +11,9 @@ from zeroconf import DNSAddress, DNSPointer, DNSText, NotRunningException, Recor
 
 from p2pinfer.core.values.keys import peer_name
 from p2pinfer.overlay.libp2p import mdns
-from p2pinfer.overlay.libp2p.mdns import (
-    MAX_MDNS_TEXT,
-    MAX_NEIGHBOURS,
-    NEIGHBOUR_PEERS,
-    NEIGHBOUR_RECORDS,
-    SERVICE,
-    Neighbourhood,
-    RecordListener,
-    Shelf,
-    decode_text,
-    encode_text,
-)
-from p2pinfer.overlay.pipe import Address
+from p2pinfer.overlay.libp2p.mdns import NEIGHBOUR_PEERS, Neighbourhood, RecordListener, decode_text, encode_text
+from p2pinfer.overlay.libp2p.mdns_records import MAX_MDNS_TEXT, MAX_NEIGHBOURS, NEIGHBOUR_RECORDS, SERVICE, Shelf
+from p2pinfer.overlay.pipe import Address, hear_nothing
 
 from .conftest import KEYS
 
@@ -154,9 +144,7 @@ def kept(shelf: Shelf) -> int:
 
 def test_a_flood_of_records_is_bounded() -> None:
     forgotten: list[str] = []
-    shelf = Shelf()
-    shelf.own = frozenset({f"us.{SERVICE}", "us.local."})
-    shelf.on_forget = forgotten.append
+    shelf = Shelf((f"us.{SERVICE}", "us.local."), forgotten.append)
     ours = [text("us"), pointer("us"), DNSAddress("us.local.", const._TYPE_A, const._CLASS_IN, 120, bytes(4))]
     shelf.async_add_records(ours)
     for start in range(0, 5_000, 50):
@@ -168,14 +156,14 @@ def test_a_flood_of_records_is_bounded() -> None:
 
 
 def test_many_records_of_one_name_are_bounded() -> None:
-    shelf = Shelf()
+    shelf = Shelf((), hear_nothing)
     for number in range(1_000):
         shelf.async_add_records([text("x", b"%d" % number)])
     assert kept(shelf) <= NEIGHBOUR_RECORDS
 
 
 def test_records_of_other_services_hosts_and_giants_are_not_kept() -> None:
-    shelf = Shelf()
+    shelf = Shelf((), hear_nothing)
     printer = "x._printer._tcp.local."
     others = [
         DNSText(printer, const._TYPE_TXT, const._CLASS_IN, 120, b"x"),
@@ -189,14 +177,15 @@ def test_records_of_other_services_hosts_and_giants_are_not_kept() -> None:
 
 
 def test_what_expires_or_is_taken_back_leaves_room() -> None:
-    shelf = Shelf()
+    forgotten: list[str] = []
+    shelf = Shelf((), forgotten.append)
     records = [text(f"x{number}", ttl=1) for number in range(MAX_NEIGHBOURS)]
     shelf.async_add_records(records)
     shelf.async_remove_records(records[:2])
     assert len(shelf.async_expire(current_time_millis() + 2_000)) == MAX_NEIGHBOURS - 2
     assert (kept(shelf), shelf._names) == (0, {})
-    shelf.on_forget = lambda name: pytest.fail(f"{name} need not give way")
     shelf.async_add_records([text(f"y{number}") for number in range(MAX_NEIGHBOURS)])
+    assert forgotten == []
 
 
 def test_neighbours_come_and_go_with_their_records() -> None:

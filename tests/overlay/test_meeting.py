@@ -318,8 +318,8 @@ async def test_who_is_turned_away_is_told_of_others_and_stays_away(
     heard: dict[PeerKey, int] = {}
     ends: list[Code] = []
     for node in nodes:
-        node.exchange.on_down = lambda link, why: ends.append(why.code)
-        node.exchange.on_offers = noting(node, heard)
+        node.exchange.mourners.append(lambda link, why: ends.append(why.code))
+        node.exchange.hearers.append(noting(node, heard))
     await trio.sleep(DEGREE_S + 10)
     assert ends == [Code.IDLE] * 3
     assert len(boot.network.links()) == MAX_DEGREE
@@ -337,13 +337,13 @@ def noting(node: Side, heard: dict[PeerKey, int]):  # type: ignore[no-untyped-de
 async def test_links_of_sessions_and_of_debtors_stay(
     autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
 ) -> None:
-    boot = await open_side("boot")
+    debtors: set[PeerKey] = set()
+    boot = await open_side("boot", settles=lambda: debtors)
     nursery.start_soon(boot.directory.keep_meeting)
     clients = [await open_side(f"client {number}") for number in range(MAX_DEGREE + 8)]
     for client in clients:
         await client.network.dial(boot.address)
-    debtors = {client.key.public for client in clients[:4]}
-    boot.directory.settles = lambda: debtors
+    debtors |= {client.key.public for client in clients[:4]}
     with boot.exchange.open_session(bytes(16), [clients[4].key.public], rests=lambda: True):  # type: ignore[arg-type]
         await trio.sleep(DEGREE_S + 10)
         assert len(boot.linked()) == MAX_DEGREE

@@ -135,9 +135,7 @@ async def test_who_names_nothing_has_nobody_look_at_all_that_is_known(
 async def test_a_peer_announces_in_short_what_it_has_announced(autojump_clock: MockClock, open_side: OpenSide) -> None:
     node, other, heard = await open_side("node"), await open_side("other"), []
     node.serve()
-    hear = other.exchange.on_offers
-    assert hear is not None
-    other.exchange.on_offers = lambda link, offers: (heard.append(offers), hear(link, offers))
+    other.exchange.hearers.append(lambda link, offers: heard.append(offers))
     await other.network.dial(node.address)
     await trio.sleep(RENEW_S)
     node.serve(seq=2)
@@ -176,10 +174,10 @@ async def test_who_does_not_know_what_is_renewed_asks_for_it(
     node, other = await open_side("node"), await open_side("other")
     nursery.start_soon(other.directory.keep_pulling)
     node.serve()
-    hear, other.exchange.on_offers = other.exchange.on_offers, lambda *_: None  # what is told first is lost
+    hearers, other.exchange.hearers = other.exchange.hearers, []  # what is told first is lost
     await other.network.dial(node.address)
     await trio.sleep(1)
-    other.exchange.on_offers = hear
+    other.exchange.hearers = hearers
     node.serve(seq=2)
     await trio.sleep(0.1)
     assert other.nodes(MODEL) == set()
@@ -415,8 +413,8 @@ async def test_an_answer_holds_offers_of_the_model_that_was_asked_for(
 async def test_who_announces_over_another_process_with_its_key_is_told_of_that(
     autojump_clock: MockClock, open_side: OpenSide
 ) -> None:
-    node, boot, heard = await open_side("node"), await open_side("boot"), []
-    node.directory.on_own = heard.append
+    heard: list[Offer] = []
+    node, boot = await open_side("node", hear_own=heard.append), await open_side("boot")
     link = await node.network.dial(boot.address)
     link.send_nowait(Offers(0, (node.offer(boot=bytes(16)).relay(trio.current_time()),)))
     await trio.sleep(0.5)
@@ -446,9 +444,9 @@ async def test_a_node_is_told_what_a_copy_of_its_process_says(
     autojump_clock: MockClock, open_side: OpenSide, others: int, ours: int
 ) -> None:
     """A machine that was copied while it ran has two of one boot: neither is asked for what itself made."""
-    node, peer, relay = [await open_side(name) for name in ("node", "peer", "relay")]
     heard: list[Offer] = []
-    node.directory.on_own = heard.append
+    node = await open_side("node", hear_own=heard.append)
+    peer, relay = await open_side("peer"), await open_side("relay")
     await node.network.dial(peer.address)
     to_peer = await relay.network.dial(peer.address)
     node.serve(seq=2)
@@ -462,9 +460,9 @@ async def test_a_node_is_told_what_a_copy_of_its_process_says(
 
 
 async def test_a_node_hears_of_a_copy_whichever_was_heard_first(autojump_clock: MockClock, open_side: OpenSide) -> None:
-    node, peer, relay = [await open_side(name) for name in ("node", "peer", "relay")]
     heard: list[Offer] = []
-    node.directory.on_own = heard.append
+    node = await open_side("node", hear_own=heard.append)
+    peer, relay = await open_side("peer"), await open_side("relay")
     await node.network.dial(peer.address)
     to_peer = await relay.network.dial(peer.address)
     node.serve(seq=2)
@@ -479,9 +477,9 @@ async def test_a_node_hears_of_a_copy_whichever_was_heard_first(autojump_clock: 
 async def test_an_older_offer_that_a_relay_still_tells_is_no_news_to_its_node(
     autojump_clock: MockClock, open_side: OpenSide
 ) -> None:
-    node, peer, relay = [await open_side(name) for name in ("node", "peer", "relay")]
     heard: list[Offer] = []
-    node.directory.on_own = heard.append
+    node = await open_side("node", hear_own=heard.append)
+    peer, relay = await open_side("peer"), await open_side("relay")
     await node.network.dial(peer.address)
     to_peer = await relay.network.dial(peer.address)
     older = node.serve(seq=1)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from contextlib import nullcontext
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import pytest
 import trio
@@ -45,7 +45,7 @@ class Asked:
     """A network and an exchange of which a peer asks for offers."""
 
     key = bytes(32)
-    on_offers = None
+    hearers: ClassVar[list[object]] = []
     machine = Machine()
 
     def answer(self, ask: object, answering: Any) -> None:

@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 from p2pinfer.client.api import Client, open_client
+from p2pinfer.client.setup import World
 from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.disk.importing import import_model
 from p2pinfer.disk.journal import Journal
@@ -90,9 +91,7 @@ class Town:
             self._store.root,
             bootstrap,
             here=False,
-            network=self._network,
-            machine=home.machine,
-            journals=home.disk.open_journal,
+            around=World(self._network, machine=home.machine, journals=home.disk.open_journal),
         )
 
     def client_journal(self, name: str) -> AbstractAsyncContextManager[Journal]:

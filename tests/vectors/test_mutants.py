@@ -175,7 +175,7 @@ EQUIVALENT: Final = {
     "stage": {
         "StageSession._admit: self._admitted.add((sender, kind))": "what was asked once need not be asked again",
         "StageSession.is_computing: return self._taken > 0": "the node asks, whose sessions give way",
-        "StageSession._resume: self.check_return(counted)": "the account's check, which has vectors of its own",
+        "StageSession._resume: self._check_return(counted)": "the account's check, which has vectors of its own",
     },
     "model_numbers": {
         "check_sizes: min(shape) < 1 or max(shape) >= 1 << 32, without max(shape) >= 1 << 32": WE_WRITE,

@@ -80,11 +80,15 @@ class StageSession:
     session from outside with `end`.
 
     is_suspended: the link to the client broke, and it has not come back since
-
-    check_return: raises RemoteProtocolError where a client may not come back that counts so many positions
     """
 
-    def __init__(self, terms: StageTerms, ending: Ending | None) -> None:
+    def __init__(
+        self,
+        terms: StageTerms,
+        ending: Ending | None,
+        check_return: Callable[[int], None] = lambda counted: None,
+    ) -> None:
+        """check_return: raises RemoteProtocolError where a client may not come back that counts so many positions"""
         assert (Roles.TAIL in terms.roles) == (ending is not None) == (terms.sampling is not None)
         self.terms = terms
         self.state = SessionState.RUNNING
@@ -94,7 +98,7 @@ class StageSession:
         self.sampled = 0
         self.limit = terms.max_positions if terms.successor is None else CREDIT_CHUNKS * terms.max_chunk
         self.is_suspended = False
-        self.check_return: Callable[[int], None] = lambda counted: None
+        self._check_return = check_return
         self._has_prompt_twice = False  # a client that came back without an id sends the prompt once more
         self._tail_ids = TailIds(terms, ending) if ending is not None else None
         self._draw = None if terms.sampling is None else terms.sampling.draw
@@ -194,7 +198,7 @@ class StageSession:
             raise RemoteProtocolError("a client is back whose link did not break", Code.BAD_STATE)
         if (counted := message.counted(self.terms.prompt)) > self.computed:
             raise RemoteProtocolError(f"{counted} positions counted, {self.computed} computed", Code.BAD_POSITION)
-        self.check_return(counted)
+        self._check_return(counted)
         self.is_suspended, self._has_prompt_twice = False, not message.delivered
         if self._tail_ids is None:
             return []

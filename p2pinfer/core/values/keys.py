@@ -1,7 +1,7 @@
 """Ed25519 keys and signatures, under rules on which two implementations cannot differ (protocols/identity.md).
 
 A key must be canonical and of prime order, a signature's S below the group order and its R no identity: libraries
-differ on what they accept beyond that. `disk/identity.py` keeps keys on the disk.
+differ on what they accept beyond that. `disk/key_files.py` keeps keys on the disk.
 """
 
 from collections.abc import Iterable

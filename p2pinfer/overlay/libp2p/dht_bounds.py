@@ -3,7 +3,7 @@
 libp2p's own bounds are for machines with gigabytes to spare, or are none: a message may have 4 MiB, a protocol's name
 any length; a connection that sends beyond its window goes on; a provider is kept with all its addresses for two days,
 and whoever ever connected for ever. With bounds, the common ways to fill the DHT's process do not cost even its end,
-which the system and the node see to (`dht_process.py`, `dht_door.py`).
+which the system and the node see to (`dht_process.py`, `dht_life.py`).
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Messages between a node and its DHT's process: msgpack behind a length (`dht_door.py` and `dht_process.py`).
+"""Messages between a node and its DHT's process: msgpack behind a length (`dht_life.py` and `dht_process.py`).
 
 The node first says (listen, links), then questions (number, kind, argument): ("meet", addresses), ("provide", key),
 ("find", key), ("here", nil). The process says ("ready", addresses) once, then (number, addresses) for each question, in

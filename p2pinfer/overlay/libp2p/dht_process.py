@@ -1,4 +1,4 @@
-"""The DHT's process: a DHT host that answers a node until the node is gone (`dht_door.py` is its other side).
+"""The DHT's process: a DHT host that answers a node until the node is gone (`dht_life.py` is its other side).
 
 libp2p's DHT parses what anybody sends it, and bounds little of it. Here whatever that takes is taken of a process that
 the system holds to a bound of memory, which waits for the processor behind everything else, and whose end is the end

@@ -11,15 +11,12 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import chain, repeat
-from random import SystemRandom
 from threading import Lock
 from typing import Final
 
 import trio
 from zeroconf import (
-    DNSCache,
     DNSOutgoing,
-    DNSPointer,
     DNSQuestion,
     DNSRecord,
     DNSText,
@@ -38,23 +35,19 @@ from p2pinfer.core.swarm.source import Scope, Source
 from p2pinfer.core.values.units import PeerKey
 from p2pinfer.core.wire.messages import MAX_ADDRESSES
 from p2pinfer.overlay.libp2p.interfaces import own_addresses
+from p2pinfer.overlay.libp2p.mdns_records import LOTS, MAX_NEIGHBOURS, SERVICE, BoundedZeroconf, Shelf, neighbour_of
 from p2pinfer.overlay.libp2p.tcp import ip_of
 from p2pinfer.overlay.news import News
 from p2pinfer.overlay.pipe import Address, leads_to
 
-SERVICE: Final = "_p2p._udp.local."
 FIELD: Final = b"dnsaddr="
 LOCAL: Final = Source("the local network", Scope.PRIVATE)
-MAX_NEIGHBOURS: Final = 256
-NEIGHBOUR_RECORDS: Final = 4  # of one of them; an honest one has two, and a moment's more when its addresses change
-MAX_MDNS_TEXT: Final = 2_048  # bytes of a record with addresses; eight of them take a third
 ASK_S: Final = (1.0, 2.0, 4.0)  # between questions at first, for packets get lost; then
 ASK_AGAIN_S: Final = 2_700.0  # what is known lives for 75 minutes, and is not told again in the first half of them
 MAX_SAID: Final = 30  # of those we know, in a question: they need not answer; so many fit into one packet
 CLOSE_S: Final = 2.0  # for zeroconf to say goodbye on the network
 NEIGHBOUR_PEERS: Final = 2  # that one announcement names; an honest one names one
 FAULTS: Final = (Error, RuntimeError)  # of zeroconf and the loop in its thread; those of sockets are OSErrors
-LOTS: Final = SystemRandom()
 
 logger = logging.getLogger(__name__)
 
@@ -129,82 +122,6 @@ def _question(known: Iterable[DNSRecord], now: float) -> DNSOutgoing:
     return question
 
 
-class Shelf(DNSCache):
-    """zeroconf's memory of records, of which it would keep ten thousand, of any size, or of older versions all.
-
-    Kept are our own, and of others what names a peer and its addresses, of a few neighbours. Which one goes where there
-    are too many, nobody can tell.
-
-    own:       names of our own records
-    on_forget: hears of neighbours whose records gave way
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.own: frozenset[str] = frozenset()
-        self.on_forget: Callable[[str], None] | None = None
-        self._names: dict[str, list[DNSRecord]] = {}
-
-    def async_add_records(self, entries: Iterable[DNSRecord]) -> bool:
-        added = [super(Shelf, self).async_add_records([record]) for record in entries if self._takes(record)]
-        return any(added)
-
-    def async_remove_records(self, entries: Iterable[DNSRecord]) -> None:
-        removed = list(entries)
-        for record in removed:
-            name = _neighbour(record)
-            if name is not None and record in (records := self._names.get(name, [])):
-                records.remove(record)
-                if not records:
-                    del self._names[name]
-        super().async_remove_records(removed)
-
-    def _takes(self, record: DNSRecord) -> bool:
-        if record.key in self.own or (name := _neighbour(record)) in self.own:
-            return True
-        if name is None:
-            return False
-        records = self._names.get(name, [])
-        if record in records:
-            return True
-        if len(records) >= NEIGHBOUR_RECORDS:
-            self._forget(name)
-        elif not records and len(self._names) >= MAX_NEIGHBOURS:
-            self._forget(LOTS.choice(list(self._names)))
-        self._names.setdefault(name, []).append(record)
-        return True
-
-    def _forget(self, name: str) -> None:
-        self.async_remove_records(list(self._names[name]))
-        if self.on_forget is not None:
-            self.on_forget(name)
-
-
-def _neighbour(record: DNSRecord) -> str | None:
-    """The peer that a record is about, by the name of its announcement; None where it is about something else."""
-    if isinstance(record, DNSPointer) and record.key == SERVICE:
-        return _of_service(record.alias.lower())
-    if isinstance(record, DNSText) and len(record.text) <= MAX_MDNS_TEXT:
-        return _of_service(record.key)
-    return None
-
-
-def _of_service(name: str) -> str | None:
-    return name if name.endswith(f".{SERVICE}") else None
-
-
-class BoundedZeroconf(Zeroconf):
-    """zeroconf, with a memory that strangers do not fill."""
-
-    @property
-    def cache(self) -> Shelf:
-        return self._shelf
-
-    @cache.setter
-    def cache(self, _usual: DNSCache) -> None:
-        self._shelf = Shelf()
-
-
 class RecordListener(RecordUpdateListener):
     """Takes addresses out of records as they come, and out of the neighbourhood as they expire or are taken back."""
 
@@ -216,7 +133,7 @@ class RecordListener(RecordUpdateListener):
     def async_update_records(self, zc: Zeroconf, now: float, records: list[RecordUpdate]) -> None:
         for update in records:
             record = update.new
-            if not isinstance(record, DNSText) or (name := _neighbour(record)) is None or name == self._own:
+            if not isinstance(record, DNSText) or (name := neighbour_of(record)) is None or name == self._own:
                 continue
             if record.is_expired(now):
                 self._neighbourhood.remove(name)
@@ -249,9 +166,7 @@ class _Browsing:
 
     def _start(self) -> Zeroconf:
         service, server = f"{self._name}.{SERVICE}", f"{self._name}.local."
-        zeroconf = self._open()
-        zeroconf.cache.own = frozenset((service, server))
-        zeroconf.cache.on_forget = self._neighbourhood.remove
+        zeroconf = self._open(Shelf((service, server), self._neighbourhood.remove))
         try:
             zeroconf.add_listener(RecordListener(self._neighbourhood, service, self._tell), None)
             if self._addresses:
@@ -270,17 +185,17 @@ class _Browsing:
             raise
         return zeroconf
 
-    def _open(self) -> BoundedZeroconf:
+    def _open(self, shelf: Shelf) -> BoundedZeroconf:
         ips = self._ips()
         if not ips:
             raise OSError("this machine has no address but loopback")
         try:
-            return BoundedZeroconf(interfaces=ips)
+            return BoundedZeroconf(shelf, ips)
         except OSError:
             plain = [ip for ip in ips if ":" not in ip]
             if self._addresses or not plain or plain == ips:
                 raise
-            return BoundedZeroconf(interfaces=plain)  # the machine has IPv6 addresses, and does not speak it
+            return BoundedZeroconf(shelf, plain)  # the machine has IPv6 addresses, and does not speak it
 
     def _ips(self) -> list[str]:
         if self._addresses:
