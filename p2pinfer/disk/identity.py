@@ -11,7 +11,6 @@ A key file is 64 hex digits of the seed, readable by its user alone. Records are
 """
 
 import os
-import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -32,10 +31,12 @@ from p2pinfer.disk.atomic import create_atomic, new_folder, write_atomic
 from p2pinfer.disk.locks import LockHeld, hold_lock
 from p2pinfer.disk.places import is_there, node_boots, node_journal, node_lock, node_network, node_ports
 from p2pinfer.disk.plain import read_small
+from p2pinfer.system import others_in
 
 BACKDATE_S: Final = 600  # clients whose clocks are behind date contracts before our first start
 KEY_MODE: Final = 0o600
 FOLDER_MODE: Final = 0o700
+OTHERS_WRITE: Final = 0o022
 LOOKED_S: Final = 0.05  # after which nobody who only looked at the lock holds it, unless others look, too
 LOOKS: Final = 3  # such waits
 MAX_KEY: Final = 4096  # bytes of a key file; one with white space about it is one
@@ -178,7 +179,7 @@ def load_key(path: Path) -> PrivateKey:
         raise UsageError(f"cannot read the key {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         text = ""
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if others_in(mode):
         raise UsageError(
             f"the key {path} is open to others: chmod 600 it, and think about who has read it; where that changes "
             "nothing, the file system keeps no permissions: name a folder on another with --data"
@@ -254,7 +255,7 @@ def _held_again(path: Path) -> Iterator[None]:
 
 def is_open_to_others(folder: Path) -> bool:
     """Other users of the machine can replace what is in the folder."""
-    return bool(folder.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+    return bool(others_in(folder.stat().st_mode) & OTHERS_WRITE)
 
 
 def try_folder(folder: Path) -> None:

@@ -6,7 +6,6 @@ Nothing waits for it: who asks it something goes on without an answer.
 """
 
 import logging
-import os
 import subprocess
 import sys
 from collections import Counter, deque
@@ -36,6 +35,7 @@ from p2pinfer.overlay.libp2p.dht_frames import (
 )
 from p2pinfer.overlay.limits import MAX_MET
 from p2pinfer.overlay.pipe import Address
+from p2pinfer.system import APART
 
 COMMAND: Final = (sys.executable, "-P", "-m", "p2pinfer.overlay.libp2p.dht_process")
 DHT_WAITS_S: Final = (5.0, 30.0, 300.0)  # before a part of the DHT that ended starts anew; then as the last
@@ -311,10 +311,10 @@ async def _start() -> trio.Process:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # what a terminal sends is not for it
+        **APART,  # what a terminal sends is not for it
     )
-    with suppress(OSError):  # it ended already
-        os.setpriority(os.PRIO_PROCESS, process.pid, min(19, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS))
+    with suppress(psutil.Error):  # it ended already
+        psutil.Process(process.pid).nice(min(19, psutil.Process().nice() + NICENESS))
     return process
 
 
