@@ -198,6 +198,7 @@ Every folder and file:
         demo.py                the demo model
         experience_file.py     what a data folder's clients learnt of nodes
         identity.py            keys and certificate of a data folder, and the lock that one node holds on it
+        import_trial.py        a trial of a model's texts, in a process of its own, before this one reads them
         journal.py             the journal: contracts and receipts, durable before they are sent
         journal_check.py       the proof that a journal is whole
         journal_file.py        the journal's file, and what is checked before it is trusted

@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from p2pinfer.core.models.bf16 import to_bf16
 from p2pinfer.core.values.errors import ModelError
-from p2pinfer.disk.importing import huggingface, import_model
+from p2pinfer.disk.importing import Trials, huggingface, import_model
 from p2pinfer.disk.importing.safetensors_file import open_safetensors
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.disk.wishes import Wishes
@@ -153,7 +153,7 @@ def test_a_template_is_tried_before_anything_is_stored(store: Store, tmp_path: P
         raise KeyboardInterrupt  # of whoever waits for it
 
     with pytest.raises(KeyboardInterrupt):
-        import_model(str(tiny_folder(tmp_path / "Tiny")), store, try_template=never_ends)
+        import_model(str(tiny_folder(tmp_path / "Tiny")), store, trials=Trials(template=never_ends))
     assert store.models() == []
 
 
