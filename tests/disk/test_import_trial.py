@@ -12,7 +12,7 @@ from p2pinfer.disk.import_trial import TrialBounds, try_texts
 from p2pinfer.disk.importing import Trials, import_model
 from p2pinfer.disk.store import Store
 from p2pinfer.disk.wishes import NO_WISHES, Wishes
-from tests.disk.tiny import tiny_folder, tiny_gguf
+from tests.disk.tiny import crashing_tokenizer, tiny_folder, tiny_gguf
 
 TIGHT = TrialBounds(memory=350 << 20, work_s=20.0)
 ODD = "secret_sauce"
@@ -56,10 +56,15 @@ def many_lists(name: str) -> Callable[[Path], None]:
     return write
 
 
-@pytest.mark.parametrize(
-    "spoil", [many_lists("config.json"), many_lists("tokenizer.json"), many_lists("tokenizer_config.json")]
-)
-def test_texts_that_take_too_much_end_their_own_process_alone(
+def crash(folder: Path) -> None:
+    (folder / "tokenizer.json").write_bytes(crashing_tokenizer())
+
+
+SPOILT = [many_lists("config.json"), many_lists("tokenizer.json"), many_lists("tokenizer_config.json"), crash]
+
+
+@pytest.mark.parametrize("spoil", SPOILT)
+def test_texts_that_take_too_much_or_crash_end_their_own_process_alone(
     store: Store, tmp_path: Path, spoil: Callable[[Path], None]
 ) -> None:
     folder = tiny_folder(tmp_path / "Tiny")
