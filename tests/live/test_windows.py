@@ -38,6 +38,14 @@ else:
         second.close()
     subprocess.run([sys.executable, "-c", sys.orig_argv[2], *sys.argv[1:], "look"], check=True)
 """
+LIBRARY = """
+import sys
+import p2pinfer
+words = sys.argv[1], sys.argv[2], [sys.argv[3]]
+with p2pinfer.connect(*words, mdns=False) as one, p2pinfer.connect(*words, mdns=False) as other:
+    for swarm in (one, other):
+        print(swarm.generate("hello", max_tokens=3))
+"""
 TRIAL = """
 import sys
 from p2pinfer.client.scribe import Bounds
@@ -63,12 +71,16 @@ def done(result: "CompletedProcess[str]") -> str:
 
 @dataclass
 class Asked:
-    """A node that served, and what it and its client have in their folders. first, second: asked from such a Python"""
+    """A node that served, and what it and its client have in their folders. first, second: asked from such a Python
+
+    library: two clients of a program there; linux: asked from a Python as it is here
+    """
 
     node: Path
     client: Path
     first: "CompletedProcess[str]"
     second: "CompletedProcess[str]"
+    library: "CompletedProcess[str]"
     linux: "CompletedProcess[str]"
 
 
@@ -83,10 +95,11 @@ def asked(tmp_path_factory: pytest.TempPathFactory, tiny_store: Path) -> Asked:
         first = there(*words, *folders)
         (client / "client.key").chmod(0o666)  # as every file is there
         second = there(*words, *folders)
+        library = python_there("-c", LIBRARY, client, root / "store", node.address)
         linux = command(*words, "--data", root / "linux", "--store", root / "linux")
         assert node.end() == 0
     (root / "node" / "owner.key").chmod(0o666)
-    return Asked(root / "node", client, first, second, linux)
+    return Asked(root / "node", client, first, second, library, linux)
 
 
 def test_python_is_as_on_windows() -> None:
@@ -109,6 +122,11 @@ def test_a_node_says_where_it_runs(tmp_path: Path) -> None:
 def test_a_client_asks(asked: Asked) -> None:
     assert done(asked.first) == done(asked.second) == done(asked.linux)
     assert "nano-credits" in asked.first.stderr
+
+
+def test_two_clients_of_one_program_have_a_key_each(asked: Asked) -> None:
+    assert done(asked.library) == 2 * done(asked.first)
+    assert (asked.client / "client-2.key").exists()
 
 
 def test_what_it_signed_for_is_told(asked: Asked) -> None:
