@@ -50,6 +50,7 @@ if sys.platform == "win32":
 
     def open_folder(path: Path) -> int | None:
         """None: a folder has no descriptor there, so nobody locks it or waits until it is on the disk."""
+        path.stat()  # fails where there is none
         return None
 
     def set_mode(descriptor: int, mode: int) -> None:
