@@ -26,7 +26,8 @@ LOOK_S: Final = 0.1  # between looks at a process that the system does not hold 
 if sys.platform == "win32":
     import msvcrt
 
-    # A lock there keeps others from reading what is locked, so it lies where no file of ours has anything
+    # A lock there keeps others from reading what is locked, so it lies where no file of ours has anything; places have
+    # 31 bits in the C library
     LOCK_PLACE: Final = 1 << 30
     SHARES: Final = 64  # of a lock, held by as many at once
 
