@@ -15,11 +15,12 @@ A map of the package; imports point downwards, and siblings do not know each oth
     diagnosis                  what this machine can serve, and how fast
     node | client              the daemon | the library
     engine | overlay | disk    torch without network | network without torch | files and SQLite
-    core                       no I/O: what a second implementation writes again from protocols/
+    core | system              no I/O: what a second implementation writes again from protocols/ | how systems differ
 
 Every folder and file:
 
     __main__.py                `python -m p2pinfer` is the command `p2pinfer`
+    system.py                  the operating system, as far as one differs from another
     cli/                       the command `p2pinfer`: parses, asks the layer below, prints
         ask.py                 `ask`: one prompt, answered by the swarm
         backup.py              `backup`: a copy of the journal, checked
@@ -199,6 +200,7 @@ Every folder and file:
         demo.py                the demo model
         experience_file.py     what a data folder's clients learnt of nodes
         identity.py            the identity of a node: its key, and its owner's word for it
+        import_trial.py        a trial of a model's texts, in a process of its own, before this one reads them
         journal.py             the journal: contracts and receipts, durable before they are sent
         journal_changes.py     changes of a journal: rows that come and go together
         journal_check.py       the proof that a journal is whole

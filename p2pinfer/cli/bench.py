@@ -10,7 +10,7 @@ import trio
 from rich.table import Table
 
 from p2pinfer.cli.bars import open_bars
-from p2pinfer.cli.options import as_value, json_option, store_option
+from p2pinfer.cli.options import as_value, check_nodes_run, json_option, store_option
 from p2pinfer.cli.screen import Terminal
 from p2pinfer.cli.terminal import say
 from p2pinfer.cli.words import many
@@ -110,6 +110,7 @@ def engine(model: str, numerics: tuple[str, ...], asked: _TrialOptions, store: P
     On a GPU:                   p2pinfer bench engine --device cuda
     A large model, quickly:     p2pinfer bench engine --model NAME --sessions 1 --numerics i8g32-1
     """
+    check_nodes_run()
     from p2pinfer.diagnosis.engine_comparison import Trial, classes_here, compare
     from p2pinfer.node.defaults import usual_model
     from p2pinfer.node.shard import default_threads

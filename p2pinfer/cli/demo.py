@@ -17,7 +17,7 @@ import trio
 from rich.table import Table
 from rich.text import Text
 
-from p2pinfer.cli.options import json_option, store_option
+from p2pinfer.cli.options import check_nodes_run, json_option, store_option
 from p2pinfer.cli.processes import NodeProcess, open_swarm
 from p2pinfer.cli.screen import Terminal
 from p2pinfer.cli.terminal import say
@@ -63,6 +63,7 @@ def demo(peers: int, store: Path, as_json: bool) -> None:
     Starts a bootstrap peer and nodes that hold a part of the layers each, in processes of their own; asks two prompts;
     verifies every node's statement of earnings; and compares a run in float32 with the whole model in one process.
     """
+    check_nodes_run()
     console = Terminal(quiet=as_json)
     model = _model(Store(store), console)
     result = trio.run(_demo, model, Store(store), peers, console)

@@ -9,7 +9,14 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from p2pinfer.cli.options import config_option, data_option, engine_options, json_option, store_option
+from p2pinfer.cli.options import (
+    check_nodes_run,
+    config_option,
+    data_option,
+    engine_options,
+    json_option,
+    store_option,
+)
 from p2pinfer.cli.screen import Terminal
 from p2pinfer.cli.terminal import say
 from p2pinfer.cli.words import many
@@ -39,6 +46,7 @@ def doctor(config: Path | None, data: Path, store: Path, as_json: bool, **serve:
     Each line is `ok`, `better` (it can serve; the line below says what would be better) or `WRONG` (it cannot serve
     until that is mended, and the exit code is 1).
     """
+    check_nodes_run()
     from p2pinfer.diagnosis.examination import examine
 
     settings = change(read_settings(config), "serve", **serve)

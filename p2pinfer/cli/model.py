@@ -17,6 +17,7 @@ from p2pinfer.core.records.draw import MILLIONTHS
 from p2pinfer.core.values.errors import ModelError, UsageError
 from p2pinfer.core.values.shown import shown_line
 from p2pinfer.disk.demo import how_to_import
+from p2pinfer.disk.import_trial import try_texts
 from p2pinfer.disk.plain import read_small
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.disk.wishes import NO_WISHES, Wishes
@@ -96,7 +97,7 @@ def import_with_progress(source: str, store: Store, wishes: Wishes = NO_WISHES) 
     A template that cannot render even the shortest chat is warned of.
     """
     try:
-        from p2pinfer.disk.importing import import_model  # needs numpy, which not everybody installed
+        from p2pinfer.disk.importing import Trials, import_model  # needs numpy, which not everybody installed
     except ModuleNotFoundError as missing:
         raise ModelError(f"importing needs {missing.name}; get it with: pip install 'p2pinfer[node]'") from None
 
@@ -104,10 +105,9 @@ def import_with_progress(source: str, store: Store, wishes: Wishes = NO_WISHES) 
 
     notes: list[str] = []
     faults: list[str] = []
+    trials = Trials(try_texts, lambda template: faults.append(try_template(template)))
     with open_bars() as report:
-        stored = import_model(
-            source, store, wishes, report, notes.append, lambda template: faults.append(try_template(template))
-        )
+        stored = import_model(source, store, wishes, report, notes.append, trials)
     for fault in filter(None, faults):
         text = "chats with this model will fail, plain prompts work; --template FILE gives another template"
         say(f"Warning: {shown_line(fault)}; {text}", err=True)

@@ -17,6 +17,7 @@ from rich.progress import Progress
 from p2pinfer.cli.journal_bar import SLOW_S, WHAT
 from p2pinfer.cli.options import (
     bootstrap_option,
+    check_nodes_run,
     config_option,
     data_option,
     engine_options,
@@ -30,11 +31,13 @@ from p2pinfer.core.values.errors import UsageError
 from p2pinfer.disk.store import Store
 from p2pinfer.engine.choice import EVERY_ENGINE, missing_words
 from p2pinfer.node.settings import Settings, change, read_settings
+from p2pinfer.system import ENDING
 
 if TYPE_CHECKING:
     from p2pinfer.node.daemon import Node
 
 AGAIN_S: Final = 1.0  # a terminal that closes says so twice, and some service managers use two signals
+ALWAYS: Final = (signal.SIGINT, signal.SIGTERM)
 END_S: Final = 20  # seconds for sessions, goodbyes and threads to end; they take less, unless something hangs
 
 logger = logging.getLogger(__name__)
@@ -75,6 +78,7 @@ def node(
     For others, too:   p2pinfer node --listen /ip4/0.0.0.0/tcp/4001 --model ...
     To join others:    p2pinfer node --listen /ip4/0.0.0.0/tcp/4001 --bootstrap MULTIADDR --model ...
     """
+    check_nodes_run()
     settings = read_settings(config)
     settings = change(settings, "network", listen=listen, bootstrap=bootstrap)
     settings = change(settings, "serve", **serve)
@@ -103,9 +107,8 @@ async def _serve(settings: Settings, data: Path, store: Store) -> None:
             _end_soon()
             scope.cancel()
 
-    heard = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # `nohup` ignores it for us
-        heard.append(signal.SIGHUP)
+    # `nohup` ignores SIGHUP for us; the others end a node however it was started
+    heard = [one for one in ENDING if one in ALWAYS or signal.getsignal(one) is not signal.SIG_IGN]
     with trio.open_signal_receiver(*heard) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_heed, heard, signals, end)

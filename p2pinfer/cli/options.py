@@ -10,12 +10,20 @@ from typing import Any, Final, TypeVar
 import click
 
 from p2pinfer.core.models.template_variables import Variable, check_variables
+from p2pinfer.core.values.errors import UsageError
 from p2pinfer.disk.places import default_data, default_store
 from p2pinfer.node.settings import MAX_THREADS, PriceSettings
+from p2pinfer.system import why_no_node
 
 MAX_NUMBER: Final = (1 << 32) - 1  # of a setting
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def check_nodes_run() -> None:
+    """Raise UsageError where no node runs on this system."""
+    if why := why_no_node():
+        raise UsageError(why)
 
 
 def data_option(command: F) -> F:

@@ -17,7 +17,7 @@ from p2pinfer.client.arrivals import Arrivals, NotYet
 from p2pinfer.client.file_search import Fetcher
 from p2pinfer.client.manifests import AGAIN_S, Manifests
 from p2pinfer.client.scribe import Scribe
-from p2pinfer.core.models.manifest import MAX_MANIFEST, TOKENIZER, File
+from p2pinfer.core.models.manifest import MAX_MANIFEST, MAX_MODEL_TEXT, TOKENIZER, File
 from p2pinfer.core.swarm.offers import KnownOffer
 from p2pinfer.core.values.alternation import in_turn
 from p2pinfer.core.values.codes import Code
@@ -26,7 +26,6 @@ from p2pinfer.core.values.units import ModelId
 from p2pinfer.disk.store import MIN_ID_DIGITS, Store, StoredModel
 from p2pinfer.overlay.directory import Directory
 
-MAX_CLIENT_FILE: Final = 64 << 20  # bytes; the largest tokenizers have about 35 MB
 MAX_IDS: Final = 16  # in a sentence that names them
 NAMESAKES_S: Final = 1.0  # for other models of the name that was asked for, once there is one
 TYPO_S: Final = 3.0  # for a name that nobody here knows, while other models are served: it is a slip, more likely
@@ -221,8 +220,8 @@ class Models:
     async def _fetch_tokenizer(self, model: StoredModel) -> None:
         file = model.manifest.file(TOKENIZER)
         assert file is not None  # a manifest without it is none
-        if file.size > MAX_CLIENT_FILE:
-            raise ModelError(f"{model.name}: a tokenizer of {file.size:,} bytes, limit {MAX_CLIENT_FILE:,}")
+        if file.size > MAX_MODEL_TEXT:
+            raise ModelError(f"{model.name}: a tokenizer of {file.size:,} bytes, limit {MAX_MODEL_TEXT:,}")
         try:
             data = await self._fetcher.fetch(
                 self._directory.offers(model.id), model.id, TOKENIZER, file.size, partial(_check_file, file)

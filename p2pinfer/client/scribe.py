@@ -18,6 +18,7 @@ from p2pinfer.core.models.template_variables import NO_VARIABLES, ChatMessage, V
 from p2pinfer.core.values.errors import ModelError, UsageError
 from p2pinfer.core.wire.session_messages import unpack_ids
 from p2pinfer.disk.store import StoredModel
+from p2pinfer.system import APART, watched
 
 COMMAND: Final = (sys.executable, "-P", "-m", "p2pinfer.client.scribe_process")
 LENGTH: Final = 4
@@ -31,12 +32,13 @@ class Bounds:
 
     memory: bytes of address space; the largest tokenizers take about a third
     load_s: seconds of the processor, to read a tokenizer
-    work_s: to answer a question, besides what its length allows
+    work_s: to answer a question, and a second more for each work_bytes that it has
     """
 
     memory: int = 2 << 30
     load_s: float = 20.0
     work_s: float = 5.0
+    work_bytes: int = 200_000
 
 
 class Words:
@@ -101,7 +103,7 @@ class Scribe:
         async with self._one_at_a_time:
             if self._process is None:
                 await self._start_once(before)
-            match await self._ask(question):
+            match await self._ask(question, self._bounds.work_s):
                 case ["ids", bytes(ids)]:
                     return unpack_ids(ids)
                 case _:
@@ -127,28 +129,32 @@ class Scribe:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # signals to our process group are ours to answer; it ends when its questions do
+            **APART,  # signals to our process group are ours to answer; it ends when its questions do
         )
-        match await self._ask((encode_manifest(self._model.manifest), self._tokenizer)):
+        match await self._ask((encode_manifest(self._model.manifest), self._tokenizer), self._bounds.load_s):
             case ["ready", list(table), dict(names), bool(drops)]:
                 self._words = Words(table, names, drops)
             case _:
                 await self.aclose()
                 raise self._broken()
 
-    async def _ask(self, question: Sequence[Any]) -> Any:
-        """One question and its answer; a process that did not get to its end is of no more use."""
+    async def _ask(self, question: Sequence[Any], work_s: float) -> Any:
+        """One question and its answer; a process that did not get to its end is of no more use.
+
+        work_s: what it may take of the processor, besides what the question's length allows
+        """
         process, whole, frame = self._process, False, _pack(question)
         assert process is not None
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            await process.stdin.send_all(len(frame).to_bytes(LENGTH, "big") + frame)
-            size = int.from_bytes(await _read(process.stdout, LENGTH), "big")
-            if size > MAX_ANSWER:
-                raise EOFError
-            answer = msgpack.unpackb(await _read(process.stdout, size), strict_map_key=False)
-            whole = True
+            with watched(process.pid, self._bounds.memory, work_s + len(frame) / self._bounds.work_bytes):
+                await process.stdin.send_all(len(frame).to_bytes(LENGTH, "big") + frame)
+                size = int.from_bytes(await _read(process.stdout, LENGTH), "big")
+                if size > MAX_ANSWER:
+                    raise EOFError
+                answer = msgpack.unpackb(await _read(process.stdout, size), strict_map_key=False)
+                whole = True
         except (trio.BrokenResourceError, EOFError, ValueError):
             raise self._broken() from None
         finally:

@@ -1,17 +1,15 @@
 """The scribe's process: a model's tokenizer and template at work (`scribe.py` is its other side).
 
 Both are programs by whoever made the model, and may come from a stranger: they may loop, fill the memory, or crash the
-library that runs them. Here that ends this process, which the system holds to its limits, and nothing else.
+library that runs them. Here that ends this process, which is held to its bounds, and nothing else.
 
-Started as `python -m p2pinfer.client.scribe_process MEMORY LOAD_S WORK_S`. Frames are msgpack behind their length. The
-first question is (manifest, tokenizer), its answer ("ready", bytes of each id, names of control tokens,
-drops_first_space). Then ("text", text) and ("chat", messages, control_tokens, variables) are answered by ("ids", ids).
-("usage", why) and ("model", why) are refusals.
+Started as `python -m p2pinfer.client.scribe_process MEMORY LOAD_S WORK_S WORK_BYTES` (`scribe.Bounds`). Frames are
+msgpack behind their length. The first question is (manifest, tokenizer), its answer ("ready", bytes of each id, names
+of control tokens, drops_first_space). Then ("text", text) and ("chat", messages, control_tokens, variables) are
+answered by ("ids", ids). ("usage", why) and ("model", why) are refusals.
 """
 
 import os
-import resource
-import signal
 import sys
 from datetime import datetime
 from typing import Any, BinaryIO, Final
@@ -22,24 +20,25 @@ from p2pinfer.core.models.manifest import decode_manifest
 from p2pinfer.core.models.text import Texts
 from p2pinfer.core.values.errors import ModelError, UsageError
 from p2pinfer.core.wire.session_messages import pack_ids
+from p2pinfer.system import bound_memory, bound_time, write_no_files
 
-WORK_BYTES: Final = 200_000  # of a question; for so many a second of the processor is added
 MAX_REFUSAL: Final = 1_000  # characters
 LENGTH: Final = 4  # bytes before each frame
 
 
-def main(questions: BinaryIO, answers: BinaryIO, memory: int, load_s: float, work_s: float) -> None:
+def main(questions: BinaryIO, answers: BinaryIO, memory: int, load_s: float, work_s: float, work_bytes: int) -> None:
     """Answer until there are no more questions.
 
     memory: bytes of address space
-    load_s: of the processor, to read the tokenizer; work_s: to answer a question
+    load_s: of the processor, to read the tokenizer
+    work_s: to answer a question, and a second more for each work_bytes that it has
     """
     limit(memory)
-    signal.setitimer(signal.ITIMER_PROF, load_s)
+    bound_time(load_s)
     texts = None
     while (frame := _read(questions)) is not None:
         if texts is not None:
-            signal.setitimer(signal.ITIMER_PROF, work_s + len(frame) / WORK_BYTES)
+            bound_time(work_s + len(frame) / work_bytes)
         question = msgpack.unpackb(frame)
         try:
             if texts is None:
@@ -72,9 +71,9 @@ def _ids(texts: Texts, kind: str, *what: Any) -> tuple[int, ...]:
 
 
 def limit(memory: int) -> None:
-    """Take a bound on memory, and none of what a scribe has no use for. macOS does not hold it to the memory."""
-    for what, most in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
-        resource.setrlimit(what, (most, most))
+    """Take a bound on memory, and none of what a scribe has no use for; its other side watches it, too."""
+    bound_memory(memory)
+    write_no_files()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # threads' stacks would count as memory
 
 
@@ -84,4 +83,6 @@ def _read(questions: BinaryIO) -> bytes | None:
 
 
 if __name__ == "__main__":
-    main(sys.stdin.buffer, sys.stdout.buffer, int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]))
+    main(
+        sys.stdin.buffer, sys.stdout.buffer, int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
+    )

@@ -7,8 +7,6 @@ Started as `python -m p2pinfer.client.template_trial MEMORY WORK_S`, with the te
 is the fault in words, empty where there is none.
 """
 
-import signal
-import subprocess
 import sys
 from datetime import datetime
 from typing import BinaryIO, Final
@@ -16,6 +14,7 @@ from typing import BinaryIO, Final
 from p2pinfer.client.scribe import Bounds
 from p2pinfer.client.scribe_process import MAX_REFUSAL, limit
 from p2pinfer.core.models.chat import fault_of
+from p2pinfer.system import bound_time, run_bounded
 
 COMMAND: Final = (sys.executable, "-P", "-m", "p2pinfer.client.template_trial")
 HALVES: Final = "surrogatepass"  # a template out of JSON may have halves of characters, and is refused for them later
@@ -24,22 +23,16 @@ BOUNDS: Final = Bounds()
 
 def try_template(template: str, bounds: Bounds = BOUNDS) -> str:
     """The reason that a template renders no chat; empty where it does."""
-    process = subprocess.run(
-        [*COMMAND, str(bounds.memory), str(bounds.work_s)],
-        input=template.encode(errors=HALVES),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        check=False,
-    )
-    if process.returncode:
+    fault = run_bounded(COMMAND, template.encode(errors=HALVES), bounds.memory, bounds.work_s)
+    if fault is None:
         return "the model's chat template takes too long or too much memory, or crashes"
-    return process.stdout.decode(errors=HALVES)
+    return fault.decode(errors=HALVES)
 
 
 def main(given: BinaryIO, answer: BinaryIO, memory: int, work_s: float) -> None:
     """Answer with the fault of the one template. memory: bytes of address space; work_s: of the processor"""
     limit(memory)
-    signal.setitimer(signal.ITIMER_PROF, work_s)
+    bound_time(work_s)
     fault = fault_of(given.read().decode(errors=HALVES), datetime.now())
     answer.write(fault[:MAX_REFUSAL].encode(errors=HALVES))
     answer.flush()

@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from p2pinfer.system import open_folder, set_mode
+
 PREFIX: Final = ".new-"
 NO_SYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
 
@@ -44,7 +46,7 @@ def new_file(folder: Path, mode: int = 0o644) -> Iterator[Path]:
     path = Path(name)
     try:
         try:
-            os.fchmod(descriptor, mode)
+            set_mode(descriptor, mode)
         finally:
             os.close(descriptor)
         yield path
@@ -69,13 +71,15 @@ def place(draft: Path, path: Path) -> None:
         for item in draft.iterdir():
             sync(item)
     sync(draft)
-    draft.rename(path)
+    draft.replace(path)  # Windows renames nothing to a name that is taken
     sync(path.parent)
 
 
 def sync(path: Path) -> None:
     """Wait until the file or folder at `path` is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    # Windows makes nothing durable that is open for reading alone
+    if (descriptor := open_folder(path) if path.is_dir() else os.open(path, os.O_RDWR)) is None:
+        return
     try:
         os.fsync(descriptor)
     except OSError as error:

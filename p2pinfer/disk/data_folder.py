@@ -3,7 +3,6 @@
 node.lock names the process that has it.
 """
 
-import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,9 +14,11 @@ from p2pinfer.disk.atomic import new_folder
 from p2pinfer.disk.key_files import cannot_use, load_or_make_key, make_folder
 from p2pinfer.disk.locks import LockHeld, hold_lock
 from p2pinfer.disk.places import is_there, node_boots, node_journal, node_lock, node_network, node_ports
+from p2pinfer.system import others_in
 
 LOOKED_S: Final = 0.05  # after which nobody who only looked at the lock holds it, unless others look, too
 LOOKS: Final = 3  # such waits
+OTHERS_WRITE: Final = 0o022
 
 
 @contextmanager
@@ -74,7 +75,7 @@ def undone_unless_kept(folder: Path) -> Iterator[Callable[[], None]]:
 
 def is_open_to_others(folder: Path) -> bool:
     """Other users of the machine can replace what is in the folder."""
-    return bool(folder.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+    return bool(others_in(folder.stat().st_mode) & OTHERS_WRITE)
 
 
 def try_folder(folder: Path) -> None:

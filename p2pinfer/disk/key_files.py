@@ -8,7 +8,6 @@ client.lock, client-2.lock and so on name the processes that use a client's key.
 """
 
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count
@@ -22,6 +21,7 @@ from p2pinfer.disk.atomic import create_atomic
 from p2pinfer.disk.locks import LockHeld, hold_lock
 from p2pinfer.disk.places import is_there
 from p2pinfer.disk.plain import read_small
+from p2pinfer.system import others_in
 
 KEY_MODE: Final = 0o600
 FOLDER_MODE: Final = 0o700
@@ -40,7 +40,7 @@ def load_key(path: Path) -> PrivateKey:
         raise UsageError(f"cannot read the key {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         text = ""
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if others_in(mode):
         raise UsageError(
             f"the key {path} is open to others: chmod 600 it, and think about who has read it; where that changes "
             "nothing, the file system keeps no permissions: name a folder on another with --data"

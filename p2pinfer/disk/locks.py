@@ -3,7 +3,6 @@
 Not every file system has them: some network file systems answer with an error, and that is said in words.
 """
 
-import fcntl
 import os
 import re
 import stat
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from p2pinfer.core.values.errors import UsageError
+from p2pinfer.system import NO_LINKS, SAFE, lock, open_folder
 
 MODE: Final = 0o600
 HOLDER: Final = re.compile(rb"(pid \d+\n)?")  # what we write into a lock; anything else is somebody's data
@@ -32,7 +32,7 @@ def hold_lock(path: Path) -> Iterator[None]:
     """
     try:
         # A link might lead to a file that is somebody's data, and a pipe would wait for its other end
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, MODE)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | NO_LINKS | SAFE, MODE)
     except OSError as error:
         if path.is_symlink():
             raise UsageError(f"{path} is a link, and no lock of p2pinfer: remove it") from None
@@ -47,11 +47,11 @@ def hold_lock(path: Path) -> Iterator[None]:
 def is_held(path: Path) -> bool:
     """Some process holds the lock, as far as can be told. To find out, we hold a share of it for a moment."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | NO_LINKS | SAFE)
     except OSError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        lock(descriptor, shared=True)
     except OSError:
         return True  # or this file system has no locks, and cannot tell
     finally:
@@ -62,23 +62,25 @@ def is_held(path: Path) -> bool:
 @contextmanager
 def hold_share(folder: Path) -> Iterator[None]:
     """Keep others from holding a folder alone; where it cannot be locked, nobody is kept from it."""
-    with _folder_lock(folder, fcntl.LOCK_SH):
+    with _folder_lock(folder, shared=True):
         yield
 
 
 @contextmanager
 def hold_alone(folder: Path) -> Iterator[None]:
     """Hold a folder of which nobody holds a share, as far as can be told. Raises LockHeld."""
-    with _folder_lock(folder, fcntl.LOCK_EX):
+    with _folder_lock(folder, shared=False):
         yield
 
 
 @contextmanager
-def _folder_lock(folder: Path, kind: int) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _folder_lock(folder: Path, *, shared: bool) -> Iterator[None]:
+    if (descriptor := open_folder(folder)) is None:
+        yield
+        return
     try:
         try:
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            lock(descriptor, shared=shared)
         except BlockingIOError:
             raise LockHeld("another process") from None
         except OSError:
@@ -90,22 +92,28 @@ def _folder_lock(folder: Path, kind: int) -> Iterator[None]:
 
 def _take(descriptor: int, path: Path) -> None:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it when the process dies
+        lock(descriptor)
     except BlockingIOError:
-        raise LockHeld(os.pread(descriptor, 64, 0).decode(errors="replace").strip() or "another process") from None
+        raise LockHeld(_written(descriptor).decode(errors="replace").strip() or "another process") from None
     except OSError as error:
         raise UsageError(
             f"cannot lock {path}: {error.strerror}; the file system of that folder has no locks: "
             "name a folder on another with --data"
         ) from None
     seen = os.fstat(descriptor)
-    if not stat.S_ISREG(seen.st_mode) or seen.st_nlink > 1 or not HOLDER.fullmatch(os.pread(descriptor, 64, 0)):
+    if not stat.S_ISREG(seen.st_mode) or seen.st_nlink > 1 or not HOLDER.fullmatch(_written(descriptor)):
         raise UsageError(f"{path} is not a lock of p2pinfer, and is left as it is: move it away")
     try:
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, b"pid %d\n" % os.getpid(), 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, b"pid %d\n" % os.getpid())
     except OSError as error:
         raise _cannot_use(path.parent, error) from None
+
+
+def _written(descriptor: int) -> bytes:
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return os.read(descriptor, 64)
 
 
 def _cannot_use(folder: Path, error: OSError) -> UsageError:

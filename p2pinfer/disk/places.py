@@ -6,6 +6,7 @@ from pathlib import Path
 from platformdirs import user_data_path
 
 from p2pinfer.core.values.errors import UsageError
+from p2pinfer.system import user_id
 
 
 def default_data() -> Path:
@@ -24,7 +25,7 @@ def runtime_folders() -> list[Path]:
     Nobody promises that they are there, or this user's: `su` and `sudo` may keep what another's session says.
     """
     said = os.environ.get("XDG_RUNTIME_DIR", "")
-    return [*([Path(said)] if said.startswith("/") else []), Path(f"/run/user/{os.geteuid()}")]
+    return [*([Path(said)] if said.startswith("/") else []), Path(f"/run/user/{user_id()}")]
 
 
 def node_journal(data: Path) -> Path:

@@ -16,8 +16,9 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Final
 
+from p2pinfer.system import SAFE
+
 CHUNK: Final = 1 << 16  # bytes
-SAFE: Final = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # what came there meanwhile does not hold us up
 KINDS: Final = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
@@ -45,7 +46,7 @@ def open_plain(path: Path) -> BufferedReader:
 def open_descriptor(path: Path, flags: int, mode: int = 0o600) -> int:
     """A descriptor of the file; `mode` is that of one that the flags make."""
     check_plain([path])  # before it is opened: some devices act when they are
-    descriptor = os.open(path, flags | SAFE, mode)
+    descriptor = os.open(path, flags | SAFE, mode)  # what came there meanwhile does not hold us up
     try:
         _check(path, os.fstat(descriptor))
     except OSError:

@@ -19,6 +19,7 @@ from p2pinfer.disk.atomic import write_atomic
 from p2pinfer.disk.locks import is_held
 from p2pinfer.disk.places import node_lock, runtime_folders
 from p2pinfer.disk.plain import read_small
+from p2pinfer.system import user_id
 
 MAX_ENTRIES: Final = 64  # nodes of one user; more are found through those
 MAX_PATH: Final = 4_096  # bytes of a data folder's
@@ -71,13 +72,15 @@ def entered() -> list[Path]:
 
 def _place() -> Path | None:
     """Return the place of the roll if there is one; None where others could put something else in its place."""
+    if (user := user_id()) is None:
+        return None
     for runtime in filter(_is_private, runtime_folders()):
         return runtime / "p2pinfer"
     try:
         shared = Path(tempfile.gettempdir())
     except OSError:  # none takes a file
         return None
-    return shared / f"p2pinfer-{os.geteuid()}" if _keeps_owners(shared) else None
+    return shared / f"p2pinfer-{user}" if _keeps_owners(shared) else None
 
 
 def _is_private(folder: Path) -> bool:
@@ -86,7 +89,7 @@ def _is_private(folder: Path) -> bool:
         seen = folder.lstat()
     except OSError:
         return False
-    return stat.S_ISDIR(seen.st_mode) and seen.st_uid == os.geteuid() and not seen.st_mode & OTHERS
+    return stat.S_ISDIR(seen.st_mode) and seen.st_uid == user_id() and not seen.st_mode & OTHERS
 
 
 def _keeps_owners(shared: Path) -> bool:
@@ -96,7 +99,7 @@ def _keeps_owners(shared: Path) -> bool:
     except OSError:
         return False
     is_safe = bool(seen.st_mode & stat.S_ISVTX) or not seen.st_mode & OTHERS_WRITE
-    return is_safe and seen.st_uid in (0, os.geteuid())
+    return is_safe and seen.st_uid in (0, user_id())
 
 
 def _entry(folder: Path, data: Path) -> Path:

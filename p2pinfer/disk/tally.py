@@ -10,7 +10,6 @@ cut leaves it or no note, and a copy has a time of its own; then the journal has
 open for writing holds a lock on this file. By that others know that it was proven, or closed well, before.
 """
 
-import fcntl
 import os
 import re
 import time
@@ -20,6 +19,7 @@ from typing import Final
 
 from p2pinfer.core.values.errors import JournalError
 from p2pinfer.disk.plain import open_descriptor, read_small
+from p2pinfer.system import NO_LINKS, lock
 
 SUFFIX: Final = "-tally"
 LOG: Final = "-wal"  # what SQLite appends to the journal's name for its log
@@ -56,7 +56,7 @@ def was_closed_well(journal: Path) -> bool:
 def is_in_use(journal: Path) -> bool:
     """Somebody has it open for writing, as far as can be told."""
     try:
-        descriptor = open_descriptor(tally_of(journal), os.O_RDONLY | os.O_NOFOLLOW)
+        descriptor = open_descriptor(tally_of(journal), os.O_RDONLY | NO_LINKS)
     except OSError:
         return False
     try:
@@ -70,11 +70,11 @@ def is_in_use(journal: Path) -> bool:
 def open_tally(journal: Path) -> "Tally":
     """Raises JournalError where it cannot be written."""
     try:
-        descriptor = open_descriptor(tally_of(journal), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, MODE)
+        descriptor = open_descriptor(tally_of(journal), os.O_RDWR | os.O_CREAT | NO_LINKS, MODE)
     except OSError as error:
         raise JournalError(f"cannot write {tally_of(journal)}: {error.strerror}") from None
     with suppress(OSError):  # without locks, others prove the journal again
-        fcntl.flock(descriptor, fcntl.LOCK_SH)  # who looks at it holds it for a moment
+        lock(descriptor, shared=True, wait=True)  # who looks at it holds it for a moment
     return Tally(journal, descriptor)
 
 
@@ -88,19 +88,24 @@ class Tally:
     def write(self, commits: int) -> None:
         """Note a commit, which is done and stays: a number that cannot be noted is left out."""
         with suppress(OSError):
-            os.pwrite(self._descriptor, _text(commits), 0)
+            _write(self._descriptor, _text(commits), 0)
 
     def close(self) -> None:
         """Note how the journal is, unless somebody else has it open: then it is on them."""
         with suppress(OSError, ValueError):
-            os.pwrite(self._descriptor, _state(self._journal), len(_text(0)))
+            _write(self._descriptor, _state(self._journal), len(_text(0)))
         os.close(self._descriptor)
+
+
+def _write(descriptor: int, data: bytes, place: int) -> None:
+    os.lseek(descriptor, place, os.SEEK_SET)
+    os.write(descriptor, data)
 
 
 def _is_free(descriptor: int) -> bool:
     """Raises OSError where there are no locks."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(descriptor)
     except BlockingIOError:
         time.sleep(LOOK_S)
         return False

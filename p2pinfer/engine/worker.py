@@ -24,14 +24,14 @@ from p2pinfer.engine.messages import (
     unpack_request,
     unpack_spec,
 )
+from p2pinfer.system import ENDING
 
 EXIT_ORPHAN: Final = 3
-IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # a service manager sends them to every process
 
 
 def main(fd: int) -> None:
     """Serve one parent for as long as it lives."""
-    for number in IGNORED:
+    for number in ENDING:  # a service manager sends them to every process
         signal.signal(number, signal.SIG_IGN)
     with socket.socket(fileno=fd) as door:
         threading.Thread(target=_end_with_parent, args=[door.fileno()], daemon=True).start()

@@ -15,6 +15,8 @@ CLOCKS: Final = {"linux": "CLOCK_BOOTTIME", "darwin": "CLOCK_MONOTONIC_RAW"}
 
 def asleep_s() -> float:
     """Seconds that this machine slept since it started, beside a constant."""
+    if sys.platform == "win32":
+        return 0.0
     clock = getattr(time, CLOCKS.get(sys.platform, ""), None)
     return 0.0 if clock is None else time.clock_gettime(clock) - time.monotonic()
 

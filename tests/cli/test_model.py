@@ -7,7 +7,7 @@ from click.testing import CliRunner, Result
 from p2pinfer.cli.model import model
 from p2pinfer.core.values.errors import ModelError
 from p2pinfer.disk.store import Store
-from tests.disk.tiny import tiny_folder
+from tests.disk.tiny import crashing_tokenizer, tiny_folder
 
 
 @pytest.fixture
@@ -54,6 +54,15 @@ def test_a_key_that_nobody_knows_is_ignored_by_the_word_of_the_owner(tmp_path: P
     result = run("import", str(folder), "--store", str(store))
     assert "import it with --ignore secret_sauce" in str(result.exception)
     assert run("import", str(folder), "--ignore", "secret_sauce", "--store", str(store)).exit_code == 0
+
+
+def test_a_model_whose_tokenizer_crashes_the_library_is_refused(tmp_path: Path, store: Path) -> None:
+    folder = tiny_folder(tmp_path / "Tiny")
+    (folder / "tokenizer.json").write_bytes(crashing_tokenizer())
+    result = run("import", str(folder), "--store", str(store))
+    assert isinstance(result.exception, ModelError)
+    assert "or crash what reads them" in str(result.exception)
+    assert Store(store).models() == []
 
 
 def test_the_list_is_a_table(store: Path, tiny: str) -> None:

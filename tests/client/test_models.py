@@ -121,6 +121,20 @@ def test_the_owners_name_means_the_owners_model(tmp_path: Path, imports: list[Im
     assert [model.id for model in Store(mine.store.root).fetched.models()] == [theirs.model.id]
 
 
+def test_a_tokenizer_that_is_longer_than_any_is_not_fetched(
+    tmp_path: Path, imports: list[Imported], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MAN-16"""
+    theirs = imports[1]
+    monkeypatch.setattr("p2pinfer.client.models.MAX_MODEL_TEXT", 100)
+
+    async def test(client: Client) -> None:
+        with pytest.raises(ModelError, match=r"a tokenizer of [\d,]+ bytes, limit 100"):
+            await ask(client, theirs.model.id.hex())
+
+    run(test, tmp_path, Store(tmp_path / "store"), theirs)
+
+
 def test_a_name_of_the_owners_is_no_strangers_where_nobody_serves_it(tmp_path: Path, imports: list[Imported]) -> None:
     mine, theirs = imports
 

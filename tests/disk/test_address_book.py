@@ -269,7 +269,8 @@ def test_what_is_no_file_of_ours_is_left_alone(path: Path, kind: str, caplog: py
     book.note_link(ONE, "", PLACE, NOW)
     save(book)
     assert "cannot be read, and is left as it is" in caplog.text
-    assert path.stat() == before
+    now = path.stat()  # without the time of the last look, which reading moves on
+    assert (now.st_ino, now.st_mode, now.st_mtime_ns) == (before.st_ino, before.st_mode, before.st_mtime_ns)
     assert [one.peer for one in book.to_dial(NOW)] == [ONE]
 
 

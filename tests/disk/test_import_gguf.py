@@ -20,7 +20,7 @@ from p2pinfer.core.models.text import Texts
 from p2pinfer.core.values.errors import ModelError
 from p2pinfer.disk import demo as demo_source
 from p2pinfer.disk.demo import demo_file
-from p2pinfer.disk.importing import gguf_file, import_model
+from p2pinfer.disk.importing import building, gguf_file, import_model
 from p2pinfer.disk.importing.gguf_file import open_gguf
 from p2pinfer.disk.importing.gguf_model import read_gguf
 from p2pinfer.disk.importing.safetensors_file import open_safetensors
@@ -245,6 +245,25 @@ def test_a_part_that_was_renamed_says_what_parts_are_called(tmp_path: Path) -> N
         read_gguf(parts[0].rename(parts[0].with_name("Tiny.gguf")))
 
 
+def test_a_model_in_more_parts_than_any_is_refused(tmp_path: Path) -> None:
+    """MAN-16"""
+    path = tmp_path / "Tiny-00001-of-01000.gguf"
+    tiny_gguf(path, **{"split.no": (0, SHORT), "split.count": (1000, SHORT)})
+    with pytest.raises(ModelError, match="a part of a model in 1000 files"):
+        read_gguf(path)
+
+
+def test_a_tokenizer_that_no_client_would_take_is_refused(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MAN-16"""
+    monkeypatch.setattr(building, "MAX_MODEL_TEXT", 1000)
+    tiny_gguf(tmp_path / "Tiny.gguf")
+    with pytest.raises(ModelError, match=r"the tokenizer of tiny has \d+ bytes, limit 1000"):
+        import_model(str(tmp_path / "Tiny.gguf"), store)
+    assert store.models() == []
+
+
 def in_parts(folder: Path, layers: int = 2) -> list[Path]:
     """The tiny model in three files."""
     folder.mkdir()
@@ -359,8 +378,8 @@ def test_a_truncated_file_is_refused(whole: bytes, tmp_path: Path, keep: int) ->
 def test_a_header_of_more_items_than_any_model_has_is_refused(
     whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each item takes many times the memory that it takes in the file."""
-    monkeypatch.setattr(gguf_file, "MAX_ITEMS", 500)
+    """MAN-16. Each item takes many times the memory that it takes in the file."""
+    monkeypatch.setattr(gguf_file, "MAX_GGUF_ITEMS", 500)
     (tmp_path / "a.gguf").write_bytes(whole)
     with pytest.raises(ModelError, match="more than 500 items in its header"):
         open_gguf(tmp_path / "a.gguf")

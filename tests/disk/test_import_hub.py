@@ -52,6 +52,16 @@ def test_progress_is_told_in_bytes(tmp_path: Path, cache: Path) -> None:
     assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
 
 
+def test_a_text_that_is_too_long_is_not_fetched(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MAN-16"""
+    folder = tiny_folder(tmp_path / "Tiny")
+    size = (folder / "tokenizer.json").stat().st_size
+    monkeypatch.setattr("p2pinfer.disk.importing.hub.MAX_MODEL_TEXT", size - 1)
+    told = f"org/Tiny on the hub: tokenizer.json has {size} bytes, limit {size - 1}"
+    with serving_hub(folder, "org/Tiny", refused="tokenizer.json") as endpoint, pytest.raises(ModelError, match=told):
+        fetch("org/Tiny", endpoint, cache)
+
+
 def test_a_model_the_hub_does_not_have_is_refused(store: Store, tmp_path: Path) -> None:
     with (
         serving_hub(tiny_folder(tmp_path / "Tiny"), "org/Tiny") as endpoint,

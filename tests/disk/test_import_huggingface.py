@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from p2pinfer.core.models.bf16 import to_bf16
 from p2pinfer.core.values.errors import ModelError
-from p2pinfer.disk.importing import huggingface, import_model
+from p2pinfer.disk.importing import Trials, huggingface, import_model
 from p2pinfer.disk.importing.safetensors_file import open_safetensors
 from p2pinfer.disk.store import Store, StoredModel
 from p2pinfer.disk.wishes import Wishes
@@ -153,7 +153,7 @@ def test_a_template_is_tried_before_anything_is_stored(store: Store, tmp_path: P
         raise KeyboardInterrupt  # of whoever waits for it
 
     with pytest.raises(KeyboardInterrupt):
-        import_model(str(tiny_folder(tmp_path / "Tiny")), store, try_template=never_ends)
+        import_model(str(tiny_folder(tmp_path / "Tiny")), store, trials=Trials(template=never_ends))
     assert store.models() == []
 
 
@@ -391,6 +391,7 @@ def test_an_index_may_not_name_files_outside_the_folder(store: Store, tmp_path: 
         {"x": {"dtype": "F32", "shape": [4.0], "data_offsets": [0, 16]}},
         {"x": {"dtype": "F32", "shape": [4]}},
         {"x": {"dtype": "F32", "shape": [4], "data_offsets": [16]}},
+        {"x": {"dtype": "F32", "shape": [4] + [1] * 8, "data_offsets": [0, 16]}},
         {"x": 1},
     ],
     ids=str,
@@ -472,7 +473,8 @@ def test_a_number_that_no_model_has_is_refused_before_memory_is_taken(
 def test_a_text_that_never_ends_is_refused(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(huggingface, "MAX_FILE", 1 << 20)
+    """MAN-16"""
+    monkeypatch.setattr(huggingface, "MAX_MODEL_TEXT", 1 << 20)
     folder = tiny_folder(tmp_path / "Tiny")
     with (folder / name).open("r+b") as file:
         file.truncate((1 << 20) + 1)
@@ -481,6 +483,7 @@ def test_a_text_that_never_ends_is_refused(
 
 
 def test_a_header_as_long_as_the_file_says_is_not_read(tmp_path: Path) -> None:
+    """MAN-16"""
     path = tmp_path / "model.safetensors"
     with path.open("wb") as file:
         file.write((1 << 30).to_bytes(8, "little"))

@@ -93,6 +93,18 @@ def tiny_sentencepiece(**changes: Any) -> bytes:
     return json.dumps(description | changes).encode()
 
 
+def crashing_tokenizer() -> bytes:
+    """One name so long that the tokenizers library overflows its stack when it forgets the vocabulary."""
+    description: dict[str, Any] = {
+        **dict.fromkeys(("truncation", "padding", "normalizer", "pre_tokenizer", "post_processor")),
+        "version": "1.0",
+        "added_tokens": [],
+        "decoder": {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True},
+        "model": {"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0], ["a" * 3_000_000, -1.0]]},
+    }
+    return json.dumps(description).encode()
+
+
 def tiny_tensors(config: dict[str, Any]) -> Arrays:
     """Random float32 values under Hugging Face's names."""
     random = np.random.default_rng(1)

@@ -170,6 +170,13 @@ def test_every_number_of_a_protocol_module_is_registered(module: str) -> None:
     assert named - set(VERSIONS) == registered
 
 
+@pytest.mark.parametrize("folder", ["core/models", "disk/importing"])
+def test_every_limit_of_what_a_model_may_be_is_registered(folder: str) -> None:
+    modules = [f"p2pinfer.{folder.replace('/', '.')}.{path.stem}" for path in (ROOT / "p2pinfer" / folder).glob("*.py")]
+    found = {(module, name) for module in modules for name in constants_of(module) if name.startswith(("MAX_", "MIN_"))}
+    assert found - {(entry["where"], entry["name"]) for entry in REGISTRY["constants"]} == set()
+
+
 def test_messages_and_records_name_specs_that_exist() -> None:
     named = {entry["spec"] for table in ("messages", "parts", "records") for entry in REGISTRY[table]}
     assert {name for name in named if not (PROTOCOLS / name).exists()} == set()

@@ -25,6 +25,7 @@ VERSION: Final = 1
 DOMAIN: Final = b"p2pinfer/1/manifest\0"
 MAX_MANIFEST: Final = 1 << 20  # bytes; one part of a file call carries it whole
 MAX_TEMPLATE: Final = 256 << 10  # bytes
+MAX_MODEL_TEXT: Final = 64 << 20  # bytes of a file that is not weights; the largest tokenizers have about 35 MB
 
 CONFIG: Final = "config.json"
 TOKENIZER: Final = "tokenizer.json"

@@ -16,7 +16,7 @@ OWN: Final = frozenset(
         *("bos_token", "eos_token", "unk_token", "pad_token"),
     )
 )
-MAX_INTEGER: Final = 1 << 63  # of either sign
+MAX_VARIABLE: Final = (1 << 63) - 1  # the largest whole number; as low as one below its negative
 
 
 def check_variables(variables: Mapping[str, Variable]) -> None:
@@ -30,7 +30,7 @@ def check_variables(variables: Mapping[str, Variable]) -> None:
             raise UsageError(f"{name} is what a template gets from p2pinfer; it cannot be set")
         if not isinstance(value, bool | int | float | str | None):
             raise UsageError(f"a template's variable is true, false, a number or a text: {name} is {value!r:.80}")
-        if isinstance(value, int) and not -MAX_INTEGER <= value < MAX_INTEGER:
+        if isinstance(value, int) and not -MAX_VARIABLE - 1 <= value <= MAX_VARIABLE:
             raise UsageError(f"{name} is a number of more than 64 bits")
 
 

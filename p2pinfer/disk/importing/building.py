@@ -10,7 +10,15 @@ from pathlib import Path
 from p2pinfer.core.models.architecture import Weight, output_head
 from p2pinfer.core.models.bf16 import Bits
 from p2pinfer.core.models.config_json import config_json
-from p2pinfer.core.models.manifest import CONFIG, TOKENIZER, File, Manifest, encode_manifest, layer_flops
+from p2pinfer.core.models.manifest import (
+    CONFIG,
+    MAX_MODEL_TEXT,
+    TOKENIZER,
+    File,
+    Manifest,
+    encode_manifest,
+    layer_flops,
+)
 from p2pinfer.core.models.model_config import ModelConfig
 from p2pinfer.core.models.text import Texts
 from p2pinfer.core.values.errors import ModelError
@@ -55,7 +63,7 @@ def build(source: ModelSource, store: Store, progress: Progress = no_progress) -
     Raises:
         ModelError: the source lacks something or is damaged, or the store has no room.
     """
-    _check_texts(source)
+    check_texts(source)
     source = _untied(source)
     files = source.config.files
     _check_tensors(source, files)
@@ -100,8 +108,13 @@ def _untied(source: ModelSource) -> ModelSource:
     return replace(source, config=replace(config, tied=False))
 
 
-def _check_texts(source: ModelSource) -> None:
-    """A template that cannot be read is taken as it is: it is the model's, and plain prompts need none."""
+def check_texts(source: ModelSource) -> None:
+    """Raise ModelError where the tokenizer is none, or has ids that the model has not.
+
+    A template that cannot be read is taken as it is: it is the model's, and plain prompts need none.
+    """
+    if len(source.tokenizer) > MAX_MODEL_TEXT:
+        raise ModelError(f"the tokenizer of {source.name} has {len(source.tokenizer)} bytes, limit {MAX_MODEL_TEXT}")
     size, rows = Texts(source.tokenizer).size, source.config.shape.vocabulary
     if size > rows:
         raise ModelError(f"the tokenizer of {source.name} has ids up to {size - 1}, its embedding {rows} rows")

@@ -24,8 +24,8 @@ from p2pinfer.disk.plain import open_plain
 
 MAGIC: Final = b"GGUF"
 VERSIONS: Final = (2, 3)
-MAX_DIMENSIONS: Final = 4
-MAX_ITEMS: Final = 1 << 23  # values and tensors that a header announces; the largest vocabularies have under 1 M items
+MAX_GGUF_DIMENSIONS: Final = 4
+MAX_GGUF_ITEMS: Final = 1 << 23  # that a header announces: keys, tensors, values; large vocabularies have under 1 M
 STRING: Final = 8
 ARRAY: Final = 9
 # the format's number of a scalar type -> struct's letter for it
@@ -94,8 +94,8 @@ class _Reader:
         if count > len(self.data):
             raise _Short
         self.items += count
-        if self.items > MAX_ITEMS:
-            raise ValueError(f"more than {MAX_ITEMS} items in its header")
+        if self.items > MAX_GGUF_ITEMS:
+            raise ValueError(f"more than {MAX_GGUF_ITEMS} items in its header")
         return count
 
     def take(self, size: int) -> bytes:
@@ -151,7 +151,7 @@ def _header(reader: _Reader) -> tuple[dict[str, Value], list[_Entry]]:
 
 def _entry(reader: _Reader) -> _Entry:
     name, dimensions = reader.text(), reader.number("I")
-    if not 1 <= dimensions <= MAX_DIMENSIONS:
+    if not 1 <= dimensions <= MAX_GGUF_DIMENSIONS:
         raise ValueError(f"{brief(name)} has {dimensions} dimensions")
     shape = tuple(reversed([reader.number("Q") for _ in range(dimensions)]))
     kind = GGMLQuantizationType(reader.number("I"))

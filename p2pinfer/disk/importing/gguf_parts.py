@@ -10,7 +10,7 @@ from p2pinfer.core.values.shown import brief
 from p2pinfer.disk.importing.gguf_file import Gguf, Value, open_gguf
 
 _PART: Final = re.compile(r"(.+)-(\d{5})-of-(\d{5})", re.ASCII)
-MAX_PARTS: Final = 999  # each is a file that stays open
+MAX_GGUF_PARTS: Final = 999  # each is a file that stays open
 
 
 def without_part(stem: str) -> str:
@@ -29,7 +29,7 @@ def open_parts(path: Path) -> Gguf:
     if count <= 1:
         return file
     match = _PART.fullmatch(path.stem)
-    if match is None or int(match[3]) != count or count > MAX_PARTS:
+    if match is None or int(match[3]) != count or count > MAX_GGUF_PARTS:
         raise ModelError(
             f"{path} is a part of a model in {brief(count)} files: give each its name, "
             f"NAME-00001-of-{min(count, 99_999):05}.gguf and on, in one folder"

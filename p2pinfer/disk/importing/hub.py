@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
 
+from p2pinfer.core.models.manifest import MAX_MODEL_TEXT
 from p2pinfer.core.values.errors import ModelError
 from p2pinfer.core.values.shown import cut
 from p2pinfer.disk.importing.building import Progress, no_progress
@@ -55,6 +56,8 @@ def _fetch(name: str, revision: str | None, endpoint: str | None, cache: Path | 
     wanted = [file for file in sizes if file in TEXT_FILES or _is_weights(file)]
     if not wanted:
         raise ModelError(f"{name} on the hub has no safetensors")
+    if long := [file for file in wanted if file in TEXT_FILES and sizes[file] > MAX_MODEL_TEXT]:
+        raise ModelError(f"{name} on the hub: {long[0]} has {sizes[long[0]]} bytes, limit {MAX_MODEL_TEXT}")
     total, done = sum(sizes[file] for file in wanted), 0
     folder = Path()
     for file in wanted:

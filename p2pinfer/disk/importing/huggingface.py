@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from p2pinfer.core.models.config_json import parse_config
+from p2pinfer.core.models.manifest import MAX_MODEL_TEXT
 from p2pinfer.core.models.model_config import ModelConfig
 from p2pinfer.core.models.model_numbers import whole
 from p2pinfer.core.values.errors import ModelError
@@ -25,7 +26,6 @@ TOKENIZER_CONFIG: Final = "tokenizer_config.json"
 TEMPLATE: Final = "chat_template.jinja"
 README: Final = "README.md"
 WEIGHTS: Final = "model.safetensors"
-MAX_FILE: Final = 64 << 20  # bytes of a file that is not weights; the largest tokenizers have about 35 MB
 MAX_CARD: Final = 64 << 10  # characters of a model card's header
 INDEX: Final = "model.safetensors.index.json"
 SAMPLING: Final = {"temperature": 1.0, "top_k": 50, "top_p": 1.0}  # where they are not said
@@ -183,6 +183,6 @@ def _text(path: Path) -> str:
 
 def _read(path: Path) -> bytes:
     try:
-        return read_small(path, MAX_FILE)
+        return read_small(path, MAX_MODEL_TEXT)
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from None

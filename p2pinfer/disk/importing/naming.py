@@ -16,6 +16,11 @@ _QUANTISED: Final = re.compile(r"[._-](i?q\d\w*|bf16|f16|f32|fp16)$", re.ASCII)
 def model_name(given: str) -> str:
     """A name in lower case, white space as hyphens, without what a file's name says about quantisation."""
     name = _QUANTISED.sub("", "-".join(filter(None, _SPACES.split(given.lower()))))
-    if not is_name(name) or len(name.encode()) > 96:
+    if not is_name(name) or not _is_text(name) or len(name.encode()) > 96:
         raise ModelError(f"{brief(given)} cannot be a model's name; give one: --name NAME")
     return name
+
+
+def _is_text(name: str) -> bool:
+    """Every character is whole, as those of a file's name may not be."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)

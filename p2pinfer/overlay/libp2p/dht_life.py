@@ -4,7 +4,6 @@ Whatever strangers do to libp2p's DHT costs the node neither its event loop nor 
 answer, or takes more memory or time than a part of the DHT is worth, it is ended by a signal that it cannot hold off.
 """
 
-import os
 import subprocess
 import sys
 from collections import deque
@@ -19,6 +18,7 @@ import trio
 from p2pinfer.core.values.shown import shown_line
 from p2pinfer.overlay.libp2p.dht_frames import LENGTH, MAX_REASON, addresses_in, pack, size_of, unpack
 from p2pinfer.overlay.pipe import Address
+from p2pinfer.system import APART
 
 COMMAND: Final = (sys.executable, "-P", "-m", "p2pinfer.overlay.libp2p.dht_process")
 NICENESS: Final = 10  # it waits for the processor behind everything else of ours, from its first moment on
@@ -175,8 +175,8 @@ async def start() -> trio.Process:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # what a terminal sends is not for it
+        **APART,  # what a terminal sends is not for it
     )
-    with suppress(OSError):  # it ended already
-        os.setpriority(os.PRIO_PROCESS, process.pid, min(19, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS))
+    with suppress(psutil.Error):  # it ended already
+        psutil.Process(process.pid).nice(min(19, psutil.Process().nice() + NICENESS))
     return process

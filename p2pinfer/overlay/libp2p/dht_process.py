@@ -6,8 +6,8 @@ of nothing. Its standard input and output are the node's (`dht_frames.py`).
 """
 
 import logging
+import mmap
 import os
-import resource
 import signal
 import sys
 import threading
@@ -23,17 +23,16 @@ import trio
 from p2pinfer.overlay.libp2p.dht import Dht, open_dht
 from p2pinfer.overlay.libp2p.dht_frames import LENGTH, MAX_REASON, fitting, pack, size_of, unpack
 from p2pinfer.overlay.pipe import Address
+from p2pinfer.system import ENDING, bound_memory, write_no_files
 
-IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # a service manager sends them to every process
 SPARE_DATA: Final = 150 << 20  # bytes that it may allocate beside what it has at rest
 
 
 def main(questions: BinaryIO, answers: BinaryIO) -> None:
     """Answer until there are no more questions; the first one says where the host is to be."""
-    for number in IGNORED:
+    for number in ENDING:  # a service manager sends them to every process
         signal.signal(number, signal.SIG_IGN)
-    for what in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE):
-        resource.setrlimit(what, (0, 0))
+    write_no_files()
     logging.disable()  # nobody reads it
     sys.excepthook = partial(_say_failure, answers)
     if (opening := _read(questions)) is not None:
@@ -96,8 +95,8 @@ def _bound_memory() -> None:
     """Take a bound on what may be allocated. Systems other than Linux do not hold it; there the node alone watches."""
     statistics = Path("/proc/self/statm")
     if statistics.exists():
-        data = int(statistics.read_text().split()[5]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_DATA, (data + SPARE_DATA, data + SPARE_DATA))
+        data = int(statistics.read_text().split()[5]) * mmap.PAGESIZE
+        bound_memory(data + SPARE_DATA, maps_files=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Peers over TCP and noise: dialling, accepting, and the opening of the whole network."""
 
 import logging
-import resource
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from p2pinfer.overlay.link import Receiver
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.pipe import Address, Pipe, hear_nothing, peer_of
 from p2pinfer.overlay.sleep import asleep_s
+from p2pinfer.system import descriptors
 
 if TYPE_CHECKING:
     from p2pinfer.overlay.libp2p.mdns import Neighbourhood
@@ -92,7 +92,7 @@ async def open_libp2p_network(
                 nursery.start_soon(ground.run_dht, ground.open_dht())
             if listening.mdns and listeners:
                 nursery.start_soon(ground.run_mdns)
-            most = max(NETWORK_LINKS, min(MAX_LINKS, _descriptors() - DESCRIPTORS))
+            most = max(NETWORK_LINKS, min(MAX_LINKS, descriptors(MAX_LINKS + DESCRIPTORS) - DESCRIPTORS))
             async with open_ground_network(ground, receiver, greeting or new_greeting(), keep_s, most) as network:
                 yield network
             nursery.cancel_scope.cancel()
@@ -117,15 +117,6 @@ def check_announced(addresses: Sequence[str]) -> None:
         if not may_dial(address, NOWHERE):
             hint = "give an IP address and a TCP port, such as /ip4/198.51.100.7/tcp/4001; names are not dialled"
             raise UsageError(f"nobody could dial {address!r:.200}, which is to be announced: {hint}")
-
-
-def _descriptors() -> int:
-    """The files and sockets that this process may have open, raised as far as its owner lets it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < MAX_LINKS + DESCRIPTORS:
-        soft = MAX_LINKS + DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_LINKS + DESCRIPTORS)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return soft
 
 
 async def _listen(

@@ -6,7 +6,6 @@ reads headers of two bytes from the kernel one by one.
 
 import errno
 import ipaddress
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, Protocol
@@ -17,6 +16,7 @@ from p2pinfer.core.swarm.address import host_and_port
 from p2pinfer.core.swarm.source import IP, Source, source_of
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import LinkDead, UsageError
+from p2pinfer.system import receive_nowait, send_nowait
 
 READ_BYTES: Final = 64 * 1024  # so that nobody's bytes hold others up for long
 BACKLOG: Final = 128  # connections the kernel holds for us while we are busy
@@ -159,7 +159,7 @@ class Socket:
         """
         try:
             await trio.lowlevel.wait_readable(self._descriptor())
-            data = os.read(self._descriptor(), READ_BYTES)
+            data = receive_nowait(self._descriptor(), READ_BYTES)
         except BlockingIOError:
             return  # somebody woke us for nothing; the caller asks again
         except (OSError, trio.ClosedResourceError) as error:
@@ -191,7 +191,7 @@ class Socket:
             self.unsent += data
             data = bytes(self.unsent)
         try:
-            sent = os.write(self._descriptor(), data)
+            sent = send_nowait(self._descriptor(), data)
         except BlockingIOError:
             sent = 0
         except OSError as error:
