@@ -130,6 +130,8 @@ Every folder and file:
         terms.py               parts that offers and contracts share
         tree.py                boundary trees: RFC 6962 over salted rows
     core/room/                 a node's room: who finds it, who waits, who gives way
+        excess.py              the room that one had beyond its share while others waited
+        free_room.py           the room that is free, and who gives way
         holdings.py            the parts of a node's room that clients hold
         last_turns.py          the last turns of keys and networks at a node
         overdue.py             when the size of a client that asks for much counts no more

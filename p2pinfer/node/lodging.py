@@ -62,6 +62,7 @@ class Holding:
             idle_s=self.session.idle_s,
             pages=self.pages,
             alone=self.session.stage.is_suspended,
+            held_s=trio.current_time() - self.since_s,
         )
 
 

@@ -142,8 +142,11 @@ class Session:
         return is_at_rest(self.idle_s, started=bool(self.stage.received))
 
     def give_way(self) -> None:
-        """End, since others ask for the room and nothing happens here."""
-        self.fail(Code.IDLE, f"it was not in use for {self.idle_s:.0f} s, and others wait")
+        """End, since others ask for the room."""
+        if self.is_at_rest:
+            self.fail(Code.IDLE, f"it was at rest or too slow for {self.idle_s:.0f} s, and others wait")
+        else:
+            self.fail(Code.OUTSTAYED, "its client had more than its share of room for long, and others wait")
 
     # Steps, called by the batcher
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pinfer.core.money.budget import RETRY_S
+from p2pinfer.core.room.free_room import ROOM_PART
 from p2pinfer.core.room.holdings import HeldSession
 from p2pinfer.core.room.last_turns import LEAST_WASTE_S, MOST_WASTE_S, TURN_S, WASTE, LastTurns
 from p2pinfer.core.room.overdue import HOLD_BACK_PART, PASSED
@@ -25,7 +26,7 @@ from p2pinfer.core.room.queue import (
     Visit,
     new_ticket,
 )
-from p2pinfer.core.room.room import FIRST_ROWS_S, MAX_CALLED, RESTING_S, ROOM_PART, Room, is_at_rest
+from p2pinfer.core.room.room import FIRST_ROWS_S, MAX_CALLED, RESTING_S, Room, is_at_rest
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import Refused
 from p2pinfer.core.values.units import PeerKey, SessionId

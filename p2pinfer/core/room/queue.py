@@ -106,6 +106,10 @@ class Queue:
         place = self._places[place.name] = replace(place, asks=asks, is_away=False)
         return place
 
+    def asking(self) -> list[HeldSession]:
+        """Those who wait for their turn, or come in it."""
+        return [place.asks for place in self._places.values() if not place.is_away]
+
     def called(self) -> list[Place]:
         """Places that room is kept for."""
         return [place for place in self._places.values() if place.turn_s > -inf]
