@@ -183,6 +183,7 @@ Every folder and file:
         units.py               ids, spans and money
     core/wire/                 messages and frames as bytes
         frames.py              frames: a length, then a body
+        line_rate.py           what a machine's line carries, found out by trying
         message_codec.py       messages as bytes, and bytes as messages
         messages.py            messages of links and calls
         pace.py                the speed of a link, and the bytes that may be under way
