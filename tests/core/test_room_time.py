@@ -154,3 +154,10 @@ def test_on_the_own_machine_keys_share() -> None:
     for now in (0.0, MOST_EXCESS_S):
         holdings = looked(excess, [hog] * 4, [other], now)
     assert excess.may_end(hog, other, holdings)
+
+
+def test_what_the_owner_holds_is_not_shared() -> None:
+    excess, owner, hog, other = Excess(4), replace(session(3, "c"), own=True), session(1, "a"), session(2, "b")
+    looked(excess, [owner, owner, hog, hog], [other], 0.0)
+    looked(excess, [owner, owner, hog, hog], [other], 2 * EXCESS_STEP_S)
+    assert (excess.steps("a"), excess.steps("c")) == (2, 0)

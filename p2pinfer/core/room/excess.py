@@ -34,13 +34,14 @@ class Excess:
     ) -> None:
         """Count what was since the look before. From now on, this is how things are.
 
-        While nobody waits nobody has too much.
+        While nobody waits nobody has too much. What the owner holds is not there to be shared.
         """
         self._count(max(0.0, now - self._looked_s))
         self._looked_s = now
-        clients = {(one.client, one.holders[-1]) for one in (*held, *waiting)}
+        clients = {(one.client, one.holders[-1]) for one in (*held, *waiting) if not one.own}
         keys = Counter(network for _, network in clients)
-        self._share = self._sessions / max(1, len(keys))
+        owners_part = sum(map(holdings.part, {one.client for one in held if one.own}))
+        self._share = self._sessions * max(0.0, 1 - owners_part) / max(1, len(keys))
         self._shares = {client: self._share / keys[network] for client, network in clients}
         self._shares |= dict.fromkeys(keys, self._share)
         rooms = self._shares.items() if waiting else ()
@@ -62,7 +63,7 @@ class Excess:
         if one.client == asks.client:
             return False
         holder = one.client if one.network == asks.network else one.holders[-1]
-        return self._has_much(holder) and self._sessions * holdings.part(holder) > self._shares[holder]
+        return self._has_much(holder) and self._sessions * holdings.part(holder) > self._shares.get(holder, inf)
 
     def _has_much(self, holder: Holder) -> bool:
         return self._had_s.get(holder, 0.0) >= MOST_EXCESS_S
