@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pinfer.core.money.budget import RETRY_S
 from p2pinfer.core.room.free_room import ROOM_PART
 from p2pinfer.core.room.holdings import HeldSession
 from p2pinfer.core.room.last_turns import LEAST_WASTE_S, MOST_WASTE_S, TURN_S, WASTE, LastTurns
@@ -19,7 +18,6 @@ from p2pinfer.core.room.queue import (
     CAME_S,
     KEY_PLACES,
     LATE_S,
-    MAX_RETRY_S,
     NETWORK_PLACES,
     NO_TICKET,
     PLACES,
@@ -587,17 +585,6 @@ def test_one_who_opens_and_closes_all_the_time_keeps_nobody_out() -> None:
     refused(room, held := [session(slot, 7, "a") for slot in range(1, 9)], FEW)
     refused(room, held[1:], session(10, 7, "a"), now=0.5)
     let_in(room, held[1:], FEW, now=0.7, ticket=ticket_of(FEW))
-
-
-def test_the_time_told_follows_from_how_fast_room_became_free() -> None:
-    room = Room(8, PAGES)
-    assert refused(room, FULL, session(20, 90, "a")).retry_s == RETRY_S
-    for moment in (0.0, 4.0, 8.0):
-        room.note_end(FEW, NO_TICKET, moment, held_s=HELD_S, worked=True)
-    told = refused(room, FULL, session(21, 91, "b"), now=9.0)
-    assert (told.before, told.retry_s) == (1, 2 * 9.0 / 3)
-    room.note_end(FEW, NO_TICKET, 1_000.0, held_s=HELD_S, worked=True)
-    assert refused(room, FULL, session(22, 92, "c"), now=2_000.0).retry_s == MAX_RETRY_S
 
 
 # Bounds

@@ -63,6 +63,11 @@ class Holdings:
             self._counts[holder] -= 1
             self._held_pages[holder] -= one.pages
 
+    @property
+    def session_part(self) -> float:
+        """The part that one session has, unless it asks for much."""
+        return 1 / self._sessions
+
     def part(self, holder: Holder) -> float:
         return max(self._counts[holder] / self._sessions, self._held_pages[holder] / self._pages)
 

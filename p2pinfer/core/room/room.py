@@ -6,6 +6,7 @@ long. What becomes free goes to those who hold least, of them to those who had n
 of them to whose last turn is longest ago. A client that is alone may have everything.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from heapq import heapify, heappop, heapreplace
 from itertools import islice
@@ -14,10 +15,10 @@ from typing import Final
 
 from p2pinfer.core.room.excess import Excess
 from p2pinfer.core.room.free_room import ROOM_PART, FreeRoom
-from p2pinfer.core.room.holdings import HeldSession, Holdings
+from p2pinfer.core.room.holdings import HeldSession, Holder, Holdings
 from p2pinfer.core.room.last_turns import LastTurns
 from p2pinfer.core.room.overdue import Overdue
-from p2pinfer.core.room.queue import Place, Queue, Visit, came
+from p2pinfer.core.room.queue import Before, Place, Queue, Visit, came
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import Refused
 from p2pinfer.core.values.units import PeerKey, SessionId
@@ -60,16 +61,16 @@ class Room:
         self._queue.forget(now)
         place = self._queue.take_over(self._queue.find(visit.ticket, asks, now))
         came_s = came(visit.ticket, now) if place is None else place.came_s
-        free = self._free(held, free_pages, now)
+        free = self._free(held, free_pages)
         others = [one for one in self._queue.called() if one != place and not one.tried]
         for turn in () if asks.own else others:
             free.take(turn.asks, now - turn.came_s)
         if asks.own or _is_turn(place):
-            going, before = free.take(asks, now - came_s), 0 if asks.own else len(others)
+            going, before = free.take(asks, now - came_s), Before(0 if asks.own else len(others), 0)
         else:
             order = self._order(free, [one for one in self._queue.waiting() if one != place], len(held), now)
             rank = order.ranks.rank_of(asks, came_s, visit.ticket)
-            before = len(others) + order.before(rank)
+            before = order.before(asks, rank, len(others))
             for _ in order.take(now, rank):
                 pass
             going = None if order.is_held_up else free.take(asks, now - came_s)
@@ -84,9 +85,10 @@ class Room:
             self._queue.let_in(place, now)
 
     def call(self, held: Collection[HeldSession], free_pages: int, now: float) -> list[Place]:
-        """Those whose turn has come, who are to be told so."""
+        """Those whose turn has come, who are to be told so. Asked soon after every change, and while somebody waits."""
         self._queue.forget(now)
-        free, called = self._free(held, free_pages, now), self._queue.called()
+        self._excess.look(held, self._queue.asking(), self._holdings(held), now)
+        free, called = self._free(held, free_pages), self._queue.called()
         for turn in called:
             free.take(turn.asks, now - turn.came_s)
         order = self._order(free, self._queue.waiting(), len(held), now)
@@ -114,18 +116,19 @@ class Room:
         """
         if worked:
             self._queue.leave(ticket, held.client)
-            self._queue.note_freed(now)
+            self._queue.note_end(held, held_s)
             self._queue.turns.note(held, held_s, now)
             self._overdue.note_end(held_s)
         else:
             self._queue.turns.note_wasted(held, self._weigh(held) * held_s, now)
             self._queue.let_back(ticket, held.client, now)
 
-    def _free(self, held: Collection[HeldSession], free_pages: int, now: float) -> FreeRoom:
+    def _free(self, held: Collection[HeldSession], free_pages: int) -> FreeRoom:
         """Room as it is, with that of those who may have to give way."""
-        holdings = Holdings(held, self._sessions, self._pages)
-        self._excess.look(held, self._queue.asking(), holdings, now)
-        return FreeRoom(holdings, self._excess, held, self._sessions - len(held), free_pages)
+        return FreeRoom(self._holdings(held), self._excess, held, self._sessions - len(held), free_pages)
+
+    def _holdings(self, held: Collection[HeldSession]) -> Holdings:
+        return Holdings(held, self._sessions, self._pages)
 
     def _order(self, free: FreeRoom, waiting: Sequence[Place], held: int, now: float) -> "_Order":
         """Return the order; a client that asks for much is passed while it does not fit, unless it is due."""
@@ -147,13 +150,20 @@ class Room:
             self._overdue.begin_anew()
 
     def _refusal(
-        self, held: Collection[HeldSession], asks: HeldSession, free_pages: int, now: float, visit: Visit, before: int
+        self,
+        held: Collection[HeldSession],
+        asks: HeldSession,
+        free: int,
+        now: float,
+        visit: Visit,
+        before: Before,
     ) -> Refused:
-        retry_s = self._queue.expected_s(before, now)
+        retry_s = self._queue.expected_s(asks, before, len(held))
         ticket = self._queue.wait(visit, asks, retry_s, now)
         words = f"{len(held)} of {self._sessions} sessions are open, {asks.pages} pages of KV cache are asked for and "
-        words += f"{free_pages} free"
-        return Refused(f"{words}; {before} wait before" if before else words, Code.BUSY, retry_s, ticket, before)
+        words += f"{free} free"
+        words += f"; {before.all} wait before" if before.all else ""
+        return Refused(words, Code.BUSY, retry_s, ticket, before.all)
 
 
 def _is_turn(place: Place | None) -> bool:
@@ -181,6 +191,10 @@ class _Ranks:
         key = self._holdings.part(asks.client), self._excess.steps(asks.client), key_since_s
         return not asks.own, *network, *key, ticket
 
+    def after(self, rank: Rank, turns: int) -> Rank:
+        """The rank of one whose network has had so many turns more."""
+        return rank[0], rank[1] + turns * self._holdings.session_part, *rank[2:]
+
 
 class _Order:
     """Those who wait, as one after the other takes room: by that ranks only grow.
@@ -196,9 +210,16 @@ class _Order:
         heapify(self._heap)
         self.is_held_up = False  # by the first that does not fit
 
-    def before(self, own: Rank) -> int:
-        """Return how many come before this rank, as things are."""
-        return sum(rank < own for rank, _, _ in self._heap)
+    def before(self, asks: HeldSession, rank: Rank, called: int) -> Before:
+        """Return how many come before one with this rank: each holds more with each turn. called: they do anyway"""
+        network, turns, count = asks.holders[-1], Counter[Holder](), 0
+        own = sum(other < rank for other, _, place in self._heap if place.asks.holders[-1] == network)
+        rank = self.ranks.after(rank, own)
+        for other, _, place in sorted(self._heap):
+            whose = place.asks.holders[-1]
+            count += self.ranks.after(other, turns[whose]) < rank
+            turns[whose] += 1
+        return Before(called + count, own)
 
     def take(self, now: float, own: Rank | None = None) -> Iterator[Place]:
         """Those who come before this rank, if one is named, each with its room; they end with one who finds none."""
