@@ -133,7 +133,7 @@ def test_a_session_in_use_gives_way_when_its_client_had_much(
     looked(excess, [hog] * 4, [other], 0.0)
     looked(excess, [hog] * 4, [other], after_s)
     holdings = looked(excess, [hog] * left, [other], after_s)
-    assert (excess.is_much(hog) and excess.may_end(hog, other, holdings)) == may
+    assert (excess.is_much(hog, 1.0) and excess.may_end(hog, other, holdings)) == may
 
 
 def test_keys_of_one_network_share_what_it_has() -> None:
@@ -161,3 +161,14 @@ def test_what_the_owner_holds_is_not_shared() -> None:
     looked(excess, [owner, owner, hog, hog], [other], 0.0)
     looked(excess, [owner, owner, hog, hog], [other], 2 * EXCESS_STEP_S)
     assert (excess.steps("a"), excess.steps("c")) == (2, 0)
+
+
+def test_a_large_session_has_as_long_as_a_small_one() -> None:
+    """It has three sessions' room, and is beyond its share by one."""
+    excess, large, other = Excess(4), replace(session(1, "a"), pages=3 * PAGES // 4), session(2, "b")
+    looked(excess, [large], [other], 0.0)
+    for now, much in ((3 * MOST_EXCESS_S - 1, False), (3 * MOST_EXCESS_S, True)):
+        holdings = looked(excess, [large], [other], now)
+        assert holdings.weigh(large) == 3
+        assert excess.is_much(large, 3.0) == much
+        assert excess.may_end(large, other, holdings) == much

@@ -51,9 +51,9 @@ class Excess:
         """By how much one comes later than others."""
         return int(self._had_s.get(holder, 0.0) / EXCESS_STEP_S)
 
-    def is_much(self, one: HeldSession) -> bool:
-        """True if a session may have to give way for what its client had, or those of its network."""
-        return one.held_s >= SLICE_S and any(self._has_much(holder) for holder in one.holders)
+    def is_much(self, one: HeldSession, weight: float) -> bool:
+        """True if a session of so many sessions' room may have to give way for what its client, or network, had."""
+        return one.held_s >= SLICE_S and any(self._has_much(holder, weight) for holder in one.holders)
 
     def may_end(self, one: HeldSession, asks: HeldSession, holdings: Holdings) -> bool:
         """True if such a session may have to give way to this one, of another client.
@@ -63,10 +63,12 @@ class Excess:
         if one.client == asks.client:
             return False
         holder = one.client if one.network == asks.network else one.holders[-1]
-        return self._has_much(holder) and self._sessions * holdings.part(holder) > self._shares.get(holder, inf)
+        has_more = self._sessions * holdings.part(holder) > self._shares.get(holder, inf)
+        return has_more and self._has_much(holder, holdings.weigh(one))
 
-    def _has_much(self, holder: Holder) -> bool:
-        return self._had_s.get(holder, 0.0) >= MOST_EXCESS_S
+    def _has_much(self, holder: Holder, weight: float) -> bool:
+        """It takes a session as long to come to it, however much memory it has."""
+        return self._had_s.get(holder, 0.0) >= MOST_EXCESS_S * weight
 
     def _count(self, passed_s: float) -> None:
         had = {

@@ -80,7 +80,7 @@ class FreeRoom:
         return None
 
     def _is_giver(self, one: HeldSession) -> bool:
-        return not one.own and (one.rests or self._excess.is_much(one))
+        return not one.own and (one.rests or self._excess.is_much(one, self.holdings.weigh(one)))
 
     def _may_go(self, one: HeldSession, asks: HeldSession, is_patient: bool) -> bool:
         if self.holdings.exceed(asks, one) and not asks.own:

@@ -63,6 +63,10 @@ class Holdings:
             self._counts[holder] -= 1
             self._held_pages[holder] -= one.pages
 
+    def weigh(self, one: HeldSession) -> float:
+        """Return how many sessions' room one has."""
+        return max(1.0, one.pages * self._sessions / self._pages)
+
     @property
     def session_part(self) -> float:
         """The part that one session has, unless it asks for much."""

@@ -42,7 +42,8 @@ class Room:
     def __init__(self, sessions: int, pages: int) -> None:
         self._sessions = sessions
         self._pages = pages
-        self._queue = Queue(self._weigh)
+        self._empty = Holdings((), sessions, pages)  # by which sessions are weighed
+        self._queue = Queue(self._empty.weigh)
         self._overdue = Overdue()
         self._excess = Excess(sessions)
 
@@ -120,7 +121,7 @@ class Room:
             self._queue.turns.note(held, held_s, now)
             self._overdue.note_end(held_s)
         else:
-            self._queue.turns.note_wasted(held, self._weigh(held) * held_s, now)
+            self._queue.turns.note_wasted(held, self._empty.weigh(held) * held_s, now)
             self._queue.let_back(ticket, held.client, now)
 
     def _free(self, held: Collection[HeldSession], free_pages: int) -> FreeRoom:
@@ -139,10 +140,6 @@ class Room:
 
     def _is_much(self, asks: HeldSession) -> bool:
         return asks.pages * min(ROOM_PART, self._sessions) > self._pages
-
-    def _weigh(self, one: HeldSession) -> float:
-        """Return how many sessions' room it has."""
-        return max(1.0, one.pages * self._sessions / self._pages)
 
     def _choose(self, held: Collection[HeldSession], asks: HeldSession, now: float) -> None:
         """One has its turn: where that was for its waiting, and not for its size, the next one has to wait as long."""
