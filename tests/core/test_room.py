@@ -15,6 +15,7 @@ from p2pinfer.core.room.holdings import HeldSession
 from p2pinfer.core.room.last_turns import LEAST_WASTE_S, MOST_WASTE_S, TURN_S, WASTE, LastTurns
 from p2pinfer.core.room.overdue import HOLD_BACK_PART, PASSED
 from p2pinfer.core.room.queue import (
+    BACK_S,
     CAME_S,
     KEY_PLACES,
     LATE_S,
@@ -397,6 +398,19 @@ def test_who_found_no_room_at_another_stage_is_back_in_its_place() -> None:
     let_in(room, FULL[:-1], first, now=0.4)
     room.note_end(first, ticket_of(first), TURN_S + 1, held_s=HELD_S, worked=False)
     assert called(room, FULL[:-1], now=TURN_S + 1) == [first.slot]
+
+
+def test_who_found_no_room_at_another_stage_keeps_its_place_until_that_one_has_some() -> None:
+    """The other stage says when to come back, and that may take a while."""
+    room = Room(8, PAGES)
+    first, second = session(20, 90, "a"), session(21, 91, "b")
+    refused(room, FULL, first)
+    assert called(room, FULL[:-1]) == [first.slot]
+    let_in(room, FULL[:-1], first, now=0.1, ticket=ticket_of(first))
+    room.note_end(first, ticket_of(first), 0.2, held_s=HELD_S, worked=False)
+    refused(room, FULL, second, now=BACK_S - 1)
+    assert refused(room, FULL, first, now=BACK_S, ticket=ticket_of(first)).before == 0
+    assert called(room, FULL[:-1], now=BACK_S) == [first.slot]
 
 
 def test_who_comes_after_one_that_found_no_room_at_another_stage_has_its_room() -> None:

@@ -21,6 +21,7 @@ PLACES: Final = 256  # in all; beyond it the network with most of them loses its
 TURN_MS: Final = 1  # `retry_ms` for whose turn it is, and for nobody else
 LATE_S: Final = 10.0  # after the time that a client was told, its place is kept for it
 MAX_RETRY_S: Final = 30.0  # however long the wait: who missed that its turn was told asks again by then
+BACK_S: Final = MAX_RETRY_S + LATE_S  # for one who had room for nothing: another stage may say when to come back
 MAX_TOLD_S: Final = 3_600.0  # of a wait; nobody knows more
 USUAL_S: Final = 10.0  # of a session, while none has ended
 LEAST_ENDED: Final = 2  # of a network, to tell how much of all room it gets
@@ -171,13 +172,13 @@ class Queue:
         """It has found room."""
         ends_s = max(place.turn_s, now)
         place = self._end_turn(place, now)
-        self._places[place.name] = replace(place, is_away=True, ends_s=ends_s, until_s=now + LATE_S)
+        self._places[place.name] = replace(place, is_away=True, ends_s=ends_s, until_s=now + BACK_S)
 
     def let_back(self, ticket: bytes, client: PeerKey, now: float) -> None:
         """Its room came to nothing, for another stage of its route has none: it has the rest of its turn, or waits."""
         if (place := self._places.get(client + ticket)) is not None and place.is_away:
             turn_s = place.ends_s if place.ends_s > now else -inf
-            back = replace(place, turn_s=turn_s, since_s=now, tried=True, is_away=False, until_s=now + LATE_S)
+            back = replace(place, turn_s=turn_s, since_s=now, tried=True, is_away=False, until_s=now + BACK_S)
             self._places[place.name] = back
 
     def pass_over(self, ticket: bytes, client: PeerKey, now: float) -> None:
