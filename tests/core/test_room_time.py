@@ -37,8 +37,8 @@ def crowds(count: int, lasts: Lasts = short, streams: int = 1, from_s: float = 0
     [
         (1, 1, 900, 2 * MOST_EXCESS_S),
         (1, 4, 900, 1.3 * MOST_EXCESS_S),
-        (4, 20, 600, 2 * SLICE_S),
-        (16, 20, 300, SLICE_S),
+        (4, 20, 400, 2 * SLICE_S),
+        (16, 20, 150, SLICE_S),
     ],
 )
 def test_who_took_an_empty_node_with_sessions_that_never_rest_does_not_keep_it(

@@ -145,6 +145,12 @@ async def test_a_session_that_gives_way_says_why(
     assert {close.code for close in middle.said(Close)} == {code}  # type: ignore[attr-defined]
 
 
+async def test_a_session_that_is_too_slow_is_told_so(autojump_clock: MockClock, middle: Middle) -> None:
+    await trickle(middle, POSITION_S + RESTING_S / 5)
+    middle.session.give_way()
+    assert {close.code for close in middle.said(Close)} == {Code.SLOW}  # type: ignore[attr-defined]
+
+
 async def test_a_session_ends_while_its_final_receipt_can_still_be_signed(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
