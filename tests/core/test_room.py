@@ -150,6 +150,11 @@ def test_a_network_that_holds_most_gives_way_first_whatever_its_keys() -> None:
     assert found([idle(1, network="a", idle_s=50), idle(2, network="b"), idle(3, network="b")]) == [3]
 
 
+def test_of_one_network_the_key_that_holds_most_gives_way_first() -> None:
+    held = [idle(1, network="a", idle_s=50), idle(2, 7, "a"), idle(3, 7, "a"), session(4, 8, "b")]
+    assert found(held) == [3]
+
+
 def test_who_has_more_than_its_part_gives_way_before_newcomers() -> None:
     hoard = [idle(slot, client=7) for slot in range(1, 16 // ROOM_PART + 2)]
     others = [replace(idle(slot), newcomer=True) for slot in range(20, 20 + 16 - len(hoard))]

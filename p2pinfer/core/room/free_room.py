@@ -9,7 +9,7 @@ from p2pinfer.core.room.holdings import HeldSession, Holdings
 
 ROOM_PART: Final = 8  # whose key or network holds more than one part in so many gives way first
 
-_GivesWay = tuple[bool, bool, bool, bool, float, float, float]
+_GivesWay = tuple[bool, bool, bool, bool, float, float, float, float]
 _Giver = tuple[_GivesWay, int, HeldSession]
 
 
@@ -89,6 +89,6 @@ class FreeRoom:
 
     def _order(self, one: HeldSession) -> _GivesWay:
         """Lowest for who gives way first."""
-        part = self.holdings.part_of(one)
+        part, key_part = self.holdings.part_of(one), self.holdings.part(one.client)
         at_rest = not one.rests, not one.alone
-        return *at_rest, part * ROOM_PART <= 1, not one.newcomer, -part, -one.idle_s, -one.held_s
+        return *at_rest, part * ROOM_PART <= 1, not one.newcomer, -part, -key_part, -one.idle_s, -one.held_s
