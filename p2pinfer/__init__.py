@@ -132,6 +132,8 @@ Every folder and file:
         terms.py               parts that offers and contracts share
         tree.py                boundary trees: RFC 6962 over salted rows
     core/room/                 a node's room: who finds it, who waits, who gives way
+        excess.py              the room that one had beyond its share while others waited
+        free_room.py           the room that is free, and who gives way
         holdings.py            the parts of a node's room that clients hold
         last_turns.py          the last turns of keys and networks at a node
         overdue.py             when the size of a client that asks for much counts no more
@@ -183,6 +185,7 @@ Every folder and file:
         units.py               ids, spans and money
     core/wire/                 messages and frames as bytes
         frames.py              frames: a length, then a body
+        line_rate.py           what a machine's line carries, found out by trying
         message_codec.py       messages as bytes, and bytes as messages
         messages.py            messages of links and calls
         pace.py                the speed of a link, and the bytes that may be under way

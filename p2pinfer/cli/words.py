@@ -26,6 +26,8 @@ REASONS: Final = {
     Code.ENGINE: "the stage's engine failed",
     Code.UNPAID: "no signature came in time",
     Code.EXPIRED: "the contract's time was over",
+    Code.OUTSTAYED: "the client had had room for long, and others waited",
+    Code.SLOW: "the answer came too slowly, and others waited",
 }
 
 

@@ -12,7 +12,7 @@ from typing import Final
 import trio
 
 from p2pinfer.core.room.last_turns import TURN_S
-from p2pinfer.core.room.queue import MAX_RETRY_S, TURN_MS
+from p2pinfer.core.room.queue import MAX_RETRY_S, MAX_TOLD_S, TURN_MS
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import LinkDead
 from p2pinfer.core.values.keys import short_name
@@ -31,12 +31,14 @@ class _Place:
 
     session: the last that it refused
     before:  so many wait before us
-    again_s: when to ask again, monotonic
+    room_s:  when there may be room for us, monotonic
+    again_s: when to ask again, likewise: a long wait is asked about meanwhile
     is_turn: the node keeps room for us for a moment
     """
 
     session: SessionId
     before: int
+    room_s: float
     again_s: float
     is_turn: bool
 
@@ -55,9 +57,11 @@ class Places:
     def note(self, node: PeerKey, message: SessionRefused) -> None:
         """A node has no room, or has some now."""
         if message.ticket == self.ticket and message.retry_ms:
-            again_s = trio.current_time() + min(message.retry_ms / 1000, MAX_RETRY_S)
+            now, told_s = trio.current_time(), message.retry_ms / 1000
+            again_s = now + min(told_s, MAX_RETRY_S)
             is_turn = message.retry_ms == TURN_MS
-            self._places[node] = _Place(message.session, message.place, again_s, is_turn)
+            room_s = now + min(told_s, MAX_TOLD_S)
+            self._places[node] = _Place(message.session, message.place, room_s, again_s, is_turn)
             self._on_news(node, again_s if is_turn else again_s + MISSED_S, is_turn)
 
     def has(self, node: PeerKey) -> bool:
@@ -74,7 +78,7 @@ class Places:
         """For how many and how long we wait there."""
         if (place := self._places.get(node)) is None:
             return f"node {short_name(node)} is full"
-        wait_s = max(0.0, place.again_s - trio.current_time())
+        wait_s = max(0.0, place.room_s - trio.current_time())
         return f"node {short_name(node)} is full: {place.before} wait before you, some {wait_s:.0f} s"
 
     def give_back(self, link_to: Callable[[PeerKey], Link | None], used: Collection[bytes] = ()) -> None:

@@ -27,7 +27,7 @@ from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.network import Network
 
 LOOK_S: Final = 0.5  # while somebody waits: sessions come to rest, and turns pass, without a word
-CALL_S: Final = 0.05  # between two looks, whatever happens: with many who wait one takes a millisecond
+CALL_S: Final = 0.05  # between two looks, whatever happens: with many who wait one takes two milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,7 @@ class Holding:
             idle_s=self.session.idle_s,
             pages=self.pages,
             alone=self.session.stage.is_suspended,
+            held_s=trio.current_time() - self.since_s,
         )
 
 

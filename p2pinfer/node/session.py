@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import trio
 
 from p2pinfer.core.money.stage_account import StageAccount
-from p2pinfer.core.room.room import is_at_rest
+from p2pinfer.core.room.room import POSITION_S, RESTING_S, is_at_rest
 from p2pinfer.core.sessions.stage import Send, SessionState, StageSession
 from p2pinfer.core.sessions.stage_terms import Relation
 from p2pinfer.core.sessions.step import Output, Step
@@ -142,8 +142,19 @@ class Session:
         return is_at_rest(self.idle_s, started=bool(self.stage.received))
 
     def give_way(self) -> None:
-        """End, since others ask for the room and nothing happens here."""
-        self.fail(Code.IDLE, f"it was not in use for {self.idle_s:.0f} s, and others wait")
+        """End, since others ask for the room."""
+        if not self.is_at_rest:
+            self.fail(Code.OUTSTAYED, "its client had more than its share of room for long, and others wait")
+        elif self._is_slow:
+            self.fail(Code.SLOW, f"it got less than a position in {POSITION_S:.0f} s, and others wait")
+        else:
+            self.fail(Code.IDLE, f"it was not in use for {self.idle_s:.0f} s, and others wait")
+
+    @property
+    def _is_slow(self) -> bool:
+        """At rest, and not still."""
+        stage = self.stage
+        return bool(stage.computed) and not stage.is_suspended and self._deadlines.still_s < RESTING_S
 
     # Steps, called by the batcher
 

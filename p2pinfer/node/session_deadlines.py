@@ -47,6 +47,11 @@ class SessionDeadlines:
         """Since it was in use."""
         return trio.current_time() - self._used_s
 
+    @property
+    def still_s(self) -> float:
+        """Since something moved."""
+        return trio.current_time() - self._moved_s
+
     def move(self, computed: int) -> None:
         """Something moved; so many positions were computed."""
         self._moved_s = now = trio.current_time()

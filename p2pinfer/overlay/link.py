@@ -285,9 +285,14 @@ class Link:
                 self._dues.answer(message)
             case Pong():
                 self._pulse.note_pong(message.at_us)
-                self._pace.add_round_trip(max(0.0, trio.current_time() - message.at_us / 1e6))
+                self._note_round_trip(max(0.0, trio.current_time() - message.at_us / 1e6))
             case _:
                 raise RemoteProtocolError("a second Hello", Code.BAD_STATE)
+
+    def _note_round_trip(self, rtt_s: float) -> None:
+        if self._pace.rtt_s is not None and self._is_needed():
+            self._lane.note_pong(rtt_s - self._pace.rtt_s)
+        self._pace.add_round_trip(rtt_s)
 
     async def _watch(self) -> None:
         """End the link when the peer no longer answers."""

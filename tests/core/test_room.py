@@ -10,22 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pinfer.core.money.budget import RETRY_S
+from p2pinfer.core.room.free_room import ROOM_PART
 from p2pinfer.core.room.holdings import HeldSession
 from p2pinfer.core.room.last_turns import LEAST_WASTE_S, MOST_WASTE_S, TURN_S, WASTE, LastTurns
 from p2pinfer.core.room.overdue import HOLD_BACK_PART, PASSED
 from p2pinfer.core.room.queue import (
+    BACK_S,
     CAME_S,
     KEY_PLACES,
     LATE_S,
-    MAX_RETRY_S,
     NETWORK_PLACES,
     NO_TICKET,
     PLACES,
     Visit,
     new_ticket,
 )
-from p2pinfer.core.room.room import FIRST_ROWS_S, MAX_CALLED, RESTING_S, ROOM_PART, Room, is_at_rest
+from p2pinfer.core.room.room import FIRST_ROWS_S, MAX_CALLED, RESTING_S, Room, is_at_rest
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import Refused
 from p2pinfer.core.values.units import PeerKey, SessionId
@@ -148,6 +148,11 @@ def test_who_holds_most_gives_way_first() -> None:
 
 def test_a_network_that_holds_most_gives_way_first_whatever_its_keys() -> None:
     assert found([idle(1, network="a", idle_s=50), idle(2, network="b"), idle(3, network="b")]) == [3]
+
+
+def test_of_one_network_the_key_that_holds_most_gives_way_first() -> None:
+    held = [idle(1, network="a", idle_s=50), idle(2, 7, "a"), idle(3, 7, "a"), session(4, 8, "b")]
+    assert found(held) == [3]
 
 
 def test_who_has_more_than_its_part_gives_way_before_newcomers() -> None:
@@ -400,6 +405,19 @@ def test_who_found_no_room_at_another_stage_is_back_in_its_place() -> None:
     assert called(room, FULL[:-1], now=TURN_S + 1) == [first.slot]
 
 
+def test_who_found_no_room_at_another_stage_keeps_its_place_until_that_one_has_some() -> None:
+    """The other stage says when to come back, and that may take a while."""
+    room = Room(8, PAGES)
+    first, second = session(20, 90, "a"), session(21, 91, "b")
+    refused(room, FULL, first)
+    assert called(room, FULL[:-1]) == [first.slot]
+    let_in(room, FULL[:-1], first, now=0.1, ticket=ticket_of(first))
+    room.note_end(first, ticket_of(first), 0.2, held_s=HELD_S, worked=False)
+    refused(room, FULL, second, now=BACK_S - 1)
+    assert refused(room, FULL, first, now=BACK_S, ticket=ticket_of(first)).before == 0
+    assert called(room, FULL[:-1], now=BACK_S) == [first.slot]
+
+
 def test_who_comes_after_one_that_found_no_room_at_another_stage_has_its_room() -> None:
     """Two clients need the same two stages, and each is called at one: who comes second goes, or neither ever would."""
     stages = {name: Room(1, PAGES) for name in "xy"}
@@ -586,17 +604,6 @@ def test_one_who_opens_and_closes_all_the_time_keeps_nobody_out() -> None:
     refused(room, held := [session(slot, 7, "a") for slot in range(1, 9)], FEW)
     refused(room, held[1:], session(10, 7, "a"), now=0.5)
     let_in(room, held[1:], FEW, now=0.7, ticket=ticket_of(FEW))
-
-
-def test_the_time_told_follows_from_how_fast_room_became_free() -> None:
-    room = Room(8, PAGES)
-    assert refused(room, FULL, session(20, 90, "a")).retry_s == RETRY_S
-    for moment in (0.0, 4.0, 8.0):
-        room.note_end(FEW, NO_TICKET, moment, held_s=HELD_S, worked=True)
-    told = refused(room, FULL, session(21, 91, "b"), now=9.0)
-    assert (told.before, told.retry_s) == (1, 2 * 9.0 / 3)
-    room.note_end(FEW, NO_TICKET, 1_000.0, held_s=HELD_S, worked=True)
-    assert refused(room, FULL, session(22, 92, "c"), now=2_000.0).retry_s == MAX_RETRY_S
 
 
 # Bounds

@@ -215,6 +215,34 @@ def test_a_turn_that_comes_to_nothing_is_over_at_once(loop: Loop, tmp_path: Path
     loop.run(main)
 
 
+def test_who_had_room_for_long_gives_way_and_is_told_why(
+    loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though its session is in use: it waits for a signature."""
+    monkeypatch.setattr("p2pinfer.core.room.excess.MOST_EXCESS_S", 0.1)
+    monkeypatch.setattr("p2pinfer.core.room.excess.SLICE_S", 0.1)
+    monkeypatch.setattr("p2pinfer.core.room.free_room.SLICE_S", 0.1)
+
+    async def main() -> None:
+        with trio.fail_after(HANG_S):
+            async with (
+                nodes(loop, tmp_path, ("0:3", 1)) as (swarm, _),
+                open_stranger(swarm, new_key()) as first,
+                open_stranger(swarm, new_key()) as second,
+                first.running(await first.plan(max_tokens=100)) as session,
+            ):
+                its = ticket(1)
+                await waits(second, await second.plan(), its)
+                await heard(second, SessionRefused)
+                plan = await second.plan()
+                assert isinstance(await second.open(plan, 0, replace(plan.opens[0], ticket=its)), Accept)
+                close = await session.next(Close)
+                assert isinstance(close, Close)
+                assert close.code == Code.OUTSTAYED
+
+    loop.run(main)
+
+
 async def waits(stranger: Stranger, plan: Plan, ticket: bytes) -> SessionRefused:
     """Open and be refused, and keep the place."""
     link = await stranger.link(plan, 0)

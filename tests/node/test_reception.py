@@ -15,6 +15,7 @@ from p2pinfer.client.contracts import Plan
 from p2pinfer.core.records.receipt import FINAL, Receipt
 from p2pinfer.core.records.records import decode
 from p2pinfer.core.records.sampling import SamplingRecord, encode_sampling, params_hash
+from p2pinfer.core.room.queue import USUAL_S
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.core.values.units import PeerKey, SessionId, Span
@@ -279,7 +280,7 @@ def test_a_full_node_says_when_to_come_back(loop: Loop, tmp_path: Path) -> None:
                 async with stranger.running(plans[0]) as session:
                     answer = await stranger.open(plans[1], 0)
                     assert isinstance(answer, SessionRefused)
-                    assert (answer.code, answer.retry_ms) == (Code.BUSY, 1000)
+                    assert (answer.code, answer.retry_ms) == (Code.BUSY, 1000 * USUAL_S)
                     session.close()
 
     loop.run(main)
@@ -294,7 +295,7 @@ def test_no_more_sessions_are_open_than_the_owner_allows(loop: Loop, tmp_path: P
         ):
             answer = await second.open(await second.plan(), 0)
             assert isinstance(answer, SessionRefused)
-            assert (answer.code, answer.retry_ms) == (Code.BUSY, 1000)
+            assert (answer.code, answer.retry_ms) == (Code.BUSY, 1000 * USUAL_S)
             session.close()
 
     loop.run(main)

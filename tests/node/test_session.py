@@ -134,6 +134,23 @@ async def test_a_session_without_rows_rests_sooner(autojump_clock: MockClock, mi
     assert middle.session.is_at_rest
 
 
+@pytest.mark.parametrize(("after_s", "code"), [(0.0, Code.OUTSTAYED), (POSITION_S + RESTING_S, Code.IDLE)])
+async def test_a_session_that_gives_way_says_why(
+    autojump_clock: MockClock, middle: Middle, after_s: float, code: Code
+) -> None:
+    await middle.rows(1)
+    await middle.compute()
+    await trio.sleep(after_s)
+    middle.session.give_way()
+    assert {close.code for close in middle.said(Close)} == {code}  # type: ignore[attr-defined]
+
+
+async def test_a_session_that_is_too_slow_is_told_so(autojump_clock: MockClock, middle: Middle) -> None:
+    await trickle(middle, POSITION_S + RESTING_S / 5)
+    middle.session.give_way()
+    assert {close.code for close in middle.said(Close)} == {Code.SLOW}  # type: ignore[attr-defined]
+
+
 async def test_a_session_ends_while_its_final_receipt_can_still_be_signed(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:

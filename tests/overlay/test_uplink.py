@@ -64,8 +64,11 @@ class Town:
 
 
 @asynccontextmanager
-async def open_town(rate: float = HOME, latency_s: float = LATENCY_S, fetchers: int = FETCHERS) -> AsyncIterator[Town]:
-    world = MemoryWorld(latency_s=latency_s, uplink=rate)
+async def open_town(
+    rate: float = HOME, latency_s: float = LATENCY_S, fetchers: int = FETCHERS, theirs: float = 0.0
+) -> AsyncIterator[Town]:
+    """rate: of the node's line, in bytes a second. theirs: of each other line; 0 is without bound"""
+    world = MemoryWorld(latency_s=latency_s, uplink=rate, rate=theirs)
     for at in range(fetchers):
         world.sources[KEYS[2 + at].public] = Source(f"198.41.0.{at}", Scope.PUBLIC)
     async with trio.open_nursery() as nursery:
@@ -145,6 +148,40 @@ async def test_who_fetches_alone_fetches_as_fast_beside_a_session(autojump_clock
         with town.session():
             await trio.sleep(1)
             assert await fetched_in(town, 5) > 0.8 * HOME
+
+
+SLOW = 125_000.0  # bytes a second: 1 Mbit/s
+LINE = 300_000.0
+FOUND_S = 30.0  # until it is known what the line carries
+
+
+async def test_those_with_slow_lines_fetch_as_fast_as_these_allow(autojump_clock: MockClock) -> None:
+    """Six of them take half of the line; a token waits for less than two parts."""
+    async with open_town(fetchers=6, theirs=SLOW) as town:
+        with town.session():
+            await trio.sleep(FOUND_S)
+            before, began_s = sum(town.fetched.values()), trio.current_time()
+            await town.chat(200)
+            rate = (sum(town.fetched.values()) - before) / (trio.current_time() - began_s)
+    one_by_one = MIN_FRAME / (FRAME / SLOW + 2 * LATENCY_S)
+    assert rate > 0.9 * 6 * one_by_one
+    waits_s = sorted(took_s - LATENCY_S - len(ROW) / HOME - len(ROW) / SLOW for took_s in town.took_s)
+    assert waits_s[-1] < 2 * FRAME / HOME
+
+
+async def test_many_with_slow_lines_leave_room_for_a_token(autojump_clock: MockClock) -> None:
+    """Together theirs are faster than the node's line."""
+    async with open_town(fetchers=6, theirs=SLOW, rate=LINE) as town:
+        with town.session():
+            await trio.sleep(FOUND_S)
+            before, began_s = sum(town.fetched.values()), trio.current_time()
+            await town.chat(400)
+            rate = (sum(town.fetched.values()) - before) / (trio.current_time() - began_s)
+    part_s = FRAME / LINE
+    waits_s = sorted(took_s - LATENCY_S - len(ROW) / LINE - len(ROW) / SLOW for took_s in town.took_s)
+    assert waits_s[len(waits_s) // 2] < part_s
+    assert waits_s[-1] < 3 * part_s
+    assert rate > 0.7 * LINE
 
 
 # One who waits for the line, and those who have it
@@ -286,3 +323,20 @@ async def test_who_holds_a_provider_s_48_bits_has_one_turn(autojump_clock: MockC
                 if one.lane.parts:
                     one.acknowledge()
         assert len(alone.sent_s) == pytest.approx(sum(len(one.sent_s) for one in crowd), abs=2)
+
+
+# What the line carries
+
+
+async def test_a_session_s_pongs_tell_that_rows_wait_whatever_those_say_who_fetch(autojump_clock: MockClock) -> None:
+    """One late pong is chance, and an early one is none."""
+    async with open_uplink() as uplink:
+        session = Fetching(uplink, PLACES[2])
+        uplink.speed.rate = 10 * LEAST_UPLINK
+        for late_s in (1.0, 0.0, 1.0, 0.01):
+            session.lane.note_pong(late_s)
+        assert uplink.speed.rate == 10 * LEAST_UPLINK
+        for _ in range(20):
+            session.lane.note_pong(1.0)
+            await trio.sleep(2)
+        assert uplink.speed.rate == LEAST_UPLINK

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from p2pinfer.core.values.units import PeerKey
 
+Holder = PeerKey | str  # a key, or a network
+
 
 @dataclass(frozen=True, slots=True)
 class HeldSession:
@@ -20,6 +22,7 @@ class HeldSession:
     alone:   its client's link broke: of those that rest it goes first
     idle_s:  since it was in use
     pages:   of KV cache
+    held_s:  since it has had its room
     """
 
     slot: int
@@ -31,10 +34,11 @@ class HeldSession:
     idle_s: float
     pages: int
     alone: bool = False
+    held_s: float = 0.0
 
     @property
-    def holders(self) -> tuple[PeerKey | str, ...]:
-        """Those for whom it counts."""
+    def holders(self) -> tuple[Holder, ...]:
+        """Those for whom it counts: its key, and its network last where it counts."""
         return (self.client,) if self.network is None else (self.client, self.network)
 
 
@@ -44,8 +48,8 @@ class Holdings:
     def __init__(self, held: Iterable[HeldSession], sessions: int, pages: int) -> None:
         self._sessions = sessions
         self._pages = pages
-        self._counts: Counter[PeerKey | str] = Counter()
-        self._held_pages: Counter[PeerKey | str] = Counter()
+        self._counts: Counter[Holder] = Counter()
+        self._held_pages: Counter[Holder] = Counter()
         for one in held:
             self.add(one)
 
@@ -59,19 +63,24 @@ class Holdings:
             self._counts[holder] -= 1
             self._held_pages[holder] -= one.pages
 
-    def part(self, one: HeldSession) -> float:
-        """The part of a session's key, or of its network where that is more."""
-        return max(map(self._part, one.holders))
+    def weigh(self, one: HeldSession) -> float:
+        """Return how many sessions' room one has."""
+        return max(1.0, one.pages * self._sessions / self._pages)
 
-    def key_part(self, one: HeldSession) -> float:
-        """The part of its key alone."""
-        return self._part(one.client)
+    @property
+    def session_part(self) -> float:
+        """The part that one session has, unless it asks for much."""
+        return 1 / self._sessions
+
+    def part(self, holder: Holder) -> float:
+        return max(self._counts[holder] / self._sessions, self._held_pages[holder] / self._pages)
+
+    def part_of(self, one: HeldSession) -> float:
+        """The part of a session's key, or of its network where that is more."""
+        return max(map(self.part, one.holders))
 
     def exceed(self, one: HeldSession, other: HeldSession) -> bool:
         """True if one's client holds more than another's. Of one network only their keys differ."""
         if one.network is not None and one.network == other.network:
-            return self._part(one.client) > self._part(other.client)
-        return self.part(one) > self.part(other)
-
-    def _part(self, holder: PeerKey | str) -> float:
-        return max(self._counts[holder] / self._sessions, self._held_pages[holder] / self._pages)
+            return self.part(one.client) > self.part(other.client)
+        return self.part_of(one) > self.part_of(other)

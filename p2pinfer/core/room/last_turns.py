@@ -10,8 +10,7 @@ from collections.abc import Iterable
 from math import inf
 from typing import Final
 
-from p2pinfer.core.room.holdings import HeldSession
-from p2pinfer.core.values.units import PeerKey
+from p2pinfer.core.room.holdings import HeldSession, Holder
 
 TURN_S: Final = 2.0  # room is kept for whose turn it is, and was told so
 WASTE: Final = 2  # as much room as so many sessions had lately makes a turn, whatever becomes of it,
@@ -19,8 +18,6 @@ LEAST_WASTE_S: Final = 4.0  # and no less than this
 MOST_WASTE_S: Final = 20.0  # nor more
 TURNS_KEPT: Final = 4_096  # of so many keys and networks; those whose turn is longest ago are forgotten first
 LASTED_KEPT: Final = 16  # sessions that worked and ended last
-
-Holder = PeerKey | str
 
 
 class LastTurns:

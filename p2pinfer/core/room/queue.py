@@ -11,7 +11,7 @@ from math import inf
 from typing import Final
 
 from p2pinfer.core.money.budget import RETRY_S
-from p2pinfer.core.room.holdings import HeldSession
+from p2pinfer.core.room.holdings import HeldSession, Holder
 from p2pinfer.core.room.last_turns import TURN_S, LastTurns
 from p2pinfer.core.values.units import PeerKey, SessionId
 
@@ -21,7 +21,11 @@ PLACES: Final = 256  # in all; beyond it the network with most of them loses its
 TURN_MS: Final = 1  # `retry_ms` for whose turn it is, and for nobody else
 LATE_S: Final = 10.0  # after the time that a client was told, its place is kept for it
 MAX_RETRY_S: Final = 30.0  # however long the wait: who missed that its turn was told asks again by then
-FREED_KEPT: Final = 16  # sessions that ended last, which tell how fast room becomes free
+BACK_S: Final = MAX_RETRY_S + LATE_S  # for one who had room for nothing: another stage may say when to come back
+MAX_TOLD_S: Final = 3_600.0  # of a wait; nobody knows more
+USUAL_S: Final = 10.0  # of a session, while none has ended
+LEAST_ENDED: Final = 2  # of a network, to tell how much of all room it gets
+ENDED_KEPT: Final = 64  # sessions that worked and ended last, which tell how fast room becomes free, and for whom
 CAME_S: Final = 1.0  # who came within so much of each other came at once: links have different lengths
 NO_TICKET: Final = bytes(16)
 
@@ -80,6 +84,14 @@ class Place:
         return self.asks.client + self.ticket
 
 
+@dataclass(frozen=True, slots=True)
+class Before:
+    """So many wait before a client, and so many of these are of its own network."""
+
+    all: int
+    own: int
+
+
 class Queue:
     """The places at one node. Times are seconds of a monotonic clock."""
 
@@ -88,7 +100,7 @@ class Queue:
         self._weigh = weigh
         self._places: dict[bytes, Place] = {}  # by name, in the order they came
         self.turns = LastTurns()
-        self._freed: deque[float] = deque(maxlen=FREED_KEPT)
+        self._ended: deque[tuple[Holder, float]] = deque(maxlen=ENDED_KEPT)  # whose, and how long it lasted
 
     def __len__(self) -> int:
         return len(self._places)
@@ -105,6 +117,10 @@ class Queue:
             place = self._end_turn(place, now)
         place = self._places[place.name] = replace(place, asks=asks, is_away=False)
         return place
+
+    def asking(self) -> list[HeldSession]:
+        """Those who wait for their turn, or come in it."""
+        return [place.asks for place in self._places.values() if not place.is_away]
 
     def called(self) -> list[Place]:
         """Places that room is kept for."""
@@ -124,7 +140,7 @@ class Queue:
         if place is not None:
             self._end_turn(place, now)
         came_s = came(visit.ticket, now) if place is None else place.came_s
-        kept = Place(visit.ticket, asks, visit.session, visit.epoch, came_s, now + retry_s + LATE_S)
+        kept = Place(visit.ticket, asks, visit.session, visit.epoch, came_s, now + min(retry_s, MAX_RETRY_S) + LATE_S)
         self._places[kept.name] = kept
         return visit.ticket
 
@@ -156,13 +172,13 @@ class Queue:
         """It has found room."""
         ends_s = max(place.turn_s, now)
         place = self._end_turn(place, now)
-        self._places[place.name] = replace(place, is_away=True, ends_s=ends_s, until_s=now + LATE_S)
+        self._places[place.name] = replace(place, is_away=True, ends_s=ends_s, until_s=now + BACK_S)
 
     def let_back(self, ticket: bytes, client: PeerKey, now: float) -> None:
         """Its room came to nothing, for another stage of its route has none: it has the rest of its turn, or waits."""
         if (place := self._places.get(client + ticket)) is not None and place.is_away:
             turn_s = place.ends_s if place.ends_s > now else -inf
-            back = replace(place, turn_s=turn_s, since_s=now, tried=True, is_away=False, until_s=now + LATE_S)
+            back = replace(place, turn_s=turn_s, since_s=now, tried=True, is_away=False, until_s=now + BACK_S)
             self._places[place.name] = back
 
     def pass_over(self, ticket: bytes, client: PeerKey, now: float) -> None:
@@ -208,14 +224,22 @@ class Queue:
 
     # How long it lasts
 
-    def note_freed(self, now: float) -> None:
+    def note_end(self, one: HeldSession, lasted_s: float) -> None:
         """A session that had worked gave its room up."""
-        self._freed.append(now)
+        self._ended.append((one.holders[-1], lasted_s))
 
-    def expected_s(self, before: int, now: float) -> float:
-        """Return how long a client has to wait that has so many before it, by how fast room became free lately."""
-        each_s = (now - self._freed[0]) / len(self._freed) if len(self._freed) > 1 else RETRY_S
-        return min(max((before + 1) * each_s, RETRY_S), MAX_RETRY_S)
+    def expected_s(self, asks: HeldSession, before: Before, held: int) -> float:
+        """Return how long a client has to wait that has so many before it, by what ended lately. held: sessions now
+
+        Those who had room come back for more, and are before it again: that a client with several of its own before it
+        gets so much of all room, and no more, shows best in what it got.
+        """
+        lasted_s = sum(lasted_s for _, lasted_s in self._ended) / len(self._ended) if self._ended else USUAL_S
+        each_s = lasted_s / max(1, held + len(self.called()))
+        turns = before.all + 1.0
+        if before.own and (ours := sum(whose == asks.holders[-1] for whose, _ in self._ended)) >= LEAST_ENDED:
+            turns = max(turns, before.own * len(self._ended) / ours)
+        return min(max(turns * each_s, RETRY_S), MAX_TOLD_S)
 
     # Bounds
 

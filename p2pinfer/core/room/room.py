@@ -1,31 +1,34 @@
 """Room at a node: one session finds it, others give it up to those who ask (protocols/inference.md, 7.1 and 7.2).
 
 Room is nobody's right. Keys cost nothing, credit is had for a few seconds of work that is paid with promises, and to
-hold a session open costs nothing either. So whatever is idle gives way once somebody asks, and what becomes free goes
-to those who hold least, and of them to whose last turn is longest ago. A client that is alone may have everything.
+hold a session open costs nothing either. So whatever is idle gives way once somebody asks, and whatever was held too
+long. What becomes free goes to those who hold least, of them to those who had no more than their share of the time, and
+of them to whose last turn is longest ago. A client that is alone may have everything.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from heapq import heapify, heappop, heappush, heapreplace
+from heapq import heapify, heappop, heapreplace
 from itertools import islice
 from math import inf
 from typing import Final
 
-from p2pinfer.core.room.holdings import HeldSession, Holdings
+from p2pinfer.core.room.excess import Excess
+from p2pinfer.core.room.free_room import ROOM_PART, FreeRoom
+from p2pinfer.core.room.holdings import HeldSession, Holder, Holdings
 from p2pinfer.core.room.last_turns import LastTurns
 from p2pinfer.core.room.overdue import Overdue
-from p2pinfer.core.room.queue import Place, Queue, Visit, came
+from p2pinfer.core.room.queue import Before, Place, Queue, Visit, came
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import Refused
 from p2pinfer.core.values.units import PeerKey, SessionId
 
 FIRST_ROWS_S: Final = 2.0  # without a prompt or rows, before a session may have to give way
 RESTING_S: Final = 10.0  # with nothing to compute since, likewise
-POSITION_S: Final = 1.0  # a position keeps its session in use for so long: one every ten seconds is no use
+POSITION_S: Final = 2.0  # a position keeps its session in use for so long: the slowest routes have two a second
 MAX_CALLED: Final = 16  # turns at once: each has room kept for it, which everybody's Open has to count
-ROOM_PART: Final = 8  # whose key or network holds more than one part in so many gives way first
 
-Rank = tuple[bool, float, float, float, float, bytes]
+Rank = tuple[bool, float, int, float, float, int, float, bytes]
 
 
 def is_at_rest(idle_s: float, *, started: bool) -> bool:
@@ -39,8 +42,10 @@ class Room:
     def __init__(self, sessions: int, pages: int) -> None:
         self._sessions = sessions
         self._pages = pages
-        self._queue = Queue(self._weigh)
+        self._empty = Holdings((), sessions, pages)  # by which sessions are weighed
+        self._queue = Queue(self._empty.weigh)
         self._overdue = Overdue()
+        self._excess = Excess(sessions)
 
     @property
     def is_awaited(self) -> bool:
@@ -60,16 +65,16 @@ class Room:
         free = self._free(held, free_pages)
         others = [one for one in self._queue.called() if one != place and not one.tried]
         for turn in () if asks.own else others:
-            free.take(turn.asks)
+            free.take(turn.asks, now - turn.came_s)
         if asks.own or _is_turn(place):
-            going, before = free.take(asks), 0 if asks.own else len(others)
+            going, before = free.take(asks, now - came_s), Before(0 if asks.own else len(others), 0)
         else:
             order = self._order(free, [one for one in self._queue.waiting() if one != place], len(held), now)
-            rank = free.ranks.rank_of(asks, came_s, visit.ticket)
-            before = len(others) + order.before(rank)
-            for _ in order.take(rank):
+            rank = order.ranks.rank_of(asks, came_s, visit.ticket)
+            before = order.before(asks, rank, len(others))
+            for _ in order.take(now, rank):
                 pass
-            going = None if order.is_held_up else free.take(asks)
+            going = None if order.is_held_up else free.take(asks, now - came_s)
         if going is None:
             raise self._refusal(held, asks, free_pages, now, visit, before)
         return free.real(going, asks)
@@ -81,13 +86,14 @@ class Room:
             self._queue.let_in(place, now)
 
     def call(self, held: Collection[HeldSession], free_pages: int, now: float) -> list[Place]:
-        """Those whose turn has come, who are to be told so."""
+        """Those whose turn has come, who are to be told so. Asked soon after every change, and while somebody waits."""
         self._queue.forget(now)
+        self._excess.look(held, self._queue.asking(), self._holdings(held), now)
         free, called = self._free(held, free_pages), self._queue.called()
         for turn in called:
-            free.take(turn.asks)
+            free.take(turn.asks, now - turn.came_s)
         order = self._order(free, self._queue.waiting(), len(held), now)
-        first = [*islice(order.take(), max(0, MAX_CALLED - len(called)))]  # more of them may be back in their turns
+        first = [*islice(order.take(now), max(0, MAX_CALLED - len(called)))]  # more of them may be back in their turns
         for one in first:
             self._choose(held, one.asks, now)
         return [self._queue.take_turn(one, now) for one in first]
@@ -111,30 +117,29 @@ class Room:
         """
         if worked:
             self._queue.leave(ticket, held.client)
-            self._queue.note_freed(now)
+            self._queue.note_end(held, held_s)
             self._queue.turns.note(held, held_s, now)
             self._overdue.note_end(held_s)
         else:
-            self._queue.turns.note_wasted(held, self._weigh(held) * held_s, now)
+            self._queue.turns.note_wasted(held, self._empty.weigh(held) * held_s, now)
             self._queue.let_back(ticket, held.client, now)
 
-    def _free(self, held: Collection[HeldSession], free_pages: int) -> "_Free":
-        """Room as it is, with that of those at rest."""
-        ranks = _Ranks(Holdings(held, self._sessions, self._pages), self._queue.turns)
-        return _Free(ranks, held, self._sessions - len(held), free_pages)
+    def _free(self, held: Collection[HeldSession], free_pages: int) -> FreeRoom:
+        """Room as it is, with that of those who may have to give way."""
+        return FreeRoom(self._holdings(held), self._excess, held, self._sessions - len(held), free_pages)
 
-    def _order(self, free: "_Free", waiting: Sequence[Place], held: int, now: float) -> "_Order":
+    def _holdings(self, held: Collection[HeldSession]) -> Holdings:
+        return Holdings(held, self._sessions, self._pages)
+
+    def _order(self, free: FreeRoom, waiting: Sequence[Place], held: int, now: float) -> "_Order":
         """Return the order; a client that asks for much is passed while it does not fit, unless it is due."""
+        ranks = _Ranks(free.holdings, self._queue.turns, self._excess)
         large = [place for place in waiting if self._is_much(place.asks)]
-        due = min(large, key=free.ranks.rank) if large and self._overdue.is_due(held, now) else None
-        return _Order(free, waiting, [place for place in large if place is not due])
+        due = min(large, key=ranks.rank) if large and self._overdue.is_due(held, now) else None
+        return _Order(free, ranks, waiting, [place for place in large if place is not due])
 
     def _is_much(self, asks: HeldSession) -> bool:
         return asks.pages * min(ROOM_PART, self._sessions) > self._pages
-
-    def _weigh(self, one: HeldSession) -> float:
-        """Return how many sessions' room it has."""
-        return max(1.0, one.pages * self._sessions / self._pages)
 
     def _choose(self, held: Collection[HeldSession], asks: HeldSession, now: float) -> None:
         """One has its turn: where that was for its waiting, and not for its size, the next one has to wait as long."""
@@ -142,13 +147,20 @@ class Room:
             self._overdue.begin_anew()
 
     def _refusal(
-        self, held: Collection[HeldSession], asks: HeldSession, free_pages: int, now: float, visit: Visit, before: int
+        self,
+        held: Collection[HeldSession],
+        asks: HeldSession,
+        free: int,
+        now: float,
+        visit: Visit,
+        before: Before,
     ) -> Refused:
-        retry_s = self._queue.expected_s(before, now)
+        retry_s = self._queue.expected_s(asks, before, len(held))
         ticket = self._queue.wait(visit, asks, retry_s, now)
         words = f"{len(held)} of {self._sessions} sessions are open, {asks.pages} pages of KV cache are asked for and "
-        words += f"{free_pages} free"
-        return Refused(f"{words}; {before} wait before" if before else words, Code.BUSY, retry_s, ticket, before)
+        words += f"{free} free"
+        words += f"; {before.all} wait before" if before.all else ""
+        return Refused(words, Code.BUSY, retry_s, ticket, before.all)
 
 
 def _is_turn(place: Place | None) -> bool:
@@ -156,21 +168,29 @@ def _is_turn(place: Place | None) -> bool:
 
 
 class _Ranks:
-    """The order of those who ask: the owner, then who holds least, then who waits longest since it had a turn.
+    """The order of those who ask: the owner; who holds least; who had least beyond its share; whose turn is long ago.
 
     Networks are compared first, then keys; tickets only where nothing else tells.
     """
 
-    def __init__(self, holdings: Holdings, turns: LastTurns) -> None:
-        self.holdings = holdings
+    def __init__(self, holdings: Holdings, turns: LastTurns, excess: Excess) -> None:
+        self._holdings = holdings
         self._turns = turns
+        self._excess = excess
 
     def rank(self, place: Place) -> Rank:
         return self.rank_of(place.asks, place.came_s, place.ticket)
 
     def rank_of(self, asks: HeldSession, came_s: float, ticket: bytes) -> Rank:
-        network, key = max(self._turns.of_network(asks), came_s), max(self._turns.of_key(asks), came_s)
-        return not asks.own, self.holdings.part(asks), network, self.holdings.key_part(asks), key, ticket
+        since_s = max(self._turns.of_network(asks), came_s)
+        network = self._holdings.part_of(asks), self._excess.steps(asks.holders[-1]), since_s
+        key_since_s = max(self._turns.of_key(asks), came_s)
+        key = self._holdings.part(asks.client), self._excess.steps(asks.client), key_since_s
+        return not asks.own, *network, *key, ticket
+
+    def after(self, rank: Rank, turns: int) -> Rank:
+        """The rank of one whose network has had so many turns more."""
+        return rank[0], rank[1] + turns * self._holdings.session_part, *rank[2:]
 
 
 class _Order:
@@ -179,28 +199,36 @@ class _Order:
     passed: those of them who are passed by others while they do not fit
     """
 
-    def __init__(self, free: "_Free", waiting: Iterable[Place], passed: Iterable[Place]) -> None:
+    def __init__(self, free: FreeRoom, ranks: _Ranks, waiting: Iterable[Place], passed: Iterable[Place]) -> None:
+        self.ranks = ranks
         self._free = free
         self._passed = {place.name for place in passed}
-        self._heap = [(free.ranks.rank(place), place.name, place) for place in waiting]
+        self._heap = [(ranks.rank(place), place.name, place) for place in waiting]
         heapify(self._heap)
         self.is_held_up = False  # by the first that does not fit
 
-    def before(self, own: Rank) -> int:
-        """Return how many come before this rank, as things are."""
-        return sum(rank < own for rank, _, _ in self._heap)
+    def before(self, asks: HeldSession, rank: Rank, called: int) -> Before:
+        """Return how many come before one with this rank: each holds more with each turn. called: they do anyway"""
+        network, turns, count = asks.holders[-1], Counter[Holder](), 0
+        own = sum(other < rank for other, _, place in self._heap if place.asks.holders[-1] == network)
+        rank = self.ranks.after(rank, own)
+        for other, _, place in sorted(self._heap):
+            whose = place.asks.holders[-1]
+            count += self.ranks.after(other, turns[whose]) < rank
+            turns[whose] += 1
+        return Before(called + count, own)
 
-    def take(self, own: Rank | None = None) -> Iterator[Place]:
+    def take(self, now: float, own: Rank | None = None) -> Iterator[Place]:
         """Those who come before this rank, if one is named, each with its room; they end with one who finds none."""
         heap = self._heap
         while heap:
             before, name, first = heap[0]
-            rank = self._free.ranks.rank(first)
+            rank = self.ranks.rank(first)
             if rank > before:
                 heapreplace(heap, (rank, name, first))
             elif own is not None and rank >= own:
                 return
-            elif self._free.take(first.asks) is not None:
+            elif self._free.take(first.asks, now - first.came_s) is not None:
                 heappop(heap)
                 yield first
             elif name in self._passed:
@@ -208,75 +236,3 @@ class _Order:
             else:
                 self.is_held_up = True
                 return
-
-
-class _Free:
-    """Room that is free, or that sessions at rest give up, as it is given to one after the other."""
-
-    def __init__(self, ranks: _Ranks, held: Iterable[HeldSession], sessions: int, pages: int) -> None:
-        """sessions, pages: that nobody holds"""
-        self.ranks = ranks
-        self._sessions = self._real_sessions = sessions
-        self._pages = self._real_pages = pages
-        self._gone: list[HeldSession] = []  # in the order in which they were chosen
-        self._givers = [(self._order(one), -one.slot, one) for one in held if one.rests and not one.own]
-        heapify(self._givers)
-
-    def take(self, asks: HeldSession) -> list[HeldSession] | None:
-        """Give it room; return those who go for it. None, and nothing changes, where there is none."""
-        sessions, pages, going = self._sessions, self._pages, list[HeldSession]()
-        kept: list[_Giver] = []
-        while sessions < 1 or pages < asks.pages:
-            if (giver := self._next_giver(asks, kept)) is None:
-                break
-            going.append(giver)
-            sessions, pages = sessions + 1, pages + giver.pages
-        for other in kept:
-            heappush(self._givers, other)
-        holdings = self.ranks.holdings
-        if sessions < 1 or pages < asks.pages:
-            for one in going:
-                heappush(self._givers, (self._order(one), -one.slot, one))
-            return None
-        for one in going:
-            holdings.remove(one)
-        holdings.add(asks)
-        self._gone += going
-        self._sessions, self._pages = sessions - 1, pages - asks.pages
-        return going
-
-    def real(self, going: Sequence[HeldSession], asks: HeldSession) -> list[int]:
-        """The slots of those who have to end for the one that took room last.
-
-        What others give up for those whose turn it is, is no room yet.
-        """
-        sessions, pages = self._real_sessions + len(going), self._real_pages + sum(one.pages for one in going)
-        slots = [one.slot for one in going]
-        for one in self._gone:
-            if sessions >= 1 and pages >= asks.pages:
-                break
-            if one.slot not in slots:
-                slots.append(one.slot)
-                sessions, pages = sessions + 1, pages + one.pages
-        return slots
-
-    def _next_giver(self, asks: HeldSession, kept: "list[_Giver]") -> HeldSession | None:
-        """Return the session that gives way to this one first, of those that may; kept: those that may not."""
-        while self._givers:
-            giver = heappop(self._givers)
-            before, slot, one = giver
-            if (order := self._order(one)) > before:
-                heappush(self._givers, (order, slot, one))
-            elif asks.own or not self.ranks.holdings.exceed(asks, one):
-                return one
-            else:
-                kept.append(giver)
-        return None
-
-    def _order(self, one: HeldSession) -> tuple[bool, bool, bool, float, float]:
-        """Lowest for who gives way first."""
-        part = self.ranks.holdings.part(one)
-        return not one.alone, part * ROOM_PART <= 1, not one.newcomer, -part, -one.idle_s
-
-
-_Giver = tuple[tuple[bool, bool, bool, float, float], int, HeldSession]

@@ -56,6 +56,8 @@ class Code(IntEnum):
     UNPAID = 134  # no receipt within the time for one
     INTERNAL = 135
     EXPIRED = 136  # the contract's time is over
+    OUTSTAYED = 137  # others wait for the room, and the client had more than its share of it for long
+    SLOW = 138  # others wait for the room, and the session got fewer positions than the least pace
     UNKNOWN = 255  # never sent: what a number of a later version is read as
 
     @classmethod
