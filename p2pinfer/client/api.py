@@ -26,6 +26,7 @@ from p2pinfer.core.swarm.offers import KnownOffer
 from p2pinfer.core.values.errors import P2pinferError, Refused, UsageError, sole
 from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.core.values.units import PeerKey
+from p2pinfer.core.wire.messages import ONLY_ASKS
 from p2pinfer.disk.address_book import AddressBook
 from p2pinfer.disk.experience_file import ExperienceFile
 from p2pinfer.disk.identity import hold_client_key
@@ -271,7 +272,7 @@ async def _open_client(key: PrivateKey, asked: _Opening) -> AsyncIterator[Client
         exchange.greeters += (settling.farewells.greet, settling.greet)  # what is over is told before what is owed
         exchange.strays.append(settling.take)
         experience.failures.note_taken(await journal.read(lambda reader: reader.paid_in_vain(key.public)))
-        async with asked.network(key, exchange, new_greeting(asked.machine)) as peers:
+        async with asked.network(key, exchange, new_greeting(asked.machine, ONLY_ASKS)) as peers:
             directory = Directory(peers, exchange, asked.bootstrap)
             nursery.start_soon(directory.keep_pulling)
             experience.slept_s = Sleep(peers.asleep_s).passed_s

@@ -234,7 +234,7 @@ class Directory:
         await self._seeking.keep_providing(model)
 
     async def keep_pulling(self) -> None:
-        """Ask a peer of our model and another one for news, every PULL_S, until cancelled.
+        """Ask a peer of our model and another one for news, every PULL_S, until cancelled; clients have none to tell.
 
         A client does so while it works: for INTEREST_S after it asked for a model.
         """
@@ -245,7 +245,7 @@ class Directory:
                 continue
             is_sought = model is not None and self._is_time_for_dht(model)
             async with trio.open_nursery() as nursery:
-                for link in self._to_pull(model, links):
+                for link in self._to_pull(model, [link for link in links if not link.hello.only_asks]):
                     nursery.start_soon(self._pull, link, model, is_sought and not self._has_dht)
                 if model is not None and is_sought:
                     nursery.start_soon(self._seeking.seek, model)
