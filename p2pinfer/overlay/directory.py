@@ -216,8 +216,10 @@ class Directory:
                 if own is not None and not self.network.links():
                     await self._seeking.seek(own.offer.record.model)  # alone: the DHT or the local network may help
                 if self._meeting.is_calm:
-                    with trio.move_on_after(CALM_S - LOOK_AROUND_S):
+                    with trio.move_on_after(CALM_S) as calm:
                         await change.wait()
+                    if calm.cancelled_caught:
+                        continue
                 with trio.move_on_after(SOON_S if self._meeting.is_hasty else LOOK_AROUND_S):
                     await silence.wait()
                     await trio.sleep(SOON_S)  # others fall silent with it
