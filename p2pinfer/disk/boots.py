@@ -16,7 +16,7 @@ from p2pinfer.disk.plain import read_small
 
 KEPT: Final = 1_024  # starts
 REMEMBERED: Final = 64  # offers: 20 minutes of them, far beyond the life of any
-AHEAD: Final = 3  # offers that a note is of, a minute of them: it is a millisecond's work of a node that idles
+AHEAD: Final = 2  # offers that a note is of: to make one is a millisecond's work, most of what a node does that idles
 LINE: Final = re.compile(rb"([0-9a-f]{32}) ([0-9]{1,16})\n")
 MAX_FILE: Final = KEPT * 50  # bytes: the longest lines, and no more of them
 
@@ -24,7 +24,7 @@ MAX_FILE: Final = KEPT * 50  # bytes: the longest lines, and no more of them
 class Boots:
     """boot: 16 bytes, random for each start, so that no offer outlives its process.
 
-    past:   the earlier starts, and how many offers each made
+    past:   the earlier starts, and how many offers each may have made
     made:   offers of this start
     latest: the last of them, by number
 
