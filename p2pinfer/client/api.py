@@ -27,6 +27,7 @@ from p2pinfer.core.swarm.offers import KnownOffer
 from p2pinfer.core.values.errors import P2pinferError, Refused, UsageError, sole
 from p2pinfer.core.values.keys import PrivateKey
 from p2pinfer.core.values.units import PeerKey
+from p2pinfer.core.wire.messages import ONLY_ASKS
 from p2pinfer.disk.address_book import AddressBook
 from p2pinfer.disk.experience_file import ExperienceFile
 from p2pinfer.disk.journal_check import Progress, no_progress
@@ -257,7 +258,7 @@ async def _open_client(key: PrivateKey, asked: _Opening) -> AsyncIterator[Client
         exchange.strays.append(settling.take)
         in_vain = await journal.read(lambda reader: reader.paid_in_vain(key.public))
         async with (
-            open_network(key, exchange, new_greeting(machine)) as peers,
+            open_network(key, exchange, new_greeting(machine, ONLY_ASKS)) as peers,
             open_experience(client_experience(asked.data), machine.unix, Sleep(peers.asleep_s)) as experience,
         ):
             experience.failures.note_taken(in_vain)

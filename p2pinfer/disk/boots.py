@@ -16,6 +16,7 @@ from p2pinfer.disk.plain import read_small
 
 KEPT: Final = 1_024  # starts
 REMEMBERED: Final = 64  # offers: 20 minutes of them, far beyond the life of any
+AHEAD: Final = 2  # offers that a note is of: to make one is a millisecond's work, most of what a node does that idles
 LINE: Final = re.compile(rb"([0-9a-f]{32}) ([0-9]{1,16})\n")
 MAX_FILE: Final = KEPT * 50  # bytes: the longest lines, and no more of them
 
@@ -23,7 +24,7 @@ MAX_FILE: Final = KEPT * 50  # bytes: the longest lines, and no more of them
 class Boots:
     """boot: 16 bytes, random for each start, so that no offer outlives its process.
 
-    past:   the earlier starts, and how many offers each made
+    past:   the earlier starts, and how many offers each may have made
     made:   offers of this start
     latest: the last of them, by number
 
@@ -36,6 +37,12 @@ class Boots:
         self.made = 0
         self.latest: dict[int, Offer] = {}
         self._path = path
+        self._noted = 0
+
+    @property
+    def is_due(self) -> bool:
+        """The next offer is not noted."""
+        return self.made >= self._noted
 
     def next_seq(self) -> int:
         """The number of a new offer: whatever the node offers, no two of one start have the same."""
@@ -49,16 +56,20 @@ class Boots:
             del self.latest[next(iter(self.latest))]
 
     def note(self) -> None:
-        """Note the next offer before it is made, so that no crash forgets it; blocks for the disk.
+        """Note the next AHEAD offers before they are made, so that no crash forgets one; blocks for the disk.
+
+        A copy of this folder takes offers for its own that are noted and were not made: for so long it finds no double.
 
         Raises JournalError.
         """
-        starts = [*self.past.items(), (self.boot, self.made + 1)]
+        noted = self.made + AHEAD
+        starts = [*self.past.items(), (self.boot, noted)]
         text = "".join(f"{boot.hex()} {seq}\n" for boot, seq in starts[-KEPT:])
         try:
             write_atomic(self._path, text.encode())
         except OSError as error:
             raise JournalError(f"cannot write {self._path}: {error.strerror}") from None
+        self._noted = noted
 
 
 def _read(path: Path) -> dict[bytes, int]:

@@ -131,7 +131,8 @@ class Lodging:
             while places := self._room.call(self._held(), self._engine.free_pages, trio.current_time()):
                 for place in places:
                     self._call(place)
-            await trio.sleep(CALL_S)
+            if self._room.is_awaited:
+                await trio.sleep(CALL_S)
 
     def pass_over(self, link: Link, message: Open) -> None:
         """An Open comes to nothing for a reason that is not want of room: none is kept for it."""

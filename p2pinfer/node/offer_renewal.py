@@ -54,14 +54,19 @@ class Announcing:
         await self.say(ServingState.SERVING)
 
     async def say(self, state: ServingState) -> None:
-        """Note an offer of this state, make it and tell it."""
+        """Make an offer of this state, once it is noted, and tell it."""
         self._state = state
         async with self._saying:
+            await self._note()
+            self._tell()
+
+    async def _note(self) -> None:
+        boots = self._signer.boots
+        if boots.is_due:
             try:
-                await trio.to_thread.run_sync(self._signer.boots.note)
+                await trio.to_thread.run_sync(boots.note)
             except JournalError as error:  # a full disk: if the clock is set back, this offer can be held against us
                 logger.error("%s", error)
-            self._tell()
 
     def leave(self) -> None:
         """Tell that the node leaves, at once: such an offer is known without a note (core/swarm/doubles.py)."""

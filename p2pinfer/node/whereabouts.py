@@ -14,7 +14,7 @@ from p2pinfer.disk.whereabouts import from_here, tell, untell
 from p2pinfer.overlay.network import Network
 
 ENTER_S: Final = 5.0  # for the roll; who is not on it is met by who knows the folder
-LOOK_S: Final = 60.0  # between looks if the roll was lost, as where a user logs out, unless our addresses change before
+LOOK_S: Final = 300.0  # between looks if the roll was lost, as where a user logs out, unless our addresses change
 
 logger = logging.getLogger(__name__)
 

@@ -223,8 +223,10 @@ class Directory:
                 if own is not None and not self.network.links():
                     await self._seeking.seek(own.offer.record.model)  # alone: the DHT or the local network may help
                 if self._meeting.is_calm:
-                    with trio.move_on_after(CALM_S - LOOK_AROUND_S):
+                    with trio.move_on_after(CALM_S) as calm:
                         await change.wait()
+                    if calm.cancelled_caught:
+                        continue
                 with trio.move_on_after(SOON_S if self._meeting.is_hasty else LOOK_AROUND_S):
                     await silence.wait()
                     await trio.sleep(SOON_S)  # others fall silent with it
@@ -241,7 +243,7 @@ class Directory:
         await self._seeking.keep_providing(model)
 
     async def keep_pulling(self) -> None:
-        """Ask a peer of our model and another one for news, every PULL_S, until cancelled.
+        """Ask a peer of our model and another one for news, every PULL_S, until cancelled; clients have none to tell.
 
         A client does so while it works: for INTEREST_S after it asked for a model.
         """
@@ -252,7 +254,7 @@ class Directory:
                 continue
             is_sought = model is not None and self._is_time_for_dht(model)
             async with trio.open_nursery() as nursery:
-                for link in self._to_pull(model, links):
+                for link in self._to_pull(model, [link for link in links if not link.hello.only_asks]):
                     nursery.start_soon(self._pull, link, model, is_sought and not self._has_dht)
                 if model is not None and is_sought:
                     nursery.start_soon(self._seeking.seek, model)

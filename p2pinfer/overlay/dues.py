@@ -31,6 +31,7 @@ class Dues:
         self.acknowledged = received
         self.pulse = pulse
         self._flush = flush
+        self._rode = trio.Event()  # an ack left with something else
         self._ack_due = False
         self._ping_due = False
         self._pong_due: int | None = None  # the peer's clock, to be returned
@@ -53,6 +54,9 @@ class Dues:
         if self._pong_due is not None:
             frames.append(encode_frame(Pong(self._pong_due)))
             self._pong_due = None
+        if self._may_ride:
+            self._ack_due = True
+            self._rode.set()
         if self._ack_due:
             frames.append(encode_frame(Ack(self.received, _microseconds(self.received_s))))
             self._ack_due = False
@@ -64,12 +68,18 @@ class Dues:
             self._ping_due = False
         return frames
 
+    @property
+    def _may_ride(self) -> bool:
+        """An ack is wanted, and the link rests: a question's leaves with the answer, and wakes nobody once more."""
+        return self.pulse.rests and self.ack_wanted.is_set() and self.received > self.acknowledged
+
     async def keep_acknowledging(self) -> None:
         """Acknowledge the last bytes of a burst. Words of two idle peers ask for no ack, or the two would chatter."""
         while True:
             await self.ack_wanted.wait()
-            await trio.sleep(ACK_S)
-            self.ack_wanted = trio.Event()
+            with trio.move_on_after(ACK_S):
+                await self._rode.wait()
+            self.ack_wanted, self._rode = trio.Event(), trio.Event()
             if self.received > self.acknowledged:
                 self.acknowledge()
 

@@ -20,23 +20,25 @@ GOODBYE_S: Final = 1.0  # for the last message to leave, and the peer to close a
 class Greeting:
     """Our words of ourselves in every Hello.
 
-    boot:    16 bytes, random for each start of the process
-    machine: has the time of day that we say
+    boot:     16 bytes, random for each start of the process
+    machine:  has the time of day that we say
+    features: of our Hellos
     """
 
     boot: bytes
     machine: Machine
+    features: int = 0
     agent: str = "p2pinfer/0.1"
 
     def hello(self, to: Source) -> Hello:
         """Return our Hello to somebody whom we see there."""
-        return Hello(VERSION, 0, MAX_BODY, int(self.machine.clock() * 1000), self.boot, self.agent, to.key)
+        return Hello(VERSION, self.features, MAX_BODY, int(self.machine.clock() * 1000), self.boot, self.agent, to.key)
 
 
-def new_greeting(machine: Machine | None = None) -> Greeting:
+def new_greeting(machine: Machine | None = None, features: int = 0) -> Greeting:
     """Return the greeting of a process that starts now; on the real machine, if none is given."""
     machine = machine or Machine()
-    return Greeting(machine.lots.randbytes(16), machine)
+    return Greeting(machine.lots.randbytes(16), machine, features)
 
 
 class FirstMessages:

@@ -155,7 +155,7 @@ class Link:
             raise LinkDead(*self._death)
         frame = encode_frame(message)  # which the peer takes, whatever it holds: MIN_BODY
         self._outbox.put(frame, priority)
-        if not _is_announcement(message):
+        if type(message) is not Offers:
             self._writer.says = True
             if self._pulse.rests:
                 self._pulse.note_said()
@@ -264,7 +264,7 @@ class Link:
     def _take(self, message: Message) -> None:
         if type(message) not in OWN:  # nearly always
             if self._death is None:
-                if not _is_announcement(message):
+                if type(message) is not Offers:
                     self._dues.ack_wanted.set()
                     if self._pulse.rests:
                         self._note_use(message)
@@ -280,6 +280,8 @@ class Link:
                 self._pace.add_ack(message.received, message.at_us)
                 if self._lane.parts:
                     self._lane.note_ack()
+                if self._pulse.rests:
+                    self._pulse.note_ack(awaits=self._writer.awaits_ack())
                 self._turn.at_end(self._flush)
             case Ping():
                 self._dues.answer(message)
@@ -301,11 +303,6 @@ class Link:
 
     def _is_needed(self) -> bool:
         return self.peer in self._receiver.needed()
-
-
-def _is_announcement(message: Message) -> bool:
-    """True for offers that nobody asked for."""
-    return type(message) is Offers and message.call == 0
 
 
 def farewell(goodbye: Goodbye) -> LinkDead:

@@ -75,6 +75,12 @@ class Pulse:
             self._awaits_s = trio.current_time()
             self._resting.deadline = min(self._resting.deadline, self._awaits_s + PING_S)
 
+    def note_ack(self, *, awaits: bool) -> None:
+        """The peer has acknowledged what was said. awaits: something of it is left"""
+        if self._resting is not None and not awaits:
+            self._awaits_s = None
+            self._resting.deadline = self.heard_s + QUIET_S
+
     def stir(self) -> None:
         """It begins to matter whether the peer lives: ping at once, unless that is done all the time."""
         self._is_stirred = True

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,9 +25,8 @@ def usage_of(pid: int) -> Usage:
 
 
 def cpu_s_of(pid: int) -> float:
-    """CPU seconds of a process's threads, to the nanosecond: ticks are too long for one that idles."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+    """CPU seconds of a process, ended threads included, to the nanosecond: ticks are too long for one that idles."""
+    return time.clock_gettime((~pid << 3) | 2)  # its clock, as clock_getcpuclockid(3) makes it on Linux
 
 
 def child_with(data: Path) -> int:

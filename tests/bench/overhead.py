@@ -21,7 +21,7 @@ from typing import Final
 import psutil
 
 from tests.bench.figures import Bound, Figure
-from tests.bench.machine import cpu_s_of, usage_of
+from tests.bench.machine import cpu_s_of
 from tests.bench.setting import demo_model
 
 ABOUT = "CPU time a token of decode and of idling, against the checkout that BASE names"
@@ -67,15 +67,15 @@ def run() -> Sequence[Figure]:
 
 
 def _ratios(ours: "_Side", theirs: "_Side", pairs: int, idle_s: float) -> tuple[list[float], list[tuple[float, float]]]:
-    """Of each pair the ratio of decode, and what either side spent idling: a few ticks, so only their sum says much."""
+    """Of each pair the ratio of decode, and what either side spent idling: a few wake-ups, so their sum says more."""
     decode, idle = [], []
     for pair in range(pairs):
         order = (ours, theirs) if pair % 2 else (theirs, ours)
         spent = {id(side): side.decode_s() for side in order}
         decode.append(spent[id(ours)] / spent[id(theirs)])
-        before = [side.total_s for side in (ours, theirs)]  # both idle at the same time
+        before = [side.cpu_s for side in (ours, theirs)]  # both idle at the same time
         time.sleep(idle_s)
-        idle.append((ours.total_s - before[0], theirs.total_s - before[1]))
+        idle.append((ours.cpu_s - before[0], theirs.cpu_s - before[1]))
     return decode, idle
 
 
@@ -93,13 +93,7 @@ class _Side:
 
     @property
     def cpu_s(self) -> float:
-        """Of their present threads, so far."""
         return sum(map(cpu_s_of, self.pids))
-
-    @property
-    def total_s(self) -> float:
-        """Of all their threads, in ticks: some end while a node idles."""
-        return sum(usage_of(pid).cpu_s for pid in self.pids)
 
     def decode_s(self) -> float:
         """CPU seconds for one answer, a token."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from p2pinfer.core.values.errors import JournalError
-from p2pinfer.disk.boots import KEPT, Boots
+from p2pinfer.disk.boots import AHEAD, KEPT, Boots
 
 
 def boot_of(number: int) -> bytes:
@@ -16,14 +16,24 @@ def test_a_start_knows_the_offers_of_those_before_it(tmp_path: Path) -> None:
     path = tmp_path / "boots"
     first = Boots(path, boot_of(1))
     assert first.past == {}
-    for seq in (1, 2, 3):
-        first.note()
-        assert Boots(path, boot_of(2)).past == {boot_of(1): seq}  # noted before it is made
+    for seq in range(1, 2 * AHEAD + 1):
+        assert first.is_due == (seq in (1, AHEAD + 1))
+        if first.is_due:
+            first.note()
+        assert Boots(path, boot_of(2)).past[boot_of(1)] >= seq  # noted before it is made
         assert first.next_seq() == seq
     second = Boots(path, boot_of(2))
     second.note()
-    assert Boots(path, boot_of(3)).past == {boot_of(1): 3, boot_of(2): 1}
-    assert second.past == {boot_of(1): 3}
+    assert Boots(path, boot_of(3)).past == {boot_of(1): 2 * AHEAD, boot_of(2): AHEAD}
+    assert second.past == {boot_of(1): 2 * AHEAD}
+
+
+def test_an_offer_that_could_not_be_noted_is_still_to_be(tmp_path: Path) -> None:
+    boots = Boots(tmp_path / "gone" / "boots", boot_of(1))
+    with pytest.raises(JournalError):
+        boots.note()
+    boots.next_seq()
+    assert boots.is_due
 
 
 def test_a_node_that_offers_nothing_leaves_no_file(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from math import inf
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import LinkDead
@@ -206,6 +206,29 @@ async def test_the_end_of_a_burst_is_acknowledged(autojump_clock: MockClock) -> 
         heard = await hear_some(pipe, until=Ack)
         assert isinstance(heard[-1], Ack)
         assert trio.current_time() - started == pytest.approx(ACK_S)
+
+
+async def test_on_a_link_that_rests_a_question_is_acknowledged_with_its_answer(autojump_clock: MockClock) -> None:
+    async with open_pair(MemoryWorld()) as (link, near, back, far):
+        await trio.sleep(QUIET_S / 2)
+        asked_s = trio.current_time()
+        link.send_nowait(AskContacts(1))
+        assert await far.next() == AskContacts(1)
+        back.send_nowait(Offers(1, ()))
+        assert await near.next() == Offers(1, ())
+        assert not link._writer.awaits_ack()
+        assert trio.current_time() == asked_s
+
+
+async def test_who_rests_is_not_woken_for_an_ack_that_has_come(autojump_clock: MockClock) -> None:
+    async with open_pair(MemoryWorld()) as (link, near, back, far):
+        await trio.sleep(QUIET_S / 2)
+        link.send_nowait(AskContacts(1))
+        assert await far.next() == AskContacts(1)
+        back.send_nowait(Offers(1, ()))
+        assert await near.next() == Offers(1, ())
+        await wait_all_tasks_blocked()
+        assert trio.lowlevel.current_statistics().seconds_to_next_deadline > PING_S
 
 
 async def test_two_idle_peers_do_not_acknowledge_acknowledgements(autojump_clock: MockClock) -> None:

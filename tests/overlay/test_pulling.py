@@ -16,13 +16,15 @@ from p2pinfer.core.swarm.offer_table import PULL_NEW
 from p2pinfer.core.swarm.offers import KnownOffer
 from p2pinfer.core.values.keys import peer_name
 from p2pinfer.core.values.units import ModelId, PeerKey, Roles, Span
-from p2pinfer.core.wire.messages import MAX_NAMED, NAMED_BYTES, AskOffers, Offers
+from p2pinfer.core.wire.messages import MAX_NAMED, NAMED_BYTES, ONLY_ASKS, AskOffers, Offers
 from p2pinfer.overlay.directory import INTEREST_S, PULL_S
+from p2pinfer.overlay.exchange import Exchange
+from p2pinfer.overlay.greeting import new_greeting
 from p2pinfer.overlay.link import Link
-from p2pinfer.overlay.memory import MemoryGround, MemoryWorld
+from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network
 from p2pinfer.overlay.search import model_key
 from tests.core.paid_route import MODEL, NOW, certificate_for, key, offer_of
-from tests.overlay.sides import LIFE_S, RENEW_S, OpenSide, Side
+from tests.overlay.sides import AT_NOW, LIFE_S, RENEW_S, OpenSide, Side
 
 LATE_S = 30.0  # after which news that comes is pulled, and not passed on
 
@@ -87,6 +89,23 @@ async def test_a_client_that_rests_asks_nobody(
     asked = len(answers)
     await trio.sleep(10 * PULL_S[1])
     assert len(answers) == asked > 1
+
+
+async def test_who_only_asks_is_not_asked(
+    autojump_clock: MockClock, world: MemoryWorld, open_side: OpenSide, nursery: trio.Nursery
+) -> None:
+    node, other, answers = await open_side("node"), await open_side("other"), []
+    noted(node, answers)
+    node.serve()
+    nursery.start_soon(node.directory.keep_pulling)
+    greeting = new_greeting(AT_NOW, ONLY_ASKS)
+    async with open_memory_network(world, key("client").public, Exchange(nursery), greeting) as client:
+        await client.dial(node.address)
+        await trio.sleep(10 * PULL_S[1])
+        assert not answers
+        await other.network.dial(node.address)
+        await trio.sleep(PULL_S[1])
+        assert answers
 
 
 async def test_what_is_known_is_told_in_short_and_only_when_it_is_news(

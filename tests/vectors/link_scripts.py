@@ -241,7 +241,7 @@ def ack_scripts() -> Iterator[Case]:
     yield script.hears("a", "CallRefused").acks("a", 0).waits(0.2).acks("a", 1).linked("a")
     script = Script("an ack of many bytes comes at once", "WIRE-28").up().says("a", rows(0, 20_000))
     yield script.acks("a", 1).waits(0.2).acks("a", 1).linked("a")
-    script = Script("an announcement makes no ack due", "WIRE-28").up().says("a", Offers(0, (), ())).waits(0.2)
+    script = Script("offers make no ack due", "WIRE-28").up().says("a", Offers(0, (), ()), Offers(7, (), ())).waits(0.2)
     yield script.acks("a", 0).says("a", rows(0, 20_000)).acks("a", 1).linked("a")
     crowd = Offers(0, (RelayedOffer(0, bytes(500), bytes(64), bytes(200), bytes(64), ()),) * 20)
     script = Script("many announcements make one due, or their sender had to stop", "WIRE-28").up().says("a", crowd)

@@ -25,6 +25,7 @@ LAST_SLICE: Final = 28  # where the last four bytes of a key begin
 MAX_PART: Final = 1 << 20
 MAX_TEXT: Final = 256  # bytes
 MAX_ADDRESSES: Final = 8
+ONLY_ASKS: Final = 1  # of a Hello's features: the sender, as a client, passes no offers on
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Hello(Message):
 
     NUMBER: ClassVar = 1
     version: Annotated[int, UInt(16)]
-    features: Annotated[int, UInt()]  # bits; none are defined yet, unknown ones are ignored
+    features: Annotated[int, UInt()]  # bits, of which ONLY_ASKS is defined; unknown ones are ignored
     max_body: Annotated[int, UInt(32)]  # bytes of the longest message the sender takes; at least MIN_BODY
     clock_ms: Annotated[int, UInt()]  # wall clock, Unix milliseconds
     boot: Annotated[bytes, Bin(16)]  # random for each start of the process
@@ -54,6 +55,10 @@ class Hello(Message):
         fields.check(self)
         if self.max_body < MIN_BODY:
             raise ValueError(f"bodies of {self.max_body} bytes, every peer takes {MIN_BODY}")
+
+    @property
+    def only_asks(self) -> bool:
+        return bool(self.features & ONLY_ASKS)
 
 
 @dataclass(frozen=True, slots=True)

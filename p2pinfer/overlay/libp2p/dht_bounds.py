@@ -42,7 +42,7 @@ from p2pinfer.overlay.limits import (
 )
 
 MAX_STRANGERS: Final = 1_000  # peers that are neither connected nor in the table
-FORGET_STRANGERS_S: Final = 5.0  # between looks for more
+FORGET_STRANGERS_S: Final = 60.0  # between looks for more: by then ALL_HANDSHAKES_RATE lets a few MB of them come
 
 
 def bound_libp2p() -> None:
