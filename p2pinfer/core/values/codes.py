@@ -56,6 +56,7 @@ class Code(IntEnum):
     UNPAID = 134  # no receipt within the time for one
     INTERNAL = 135
     EXPIRED = 136  # the contract's time is over
+    REDIAL = 137  # the peer wants to be dialled
     UNKNOWN = 255  # never sent: what a number of a later version is read as
 
     @classmethod
