@@ -400,6 +400,7 @@ Every folder and file:
         dht_bounds.py          bounds on strangers at a DHT host
         dht_door.py            our part of the DHT as the node sees it
         dht_frames.py          messages between a node and its DHT's process
+        dht_lookup.py          a look-up in the DHT, by the word of several hosts
         dht_process.py         the DHT's process
         dht_rest.py            a DHT host's work while nobody asks it anything
         dht_transport.py       the TCP of a DHT host
