@@ -16,6 +16,7 @@ from p2pinfer.core.swarm.allowance import Allowance, Rate
 from p2pinfer.core.swarm.digest import renewed
 from p2pinfer.core.swarm.offer_table import OfferTable
 from p2pinfer.core.swarm.offers import KnownOffer, verify_relayed
+from p2pinfer.core.swarm.source import site_of
 from p2pinfer.core.values.errors import RemoteProtocolError
 from p2pinfer.core.values.units import PeerKey
 from p2pinfer.core.wire.messages import Offers, RelayedOffer, Renewal
@@ -108,7 +109,7 @@ class Hearing:
         now = self._now()
         if (node := self._table.node_of(told.offer)) is not None:
             told = replace(told, addresses=_leading_to(node, told.addresses))
-        if self._table.recognise(told, link.peer, link.source.key, now=now):
+        if self._table.recognise(told, link.peer, site_of(link.source).key, now=now):
             return None if node is None else self._table.get(node)
         try:
             known = verify_relayed(told, now, self._network.machine.clock(), certificate)
@@ -119,7 +120,7 @@ class Hearing:
             if self.on_own is not None:
                 self.on_own(known.offer.record)
             return None
-        known = replace(known, network=link.source.key, addresses=_leading_to(known.node, known.addresses))
+        known = replace(known, network=site_of(link.source).key, addresses=_leading_to(known.node, known.addresses))
         held = self._table.get(known.node)
         if not self._table.add(known, now, itself=known.node == link.peer, renews=renews):
             if held is not None:

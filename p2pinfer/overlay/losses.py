@@ -12,6 +12,7 @@ from typing import Final
 import trio
 
 from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.swarm.source import site_of
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import Refused, TurnedAway
 from p2pinfer.core.values.units import PeerKey
@@ -98,7 +99,7 @@ class Losses:
 
     def suspect(self, link: Link) -> None:
         """A link broke: see soon if its peer lives."""
-        known, network = self._tidings.table.get(link.peer), link.source.network
+        known, network = self._tidings.table.get(link.peer), site_of(link.source).network
         if known is not None and self._has_room(network):
             self._doubted[link.peer] = network
             self._suspects[link.peer] = known

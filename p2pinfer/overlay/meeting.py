@@ -14,6 +14,7 @@ from weakref import WeakSet
 import trio
 
 from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.swarm.source import site_of
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import LinkDead, Refused
 from p2pinfer.core.values.units import ModelId, PeerKey
@@ -141,7 +142,9 @@ class Meeting:
 
     def _links(self, needed: Collection[PeerKey] = ()) -> list[Kept]:
         links = self._network.links()
-        return [Kept(one.peer, one.came_s, one.peer in needed, one.source.network, one.dialled) for one in links]
+        return [
+            Kept(one.peer, one.came_s, one.peer in needed, site_of(one.source).network, one.dialled) for one in links
+        ]
 
     def _left_alone(self) -> set[PeerKey]:
         return {*self.losses.away, *self._dialled.awaited}

@@ -11,6 +11,7 @@ from trio.testing import MockClock
 
 from p2pinfer.core.swarm.coverage import thinnest
 from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.swarm.source import source_of
 from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import Refused
 from p2pinfer.core.values.keys import peer_name
@@ -163,6 +164,31 @@ def test_a_thousand_keys_of_one_network_take_no_more_of_what_is_dialled_than_one
     for _ in range(20):
         chosen = missing(own, [*honest, *told], (), (), LOTS)
         assert sum(one in HONEST or one in honest for one in chosen) >= len(chosen) // 2
+
+
+def test_a_thousand_networks_of_one_ipv6_site_take_no_more_of_what_is_dialled_than_one() -> None:
+    own, honest = known("own", THIRDS[1]), [replace(one, network="192.88.98.1") for one in HONEST]
+    told = [
+        replace(one, network="192.88.98.1", addresses=(f"/ip6/2a00:1450:4001:{number:x}::1/tcp/4001",))
+        for number, one in enumerate(strangers(1000, ""))
+    ]
+    for _ in range(20):
+        chosen = missing(own, [*honest, *told], (), (), LOTS)
+        assert sum(one in honest for one in chosen) >= len(chosen) // 2
+
+
+async def test_links_and_offers_of_one_ipv6_site_are_those_of_one_network(
+    autojump_clock: MockClock, open_side: OpenSide, world: MemoryWorld
+) -> None:
+    node = await open_side("node")
+    for number in range(3):
+        world.sources[key(f"liar {number}").public] = source_of(f"2a00:1450:4001:{number:x}::1")
+        liar = await open_side(f"liar {number}")
+        await liar.network.dial(node.address)
+        liar.serve()
+    await trio.sleep(1)
+    assert {link.network for link in node.directory._meeting._links()} == {"2a00:1450:4001::/48"}
+    assert {one.network for one in node.directory.offers()} == {"2a00:1450:4001::/48"}
 
 
 class Counted(random.Random):
