@@ -10,7 +10,7 @@ from typing import Final
 from weakref import WeakKeyDictionary, WeakSet
 
 from p2pinfer.core.records.certificate import NodeCert
-from p2pinfer.core.records.offer import Offer, contradict
+from p2pinfer.core.records.offer import Offer, contradict, has_moved
 from p2pinfer.core.records.records import SignedRecord
 from p2pinfer.core.swarm.allowance import Allowance, Rate
 from p2pinfer.core.swarm.digest import renewed
@@ -155,14 +155,14 @@ class Hearing:
 
 
 def _differs(known: KnownOffer, held: KnownOffer | None) -> bool:
-    """True if a node has just started, or does something else than before.
+    """True if a node has just started, or moved, or does something else than before.
 
     One of which we have not heard is no news by that: of a large swarm everybody knows a part.
     """
     if held is None:
         return known.offer.record.seq <= FIRST_SEQ
     one, other = known.offer.record, held.offer.record
-    return (one.boot, one.state, one.model, one.span) != (other.boot, other.state, other.model, other.span)
+    return has_moved(one, other) or (one.state, one.model, one.span) != (other.state, other.model, other.span)
 
 
 def _leading_to(node: PeerKey, addresses: Sequence[str]) -> tuple[str, ...]:
