@@ -38,11 +38,20 @@ def _host_and_port(address: str) -> tuple[str, int]:
     if port > MAX_PORT:
         raise ValueError(f"port {port}, limit {MAX_PORT}")
     if kind.startswith("dns"):
+        if not _is_name(host):
+            raise ValueError(f"{host} is no name of a machine")
         return host, port
     ip = ipaddress.ip_address(host)
     if kind != f"ip{ip.version}":
         raise ValueError(f"{host} is no address of {kind}")
     return str(ip), port
+
+
+def _is_name(host: str) -> bool:
+    try:
+        return bool(host.encode("idna"))  # as whoever looks it up does
+    except UnicodeError:
+        return False
 
 
 def endpoint_of(address: str) -> tuple[IP, int] | None:
