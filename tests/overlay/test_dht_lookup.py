@@ -5,6 +5,7 @@ from typing import Any
 
 import trio
 from libp2p.kad_dht.pb.kademlia_pb2 import Message
+from libp2p.kad_dht.utils import sort_peer_ids_by_distance
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
 from libp2p.utils.varint import encode_varint_prefixed
@@ -127,8 +128,20 @@ async def test_a_host_that_makes_up_hosts_has_few_of_them_asked(autojump_clock: 
     assert len(liar.kept) == NAMED_HOSTS
     crowd = Hosts({number: naming(closer=range(100 * number, 100 * number + 30)) for number in range(1, 30)})
     await walk(crowd, *range(1, 30))
-    assert len(crowd.asked) == MAX_HOSTS
+    assert NEAR_HOSTS < len(crowd.asked) <= MAX_HOSTS
     assert set(map(id_of, range(1, NEAR_HOSTS + 1))) <= set(crowd.asked)
+
+
+async def test_no_more_hosts_are_asked_than_are_near(autojump_clock: MockClock) -> None:
+    numbers = {id_of(number): number for number in range(1, 200)}
+    order = [numbers[one] for one in sort_peer_ids_by_distance(KEY, list(numbers))]
+    answers = {number: naming(told=[1_000 + number], closer=order) for number in order}
+    near, far = Hosts(answers), Hosts(answers)
+    await walk(near, *order[:50])
+    assert set(near.asked) == set(map(id_of, order[:NEAR_HOSTS]))
+    await walk(far, *order[-NEAR_HOSTS:])
+    assert set(map(id_of, order[:NAMED_HOSTS])) <= set(far.asked)
+    assert len(far.asked) <= NEAR_HOSTS + NAMED_HOSTS
 
 
 async def test_nonsense_harms_nobody(autojump_clock: MockClock) -> None:

@@ -44,6 +44,7 @@ from p2pinfer.overlay.limits import (
 )
 
 MAX_STRANGERS: Final = 1_000  # peers that are neither connected nor in the table
+TOLD_HOSTS: Final = 20  # nearest to a key, that are told who provides it: some of them go before they are told again
 TELL_S: Final = 5.0  # for hosts to answer who are to be told that we provide a key, and to be told
 FORGET_STRANGERS_S: Final = 5.0  # between looks for more
 
@@ -118,7 +119,7 @@ class BoundedProviders(ProviderStore):  # type: ignore[misc]  # libp2p is untype
         """As libp2p's, which tells nobody before all silent hosts had ten seconds each to answer."""
         self.providing_keys.add(key)
         self.add_provider(key, PeerInfo(self.local_peer_id, self.host.get_addrs()))
-        walk = Walk(self.host, key, self._silent)
+        walk = Walk(self.host, key, self._silent, TOLD_HOSTS)
         await walk.run(self._hosts_near(key), TELL_S)
         async with trio.open_nursery() as nursery:
             for host in sort_peer_ids_by_distance(key, walk.answered):

@@ -26,7 +26,7 @@ from p2pinfer.overlay.contained import Contained
 from p2pinfer.overlay.limits import DHT_ANSWER_BYTES
 
 WALK_S: Final = 1.0  # for hosts to name providers; the rest of a look-up is for what these say
-NEAR_HOSTS: Final = 6  # that we know and ask first
+NEAR_HOSTS: Final = 6  # nearest to the key of those that answer: farther ones are not asked
 NAMED_HOSTS: Final = 4  # of those that one names: it may make up any number
 MAX_HOSTS: Final = 24  # that are asked in all
 KEPT_S: Final = 120  # for which a host's addresses are kept that another host named
@@ -62,26 +62,34 @@ class Walk:
     told:     the providers that each of them named
     """
 
-    def __init__(self, host: IHost, key: bytes, silent: SilentHosts) -> None:
+    def __init__(self, host: IHost, key: bytes, silent: SilentHosts, wanted: int = NEAR_HOSTS) -> None:
+        """wanted: so many hosts nearest to the key"""
         self.answered: list[ID] = []
         self.told: list[list[PeerInfo]] = []
         self._host = host
         self._key = key
         self._silent = silent
+        self._wanted = wanted
         self._asked: set[ID] = set()
 
     async def run(self, known: Iterable[ID], walk_s: float = WALK_S) -> None:
         """Ask until there is nobody left to ask, or for so long. known: those to begin with, the nearest first"""
         with trio.move_on_after(walk_s):
             async with trio.open_nursery() as nursery:
-                self._go_on(known, NEAR_HOSTS, nursery)
+                self._go_on(known, self._wanted, nursery)
 
     def _go_on(self, hosts: Iterable[ID], count: int, nursery: trio.Nursery) -> None:
-        """Ask so many of these."""
+        """Ask so many of these, as far as they are near."""
         left = [one for one in dict.fromkeys(hosts) if one not in self._asked and str(one) not in self._silent]
         for one in left[: min(count, MAX_HOSTS - len(self._asked))]:
-            self._asked.add(one)
-            nursery.start_soon(self._ask, one, nursery)
+            if self._is_near(one):
+                self._asked.add(one)
+                nursery.start_soon(self._ask, one, nursery)
+
+    def _is_near(self, host: ID) -> bool:
+        """True if it may be one of those wanted; who does not answer may be made up, and is not among them."""
+        order: list[ID] = sort_peer_ids_by_distance(self._key, [*self.answered, host])
+        return order.index(host) < self._wanted
 
     async def _ask(self, host: ID, nursery: trio.Nursery) -> None:
         self._silent.note_asked(str(host))
