@@ -200,7 +200,11 @@ class Meeting:
         near, linked, away = self._near(), {link.peer for link in self._network.links()}, self._left_alone()
         left = [peer for peer in near if peer not in linked and peer not in away]
         count = max(0, NEAR - len(near.keys() & linked))
-        return [(peer, near[peer][:MAX_ADDRESSES]) for peer in self._lots.sample(left, min(count, len(left)))]
+        return [(peer, self._some(near[peer])) for peer in self._lots.sample(left, min(count, len(left)))]
+
+    def _some(self, addresses: list[Address]) -> list[Address]:
+        """As many as a peer may have; anybody there may name more, and be heard first."""
+        return addresses if len(addresses) <= MAX_ADDRESSES else self._lots.sample(addresses, MAX_ADDRESSES)
 
     def _near_to_keep(self) -> list[PeerKey]:
         """The first neighbours that were linked: they know each other's addresses, which nobody else tells."""

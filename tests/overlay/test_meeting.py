@@ -16,7 +16,7 @@ from p2pinfer.core.values.codes import Code
 from p2pinfer.core.values.errors import Refused
 from p2pinfer.core.values.keys import peer_name
 from p2pinfer.core.values.units import PeerKey, Roles, Span
-from p2pinfer.core.wire.messages import AskContacts, Contacts, Offers
+from p2pinfer.core.wire.messages import MAX_ADDRESSES, AskContacts, Contacts, Offers
 from p2pinfer.overlay.degree import BESIDE, LEAST_DEGREE, OF_NETWORK, OURS, Kept, elsewhere, missing, sides, unneeded
 from p2pinfer.overlay.limits import DEGREE_S, MAX_DEGREE, MAX_FOUND
 from p2pinfer.overlay.link import Link
@@ -421,6 +421,17 @@ async def test_a_neighbour_that_does_not_answer_makes_way_for_others_and_is_left
     assert node.linked() == {neighbour.key.public}
     assert node.nodes() == {neighbour.key.public}
     assert len(dialled) == len(set(dialled)) == len(gone) + 1
+
+
+async def test_who_names_false_places_of_a_neighbour_first_does_not_hide_the_true_one(
+    open_side: OpenSide, world: MemoryWorld
+) -> None:
+    node, neighbour = await open_side("node"), await open_side("neighbour")
+    false = [f"/memory/{number}/p2p/{peer_name(neighbour.key.public)}" for number in range(MAX_ADDRESSES)]
+    world.neighbours[node.key.public] = [Address(one) for one in (*false, neighbour.address)]
+    looks = [node.directory._meeting._near_to_meet() for _ in range(50)]
+    assert any(neighbour.address in addresses for [(_, addresses)] in looks)
+    assert {len(addresses) for [(_, addresses)] in looks} == {MAX_ADDRESSES}
 
 
 # Our own network
