@@ -8,6 +8,7 @@ from libp2p.kad_dht.pb.kademlia_pb2 import Message
 from libp2p.kad_dht.utils import sort_peer_ids_by_distance
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
+from libp2p.peer.peerstore import PeerStoreError
 from libp2p.utils.varint import encode_varint_prefixed
 from multiaddr import Multiaddr
 from trio.testing import MockClock
@@ -59,6 +60,11 @@ class Hosts:
 
     def add_addrs(self, host: ID, addresses: Sequence[Multiaddr], _ttl: int) -> None:
         self.kept[host] = addresses
+
+    def addrs(self, host: ID) -> Sequence[Multiaddr]:
+        if host not in self.kept:
+            raise PeerStoreError
+        return self.kept[host]
 
     async def new_stream(self, host: ID, _protocols: object) -> "Stream":
         self.asked.append(host)
@@ -142,6 +148,14 @@ async def test_no_more_hosts_are_asked_than_are_near(autojump_clock: MockClock) 
     await walk(far, *order[-NEAR_HOSTS:])
     assert set(map(id_of, order[:NAMED_HOSTS])) <= set(far.asked)
     assert len(far.asked) <= NEAR_HOSTS + NAMED_HOSTS
+
+
+async def test_a_host_that_is_known_keeps_the_addresses_that_it_has(autojump_clock: MockClock) -> None:
+    hosts = Hosts({1: naming(closer=[2]), 2: naming(told=[100])})
+    hosts.kept[id_of(2)] = [true := Multiaddr("/ip4/198.41.0.9/tcp/4001")]
+    await walk(hosts, 1)
+    assert hosts.kept[id_of(2)] == [true]
+    assert id_of(2) in hosts.asked
 
 
 async def test_nonsense_harms_nobody(autojump_clock: MockClock) -> None:

@@ -16,6 +16,7 @@ from libp2p.kad_dht.pb.kademlia_pb2 import Message
 from libp2p.kad_dht.utils import sort_peer_ids_by_distance
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
+from libp2p.peer.peerstore import PeerStoreError
 from libp2p.utils.varint import encode_varint_prefixed, read_varint_prefixed_bytes_limited
 from multiaddr import Multiaddr
 from multiaddr.exceptions import Error as MultiaddrError
@@ -102,8 +103,16 @@ class Walk:
             named.pop(self._host.get_id(), None)
             nearest = sort_peer_ids_by_distance(self._key, list(named))[:NAMED_HOSTS]
             for one in nearest:
-                self._host.get_peerstore().add_addrs(one, named[one].addrs, KEPT_S)
+                if not self._is_known(one):  # else anybody could put other addresses in place of those that are right
+                    self._host.get_peerstore().add_addrs(one, named[one].addrs, KEPT_S)
             self._go_on(nearest, NAMED_HOSTS, nursery)
+
+    def _is_known(self, host: ID) -> bool:
+        """True if we have addresses of a host."""
+        try:
+            return bool(self._host.get_peerstore().addrs(host))
+        except PeerStoreError:
+            return False
 
     async def _answer_of(self, host: ID) -> Message:
         question = Message(type=Message.MessageType.GET_PROVIDERS, key=self._key).SerializeToString()
