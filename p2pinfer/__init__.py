@@ -361,7 +361,9 @@ Every folder and file:
         contained.py           the one place that catches any failure
         crowd.py               strangers who are half-way in: so many of a network, so many in all
         degree.py              the links that a node keeps, and those that end
+        dht_parts.py           parts of the DHT learn of each other over links
         dial.py                dialling a peer at several addresses
+        dialled.py             a node that nobody has dialled asks for it
         directory.py           who serves what: told, asked for, found
         dues.py                the messages that a link owes: acks, pings, pongs
         early.py               rows that come before their session is open here
@@ -376,6 +378,7 @@ Every folder and file:
         limits.py              limits of what strangers may take
         link.py                a link: the one framed connection to a peer
         links.py               the links there are, one to each peer
+        losses.py              peers that were lost: dialled, found dead, met again
         lots.py                draws by lot among peers that others told of
         machine.py             the machine of a peer, as far as no program can compute it
         meeting.py             the peers a node meets and stays linked to
@@ -407,6 +410,7 @@ Every folder and file:
         dht_door.py            our part of the DHT as the node sees it
         dht_frames.py          messages between a node and its DHT's process
         dht_life.py            one life of the DHT's process
+        dht_lookup.py          a look-up in the DHT, by the word of several hosts
         dht_process.py         the DHT's process
         dht_rest.py            a DHT host's work while nobody asks it anything
         dht_transport.py       the TCP of a DHT host

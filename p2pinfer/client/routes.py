@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from p2pinfer.core.records.offer import Offer, ServingState
+from p2pinfer.core.records.offer import ServingState
 from p2pinfer.core.records.terms import MAX_PROPOSED
 from p2pinfer.core.routes.failures import Failures
 from p2pinfer.core.routes.measures import Measures, Who
@@ -144,7 +144,7 @@ def candidate_of(
         flat=offer.flat,
         prefill_rate=offer.speed.prefill,
         decode_rate=offer.speed.decode,
-        uplink=_uplink(offer, measures, now),
+        uplink=measures.uplink(offer.node, offer.speed.uplink * KBIT_BYTES, now),
         rtt_s=round_trip_s(offer.node, link, measures, now),
         queue_s=offer.load.queue_ms / 1000 + full_s,
         risk=failures.risk(offer.node, offer.owner, now),
@@ -159,9 +159,3 @@ def round_trip_s(node: PeerKey, link: Link | None, measures: Measures, now: floa
     """Seconds to a node and back: of its link now, or of an earlier one, or else as to the nodes that were met."""
     found = link.usual_rtt_s if link is not None else None
     return measures.round_trip_s(node, now) if found is None else found
-
-
-def _uplink(offer: Offer, measures: Measures, now: float) -> float:
-    """Bytes/s: what the node claims, or less where less came from it; 0 where neither is known."""
-    claimed, measured = offer.speed.uplink * KBIT_BYTES, measures.rate(offer.node, now)
-    return min(claimed or measured, measured) if measured else claimed

@@ -36,6 +36,8 @@ class Announcing:
         self._busy_s = 0.0  # of the engine, when the last offer was made
         self._said_s = 0.0
         self._saying = trio.Lock()  # a note is of the offer that is made next
+        self._place = self._network.addresses()
+        self._moves = 0
 
     def set_speed(self, measured: Measured) -> None:
         """Offer this speed from now on."""
@@ -75,10 +77,11 @@ class Announcing:
 
     def _tell(self) -> None:
         assert self._offering is not None  # it begins with `join`
-        now = trio.current_time()
-        offer = self._offering.make(self._state, self._load(now), self._speed, self._network.machine.unix())
-        addresses = self._network.addresses()[:MAX_ADDRESSES]
-        self._directory.announce(KnownOffer(offer, self._offering.certificate, addresses, now))
+        now, clock = trio.current_time(), self._network.machine.unix()
+        if (place := self._network.addresses()) != self._place:
+            self._place, self._moves = place, self._moves + 1
+        offer = self._offering.make(self._state, self._load(now), self._speed, clock, self._moves)
+        self._directory.announce(KnownOffer(offer, self._offering.certificate, place[:MAX_ADDRESSES], now))
 
     async def run(self) -> None:
         """Renew the offer until cancelled."""

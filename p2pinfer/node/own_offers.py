@@ -61,8 +61,8 @@ class OwnOffers:
         """The present one: it is renewed while the node runs."""
         return self._signer.certifying.certificate
 
-    def make(self, state: ServingState, load: Load, speed: Speed, now: int) -> SignedRecord[Offer]:
-        """A new offer. now: our wall clock, Unix seconds."""
+    def make(self, state: ServingState, load: Load, speed: Speed, now: int, moves: int = 0) -> SignedRecord[Offer]:
+        """A new offer. now: our wall clock, Unix seconds. moves: of the node so far"""
         certificate = self.certificate
         offer = Offer(
             node=self.key.public,
@@ -84,6 +84,7 @@ class OwnOffers:
             state=state,
             load=load,
             speed=speed,
+            moves=moves,
         )
         self._signer.boots.keep(offer)
         signed = sign(offer, self.key)

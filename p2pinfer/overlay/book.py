@@ -7,6 +7,7 @@ from typing import Final, Protocol
 import trio
 
 from p2pinfer.core.swarm.acquaintances import Acquaintance
+from p2pinfer.core.swarm.source import site_of
 from p2pinfer.core.values.units import PeerKey
 from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.leads import Lead
@@ -47,7 +48,7 @@ class KeptBook:
 
     def note_link(self, link: Link) -> None:
         """A link came up, whoever dialled."""
-        self._book.note_link(link.peer, link.source.network or "", link.address, self._now())
+        self._book.note_link(link.peer, site_of(link.source).network or "", link.address, self._now())
 
     def note_failed(self, peer: PeerKey) -> None:
         """A peer is not where it was."""

@@ -21,8 +21,9 @@ from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.hearing import Audience
 from p2pinfer.overlay.limits import MAX_ASKED
 from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.losses import LOOK_AROUND_S
 from p2pinfer.overlay.lots import drawn, drawn_links
-from p2pinfer.overlay.meeting import APART_S, CALM_S, LOOK_AROUND_S, SOON_S, Meeting
+from p2pinfer.overlay.meeting import APART_S, CALM_S, SOON_S, Meeting
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.news import News
 from p2pinfer.overlay.pipe import hear_nothing, leads_to
@@ -111,7 +112,7 @@ class Directory:
 
     def greet(self, link: Link) -> None:
         """A link came up: tell its peer what we serve."""
-        self._meeting.note_link()
+        self._meeting.note_link(link)
         self._tidings.greet(link)
 
     def offers(self, model: ModelId | None = None) -> list[KnownOffer]:
@@ -210,7 +211,7 @@ class Directory:
         """A node's part in the swarm, until cancelled: its links, and what others want looked for."""
         self._tidings.hearing.relays = True
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._meeting.keep_looking_after)
+            nursery.start_soon(self._meeting.losses.keep_dialling)
             nursery.start_soon(self._seeking.run)
             nursery.start_soon(self._keep_seeking_others)
             while True:

@@ -10,12 +10,13 @@ from typing import Final
 from weakref import WeakKeyDictionary, WeakSet
 
 from p2pinfer.core.records.certificate import NodeCert
-from p2pinfer.core.records.offer import Offer, contradict
+from p2pinfer.core.records.offer import Offer, contradict, has_moved
 from p2pinfer.core.records.records import SignedRecord
 from p2pinfer.core.swarm.allowance import Allowance, Rate
 from p2pinfer.core.swarm.digest import renewed
 from p2pinfer.core.swarm.offer_table import OfferTable
 from p2pinfer.core.swarm.offers import KnownOffer, verify_relayed
+from p2pinfer.core.swarm.source import site_of
 from p2pinfer.core.values.errors import RemoteProtocolError
 from p2pinfer.core.values.units import ModelId, PeerKey
 from p2pinfer.core.wire.messages import Offers, RelayedOffer, Renewal
@@ -121,7 +122,7 @@ class Hearing:
         now = self._now()
         if (node := self._table.node_of(told.offer)) is not None:
             told = replace(told, addresses=_leading_to(node, told.addresses))
-        if self._table.recognise(told, link.peer, link.source.key, now=now):
+        if self._table.recognise(told, link.peer, site_of(link.source).key, now=now):
             return None if node is None else self._table.get(node)
         try:
             known = verify_relayed(told, now, self._network.machine.clock(), certificate)
@@ -131,7 +132,7 @@ class Hearing:
         if known.node == self._network.key:
             self._audience.own(known.offer.record)
             return None
-        known = replace(known, network=link.source.key, addresses=_leading_to(known.node, known.addresses))
+        known = replace(known, network=site_of(link.source).key, addresses=_leading_to(known.node, known.addresses))
         held = self._table.get(known.node)
         if not self._table.add(known, now, itself=known.node == link.peer, renews=renews):
             if held is not None:
@@ -166,14 +167,14 @@ class Hearing:
 
 
 def _differs(known: KnownOffer, held: KnownOffer | None) -> bool:
-    """True if a node has just started, or does something else than before.
+    """True if a node has just started, or moved, or does something else than before.
 
     One of which we have not heard is no news by that: of a large swarm everybody knows a part.
     """
     if held is None:
         return known.offer.record.seq <= FIRST_SEQ
     one, other = known.offer.record, held.offer.record
-    return (one.boot, one.state, one.model, one.span) != (other.boot, other.state, other.model, other.span)
+    return has_moved(one, other) or (one.state, one.model, one.span) != (other.state, other.model, other.span)
 
 
 def _leading_to(node: PeerKey, addresses: Sequence[str]) -> tuple[str, ...]:

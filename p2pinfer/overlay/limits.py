@@ -27,6 +27,7 @@ DHT_ASK_BYTES: Final = 16_384  # of a message that asks; a provider with eight a
 DHT_ANSWER_BYTES: Final = 65_536  # of one that answers, with 20 providers and 20 peers
 NETWORK_PROVIDERS: Final = 64  # records of who provides a key, from one network
 ALL_PROVIDERS: Final = 4_096
+KEY_PROVIDERS: Final = 20  # of one key, as many as libp2p keeps
 MAX_ASKING: Final = 8  # streams of one connection that may be agreeing on a protocol at once
 STRANGERS_BURST: Final = 0.5  # seconds of our processor for reading links of one network that nothing depends on
 STRANGERS_RATE: Final = 0.05

@@ -2,7 +2,8 @@
 
 Keys cost nothing: drawn among keys, whoever makes up a thousand of them is drawn nearly always. A liar can hardly
 choose the network that its word comes from; so networks that told have turns, and among what one of them told those
-networks that the addresses lead to. These are made up as easily as keys, but nobody answers there.
+networks that the addresses lead to. These are made up as easily as keys, but nobody answers there. Of IPv6 whoever has
+one network has hundreds: here those of one site are one.
 """
 
 from collections import Counter, defaultdict
@@ -11,8 +12,9 @@ from itertools import islice, repeat
 from random import Random
 from typing import TypeVar
 
-from p2pinfer.core.swarm.address import network_of
+from p2pinfer.core.swarm.address import site_at
 from p2pinfer.core.swarm.offers import KnownOffer
+from p2pinfer.core.swarm.source import site_of
 from p2pinfer.core.values.alternation import in_turn
 from p2pinfer.overlay.link import Link
 
@@ -26,12 +28,12 @@ def drawn(known: Iterable[KnownOffer], count: int, lots: Random) -> list[KnownOf
 
 def drawn_links(links: Iterable[Link], count: int, lots: Random) -> list[Link]:
     """So many of them, or all if they are fewer; networks that they lead to have turns."""
-    return drawn_in_turn(list(links), count, [lambda link: link.source.network], lots)
+    return drawn_in_turn(list(links), count, [lambda link: site_of(link.source).network], lots)
 
 
 def place_of(known: KnownOffer) -> str | None:
     """The network where a node would be dialled first; None on our own machine."""
-    return network_of(known.addresses[0]) if known.addresses else None
+    return site_at(known.addresses[0]) if known.addresses else None
 
 
 def drawn_in_turn(

@@ -14,7 +14,7 @@ from typing import Final
 
 import trio
 
-from p2pinfer.core.swarm.address import network_of
+from p2pinfer.core.swarm.address import site_at
 from p2pinfer.core.swarm.allowance import Allowance, Rate
 from p2pinfer.core.swarm.offers import KnownOffer
 from p2pinfer.core.values.errors import Refused
@@ -130,7 +130,7 @@ class Seeking:
     def _to_meet(self, found: Mapping[PeerKey, Sequence[str]], most: int) -> list[PeerKey]:
         """So many of those that are not linked, networks in turn: who was not met yet, then who was tried first."""
         there = [peer for peer in found if self._network.link(peer) is None]
-        drawn = drawn_in_turn(there, len(there), [lambda peer: network_of(found[peer][0])], self._network.machine.lots)
+        drawn = drawn_in_turn(there, len(there), [lambda peer: site_at(found[peer][0])], self._network.machine.lots)
         chosen = sorted(drawn, key=lambda peer: self._tried.get(peer, -inf))[:most]
         for peer in chosen:
             self._tried[peer] = trio.current_time()

@@ -46,7 +46,7 @@ SPANS: Final = tuple(Span(first, first + 10) for first in (0, 10, 20)) + tuple(
 )
 SETTLE_S: Final = 120.0
 WATCH_S: Final = 120.0
-SEEN_S: Final = 600.0  # in which a node is dialled by one of those who know it, once in a minute or two each
+SEEN_S: Final = 600.0  # in which every node is dialled by somebody: it asks for it if nobody did
 SILENT_S: Final = PING_S * SILENT_PINGS  # from the first ping that is not answered
 
 
@@ -270,7 +270,7 @@ class Seen:
     dead: float  # part of all offers in answers
     uncovered: int  # answers that do not cover the model, of so many
     answers: int
-    undialled: int
+    undialled: int  # of those that were there for as long as the crowd had to settle
 
 
 async def watch(count: int, a_minute: int, settle_s: float, watch_s: float, seed: int = 1) -> Seen:
@@ -296,7 +296,7 @@ async def watch(count: int, a_minute: int, settle_s: float, watch_s: float, seed
                 answers += 1
                 uncovered += not covered(answer)
         cpu = time.process_time() - cpu
-        settled = [peer for peer, member in crowd.members.items() if member.born_s < trio.current_time() - SEEN_S]
+        settled = [peer for peer, member in crowd.members.items() if member.born_s < trio.current_time() - settle_s]
         seen = Seen(
             sum(crowd.world.bytes.values()) / count / watch_s,
             cpu / count / watch_s,
@@ -324,8 +324,8 @@ def covered(answer: Sequence[KnownOffer]) -> bool:
     return thinnest(known.offer.record for known in answer) > 0
 
 
-def measure(count: int, a_minute: int = 0, settle_s: float = SETTLE_S, watch_s: float = WATCH_S) -> Seen:
-    return trio.run(watch, count, a_minute, settle_s, watch_s, clock=MockClock(autojump_threshold=0))
+def measure(count: int, a_minute: int = 0, settle_s: float = SETTLE_S, watch_s: float = WATCH_S, seed: int = 1) -> Seen:
+    return trio.run(watch, count, a_minute, settle_s, watch_s, seed, clock=MockClock(autojump_threshold=0))
 
 
 def run() -> Sequence[Figure]:

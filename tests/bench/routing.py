@@ -54,7 +54,7 @@ def _offer(number: int, layers: int, chance: Random) -> Candidate:
         flat=0,
         prefill_rate=chance.uniform(100, 5_000),
         decode_rate=chance.uniform(5, 200),
-        uplink=chance.choice((0.0, 1.25e6)),
+        uplink=chance.choice((1.25e6, 1.25e7)),
         rtt_s=chance.uniform(0.01, 0.2),
         queue_s=chance.choice((0.0, 0.1)),
     )

@@ -4,9 +4,20 @@ from dataclasses import replace
 
 import pytest
 
-from p2pinfer.client.routes import CERTIFIED_S, Sought, longest_too_short, uncertified, usable
-from p2pinfer.core.records.offer import ServingState
+from p2pinfer.client.routes import (
+    CERTIFIED_S,
+    KBIT_BYTES,
+    Sought,
+    candidate_of,
+    longest_too_short,
+    uncertified,
+    usable,
+)
+from p2pinfer.core.records.offer import ServingState, Speed
 from p2pinfer.core.records.terms import MAX_PROPOSED
+from p2pinfer.core.routes.failures import Failures
+from p2pinfer.core.routes.measures import UNMEASURED_UPLINK, Measures
+from p2pinfer.core.routes.routing import Stage, predicted_s
 from p2pinfer.core.swarm.offers import KnownOffer
 from p2pinfer.core.values.units import Codec, Numerics, Roles, Span
 from tests.core.paid_route import LIMITS, MODEL, NODES, NOW, certificate_for, offer_of
@@ -72,3 +83,12 @@ def test_only_nodes_that_fit_are_missed_for_their_certificates() -> None:
     late = KnownOffer(known().offer, certificate_for(NODES[0], not_after=NOW), (), 0.0)
     assert uncertified([late], replace(SOUGHT, numerics=Numerics.BF16_1), (), NOW) == set()
     assert uncertified([late], SOUGHT, {NODES[0].public}, NOW) == set()
+
+
+def test_a_node_that_says_nothing_of_its_uplink_is_not_the_faster_for_it() -> None:
+    claimed = round(UNMEASURED_UPLINK / KBIT_BYTES)
+    honest, silent = (known(Span(0, 10), Roles.HEAD, speed=Speed(2_000, 40, uplink)) for uplink in (claimed, 0))
+    [one, other] = (candidate_of(each, SOUGHT, None, Failures(), Measures(), 0.0) for each in (honest, silent))
+    stages = [Stage(each, each.span) for each in (one, other)]
+    assert predicted_s(stages[0], SOUGHT.load) == predicted_s(stages[1], SOUGHT.load)
+    assert predicted_s(stages[0], SOUGHT.load) > predicted_s(stages[0], replace(SOUGHT.load, row_bytes=0))

@@ -128,6 +128,8 @@ def test_host_and_port(address: str, place: tuple[str, int]) -> None:
         ("/ip4/127.0.0.1/tcp/65536", "port 65536, limit 65535"),
         ("/ip4/::1/tcp/4001", "::1 is no address of ip4"),
         ("/ip6/127.0.0.1/tcp/4001", "127.0.0.1 is no address of ip6"),
+        ("/dns4/node..example/tcp/4001", "node..example is no name of a machine"),
+        (f"/dns4/{64 * 'x'}.example/tcp/4001", "is no name of a machine"),
         ("/ip4/999.0.0.1/tcp/4001", "does not appear to be an IPv4 or IPv6 address"),
     ],
 )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from p2pinfer.core.routes.measures import HALF_S, MAX_MEASURED, UNMEASURED_RTT_S, Lag, Measures, Who
+from p2pinfer.core.routes.measures import HALF_S, MAX_MEASURED, UNMEASURED_RTT_S, UNMEASURED_UPLINK, Lag, Measures, Who
 from p2pinfer.core.values.units import OwnerKey, PeerKey
 
 CRAWLING = Lag(4.0, 0.5)
@@ -104,6 +104,28 @@ def test_they_say_less_and_less() -> None:
     assert measures.rate(LIAR.node, HALF_S) == 12_500.0
     assert measures.rate(LIAR.node, 11 * HALF_S) is None
     assert measures.rate(LIAR.node, 1e9) is None
+
+
+def test_who_claims_no_uplink_has_a_usual_one_until_it_was_measured() -> None:
+    measures, fast, slow, silent = Measures(), who(1).node, who(2).node, who(3).node
+    measures.note_rate(fast, 8 * UNMEASURED_UPLINK, 0.0)
+    measures.note_rate(slow, UNMEASURED_UPLINK / 8, 0.0)
+    measures.note_rate(silent, 0.0, 0.0)  # as a file may say
+    assert measures.uplink(fast, 0, 0.0) == 8 * UNMEASURED_UPLINK
+    assert measures.uplink(slow, 0, 0.0) == UNMEASURED_UPLINK / 8
+    assert measures.uplink(silent, 0, 0.0) == UNMEASURED_UPLINK
+    for later in (4 * HALF_S, 9 * HALF_S, 11 * HALF_S, 1e9):
+        assert measures.uplink(slow, 0, later) <= UNMEASURED_UPLINK  # by time alone nobody becomes fast
+    assert measures.uplink(fast, 0, HALF_S) == 8 * UNMEASURED_UPLINK
+    assert measures.uplink(fast, 0, 11 * HALF_S) == UNMEASURED_UPLINK
+
+
+def test_of_a_claimed_uplink_no_more_counts_than_was_measured() -> None:
+    measures, node = Measures(), who(1).node
+    assert measures.uplink(node, 5e6, 0.0) == 5e6
+    measures.note_rate(node, 1e6, 0.0)
+    assert (measures.uplink(node, 5e6, 0.0), measures.uplink(node, 5e5, 0.0)) == (1e6, 5e5)
+    assert measures.uplink(node, 5e6, 11 * HALF_S) == 5e6
 
 
 def test_memory_is_bounded() -> None:

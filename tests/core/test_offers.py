@@ -233,6 +233,19 @@ def test_who_passes_an_offer_on_takes_none_of_the_addresses_that_others_name() -
     assert table.fresh(0.0)[0].addresses[0] == "/memory/a"
 
 
+@pytest.mark.parametrize("changes", [{"moves": 1}, {"boot": bytes(16), "issued": NOW + 1}], ids=["moved", "began anew"])
+@pytest.mark.parametrize("itself", [True, False])
+def test_where_a_node_was_before_it_moved_is_forgotten(changes: dict[str, object], itself: bool) -> None:
+    table = OfferTable()
+    table.add(known(), itself=itself)
+    table.recognise(relayed(addresses=tuple(f"/memory/{number}" for number in range(8))), RELAY, "other")
+    moved = replace(known(NODES[0], ALL, 0.0, seq=2, **changes), addresses=("/memory/b",), network="another")
+    table.add(moved)
+    assert table.fresh(0.0)[0].addresses == ("/memory/b",)
+    table.add(replace(known(NODES[0], ALL, 0.0, seq=3, **changes), addresses=("/memory/c",), network="third"))
+    assert table.fresh(0.0)[0].addresses == ("/memory/b", "/memory/c")
+
+
 def test_networks_that_never_met_a_node_have_their_say_of_its_addresses_in_turn() -> None:
     draw = Random(7).randrange
     words = with_relayed({}, [f"/memory/lie/{number}" for number in range(8)], "liar", draw)

@@ -40,3 +40,10 @@ def test_whoever_has_one_ipv6_address_may_have_the_networks_around_it() -> None:
     assert site_of(source_of("2a00:1450:4001::1")) != site_of(source_of("2a00:1450:4002::1"))
     assert site_of(source_of("::ffff:198.41.0.4")) == source_of("198.41.0.4")
     assert site_of(NOWHERE) == NOWHERE
+    assert site_of(source_of("::1")) == source_of("::1")
+
+
+def test_a_site_is_found_by_its_key() -> None:
+    site = site_of(source_of("2a00:1450:4001:80b::1"))
+    assert site == Source("2a00:1450:4001::/48", Scope.PUBLIC)
+    assert site_of(source_named(site.key)) == site

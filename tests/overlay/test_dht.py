@@ -23,10 +23,14 @@ from p2pinfer.overlay.libp2p.dht_transport import GuardedTcp
 from p2pinfer.overlay.libp2p.tcp import dial_tcp
 from p2pinfer.overlay.limits import ALL_DIALS_BURST, HANDSHAKES_BURST
 from p2pinfer.overlay.network import Network
+from p2pinfer.overlay.pipe import Address
+from tests.hostile.dht_strangers import KAD, WITHIN_S, adding, open_dht_stranger
 
 from .conftest import KEYS, Collector
 
 KEY = bytes(range(32))
+RECORD_KEY = b"\x12\x20" + KEY
+HONEST = f"/ip4/127.0.0.1/tcp/4001/p2p/{peer_name(KEYS[3].public)}"
 
 
 @asynccontextmanager
@@ -54,6 +58,32 @@ async def test_a_provider_is_found_through_a_third_peer() -> None:
     async with open_peers(3) as (_, provider, seeker):
         await provider.provide(KEY)
         assert await seeker.find(KEY) == provider.addresses()
+
+
+async def test_who_provides_a_key_itself_finds_others_who_do() -> None:
+    async with open_peers(3) as (_, one, other):
+        await one.provide(KEY)
+        await other.provide(KEY)
+        assert set(one.addresses()) <= set(await other.find(KEY))
+        assert set(other.addresses()) <= set(await one.find(KEY))
+
+
+async def test_a_record_that_a_stranger_left_here_hides_nobody() -> None:
+    async with AsyncExitStack() as stack:
+        third, here = [
+            await stack.enter_async_context(open_dht(bytes([seed]) * 32, ["/ip4/127.0.0.1/tcp/0"], links))
+            for seed, links in ((1, [Address(HONEST)]), (2, []))
+        ]
+        await here.meet(third.addresses())
+        await third.provide(KEY)
+        stranger = await stack.enter_async_context(open_dht_stranger(here.addresses()[0], KEYS[0]))
+        await stranger.open(KAD)
+        await stranger.send(adding(KEYS[0], RECORD_KEY, 1))
+        here._dht.provider_store._forget(RECORD_KEY, str(third._host.get_id()))  # that it told us itself
+        with trio.fail_after(WITHIN_S):
+            while not here._dht.provider_store.get_providers(RECORD_KEY):
+                await stranger.records.read()
+        assert await here.find(KEY) == (HONEST,)
 
 
 async def test_a_key_that_nobody_provides_has_no_addresses() -> None:
@@ -92,12 +122,12 @@ async def test_a_dead_provider_does_not_hold_a_look_up_up() -> None:
 
 
 async def test_hosts_that_do_not_answer_take_no_memory_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2pinfer.overlay.libp2p.dht.MAX_SILENT", 2)
+    monkeypatch.setattr("p2pinfer.overlay.libp2p.dht_lookup.MAX_SILENT", 2)
     async with open_dht(bytes(32), ["/ip4/127.0.0.1/tcp/0"], ()) as dht:
         peers = [PeerInfo(ID.from_pubkey(create_new_key_pair(key.seed).public_key), []) for key in KEYS[:3]]
         for peer in peers:
-            await dht._ask_where(peer, {})
-        assert [dht._is_silent(peer) for peer in peers] == [False, True, True]
+            await dht._ask_where(peer, [])
+        assert [str(peer.peer_id) in dht._silent for peer in peers] == [False, True, True]
 
 
 @pytest.mark.parametrize("place", ["/ip4/127.0.0.1/tcp/9", "/ip4/192.168.0.1/tcp/9", "/ip4/198.41.0.4/udp/9"])

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 import trio
+from libp2p.kad_dht.common import BUCKET_SIZE
 from libp2p.peer.id import ID
 from libp2p.peer.peerdata import PeerData
 from libp2p.peer.peerinfo import PeerInfo
@@ -18,7 +19,7 @@ from p2pinfer.overlay.libp2p import dht_bounds
 from p2pinfer.overlay.libp2p.dht import ANYWHERE, Dht, open_dht
 from p2pinfer.overlay.libp2p.dht_bounds import BoundedProviders, forget_some
 from p2pinfer.overlay.libp2p.yamux import FIRST_WINDOW, Flag, Type, encode_header
-from p2pinfer.overlay.limits import DHT_ASK_BYTES, DHT_STREAMS
+from p2pinfer.overlay.limits import DHT_ASK_BYTES, DHT_STREAMS, KEY_PROVIDERS
 from tests.hostile.dht_strangers import KAD, WITHIN_S, DhtStranger, adding, open_dht_stranger
 
 from .conftest import KEYS
@@ -126,6 +127,42 @@ def test_the_oldest_records_give_way(
     for number in range(10):
         store.add_provider(number.to_bytes(2, "big"), PeerInfo(id_of(number), [PLACE]))
     assert sorted(store.providers) == [number.to_bytes(2, "big") for number in left]
+
+
+@pytest.mark.parametrize(
+    ("source_of", "left"),
+    [
+        (lambda number: ANYWHERE if number else Source("other", ANYWHERE.scope), {0, 8, 9}),  # its own give way
+        (lambda number: Source(f"2a00:0:0:{number:x}::/64", ANYWHERE.scope) if number else ANYWHERE, {0, 8, 9}),
+        (lambda number: Source(str(number), ANYWHERE.scope), {7, 8, 9}),
+        (lambda number: NOWHERE, {7, 8, 9}),
+    ],
+    ids=["one network", "one site", "many", "here"],
+)
+def test_of_one_key_newcomers_take_the_place_of_those_of_whom_there_are_most(
+    source_of: Callable[[int], Source], left: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = {id_of(number): source_of(number) for number in range(10)}
+    monkeypatch.setattr(dht_bounds, "_source_of", lambda host, peer: sources[peer])
+    monkeypatch.setattr(dht_bounds, "KEY_PROVIDERS", 4)
+    store = BoundedProviders(FakeHost(), None)
+    store.add_provider(KEY, PeerInfo(id_of(999), [PLACE]))  # our own, which never does
+    for number in range(10):
+        store.add_provider(KEY, PeerInfo(id_of(number), [PLACE]))
+    assert {one.peer_id for one in store.get_providers(KEY)} == {id_of(number) for number in (*left, 999)}
+
+
+def test_a_record_that_is_told_again_is_as_new_as_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dht_bounds, "_source_of", lambda host, peer: NOWHERE)
+    monkeypatch.setattr(dht_bounds, "KEY_PROVIDERS", 3)
+    store = BoundedProviders(FakeHost(), None)
+    for number in (0, 1, 2, 0, 3):
+        store.add_provider(KEY, PeerInfo(id_of(number), [PLACE]))
+    assert [one.peer_id for one in store.get_providers(KEY)] == [id_of(2), id_of(0), id_of(3)]
+
+
+def test_libp2p_keeps_as_many_records_of_a_key() -> None:
+    assert KEY_PROVIDERS <= BUCKET_SIZE
 
 
 async def test_peers_that_are_gone_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

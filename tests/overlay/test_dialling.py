@@ -13,6 +13,7 @@ from p2pinfer.core.values.errors import LinkDead, Refused, TurnedAway
 from p2pinfer.core.values.keys import PrivateKey, peer_name
 from p2pinfer.overlay.dial import SILENT_S, STAGGER_S, dial_first
 from p2pinfer.overlay.libp2p import Listening, open_libp2p_network
+from p2pinfer.overlay.libp2p.tcp import dial_tcp
 from p2pinfer.overlay.limits import ALL_DIALS_BURST, DIALS_BURST, DIALS_RATE, KEPT_DIALS
 from p2pinfer.overlay.memory import MemoryGround, MemoryPipe, MemoryWorld, memory_pipe_pair, open_memory_network
 from p2pinfer.overlay.pipe import Address, Pipe, hear_nothing
@@ -23,6 +24,13 @@ from .conftest import KEYS, Collector
 
 ME, PEER = KEYS[5].public, KEYS[6].public
 STRANGER = Source("198.41.0.4", Scope.PUBLIC)
+
+
+async def test_a_name_that_nobody_can_have_is_not_answered() -> None:
+    with pytest.raises(LinkDead, match="nobody answers"):
+        await dial_tcp(
+            "/dns4/\N{SECTION SIGN}.example/tcp/4001"
+        )  # which one way to write names has, and the other has not
 
 
 class Places:

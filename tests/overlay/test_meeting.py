@@ -11,17 +11,18 @@ from trio.testing import MockClock
 
 from p2pinfer.core.swarm.coverage import thinnest
 from p2pinfer.core.swarm.offers import KnownOffer
-from p2pinfer.core.swarm.source import Scope, Source
+from p2pinfer.core.swarm.source import source_of
 from p2pinfer.core.values.codes import Code
-from p2pinfer.core.values.errors import LinkDead, Refused, Undialled
+from p2pinfer.core.values.errors import Refused
 from p2pinfer.core.values.keys import peer_name
 from p2pinfer.core.values.units import PeerKey, Roles, Span
-from p2pinfer.core.wire.messages import AskContacts, Contacts, Offers
+from p2pinfer.core.wire.messages import MAX_ADDRESSES, AskContacts, Contacts, Offers
 from p2pinfer.overlay.degree import BESIDE, LEAST_DEGREE, OF_NETWORK, OURS, Kept, elsewhere, missing, sides, unneeded
 from p2pinfer.overlay.limits import DEGREE_S, MAX_DEGREE, MAX_FOUND
 from p2pinfer.overlay.link import Link
+from p2pinfer.overlay.losses import LOOK_AROUND_S
 from p2pinfer.overlay.lots import drawn, place_of
-from p2pinfer.overlay.meeting import LOOK_AROUND_S, NEAR, NETWORK_SUSPECTS, SOON_S, STRANGE_ADDRESSES, TOLD_OF
+from p2pinfer.overlay.meeting import NEAR, SOON_S, STRANGE_ADDRESSES, TOLD_OF
 from p2pinfer.overlay.memory import MemoryWorld
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.pipe import Address
@@ -163,6 +164,31 @@ def test_a_thousand_keys_of_one_network_take_no_more_of_what_is_dialled_than_one
     for _ in range(20):
         chosen = missing(own, [*honest, *told], (), (), LOTS)
         assert sum(one in HONEST or one in honest for one in chosen) >= len(chosen) // 2
+
+
+def test_a_thousand_networks_of_one_ipv6_site_take_no_more_of_what_is_dialled_than_one() -> None:
+    own, honest = known("own", THIRDS[1]), [replace(one, network="192.88.98.1") for one in HONEST]
+    told = [
+        replace(one, network="192.88.98.1", addresses=(f"/ip6/2a00:1450:4001:{number:x}::1/tcp/4001",))
+        for number, one in enumerate(strangers(1000, ""))
+    ]
+    for _ in range(20):
+        chosen = missing(own, [*honest, *told], (), (), LOTS)
+        assert sum(one in honest for one in chosen) >= len(chosen) // 2
+
+
+async def test_links_and_offers_of_one_ipv6_site_are_those_of_one_network(
+    autojump_clock: MockClock, open_side: OpenSide, world: MemoryWorld
+) -> None:
+    node = await open_side("node")
+    for number in range(3):
+        world.sources[key(f"liar {number}").public] = source_of(f"2a00:1450:4001:{number:x}::1")
+        liar = await open_side(f"liar {number}")
+        await liar.network.dial(node.address)
+        liar.serve()
+    await trio.sleep(1)
+    assert {link.network for link in node.directory._meeting._links()} == {"2a00:1450:4001::/48"}
+    assert {one.network for one in node.directory.offers()} == {"2a00:1450:4001::/48"}
 
 
 class Counted(random.Random):
@@ -397,217 +423,18 @@ async def test_a_neighbour_that_does_not_answer_makes_way_for_others_and_is_left
     assert len(dialled) == len(set(dialled)) == len(gone) + 1
 
 
-# The dead
-
-
-async def test_the_offer_of_a_node_whose_link_broke_and_that_does_not_answer_is_not_passed_on(
-    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
+async def test_who_names_false_places_of_a_neighbour_first_does_not_hide_the_true_one(
+    open_side: OpenSide, world: MemoryWorld
 ) -> None:
-    boot = await open_side("boot")
-    nursery.start_soon(boot.directory.keep_meeting)
-    nodes = [await open_side(f"node {number}", boot.address) for number in range(6)]
-    for node in nodes:
-        nursery.start_soon(node.keep_serving)
-    await trio.sleep(3)
-    for node in nodes[1:]:
-        await node.kill()
-    await trio.sleep(0.5)
-    client = await open_side("client", boot.address)
-    assert [one.node for one in await client.directory.look(MODEL)] == [nodes[0].key.public]
-    await trio.sleep(10)  # nor from others, who tell it again
-    assert boot.nodes() == {nodes[0].key.public}
-
-
-async def test_one_whose_link_broke_while_too_many_were_dialled_is_dialled_later(
-    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
-) -> None:
-    node, other = await open_side("node"), await open_side("other")
-    nursery.start_soon(node.directory._meeting.keep_looking_after)  # and nobody is met for other reasons
-    await node.network.dial(other.address)
-    other.serve()
-    await trio.sleep(1)
-    reach, busy = node.network.reach, [True]
-
-    async def busy_reach(peer: PeerKey, addresses: Sequence[str], word: Word) -> Link:
-        if busy:
-            raise Undialled("too many dials", Code.BUSY)
-        return await reach(peer, addresses, word)
-
-    node.network.reach = busy_reach  # type: ignore[method-assign]
-    await other.kill()
-    await trio.sleep(LOOK_AROUND_S + 1)
-    assert node.nodes() == {other.key.public}  # nothing says that it is dead
-    busy.clear()
-    await trio.sleep(LOOK_AROUND_S + 1)
-    assert node.nodes() == set()
-
-
-async def test_one_whose_link_broke_and_that_has_no_room_for_another_lives(
-    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
-) -> None:
-    node, other = await open_side("node"), await open_side("other")
-    nursery.start_soon(node.directory._meeting.keep_looking_after)  # and nobody is met for other reasons
-    await node.network.dial(other.address)
-    other.serve()
-    await trio.sleep(1)
-
-    async def full(*_: object) -> Link:
-        raise LinkDead("no room", Code.BUSY)
-
-    node.network.reach = full  # type: ignore[method-assign]
-    await other.kill()
-    await trio.sleep(LOOK_AROUND_S + 1)
-    assert node.nodes() == {other.key.public}
-
-
-async def test_a_node_that_says_that_it_leaves_is_left_out_at_once(
-    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
-) -> None:
-    boot, node, other = [await open_side(name) for name in ("boot", "node", "other")]
-    for one in (boot, other):
-        nursery.start_soon(one.directory.keep_meeting)
-        await node.network.dial(one.address)
-    node.serve()
-    await trio.sleep(1)
-    for link in node.network.links():
-        link.close(Code.LEAVING)
-    await trio.sleep(1)
-    assert boot.nodes() == other.nodes() == set()
-
-
-async def test_a_link_that_broke_is_no_death_where_the_node_answers(
-    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery, world: MemoryWorld
-) -> None:
-    boot, node = await open_side("boot"), await open_side("node")
-    nursery.start_soon(boot.directory.keep_meeting)
-    await node.network.dial(boot.address)
-    node.serve()
-    await trio.sleep(1)
-    world.cut(boot.key.public, node.key.public)
-    await trio.sleep(1)
-    assert boot.nodes() == {node.key.public}
-    assert boot.linked() == {node.key.public}
-
-
-async def test_a_node_that_was_silent_counts_again_as_soon_as_it_speaks(
-    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery, world: MemoryWorld
-) -> None:
-    boot, node = await open_side("boot"), await open_side("node")
-    nursery.start_soon(boot.directory.keep_meeting)
-    await node.network.dial(boot.address)
-    node.serve()
-    await trio.sleep(1)
-    world.unreachable.add(node.key.public)
-    world.cut(boot.key.public, node.key.public)
-    await trio.sleep(2)
-    assert boot.nodes() == set()
-    await node.network.dial(boot.address)
-    await trio.sleep(1)
-    assert boot.nodes() == {node.key.public}
-
-
-async def test_what_a_third_peer_says_of_a_death_counts_for_nothing(
-    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
-) -> None:
-    boot, node, liar = [await open_side(name) for name in ("boot", "node", "liar")]
-    nursery.start_soon(boot.directory.keep_meeting)
-    told = node.serve()
-    link = await liar.network.dial(boot.address)
-    link.send_nowait(Offers(0, (told.relay(trio.current_time()),)))
-    await trio.sleep(1)
-    await liar.kill()
-    await trio.sleep(1)
-    assert node.key.public in boot.nodes()
-    with pytest.raises(LinkDead):
-        link.send_nowait(Offers(0, ()))
-
-
-async def test_a_node_that_cannot_be_dialled_is_not_found_dead_and_holds_nothing(
-    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
-) -> None:
-    """It came to the one who tells of it, behind its router."""
-    boot, hidden, teller = [await open_side(name) for name in ("boot", "hidden", "teller")]
-    nursery.start_soon(boot.directory.keep_meeting)
-    link = await teller.network.dial(boot.address)
-    link.send_nowait(Offers(0, (replace(hidden.offer(), addresses=()).relay(trio.current_time()),)))
-    await trio.sleep(30)
-    assert boot.linked() == {teller.key.public}
-    assert boot.nodes() == {hidden.key.public}
-    assert boot.directory.hides(MODEL)
-    await hidden.network.dial(boot.address)
-    assert not boot.directory.hides(MODEL)
-
-
-async def test_one_that_answers_slowly_keeps_no_other_from_being_found_dead(
-    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    boot = await open_side("boot")
-    nursery.start_soon(boot.directory.keep_meeting)
-    slow, dead, lives = [await open_side(name, boot.address) for name in ("slow", "dead", "lives")]
-    for node in (slow, dead, lives):
-        nursery.start_soon(node.keep_serving)
-    await trio.sleep(3)
-    reach = boot.network.reach
-
-    async def slow_reach(peer: PeerKey, addresses: Sequence[str], word: Word) -> Link:
-        if peer == slow.key.public:
-            await trio.sleep_forever()
-        return await reach(peer, addresses, word)
-
-    monkeypatch.setattr(boot.network, "reach", slow_reach)
-    await slow.kill()
-    await trio.sleep(0.5)
-    await dead.kill()
-    await trio.sleep(0.5)
-    assert boot.nodes() == {slow.key.public, lives.key.public}
-
-
-async def test_who_has_many_keys_leaves_places_for_other_suspects(
-    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery, world: MemoryWorld
-) -> None:
-    boot = await open_side("boot")
-    names = [f"liar {number}" for number in range(NETWORK_SUSPECTS + 2)]
-    for name in names:
-        world.sources[key(name).public] = Source("203.0.113.7", Scope.PUBLIC)
-    liars = [await open_side(name) for name in names]
-    node = await open_side("node")
-    for side in [*liars, node]:
-        await side.network.dial(boot.address)
-        side.serve()
-    await trio.sleep(1)
-    for side in [*liars, node]:
-        await side.kill()
-    await trio.sleep(1)
-    nursery.start_soon(boot.directory._meeting.keep_looking_after)  # all who are suspected are found dead
-    await trio.sleep(1)
-    assert node.key.public not in boot.nodes()
-    assert len(boot.nodes()) == len(liars) - NETWORK_SUSPECTS
+    node, neighbour = await open_side("node"), await open_side("neighbour")
+    false = [f"/memory/{number}/p2p/{peer_name(neighbour.key.public)}" for number in range(MAX_ADDRESSES)]
+    world.neighbours[node.key.public] = [Address(one) for one in (*false, neighbour.address)]
+    looks = [node.directory._meeting._near_to_meet() for _ in range(50)]
+    assert any(neighbour.address in addresses for [(_, addresses)] in looks)
+    assert {len(addresses) for [(_, addresses)] in looks} == {MAX_ADDRESSES}
 
 
 # Our own network
-
-
-@pytest.mark.parametrize("outage_s", [4.0, 90.0])
-async def test_who_was_cut_off_is_back_at_once_though_the_bootstrap_node_died_meanwhile(
-    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery, world: MemoryWorld, outage_s: float
-) -> None:
-    boot = await open_side("boot")
-    nodes = [await open_side(f"node {number}", boot.address) for number in range(6)]
-    for side in [boot, *nodes]:
-        nursery.start_soon(side.keep_serving)
-    await trio.sleep(40)
-    away, *others = nodes
-    everybody = {side.key.public for side in [boot, *nodes]}
-    world.unreachable |= everybody  # what cannot be dialled from here, nor from there
-    for link in away.network.links():
-        world.cut(away.key.public, link.peer)
-    await trio.sleep(outage_s)
-    assert away.linked() == set()
-    await boot.kill()
-    world.unreachable -= everybody - {boot.key.public}
-    await trio.sleep(2 * LOOK_AROUND_S)
-    assert away.linked() >= {other.key.public for other in others}
-    assert away.nodes() == {other.key.public for other in others}
 
 
 async def test_who_moved_and_finds_a_link_silent_dials_its_bootstrap_peer_at_once(

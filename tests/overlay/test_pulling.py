@@ -22,6 +22,7 @@ from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.greeting import new_greeting
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network
+from p2pinfer.overlay.pipe import Address
 from p2pinfer.overlay.search import model_key
 from tests.core.paid_route import MODEL, NOW, certificate_for, key, offer_of
 from tests.overlay.sides import AT_NOW, LIFE_S, RENEW_S, OpenSide, Side
@@ -57,6 +58,31 @@ async def test_offers_are_pulled_through_a_peer_in_between(
     await middle.network.dial(far.address)
     await trio.sleep(PULL_S[1])
     assert far.key.public in near.nodes()
+
+
+async def test_where_a_node_has_moved_is_pulled_through_a_peer_in_between_and_where_it_was_forgotten(
+    autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near, middle, far = [await open_side(name) for name in ("near", "middle", "far")]
+    await near.network.dial(middle.address)
+    await far.network.dial(middle.address)
+    near.serve()
+    far.serve()
+    nursery.start_soon(near.directory.keep_pulling)
+    await trio.sleep(PULL_S[1])
+    assert where(near, far) == (far.address,)
+    moved = Address(f"/memory/elsewhere/p2p/{peer_name(far.key.public)}")
+    monkeypatch.setattr(far.network, "told", lambda _to: (moved,))
+    far.serve(seq=2, moves=1)
+    await trio.sleep(PULL_S[1])
+    assert where(near, far) == (moved,)
+
+
+def where(side: Side, other: Side) -> tuple[str, ...]:
+    """The addresses of a peer as another one knows them."""
+    known = side.directory.table.get(other.key.public)
+    assert known is not None
+    return known.addresses
 
 
 async def test_a_client_that_works_keeps_and_finds_offers_of_peers_it_is_not_linked_to(

@@ -397,6 +397,7 @@ def _offers() -> Iterable[Vector]:
         ("a log that is not zero", 20, [0, 9], "bad-record"),
         ("a log's root that is not zero", 21, b"r" * 32, "bad-record"),
         ("a state that is unknown", 17, 3, "bad-record"),
+        ("2^32 moves", 22, 2**32, "bad-record"),
         ("a number of 2^32", 5, 2**32, "bad-record"),
         ("an array within an inner array", 18, [0, [0], 0], "bad-record"),
         ("an owner's key of small order", 2, bytes.fromhex(SMALL_ORDER["order 4"]), "bad-key"),

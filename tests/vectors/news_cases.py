@@ -31,7 +31,7 @@ def named(offer: SignedRecord[Offer], age_s: int, at: int = 0, state: int = 0) -
 
 
 def news() -> Iterable[Vector]:
-    offer, joining, dearer, other = made(), made(state=1), made(flat=1), made(NODES[1])
+    offer, joining, dearer, moved, other = made(), made(state=1), made(flat=1), made(moves=1), made(NODES[1])
     later = made(seq=2, issued=NOW + 20, load=Load(1, 2, 3), speed=Speed(4, 5, 6))
     for name, held, age_s, gain, at, known, expect in (
         ("an asker that knows nothing", offer, 0.0, 0, 0, b"", "whole"),
@@ -45,6 +45,7 @@ def news() -> Iterable[Vector]:
         ("of another state, and no younger", joining, 5.0, 20, 0, named(offer, 5), "renewal"),
         ("of another state, and older", joining, 6.0, 20, 0, named(offer, 5), "nothing"),
         ("other terms, younger", dearer, 1.0, 0, 0, named(offer, 5), "whole"),
+        ("of a node that has moved, younger", moved, 1.0, 0, 0, named(offer, 5), "whole"),
         ("other terms, no younger", dearer, 5.0, 0, 0, named(offer, 5), "nothing"),
         ("named by the last bytes of the key", later, 4.0, 0, 28, named(offer, 5, 28), "renewal"),
         ("named by other bytes of the key than the question says", later, 4.0, 0, 3, named(offer, 5), "whole"),

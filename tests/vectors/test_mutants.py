@@ -110,7 +110,7 @@ OURS: Final = (
     *("StageAccount.note_stored", "StageAccount.withdraw"),
     *("StageSession.take", "Generation.opening", "Generation.begun"),
     *("Digest.names", "OfferTable.silence", "OfferTable.heard", "may_tell", "Span.meets"),
-    "_host_and_port",
+    *("_host_and_port", "_is_name", "has_moved"),
     *("Allowance.left", "Allowance.left_in_all", "Allowance.owe", "Generation._may_come_of_others"),
 )
 # Checks whose absence no vector can show, each with the reason

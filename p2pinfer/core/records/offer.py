@@ -76,6 +76,7 @@ class Offer(Record):
     speed: Annotated[Speed, Struct(Speed)]
     log: Annotated[tuple[int, int], Zero(UInts(2))] = (0, 0)  # reserved
     log_root: Annotated[bytes, Zero(Bin(32))] = ZEROS  # reserved
+    moves: Annotated[int, UInt(32)] = 0  # times that the node's addresses have changed since its process began
 
     def contradiction(self) -> str | None:
         if not 0 < self.life <= MAX_OFFER_S:
@@ -85,6 +86,11 @@ class Offer(Record):
         if self.state > ServingState.LEAVING:
             return f"state {self.state} is unknown"
         return None
+
+
+def has_moved(one: Offer, other: Offer) -> bool:
+    """True if the node of two offers was elsewhere when it made the one, or may have been."""
+    return (one.boot, one.moves) != (other.boot, other.moves)
 
 
 def contradict(one: Offer, other: Offer) -> bool:

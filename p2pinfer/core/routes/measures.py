@@ -20,6 +20,7 @@ HALF_S: Final = 300.0  # after which half of what was measured counts
 LEAST_LEFT: Final = 0.5**10  # of a rate or a round trip; beyond that it is not known
 SAME_TRIP: Final = 1.5  # times as long, or as short, a round trip is no news
 UNMEASURED_RTT_S: Final = 0.060  # a home link's
+UNMEASURED_UPLINK: Final = 1_250_000.0  # bytes/s, 10 Mbit/s: a home's, too; who claims none gains nothing by that
 MAX_MEASURED: Final = 1_024  # nodes and owners; who was measured longest ago is forgotten
 
 
@@ -83,6 +84,16 @@ class Measures:
         note = self.rates.get(node)
         left = _left(note, now) if note is not None else 0.0
         return note.value / left if note is not None and left >= LEAST_LEFT else None
+
+    def uplink(self, node: PeerKey, claimed: float, now: float) -> float:
+        """Bytes/s that the node is taken to send: what it claims, or less where less came from it.
+
+        claimed: 0 where it claims nothing; then it is taken for usual until it was measured
+        """
+        note, left = self.rates.get(node), self.rate(node, now)
+        if note is None or not left:
+            return claimed or UNMEASURED_UPLINK
+        return min(left, claimed or max(UNMEASURED_UPLINK, note.value))
 
     # Answers
 

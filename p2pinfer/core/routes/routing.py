@@ -43,7 +43,7 @@ class Candidate:
     flat: int  # nano-credits
     prefill_rate: float
     decode_rate: float
-    uplink: float  # bytes/s; 0 unknown
+    uplink: float  # bytes/s, as far as is known; more than 0
     rtt_s: float  # to the client
     queue_s: float
     risk: float = 0.0  # nano-credits this node's unreliability costs
@@ -171,7 +171,7 @@ def _lines(
         layer += priced * (prices.prefill * prompt + prices.decode * (tokens - 1))
         if one.ahead:
             fixed, layer = fixed + lent * PRICE_UNIT * one.flat, layer + lent * one.ahead * prices.prefill
-        sending_s = rows_bytes / one.uplink if one.uplink else 0.0
+        sending_s = rows_bytes / one.uplink
         yield fixed, layer, sampled * prices.sampled, time * sending_s, time * hop_s * (tokens - 1)
 
 

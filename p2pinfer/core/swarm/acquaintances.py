@@ -45,7 +45,7 @@ class KnownAddress:
 class Acquaintance:
     """A peer that was linked to us.
 
-    network: that it was last seen in, as `Source.network` tells them; empty on this machine
+    network: that it was last seen in, of IPv6 the site; empty on this machine
     places:  at most MAX_PLACES, in the order in which to dial them
     met:     when the first link came up, and `linked` the last one
     failed:  when it could not be reached last

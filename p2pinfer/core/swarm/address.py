@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from p2pinfer.core.swarm.source import IP, Scope, Source, scope_of, source_of
+from p2pinfer.core.swarm.source import IP, Scope, Source, scope_of, site_of, source_of
 from p2pinfer.core.values.errors import UsageError
 
 _ADDRESS: Final = re.compile(r"/ip[46]/([0-9a-fA-F:.]{2,45})/tcp/([1-9][0-9]{0,4})(?:/p2p/[0-9A-Za-z]{1,80})?")
@@ -38,11 +38,20 @@ def _host_and_port(address: str) -> tuple[str, int]:
     if port > MAX_PORT:
         raise ValueError(f"port {port}, limit {MAX_PORT}")
     if kind.startswith("dns"):
+        if not _is_name(host):
+            raise ValueError(f"{host} is no name of a machine")
         return host, port
     ip = ipaddress.ip_address(host)
     if kind != f"ip{ip.version}":
         raise ValueError(f"{host} is no address of {kind}")
     return str(ip), port
+
+
+def _is_name(host: str) -> bool:
+    try:
+        return bool(host.encode("idna"))  # as whoever looks it up does
+    except UnicodeError:
+        return False
 
 
 def endpoint_of(address: str) -> tuple[IP, int] | None:
@@ -57,10 +66,10 @@ def endpoint_of(address: str) -> tuple[IP, int] | None:
 
 
 @lru_cache(maxsize=16_384)  # all that are known, which are looked at every few seconds
-def network_of(address: str) -> str | None:
-    """The network that an address leads to, as of `Source`; None on our own machine, and where there is no IP."""
+def site_at(address: str) -> str | None:
+    """The site that an address leads to; None on our own machine, and where there is no IP."""
     endpoint = endpoint_of(address)
-    return None if endpoint is None else source_of(str(endpoint[0])).network
+    return None if endpoint is None else site_of(source_of(str(endpoint[0]))).network
 
 
 def may_dial(address: str, word: Source) -> bool:

@@ -11,7 +11,7 @@ from itertools import chain
 from math import inf
 from typing import Final
 
-from p2pinfer.core.records.offer import MAX_OFFER_S, contradict
+from p2pinfer.core.records.offer import MAX_OFFER_S, contradict, has_moved
 from p2pinfer.core.swarm.coverage import covers, drawn_by_need
 from p2pinfer.core.swarm.offers import KnownOffer
 from p2pinfer.core.swarm.selection import Selection
@@ -68,10 +68,12 @@ class OfferTable:
         if held is not None and not _newer(known, held):
             return False
         told, words = known.node in self._itself, self._words.get(known.node, {})
+        if held is None or has_moved(known.offer.record, held.offer.record):
+            words = {}  # where it was before is the word of nobody any more
         network = held.network if held is not None and told and not itself else known.network
         if not renews or held is None:
             says = itself and not renews
-            words = self._with({} if held is None or says else words, known.addresses, says, known.network)
+            words = self._with({} if says else words, known.addresses, says, known.network)
         born_s = known.born_s if held is None else _born_s(known, held)
         known = replace(known, addresses=tuple(words), network=network, born_s=born_s)
         self.forget(known.node)  # so that the dictionary is in order of hearing

@@ -7,6 +7,7 @@ network of its own; of IPv6 whoever holds one address holds its /64, and may hol
 import ipaddress
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final
 
 _NOT_GLOBAL: Final = tuple(  # IANA's registries of special-purpose addresses; Python's own reading of them changes
@@ -58,12 +59,14 @@ def source_of(text: str) -> Source:
 
 def source_named(key: str) -> Source:
     """The source of this key."""
-    return source_of(key.replace("/64", "1")) if key else NOWHERE  # of an IPv6 one as of an address within it
+    within = f"{key.partition('/')[0]}1" if "/" in key else key  # an address, of an IPv6 network
+    return source_of(within) if key else NOWHERE
 
 
+@lru_cache(maxsize=4_096)  # those of all links, asked for again and again
 def site_of(source: Source) -> Source:
     """Return what one customer of a provider holds, where that is more than a network: an IPv6 /48."""
-    if ":" not in source.key:
+    if ":" not in source.key or source.scope is Scope.LOOPBACK:
         return source
     return Source(str(ipaddress.ip_network(source.key).supernet(new_prefix=48)), source.scope)
 

@@ -58,6 +58,7 @@ class Code(IntEnum):
     EXPIRED = 136  # the contract's time is over
     OUTSTAYED = 137  # others wait for the room, and the client had more than its share of it for long
     SLOW = 138  # others wait for the room, and the session got fewer positions than the least pace
+    REDIAL = 139  # the peer wants to be dialled
     UNKNOWN = 255  # never sent: what a number of a later version is read as
 
     @classmethod

@@ -30,11 +30,13 @@ from multiaddr.exceptions import Error as MultiaddrError
 
 from p2pinfer.core.swarm.address import may_dial, may_tell
 from p2pinfer.core.swarm.source import NOWHERE, Scope, Source, source_of
+from p2pinfer.core.values.alternation import in_turn
 from p2pinfer.core.values.errors import RemoteProtocolError
 from p2pinfer.core.wire.frames import FrameDecoder, encode_frame
 from p2pinfer.core.wire.messages import MAX_ADDRESSES, Contacts
 from p2pinfer.overlay.libp2p.dht_bounds import bound_dht, bound_libp2p, forget_strangers
 from p2pinfer.overlay.libp2p.dht_frames import FIND_S, PROVIDE_S, WHERE_S
+from p2pinfer.overlay.libp2p.dht_lookup import SilentHosts
 from p2pinfer.overlay.libp2p.dht_rest import calm_libp2p, fill_table
 from p2pinfer.overlay.libp2p.dht_transport import GuardedTcp
 from p2pinfer.overlay.libp2p.parsers import bound_parsers
@@ -45,8 +47,6 @@ from p2pinfer.overlay.pipe import Address, leads_to
 WHERE: Final = TProtocol("/p2pinfer/where/1")
 MULTIHASH_SHA256: Final = "1220"  # hex of the code and the length before a SHA-256
 MAX_CONTACTS: Final = 8_192  # bytes in which it says so: 16 addresses of 256, and what is around them
-FORGET_S: Final = 300.0  # a DHT host that did not answer is not asked again for so long
-MAX_SILENT: Final = 1_024  # DHT hosts that are remembered for that: anybody may name more, in any number
 ANYWHERE: Final = Source("the DHT", Scope.PUBLIC)
 
 # What libp2p's host raises for peers that are away, or speak something else
@@ -101,7 +101,7 @@ class Dht:
         self._dht = dht
         self._transport = transport
         self._links = tuple(links)
-        self._silent_since: dict[str, float] = {}  # DHT hosts that did not answer, by name
+        self._silent = SilentHosts()  # of those that provided something
         host.set_stream_handler(WHERE, self._say_where)
 
     def addresses(self) -> tuple[Address, ...]:
@@ -125,26 +125,22 @@ class Dht:
             await self._dht.provide(MULTIHASH_SHA256 + key.hex())
 
     async def find(self, key: bytes) -> tuple[Address, ...]:
-        """Link addresses of those who provide `key`, as far as they answer within FIND_S."""
-        found: dict[Address, None] = {}
+        """Link addresses of those who provide `key`, as far as they answer within FIND_S; hosts in turn.
+
+        Each is one peer's, as it says. So one that names a false place of another peer hides no true one.
+        """
+        found: list[Sequence[Address]] = []
         with trio.move_on_after(FIND_S):
             providers = await self._dht.find_providers(MULTIHASH_SHA256 + key.hex(), MAX_FOUND)
             async with trio.open_nursery() as nursery:
                 for provider in {provider.peer_id: provider for provider in providers}.values():
-                    if provider.peer_id != self._host.get_id() and not self._is_silent(provider):
+                    if provider.peer_id != self._host.get_id() and str(provider.peer_id) not in self._silent:
                         nursery.start_soon(self._ask_where, provider, found)
-        return tuple(found)
+        return tuple(dict.fromkeys(in_turn(found)))
 
-    def _is_silent(self, provider: PeerInfo) -> bool:
-        since = self._silent_since.get(str(provider.peer_id))
-        return since is not None and trio.current_time() < since + FORGET_S
-
-    async def _ask_where(self, provider: PeerInfo, found: dict[Address, None]) -> None:
+    async def _ask_where(self, provider: PeerInfo, found: list[Sequence[Address]]) -> None:
         name = str(provider.peer_id)
-        self._silent_since.pop(name, None)  # who is asked last stands last
-        self._silent_since[name] = trio.current_time()
-        while len(self._silent_since) > MAX_SILENT:
-            del self._silent_since[next(iter(self._silent_since))]
+        self._silent.note_asked(name)
         try:
             with trio.fail_after(WHERE_S):
                 await self._host.connect(provider)
@@ -155,10 +151,8 @@ class Dht:
         except DHT_ERRORS as error:
             logger.info("no answer from the DHT host %s: %s", name, error)
             return
-        self._silent_since.pop(name, None)
-        found.update(
-            dict.fromkeys(Address(address) for address in of_one_peer(contacts.link) if may_dial(address, word))
-        )
+        self._silent.note_answer(name)
+        found.append([Address(address) for address in of_one_peer(contacts.link) if may_dial(address, word)])
 
     async def _say_where(self, stream: INetStream) -> None:
         try:

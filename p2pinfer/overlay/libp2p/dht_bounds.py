@@ -7,7 +7,7 @@ which the system and the node see to (`dht_process.py`, `dht_life.py`).
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -19,6 +19,7 @@ from libp2p.kad_dht import kad_dht, peer_routing, provider_store
 from libp2p.kad_dht.common import PROTOCOL_ID
 from libp2p.kad_dht.kad_dht import KadDHT
 from libp2p.kad_dht.provider_store import ProviderStore
+from libp2p.kad_dht.utils import sort_peer_ids_by_distance
 from libp2p.peer.id import ID
 from libp2p.peer.peerdata import PeerData
 from libp2p.peer.peerinfo import PeerInfo
@@ -27,8 +28,8 @@ from libp2p.stream_muxer.yamux.yamux import YamuxStream
 from libp2p.utils import varint
 from multiaddr import Multiaddr
 
-from p2pinfer.core.swarm.source import NOWHERE, Scope, Source, source_of
-from p2pinfer.core.wire.messages import MAX_ADDRESSES, MAX_TEXT
+from p2pinfer.core.swarm.source import NOWHERE, Scope, Source, site_of, source_of
+from p2pinfer.overlay.libp2p.dht_lookup import MAX_HOSTS, SilentHosts, Walk, few, taken_in_turn
 from p2pinfer.overlay.libp2p.multistream import MAX_LINE
 from p2pinfer.overlay.libp2p.yamux import FIRST_WINDOW
 from p2pinfer.overlay.limits import (
@@ -38,10 +39,13 @@ from p2pinfer.overlay.limits import (
     DHT_STREAM_S,
     DHT_STREAMS,
     DHT_UNREAD_BYTES,
+    KEY_PROVIDERS,
     NETWORK_PROVIDERS,
 )
 
 MAX_STRANGERS: Final = 1_000  # peers that are neither connected nor in the table
+TOLD_HOSTS: Final = 20  # nearest to a key, that are told who provides it: some of them go before they are told again
+TELL_S: Final = 5.0  # for hosts to answer who are to be told that we provide a key, and to be told
 FORGET_STRANGERS_S: Final = 60.0  # between looks for more: by then ALL_HANDSHAKES_RATE lets a few MB of them come
 
 
@@ -63,11 +67,6 @@ async def _read_line(reader: Reader) -> bytes:
 
 def _add_addresses(data: PeerData, addresses: Sequence[Multiaddr]) -> None:
     data.addrs = few(dict.fromkeys((*data.addrs, *addresses)))
-
-
-def few(addresses: Iterable[Multiaddr]) -> list[Multiaddr]:
-    """The last of them, as many as a peer has, and none that is long."""
-    return [one for one in addresses if len(one.to_bytes()) <= MAX_TEXT][-MAX_ADDRESSES:]
 
 
 class Overrun(trio.TooSlowError):
@@ -100,34 +99,74 @@ class BoundedStream(YamuxStream):  # type: ignore[misc]  # libp2p is untyped to 
 
 
 class BoundedProviders(ProviderStore):  # type: ignore[misc]  # libp2p is untyped to us
-    """The records of who provides what: so many of a network and in all, of which the oldest gives way."""
+    """The records of who provides what: so many of a key, of a network and in all, of which the oldest gives way.
+
+    And look-ups, for which they are one host's word.
+    """
 
     def __init__(self, host: IHost, routing: peer_routing.PeerRouting) -> None:
         super().__init__(host, routing)
         self._sources: dict[tuple[bytes, str], Source] = {}  # in the order they came
+        self._silent = SilentHosts()
+
+    async def find_providers(self, key: bytes, count: int = 20) -> list[PeerInfo]:
+        """As libp2p's, which answers from the records here alone where there are any (`dht_lookup.py`)."""
+        walk = Walk(self.host, key, self._silent)
+        await walk.run(self._hosts_near(key))
+        return taken_in_turn([self.get_providers(key), *walk.told], count)
+
+    async def provide(self, key: bytes) -> bool:
+        """As libp2p's, which tells nobody before all silent hosts had ten seconds each to answer."""
+        self.providing_keys.add(key)
+        self.add_provider(key, PeerInfo(self.local_peer_id, self.host.get_addrs()))
+        walk = Walk(self.host, key, self._silent, TOLD_HOSTS)
+        await walk.run(self._hosts_near(key), TELL_S)
+        async with trio.open_nursery() as nursery:
+            for host in sort_peer_ids_by_distance(key, walk.answered):
+                nursery.start_soon(self._tell, host, key)
+        return bool(walk.answered)
+
+    async def _tell(self, host: ID, key: bytes) -> None:
+        with trio.move_on_after(TELL_S):
+            await self._send_add_provider(host, key)  # which fails for nobody
+
+    def _hosts_near(self, key: bytes) -> list[ID]:
+        """Hosts that we know, the nearest first; then those that are connected, which the table need not have taken."""
+        near: list[ID] = self.peer_routing.routing_table.find_local_closest_peers(key, MAX_HOSTS)
+        return [*near, *self.host.get_connected_peers()]
 
     def add_provider(self, key: bytes, provider: PeerInfo) -> None:
         place = (key, str(provider.peer_id))
         source = NOWHERE if provider.peer_id == self.local_peer_id else _source_of(self.host, provider.peer_id)
-        self._sources.pop(place, None)
-        while (oldest := self._who_gives_way(source)) is not None:
+        self._forget(*place)  # what is told again stands last
+        while (oldest := self._who_gives_way(key, source)) is not None:
             self._forget(*oldest)
         super().add_provider(key, PeerInfo(provider.peer_id, few(provider.addrs)))
         if place[1] in self.providers.get(key, ()):
             self._sources[place] = source
 
-    def _who_gives_way(self, source: Source) -> tuple[bytes, str] | None:
+    def _who_gives_way(self, key: bytes, source: Source) -> tuple[bytes, str] | None:
         counts = Counter(other.key for other in self._sources.values())
         if source.scope is not Scope.LOOPBACK and counts[source.key] >= NETWORK_PROVIDERS:
             most = source.key
         elif len(self._sources) >= ALL_PROVIDERS:
             most = counts.most_common(1)[0][0]
+        elif len(self.providers.get(key, ())) >= KEY_PROVIDERS:
+            return self._who_gives_way_of(key, source)
         else:
             return None
         return next(place for place, other in self._sources.items() if other.key == most)
 
+    def _who_gives_way_of(self, key: bytes, source: Source) -> tuple[bytes, str]:
+        """Of the records of one key the oldest of the site that has most, the newcomer counted; never our own."""
+        own = str(self.local_peer_id)
+        sites = {place: site_of(self._sources[place]).key for place in self._sources if place[0] == key}
+        counts = Counter([*sites.values(), site_of(source).key])
+        most = max(counts[site] for place, site in sites.items() if place[1] != own)
+        return next(place for place, site in sites.items() if counts[site] == most and place[1] != own)
+
     def _forget(self, key: bytes, name: str) -> None:
-        del self._sources[key, name]
+        self._sources.pop((key, name), None)
         records = self.providers.get(key, {})
         records.pop(name, None)
         if not records:

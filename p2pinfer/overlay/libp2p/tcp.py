@@ -99,7 +99,7 @@ async def dial_tcp(address: str) -> trio.SocketStream:
     host, port = host_and_port(address)
     try:
         return await trio.open_tcp_stream(host, port)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter of a name that nobody can have
         raise LinkDead(f"nobody answers at {address}: {error}", Code.UNREACHABLE) from None
 
 
