@@ -7,7 +7,6 @@ of the two it is. Nodes run on POSIX alone, as `why_no_node` says.
 import errno
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -83,6 +82,8 @@ if sys.platform == "win32":
 
     def receive_nowait(handle: int, most: int) -> bytes:
         """Bytes that came on a socket that does not block; there a socket is no file. Raises BlockingIOError."""
+        import socket
+
         borrowed = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, handle)
         try:
             return borrowed.recv(most)
@@ -91,6 +92,8 @@ if sys.platform == "win32":
 
     def send_nowait(handle: int, data: bytes) -> int:
         """Send on such a socket, and return how much it took. Raises BlockingIOError."""
+        import socket
+
         borrowed = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, handle)
         try:
             return borrowed.send(data)

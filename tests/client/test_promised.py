@@ -1,5 +1,7 @@
 """How far an answer kept what its route's stages had promised."""
 
+from math import inf
+
 import pytest
 
 from p2pinfer.client.promised import MIN_IDS, TELLING_S, Promised, Times
@@ -15,7 +17,7 @@ TRIPS_S = dict.fromkeys(NODES, 0.05)
 
 def stage(place: int, **known: float) -> Stage:
     """It promises 0.1 s for the prompt, and 0.02 s for an id."""
-    one = Candidate(NODES[place], Span(place, place + 1), Prices(0, 0, 0, 0), 0, 1_000, 50, 0.0, 9.9, 0.0, **known)  # type: ignore[arg-type]
+    one = Candidate(NODES[place], Span(place, place + 1), Prices(0, 0, 0, 0), 0, 1_000, 50, inf, 9.9, 0.0, **known)  # type: ignore[arg-type]
     return Stage(one, one.span)
 
 

@@ -1,6 +1,5 @@
 """A node that nobody has dialled has a peer turn its link round, and no node is dialled by nobody for long."""
 
-from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -25,15 +24,12 @@ PUBLIC = Source("198.41.0.9", Scope.PUBLIC)
 def ends(side: Side) -> list[tuple[PeerKey, float]]:
     """Fills with the peers whose links ended for a redial, and when."""
     found: list[tuple[PeerKey, float]] = []
-    down: Callable[[Link, LinkDead], None] | None = side.exchange.on_down
-    assert down is not None
 
     def note(link: Link, why: LinkDead) -> None:
         if why.code is Code.REDIAL:
             found.append((link.peer, trio.current_time()))
-        down(link, why)
 
-    side.exchange.on_down = note
+    side.exchange.mourners.append(note)
     return found
 
 
@@ -42,10 +38,12 @@ def came(side: Side) -> set[PeerKey]:
     return {link.peer for link in side.network.links() if not link.dialled}
 
 
-async def last_of_three(open_side: OpenSide, nursery: trio.Nursery) -> tuple[Side, set[PeerKey]]:
-    """A node that dialled the two others, who then need not dial it."""
+async def last_of_three(
+    open_side: OpenSide, nursery: trio.Nursery, debtors: Collection[PeerKey] = ()
+) -> tuple[Side, set[PeerKey]]:
+    """A node that dialled the two others, who then need not dial it. debtors: with whom it has something to settle"""
     others = [await open_side(f"other {number}") for number in range(2)]
-    node = await open_side("node", *(other.address for other in others))
+    node = await open_side("node", *(other.address for other in others), settles=lambda: debtors)
     for side in (*others, node):
         nursery.start_soon(side.keep_serving)
     await trio.sleep(1)
@@ -104,10 +102,11 @@ async def test_a_node_with_one_link_and_one_without_an_offer_do_not_ask(
 async def test_links_of_sessions_and_of_debtors_are_not_turned_round(
     autojump_clock: MockClock, open_side: OpenSide, nursery: trio.Nursery
 ) -> None:
-    node, others = await last_of_three(open_side, nursery)
+    debtors: set[PeerKey] = set()
+    node, others = await last_of_three(open_side, nursery, debtors)
     one, other = others
     asked = ends(node)
-    node.directory.settles = lambda: {one}
+    debtors.add(one)
     with node.exchange.open_session(bytes(16), [other], rests=lambda: True):  # type: ignore[arg-type]
         await trio.sleep(SOON_S)
         assert asked == []
