@@ -1,5 +1,6 @@
 """A node that nobody has dialled has a peer turn its link round, and no node is dialled by nobody for long."""
 
+from collections.abc import Collection
 from itertools import pairwise
 
 import pytest
