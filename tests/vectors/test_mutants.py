@@ -101,7 +101,7 @@ HELD: Final = (
 
 # Functions that hold what we do ourselves, and not what others send: their own tests speak of them
 OURS: Final = (
-    *("PrivateKey.__init__", "Manifest.files_of", "fault_of"),
+    *("PrivateKey.__init__", "Manifest.files_of", "fault_of", "Hello.only_asks"),
     *("_check_route", "ClientAccount.__init__", "ClientAccount.closed", "ClientAccount.is_final"),
     *("ClientAccount.unsigned", "ClientAccount.note_stored", "ClientAccount.withdraw", "ClientAccount.resumed"),
     *("Proposals.is_final", "CountedIds.kept"),
