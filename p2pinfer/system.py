@@ -203,7 +203,7 @@ def run_bounded(command: Sequence[str], given: bytes, memory: int, seconds: floa
         try:
             with watched(process.pid, memory, seconds):
                 output: bytes = process.communicate(given)[0]
-        except BaseException:
+        except BaseException:  # a cancellation too: nobody else would end it, and the block waits for its end
             process.kill()
             raise
     return None if process.returncode else output

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import which
@@ -51,6 +52,14 @@ def long_functions(module: Path) -> Iterator[str]:
 
 def test_functions_take_few_things_and_values_that_mean_something() -> None:
     assert [name for module in MODULES for name in long_functions(module)] == []
+
+
+def test_no_two_public_classes_have_one_name() -> None:
+    trees = {module: ast.parse((ROOT / module).read_text()) for module in MODULES}
+    classes = [(m, node) for m, tree in trees.items() for node in tree.body if isinstance(node, ast.ClassDef)]
+    found = [(node.name, str(module)) for module, node in classes]
+    names = Counter(name for name, _ in found if not name.startswith("_"))
+    assert [(name, module) for name, module in found if names[name] > 1] == []
 
 
 SET_LATER = re.compile(r"\.on_\w+(, [\w.]+)* = ")

@@ -31,7 +31,7 @@ SPARE_BYTES: Final = 150 << 20  # of memory, above what it has at rest
 MAX_UNANSWERED: Final = 64  # questions; many links that come up at once are as many hosts to meet
 
 
-class Question:
+class _Question:
     """until: when its answer is so late that the process is stuck."""
 
     def __init__(self, until: float) -> None:
@@ -51,7 +51,7 @@ class Life:
         self.addresses: tuple[Address, ...] = ()
         self._process = process
         self._numbers = count()
-        self._questions: dict[int, Question] = {}
+        self._questions: dict[int, _Question] = {}
         # A writer that is cancelled in the middle of a frame would break the rest; callers are, so they do not write
         self._to_write, self._frames = trio.open_memory_channel[bytes](MAX_UNANSWERED + 1)
         self._to_write.send_nowait(pack(opening))
@@ -64,12 +64,12 @@ class Life:
         await question.answered.wait()
         return question.found
 
-    def ask_nowait(self, kind: str, what: object, takes_s: float) -> Question | None:
+    def ask_nowait(self, kind: str, what: object, takes_s: float) -> _Question | None:
         """Ask something; None where too much is unanswered. takes_s: for an answer, where nothing is wrong"""
         if len(self._questions) >= MAX_UNANSWERED:
             return None
         number = next(self._numbers)
-        question = self._questions[number] = Question(trio.current_time() + takes_s + PATIENCE_S)
+        question = self._questions[number] = _Question(trio.current_time() + takes_s + PATIENCE_S)
         self._to_write.send_nowait(pack((number, kind, what)))
         return question
 
