@@ -400,6 +400,7 @@ Every folder and file:
         tidings.py             offers told, asked for and answered
         toll.py                processor time that reading for a peer may cost
         turn.py                a stretch of work without a checkpoint
+        unasked.py             bounds on offers that nobody asked for
         uplink.py              the line that all links of this machine share
         word.py                on whose word a peer is dialled
         writer.py              the writer of a link

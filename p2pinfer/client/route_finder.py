@@ -4,7 +4,7 @@ Its stages are linked by `route_links.py`.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -40,6 +40,7 @@ from p2pinfer.overlay.directory import Directory
 from p2pinfer.overlay.network import Network
 
 ONE_TELLER_PART: Final = 4  # of routes dialled together, one in so many goes over offers told by one network
+LATE_FROM: Final = 4  # routes dialled together, as when others could not be twice: one over late nodes is among them
 HASTY_S: Final = 0.5  # at least, for a route to be reached where there is another
 
 
@@ -102,10 +103,11 @@ class RouteFinder:
         tried: Sequence[frozenset[bytes]] = (),
         among: Survey | None = None,
     ) -> list[FoundRoute]:
-        """At least one route and at most `count`, the cheapest first, that share no node; without those excluded.
+        """Routes to try at once, the best first, that share no node; without those excluded.
 
-        Of several the first is one over nodes that are linked, if there is any: it costs no dial. But a dial takes less
-        than who is linked and known to be late.
+        At least one is found, and at most `count`, and one more over nodes that are linked, which costs no dial: after
+        the first of all, in case it cannot be reached; but first of several, for then others could not be. A dial takes
+        less than who is linked and known to be late: such come last, when others have been tried twice.
 
         spent: nano-credits of the price limit that earlier tries have cost
         tried: sets of nodes of which no route may have all
@@ -135,7 +137,7 @@ class RouteFinder:
         """
         offers, now = self._directory.offers(sought.model), self._network.machine.unix()
         try:
-            self._choose(self._survey(offers, sought), sought, (), (), 0, 1)
+            self._choice(self._survey(offers, sought), sought, (), 0).without_ruin(())
         except TooDear as error:
             raise NotYet(error, "a cheaper route", 0) from None
         except NoRoute as error:
@@ -155,7 +157,7 @@ class RouteFinder:
     ) -> bool:
         """Say if `find` would find a route among what is known now."""
         with suppress(NoRoute):
-            return bool(self._choose(among or self.survey(sought), sought, excluded, tried, spent, 1))
+            return bool(self._choice(among or self.survey(sought), sought, tried, spent).without_ruin(excluded))
         return False
 
     def needed(self, among: Survey, sought: Sought, excluded: Collection[bytes], spare: Set[bytes]) -> set[bytes]:
@@ -189,27 +191,32 @@ class RouteFinder:
         count: int,
     ) -> list[FoundRoute]:
         """Raises NoRoute where there is not even one."""
-        offers, classes, limit = among.offers, among.classes, among.limit
-        cadences = {known.node: known.offer.record.limits.cadence for known in offers}
-        choice = Choice(classes, cadences, sought, limit - spent, spent, self._network.machine.lots, tried)
-        everybody = (one for candidates in classes.values() for one in candidates)
-        afar = {one.key for one in everybody if not one.live or one.late_s > HASTY_S} if count > 1 else set()
+        choice = self._choice(among, sought, tried, spent)
+        everybody = [one for candidates in among.classes.values() for one in candidates]
+        afar = {one.key for one in everybody if not one.live}
+        late = {one.key for one in everybody if one.late_s > HASTY_S}
         chosen: list[Route] = []
-        taken = set(excluded)
-        if afar:
-            with suppress(NoRoute):
-                chosen.append(choice.without_ruin(taken | afar))
+        if count > 1:
+            _add(chosen, choice, late | afar, excluded)
         while len(chosen) < count:
-            taken.update(stage.candidate.key for route in chosen for stage in route)
-            told = _told_enough(chosen, offers, max(1, count // ONE_TELLER_PART))
+            taken = _taken(chosen, excluded)
+            told = _told_enough(chosen, among.offers, max(1, count // ONE_TELLER_PART))
             try:
                 chosen.append(_first_of(choice, taken | told, taken))
             except NoRoute:
                 if not chosen:
                     raise
                 break
-        by_key = {known.node: known for known in offers}
-        return [_found(route, by_key, sought, limit - spent) for route in chosen]
+        if count == 1 and not afar.isdisjoint(_taken(chosen)):
+            _add(chosen, choice, late | afar, excluded)
+        if count >= LATE_FROM:
+            _add(chosen, choice, afar, excluded)
+        by_key = {known.node: known for known in among.offers}
+        return [_found(route, by_key, sought, among.limit - spent) for route in chosen]
+
+    def _choice(self, among: Survey, sought: Sought, tried: Sequence[frozenset[bytes]], spent: int) -> Choice:
+        cadences = {known.node: known.offer.record.limits.cadence for known in among.offers}
+        return Choice(among.classes, cadences, sought, among.limit - spent, spent, self._network.machine.lots, tried)
 
     def _reachable(self, offers: Sequence[KnownOffer]) -> list[KnownOffer]:
         return reachable(offers, {link.peer for link in self._network.links()})
@@ -224,6 +231,17 @@ class RouteFinder:
         if nodes := {known.node for known in usable_ones} - {known.node for known in there}:
             hint = "they are behind a router, or listen on their own machine alone"
             yield f"{short_names(nodes)} cannot be reached from here: {hint}"
+
+
+def _taken(chosen: Iterable[Route], excluded: Collection[bytes] = ()) -> set[bytes]:
+    """The nodes of these routes, and others."""
+    return {*excluded, *(stage.candidate.key for route in chosen for stage in route)}
+
+
+def _add(chosen: list[Route], choice: Choice, without: Collection[bytes], excluded: Collection[bytes]) -> None:
+    """Choose one more, if there is one."""
+    with suppress(NoRoute):
+        chosen.append(choice.without_ruin(_taken(chosen, excluded).union(without)))
 
 
 def _told_enough(chosen: Sequence[Route], offers: Sequence[KnownOffer], enough: int) -> set[bytes]:

@@ -143,7 +143,8 @@ class Tries:
 
     async def _find(self, count: int) -> list[FoundRoute]:
         """Routes to try; none where others are under way, or some may have room by now. Raises NoRoute."""
-        if self._race and max(self._race.joins_at, self._full.next_at) <= trio.current_time():
+        joins_at = self._race.joins_at if self._race else -inf
+        if max(joins_at, self._full.next_at) <= trio.current_time():  # before any of whom we know nothing
             await self._admit_full()
         left_out, under_way = self._left_out, self._race.routes
         spent, among = self._race.committed, self._finder.survey(self._sought)

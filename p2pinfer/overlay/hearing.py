@@ -6,6 +6,7 @@ Whoever told an offer, it is its node's word; the addresses and the age beside i
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Final
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -25,6 +26,7 @@ from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.lots import drawn_links
 from p2pinfer.overlay.network import Network
 from p2pinfer.overlay.pipe import hear_nothing, leads_to
+from p2pinfer.overlay.unasked import Unasked
 
 RUMOUR_S: Final = 5.0  # age at which an offer is passed on unasked, at most: what is older was heard elsewhere
 FIRST_SEQ: Final = 4  # of a node's offers are of its first half minute: it joins, perhaps elsewhere, and serves
@@ -68,14 +70,16 @@ class Hearing:
         self._audience = audience
         # What each told us whole; the table may hold that of another process with its key
         self._announced: WeakKeyDictionary[Link, KnownOffer] = WeakKeyDictionary()
+        self._unasked = Unasked()
         self._rumours = Allowance(Rate(RUMOURS_BURST, RUMOURS_RATE), Rate(ALL_RUMOURS_BURST, ALL_RUMOURS_RATE))
 
     def hear(self, link: Link, message: Offers) -> None:
-        """Take what nobody asked for."""
+        """Take what nobody asked for, as much as may be looked at."""
         held, announced = self._table.get(link.peer), self._announced.get(link)
-        self.take(link, message.offers)
+        now = self._now()
+        self.take(link, [*takewhile(lambda _: self._unasked.takes(link, now), message.offers)])
         for renewal in message.renewals[:1]:
-            if announced is not None and renewal.place == 0:
+            if announced is not None and renewal.place == 0 and self._unasked.takes(link, now):
                 self._take_renewal(link, announced, renewal, renews=False)  # as told whole, with its addresses
         if message.renewals and self._table.get(link.peer) is held:
             self.owed.add(link)

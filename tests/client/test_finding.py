@@ -276,6 +276,27 @@ async def test_late_is_who_had_its_time(autojump_clock: MockClock, near: Private
     assert sum(late_s > 0 for late_s in measured) == late
 
 
+async def test_behind_one_that_is_to_be_dialled_stands_one_that_is_linked() -> None:
+    near = NODES[0].public
+    equal = [told(number, "stranger", PRICES.prefill) for number in range(40)]
+    finder = RouteFinder(Known(whole(0), *equal), Far(near, 0.1), Failures(), Measures())  # type: ignore[arg-type]
+    found = [await finder.find(SOUGHT, ()) for _ in range(40)]
+    assert all(routes[-1].nodes == {near} for routes in found)
+    assert {len(routes) for routes in found} == {1, 2}
+
+
+async def test_a_linked_node_that_is_known_to_be_late_is_the_last_of_many() -> None:
+    near = NODES[0].public
+    network, measures = Far(near, 0.1), Measures()
+    directory = Known(whole(0), *(told(number, "stranger", 0) for number in range(40)))
+    finder = RouteFinder(directory, network, Failures(), measures)  # type: ignore[arg-type]
+    first = (await finder.find(SOUGHT, (), count=2))[0]
+    RouteLinks(directory, network, measures).note_late(first.stages)  # type: ignore[arg-type]
+    for count in (1, 2, 4, 8):
+        routes = await finder.find(SOUGHT, (), count=count)
+        assert [route.nodes == {near} for route in routes] == [*[False] * count, *[True] * (count >= 4)]
+
+
 async def test_a_linked_node_that_is_known_to_be_late_is_asked_after_a_dial() -> None:
     near = NODES[0].public
     directory = Known(whole(0), whole(1, owner=OwnerKey(STRANGER.public)))

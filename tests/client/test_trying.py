@@ -11,6 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from p2pinfer.client.contracts import StagePlan
+from p2pinfer.client.full_nodes import APART
 from p2pinfer.client.patience import STALL_S
 from p2pinfer.client.places import Places
 from p2pinfer.client.race import FIRST_ID_FACTOR, FIRST_ID_S, MAX_UNDER_WAY, soon_s
@@ -653,6 +654,17 @@ async def test_somebody_else_is_asked_before_one_without_room(autojump_clock: Mo
     await swarm.trying().first_answering()
     assert swarm.tried == [LIARS[0], HONEST]
     assert trio.current_time() == pytest.approx(PREDICTED_S)
+
+
+async def test_a_node_that_may_have_room_by_now_is_asked_before_strangers_that_cannot_be_reached(
+    autojump_clock: MockClock,
+) -> None:
+    swarm = Swarm(HONEST, *(route_of(f"liar {number}") for number in range(400)))
+    swarm.dead = nodes_of(swarm.routes[1:])
+    swarm.full_until = dict.fromkeys(nodes_of([HONEST]), 0.5)
+    await swarm.trying(until=10.0).first_answering()
+    assert swarm.tried == [HONEST, HONEST]
+    assert trio.current_time() < APART * swarm.retry_s + HASTY_S + PREDICTED_S
 
 
 async def test_an_ask_that_is_given_up_gives_its_route_up(autojump_clock: MockClock) -> None:

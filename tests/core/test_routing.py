@@ -113,10 +113,15 @@ def test_spans_that_are_cut_otherwise_share_the_load_too() -> None:
 
 
 def test_a_node_that_is_known_to_live_is_drawn_more_often_and_not_always() -> None:
-    pool = [replace(candidate(n, 0, 30), live=n == 0) for n in range(8)]
+    pool = [replace(candidate(n, 0, 30), live=n < 2) for n in range(8)]
     drawn = draws(pool)
-    assert is_share(drawn[0, 0], LIVE_DRAWS / (LIVE_DRAWS + 7))
-    assert all(is_share(drawn[0, n], 1 / (LIVE_DRAWS + 7)) for n in range(1, 8))
+    assert all(is_share(drawn[0, n], LIVE_DRAWS / (2 * LIVE_DRAWS + 6)) for n in range(2))
+    assert all(is_share(drawn[0, n], 1 / (2 * LIVE_DRAWS + 6)) for n in range(2, 8))
+
+
+def test_however_many_are_spoken_of_those_that_are_known_to_live_are_drawn_half_of_the_time() -> None:
+    drawn = draws([replace(candidate(n, 0, 30), live=n == 50) for n in range(200)])
+    assert is_share(drawn[0, 50], 1 / 2)
 
 
 def test_one_that_was_late_or_slow_is_left_for_its_twin() -> None:

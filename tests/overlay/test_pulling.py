@@ -16,10 +16,11 @@ from p2pinfer.core.swarm.offer_table import PULL_NEW
 from p2pinfer.core.swarm.offers import KnownOffer
 from p2pinfer.core.values.keys import peer_name
 from p2pinfer.core.values.units import ModelId, PeerKey, Roles, Span
-from p2pinfer.core.wire.messages import MAX_NAMED, NAMED_BYTES, ONLY_ASKS, AskOffers, Offers
+from p2pinfer.core.wire.messages import MAX_NAMED, MAX_OFFERS, NAMED_BYTES, ONLY_ASKS, AskOffers, Offers
 from p2pinfer.overlay.directory import INTEREST_S, PULL_S
 from p2pinfer.overlay.exchange import Exchange
 from p2pinfer.overlay.greeting import new_greeting
+from p2pinfer.overlay.limits import ALL_UNASKED_BURST, ALL_UNASKED_RATE, UNASKED_S
 from p2pinfer.overlay.link import Link
 from p2pinfer.overlay.memory import MemoryGround, MemoryWorld, open_memory_network
 from p2pinfer.overlay.pipe import Address
@@ -295,6 +296,29 @@ async def test_a_stranger_has_us_pass_on_no_more_than_its_share(
     await trio.sleep(1)
     assert len(node.nodes()) == 64
     assert 0 < len(other.nodes()) <= 5 + 1
+
+
+async def test_what_one_link_tells_unasked_is_looked_at_within_bounds_and_each_other_is_heard(
+    autojump_clock: MockClock, open_side: OpenSide
+) -> None:
+    liar, node, other = [await open_side(name) for name in ("liar", "node", "other")]
+    link = await liar.network.dial(node.address)
+    for number in range(8 * MAX_OFFERS):
+        certificate = certificate_for(key(f"fake {number}"))
+        fake = KnownOffer(invented(number), certificate, (), trio.current_time())  # type: ignore[arg-type]
+        tell(link, fake)
+    await trio.sleep(1)
+    assert ALL_UNASKED_BURST < len(node.nodes()) <= 1 + ALL_UNASKED_BURST + ALL_UNASKED_RATE
+    known = len(node.nodes())
+    tell(await other.network.dial(node.address), other.offer())
+    await trio.sleep(1)
+    assert other.key.public in node.nodes()
+    tell(link, liar.offer())
+    await trio.sleep(UNASKED_S)
+    tell(link, liar.offer(seq=2))
+    await trio.sleep(1)
+    assert liar.key.public in node.nodes()
+    assert len(node.nodes()) <= known + 2 + 2 * ALL_UNASKED_RATE
 
 
 async def test_a_look_over_a_slow_path_waits_for_the_first_answer(
