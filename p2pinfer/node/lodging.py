@@ -63,6 +63,7 @@ class Holding:
             pages=self.pages,
             alone=self.session.stage.is_suspended,
             held_s=trio.current_time() - self.since_s,
+            begun=bool(self.session.stage.received),
         )
 
 

@@ -143,7 +143,7 @@ class Session:
 
     def give_way(self) -> None:
         """End, since others ask for the room."""
-        if not self.is_at_rest:
+        if self.stage.received and not self.is_at_rest:
             self.fail(Code.OUTSTAYED, "its client had more than its share of room for long, and others wait")
         elif self._is_slow:
             self.fail(Code.SLOW, f"it got less than a position in {POSITION_S:.0f} s, and others wait")

@@ -123,6 +123,25 @@ def test_where_there_is_room_nobody_gives_way() -> None:
     assert found([idle(1), idle(2), idle(3)], sessions=4, free=2) == []
 
 
+def unbegun(slot: int, client: int, network: str | None = None) -> HeldSession:
+    return replace(session(slot, client, network), begun=False)
+
+
+@pytest.mark.parametrize("network", [None, "a"])
+def test_who_fills_most_of_a_node_with_sessions_without_a_prompt_gives_some_of_them_way_at_once(
+    network: str | None,
+) -> None:
+    """Be it with one key, or with many behind one address."""
+    hog = [unbegun(slot, 7 if network is None else slot, network) for slot in range(1, 6)]
+    others = [unbegun(6, 6), session(7, 8), session(8, 8), session(9, 8)]
+    [slot] = found([*hog, *others])
+    assert slot in range(1, 6)
+    begun = session(10, 9)
+    refused(Room(10, PAGES), [*hog, *(replace(one, begun=True) for one in others), begun], ASKS)  # half of them
+    refused(Room(5, PAGES), [*hog[1:], begun], ASKS)  # four of one client
+    refused(Room(9, PAGES), [replace(one, own=True) for one in hog] + others, ASKS)
+
+
 def test_one_who_is_alone_may_have_everything() -> None:
     assert found([session(slot, 99, "a") for slot in range(1, 64)], session(64, 99, "a"), sessions=64) == []
 

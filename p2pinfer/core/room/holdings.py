@@ -23,6 +23,7 @@ class HeldSession:
     idle_s:  since it was in use
     pages:   of KV cache
     held_s:  since it has had its room
+    begun:   a prompt or rows have come
     """
 
     slot: int
@@ -35,6 +36,7 @@ class HeldSession:
     pages: int
     alone: bool = False
     held_s: float = 0.0
+    begun: bool = True
 
     @property
     def holders(self) -> tuple[Holder, ...]:

@@ -8,6 +8,7 @@ of them to whose last turn is longest ago. A client that is alone may have every
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from heapq import heapify, heappop, heapreplace
 from itertools import islice
 from math import inf
@@ -24,6 +25,8 @@ from p2pinfer.core.values.errors import Refused
 from p2pinfer.core.values.units import PeerKey, SessionId
 
 FIRST_ROWS_S: Final = 2.0  # without a prompt or rows, before a session may have to give way
+UNBEGUN_PART: Final = 2  # while more than one part in so many of all are such sessions, those
+MAX_UNBEGUN: Final = 4  # of a client with more of them may have to give way at once
 RESTING_S: Final = 10.0  # with nothing to compute since, likewise
 POSITION_S: Final = 2.0  # a position keeps its session in use for so long: the slowest routes have two a second
 MAX_CALLED: Final = 16  # turns at once: each has room kept for it, which everybody's Open has to count
@@ -34,6 +37,19 @@ Rank = tuple[bool, float, int, float, float, int, float, bytes]
 def is_at_rest(idle_s: float, *, started: bool) -> bool:
     """True if a session was not in use for so long that it may have to give way. started: rows or ids have come"""
     return idle_s >= (RESTING_S if started else FIRST_ROWS_S)
+
+
+def resting_when_crowded(held: Collection[HeldSession], sessions: int) -> Iterator[HeldSession]:
+    """The sessions; where most of the room has not begun, what one client holds of that rests at once, but for a few.
+
+    To hold sessions without a prompt costs nothing: anew and anew they would fill a node for FIRST_ROWS_S each.
+    """
+    unbegun = [one for one in held if not one.begun and not one.own]
+    counts = Counter(holder for one in unbegun for holder in one.holders)
+    is_crowded = UNBEGUN_PART * len(unbegun) > sessions
+    for one in held:
+        is_many = not one.begun and any(counts[holder] > MAX_UNBEGUN for holder in one.holders)
+        yield replace(one, rests=True) if is_crowded and is_many and not one.own else one
 
 
 class Room:
@@ -126,7 +142,8 @@ class Room:
 
     def _free(self, held: Collection[HeldSession], free_pages: int) -> FreeRoom:
         """Room as it is, with that of those who may have to give way."""
-        return FreeRoom(self._holdings(held), self._excess, held, self._sessions - len(held), free_pages)
+        givers = resting_when_crowded(held, self._sessions)
+        return FreeRoom(self._holdings(held), self._excess, givers, self._sessions - len(held), free_pages)
 
     def _holdings(self, held: Collection[HeldSession]) -> Holdings:
         return Holdings(held, self._sessions, self._pages)
