@@ -69,11 +69,14 @@ class Reader:
                     await self._pay()
                 with self._turn:
                     meter.run()
-                    self._take_bytes(data)
+                    is_all = self._take_bytes(data)
                     meter.rest()
                 if meter.cost_s >= PAY_S and (cost_s := meter.take()) > 0:
                     await self._pay(cost_s)
-                if not (data := await self._pipe.read()):
+                if not is_all:
+                    data = b""
+                    await trio.lowlevel.checkpoint()
+                elif not (data := await self._pipe.read()):
                     break
         except trio.BrokenResourceError as error:
             self._ends.end(f"the connection broke: {error}", Code.LOST)
@@ -87,15 +90,23 @@ class Reader:
             with self._pulse.unread():
                 await self._toll.wait(self._peer, self._source)
 
-    def _take_bytes(self, data: bytes) -> None:
+    def _take_bytes(self, data: bytes) -> bool:
+        """Take messages; False where more are there than are taken at once.
+
+        Tiny ones come by the thousand: all of them would cost more than can be paid soon, while everybody waits.
+        """
         if self.is_deaf:
-            return
+            return True
+        is_all = True
         self._dues.received += len(data)
         self._dues.received_s = self._pulse.heard_s = trio.current_time()
         self._decoder.feed(data)
         try:
             while (message := self._decoder.next_message()) is not None:
                 self._take(message)
+                if self._pipe.meter.lasts_s >= PAY_S:
+                    is_all = False
+                    break
         except RemoteProtocolError as error:
             self.is_deaf = True
             self._ends.close(error.code, str(error))
@@ -105,3 +116,4 @@ class Reader:
             self._weight.relieve()
         if self._dues.received - self._dues.acknowledged >= ACK_BYTES:
             self._dues.acknowledge()
+        return is_all

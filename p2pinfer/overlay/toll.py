@@ -167,6 +167,11 @@ class Meter:
         if not self._began:
             self._began = perf_counter()
 
+    @property
+    def lasts_s(self) -> float:
+        """Since it began to run; it has to run."""
+        return perf_counter() - self._began
+
     def rest(self) -> None:
         """It is taken, and we wait; again does nothing."""
         if self._began:

@@ -22,7 +22,7 @@ from p2pinfer.overlay.memory import MemoryWorld, open_memory_network
 from p2pinfer.overlay.toll import LOOK_S, PAY_S, READ_S, WAIT_S, Meter, Toll
 from tests.core.paid_route import key
 
-from .conftest import KEYS, Collector
+from .conftest import KEYS, Collector, say
 
 
 def network_of(number: int) -> Source:
@@ -208,6 +208,27 @@ async def test_a_flood_is_held_back_and_others_are_read_at_once(autojump_clock: 
             pass
         assert trio.current_time() - began < WAIT_S
         nursery.cancel_scope.cancel()
+
+
+async def test_of_thousands_of_messages_that_come_at_once_no_more_are_taken_than_may_be(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a network would owe seconds before anybody looked, and those who are read in all with it."""
+    each_s = 0.001
+    world, collector = MemoryWorld(), Collector()
+    for clock in ("perf_counter", "thread_time"):
+        monkeypatch.setattr(f"p2pinfer.overlay.toll.{clock}", lambda: 1 + each_s * collector.waiting())
+    world.sources |= {KEYS[1].public: ONE}
+    async with (
+        open_memory_network(world, KEYS[0].public, collector) as network,
+        open_memory_network(world, KEYS[1].public, Collector()) as flooding,
+    ):
+        flood = await flooding.dial(network.addresses()[0])
+        await say(flood._pipe, *map(AskContacts, range(1, 5001)))
+        await trio.sleep(1)
+        assert collector.waiting() <= (STRANGERS_BURST + STRANGERS_RATE + 2 * PAY_S) / each_s
+        await trio.sleep(10)
+        assert collector.waiting() >= 0.8 * 10 * STRANGERS_RATE / each_s
 
 
 async def test_who_comes_with_ever_new_keys_is_read_no_more_than_with_one(
