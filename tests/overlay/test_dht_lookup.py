@@ -115,6 +115,14 @@ async def test_hosts_are_asked_and_those_that_they_name(autojump_clock: MockCloc
     assert id_of(0) not in hosts.asked
 
 
+async def test_where_nobody_answers_nobody_is_silent(autojump_clock: MockClock) -> None:
+    """WIRE-18"""
+    hosts, silent = Hosts({}), SilentHosts()
+    for _ in range(2):
+        await walk(hosts, 1, 2, silent=silent)
+    assert sorted(hosts.asked, key=str) == sorted([id_of(1), id_of(1), id_of(2), id_of(2)], key=str)
+
+
 async def test_a_silent_host_holds_nobody_up_and_is_left_alone_for_a_while(autojump_clock: MockClock) -> None:
     """WIRE-18"""
     hosts, silent = Hosts({1: naming(told=[100])}), SilentHosts()

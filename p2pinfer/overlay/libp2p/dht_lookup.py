@@ -74,10 +74,16 @@ class Walk:
         self._asked: set[ID] = set()
 
     async def run(self, known: Iterable[ID], walk_s: float = WALK_S) -> None:
-        """Ask until there is nobody left to ask, or for so long. known: those to begin with, the nearest first"""
+        """Ask until there is nobody left to ask, or for so long. known: those to begin with, the nearest first
+
+        Where nobody answers, our own line may be cut, or slow: then no host counts as silent.
+        """
         with trio.move_on_after(walk_s):
             async with trio.open_nursery() as nursery:
                 self._go_on(known, self._wanted, nursery)
+        if not self.answered:
+            for host in self._asked:
+                self._silent.note_answer(str(host))
 
     def _go_on(self, hosts: Iterable[ID], count: int, nursery: trio.Nursery) -> None:
         """Ask so many of these, as far as they are near."""
