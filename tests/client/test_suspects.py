@@ -308,7 +308,7 @@ async def test_nothing_waits_for_two_looks_and_offers_are_read_twice_a_try_at_mo
         list[int](),
         list[int](),
     )
-    monkeypatch.setattr(world.finder, "_choose", steps.noting(looks, world.finder._choose))
+    monkeypatch.setattr(world.finder, "_choice", steps.noting(looks, world.finder._choice))
     monkeypatch.setattr("p2pinfer.client.route_finder.usable", steps.noting(reads, usable))
     trio.lowlevel.add_instrument(steps)
     await world.ask()
