@@ -105,9 +105,9 @@ class RouteFinder:
     ) -> list[FoundRoute]:
         """Routes to try at once, the best first, that share no node; without those excluded.
 
-        At least one is found, and at most `count`, and one more over nodes that are linked, which costs no dial: after
-        the first of all, in case it cannot be reached; but first of several, for then others could not be. A dial takes
-        less than who is linked and known to be late: such come last, when others have been tried twice.
+        They are `count` at most, and one more over nodes that are linked, which costs no dial. Behind a single route it
+        stands in case that cannot be reached. Of several it is the first, since routes before them could not be. But a
+        dial takes less than who is linked and known to be late: that one is the last, and of LATE_FROM or more alone.
 
         spent: nano-credits of the price limit that earlier tries have cost
         tried: sets of nodes of which no route may have all

@@ -147,6 +147,8 @@ class Session:
             self.fail(Code.OUTSTAYED, "its client had more than its share of room for long, and others wait")
         elif self._is_slow:
             self.fail(Code.SLOW, f"it got less than a position in {POSITION_S:.0f} s, and others wait")
+        elif not self.stage.received:
+            self.fail(Code.IDLE, f"nothing came in {self.idle_s:.1f} s, and others wait")
         else:
             self.fail(Code.IDLE, f"it was not in use for {self.idle_s:.0f} s, and others wait")
 

@@ -6,7 +6,6 @@ Whoever told an offer, it is its node's word; the addresses and the age beside i
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from typing import Final
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -77,7 +76,7 @@ class Hearing:
         """Take what nobody asked for, as much as may be looked at."""
         held, announced = self._table.get(link.peer), self._announced.get(link)
         now = self._now()
-        self.take(link, [*takewhile(lambda _: self._unasked.takes(link, now), message.offers)])
+        self.take(link, [told for told in message.offers if self._unasked.takes(link, now)])
         for renewal in message.renewals[:1]:
             if announced is not None and renewal.place == 0 and self._unasked.takes(link, now):
                 self._take_renewal(link, announced, renewal, renews=False)  # as told whole, with its addresses

@@ -73,7 +73,7 @@ class Reader:
                     meter.rest()
                 if meter.cost_s >= PAY_S and (cost_s := meter.take()) > 0:
                     await self._pay(cost_s)
-                if not is_all:
+                if not is_all:  # others have their turn, then the rest of it comes
                     data = b""
                     await trio.lowlevel.checkpoint()
                 elif not (data := await self._pipe.read()):

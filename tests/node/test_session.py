@@ -145,6 +145,13 @@ async def test_a_session_that_gives_way_says_why(
     assert {close.code for close in middle.said(Close)} == {code}  # type: ignore[attr-defined]
 
 
+async def test_a_session_without_rows_that_gives_way_at_once_is_told_that_nothing_came(middle: Middle) -> None:
+    middle.session.give_way()
+    assert {(close.code, close.text) for close in middle.said(Close)} == {  # type: ignore[attr-defined]
+        (Code.IDLE, "nothing came in 0.0 s, and others wait")
+    }
+
+
 async def test_a_session_that_is_too_slow_is_told_so(autojump_clock: MockClock, middle: Middle) -> None:
     await trickle(middle, POSITION_S + RESTING_S / 5)
     middle.session.give_way()

@@ -39,17 +39,17 @@ def is_at_rest(idle_s: float, *, started: bool) -> bool:
     return idle_s >= (RESTING_S if started else FIRST_ROWS_S)
 
 
-def resting_when_crowded(held: Collection[HeldSession], sessions: int) -> Iterator[HeldSession]:
-    """The sessions; where most of the room has not begun, what one client holds of that rests at once, but for a few.
+def _with_crowd_at_rest(held: Collection[HeldSession], sessions: int) -> Collection[HeldSession]:
+    """The sessions; where those without a prompt or rows are most of the room, those of one who has many are at rest.
 
-    To hold sessions without a prompt costs nothing: anew and anew they would fill a node for FIRST_ROWS_S each.
+    To hold such sessions costs nothing: renewed again and again, they would fill a node for FIRST_ROWS_S each time.
     """
     unbegun = [one for one in held if not one.begun and not one.own]
+    if UNBEGUN_PART * len(unbegun) <= sessions:
+        return held
     counts = Counter(holder for one in unbegun for holder in one.holders)
-    is_crowded = UNBEGUN_PART * len(unbegun) > sessions
-    for one in held:
-        is_many = not one.begun and any(counts[holder] > MAX_UNBEGUN for holder in one.holders)
-        yield replace(one, rests=True) if is_crowded and is_many and not one.own else one
+    resting = {one.slot for one in unbegun if any(counts[holder] > MAX_UNBEGUN for holder in one.holders)}
+    return [replace(one, rests=True) if one.slot in resting else one for one in held]
 
 
 class Room:
@@ -142,7 +142,7 @@ class Room:
 
     def _free(self, held: Collection[HeldSession], free_pages: int) -> FreeRoom:
         """Room as it is, with that of those who may have to give way."""
-        givers = resting_when_crowded(held, self._sessions)
+        givers = _with_crowd_at_rest(held, self._sessions)
         return FreeRoom(self._holdings(held), self._excess, givers, self._sessions - len(held), free_pages)
 
     def _holdings(self, held: Collection[HeldSession]) -> Holdings:

@@ -22,8 +22,7 @@ from p2pinfer.core.values.units import PRICE_UNIT, PeerKey, Span
 
 NEAR_BEST: Final = 1.10
 RAISED: Final = 1.05  # of a cost, at most, by chance; what is left of NEAR_BEST is for drawing the stages anew
-LIVE_DRAWS: Final = 4  # a node that we know to live is drawn so many times as often as one that others speak of; and
-# however many these are, half of the draws are left to those that we know: anybody may speak of any number
+LIVE_DRAWS: Final = 4  # a node that we know to live is drawn so many times as often as one that others speak of
 WORTHS: Final = (1.0, 0.25, 0.06)  # of time, where the best routes ask for too much
 MAX_ONCE: Final = 3  # peers of which a route is sought that uses them once, since the best uses them twice
 LENT_WORTH: Final = 10  # what may be lost weighs so many times: else it would not be seen among routes near the best
@@ -243,8 +242,11 @@ def _as_good(stage: Stage, candidates: Sequence[Candidate], lines: Sequence[Line
 
 
 def _one_of(candidates: Sequence[Candidate], chance: Chance) -> Candidate:
+    """Draw one. Half of the draws at least are left to those that we know to live: anybody may speak of any number."""
     live = [one for one in candidates if one.live]
     told = [one for one in candidates if not one.live]
-    draws = LIVE_DRAWS * len(live)
-    among = live if chance() * (draws + min(len(told), draws or len(told))) < draws else told
+    among = live or told
+    if live and told:
+        draws = LIVE_DRAWS * len(live)
+        among = live if chance() * (draws + min(draws, len(told))) < draws else told
     return among[int(chance() * len(among))]
