@@ -320,7 +320,7 @@ def test_idle_sessions_give_way_to_one_who_asks(
                 close = (await incoming.receive())[1]
                 assert isinstance(close, Close)
                 assert close.code == Code.IDLE
-                assert close.text.startswith("it was not in use for ")
+                assert close.text.startswith("nothing came in ")
 
     loop.run(main)
 
